@@ -1,0 +1,87 @@
+"""A Gymnasium vector environment in the mode that serves best here, and the reason why.
+
+    from vecselect import auto_make_vec
+
+    envs = auto_make_vec("Pendulum-v1", 8)
+    print(envs.report)
+
+The names below are loaded when they are first used, so that a worker process which needs one small
+module of this package does not pay for all of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vecselect.errors import (
+        ModeUnavailable,
+        PlanError,
+        ProfileError,
+        RequestError,
+        VecselectError,
+    )
+    from vecselect.make import auto_make_vec, available_modes, recommend
+    from vecselect.measure.ipc import IpcProfile, measure_ipc
+    from vecselect.measure.step import StepProfile, profile_step
+    from vecselect.pins import pinned
+    from vecselect.plan import Plan
+    from vecselect.report import Report
+    from vecselect.vector_env import AutoVectorEnv
+
+    __version__: str
+
+__all__ = [
+    "AutoVectorEnv",
+    "IpcProfile",
+    "ModeUnavailable",
+    "Plan",
+    "PlanError",
+    "ProfileError",
+    "Report",
+    "RequestError",
+    "StepProfile",
+    "VecselectError",
+    "__version__",
+    "auto_make_vec",
+    "available_modes",
+    "measure_ipc",
+    "pinned",
+    "profile_step",
+    "recommend",
+]
+
+_HOMES = {
+    "vecselect.errors": (
+        "ModeUnavailable",
+        "PlanError",
+        "ProfileError",
+        "RequestError",
+        "VecselectError",
+    ),
+    "vecselect.make": ("auto_make_vec", "available_modes", "recommend"),
+    "vecselect.measure.ipc": ("IpcProfile", "measure_ipc"),
+    "vecselect.measure.step": ("StepProfile", "profile_step"),
+    "vecselect.pins": ("pinned",),
+    "vecselect.plan": ("Plan",),
+    "vecselect.report": ("Report",),
+    "vecselect.vector_env": ("AutoVectorEnv",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("vecselect")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,177 @@
+"""Checks of what a user passes to `step` and `reset`, made before anything is sent anywhere.
+
+A batch of actions that is found wrong half-way leaves some sub-environments a step ahead of the
+others; so the whole batch is looked at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import Space, spaces
+
+ActionCheck = Callable[[Any], None]
+"""Raises if a batch of actions cannot be what the space describes."""
+
+
+def action_check(space: Space, single: Space, num_envs: int) -> ActionCheck:
+    """A check of action batches, made once so that each step pays a microsecond for it.
+
+    Args:
+        space: The batched action space.
+        single: The action space of one sub-environment.
+        num_envs: The number of sub-environments.
+
+    Returns:
+        A function that takes a batch and raises ValueError for a wrong length or shape, TypeError
+        for a dtype or structure that cannot become the space's. Bounds are not checked.
+    """
+    return _check("actions", space, single, num_envs)
+
+
+def _check(name: str, space: Space, single: Space, num_envs: int) -> ActionCheck:
+    if isinstance(space, spaces.Dict) and isinstance(single, spaces.Dict):
+        return _dict_check(name, space, single, num_envs)
+    if isinstance(space, spaces.Tuple) and isinstance(single, spaces.Tuple):
+        return _tuple_check(name, space, single, num_envs)
+    if isinstance(space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)):
+        assert space.dtype is not None
+        return _array_check(name, tuple(space.shape), np.dtype(space.dtype), num_envs)
+    # Text, Graph, Sequence, OneOf and custom spaces are batched as one element each.
+    return _length_check(name, num_envs)
+
+
+def _array_check(name: str, shape: tuple[int, ...], dtype: np.dtype, num_envs: int) -> ActionCheck:
+    fitting = {dtype}  # dtypes seen to fit, so that the usual batch is found with one look-up
+
+    def check(actions: Any) -> None:
+        if type(actions) is not np.ndarray:
+            _need_length(name, actions, num_envs)
+            actions = np.asarray(actions)
+        if actions.shape != shape:
+            raise ValueError(
+                f"{name} has shape {actions.shape}; {num_envs} sub-environments need {shape}. "
+                "Nothing was stepped."
+            )
+        if actions.dtype not in fitting:
+            if not np.can_cast(actions.dtype, dtype, casting="same_kind"):
+                raise TypeError(
+                    f"{name} has dtype {actions.dtype}, which does not fit the action space's "
+                    f"{dtype}; convert it with actions.astype({str(dtype)!r}). Nothing was stepped."
+                )
+            fitting.add(actions.dtype)
+
+    return check
+
+
+def _dict_check(name: str, space: spaces.Dict, single: spaces.Dict, num_envs: int) -> ActionCheck:
+    checks = {
+        key: _check(f"{name}[{key!r}]", part, single.spaces[key], num_envs)
+        for key, part in space.spaces.items()
+    }
+
+    def check(actions: Any) -> None:
+        if not isinstance(actions, Mapping) or actions.keys() != checks.keys():
+            found = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
+            raise TypeError(
+                f"{name} is {found}; a mapping with the keys {sorted(checks)} is needed. Nothing "
+                "was stepped."
+            )
+        for key, part in checks.items():
+            part(actions[key])
+
+    return check
+
+
+def _tuple_check(
+    name: str, space: spaces.Tuple, single: spaces.Tuple, num_envs: int
+) -> ActionCheck:
+    checks = [
+        _check(f"{name}[{i}]", part, one, num_envs)
+        for i, (part, one) in enumerate(zip(space.spaces, single.spaces, strict=True))
+    ]
+
+    def check(actions: Any) -> None:
+        if not isinstance(actions, (tuple, list)) or len(actions) != len(checks):
+            raise TypeError(
+                f"{name} is a {type(actions).__name__}; a tuple of {len(checks)} batches, one for "
+                "each part of the action space, is needed. Nothing was stepped."
+            )
+        for part, batch in zip(checks, actions, strict=True):
+            part(batch)
+
+    return check
+
+
+def _length_check(name: str, num_envs: int) -> ActionCheck:
+    def check(actions: Any) -> None:
+        _need_length(name, actions, num_envs)
+
+    return check
+
+
+def _need_length(name: str, actions: Any, num_envs: int) -> None:
+    try:
+        length = len(actions)
+    except TypeError:
+        raise TypeError(
+            f"{name} is {actions!r}; a batch of {num_envs} actions is needed. Nothing was stepped."
+        ) from None
+    if length != num_envs:
+        raise ValueError(
+            f"{name} holds {length} actions; {num_envs} sub-environments need {num_envs}. Nothing "
+            "was stepped."
+        )
+
+
+def read_seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
+    """The seed of a reset as Gymnasium's classes take it: None, an int, or a list.
+
+    Raises:
+        ValueError: If a seed is negative, or the list has another length than `num_envs`.
+        TypeError: If a seed is no whole number.
+    """
+    if seed is None:
+        return None
+    if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, str):
+        if len(seed) != num_envs:
+            raise ValueError(
+                f"seed holds {len(seed)} seeds; {num_envs} sub-environments need one each."
+            )
+        return [None if one is None else _read_seed(one) for one in seed]
+    return _read_seed(seed)
+
+
+def _read_seed(seed: Any) -> int:
+    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
+        raise TypeError(f"A seed is {seed!r}; seeds are whole numbers of at least 0, or None.")
+    if seed < 0:
+        raise ValueError(f"A seed is {seed}; seeds are whole numbers of at least 0, or None.")
+    return int(seed)
+
+
+def read_options(options: Mapping[str, Any] | None, num_envs: int) -> dict[str, Any] | None:
+    """A copy of a reset's options, `reset_mask` as a bool array of shape `(num_envs,)`.
+
+    A copy, because Gymnasium's classes take `reset_mask` out of the dict they get, and a wrapper
+    that looks for it afterwards believes that everything was reset.
+
+    Raises:
+        ValueError: If the mask has another shape, or masks nothing.
+        TypeError: If the mask is not made of bools.
+    """
+    if options is None:
+        return None
+    copied = dict(options)
+    if "reset_mask" in copied:
+        mask = np.asarray(copied["reset_mask"])
+        if mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask'] has dtype {mask.dtype}; it must be bool.")
+        if mask.shape != (num_envs,):
+            raise ValueError(f"options['reset_mask'] has shape {mask.shape}, not ({num_envs},).")
+        if not mask.any():
+            raise ValueError("options['reset_mask'] masks no sub-environment: nothing to reset.")
+        copied["reset_mask"] = mask
+    return copied

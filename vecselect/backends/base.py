@@ -1,0 +1,104 @@
+"""The seam between what was asked for and the ways to run it."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vecselect.errors import RequestError, same_instance
+from vecselect.request import PROCESS_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Set
+
+    from gymnasium.vector import VectorEnv
+
+    from vecselect.machine import Machine
+    from vecselect.request import Request
+
+
+class Backend(Protocol):
+    """One way to run the sub-environments of a request behind a `gymnasium.vector.VectorEnv`.
+
+    Add one by writing a class with these members and listing it in `vecselect.backends.BACKENDS`;
+    the contract suite then runs on it.
+    """
+
+    name: str
+    """What users pass as `mode=`."""
+
+    def missing(self, machine: Machine) -> str | None:
+        """One sentence saying why this mode cannot run here at all, or None if it can."""
+
+    def why_not(self, request: Request, machine: Machine) -> str | None:
+        """One sentence saying why this mode cannot serve the request, or None if it can."""
+
+    def build(self, request: Request, **parameters: Any) -> VectorEnv:
+        """Builds the vector environment. Called only where `why_not` gave None."""
+
+
+def refused_options(request: Request, takes: Set[str]) -> str | None:
+    """One sentence if `vector_kwargs` names something that has no meaning in a mode.
+
+    Options that say how processes are run bind only modes that have any: an automatic choice
+    passes over them, a pinned mode without processes refuses them.
+
+    Args:
+        request: What was asked for.
+        takes: The keys that have a meaning in the mode.
+    """
+    meaningless = set(request.vector_kwargs) - takes
+    if request.pin is None:
+        meaningless -= PROCESS_OPTIONS
+    if meaningless:
+        return f"vector_kwargs {', '.join(sorted(meaningless))} has no meaning in it"
+    return None
+
+
+def no_single_environment(request: Request) -> str | None:
+    """One sentence if the id is registered as a vector environment only."""
+    if request.spec is not None and request.spec.entry_point is None:
+        return f"{request.label} is registered without an entry point for one environment"
+    return None
+
+
+def options_for(request: Request, takes: Set[str]) -> dict[str, Any]:
+    """The request's `vector_kwargs` that a mode takes."""
+    return {key: value for key, value in request.vector_kwargs.items() if key in takes}
+
+
+def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -> None:
+    """Gives a vector environment the spec that `gymnasium.make_vec` would have given it.
+
+    Args:
+        env: A vector environment that runs the request's own environments.
+        request: What was asked for.
+        vectorization_mode: Gymnasium's name of the mode; None for the modes it does not know, whose
+            spec then rebuilds the same environments in a mode of Gymnasium's choice.
+    """
+    if request.spec is None:
+        return
+    spec = copy.deepcopy(request.spec)
+    spec.kwargs = dict(request.env_kwargs)
+    if request.num_envs != 1:
+        spec.kwargs["num_envs"] = request.num_envs
+    if vectorization_mode is not None:
+        spec.kwargs["vectorization_mode"] = vectorization_mode
+    if request.vector_kwargs:
+        spec.kwargs["vector_kwargs"] = dict(request.vector_kwargs)
+    if request.wrappers:
+        spec.kwargs["wrappers"] = list(request.wrappers)
+    env.unwrapped.spec = spec
+
+
+def check_distinct(envs: list[Any]) -> None:
+    """Refuses environments built in this process of which two are one instance.
+
+    Raises:
+        RequestError: Naming the two.
+    """
+    seen: dict[int, int] = {}
+    for index, env in enumerate(envs):
+        first = seen.setdefault(id(env.unwrapped), index)
+        if first != index:
+            raise RequestError(same_instance(first, index))

@@ -1,0 +1,44 @@
+"""`sync`: Gymnasium's loop in the calling process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.vector import SyncVectorEnv
+
+from vecselect.backends import base
+
+if TYPE_CHECKING:
+    from vecselect.machine import Machine
+    from vecselect.request import Request
+
+_TAKES = frozenset({"autoreset_mode", "copy", "observation_mode"})
+
+
+class Sync:
+    """Runs the sub-environments one after another in the calling process."""
+
+    name = "sync"
+
+    def missing(self, machine: Machine) -> str | None:
+        """Never: a loop runs everywhere."""
+        return None
+
+    def why_not(self, request: Request, machine: Machine) -> str | None:
+        """Says which option has no meaning in a loop."""
+        return base.no_single_environment(request) or base.refused_options(request, _TAKES)
+
+    def build(self, request: Request, **parameters: Any) -> SyncVectorEnv:
+        """Builds Gymnasium's `SyncVectorEnv`.
+
+        Raises:
+            RequestError: If two factories return the same instance.
+        """
+        env = SyncVectorEnv(request.env_fns, **base.options_for(request, _TAKES))
+        try:
+            base.check_distinct(env.envs)
+        except BaseException:
+            env.close()
+            raise
+        base.set_spec(env, request, "sync")
+        return env

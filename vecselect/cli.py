@@ -1,0 +1,133 @@
+"""The command line: `vecselect` and `python -m vecselect`."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def entry_point() -> NoReturn:
+    """Runs the command line and ends the process with its exit code."""
+    sys.exit(main())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: Words of the command line, without the program's name.
+
+    Returns:
+        0 if all went well, 1 if measuring failed, 2 for a mistake in the command, 130 after Ctrl-C.
+    """
+    try:
+        asked = _parser().parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    import gymnasium as gym
+
+    from vecselect.errors import RequestError, VecselectError
+
+    try:
+        code: int = asked.run(asked)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone. Python's own flush at exit must not complain again.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except (RequestError, gym.error.Error, ModuleNotFoundError) as error:
+        return _fail(str(error), EXIT_USAGE)
+    except VecselectError as error:
+        return _fail(str(error), EXIT_FAILED)
+    return code
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"vecselect: {message}\n")
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vecselect",
+        description="Measures a Gymnasium environment and this machine, and says in which mode a "
+        "vector environment serves best.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    recommend = commands.add_parser("recommend", help="measure one environment and say which mode")
+    recommend.set_defaults(run=_recommend)
+    recommend.add_argument(
+        "env", metavar="ENV", help='an id, such as "Pendulum-v1" or "module:Env-v0"'
+    )
+    recommend.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
+    recommend.add_argument(
+        "--env-kwarg",
+        action="append",
+        default=[],
+        type=_key_and_value,
+        metavar="KEY=VALUE",
+        help="a keyword argument of the environment, such as g=9.81; may be repeated",
+    )
+    recommend.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="for stepping the environment (1.5)"
+    )
+    doctor = commands.add_parser("doctor", help="show this machine as vecselect sees it")
+    doctor.set_defaults(run=_doctor)
+    for command in (recommend, doctor):
+        command.add_argument("--json", action="store_true", help="print one JSON document instead")
+    return parser
+
+
+def _key_and_value(text: str) -> tuple[str, Any]:
+    """`g=9.81` as a name and a Python value; what is no literal stays a string."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def _recommend(asked: argparse.Namespace) -> int:
+    from vecselect.make import recommend
+
+    plan = recommend(
+        asked.env, asked.num_envs, budget_s=asked.budget, env_kwargs=dict(asked.env_kwarg)
+    )
+    if asked.json:
+        sys.stdout.write(plan.to_json() + "\n")
+    else:
+        plan.report.print(sys.stdout)
+    return EXIT_OK
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    from vecselect.machine import read_machine
+    from vecselect.make import available_modes
+
+    machine = read_machine()
+    modes = available_modes()
+    if asked.json:
+        document = {"machine": dataclasses.asdict(machine), "modes": modes}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        from vecselect.report.doctor import write
+
+        write(machine, modes, sys.stdout)
+    return EXIT_OK

@@ -1,0 +1,70 @@
+"""What vecselect raises.
+
+    VecselectError
+    ├── RequestError (also a ValueError)   what was asked for cannot be
+    │   └── ModeUnavailable                the pinned mode cannot serve this request
+    ├── ProfileError (also a RuntimeError) the environment failed while it was being measured
+    └── PlanError (also a ValueError)      a stored plan cannot be read
+
+Errors of Gymnasium pass through unchanged where they say it best: an unknown id, use after
+`close()` (`gymnasium.error.ClosedEnvironmentError`), calls out of order.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class VecselectError(Exception):
+    """Base of everything vecselect raises on its own account."""
+
+
+class RequestError(VecselectError, ValueError):
+    """What was asked for cannot be, whatever the mode."""
+
+
+class ModeUnavailable(RequestError):
+    """The pinned mode cannot serve this request; another one is never put in its place."""
+
+
+class ProfileError(VecselectError, RuntimeError):
+    """The environment raised, died or never returned while it was being measured."""
+
+
+class PlanError(VecselectError, ValueError):
+    """A plan could not be read from JSON."""
+
+
+def unknown(what: str, given: object, valid: Iterable[str]) -> str:
+    """Says that a name is not one of the valid ones, and which one was probably meant.
+
+    Args:
+        what: What the name was given as, such as `mode`.
+        given: The name the user gave.
+        valid: The names that exist, in the order to print them.
+
+    Returns:
+        One or two sentences, ready to be an error's message.
+    """
+    names = list(valid)
+    message = f"There is no {what} {given!r}; choose one of {', '.join(map(repr, names))}."
+    near = get_close_matches(str(given), names, n=1)
+    return f"{message} Did you mean {near[0]!r}?" if near else message
+
+
+def same_instance(first: int, second: int) -> str:
+    """Says that two factories returned one environment.
+
+    Args:
+        first: Index of a sub-environment.
+        second: Index of the other.
+    """
+    return (
+        f"The callables of sub-environments {first} and {second} return the same instance, so "
+        "their episodes would be mixed up. Build a new environment in each call: "
+        'lambda: gym.make("Pendulum-v1"), not lambda: env.'
+    )

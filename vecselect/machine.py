@@ -1,0 +1,152 @@
+"""What this machine gives us: cores, memory, load, start methods."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vecselect import processes
+
+_UNLIMITED_BYTES = 1 << 60
+"""cgroup v1 writes "no limit" as a number near 2**63, rounded down to a page."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine as seen by this process.
+
+    Attributes:
+        cores: Cores this process may use at once: the least of affinity and cgroup quota. A float,
+            since a quota may be 1.5 cores.
+        cores_logical: Logical cores of the whole machine.
+        cores_affinity: Cores this process is allowed to run on.
+        cores_quota: The cgroup's quota in cores; None without one.
+        memory_bytes: Memory this process may use: the machine's, or less by a cgroup's limit.
+        memory_available_bytes: What of that can be had now without swapping.
+        load_1min: Runnable processes, averaged over a minute; None where the system has no such
+            figure.
+        start_methods: Of multiprocessing, ours first.
+        cpu: The processor's name, or its architecture where the system gives no name.
+        system: Operating system and release.
+        python: Version and implementation, with a mark for a free-threaded build.
+    """
+
+    cores: float
+    cores_logical: int
+    cores_affinity: int
+    cores_quota: float | None
+    memory_bytes: int
+    memory_available_bytes: int
+    load_1min: float | None
+    start_methods: tuple[str, ...]
+    cpu: str
+    system: str
+    python: str
+
+
+def read_machine(root: Path = Path("/")) -> Machine:
+    """Reads the machine as it is now.
+
+    Args:
+        root: Where `/proc` and `/sys` are found; tests give a made-up one.
+
+    Returns:
+        The machine. Takes a few milliseconds and starts nothing.
+    """
+    import psutil
+
+    logical = os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    quota = cpu_quota_cores(root)
+    memory = psutil.virtual_memory()
+    limit, used = _memory_limit(root)
+    return Machine(
+        cores=float(affinity) if quota is None else min(float(affinity), quota),
+        cores_logical=logical,
+        cores_affinity=affinity,
+        cores_quota=quota,
+        memory_bytes=min(memory.total, limit),
+        memory_available_bytes=min(memory.available, max(limit - used, 0)),
+        load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        start_methods=processes.start_methods(),
+        cpu=_cpu_name(root),
+        system=f"{platform.system()} {platform.release()}",
+        python=_python(),
+    )
+
+
+def cpu_quota_cores(root: Path = Path("/")) -> float | None:
+    """The smallest cgroup CPU quota that binds this process, in cores; None without one.
+
+    A quota may be set on any group above ours, so every group along the path in
+    `/proc/self/cgroup` is read, in version 2 (`cpu.max`) and in version 1 (`cpu.cfs_quota_us`).
+    """
+    quotas = []
+    for folder in _groups(root, "cpu"):
+        words = _read(folder / "cpu.max").split()
+        if not words:
+            words = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        try:
+            quota_us, period_us = map(int, words)
+        except ValueError:  # no such file, or "max"
+            continue
+        if quota_us > 0 and period_us > 0:
+            quotas.append(quota_us / period_us)
+    return min(quotas, default=None)
+
+
+def _memory_limit(root: Path) -> tuple[int, int]:
+    """The smallest cgroup memory limit that binds this process and what its group has in use."""
+    limit, used = _UNLIMITED_BYTES, 0
+    for folder in _groups(root, "memory"):
+        for limit_name, used_name in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            words = _read(folder / limit_name).strip(), _read(folder / used_name).strip()
+            if all(map(str.isdigit, words)) and int(words[0]) < limit:
+                limit, used = map(int, words)
+    return limit, used
+
+
+def _groups(root: Path, controller: str) -> list[Path]:
+    """The folders of this process's cgroup and of all above it, for one controller."""
+    folders = []
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
+        elif controller in controllers.split(","):
+            mounts = [root / "sys/fs/cgroup" / controllers, root / "sys/fs/cgroup" / controller]
+        else:
+            continue
+        # Inside a container the path is the host's and need not exist here: the missing folders
+        # read as empty, and the mount itself is then the container's own group.
+        inside = PurePosixPath(path.lstrip("/"))
+        for mount in mounts:
+            folders += [mount / inside, *(mount / above for above in inside.parents)]
+    return list(dict.fromkeys(folders))
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
+
+
+def _cpu_name(root: Path) -> str:
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _python() -> str:
+    gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    build = "" if gil else ", free-threaded"
+    return f"{platform.python_version()} ({platform.python_implementation()}{build})"

@@ -1,0 +1,1 @@
+"""Measuring: numbers in, dataclasses out. Nothing here decides, and nothing here prints."""

@@ -1,0 +1,33 @@
+"""Leaving the process's global random generators as they were found."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def untouched_generators() -> Iterator[None]:
+    """Restores the global generators of random, numpy and (if it is loaded) torch on leaving.
+
+    Environments that draw from them would otherwise run differently after having been measured.
+    torch's GPU generators are left alone: reading them would start CUDA.
+    """
+    torch = sys.modules.get("torch")
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()
+    torch_state = torch.get_rng_state() if torch is not None else None
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        if torch is not None and torch_state is not None:
+            torch.set_rng_state(torch_state)

@@ -1,0 +1,155 @@
+"""What handing an observation to another process and back costs here."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vecselect import processes
+from vecselect.errors import ProfileError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+TINY = b""
+LARGE_FACTOR = 4
+LARGE_MIN_BYTES = 1 << 18
+"""The large message is four times the observation, and at least this: less would drown the cost per
+byte in the noise of the cost per message."""
+
+ROUNDS = 200
+WARM_UP_ROUNDS = 20
+DEFAULT_BUDGET_S = 0.3
+LIMIT_S = 60.0
+"""Seconds, beyond the budget, that the child's start and all round trips may take."""
+
+
+@dataclass(frozen=True)
+class IpcProfile:
+    """What one round trip to another process costs: there, and the same message back.
+
+    Attributes:
+        start_method: How the echoing process was started.
+        rounds: Round trips timed of each message.
+        observation_bytes: Size of the observation's message, pickled.
+        tiny_s: Median seconds of a round trip with nothing in it.
+        observation_s: Median seconds of a round trip of the observation: the IPC cost.
+        observation_p10_s: 10th percentile of the same.
+        observation_p90_s: 90th percentile of the same.
+        large_bytes: Size of the large message, pickled.
+        large_s: Median seconds of a round trip of the large message.
+        per_message_s: Seconds of a round trip that do not depend on size.
+        per_byte_s: Seconds a round trip takes longer per byte of the message.
+    """
+
+    start_method: str
+    rounds: int
+    observation_bytes: int
+    tiny_s: float
+    observation_s: float
+    observation_p10_s: float
+    observation_p90_s: float
+    large_bytes: int
+    large_s: float
+    per_message_s: float
+    per_byte_s: float
+
+
+def measure_ipc(
+    observation: Any,
+    *,
+    start_method: str | None = None,
+    budget_s: float = DEFAULT_BUDGET_S,
+) -> IpcProfile:
+    """Times round trips of an observation through a pipe to a child process that echoes it.
+
+    Three messages take turns, so that drift of the machine falls on all alike: an empty one, the
+    observation, and a large one. Both ends pickle and unpickle, as Gymnasium's `AsyncVectorEnv`
+    does. The child is gone when this returns, however it returns.
+
+    Args:
+        observation: A sample observation of one sub-environment; anything that pickles.
+        start_method: Of multiprocessing; the safest one of this platform by default.
+        budget_s: Seconds after which no further round is begun; 200 rounds at the most.
+
+    Returns:
+        The costs, in seconds per round trip.
+
+    Raises:
+        ProfileError: If the child does not start or stops answering.
+    """
+    sample = len(pickle.dumps(observation, protocol=pickle.HIGHEST_PROTOCOL))
+    large = bytes(max(LARGE_FACTOR * sample, LARGE_MIN_BYTES))
+    messages = (TINY, observation, large)
+    context = processes.get_context(start_method)
+    ours, theirs = context.Pipe()
+    inherited = ours if context.get_start_method() == "fork" else None
+    child = context.Process(target=_echo, args=(theirs, inherited), daemon=True)  # type: ignore[attr-defined]
+    # A blocked read ends when the child does, so the time limit costs the round trips nothing.
+    watchdog = threading.Timer(LIMIT_S + budget_s, child.kill)
+    try:
+        with processes.hidden_main():
+            child.start()
+        theirs.close()
+        watchdog.start()
+        ours.recv()  # The child has started: its imports are no part of a round trip.
+        times_s = _round_trips(ours, messages, budget_s)
+    except (EOFError, ConnectionError) as error:
+        raise ProfileError(
+            f"The process that echoes messages died, or did not answer within {LIMIT_S:g} s."
+        ) from error
+    finally:
+        watchdog.cancel()
+        ours.close()
+        if child.pid is not None:
+            processes.end(child)
+    tiny_s, observation_s, large_s = np.median(times_s, axis=0).tolist()
+    p10_s, p90_s = np.percentile(times_s[:, 1], [10, 90]).tolist()
+    per_byte_s = max(large_s - tiny_s, 0.0) / len(large)
+    return IpcProfile(
+        start_method=context.get_start_method(),
+        rounds=len(times_s),
+        observation_bytes=sample,
+        tiny_s=tiny_s,
+        observation_s=observation_s,
+        observation_p10_s=p10_s,
+        observation_p90_s=p90_s,
+        large_bytes=len(large),
+        large_s=large_s,
+        per_message_s=tiny_s,
+        per_byte_s=per_byte_s,
+    )
+
+
+def _round_trips(pipe: Connection, messages: tuple[Any, ...], budget_s: float) -> Any:
+    """Seconds of each round trip; an array of shape (rounds, messages)."""
+    rows = []
+    limit_s = time.perf_counter() + budget_s
+    for round_number in range(WARM_UP_ROUNDS + ROUNDS):
+        row = []
+        for message in messages:
+            start_s = time.perf_counter()
+            pipe.send(message)
+            pipe.recv()
+            row.append(time.perf_counter() - start_s)
+        rows.append(row)
+        if round_number > WARM_UP_ROUNDS and time.perf_counter() > limit_s:
+            break
+    return np.array(rows[WARM_UP_ROUNDS:])
+
+
+def _echo(pipe: Connection, inherited: Connection | None) -> None:
+    """Runs in the child: sends every message back until the parent hangs up."""
+    if inherited is not None:  # A forked copy of the parent's end would hide the hanging up.
+        inherited.close()
+    pipe.send(TINY)
+    try:
+        while True:
+            pipe.send(pipe.recv())
+    except (EOFError, ConnectionError, KeyboardInterrupt):
+        pass

@@ -1,0 +1,259 @@
+"""Measuring an environment in a process of its own, where nothing it does can harm the caller.
+
+The environment is built, stepped and closed in a child process: a crash ends the child, a hang
+ends with the child being killed, and global state of the caller (random generators, GL contexts,
+signal handlers) is never touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import signal
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vecselect import processes
+from vecselect.errors import ProfileError, RequestError, same_instance
+from vecselect.measure.step import StepProfile, profile_step
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+
+    import gymnasium as gym
+
+STALL_LIMIT_S = 30.0
+"""Seconds a single call of the environment may take before it counts as never returning."""
+
+CONSTRUCT_LIMIT_S = 120.0
+"""The same for building it, which may load assets or start a simulator."""
+
+WATCH_PERIOD_S = 0.1
+PHASES = ("start", "construct", "reset", "step", "close")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What measuring one sub-environment in a process of its own found.
+
+    Attributes:
+        profile: What stepping it costs.
+        observation: An observation of it.
+        observation_space: Its observation space.
+        action_space: Its action space.
+        start_s: Seconds from starting the process to the environment being built.
+        construct_s: Seconds of building the environment alone.
+    """
+
+    profile: StepProfile
+    observation: Any
+    observation_space: gym.Space
+    action_space: gym.Space
+    start_s: float
+    construct_s: float
+
+
+class RemoteTraceback(Exception):
+    """The traceback of an exception that was raised in another process, as text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        """The traceback, set off from the local one."""
+        return f'\n"""\n{self.text}"""'
+
+
+def probe(
+    env_fns: Sequence[Callable[[], gym.Env]],
+    *,
+    budget_s: float,
+    start_method: str | None = None,
+    stall_limit_s: float = STALL_LIMIT_S,
+    construct_limit_s: float = CONSTRUCT_LIMIT_S,
+) -> Probe:
+    """Builds, profiles and closes one sub-environment in a child process.
+
+    Args:
+        env_fns: The factories of all sub-environments; the first is profiled. Where the second is
+            another callable, it is called too, to see that it does not return the same instance.
+        budget_s: Seconds of stepping.
+        start_method: Of multiprocessing; the safest one of this platform by default.
+        stall_limit_s: Seconds that one `reset()`, `step()` or `close()` may take.
+        construct_limit_s: Seconds that building may take.
+
+    Returns:
+        The profile, a sample observation and the spaces.
+
+    Raises:
+        ProfileError: If the environment raises (its exception is chained), its process dies, or a
+            call does not return within its limit.
+        RequestError: If two factories return the same instance.
+    """
+    context = processes.get_context(start_method)
+    ours, theirs = context.Pipe()
+    progress = _Progress(context.RawArray("Q", 2))  # type: ignore[attr-defined]
+    work = processes.dumps((tuple(env_fns[:2]), budget_s))
+    child = context.Process(target=_run, args=(work, theirs, progress))  # type: ignore
+    start_s = time.perf_counter()
+    try:
+        with processes.hidden_main():
+            child.start()
+        theirs.close()
+        limits_s = {"start": construct_limit_s, "construct": construct_limit_s}
+        found = _await(ours, child, progress, limits_s, stall_limit_s)
+        return dataclasses.replace(found, start_s=found.start_s - start_s)
+    except BaseException:  # Ctrl-C too: nothing more is wanted of the child
+        if child.pid is not None:
+            child.kill()
+        raise
+    finally:
+        ours.close()
+        if child.pid is not None:
+            processes.end(child)
+
+
+def _await(
+    pipe: Connection,
+    child: BaseProcess,
+    progress: _Progress,
+    limits_s: dict[str, float],
+    stall_limit_s: float,
+) -> Probe:
+    """Watches the child until it is done, has failed, or makes no progress."""
+    calls, since_s = progress.calls, time.perf_counter()
+    while not pipe.poll(WATCH_PERIOD_S):
+        now_s = time.perf_counter()
+        if progress.calls != calls:
+            calls, since_s = progress.calls, now_s
+        limit_s = limits_s.get(progress.phase, stall_limit_s)
+        if now_s - since_s > limit_s:
+            raise ProfileError(
+                f"The environment did not return from {progress.phase}() within {limit_s:g} s "
+                "while it was being measured; its process was ended. If it needs that long, pin a "
+                'mode: that skips measuring, as in auto_make_vec(..., mode="sync").'
+            )
+    try:
+        kind, value = pipe.recv()
+    except (EOFError, ConnectionError):
+        child.join(processes.END_GRACE_S)
+        raise ProfileError(
+            f"The environment's process {processes.how_it_ended(child.exitcode)} in "
+            f"{progress.phase}() while it was being measured. Run one environment alone to see why."
+        ) from None
+    if kind == "same instance":
+        raise RequestError(same_instance(0, 1))
+    if kind == "failed":
+        raise _rebuilt(*value)
+    found: Probe = processes.loads(value)
+    return found
+
+
+def _rebuilt(message: str, pickled: bytes | None, text: str) -> ProfileError:
+    """The child's failure as an exception here, chained to the environment's own."""
+    failure = ProfileError(message)
+    cause: BaseException = RemoteTraceback(text)
+    if pickled is not None:
+        with contextlib.suppress(Exception):  # it may name a module that is not imported here
+            original = processes.loads(pickled)
+            original.__cause__ = cause
+            cause = original
+    failure.__cause__ = cause
+    return failure
+
+
+def _run(work: bytes, pipe: Connection, progress: _Progress) -> None:
+    """Runs in the child: measures and reports."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process on Ctrl-C.
+    try:
+        env_fns, budget_s = processes.loads(work)
+        found = _measure(env_fns, budget_s, progress)
+        pipe.send(("found", processes.dumps(found)))
+    except _SameInstance:
+        pipe.send(("same instance", None))
+    except BaseException as error:
+        pipe.send(("failed", _portable(error, progress.phase)))
+
+
+def _measure(
+    env_fns: Sequence[Callable[[], gym.Env]], budget_s: float, progress: _Progress
+) -> Probe:
+    import psutil
+
+    process = psutil.Process()
+    memory_before = process.memory_info().rss
+    progress.enter("construct")
+    before_s = time.perf_counter()
+    env = env_fns[0]()
+    built_s = time.perf_counter()
+    try:
+        if len(env_fns) > 1 and env_fns[1] is not env_fns[0]:
+            second = env_fns[1]()
+            if second.unwrapped is env.unwrapped:
+                raise _SameInstance
+            second.close()
+        profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
+        memory_bytes = max(process.memory_info().rss - memory_before, 0)
+        progress.enter("reset")
+        observation, _ = env.reset()
+    finally:
+        progress.enter("close")
+        env.close()
+    return Probe(
+        profile=dataclasses.replace(profile, memory_bytes=memory_bytes),
+        observation=observation,
+        observation_space=env.observation_space,
+        action_space=env.action_space,
+        start_s=built_s,
+        construct_s=built_s - before_s,
+    )
+
+
+class _SameInstance(Exception):
+    """Two factories returned one environment."""
+
+
+class _Progress:
+    """Where the child is, in memory it shares with the parent: calls begun, and the last one."""
+
+    def __init__(self, shared: Any) -> None:
+        self.shared = shared
+
+    def enter(self, phase: str) -> None:
+        """Notes, in the child, that a call of the environment is about to begin."""
+        self.shared[1] = PHASES.index(phase)
+        self.shared[0] += 1
+
+    @property
+    def calls(self) -> int:
+        """Calls begun so far."""
+        return int(self.shared[0])
+
+    @property
+    def phase(self) -> str:
+        """The call that was begun last."""
+        return PHASES[self.shared[1]]
+
+
+def _portable(error: BaseException, phase: str) -> tuple[str, bytes | None, str]:
+    """A failure as (message, the environment's exception pickled or None, traceback)."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    if isinstance(error, ProfileError):
+        message = str(error)
+        error = error.__cause__ or error
+    else:
+        message = (
+            f"The environment raised {type(error).__name__} in {phase}() while it was being "
+            f"measured: {error}"
+        )
+    try:
+        pickled = processes.dumps(error)
+        processes.loads(pickled)
+    except Exception:  # an exception with its own constructor, or one that holds a socket
+        return message, None, text
+    return message, pickled, text

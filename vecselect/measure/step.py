@@ -1,0 +1,256 @@
+"""How long one sub-environment takes to step and to reset."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import pickle
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vecselect.errors import ProfileError
+from vecselect.measure.clock import Clock
+from vecselect.measure.generators import untouched_generators
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import gymnasium as gym
+
+ACTIONS_DRAWN = 256
+"""Actions drawn before timing; the steps cycle through them. Drawing one costs 5-30 us, more than
+a step of CartPole, so it must not happen inside what is timed."""
+
+WARM_UP_STEPS = 20
+MIN_STEPS = 200
+MIN_EPISODES = 2
+MIN_SPAN_S = 0.25
+DEFAULT_BUDGET_S = 1.5
+KEPT_STEP_TIMES = 2048
+"""Step times kept one by one in the profile; means and percentiles are over all of them."""
+
+
+@dataclass(frozen=True)
+class StepProfile:
+    """What stepping one sub-environment costs.
+
+    Attributes:
+        steps: Steps timed, after the first one and the warm-up.
+        step_time_s: Mean seconds of one `step()`, resets not included.
+        step_time_median_s: Median of the same.
+        step_time_p95_s: 95th percentile of the same.
+        step_time_p99_s: 99th percentile of the same.
+        first_step_s: Seconds of the very first step, where lazy initialisation falls.
+        wait_share: Share of the step's wall time in which this thread did not compute (sleeping,
+            sockets, child processes), from 0 to 1.
+        reset_time_s: Mean seconds of one `reset()`, the first one not included.
+        first_reset_s: Seconds of the very first reset.
+        resets: Resets timed.
+        reset_share: Share of the time of steps and resets that went into resets, from 0 to 1.
+        episode_steps: Mean length of the episodes that ended, under random actions; None if none
+            ended.
+        observation_bytes: Size of one observation.
+        action_bytes: Size of one action.
+        memory_bytes: Growth of the process by building and running the environment, its imports
+            included; None where it was not built for measuring.
+        plain_steps_per_s: What `gymnasium.utils.performance.benchmark_step` would print: steps per
+            second of a plain loop that draws an action, steps, and resets when an episode ends.
+        step_times_s: Up to 2048 of the step times, evenly spread over the run, in order.
+    """
+
+    steps: int
+    step_time_s: float
+    step_time_median_s: float
+    step_time_p95_s: float
+    step_time_p99_s: float
+    first_step_s: float
+    wait_share: float
+    reset_time_s: float
+    first_reset_s: float
+    resets: int
+    reset_share: float
+    episode_steps: float | None
+    observation_bytes: int
+    action_bytes: int
+    memory_bytes: int | None
+    plain_steps_per_s: float
+    step_times_s: tuple[float, ...]
+
+    @property
+    def mean_step_with_resets_s(self) -> float:
+        """Mean seconds per step, each step carrying its share of the resets."""
+        return self.step_time_s / (1.0 - self.reset_share)
+
+
+def profile_step(
+    env: gym.Env,
+    *,
+    budget_s: float = DEFAULT_BUDGET_S,
+    seed: int = 0,
+    clock: Clock | None = None,
+    on_call: Callable[[str], None] = lambda phase: None,
+) -> StepProfile:
+    """Times single calls of `env.step` and `env.reset` under random actions.
+
+    In the manner of Gymnasium's `benchmark_step`, but with the actions drawn before the clock
+    starts, resets timed apart, the first step and reset kept apart, and monotonic clocks. It takes
+    at least 200 steps, 0.25 s and two episodes, unless `budget_s` ends first; one step is always
+    timed.
+
+    Args:
+        env: One environment. It is reset and stepped here, and left open. The process's global
+            random generators are left as they were; the environment's own are not.
+        budget_s: Seconds after which no further step is begun.
+        seed: Seed of the first reset and of the actions.
+        clock: Source of nanoseconds.
+        on_call: Called before each call of the environment with `"reset"` or `"step"`, outside of
+            what is timed; lets a watcher see where an environment hangs.
+
+    Returns:
+        The profile, times in seconds.
+
+    Raises:
+        ProfileError: If the environment raises; its exception is chained.
+    """
+    with untouched_generators():
+        return _Profiling(env, clock or Clock(), on_call).run(budget_s, seed)
+
+
+class _Profiling:
+    """The state of one call of `profile_step`."""
+
+    def __init__(self, env: gym.Env, clock: Clock, on_call: Callable[[str], None]) -> None:
+        self.env = env
+        self.clock = clock
+        self.on_call = on_call
+        self.wall_overhead_ns = clock.wall_overhead_ns()
+        self.cpu_overhead_ns = clock.cpu_overhead_ns()
+        self.episode_steps = 0
+        self.observation: Any = None
+
+    def run(self, budget_s: float, seed: int) -> StepProfile:
+        wall_ns = self.clock.wall_ns
+        # A copy, so that the environment's own action space draws what it would have drawn.
+        space = copy.deepcopy(self.env.action_space)
+        space.seed(seed)
+        start_ns = wall_ns()
+        actions = [space.sample() for _ in range(ACTIONS_DRAWN)]
+        draw_s = (wall_ns() - start_ns) / ACTIONS_DRAWN * 1e-9
+
+        first_reset_ns = self.reset(seed=seed)
+        action = itertools.cycle(actions).__next__
+        first_step_ns, _, ended = self.step(action())
+
+        limit_ns = wall_ns() + int(budget_s * 1e9)
+        for _ in range(WARM_UP_STEPS):
+            if ended:
+                self.reset()
+            if wall_ns() >= limit_ns:
+                break
+            ended = self.step(action())[2]
+
+        walls: list[int] = []
+        cpus: list[int] = []
+        resets: list[int] = []
+        episodes: list[int] = []
+        start_ns = wall_ns()
+        while True:
+            if ended:
+                episodes.append(self.episode_steps)
+                resets.append(self.reset())
+            wall, cpu, ended = self.step(action())
+            walls.append(wall)
+            cpus.append(cpu)
+            now_ns = wall_ns()
+            enough = (
+                len(walls) >= MIN_STEPS
+                and len(episodes) >= MIN_EPISODES
+                and now_ns - start_ns >= MIN_SPAN_S * 1e9
+            )
+            if enough or now_ns >= limit_ns:
+                break
+        reset_share = sum(resets) / max(sum(walls) + sum(resets), 1)
+        if not resets:
+            resets.append(self.reset())
+
+        times_s = np.array(walls) * 1e-9
+        step_time_s = float(times_s.mean())
+        kept = np.linspace(0, len(times_s) - 1, min(len(times_s), KEPT_STEP_TIMES)).astype(int)
+        median, p95, p99 = np.percentile(times_s, [50, 95, 99]).tolist()
+        loop_s = step_time_s / (1.0 - reset_share) + draw_s + _benchmark_loop_s(self.clock)
+        return StepProfile(
+            steps=len(walls),
+            step_time_s=step_time_s,
+            step_time_median_s=median,
+            step_time_p95_s=p95,
+            step_time_p99_s=p99,
+            first_step_s=first_step_ns * 1e-9,
+            wait_share=min(max(1.0 - sum(cpus) / max(sum(walls), 1), 0.0), 1.0),
+            reset_time_s=float(np.mean(resets)) * 1e-9,
+            first_reset_s=first_reset_ns * 1e-9,
+            resets=len(resets),
+            reset_share=reset_share,
+            episode_steps=float(np.mean(episodes)) if episodes else None,
+            observation_bytes=size_bytes(self.observation),
+            action_bytes=size_bytes(actions[0]),
+            memory_bytes=None,
+            plain_steps_per_s=1.0 / max(loop_s, 1e-9),
+            step_times_s=tuple(times_s[kept].round(9).tolist()),
+        )
+
+    def step(self, action: Any) -> tuple[int, int, bool]:
+        """Nanoseconds of wall and CPU time of one step, and whether the episode ended."""
+        wall_ns, cpu_ns = self.clock.wall_ns, self.clock.cpu_ns
+        self.on_call("step")
+        step = self.env.step
+        try:
+            cpu = cpu_ns()
+            wall = wall_ns()
+            self.observation, _, terminated, truncated, _ = step(action)
+            wall = wall_ns() - wall
+            cpu = cpu_ns() - cpu
+        except Exception as error:
+            raise _failure("step", error) from error
+        self.episode_steps += 1
+        return (
+            max(wall - self.wall_overhead_ns, 1),
+            max(cpu - self.cpu_overhead_ns, 0),
+            bool(terminated or truncated),
+        )
+
+    def reset(self, seed: int | None = None) -> int:
+        """Nanoseconds of one reset."""
+        self.on_call("reset")
+        try:
+            wall = self.clock.wall_ns()
+            self.observation, _ = self.env.reset(seed=seed)
+            wall = self.clock.wall_ns() - wall
+        except Exception as error:
+            raise _failure("reset", error) from error
+        self.episode_steps = 0
+        return max(wall - self.wall_overhead_ns, 1)
+
+
+def _failure(phase: str, error: Exception) -> ProfileError:
+    return ProfileError(
+        f"The environment raised {type(error).__name__} in {phase}() while it was being measured: "
+        f"{error}"
+    )
+
+
+def _benchmark_loop_s(clock: Clock) -> float:
+    """What `benchmark_step`'s loop itself costs per step: it reads the clock once."""
+    return clock.wall_overhead_ns() * 1e-9
+
+
+def size_bytes(value: Any) -> int:
+    """Bytes of an observation or action: of its arrays, or pickled if it has none."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.nbytes
+    if isinstance(value, dict):
+        return sum(map(size_bytes, value.values()))
+    if type(value) is tuple:
+        return sum(map(size_bytes, value))
+    return len(pickle.dumps(value))

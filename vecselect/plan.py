@@ -1,0 +1,150 @@
+"""The decision with all its evidence: a plain value, JSON both ways."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vecselect.errors import PlanError
+from vecselect.machine import Machine
+from vecselect.measure.ipc import IpcProfile
+from vecselect.measure.step import StepProfile
+from vecselect.selection.rule import RuleVerdict
+
+if TYPE_CHECKING:
+    from vecselect.report import Report
+
+SCHEMA = 1
+"""Number of the JSON form; it grows when an older reader could misread the newer form.
+
+1: the first.
+"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One mode, and what is known about it.
+
+    Attributes:
+        mode: The mode, as a user would pin it.
+        vector_step_s: Predicted seconds of one vector step; None where nothing predicts it.
+        skipped: Why it was not considered, as a sentence; None if it was.
+    """
+
+    mode: str
+    vector_step_s: float | None = None
+    skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was decided, how, and from which numbers.
+
+    Attributes:
+        mode: The mode chosen; as a pin it reproduces the choice.
+        reason: Why, in a sentence or two.
+        decided_by: The effort that decided (`rule`), `pin`, or `elimination` where only one mode
+            could serve the request.
+        pinned_by: What the pin came from, as a user would write it; None without a pin.
+        env: The environment's id or name.
+        num_envs: The number of sub-environments.
+        autoreset_mode: Gymnasium's value of it.
+        observation_space: The observation space of one sub-environment, as text; None if unseen.
+        action_space: The action space of one sub-environment, as text; None if unseen.
+        candidates: Every mode, the chosen one among them.
+        machine: The machine it was decided for.
+        profile: What one sub-environment's step costs; None where nothing was measured.
+        ipc: What a hand-off to another process costs; None where nothing was measured.
+        rule: What the ~1 ms rule says; None where nothing was measured.
+        notes: What else the reader should know, a sentence each.
+        planning_s: Seconds that deciding took.
+        created: When, in UTC, as ISO 8601.
+        versions: Versions of the packages involved, by name.
+        schema: Number of the JSON form.
+    """
+
+    mode: str
+    reason: str
+    decided_by: str
+    pinned_by: str | None
+    env: str
+    num_envs: int
+    autoreset_mode: str
+    observation_space: str | None
+    action_space: str | None
+    candidates: tuple[Candidate, ...]
+    machine: Machine
+    profile: StepProfile | None
+    ipc: IpcProfile | None
+    rule: RuleVerdict | None
+    notes: tuple[str, ...]
+    planning_s: float
+    created: str
+    versions: dict[str, str]
+    schema: int = SCHEMA
+
+    @property
+    def report(self) -> Report:
+        """The plan, rendered for people."""
+        from vecselect.report import Report
+
+        return Report(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as dicts, lists, numbers, strings and None."""
+        return dataclasses.asdict(self)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The plan as one JSON document.
+
+        Args:
+            indent: Spaces per level; None for a single line.
+        """
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            PlanError: If the text is not such a document, or one of a newer schema.
+        """
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict):
+                raise TypeError("it is not an object")
+            schema = data.get("schema")
+            if schema != SCHEMA:
+                raise PlanError(
+                    f"The plan has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
+                    "Plan again, or read it with the version that wrote it."
+                )
+            plan: Plan = _read(cls, data)
+        except (TypeError, KeyError, ValueError) as error:
+            if isinstance(error, PlanError):
+                raise
+            raise PlanError(f"This is not a plan of vecselect: {error}.") from error
+        return plan
+
+
+def _read(kind: Any, data: Any) -> Any:
+    """Rebuilds a value of a type from the plain data that JSON gave."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if data is None else _read(arguments[0], data)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _read(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
+    if origin is tuple:
+        return tuple(_read(arguments[0], item) for item in data)
+    if origin is dict:
+        return {str(key): _read(arguments[1], value) for key, value in data.items()}
+    if kind is float and type(data) in (int, float):
+        return float(data)
+    if type(data) is not kind:
+        raise TypeError(f"{data!r} stands where a {kind.__name__} should")
+    return data

@@ -1,0 +1,117 @@
+"""Starting child processes safely, and proving that they ended."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import sys
+import threading
+from multiprocessing import process
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
+
+END_GRACE_S = 2.0
+"""How long a child may take to end after it was asked to, before it is terminated."""
+
+_main_lock = threading.Lock()
+
+
+def start_methods() -> tuple[str, ...]:
+    """The start methods of this platform, ours first.
+
+    `fork` is never ours: it copies locks that other threads hold, so with torch loaded in the
+    parent a forked worker deadlocks. A user who wants it says so with `context="fork"`.
+    """
+    available = multiprocessing.get_all_start_methods()
+    order = ("forkserver", "spawn", "fork")
+    return tuple(method for method in order if method in available)
+
+
+def get_context(method: str | None = None) -> BaseContext:
+    """A multiprocessing context for `method`, or for the safest start method there is."""
+    return multiprocessing.get_context(method or start_methods()[0])
+
+
+def why_no_children() -> str | None:
+    """One sentence if this process may not start processes, else None."""
+    if process.current_process().daemon:
+        return "this process is a daemon of multiprocessing, and those may not start processes"
+    return None
+
+
+def dumps(value: Any) -> bytes:
+    """Pickles `value`; what `__main__` or a function defines travels by value."""
+    from gymnasium.vector.utils import CloudpickleWrapper
+
+    return pickle.dumps(CloudpickleWrapper(value), protocol=pickle.HIGHEST_PROTOCOL)
+
+
+def loads(data: bytes) -> Any:
+    """The value that `dumps` pickled."""
+    return pickle.loads(data).fn
+
+
+def why_unpicklable(functions: Sequence[Callable[[], Any]]) -> str | None:
+    """One sentence if the functions cannot be sent to another process, else None."""
+    try:
+        dumps(tuple(functions))
+    except Exception as error:  # pickling runs code of the user's objects: anything may come
+        return f"the environment cannot be sent to another process ({error})"
+    return None
+
+
+@contextlib.contextmanager
+def hidden_main() -> Iterator[None]:
+    """Keeps children started inside from running the user's script a second time.
+
+    multiprocessing re-imports `__main__` in a spawned child where it finds that module's
+    `__spec__` or `__file__`, which is why scripts need an `if __name__ == "__main__"` guard.
+    What we send goes through cloudpickle, which carries whatever `__main__` defines by value, so
+    the child has no use for the import, and without it no script needs a guard.
+    """
+    main = sys.modules["__main__"]
+    names = [name for name in ("__spec__", "__file__") if name in vars(main)]
+    with _main_lock:
+        kept = {name: vars(main)[name] for name in names}
+        try:
+            for name in names:
+                setattr(main, name, None)
+            yield
+        finally:
+            for name, value in kept.items():
+                setattr(main, name, value)
+
+
+def how_it_ended(exitcode: int | None) -> str:
+    """How a process ended, in words that follow its name."""
+    if exitcode is None:
+        return "closed its pipe"
+    if exitcode >= 0:
+        return f"exited with code {exitcode}"
+    try:
+        return f"was ended by {signal.Signals(-exitcode).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"was ended by signal {-exitcode}"
+
+
+def end(child: BaseProcess, grace_s: float = END_GRACE_S) -> None:
+    """Waits for a child to end; terminates it, then kills it, if it does not.
+
+    Args:
+        child: A started process.
+        grace_s: Seconds to wait before each harder means.
+    """
+    child.join(grace_s)
+    for harder in (child.terminate, child.kill):
+        if child.exitcode is not None:
+            break
+        harder()
+        child.join(grace_s)
+    if child.exitcode is not None:
+        child.close()

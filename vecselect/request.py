@@ -1,0 +1,242 @@
+"""What the user asked for: read, checked, and from then on frozen."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, SupportsIndex
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
+
+# Private, but the only way to get what `gymnasium.make` gets from an id: modules imported, the
+# newest version where none is named, and its own messages for what does not exist.
+from gymnasium.envs.registration import _find_spec  # isort: skip
+
+from vecselect.errors import RequestError, unknown
+
+EnvFn = Callable[[], gym.Env]
+
+PROCESS_OPTIONS = frozenset({"context", "daemon", "max_concurrency", "shared_memory"})
+"""The `vector_kwargs` that say how processes are run; they bind only a mode that has processes."""
+
+VECTOR_OPTIONS = frozenset({"autoreset_mode", "copy", "observation_mode", "worker"})
+VECTOR_OPTIONS |= PROCESS_OPTIONS
+"""Every key that `vector_kwargs` may have: those of Gymnasium's own vector environments."""
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A mode the user forces, and where it was said."""
+
+    mode: str
+    source: str
+
+
+@dataclass(frozen=True)
+class EnvFactory:
+    """Builds one sub-environment with its wrappers. Can be sent to other processes."""
+
+    make: EnvFn
+    wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
+
+    def __call__(self) -> gym.Env:
+        """Builds a new sub-environment."""
+        env = self.make()
+        for wrapper in self.wrappers:
+            env = wrapper(env)
+        return env
+
+
+@dataclass(frozen=True)
+class Request:
+    """A vector environment somebody asked for.
+
+    Attributes:
+        label: How the report calls the environment: its id, or the callable's name.
+        env_fns: One factory per sub-environment; their number is `num_envs`.
+        spec: The registered spec, without keyword arguments; None for callables.
+        env_kwargs: What the environment's constructor gets.
+        wrappers: Applied to each sub-environment, in order.
+        vector_kwargs: Checked options of the vector environment, `autoreset_mode` as the enum.
+        pin: The mode the user forces, if any.
+    """
+
+    label: str
+    env_fns: tuple[EnvFn, ...]
+    spec: EnvSpec | None = None
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
+    vector_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    pin: Pin | None = None
+
+    @property
+    def num_envs(self) -> int:
+        """The number of sub-environments."""
+        return len(self.env_fns)
+
+    @property
+    def autoreset_mode(self) -> AutoresetMode:
+        """What happens to a sub-environment whose episode ended; Gymnasium's default is ours."""
+        mode: AutoresetMode = self.vector_kwargs.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        return mode
+
+
+def read_request(
+    id: str | EnvSpec | EnvFn | Iterable[EnvFn],
+    num_envs: int | None = None,
+    *,
+    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
+    vector_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    pin: Pin | None = None,
+) -> Request:
+    """Checks what the user asked for and puts it into one value. Starts and builds nothing.
+
+    Args:
+        id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
+            iterable of such callables.
+        num_envs: The number of sub-environments; for an iterable of callables it may be left out.
+        wrappers: Applied to each sub-environment, in order.
+        vector_kwargs: Options of the vector environment, as Gymnasium's classes take them.
+        env_kwargs: Keyword arguments of the environment's constructor.
+        pin: The mode the user forces, if any.
+
+    Returns:
+        The request.
+
+    Raises:
+        RequestError: If something asked for cannot be.
+        gymnasium.error.Error: If the id is not registered; Gymnasium's own message.
+        ModuleNotFoundError: If the module of `"module:Env-v0"` cannot be imported.
+    """
+    given = dict(env_kwargs or {})
+    if isinstance(id, (str, EnvSpec)):
+        spec = copy.deepcopy(_find_spec(id) if isinstance(id, str) else id)
+        # A spec that came out of a vector environment carries the arguments of `make_vec` too:
+        # defaults here, since what is said in the call wins. How it was vectorized is not kept:
+        # that is what we are asked to choose.
+        stored = dict(spec.kwargs)
+        stored.pop("vectorization_mode", None)
+        num_envs = num_envs if num_envs is not None else stored.pop("num_envs", None)
+        stored.pop("num_envs", None)
+        stored_options = stored.pop("vector_kwargs", {})
+        stored_wrappers = stored.pop("wrappers", ())
+        vector_kwargs = stored_options if vector_kwargs is None else vector_kwargs
+        wrappers = stored_wrappers if wrappers is None else wrappers
+        given = {**stored, **given}
+        spec.kwargs = {}
+        spec.entry_point = _resolved(spec.entry_point)
+        make: EnvFn = functools.partial(gym.make, spec, **given)
+        count = _checked_count(num_envs)
+        makers: list[EnvFn] = [make] * count
+        label = spec.id
+    else:
+        if given:
+            raise RequestError(
+                f"Keyword arguments of the environment ({', '.join(sorted(given))}) were given "
+                "with a callable, which takes none. Put them into the callable: "
+                'lambda: gym.make("Pendulum-v1", g=9.81).'
+            )
+        spec = None
+        makers, label = _read_callables(id, num_envs)
+    chain = tuple(wrappers or ())
+    for wrapper in chain:
+        if not callable(wrapper):
+            raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
+    return Request(
+        label=label,
+        env_fns=tuple(EnvFactory(make, chain) for make in makers),
+        spec=spec,
+        env_kwargs=given,
+        wrappers=chain,
+        vector_kwargs=_read_options(vector_kwargs),
+        pin=pin,
+    )
+
+
+def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[list[EnvFn], str]:
+    """The callables to build sub-environments with, and a name for them."""
+    if callable(id):
+        return [id] * _checked_count(num_envs), _name_of(id)
+    if not isinstance(id, Iterable):
+        raise RequestError(
+            f"id is {id!r}, which names no environment; give an id such as 'Pendulum-v1', an "
+            "EnvSpec, a callable that returns an environment, or a list of such callables."
+        )
+    makers = list(id)
+    for i, maker in enumerate(makers):
+        if not callable(maker):
+            advice = " Give a function that builds it." if isinstance(maker, gym.Env) else ""
+            raise RequestError(f"Element {i} of the list of callables is {maker!r}.{advice}")
+    if not makers:
+        raise RequestError("The list of callables is empty; at least one is needed.")
+    if num_envs is not None and _checked_count(num_envs) != len(makers):
+        raise RequestError(
+            f"num_envs is {num_envs}, but the list holds {len(makers)} callables; leave num_envs "
+            "out, it is the length of the list."
+        )
+    names = dict.fromkeys(map(_name_of, makers))
+    return makers, next(iter(names)) if len(names) == 1 else f"{len(makers)} callables"
+
+
+def _name_of(make: EnvFn) -> str:
+    """A callable's name for the report."""
+    if isinstance(make, functools.partial):
+        return _name_of(make.func)
+    name = getattr(make, "__qualname__", type(make).__qualname__)
+    return "a lambda" if name.endswith("<lambda>") else str(name).rpartition("<locals>.")[2]
+
+
+def _checked_count(num_envs: int | None) -> int:
+    """The number of sub-environments as an int of at least 1."""
+    if num_envs is None:
+        raise RequestError(
+            "num_envs is missing: say how many sub-environments, such as "
+            'auto_make_vec("Pendulum-v1", 8).'
+        )
+    if isinstance(num_envs, bool) or not isinstance(num_envs, SupportsIndex):
+        raise RequestError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1.")
+    count = operator.index(num_envs)
+    if count < 1:
+        raise RequestError(f"num_envs is {count}; at least 1 sub-environment is needed.")
+    return count
+
+
+def _resolved(entry_point: Any) -> Any:
+    """The entry point itself where it is named inside `__main__`, which no worker imports."""
+    if isinstance(entry_point, str) and entry_point.startswith("__main__:"):
+        return getattr(importlib.import_module("__main__"), entry_point.partition(":")[2])
+    return entry_point
+
+
+def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Checked `vector_kwargs`, the autoreset mode as the enum."""
+    options = dict(vector_kwargs or {})
+    for key in options:
+        if key not in VECTOR_OPTIONS:
+            raise RequestError(unknown("vector_kwargs key", key, sorted(VECTOR_OPTIONS)))
+    if "autoreset_mode" in options:
+        try:
+            options["autoreset_mode"] = AutoresetMode(options["autoreset_mode"])
+        except ValueError:
+            valid = [mode.value for mode in AutoresetMode]
+            raise RequestError(
+                unknown("autoreset_mode", options["autoreset_mode"], valid)
+            ) from None
+    mode = options.get("observation_mode", "same")
+    if mode not in ("same", "different") and not (
+        isinstance(mode, tuple)
+        and len(mode) == 2
+        and all(isinstance(space, gym.Space) for space in mode)
+    ):
+        raise RequestError(
+            f"observation_mode is {mode!r}; it must be 'same', 'different', or the pair (batched "
+            "space, space of one sub-environment)."
+        )
+    return options

@@ -1,0 +1,107 @@
+"""The ~1 ms rule: `async` when one step takes longer than that, `sync` when it takes less.
+
+The rule is folklore about one implementation, a process and a pickled message per environment. It
+has no source in Gymnasium itself; it is kept as the card's own procedure, with the prediction and
+the break-even of this machine printed beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vecselect.machine import Machine
+    from vecselect.measure.ipc import IpcProfile
+    from vecselect.measure.step import StepProfile
+
+THRESHOLD_S = 1e-3
+NEAR = 1.5
+"""A step time within this factor of the threshold, on either side, lies close to the line."""
+
+WAITING = 0.5
+"""From this wait share on, a step is bound by waiting rather than by computing."""
+
+
+@dataclass(frozen=True)
+class RuleVerdict:
+    """What the ~1 ms rule says, and what the measured numbers predict.
+
+    Attributes:
+        mode: `sync` or `async`.
+        reason: One sentence saying why.
+        threshold_s: The rule's line, in seconds per step.
+        step_time_s: Mean seconds of one step, its share of resets included: what is compared.
+        near_line: Whether the step time is so close to the threshold that the rule says little.
+        sync_s: Predicted seconds of one vector step in `sync`.
+        async_s: Predicted seconds of one vector step in `async`.
+        break_even_s: The step time from which on `async` pays with the IPC cost measured here;
+            None where it never does.
+    """
+
+    mode: str
+    reason: str
+    threshold_s: float
+    step_time_s: float
+    near_line: bool
+    sync_s: float
+    async_s: float
+    break_even_s: float | None
+
+
+def apply_rule(
+    profile: StepProfile,
+    ipc: IpcProfile,
+    machine: Machine,
+    num_envs: int,
+    threshold_s: float = THRESHOLD_S,
+) -> RuleVerdict:
+    """Applies the ~1 ms rule.
+
+    Args:
+        profile: What one sub-environment's step costs.
+        ipc: What handing its observation to another process and back costs.
+        machine: The cores there are.
+        num_envs: The number of sub-environments.
+        threshold_s: The rule's line, in seconds per step.
+
+    Returns:
+        The verdict. Its predictions are `sync: n t` and
+        `async: n c + max(t, n u / min(n, cores))`, with n sub-environments, step time t of which u
+        is computing, and IPC cost c: the messages pass one after another through the caller, and
+        the computing shares the cores. The break-even is the t at which the two are equal.
+    """
+    step_s = profile.mean_step_with_resets_s
+    computing = 1.0 - profile.wait_share
+    lanes = min(float(num_envs), machine.cores)
+    waits = profile.wait_share >= WAITING
+    # Seconds of one vector step, per second of step time, once the hand-offs are paid for.
+    share = max(1.0, num_envs * computing / max(lanes, 1e-9))
+    break_even_s = ipc.observation_s * num_envs / (num_envs - share) if share < num_envs else None
+
+    if num_envs == 1:
+        mode, reason = "sync", "There is one sub-environment, so nothing can run beside it."
+    elif machine.cores < 2 and not waits:
+        mode = "sync"
+        reason = (
+            f"Steps compute, and {machine.cores:g} usable core(s) cannot compute two at a time."
+        )
+    elif step_s > threshold_s:
+        mode = "async"
+        reason = "One step takes longer than the rule's line, which pays for a process of its own."
+    else:
+        mode = "sync"
+        reason = (
+            "One step takes less than the rule's line: messages would cost more than they save."
+        )
+    return RuleVerdict(
+        mode=mode,
+        reason=reason,
+        threshold_s=threshold_s,
+        step_time_s=step_s,
+        near_line=abs(math.log(step_s / threshold_s)) < math.log(NEAR),
+        sync_s=num_envs * step_s,
+        async_s=num_envs * ipc.observation_s + share * step_s,
+        break_even_s=break_even_s,
+    )

@@ -1,0 +1,300 @@
+"""`AutoVectorEnv`: one vector environment over whichever mode was chosen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+
+from vecselect.arguments import action_check, read_options, read_seeds
+from vecselect.deferred import Deferred
+from vecselect.errors import VecselectError
+from vecselect.report import Report
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from vecselect.plan import Plan
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How the time of a run was spent so far.
+
+    Attributes:
+        vector_steps: Calls of `step` that returned.
+        env_steps: The same times `num_envs`; steps that only reset a sub-environment count too.
+        inside_s: Seconds inside `step`.
+        outside_s: Seconds between the end of one `step` and the beginning of the next: the learner.
+        env_steps_per_s: Env steps per second of both together; 0.0 before the first step.
+    """
+
+    vector_steps: int
+    env_steps: int
+    inside_s: float
+    outside_s: float
+    env_steps_per_s: float
+
+
+class AutoVectorEnv(VectorWrapper):
+    """A vector environment with the plan that chose how it runs.
+
+    Behaves as Gymnasium's `SyncVectorEnv`, and guards what the modes get wrong on their own: action
+    batches, seeds and options are checked before anything is sent, options are never changed, and
+    use after `close()` is an error everywhere.
+
+    Attributes:
+        plan: The decision with all its evidence.
+    """
+
+    def __init__(self, env: VectorEnv, plan: Plan) -> None:
+        """Wraps a vector environment that was built after a plan.
+
+        Args:
+            env: The vector environment; it belongs to this one from here on.
+            plan: The plan it was built after.
+        """
+        super().__init__(env)
+        self.plan = plan
+        self._check_actions = action_check(env.action_space, env.single_action_space, env.num_envs)
+        # A backend that steps elsewhere has these calls itself; for others the wait does the work.
+        self._deferred = None if hasattr(env, "step_async") else Deferred(env)
+        self._split: Any = self._deferred or env
+        self._was_reset = False
+        self._vector_steps = 0
+        self._inside_ns = 0
+        self._outside_ns = 0
+        self._left_step_ns: int | None = None
+
+    @property
+    def mode(self) -> str:
+        """The mode it runs in; as a pin it reproduces the choice."""
+        return self.plan.mode
+
+    @property
+    def report(self) -> Report:
+        """The plan, rendered for people: `print(envs.report)`."""
+        return Report(self.plan)
+
+    @property
+    def autoreset_mode(self) -> AutoresetMode:
+        """What happens to a sub-environment whose episode ended."""
+        mode: AutoresetMode = self.metadata["autoreset_mode"]
+        return mode
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps every sub-environment.
+
+        Args:
+            actions: A batch of the action space, `num_envs` long.
+
+        Returns:
+            Observations batched as in `observation_space`; rewards float64, terminated and
+            truncated bool, each of shape `(num_envs,)`; infos as Gymnasium's vector environments
+            give them.
+
+        Raises:
+            ValueError: If the batch has a wrong length or shape; nothing was stepped.
+            TypeError: If its dtype or structure does not fit; nothing was stepped.
+            ClosedEnvironmentError: After `close()`.
+        """
+        start_ns = time.perf_counter_ns()
+        self._need_ready("step")
+        self._check_actions(actions)
+        result = self.env.step(actions)
+        self._count(start_ns)
+        return result
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets every sub-environment, or those in `options["reset_mask"]`.
+
+        Args:
+            seed: None, one int (sub-environment `i` gets `seed + i`), or `num_envs` of int or None.
+            options: Passed to the sub-environments; never changed. `reset_mask`, bool of shape
+                `(num_envs,)`, says which of them to reset.
+
+        Returns:
+            Batched observations and infos.
+
+        Raises:
+            ValueError: If a seed or the mask has a wrong value or length; nothing was reset.
+            TypeError: If a seed is no whole number, or the mask not bool; nothing was reset.
+            ResetNeeded: If the first reset has a mask: the others would have no state.
+            ClosedEnvironmentError: After `close()`.
+        """
+        self._need_ready("reset")
+        checked = self._read_reset(seed, options)
+        result = self.env.reset(**checked)
+        self._was_reset = True
+        return result
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step; `step_wait` collects it. Arguments and errors as in `step`."""
+        self._need_open()
+        self._check_actions(actions)
+        self._split.step_async(actions)
+
+    def step_wait(self, timeout: float | None = None) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Collects what `step_async` began.
+
+        Args:
+            timeout: Seconds to wait; a mode that runs in this process does the work here instead.
+
+        Raises:
+            NoAsyncCallError: Without a `step_async` before it.
+            multiprocessing.TimeoutError: If the time ran out.
+        """
+        start_ns = time.perf_counter_ns()
+        self._need_open()
+        result: tuple[Any, Any, Any, Any, dict[str, Any]] = self._split.step_wait(timeout)
+        self._count(start_ns)
+        return result
+
+    def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
+        """Begins a reset; `reset_wait` collects it. Arguments and errors as in `reset`."""
+        self._need_open()
+        self._split.reset_async(**self._read_reset(seed, options))
+
+    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
+        """Collects what `reset_async` began. Arguments and errors as in `step_wait`."""
+        self._need_open()
+        result: tuple[Any, dict[str, Any]] = self._split.reset_wait(timeout)
+        self._was_reset = True
+        return result
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Calls a method of every sub-environment, or reads an attribute that is not callable.
+
+        Args:
+            name: The method's name; the wrappers are searched from the outside in.
+            *args: Its arguments, the same for all.
+            **kwargs: Its keyword arguments, the same for all.
+
+        Returns:
+            One result per sub-environment.
+        """
+        self._need_ready("call")
+        return self._of_sub_environments("call")(name, *args, **kwargs)  # type: ignore[no-any-return]
+
+    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begins a call; `call_wait` collects it. Arguments as in `call`."""
+        self._need_open()
+        self._of_sub_environments("call")
+        self._split.call_async(name, *args, **kwargs)
+
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Collects what `call_async` began. Arguments and errors as in `step_wait`."""
+        self._need_open()
+        return self._split.call_wait(timeout)  # type: ignore[no-any-return]
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every sub-environment, one value each."""
+        self._need_ready("call")
+        return self._of_sub_environments("get_attr")(name)  # type: ignore[no-any-return]
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of every sub-environment.
+
+        Args:
+            name: The attribute's name.
+            values: A list or tuple of `num_envs` values, or one value for all.
+        """
+        self._need_ready("call")
+        self._of_sub_environments("set_attr")(name, values)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A frame of every sub-environment, as its render mode gives it."""
+        self._need_ready("call")
+        return self.env.render()
+
+    def stats(self) -> Stats:
+        """How the time of this run was spent so far."""
+        total_ns = self._inside_ns + self._outside_ns
+        env_steps = self._vector_steps * self.num_envs
+        return Stats(
+            vector_steps=self._vector_steps,
+            env_steps=env_steps,
+            inside_s=self._inside_ns * 1e-9,
+            outside_s=self._outside_ns * 1e-9,
+            env_steps_per_s=env_steps / (total_ns * 1e-9) if total_ns else 0.0,
+        )
+
+    def close(self, **kwargs: Any) -> None:
+        """Closes every sub-environment and ends every worker. Closing twice does nothing.
+
+        Args:
+            **kwargs: Passed to the mode's own `close`; processes take `timeout` and `terminate`.
+        """
+        if not self.closed:
+            self.env.close(**kwargs)
+
+    def __enter__(self) -> Self:
+        """The vector environment itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Closes it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Names the mode and what runs in it."""
+        return f"<AutoVectorEnv mode={self.mode!r}, {self.env}>"
+
+    def _read_reset(self, seed: Any, options: dict[str, Any] | None) -> dict[str, Any]:
+        """The arguments of a reset, checked and copied."""
+        checked = read_options(options, self.num_envs)
+        if checked and "reset_mask" in checked and not self._was_reset:
+            raise ResetNeeded(
+                "The first reset has a reset_mask, so the sub-environments outside it would have "
+                "no state. Reset all of them once."
+            )
+        return {"seed": read_seeds(seed, self.num_envs), "options": checked}
+
+    def _of_sub_environments(self, name: str) -> Any:
+        """A method that only a vector environment with sub-environments of its own has."""
+        method = getattr(self.env, name, None)
+        if method is None:
+            raise VecselectError(
+                f"Mode {self.mode!r} has no {name}: {type(self.env).__name__} holds no separate "
+                'sub-environments. Pin one that does, such as mode="sync".'
+            )
+        return method
+
+    def _need_ready(self, kind: str) -> None:
+        self._need_open()
+        if self._deferred is not None and self._deferred.busy is not None:
+            raise AlreadyPendingCallError(
+                f"Calling `{kind}` while waiting for a pending call to `{self._deferred.busy}` to "
+                "complete.",
+                self._deferred.busy,
+            )
+
+    def _need_open(self) -> None:
+        if self.env.closed:
+            self._raise_closed()
+
+    def _raise_closed(self) -> NoReturn:
+        raise ClosedEnvironmentError(
+            f"{self!r} was used after close(). Make a new one with auto_make_vec."
+        )
+
+    def _count(self, start_ns: int) -> None:
+        """Adds a step that began at `start_ns` and ends now to the statistics."""
+        now_ns = time.perf_counter_ns()
+        if self._left_step_ns is not None:
+            self._outside_ns += start_ns - self._left_step_ns
+        self._left_step_ns = now_ns
+        self._inside_ns += now_ns - start_ns
+        self._vector_steps += 1

@@ -59,9 +59,9 @@ def render(plan: Plan) -> RenderableType:
     parts: list[RenderableType] = [_head(plan), Text(), _choice(plan)]
     if plan.profile is not None:
         parts += [Text(), _measured(plan)]
-    parts += [Text(), _modes(plan)]
+    parts.append(_modes(plan))
     parts += [_hanging("!", Text(note), "yellow") for note in plan.notes]
-    parts += [Text(), _pin(plan)]
+    parts.append(_pin(plan))
     return Group(*parts)
 
 

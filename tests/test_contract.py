@@ -17,7 +17,7 @@ from tests import zoo
 from tests.compare import assert_same, assert_same_run
 from vecselect import auto_make_vec
 
-MODES = ["sync", "async"]
+MODES = ["sync", "async", "pool:0", "pool:1", "pool:2", "pool:3"]
 UNORDERED = ["async"]
 """Gymnasium's AsyncVectorEnv puts `final_info` before the keys of the new episode in SAME_STEP."""
 
@@ -68,7 +68,7 @@ def test_stock_environments_equal_the_loop_in_every_autoreset_mode(id, mode):
         options = {"autoreset_mode": autoreset_mode}
         kwargs = {"max_episode_steps": 12}
         with auto_make_vec(id, 3, mode=mode, vector_kwargs=options, **kwargs) as envs:
-            oracle = SyncVectorEnv([lambda: gym.make(id, **kwargs)] * 3, **options)
+            oracle = SyncVectorEnv([functools.partial(gym.make, id, **kwargs)] * 3, **options)
             assert envs.metadata == oracle.metadata
             assert envs.single_observation_space == oracle.single_observation_space
             assert envs.observation_space == oracle.observation_space

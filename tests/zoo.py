@@ -153,7 +153,10 @@ SPACES = {
         }
     ),
     "tuple": spaces.Tuple(
-        (spaces.Discrete(5), spaces.Tuple((spaces.MultiBinary(3), spaces.Box(0, 1, (), np.float64))))
+        (
+            spaces.Discrete(5),
+            spaces.Tuple((spaces.MultiBinary(3), spaces.Box(0, 1, (), np.float64))),
+        )
     ),
     "text": spaces.Text(8),
     "dict of text": spaces.Dict({"say": spaces.Text(5), "x": spaces.Box(0, 1, (2,), np.float32)}),

@@ -4,6 +4,8 @@
     ├── RequestError (also a ValueError)   what was asked for cannot be
     │   └── ModeUnavailable                the pinned mode cannot serve this request
     ├── ProfileError (also a RuntimeError) the environment failed while it was being measured
+    ├── WorkerError (also a RuntimeError)  a worker failed in a way its own exception cannot tell
+    │   └── WorkerDied                     its process ended
     └── PlanError (also a ValueError)      a stored plan cannot be read
 
 Errors of Gymnasium pass through unchanged where they say it best: an unknown id, use after
@@ -33,6 +35,14 @@ class ModeUnavailable(RequestError):
 
 class ProfileError(VecselectError, RuntimeError):
     """The environment raised, died or never returned while it was being measured."""
+
+
+class WorkerError(VecselectError, RuntimeError):
+    """A sub-environment raised something that cannot be rebuilt in the caller's process."""
+
+
+class WorkerDied(WorkerError):
+    """A worker's process ended, and its sub-environments with it."""
 
 
 class PlanError(VecselectError, ValueError):

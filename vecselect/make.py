@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends import BACKENDS, find
+from vecselect.backends.registry import BACKENDS, find
 from vecselect.errors import RequestError, unknown
 from vecselect.machine import read_machine
 from vecselect.measure.step import DEFAULT_BUDGET_S
@@ -83,7 +83,8 @@ def auto_make_vec(
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(env_kwargs, kwargs),
     )
-    envs = AutoVectorEnv(find(plan.mode).build(request), plan)
+    backend, parameters = find(plan.mode)
+    envs = AutoVectorEnv(backend.build(request, **parameters), plan)
     if verbose:
         envs.report.print(sys.stderr)
     return envs

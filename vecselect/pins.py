@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium import VectorizeMode
 
-from vecselect.backends import find
+from vecselect.backends.registry import find
 from vecselect.errors import RequestError, unknown
 from vecselect.request import Pin
 

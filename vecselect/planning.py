@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends import BACKENDS, find
+from vecselect.backends.registry import BACKENDS, find
 from vecselect.errors import ModeUnavailable, RequestError
 from vecselect.machine import read_machine
 from vecselect.measure.ipc import measure_ipc
@@ -103,7 +103,7 @@ def _pinned_plan(
     """The plan of a pin: that mode, nothing measured."""
     pin = request.pin
     assert pin is not None
-    if why := skipped[find(pin.mode).name]:
+    if why := skipped[find(pin.mode)[0].name]:
         raise ModeUnavailable(
             f"Mode {pin.mode!r} was pinned by {pin.source}, but it cannot run {request.label}: "
             f"{why}. Leave the pin out to have a mode chosen that can."

@@ -52,9 +52,24 @@ def dumps(value: Any) -> bytes:
     return pickle.dumps(CloudpickleWrapper(value), protocol=pickle.HIGHEST_PROTOCOL)
 
 
+def dumps_importable(value: Any) -> bytes:
+    """Pickles `value` faster, for a receiver that can import all it is made of.
+
+    A worker that answers its parent is in that position; where it is not, since the parent's
+    `__main__` came to it by value, so does the answer.
+    """
+    try:
+        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        return dumps(value)
+
+
 def loads(data: bytes) -> Any:
-    """The value that `dumps` pickled."""
-    return pickle.loads(data).fn
+    """The value that `dumps` or `dumps_importable` pickled."""
+    from gymnasium.vector.utils import CloudpickleWrapper
+
+    value = pickle.loads(data)
+    return value.fn if isinstance(value, CloudpickleWrapper) else value
 
 
 def why_unpicklable(functions: Sequence[Callable[[], Any]]) -> str | None:

@@ -7,16 +7,15 @@ signal handlers) is never touched.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import signal
 import time
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.errors import ProfileError, RequestError, same_instance
+from vecselect.failures import portable
 from vecselect.measure.step import StepProfile, profile_step
 
 if TYPE_CHECKING:
@@ -57,18 +56,6 @@ class Probe:
     construct_s: float
 
 
-class RemoteTraceback(Exception):
-    """The traceback of an exception that was raised in another process, as text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-    def __str__(self) -> str:
-        """The traceback, set off from the local one."""
-        return f'\n"""\n{self.text}"""'
-
-
 def probe(
     env_fns: Sequence[Callable[[], gym.Env]],
     *,
@@ -97,9 +84,9 @@ def probe(
     """
     context = processes.get_context(start_method)
     ours, theirs = context.Pipe()
-    progress = _Progress(context.RawArray("Q", 2))  # type: ignore[attr-defined]
+    progress = _Progress(context.RawArray("Q", 2))
     work = processes.dumps((tuple(env_fns[:2]), budget_s))
-    child = context.Process(target=_run, args=(work, theirs, progress))  # type: ignore
+    child = context.Process(target=_run, args=(work, theirs, progress))
     start_s = time.perf_counter()
     try:
         with processes.hidden_main():
@@ -149,22 +136,10 @@ def _await(
     if kind == "same instance":
         raise RequestError(same_instance(0, 1))
     if kind == "failed":
-        raise _rebuilt(*value)
+        message, original = value
+        raise ProfileError(message) from original.rebuilt()
     found: Probe = processes.loads(value)
     return found
-
-
-def _rebuilt(message: str, pickled: bytes | None, text: str) -> ProfileError:
-    """The child's failure as an exception here, chained to the environment's own."""
-    failure = ProfileError(message)
-    cause: BaseException = RemoteTraceback(text)
-    if pickled is not None:
-        with contextlib.suppress(Exception):  # it may name a module that is not imported here
-            original = processes.loads(pickled)
-            original.__cause__ = cause
-            cause = original
-    failure.__cause__ = cause
-    return failure
 
 
 def _run(work: bytes, pipe: Connection, progress: _Progress) -> None:
@@ -176,8 +151,14 @@ def _run(work: bytes, pipe: Connection, progress: _Progress) -> None:
         pipe.send(("found", processes.dumps(found)))
     except _SameInstance:
         pipe.send(("same instance", None))
+    except ProfileError as error:
+        pipe.send(("failed", (str(error), portable(error.__cause__ or error))))
     except BaseException as error:
-        pipe.send(("failed", _portable(error, progress.phase)))
+        message = (
+            f"The environment raised {type(error).__name__} in {progress.phase}() while it was "
+            f"being measured: {error}"
+        )
+        pipe.send(("failed", (message, portable(error))))
 
 
 def _measure(
@@ -238,22 +219,3 @@ class _Progress:
     def phase(self) -> str:
         """The call that was begun last."""
         return PHASES[self.shared[1]]
-
-
-def _portable(error: BaseException, phase: str) -> tuple[str, bytes | None, str]:
-    """A failure as (message, the environment's exception pickled or None, traceback)."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-    if isinstance(error, ProfileError):
-        message = str(error)
-        error = error.__cause__ or error
-    else:
-        message = (
-            f"The environment raised {type(error).__name__} in {phase}() while it was being "
-            f"measured: {error}"
-        )
-    try:
-        pickled = processes.dumps(error)
-        processes.loads(pickled)
-    except Exception:  # an exception with its own constructor, or one that holds a socket
-        return message, None, text
-    return message, pickled, text

@@ -1,0 +1,242 @@
+"""`auto_make_vec` and `recommend` from the request to the running vector environment."""
+
+import contextlib
+import multiprocessing
+import random
+import threading
+
+import gymnasium as gym
+import numpy as np
+import psutil
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import TimeAwareObservation
+
+from tests.compare import assert_same_run
+from tests.zoo import BusyEnv, EchoEnv
+from vecselect import (
+    AutoVectorEnv,
+    Plan,
+    ProfileError,
+    RequestError,
+    auto_make_vec,
+    available_modes,
+    recommend,
+)
+from vecselect.machine import read_machine
+
+QUICK = {"effort": "rule", "budget_s": 0.05}
+
+
+@pytest.fixture
+def registry():
+    """What a test registers is gone after it."""
+    before = dict(gym.registry)
+    yield
+    gym.registry.clear()
+    gym.registry.update(before)
+
+
+def broken(phase):
+    """A factory of environments that fail in a phase. Local, so that it is sent by value."""
+
+    class Broken(gym.Env):
+        observation_space = spaces.Box(0, 1, (1,), np.float32)
+        action_space = spaces.Discrete(2)
+
+        def __init__(self):
+            self.fail("construct")
+
+        def fail(self, now):
+            if now == phase:
+                raise LookupError(f"no asset in {now}")
+
+        def reset(self, *, seed=None, options=None):
+            self.fail("reset")
+            return np.zeros(1, np.float32), {}
+
+        def step(self, action):
+            self.fail("step")
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+        def close(self):
+            self.fail("close")
+
+    return Broken
+
+
+class ModeEnv(EchoEnv):
+    """Takes arguments whose names are parameters of `auto_make_vec` too."""
+
+    def __init__(self, mode=0, effort=0):
+        super().__init__()
+        self.taken = (mode, effort)
+
+
+def children():
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
+    random_state, numpy_state = random.getstate(), np.random.get_state()
+    with auto_make_vec("Pendulum-v1", 8, **QUICK) as envs:
+        assert isinstance(envs, AutoVectorEnv)
+        assert isinstance(envs, VectorEnv)
+        assert envs.num_envs == 8
+        plan = envs.plan
+        assert envs.mode == plan.mode == plan.rule.mode == "sync"
+        assert plan.decided_by == "rule"
+        assert (plan.env, plan.num_envs, plan.pinned_by) == ("Pendulum-v1", 8, None)
+        assert plan.autoreset_mode == "NextStep"
+        assert {"sync", "async", "native"} <= {candidate.mode for candidate in plan.candidates}
+        assert random.getstate() == random_state
+        for now, before in zip(np.random.get_state(), numpy_state, strict=True):
+            assert np.array_equal(now, before)
+        oracle = SyncVectorEnv([lambda: gym.make("Pendulum-v1")] * 8)
+        assert_same_run(envs, oracle, 20, seed=1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_environment_above_the_rules_line_runs_in_processes():
+    with auto_make_vec(BusyEnv, 2, **QUICK) as envs:
+        assert envs.plan.rule.step_time_s > envs.plan.rule.threshold_s
+        assert envs.mode == envs.plan.rule.mode
+        assert envs.mode == ("async" if read_machine().cores >= 2 else "sync")
+        assert envs.reset(seed=1)[0].shape == (2, 3)
+
+
+def test_a_recommendation_is_a_plan_and_leaves_no_process_behind():
+    recommend(EchoEnv, 2, **QUICK)  # The fork server stays: it is the interpreter's.
+    before = children()
+    plan = recommend(EchoEnv, 2, vector_kwargs={"autoreset_mode": "SameStep"}, **QUICK)
+    assert type(plan) is Plan
+    assert plan.decided_by == "rule"
+    assert plan.autoreset_mode == AutoresetMode.SAME_STEP.value
+    assert plan.profile.steps >= 1
+    assert Plan.from_json(plan.to_json()) == plan
+    assert children() == before
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("phase", ["construct", "reset", "step", "close"])
+def test_an_environment_that_fails_while_measured_is_an_error_with_its_own_chained(phase):
+    with pytest.raises(ProfileError, match=rf"LookupError in {phase}\(\).*no asset") as caught:
+        recommend(broken(phase), 2, **QUICK)
+    cause = caught.value.__cause__
+    assert type(cause) is LookupError
+    assert str(cause) == f"no asset in {phase}"
+    assert multiprocessing.active_children() == []
+
+
+def test_two_factories_of_one_instance_are_an_error_measured_and_pinned():
+    env = EchoEnv()
+    factories = [lambda: env, lambda: env]
+    with pytest.raises(RequestError, match="0 and 1 return the same instance"):
+        recommend(factories, **QUICK)
+    with pytest.raises(RequestError, match="0 and 1 return the same instance"):
+        auto_make_vec(factories, mode="sync")
+    with pytest.raises(RequestError, match="1 and 2 return the same instance"):
+        auto_make_vec([EchoEnv, *factories], mode="sync")
+
+
+def test_one_factory_of_one_instance_is_an_error_too():
+    env = EchoEnv()
+    with pytest.raises(RequestError, match="0 and 1 return the same instance"):
+        recommend(lambda: env, 2, **QUICK)
+
+
+def test_what_cannot_be_sent_anywhere_runs_here_and_the_plan_says_why():
+    lock = threading.Lock()
+
+    def make():
+        with lock:
+            return EchoEnv()
+
+    with auto_make_vec(make, 2, **QUICK) as envs:
+        assert (envs.mode, envs.plan.decided_by) == ("sync", "elimination")
+        assert "cannot be sent to another process" in envs.plan.reason
+        skipped = {candidate.mode: candidate.skipped for candidate in envs.plan.candidates}
+        assert "cannot be sent to another process" in skipped["async"]
+        assert envs.plan.profile is None
+        envs.reset(seed=1)
+        envs.step(np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize("effort", ["rul", None, 3])
+def test_an_unknown_effort_is_an_error(effort):
+    with pytest.raises(RequestError, match=f"no effort {effort!r}; choose one of 'rule'"):
+        auto_make_vec("Pendulum-v1", 2, effort=effort)
+
+
+@pytest.mark.parametrize("budget_s", [0, -1.0, float("nan"), "2"])
+def test_a_budget_is_a_number_of_seconds_above_zero(budget_s):
+    with pytest.raises(RequestError, match="budget_s is .*; it must be a number of seconds above"):
+        auto_make_vec("Pendulum-v1", 2, budget_s=budget_s)
+
+
+@pytest.mark.xfail(reason="the child fails with an OverflowError", strict=True)
+def test_an_endless_budget_is_a_request_error_or_serves():
+    with contextlib.suppress(RequestError):
+        recommend(EchoEnv, 2, effort="rule", budget_s=float("inf"))
+
+
+def test_keyword_arguments_reach_every_environment():
+    with auto_make_vec("Pendulum-v1", 2, mode="sync", g=1.62) as envs:
+        assert envs.get_attr("g") == (1.62, 1.62)
+
+
+def test_keyword_arguments_named_like_ours_go_into_env_kwargs(registry):
+    gym.register("Mode-v0", entry_point=ModeEnv)
+    with auto_make_vec("Mode-v0", 2, mode="sync", env_kwargs={"mode": 3, "effort": 4}) as envs:
+        assert envs.get_attr("taken") == ((3, 4), (3, 4))
+        assert envs.mode == "sync"
+
+
+def test_a_keyword_argument_given_twice_is_an_error():
+    for function in (auto_make_vec, recommend):
+        with pytest.raises(RequestError, match="g is given in env_kwargs and as a keyword"):
+            function("Pendulum-v1", 2, g=1.0, env_kwargs={"g": 2.0})
+
+
+def test_wrappers_and_vector_kwargs_are_honoured():
+    with auto_make_vec(
+        "Pendulum-v1",
+        2,
+        "sync",
+        wrappers=[TimeAwareObservation],
+        vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED, "copy": False},
+    ) as envs:
+        assert envs.single_observation_space.shape == (4,)
+        assert envs.autoreset_mode is AutoresetMode.DISABLED
+        first = envs.reset(seed=1)[0]
+        assert envs.step(envs.action_space.sample())[0] is first
+
+
+def test_verbose_prints_the_report_once_to_stderr(capsys):
+    with auto_make_vec("Pendulum-v1", 2, mode="sync", verbose=True) as envs:
+        output = capsys.readouterr()
+        envs.reset(seed=1)
+    assert output.out == ""
+    assert output.err.count("vecselect: Pendulum-v1 x 2") == 1
+    assert "pinned by mode='sync'" in output.err
+    assert capsys.readouterr() == ("", "")
+
+
+def test_it_serves_as_a_vector_entry_point(registry):
+    gym.register(
+        "Auto-v0",
+        vector_entry_point="vecselect:auto_make_vec",
+        kwargs={"id": "Pendulum-v1", "mode": "sync"},
+    )
+    envs = gym.make_vec("Auto-v0", num_envs=3)
+    assert isinstance(envs.unwrapped, SyncVectorEnv)
+    assert envs.reset(seed=1)[0].shape == (3, 3)
+    envs.close()
+
+
+def test_available_modes_are_every_mode_with_nothing_or_a_sentence():
+    modes = available_modes()
+    assert {"sync", "async", "native"} <= set(modes)
+    assert modes["sync"] is None
+    assert all(reason is None or reason.strip() for reason in modes.values())

@@ -1,0 +1,329 @@
+"""Profiling one environment, mostly on a clock that only the environment moves."""
+
+import pickle
+import random
+import time
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from vecselect import ProfileError, profile_step
+from vecselect.measure.clock import Clock
+from vecselect.measure.step import size_bytes
+
+UNTIMED = 1 + 20
+"""The first step and the warm-up."""
+
+
+class FakeTime:
+    """Time that passes only when told to; `reading_ns` passes whenever a clock is read."""
+
+    def __init__(self, reading_ns=0):
+        self.wall_ns = self.cpu_ns = 0
+        self.reading_ns = reading_ns
+        self.clock = Clock(lambda: self.read("wall_ns"), lambda: self.read("cpu_ns"))
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def compute(self, ns):
+        self.wall_ns += ns
+        self.cpu_ns += ns
+
+    def wait(self, ns):
+        self.wall_ns += ns
+
+    def read(self, name):
+        now = getattr(self, name)
+        self.compute(self.reading_ns)
+        return now
+
+
+class FakeEnv(gym.Env):
+    """Takes as long as it is told; `step_ns` may be a function of the step's number, from 1."""
+
+    observation_space = spaces.Box(-1, 1, (3,), np.float32)
+
+    def __init__(self, fake, step_ns=2_000_000, reset_ns=0, episode=10, wait_ns=0):
+        self.fake = fake
+        self.step_ns = step_ns if callable(step_ns) else lambda number: step_ns
+        self.reset_ns = reset_ns if callable(reset_ns) else lambda number: reset_ns
+        self.episode = episode
+        self.wait_ns = wait_ns
+        self.action_space = spaces.Discrete(5)
+        self.steps = self.resets = self.length = 0
+        self.seeds = []
+
+    def reset(self, *, seed=None, options=None):
+        self.resets += 1
+        self.length = 0
+        self.seeds.append(seed)
+        self.fake.compute(self.reset_ns(self.resets))
+        return np.zeros(3, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        self.length += 1
+        self.fake.compute(self.step_ns(self.steps))
+        self.fake.wait(self.wait_ns)
+        return np.zeros(3, np.float32), 0.0, self.length == self.episode, False, {}
+
+    def close(self):
+        raise AssertionError("profiling leaves the environment open")
+
+
+def profiled(env, **kwargs):
+    return profile_step(env, clock=env.fake.clock, **{"budget_s": 100.0, **kwargs})
+
+
+def test_mean_and_percentiles_are_those_of_the_timed_steps():
+    env = FakeEnv(FakeTime(), step_ns=lambda number: 100_000 * ((number - UNTIMED - 1) % 100 + 1))
+    profile = profiled(env)
+    assert profile.steps == 200
+    assert profile.step_time_s == pytest.approx(50.5e-4)
+    assert profile.step_time_median_s == pytest.approx(50.5e-4)
+    assert profile.step_time_p95_s == pytest.approx(95.05e-4)
+    assert profile.step_time_p99_s == pytest.approx(99.01e-4)
+
+
+def test_resets_are_timed_apart_from_steps_and_counted():
+    profile = profiled(FakeEnv(FakeTime(), step_ns=1_000_000, reset_ns=5_000_000, episode=10))
+    assert profile.episode_steps == 10.0
+    assert profile.step_time_s == pytest.approx(1e-3)
+    assert profile.reset_time_s == pytest.approx(5e-3)
+    assert (profile.steps, profile.resets) == (200, 20)
+    assert profile.reset_share == pytest.approx(1 / 3)
+    assert profile.mean_step_with_resets_s == pytest.approx(1.5e-3)
+
+
+def test_first_reset_first_step_and_warm_up_are_kept_apart():
+    step_ns = {1: 70_000_000} | dict.fromkeys(range(2, UNTIMED + 1), 50_000_000)
+    env = FakeEnv(
+        FakeTime(),
+        step_ns=lambda number: step_ns.get(number, 2_000_000),
+        reset_ns=lambda number: 500_000_000 if number == 1 else 3_000_000,
+    )
+    profile = profiled(env)
+    assert profile.first_step_s == pytest.approx(70e-3)
+    assert profile.first_reset_s == pytest.approx(0.5)
+    assert max(profile.step_times_s) == pytest.approx(2e-3)
+    assert profile.step_time_s == pytest.approx(2e-3)
+    assert profile.reset_time_s == pytest.approx(3e-3)
+
+
+@pytest.mark.parametrize(
+    ("computing_ns", "waiting_ns", "share"),
+    [(2_000_000, 0, 0.0), (1_000_000, 3_000_000, 0.75), (0, 2_000_000, 1.0)],
+)
+def test_wait_share_is_the_wall_time_without_cpu_time(computing_ns, waiting_ns, share):
+    profile = profiled(FakeEnv(FakeTime(), step_ns=computing_ns, wait_ns=waiting_ns))
+    assert profile.step_time_s == pytest.approx((computing_ns + waiting_ns) * 1e-9)
+    assert profile.wait_share == pytest.approx(share)
+
+
+def test_reading_the_clocks_is_no_part_of_a_step_or_a_reset():
+    env = FakeEnv(FakeTime(reading_ns=1_000), step_ns=2_000_000, reset_ns=4_000)
+    profile = profiled(env)
+    assert profile.step_time_s == pytest.approx(2e-3, rel=1e-9)
+    assert profile.reset_time_s == pytest.approx(4e-6, rel=1e-9)
+    assert profile.wait_share == 0.0
+
+
+def test_an_environment_that_never_ends_has_no_episode_steps_but_a_reset_time():
+    env = FakeEnv(FakeTime(), step_ns=1_000_000, reset_ns=6_000_000, episode=None)
+    profile = profiled(env, budget_s=1.0)
+    assert profile.episode_steps is None
+    assert (profile.resets, profile.reset_share) == (1, 0.0)
+    assert profile.reset_time_s == pytest.approx(6e-3)
+
+
+@pytest.mark.parametrize(("budget_s", "steps"), [(0.5, 50 - 20), (0.0, 1)])
+def test_the_budget_ends_it_first_but_one_step_is_timed(budget_s, steps):
+    env = FakeEnv(FakeTime(), step_ns=10_000_000)
+    profile = profiled(env, budget_s=budget_s)
+    assert profile.steps == len(profile.step_times_s) == steps
+    assert profile.step_time_s == pytest.approx(10e-3)
+
+
+@pytest.mark.parametrize(
+    ("step_ns", "episode", "steps"),
+    [
+        pytest.param(50_000_000, 10, 200, id="200 steps"),
+        pytest.param(500_000, 10, 500, id="0.25 s"),
+        pytest.param(2_000_000, 300, 2 * 300 + 1 - UNTIMED, id="two episodes"),
+    ],
+)
+def test_it_goes_on_until_all_three_minima_are_reached(step_ns, episode, steps):
+    assert profiled(FakeEnv(FakeTime(), step_ns=step_ns, episode=episode)).steps == steps
+
+
+def test_at_most_2048_step_times_are_kept_evenly_spread():
+    profile = profiled(FakeEnv(FakeTime(), step_ns=lambda number: 80_000 + number))
+    assert profile.steps > 2500
+    assert len(profile.step_times_s) == 2048
+    numbers = np.rint(np.array(profile.step_times_s) * 1e9).astype(int) - 80_000
+    assert (numbers[0], numbers[-1]) == (UNTIMED + 1, UNTIMED + profile.steps)
+    assert set(np.diff(numbers)) == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [
+        (np.zeros((2, 3), np.float32), 24),
+        (np.int64(4), 8),
+        ({"a": np.zeros(3, np.uint8), "b": {"c": np.zeros(2)}}, 19),
+        ((np.int64(1), np.zeros(4, np.int32)), 24),
+        ("a text", len(pickle.dumps("a text"))),
+    ],
+)
+def test_bytes_are_those_of_the_arrays_or_of_the_pickle(value, size):
+    assert size_bytes(value) == size
+
+
+def test_observation_and_action_bytes_are_of_one_each():
+    env = FakeEnv(FakeTime())
+    env.action_space = spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (4,), np.float32)))
+    profile = profiled(env)
+    assert (profile.observation_bytes, profile.action_bytes) == (12, 8 + 16)
+
+
+class SlowlyDrawn(spaces.Discrete):
+    """Takes 20 us to draw from."""
+
+    def __init__(self, fake):
+        super().__init__(5)
+        self.fake = fake
+
+    def sample(self, *args, **kwargs):
+        self.fake.compute(20_000)
+        return super().sample(*args, **kwargs)
+
+
+@pytest.mark.parametrize(("reset_ns", "with_resets_s"), [(0, 1e-3), (5_000_000, 1.5e-3)])
+def test_drawing_actions_is_in_plain_steps_per_s_but_not_in_what_is_timed(reset_ns, with_resets_s):
+    env = FakeEnv(FakeTime(reading_ns=1_000), 1_000_000, reset_ns, episode=10)
+    env.action_space = SlowlyDrawn(env.fake)
+    profile = profiled(env)
+    assert profile.step_time_p99_s == pytest.approx(1e-3)
+    assert profile.mean_step_with_resets_s == pytest.approx(with_resets_s)
+    loop_s = with_resets_s + 20e-6 + 1e-6
+    assert profile.plain_steps_per_s == pytest.approx(1 / loop_s, rel=1e-4)
+
+
+def test_the_environments_own_action_space_draws_what_it_would_have_drawn():
+    env, untouched = FakeEnv(FakeTime()), spaces.Discrete(5, seed=3)
+    env.action_space.seed(3)
+    profiled(env)
+    drawn = [env.action_space.sample() for _ in range(20)]
+    assert drawn == [untouched.sample() for _ in range(20)]
+
+
+def test_the_seed_decides_the_first_reset_and_the_actions():
+    class Recording(FakeEnv):
+        def step(self, action):
+            actions.append(int(action))
+            return super().step(action)
+
+    runs = []
+    for seed in (7, 7, 8):
+        actions = []
+        env = Recording(FakeTime())
+        profiled(env, seed=seed)
+        assert env.seeds[0] == seed
+        assert set(env.seeds[1:]) == {None}
+        runs.append(actions)
+    assert runs[0] == runs[1] != runs[2]
+    assert len(set(runs[0])) == 5
+
+
+class Drawing(FakeEnv):
+    """Draws from the global generators, and may fail after that."""
+
+    fails = False
+
+    def step(self, action):
+        random.random()
+        np.random.random()
+        if self.fails:
+            raise ZeroDivisionError("in the middle")
+        return super().step(action)
+
+
+def global_states():
+    return random.getstate(), np.random.get_state()[1].tolist(), np.random.get_state()[2]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_global_generators_are_restored(fails):
+    env = Drawing(FakeTime())
+    env.fails = fails
+    before = global_states()
+    if fails:
+        with pytest.raises(ProfileError):
+            profiled(env)
+    else:
+        profiled(env)
+    assert global_states() == before
+    env.fails = False
+    env.step(0)
+    assert global_states() != before
+
+
+@pytest.mark.parametrize("phase", ["reset", "step"])
+def test_an_exception_of_the_environment_is_chained(phase):
+    original = ZeroDivisionError("the wheel came off")
+
+    def failing(*args, **kwargs):
+        raise original
+
+    env = FakeEnv(FakeTime())
+    setattr(env, phase, failing)
+    with pytest.raises(ProfileError, match=rf"ZeroDivisionError in {phase}\(\).*wheel") as caught:
+        profiled(env)
+    assert caught.value.__cause__ is original
+
+
+def test_on_call_comes_before_every_call_outside_of_what_is_timed():
+    env = FakeEnv(FakeTime(), step_ns=2_000_000, reset_ns=3_000_000)
+    announced = []
+
+    def on_call(phase):
+        assert (env.resets, env.steps) == (announced.count("reset"), announced.count("step"))
+        announced.append(phase)
+        env.fake.compute(1_000_000)
+
+    profile = profiled(env, on_call=on_call)
+    assert announced[:3] == ["reset", "step", "step"]
+    assert (env.resets, env.steps) == (announced.count("reset"), announced.count("step"))
+    assert profile.step_time_s == pytest.approx(2e-3)
+    assert profile.reset_time_s == pytest.approx(3e-3)
+
+
+class Working(FakeEnv):
+    """Two real milliseconds per step."""
+
+    def step(self, action):
+        end_s = time.thread_time() + 2e-3
+        while time.thread_time() < end_s:
+            pass
+        return super().step(action)
+
+
+class Sleeping(FakeEnv):
+    def step(self, action):
+        time.sleep(2e-3)
+        return super().step(action)
+
+
+def test_real_computing_is_measured():
+    profile = profile_step(Working(FakeTime()), budget_s=0.4)
+    assert 1.5e-3 < profile.step_time_median_s < 20e-3
+    assert profile.resets >= 1
+
+
+def test_real_sleeping_is_waiting():
+    profile = profile_step(Sleeping(FakeTime()), budget_s=0.4)
+    assert profile.step_time_median_s > 1.5e-3
+    assert profile.wait_share > 0.5

@@ -1,0 +1,132 @@
+"""The public names, what importing costs, and which module may know which."""
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import vecselect
+
+PACKAGE = Path(vecselect.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = ("gymnasium", "matplotlib", "numpy", "psutil", "ray", "rich", "torch")
+MAX_LINES = 400
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): ast.parse(path.read_text()) for path in FILES}
+
+
+def imported_by(tree):
+    """Every module that a module imports anywhere, for typing too."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+IMPORTS = {name: imported_by(tree) for name, tree in MODULES.items()}
+
+
+def inside(name, *packages):
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def importers(*targets):
+    return {
+        name
+        for name, imported in IMPORTS.items()
+        if any(inside(target, *targets) for target in imported)
+    }
+
+
+def test_the_public_names_are_sorted_and_each_can_be_had():
+    assert vecselect.__all__ == sorted(vecselect.__all__)
+    for name in vecselect.__all__:
+        assert getattr(vecselect, name) is not None
+    assert dir(vecselect) == vecselect.__all__
+    assert vecselect.__version__ == metadata.version("vecselect")
+
+
+def test_every_public_name_has_a_docstring():
+    for name in vecselect.__all__:
+        if name != "__version__":
+            assert inspect.getdoc(getattr(vecselect, name))
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'vecselect' has no attribute 'auto_make'"):
+        _ = vecselect.auto_make
+    with pytest.raises(ImportError):
+        from vecselect import auto_make  # noqa: F401
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import json, sys, vecselect; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True
+    )
+    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    assert "vecselect" in loaded
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_the_errors_have_the_bases_that_callers_catch():
+    for child, *bases in (
+        (vecselect.RequestError, vecselect.VecselectError, ValueError),
+        (vecselect.ModeUnavailable, vecselect.RequestError),
+        (vecselect.ProfileError, vecselect.VecselectError, RuntimeError),
+        (vecselect.PlanError, vecselect.VecselectError, ValueError),
+    ):
+        assert all(issubclass(child, base) for base in bases)
+
+
+def test_the_walk_sees_the_imports_it_judges():
+    assert "vecselect.make" in importers("vecselect.backends")
+    assert "vecselect.make" in importers("vecselect.planning.make_plan")
+    assert "vecselect.report.text" in importers("rich")
+
+
+def test_nothing_imports_the_command_line_or_the_orchestration():
+    doors = {"vecselect", "vecselect.__main__", "vecselect.cli"}
+    assert importers("vecselect.cli", "vecselect.make") <= doors
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("vecselect.backends", ["vecselect.measure", "vecselect.selection", "vecselect.report"]),
+        ("vecselect.selection", ["vecselect.backends", "vecselect.report", "multiprocessing"]),
+        ("vecselect.measure", ["vecselect.backends", "vecselect.selection", "vecselect.report"]),
+        ("vecselect.errors", ["gymnasium", "numpy", "vecselect.request"]),
+    ],
+)
+def test_the_arrows_between_packages_hold(package, forbidden):
+    members = {name for name in MODULES if inside(name, package)}
+    assert members
+    assert members.isdisjoint(importers(*forbidden))
+
+
+def test_rich_is_known_to_the_reports_and_the_command_line_only():
+    assert all(inside(name, "vecselect.report", "vecselect.cli") for name in importers("rich"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_module_prints_or_is_too_long(path):
+    text = path.read_text()
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+    assert len(text.splitlines()) <= MAX_LINES

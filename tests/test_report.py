@@ -1,0 +1,296 @@
+"""The report of plans written by hand: what it says, where it fits, and how numbers read."""
+
+import dataclasses
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from vecselect import Plan
+from vecselect.machine import read_machine
+from vecselect.measure.ipc import IpcProfile
+from vecselect.measure.step import StepProfile
+from vecselect.plan import Candidate
+from vecselect.report.units import rate, ratio, seconds, share, size
+from vecselect.selection.rule import RuleVerdict
+
+MACHINE = dataclasses.replace(read_machine(), cores=1.5, cores_quota=1.5)
+PROFILE = StepProfile(
+    steps=4321,
+    step_time_s=2.351e-3,
+    step_time_median_s=2.2e-3,
+    step_time_p95_s=3.1e-3,
+    step_time_p99_s=4.7e-3,
+    first_step_s=0.111,
+    wait_share=0.25,
+    reset_time_s=7.89e-3,
+    first_reset_s=0.2,
+    resets=21,
+    reset_share=0.016,
+    episode_steps=200.0,
+    observation_bytes=28_200,
+    action_bytes=8,
+    memory_bytes=45_600_000,
+    plain_steps_per_s=417.0,
+    step_times_s=(2.2e-3, 2.5e-3),
+)
+IPC = IpcProfile(
+    start_method="forkserver",
+    rounds=200,
+    observation_bytes=28_300,
+    tiny_s=4.1e-5,
+    observation_s=6.54e-5,
+    observation_p10_s=6e-5,
+    observation_p90_s=7e-5,
+    large_bytes=262_144,
+    large_s=2e-4,
+    per_message_s=4.1e-5,
+    per_byte_s=6e-10,
+)
+RULE = RuleVerdict(
+    mode="async",
+    reason="One step takes longer than the rule's line.",
+    threshold_s=1e-3,
+    step_time_s=2.384e-3,
+    near_line=False,
+    sync_s=19.1e-3,
+    async_s=13.2e-3,
+    break_even_s=1.87e-4,
+)
+MEASURED = Plan(
+    mode="async",
+    reason=RULE.reason,
+    decided_by="rule",
+    pinned_by=None,
+    env="Walker-v0",
+    num_envs=8,
+    autoreset_mode="NextStep",
+    observation_space="Box(0, 1, (3,), float32)",
+    action_space="Discrete(2)",
+    candidates=(
+        Candidate("sync", 19.1e-3),
+        Candidate("async", 13.2e-3),
+        Candidate("native", None, "Walker-v0 has no vector_entry_point"),
+    ),
+    machine=MACHINE,
+    profile=PROFILE,
+    ipc=IPC,
+    rule=RULE,
+    notes=("Resets take 16 % of the time.",),
+    planning_s=0.8,
+    created="2025-01-01T00:00:00+00:00",
+    versions={"python": "3.11.7"},
+)
+PINNED = dataclasses.replace(
+    MEASURED,
+    mode="sync",
+    reason="It was pinned, so nothing was measured.",
+    decided_by="pin",
+    pinned_by="VECSELECT_MODE=sync",
+    candidates=(Candidate("sync"), Candidate("async", None, "this process is a daemon")),
+    profile=None,
+    ipc=None,
+    rule=None,
+    notes=(),
+)
+ELIMINATED = dataclasses.replace(
+    PINNED,
+    decided_by="elimination",
+    pinned_by=None,
+    reason="It is the only mode that can run here: " + "the environment cannot be pickled " * 6,
+)
+WIDE = dataclasses.replace(
+    MEASURED,
+    env="a_package_of_some_length.environments:TheEnvironmentWithTheLongestName-v12",
+    num_envs=4096,
+    notes=("A note that goes on and on, " * 8, "Another note."),
+    machine=dataclasses.replace(MACHINE, cores=192.0, cores_quota=None),
+)
+PLANS = {"measured": MEASURED, "pinned": PINNED, "eliminated": ELIMINATED, "wide": WIDE}
+
+
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
+def words(text):
+    """The text with each run of blanks and line breaks as one blank."""
+    return " ".join(text.split())
+
+
+def printed(plan):
+    file = io.StringIO()
+    plan.report.print(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_plain_text_fits_a_small_terminal_and_has_no_colour(name, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    lines = str(PLANS[name].report).splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 80
+    assert all(line == line.rstrip() and line.replace(" ", "").isprintable() for line in lines)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_stream_that_is_no_terminal_gets_the_plain_text(name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = printed(PLANS[name])
+    assert "\x1b" not in text
+    assert [line.rstrip() for line in text.splitlines()] == str(PLANS[name].report).splitlines()
+
+
+def test_a_measured_plan_is_told_with_its_numbers():
+    text = words(str(MEASURED.report))
+    assert "Walker-v0 x 8" in text
+    assert "1.5 usable cores (quota 1.5)" in text
+    assert "=> async by the ~1 ms rule, clear: 2.38x above the line of 1.00 ms" in text
+    assert RULE.reason in text
+    assert "step time 2.35 ms mean, 2.20 ms median, p95 3.10 ms, p99 4.70 ms" in text
+    assert "25 % waiting; 4321 steps, first 111 ms" in text
+    assert "reset time 7.89 ms mean, 1.6 % of the time; episodes of 200 steps" in text
+    assert "IPC cost 65.4 us per round trip of an observation (28.2 KB)" in text
+    assert "break-even async pays from 187 us per step here; the rule says 1.00 ms" in text
+    assert "417 steps/s" in text
+    assert "45.6 MB of memory" in text
+    assert "! Resets take 16 % of the time." in text
+    assert 'pin it: mode="async" or VECSELECT_MODE=async' in text
+
+
+def test_every_mode_has_a_row_with_its_prediction_or_why_it_was_skipped():
+    text = words(str(MEASURED.report))
+    assert "sync 19.1 ms 419 predicted" in text
+    assert "async 13.2 ms 606 chosen, predicted" in text
+    assert "native - - skipped: Walker-v0 has no vector_entry_point" in text
+
+
+def test_a_pinned_plan_says_who_pinned_it_and_shows_no_measurement():
+    text = words(str(PINNED.report))
+    assert "=> sync pinned by VECSELECT_MODE=sync" in text
+    assert "nothing was measured" in text
+    assert "async - - skipped: this process is a daemon" in text
+    for measured in ("step time", "IPC cost", "break-even"):
+        assert measured not in text
+
+
+def test_a_plan_by_elimination_says_what_was_in_the_way():
+    text = words(str(ELIMINATED.report))
+    assert "=> sync the only mode left" in text
+    assert words(ELIMINATED.reason) in text
+
+
+def test_what_was_not_seen_is_said_in_words():
+    profile = dataclasses.replace(PROFILE, episode_steps=None, memory_bytes=None)
+    rule = dataclasses.replace(RULE, near_line=True, break_even_s=None)
+    text = words(str(dataclasses.replace(MEASURED, profile=profile, rule=rule).report))
+    assert "no episode ended" in text
+    assert "of memory" not in text
+    assert "by the ~1 ms rule, close to the line" in text
+    assert "async pays from never here" in text
+
+
+def test_square_brackets_in_a_name_are_text_and_no_markup():
+    plan = dataclasses.replace(PINNED, env="[bold]x[/]", reason="[red]so[/]")
+    text = words(str(plan.report))
+    assert "[bold]x[/] x 8" in text
+    assert "[red]so[/]" in text
+
+
+@pytest.mark.parametrize("reason", ["cannot pickle [deep] thing", "no such file [/tmp/x]"])
+@pytest.mark.xfail(reason="rich reads the cells of the table as markup", strict=True)
+def test_square_brackets_in_a_reason_are_text_and_no_markup(reason):
+    plan = dataclasses.replace(PINNED, candidates=(Candidate("async", None, reason),))
+    assert f"skipped: {reason}" in words(str(plan.report))
+
+
+def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch):
+    colour = re.compile(r"\x1b\[(\d+;)*3[0-7]m")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert colour.search(printed(MEASURED))
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colour.search(printed(MEASURED))
+
+
+@pytest.mark.parametrize(("columns", "width"), [(40, 80), (100, 100)])
+def test_a_terminal_gets_its_own_width_unless_it_is_too_narrow(monkeypatch, columns, width):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    head = re.sub(r"\x1b\[[\d;]*m", "", printed(MEASURED)).splitlines()[0]
+    assert len(head) == width
+
+
+def test_a_notebook_gets_text_and_html():
+    bundle = MEASURED.report._repr_mimebundle_()
+    assert set(bundle) == {"text/plain", "text/html"}
+    assert bundle["text/plain"] == str(MEASURED.report)
+    assert bundle["text/html"].startswith("<pre")
+    assert "Walker-v0 x 8" in bundle["text/html"]
+    assert "color:" in bundle["text/html"]
+
+
+@pytest.mark.xfail(reason="rich displays what is printed in a notebook, file or not", strict=True)
+def test_inside_a_notebook_the_texts_are_the_same(monkeypatch):
+    outside = str(MEASURED.report), printed(MEASURED)
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("rich.jupyter.display", lambda *arguments: None)
+    assert (str(MEASURED.report), printed(MEASURED)) == outside
+
+
+def test_rich_prints_it_as_wide_as_its_console():
+    console = Console(file=io.StringIO(), width=100)
+    console.print(MEASURED.report)
+    text = console.file.getvalue()
+    assert "Walker-v0 x 8" in text
+    assert max(map(len, text.splitlines())) == 100
+
+
+UNITS = [
+    (seconds, 9.812e-6, "9.81 us"),
+    (seconds, 0.00123, "1.23 ms"),
+    (seconds, 9.996e-4, "1.00 ms"),
+    (seconds, 9.993e-4, "999 us"),
+    (seconds, 9.996e-6, "10.0 us"),
+    (seconds, 6.3e-10, "0.63 ns"),
+    (seconds, 0.0, "0 ns"),
+    (seconds, 1.5, "1.50 s"),
+    (seconds, 1234.5, "1234 s"),
+    (rate, 97_400, "97.4 k"),
+    (rate, 1_234_567, "1.23 M"),
+    (rate, 2.5e9, "2.50 G"),
+    (rate, 999.6, "1.00 k"),
+    (rate, 417.2, "417"),
+    (rate, 1.5, "1.50"),
+    (size, 12, "12 B"),
+    (size, 0, "0 B"),
+    (size, 28_224, "28.2 KB"),
+    (size, 1_499_600_000, "1.50 GB"),
+    (share, 0.0, "0 %"),
+    (share, 0.0004, "0 %"),
+    (share, 0.0072, "0.7 %"),
+    (share, 0.0996, "10 %"),
+    (share, 0.123, "12 %"),
+    (share, 1.0, "100 %"),
+    (ratio, 1.518, "1.52x"),
+    (ratio, 127.4, "127x"),
+]
+
+
+@pytest.mark.parametrize(("function", "value", "text"), UNITS)
+def test_numbers_have_three_digits_and_a_unit(function, value, text):
+    assert function(value) == text
+
+
+def test_a_duration_is_never_off_by_more_than_its_last_digit():
+    factors = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+    for exponent in range(-9, 2):
+        for mantissa in (1.0, 1.004, 4.996, 9.994, 9.9949, 9.9951, 9.996, 9.9999):
+            value = mantissa * 10.0**exponent
+            number, unit = seconds(value).split()
+            assert len(number.replace(".", "")) == 3
+            assert float(number) * factors[unit] == pytest.approx(value, rel=0.0051)

@@ -1,0 +1,172 @@
+"""The ~1 ms rule and the predictions printed beside it."""
+
+import pytest
+
+from vecselect.machine import Machine
+from vecselect.measure.ipc import IpcProfile
+from vecselect.measure.step import StepProfile
+from vecselect.selection.rule import THRESHOLD_S, apply_rule
+
+
+def a_profile(step_time_s, wait_share=0.0, reset_share=0.0):
+    return StepProfile(
+        steps=200,
+        step_time_s=step_time_s,
+        step_time_median_s=step_time_s,
+        step_time_p95_s=step_time_s,
+        step_time_p99_s=step_time_s,
+        first_step_s=step_time_s,
+        wait_share=wait_share,
+        reset_time_s=step_time_s,
+        first_reset_s=step_time_s,
+        resets=2,
+        reset_share=reset_share,
+        episode_steps=100.0,
+        observation_bytes=12,
+        action_bytes=8,
+        memory_bytes=None,
+        plain_steps_per_s=1 / step_time_s,
+        step_times_s=(step_time_s,),
+    )
+
+
+def an_ipc(observation_s):
+    return IpcProfile(
+        start_method="spawn",
+        rounds=200,
+        observation_bytes=100,
+        tiny_s=observation_s,
+        observation_s=observation_s,
+        observation_p10_s=observation_s,
+        observation_p90_s=observation_s,
+        large_bytes=1 << 18,
+        large_s=2 * observation_s,
+        per_message_s=observation_s,
+        per_byte_s=1e-10,
+    )
+
+
+def a_machine(cores):
+    return Machine(
+        cores=cores,
+        cores_logical=64,
+        cores_affinity=64,
+        cores_quota=cores,
+        memory_bytes=1 << 34,
+        memory_available_bytes=1 << 33,
+        load_1min=0.5,
+        start_methods=("spawn",),
+        cpu="a processor",
+        system="Linux",
+        python="3.11",
+    )
+
+
+def verdict(
+    step_s, *, ipc_s=100e-6, cores=4.0, num_envs=8, wait_share=0.0, reset_share=0.0, **kwargs
+):
+    profile = a_profile(step_s, wait_share, reset_share)
+    return apply_rule(profile, an_ipc(ipc_s), a_machine(cores), num_envs, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("step_s", "ipc_s", "cores", "num_envs", "wait_share", "mode"),
+    [
+        pytest.param(10e-6, 60e-6, 4.0, 8, 0.0, "sync", id="far below the line"),
+        pytest.param(0.99e-3, 60e-6, 4.0, 8, 0.0, "sync", id="just below"),
+        pytest.param(1e-3, 60e-6, 4.0, 8, 0.0, "sync", id="on the line"),
+        pytest.param(1.01e-3, 60e-6, 4.0, 8, 0.0, "async", id="just above"),
+        pytest.param(50e-3, 60e-6, 4.0, 8, 0.0, "async", id="far above"),
+        pytest.param(50e-3, 60e-6, 4.0, 1, 0.0, "sync", id="one environment"),
+        pytest.param(50e-3, 60e-6, 1.0, 1, 0.9, "sync", id="one environment that waits"),
+        pytest.param(50e-3, 60e-6, 4.0, 2, 0.0, "async", id="two environments"),
+        pytest.param(50e-3, 60e-6, 1.0, 8, 0.0, "sync", id="one core, computing"),
+        pytest.param(50e-3, 60e-6, 1.0, 8, 0.4, "sync", id="one core, mostly computing"),
+        pytest.param(50e-3, 60e-6, 1.0, 8, 0.9, "async", id="one core, waiting"),
+        pytest.param(50e-3, 60e-6, 1.0, 8, 0.5, "async", id="one core, waiting half of it"),
+        pytest.param(0.1e-3, 60e-6, 1.0, 8, 0.9, "sync", id="one core, waiting a little"),
+        pytest.param(50e-3, 60e-6, 1.5, 8, 0.0, "sync", id="a core and a half, computing"),
+        pytest.param(50e-3, 60e-6, 2.0, 8, 0.0, "async", id="two cores, computing"),
+        pytest.param(0.5e-3, 1e-6, 64.0, 8, 0.0, "sync", id="the rule ignores a cheap ipc"),
+        pytest.param(2e-3, 10e-3, 4.0, 8, 0.0, "async", id="the rule ignores a dear ipc"),
+    ],
+)
+def test_the_mode(step_s, ipc_s, cores, num_envs, wait_share, mode):
+    said = verdict(step_s, ipc_s=ipc_s, cores=cores, num_envs=num_envs, wait_share=wait_share)
+    assert said.mode == mode
+
+
+def test_a_step_carries_its_share_of_the_resets():
+    assert verdict(0.8e-3).mode == "sync"
+    said = verdict(0.8e-3, reset_share=0.5)
+    assert said.step_time_s == pytest.approx(1.6e-3)
+    assert said.mode == "async"
+    assert said.sync_s == pytest.approx(8 * 1.6e-3)
+
+
+def test_the_threshold_is_a_parameter():
+    assert verdict(0.3e-3).threshold_s == THRESHOLD_S == 1e-3
+    said = verdict(0.3e-3, threshold_s=0.2e-3)
+    assert (said.mode, said.threshold_s) == ("async", 0.2e-3)
+    assert verdict(5e-3, threshold_s=10e-3).mode == "sync"
+
+
+@pytest.mark.parametrize(
+    ("step_s", "near"),
+    [(0.6e-3, False), (0.7e-3, True), (1e-3, True), (1.4e-3, True), (1.6e-3, False)],
+)
+def test_near_line_is_within_a_factor_of_one_and_a_half(step_s, near):
+    assert verdict(step_s).near_line is near
+    assert verdict(step_s / 10, threshold_s=1e-4).near_line is near
+
+
+@pytest.mark.parametrize(
+    ("options", "sync_s", "async_s", "break_even_s"),
+    [
+        pytest.param({}, 16e-3, 0.8e-3 + 4e-3, 0.8e-3 / 6, id="8 on 4 cores"),
+        pytest.param({"num_envs": 3}, 6e-3, 0.3e-3 + 2e-3, 0.15e-3, id="fewer than cores"),
+        pytest.param({"cores": 2.5}, 16e-3, 0.8e-3 + 6.4e-3, 0.8e-3 / 4.8, id="part of a core"),
+        pytest.param({"wait_share": 0.5}, 16e-3, 0.8e-3 + 2e-3, 0.8e-3 / 7, id="half waiting"),
+        pytest.param(
+            {"wait_share": 0.9, "cores": 1.0}, 16e-3, 0.8e-3 + 2e-3, 0.8e-3 / 7, id="one core waits"
+        ),
+        pytest.param(
+            {"wait_share": 0.5, "cores": 1.0}, 16e-3, 0.8e-3 + 8e-3, 0.2e-3, id="one core, half"
+        ),
+        pytest.param({"cores": 1.0}, 16e-3, 0.8e-3 + 16e-3, None, id="one core computes"),
+        pytest.param({"num_envs": 1}, 2e-3, 0.1e-3 + 2e-3, None, id="one environment"),
+    ],
+)
+def test_predictions_computed_by_hand_for_2_ms_steps(options, sync_s, async_s, break_even_s):
+    said = verdict(2e-3, ipc_s=100e-6, **options)
+    assert said.sync_s == pytest.approx(sync_s)
+    assert said.async_s == pytest.approx(async_s)
+    assert said.break_even_s == (None if break_even_s is None else pytest.approx(break_even_s))
+
+
+@pytest.mark.parametrize("num_envs", [2, 7, 64])
+@pytest.mark.parametrize("cores", [1.5, 2.0, 16.0])
+@pytest.mark.parametrize("wait_share", [0.0, 0.3, 0.95])
+def test_at_the_break_even_both_modes_take_the_same_time(num_envs, cores, wait_share):
+    options = {"num_envs": num_envs, "cores": cores, "wait_share": wait_share}
+    break_even_s = verdict(1e-3, **options).break_even_s
+    at = verdict(break_even_s, **options)
+    assert at.sync_s == pytest.approx(at.async_s)
+    above, below = (verdict(break_even_s * factor, **options) for factor in (1.1, 0.9))
+    assert above.sync_s > above.async_s
+    assert below.sync_s < below.async_s
+
+
+def test_break_even_does_not_depend_on_the_step_time():
+    assert verdict(1e-6).break_even_s == verdict(1.0).break_even_s > 0
+
+
+def test_every_verdict_gives_a_reason_in_a_sentence():
+    said = [
+        verdict(10e-6),
+        verdict(50e-3),
+        verdict(50e-3, num_envs=1),
+        verdict(50e-3, cores=1.0),
+    ]
+    assert len({one.reason for one in said}) == len(said)
+    assert all(one.reason.endswith(".") for one in said)

@@ -1,0 +1,130 @@
+"""The arena: every array that lanes share, laid out alike in every process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vecselect.backends.pool.layout import ALIGNMENT_BYTES, Leaf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from mmap import mmap
+
+    from gymnasium import Space
+
+INFO_BYTES_PER_ROW = 4096
+"""Room for info columns, for each sub-environment; what is not used is never paged in."""
+
+WIDEST_ACTION_BYTES = 8
+"""Actions travel in the dtype the user gave them, so that environments get the same bits as in a
+loop; the room is that of the widest."""
+
+ACTION_DTYPES = tuple(map(np.dtype, "?bBhHiIlLefd"))
+"""Dtypes that actions may have in the arena; any other goes by pickle."""
+
+
+class Layout:
+    """What the arena holds; the same plain value in every process.
+
+    Attributes:
+        num_envs: Rows of every batch.
+        workers: Workers, each with a control block of its own.
+        observations: The leaves of one observation that are arrays.
+        actions: The leaves of one action, or None where actions go by pickle.
+        buffers: Sets of observations: 1, or 2 where results are handed out without a copy.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        workers: int,
+        observations: tuple[Leaf, ...],
+        actions: tuple[Leaf, ...] | None,
+        buffers: int,
+    ) -> None:
+        self.num_envs = num_envs
+        self.workers = workers
+        self.observations = observations
+        self.actions = actions
+        self.buffers = buffers
+
+    @property
+    def info_bytes(self) -> int:
+        """Room for info columns, all rows together."""
+        return self.num_envs * INFO_BYTES_PER_ROW
+
+    def size_bytes(self) -> int:
+        """The size of the block all of it needs."""
+        offset = 0
+        for _, dtype, shape in self.arrays():
+            offset += _room_bytes(dtype, shape)
+        return offset
+
+    def arrays(self) -> Iterator[tuple[Any, np.dtype, tuple[int, ...]]]:
+        """Name, dtype and shape of every array, in the order in which they lie."""
+        n = self.num_envs
+        yield "control", np.dtype(np.uint8), (max(self.workers, 1), ALIGNMENT_BYTES)
+        yield "rewards", np.dtype(np.float64), (n,)
+        yield "terminated", np.dtype(np.bool_), (n,)
+        yield "truncated", np.dtype(np.bool_), (n,)
+        yield "info_ids", np.dtype(np.uint8), (n,)
+        for index, leaf in enumerate(self.actions or ()):
+            width = WIDEST_ACTION_BYTES * int(np.prod(leaf.shape, dtype=int))
+            yield ("action", index), np.dtype(np.uint8), (n * width,)
+        yield "action_dtypes", np.dtype(np.uint8), (max(len(self.actions or ()), 1),)
+        for buffer in range(self.buffers):
+            for leaf in self.observations:
+                assert leaf.dtype is not None
+                yield ("observation", buffer, leaf.path), leaf.dtype, (n, *leaf.shape)
+        yield "info_columns", np.dtype(np.uint8), (self.info_bytes,)
+
+
+class Arena:
+    """The arrays of a layout, over a block of memory."""
+
+    def __init__(self, layout: Layout, block: mmap) -> None:
+        self.layout = layout
+        arrays: dict[Any, np.ndarray] = {}
+        offset = 0
+        for name, dtype, shape in layout.arrays():
+            count = int(np.prod(shape, dtype=int))
+            arrays[name] = np.frombuffer(block, dtype, count, offset).reshape(shape)
+            offset += _room_bytes(dtype, shape)
+        self.control = arrays["control"]
+        self.rewards = arrays["rewards"]
+        self.terminated = arrays["terminated"]
+        self.truncated = arrays["truncated"]
+        self.info_ids = arrays["info_ids"]
+        self.info_columns = arrays["info_columns"]
+        self.action_dtypes = arrays["action_dtypes"]
+        self._actions = [arrays["action", index] for index in range(len(layout.actions or ()))]
+        self._action_views: dict[tuple[int, int], np.ndarray] = {}
+        self.observations = [
+            {leaf.path: arrays["observation", buffer, leaf.path] for leaf in layout.observations}
+            for buffer in range(layout.buffers)
+        ]
+
+    def action(self, index: int, dtype_code: int) -> np.ndarray:
+        """The batch of an action leaf, seen as a dtype of `ACTION_DTYPES`."""
+        key = (index, dtype_code)
+        if key not in self._action_views:
+            assert self.layout.actions is not None
+            shape = (self.layout.num_envs, *self.layout.actions[index].shape)
+            dtype = ACTION_DTYPES[dtype_code]
+            used = self._actions[index][: int(np.prod(shape, dtype=int)) * dtype.itemsize]
+            self._action_views[key] = used.view(dtype).reshape(shape)
+        return self._action_views[key]
+
+
+def array_leaves(space: Space) -> tuple[Leaf, ...]:
+    """The leaves of a space that arrays can hold."""
+    from vecselect.backends.pool.layout import leaves
+
+    return tuple(leaf for leaf in leaves(space) if leaf.dtype is not None)
+
+
+def _room_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    size = dtype.itemsize * int(np.prod(shape, dtype=int))
+    return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

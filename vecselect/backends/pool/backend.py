@@ -1,0 +1,62 @@
+"""`pool`: lanes over shared memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vecselect import processes
+from vecselect.backends import base
+from vecselect.backends.pool.construction import Settings
+from vecselect.backends.pool.signals import DEFAULT_TRIES
+from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.machine import read_machine
+
+if TYPE_CHECKING:
+    from vecselect.machine import Machine
+    from vecselect.request import Request
+
+_TAKES = frozenset({"autoreset_mode", "context", "copy", "daemon", "observation_mode"})
+
+
+class Pool:
+    """Runs the sub-environments in lanes: the caller's own, and one in each worker."""
+
+    name = "pool"
+
+    def missing(self, machine: Machine) -> str | None:
+        """Says so inside a process that may not start others."""
+        return processes.why_no_children()
+
+    def why_not(self, request: Request, machine: Machine) -> str | None:
+        """Says what cannot be sent to another process."""
+        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        if reason is None and request.vector_kwargs.get("context") != "fork":
+            reason = processes.why_unpicklable(request.env_fns)
+        return reason
+
+    def build(self, request: Request, *, workers: int | None = None, **parameters: Any) -> Any:
+        """Builds a `PoolVectorEnv`.
+
+        Args:
+            request: What was asked for.
+            workers: Processes besides the caller's; as many as make one lane per usable core by
+                default, and never more than give each lane a sub-environment.
+            **parameters: `tries` before a waiting lane sleeps.
+        """
+        cores = read_machine().cores
+        lanes = int(cores) if workers is None else workers + 1
+        lanes = max(min(lanes, request.num_envs), 1)
+        options = request.vector_kwargs
+        settings = Settings(
+            workers=lanes - 1,
+            threads=max(1, int(cores) // lanes),
+            tries=parameters.get("tries", DEFAULT_TRIES),
+            copy=options.get("copy", True),
+            observation_mode=options.get("observation_mode", "same"),
+            autoreset_mode=request.autoreset_mode,
+            context=options.get("context"),
+            daemon=options.get("daemon", False),
+        )
+        env = PoolVectorEnv(request.env_fns, settings)
+        base.set_spec(env, request, None)
+        return env

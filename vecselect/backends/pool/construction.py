@@ -1,0 +1,163 @@
+"""Building a pool: the caller's sub-environments here, the others in workers, and the arena."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.vector.utils import batch_differing_spaces, batch_space
+
+from vecselect import processes
+from vecselect.backends.base import check_distinct
+from vecselect.backends.pool.arena import Arena, Layout
+from vecselect.backends.pool.handle import Handle, end_all, raised_there
+from vecselect.backends.pool.layout import leaves
+from vecselect.backends.pool.memory import Memory
+from vecselect.backends.pool.worker import Failed, Work, mismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import gymnasium as gym
+    from gymnasium.vector import AutoresetMode
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a pool is to run.
+
+    Attributes:
+        workers: Processes besides the caller's, fewer than there are sub-environments.
+        threads: Threads that the numerical libraries of a worker may start.
+        tries: Tries to take a signal before sleeping.
+        copy: Whether results are the caller's to keep. Without it, observations are views of shared
+            memory: they hold until the second next step or reset begins.
+        observation_mode: As in `SyncVectorEnv`.
+        autoreset_mode: What happens to a sub-environment whose episode ended.
+        context: Start method of the workers; the safest one by default.
+        daemon: Whether the workers are daemons, which may not start processes themselves.
+    """
+
+    workers: int
+    threads: int
+    tries: int
+    copy: bool
+    observation_mode: str | tuple[gym.Space, gym.Space]
+    autoreset_mode: AutoresetMode
+    context: str | None
+    daemon: bool
+
+    @property
+    def same_spaces(self) -> bool:
+        """Whether the observation spaces must be equal, or only alike in dtype and shape."""
+        return self.observation_mode == "same"
+
+
+@dataclass
+class Parts:
+    """What a pool is made of, as far as it has been built."""
+
+    envs: list[gym.Env] = field(default_factory=list)
+    handles: list[Handle] = field(default_factory=list)
+    arena: Arena | None = None
+    single_observation_space: gym.Space | None = None
+    observation_space: gym.Space | None = None
+
+
+def construct(env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> Parts:
+    """Builds every sub-environment and the arena; leaves nothing behind if that fails.
+
+    Raises:
+        RuntimeError: If the spaces of the sub-environments do not go together.
+        RequestError: If two factories return the same instance.
+        Exception: What a factory raised.
+    """
+    parts = Parts()
+    try:
+        _construct(parts, env_fns, settings)
+    except BaseException:
+        end_all(parts.handles)
+        for env in parts.envs:
+            env.close()
+        raise
+    return parts
+
+
+def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
+    count = len(env_fns)
+    first = env_fns[0]()
+    parts.envs.append(first)
+    mode = settings.observation_mode
+    if isinstance(mode, tuple):
+        parts.observation_space, single = mode
+    else:
+        single = first.observation_space
+        parts.observation_space = batch_space(single, count)
+    parts.single_observation_space = single
+    actions = tuple(leaves(first.action_space))
+    layout = Layout(
+        num_envs=count,
+        workers=settings.workers,
+        observations=tuple(leaf for leaf in leaves(single) if leaf.dtype is not None),
+        actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
+        buffers=1 if settings.copy else 2,
+    )
+    memory = Memory(layout.size_bytes())
+    parts.arena = Arena(layout, memory.map)
+    context = processes.get_context(settings.context)
+    own, *others = lane_slices(count, settings.workers + 1)
+    for index, rows in enumerate(others):
+        work = Work(
+            index=index,
+            env_fns=tuple(env_fns[rows.start : rows.stop]),
+            first_row=rows.start,
+            layout=layout,
+            autoreset_mode=settings.autoreset_mode,
+            observation_space=single,
+            action_space=first.action_space,
+            same_spaces=settings.same_spaces,
+            tries=settings.tries,
+        )
+        control = parts.arena.control[index]
+        handle = Handle(context, work, memory, control, settings.daemon, settings.threads)
+        parts.handles.append(handle)
+    memory.forget_descriptor()
+    # While the workers build theirs, the caller builds the rest of its own.
+    for make in env_fns[1 : own.stop]:
+        parts.envs.append(make())
+    check_distinct(parts.envs)
+    _agree(parts, settings)
+
+
+def _agree(parts: Parts, settings: Settings) -> None:
+    """Waits for the workers' environments and sees whether all spaces go together."""
+    single = parts.single_observation_space
+    assert single is not None
+    fitting = (single, parts.envs[0].action_space, settings.same_spaces)
+    problems = [mismatch(env, row, *fitting) for row, env in enumerate(parts.envs)]
+    spaces = [env.observation_space for env in parts.envs]
+    for handle in parts.handles:
+        greeting: Any = handle.greeting()
+        if isinstance(greeting, Failed):
+            raise raised_there(greeting)
+        problem, theirs = greeting
+        problems.append(problem)
+        spaces += theirs
+    if problem := next(filter(None, problems), None):
+        raise RuntimeError(problem)
+    if settings.observation_mode == "different":
+        parts.observation_space = batch_differing_spaces(spaces)
+
+
+def lane_slices(num_envs: int, lanes: int) -> list[range]:
+    """The rows of each lane, the caller's first: contiguous, of lengths that differ by one at most.
+
+    The caller, which also gathers the results, gets none of the longer ones.
+    """
+    shortest, longer = divmod(num_envs, lanes)
+    slices, start = [], 0
+    for lane in range(lanes):
+        length = shortest + (lane >= lanes - longer)
+        slices.append(range(start, start + length))
+        start += length
+    return slices

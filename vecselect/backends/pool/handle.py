@@ -1,0 +1,195 @@
+"""The caller's side of one worker."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from vecselect import processes
+from vecselect.backends.pool.entry import THREAD_VARIABLES, run
+from vecselect.backends.pool.signals import Signal
+from vecselect.backends.pool.worker import BUFFER, COMMAND, END, REQUEST, SILENT, STATUS, STEP, Work
+from vecselect.errors import WorkerDied, WorkerError
+from vecselect.failures import RemoteTraceback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from multiprocessing.context import BaseContext
+
+    import numpy as np
+
+    from vecselect.backends.pool.infos import Template
+    from vecselect.backends.pool.lane import LaneFailure
+    from vecselect.backends.pool.memory import Memory
+    from vecselect.backends.pool.worker import Failed
+
+CLOSE_LIMIT_S = 4.0
+"""How long workers may take to end, all together, before they are terminated and then killed."""
+
+PENDING = object()
+"""What `collect` returns where the time ran out."""
+
+
+class Handle:
+    """One worker as the caller sees it.
+
+    Attributes:
+        rows: Indices of its sub-environments.
+        outstanding: Whether a command was given whose end has not been seen.
+        news: Info templates to tell it of with the next command.
+    """
+
+    def __init__(
+        self,
+        context: BaseContext,
+        work: Work,
+        memory: Memory,
+        control: np.ndarray,
+        daemon: bool,
+        threads: int,
+    ) -> None:
+        """Starts the worker; `greeting` waits until it has built its sub-environments."""
+        self.index = work.index
+        self.rows = range(work.first_row, work.first_row + len(work.env_fns))
+        self.outstanding = False
+        self.news: list[Template] = []
+        self._control: Any = control.data
+        self._tries = work.tries
+        self._go, self._done = Signal(context), Signal(context)
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(  # type: ignore[attr-defined]
+            target=run,
+            args=(
+                thread_variables(threads),
+                processes.dumps(work),
+                memory,
+                self._go,
+                self._done,
+                theirs,
+            ),
+            name=f"vecselect-pool-{work.index}",
+            daemon=daemon,
+        )
+        with processes.hidden_main():
+            self.process.start()
+        theirs.close()
+
+    def greeting(self) -> Any:
+        """What the worker says once its sub-environments are built, or why it could not."""
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionError):
+            self.process.join(processes.END_GRACE_S)
+            self.check()
+            raise
+
+    def step(self, buffer: int) -> None:
+        """Begins a step with the actions in the arena."""
+        if self.news:
+            self.request("step", (None,), buffer)
+            return
+        self._control[BUFFER] = buffer
+        self._control[COMMAND] = STEP
+        self.outstanding = True
+        self._go.give()
+
+    def request(self, name: str, args: tuple[Any, ...], buffer: int = 0) -> None:
+        """Begins anything else."""
+        data = processes.dumps((self.news, name, args))
+        self.request_packed(data, buffer)
+        self.news = []
+
+    def request_packed(self, data: bytes, buffer: int = 0) -> None:
+        """Begins what was pickled before, so that nothing can fail half-way through the workers."""
+        self.check()
+        self._control[BUFFER] = buffer
+        self._control[COMMAND] = REQUEST
+        self.outstanding = True
+        self._go.give()
+        try:
+            self.pipe.send_bytes(data)
+        except ConnectionError:
+            self.process.join(processes.END_GRACE_S)
+            self.check()
+            raise
+
+    def collect(self, deadline_s: Callable[[], float] | None = None) -> Any:
+        """Waits for the end of what was begun.
+
+        Returns:
+            The worker's reply, None if all is in the arena, or `PENDING` if the time ran out.
+
+        Raises:
+            WorkerDied: If its process has ended.
+        """
+        if not self._done.take(self._tries, self.check, deadline_s):
+            return PENDING
+        self.outstanding = False
+        if self._control[STATUS] == SILENT:
+            return None
+        try:
+            return processes.loads(self.pipe.recv_bytes())
+        except (EOFError, ConnectionError):
+            self.process.join(processes.END_GRACE_S)
+            self.check()
+            raise
+
+    def check(self) -> None:
+        """Raises if the worker's process has ended."""
+        code = self.process.exitcode
+        if code is not None:
+            rows = self.rows
+            raise WorkerDied(
+                f"Worker {self.index} (pid {self.process.pid}), which runs sub-environments "
+                f"{rows[0]} to {rows[-1]}, {processes.how_it_ended(code)}. Close the vector "
+                "environment and make a new one."
+            )
+
+    def ask_to_end(self) -> None:
+        """Tells the worker to close its sub-environments and end."""
+        self._control[COMMAND] = END
+        self._go.give()
+        self.pipe.close()
+
+
+def end_all(handles: Sequence[Handle], limit_s: float = CLOSE_LIMIT_S) -> None:
+    """Ends workers: asks, and after the time limit terminates and kills. Never raises."""
+    for handle in handles:
+        handle.ask_to_end()
+    until_s = time.monotonic() + limit_s
+    for handle in handles:
+        processes.end(handle.process, max(until_s - time.monotonic(), 0.0))
+
+
+def thread_variables(threads: int) -> Mapping[str, str]:
+    """What a worker's numerical libraries are told, where the user has not told them."""
+    return {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}
+
+
+def raised_here(failure: LaneFailure) -> BaseException:
+    """What a sub-environment of the caller's own lane raised."""
+    error = failure.__cause__
+    assert error is not None
+    _annotate(error, failure.row, failure.phase)
+    return error
+
+
+def raised_there(failed: Failed) -> BaseException:
+    """What a sub-environment in a worker raised, as its own type where that can be rebuilt."""
+    error = failed.error.rebuilt()
+    if isinstance(error, RemoteTraceback):
+        replacement = WorkerError(
+            f"Sub-environment {failed.row} raised {failed.error.kind} in {failed.phase}: "
+            f"{failed.error.message}"
+        )
+        replacement.__cause__ = error
+        return replacement
+    _annotate(error, failed.row, failed.phase)
+    return error
+
+
+def _annotate(error: BaseException, row: int, phase: str) -> None:
+    """Adds to an exception which sub-environment raised it, where Python can (3.11 and newer)."""
+    if hasattr(error, "add_note"):
+        error.add_note(f"Raised by sub-environment {row} in {phase}.")

@@ -1,0 +1,256 @@
+"""Infos without pickling: keys whose values are numbers become columns in the arena.
+
+A *template* is the shape of one info dict: its keys in order, each with the type of its value. The
+caller learns a template from the first info of that shape and tells every lane; from then on a lane
+stores such an info by writing its values into the template's columns and the template's id into the
+sub-environment's row. What fits no template travels pickled, beside the arena.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vecselect.backends.pool.layout import ALIGNMENT_BYTES
+
+if TYPE_CHECKING:
+    from vecselect.backends.pool.arena import Arena
+
+AddInfo = Callable[[dict[str, Any], dict[str, Any], int], dict[str, Any]]
+"""`VectorEnv._add_info`: merges one sub-environment's info into the batch's."""
+
+Extra = tuple[int, dict[str, Any]]
+"""A row and an info of it that is in no column."""
+
+NOTHING, LOOSE = 0, 255
+"""What a row's id says where it has no info, or one that travels beside the arena."""
+
+MAX_TEMPLATES = 64
+
+_PYTHON_DTYPES = {int: np.dtype(int), float: np.dtype(float), bool: np.dtype(bool)}
+_VIEWABLE = "?bBhHiIlLqQfd"
+
+
+@dataclass(frozen=True)
+class Column:
+    """Where the values of one key are kept.
+
+    Attributes:
+        kind: The exact type of the values.
+        dtype: Of the array that `_add_info` would make for them.
+        shape: Of one value; `()` for numbers.
+        offset: Of the column, in bytes, within the arena's info columns.
+    """
+
+    kind: type
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Template:
+    """The shape of an info dict, the same plain value in every process."""
+
+    id: int
+    keys: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+class InfoTable:
+    """The info columns of one process: of the caller, or of a worker."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._num_envs = arena.layout.num_envs
+        self._memory = arena.info_columns
+        self._ids = arena.info_ids
+        self._id_of_row = arena.info_ids.data
+        self._no_infos = bytes(self._num_envs)
+        self._known: list[_Columns] = []
+        self._by_keys: dict[tuple[str, ...], list[_Columns]] = {}
+        self._used_bytes = 0
+
+    def add(self, templates: Iterable[Template]) -> None:
+        """Begins to use templates that the caller has learned."""
+        for template in templates:
+            columns = _Columns(template, self._memory, self._num_envs)
+            self._known.append(columns)
+            self._by_keys.setdefault(template.keys, []).append(columns)
+
+    def store(self, row: int, info: dict[str, Any]) -> bool:
+        """Puts a row's info into columns; False if it fits none and must travel beside them."""
+        if not info:
+            self._id_of_row[row] = NOTHING
+            return True
+        for columns in self._by_keys.get(tuple(info), ()):
+            if columns.store(row, info.values()):
+                self._id_of_row[row] = columns.template.id
+                return True
+        self._id_of_row[row] = LOOSE
+        return False
+
+    def clear(self, row: int) -> None:
+        """Notes that a row has no info this time."""
+        self._id_of_row[row] = NOTHING
+
+    def learn(self, info: dict[str, Any]) -> Template | None:
+        """Makes a template of an info if all its values are numbers or small arrays of them.
+
+        Returns:
+            The new template, to be added in every process; None if there is nothing to learn.
+        """
+        if len(self._known) >= MAX_TEMPLATES:
+            return None
+        columns = []
+        offset = self._used_bytes
+        for key, value in info.items():
+            dtype = _dtype_of(value)
+            # `_add_info` treats these keys specially, or would mix them up with another key's mask.
+            if dtype is None or not isinstance(key, str) or key == "final_obs" or key[:1] == "_":
+                return None
+            shape = value.shape if isinstance(value, np.ndarray) else ()
+            columns.append(Column(type(value), dtype, shape, offset))
+            size = self._num_envs * math.prod(shape) * dtype.itemsize
+            offset += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        keys = tuple(info)
+        if offset > self._memory.nbytes or any(
+            [_plain(one) for one in known.template.columns] == [_plain(one) for one in columns]
+            for known in self._by_keys.get(keys, ())
+        ):
+            return None
+        self._used_bytes = offset
+        return Template(len(self._known) + 1, keys, tuple(columns))
+
+    def batch(self, loose: list[Extra], add_info: AddInfo) -> dict[str, Any]:
+        """The infos of all rows, as `_add_info` would have built them one row after another.
+
+        Args:
+            loose: Infos that are in no column, in the order of their rows; those of one row in the
+                order in which they came, before that row's columns.
+            add_info: `VectorEnv._add_info`.
+        """
+        ids = self._ids.tobytes()
+        if loose:
+            return self._one_by_one(ids, loose, add_info)
+        if ids == self._no_infos:
+            return {}
+        # In the order of their first rows: that is the order in which `_add_info` meets the keys.
+        present = sorted(
+            (first, columns.template.id)
+            for columns in self._known
+            if (first := ids.find(columns.template.id)) >= 0
+        )
+        infos: dict[str, Any] = {}
+        if len(present) == 1 and NOTHING not in ids:
+            columns = self._known[present[0][1] - 1]
+            for key, array in columns.arrays:
+                infos[key] = array.copy()
+                infos[columns.mask_of[key]] = np.ones(self._num_envs, np.bool_)
+            return infos
+        for _, id in present:
+            columns = self._known[id - 1]
+            rows = self._ids == id
+            others = ~rows
+            for key, array in columns.arrays:
+                mask = columns.mask_of[key]
+                if key not in infos:
+                    kept = array.copy()
+                    kept[others] = 0
+                    infos[key], infos[mask] = kept, rows.copy()
+                elif _casts_alike(array[rows], infos[key]):
+                    infos[key][rows] = array[rows]
+                    infos[mask] |= rows
+                else:
+                    return self._one_by_one(ids, loose, add_info)
+        return infos
+
+    def _one_by_one(self, ids: bytes, loose: list[Extra], add_info: AddInfo) -> dict[str, Any]:
+        """The infos of all rows by Gymnasium's own means."""
+        infos: dict[str, Any] = {}
+        position = 0
+        for row, id in enumerate(ids):
+            while position < len(loose) and loose[position][0] == row:
+                infos = add_info(infos, loose[position][1], row)
+                position += 1
+            if id not in (NOTHING, LOOSE):
+                infos = add_info(infos, self._known[id - 1].read(row), row)
+        return infos
+
+
+class _Columns:
+    """A template's columns as arrays of one process."""
+
+    def __init__(self, template: Template, memory: np.ndarray, num_envs: int) -> None:
+        self.template = template
+        self.arrays: list[tuple[str, np.ndarray]] = []
+        self.mask_of = {key: f"_{key}" for key in template.keys}
+        self._stores: list[tuple[type, Any, np.dtype | None, tuple[int, ...]]] = []
+        for key, column in zip(template.keys, template.columns, strict=True):
+            shape = (num_envs, *column.shape)
+            size = math.prod(shape) * column.dtype.itemsize
+            part = memory[column.offset : column.offset + size]
+            array = part.view(column.dtype).reshape(shape)
+            self.arrays.append((key, array))
+            is_array = column.kind is np.ndarray
+            # A memoryview takes a number in half the time that an array needs.
+            fast = not is_array and column.dtype.char in _VIEWABLE
+            target: Any = array.data if fast else array
+            dtype = column.dtype if is_array else None
+            self._stores.append((column.kind, target, dtype, column.shape))
+
+    def store(self, row: int, values: Iterable[Any]) -> bool:
+        """Writes one row; False if a value is not of its column's type."""
+        for value, (kind, target, dtype, shape) in zip(values, self._stores, strict=True):
+            if type(value) is not kind:
+                return False
+            if dtype is not None and (value.dtype != dtype or value.shape != shape):
+                return False
+            try:
+                target[row] = value
+            except (OverflowError, ValueError):  # an int beyond 64 bits
+                return False
+        return True
+
+    def read(self, row: int) -> dict[str, Any]:
+        """One row, its values of the types they had."""
+        info: dict[str, Any] = {}
+        for (key, array), column in zip(self.arrays, self.template.columns, strict=True):
+            if column.kind is np.ndarray:
+                info[key] = array[row].copy()
+            else:
+                info[key] = array[row].item() if column.kind in _PYTHON_DTYPES else array[row]
+        return info
+
+
+def _plain(column: Column) -> tuple[type, np.dtype, tuple[int, ...]]:
+    return column.kind, column.dtype, column.shape
+
+
+def _dtype_of(value: Any) -> np.dtype | None:
+    """The dtype of the array `_add_info` would keep such values in; None if not of numbers."""
+    kind = type(value)
+    if kind in _PYTHON_DTYPES:
+        return _PYTHON_DTYPES[kind]
+    if issubclass(kind, np.number) or (kind is np.ndarray and value.dtype.kind in "?biufc"):
+        dtype: np.dtype = value.dtype
+        return dtype
+    return None
+
+
+def _casts_alike(values: np.ndarray, target: np.ndarray) -> bool:
+    """Whether assigning the values at once gives what assigning them one by one gives."""
+    if values.shape[1:] != target.shape[1:]:
+        return False
+    if values.dtype == target.dtype:
+        return True
+    if values.ndim > 1:
+        return False
+    if target.dtype == np.float64 and values.dtype.kind in "biuf":
+        return True
+    if target.dtype == np.int64 and values.dtype.kind == "f":
+        return bool((np.abs(values) < 2.0**62).all())
+    return target.dtype == np.int64 and values.dtype.kind == "b"

@@ -1,0 +1,417 @@
+"""`PoolVectorEnv`: the pool as Gymnasium's vector environment."""
+
+from __future__ import annotations
+
+import copy as copying
+import itertools
+from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.error import ClosedEnvironmentError
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+
+from vecselect import processes
+from vecselect.arguments import action_check
+from vecselect.backends.pool.arena import ACTION_DTYPES
+from vecselect.backends.pool.construction import construct
+from vecselect.backends.pool.conversation import Conversation
+from vecselect.backends.pool.handle import end_all, raised_here
+from vecselect.backends.pool.infos import InfoTable
+from vecselect.backends.pool.lane import FORBIDDEN_CALLS, Lane, LaneFailure, keep_copied
+from vecselect.backends.pool.layout import assembled, at, leaves
+from vecselect.errors import VecselectError, WorkerDied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    import gymnasium as gym
+
+    from vecselect.backends.pool.construction import Settings
+
+StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
+_DTYPE_CODES = {dtype: code for code, dtype in reversed(list(enumerate(ACTION_DTYPES)))}
+
+
+class PoolVectorEnv(VectorEnv):
+    """Steps the sub-environments in lanes: one in the calling process, one in each worker.
+
+    Observations, rewards, flags, actions and numeric infos pass through shared memory. Every value
+    equals that of Gymnasium's `SyncVectorEnv`, except where that returns an observation which the
+    environment has overwritten in the meantime: `final_obs` and `final_info` are always those of
+    the episode that ended.
+    """
+
+    def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
+        """Builds the sub-environments, those of the workers in their processes.
+
+        Args:
+            env_fns: One factory per sub-environment.
+            settings: How the pool is to run.
+
+        Raises:
+            RuntimeError: If the spaces of the sub-environments do not go together.
+            Exception: What a factory raised.
+        """
+        parts = construct(env_fns, settings)
+        assert parts.arena is not None and parts.single_observation_space is not None
+        first = parts.envs[0]
+        self.num_envs = len(env_fns)
+        self.copy = settings.copy
+        self.autoreset_mode = settings.autoreset_mode
+        self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}
+        self.render_mode = first.render_mode
+        self.single_observation_space = parts.single_observation_space
+        self.observation_space = parts.observation_space
+        self.single_action_space = first.action_space
+        self.action_space = batch_space(first.action_space, self.num_envs)
+        self._leaves = tuple(leaves(self.single_observation_space))
+        self._check_actions = action_check(
+            self.action_space, self.single_action_space, self.num_envs
+        )
+        self._arena = parts.arena
+        self._infos = InfoTable(parts.arena)
+        self._lane = Lane(
+            parts.envs,
+            0,
+            self.single_observation_space,
+            settings.autoreset_mode,
+            parts.arena,
+            self._infos,
+            keep=dict,
+            keep_final=keep_copied,
+        )
+        self._own = len(parts.envs)
+        self._buffer = 0
+        self._handles = parts.handles
+        self._conversation = Conversation(parts.handles)
+        # Runs on garbage collection and before multiprocessing waits for its children at exit, but
+        # not in a process that somebody forked from this one.
+        self._finalizer = Finalize(self, end_all, (self._handles,), exitpriority=10)
+
+    @property
+    def np_random(self) -> Any:
+        """The generators of the sub-environments, a tuple; those from workers are copies."""
+        return self.get_attr("np_random")
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of the sub-environments' generators, a tuple."""
+        return self.get_attr("np_random_seed")
+
+    def step(self, actions: Any) -> StepResult:
+        """Steps every sub-environment; arguments and results as in `SyncVectorEnv`.
+
+        Raises:
+            WorkerDied: If a worker's process ended.
+            Exception: What a sub-environment raised; `reset` makes all of them usable again.
+        """
+        self._begin("step")
+        try:
+            self._send_step(actions)
+            return self._step_result(None)
+        finally:
+            self._conversation.drop()
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step in the workers; the caller's lane steps in `step_wait`.
+
+        Raises:
+            AlreadyPendingCallError: If another call waits to be collected.
+        """
+        self._begin("step")
+        try:
+            self._send_step(copying.deepcopy(actions))
+        except BaseException:
+            self._conversation.drop()
+            raise
+
+    def step_wait(self, timeout: float | None = None) -> StepResult:
+        """Collects what `step_async` began.
+
+        Args:
+            timeout: Seconds to wait for the workers, after the caller's own lane has stepped.
+
+        Raises:
+            NoAsyncCallError: Without a `step_async` before it.
+            multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
+        """
+        self._need_open()
+        self._conversation.need_pending("step")
+        return self._step_result(timeout)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
+        self._begin("reset")
+        try:
+            self._send_reset(seed, options)
+            return self._reset_result(None)
+        finally:
+            self._conversation.drop()
+
+    def reset_async(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
+        self._begin("reset")
+        try:
+            self._send_reset(seed, options)
+        except BaseException:
+            self._conversation.drop()
+            raise
+
+    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
+        """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
+        self._need_open()
+        self._conversation.need_pending("reset")
+        return self._reset_result(timeout)
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        self.call_async(name, *args, **kwargs)
+        try:
+            return self.call_wait()
+        finally:
+            self._conversation.drop()
+
+    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begins a call in the workers; the caller's lane is called in `call_wait`.
+
+        Raises:
+            ValueError: For `reset`, `step` and `close`, which would go behind the pool's back.
+        """
+        if name in FORBIDDEN_CALLS:
+            raise ValueError(f"call({name!r}) is not possible; use envs.{name}() instead.")
+        self._ask("call", lambda rows: (name, args, kwargs))
+
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Collects what `call_async` began; arguments and errors as in `step_wait`."""
+        self._need_open()
+        self._conversation.need_pending("call")
+        return tuple(itertools.chain.from_iterable(self._conversation.finish(timeout)))
+
+    def render(self) -> tuple[Any, ...]:
+        """A frame of every sub-environment, as its render mode gives it."""
+        return self.call("render")
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every sub-environment; values from workers are copies."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of every sub-environment, or of none if one of them refuses.
+
+        Args:
+            name: The attribute's name.
+            values: A list or tuple of `num_envs` values, or one value for all.
+        """
+        if not isinstance(values, (list, tuple)):
+            values = [values] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(
+                f"values holds {len(values)} values; {self.num_envs} are needed, one each."
+            )
+        try:
+            self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]))
+            self._conversation.finish()
+        except WorkerDied:
+            raise
+        except Exception:
+            self._conversation.drop()
+            self._ask("undo_set_attr", lambda rows: ())
+            self._conversation.finish()
+            raise
+        finally:
+            self._conversation.drop()
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Closes every sub-environment and ends every worker.
+
+        Args:
+            timeout: Seconds the workers may take to end by themselves; 4 by default.
+            terminate: Whether to end them without waiting.
+        """
+        self._finalizer.cancel()
+        limit_s = 0.0 if terminate else timeout
+        end_all(self._handles, *(() if limit_s is None else (limit_s,)))
+        self._handles.clear()
+        lane = self._lane
+        del self._lane, self._arena, self._infos, self._conversation
+        self.closed = True
+        try:
+            lane.close()
+        except LaneFailure as failure:
+            raise raised_here(failure) from None
+
+    def _begin(self, kind: str) -> None:
+        self._need_open()
+        self._conversation.begin(kind)
+
+    def _need_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self!r} was used after close().")
+
+    def _ask(self, name: str, arguments: Callable[[range], tuple[Any, ...]]) -> None:
+        """Begins a call of a lane's method in every lane."""
+        self._begin("call")
+        try:
+            self._conversation.ask_all(name, arguments)
+        except BaseException:
+            self._conversation.drop()
+            raise
+        own = arguments(self._lane.rows)
+        self._conversation.own(lambda: getattr(self._lane, name)(*own))
+
+    def _send_step(self, actions: Any) -> None:
+        if self.autoreset_mode is AutoresetMode.DISABLED:
+            self._need_no_ended_episode()
+        lane = self._lane
+        self._buffer = buffer = (self._buffer + 1) % len(self._arena.observations)
+        own: Iterable[Any]
+        if self._put_actions(actions):
+            for handle in self._handles:
+                handle.step(buffer)
+            if isinstance(actions, np.ndarray):
+                own = actions[: self._own]
+            else:
+                own = itertools.islice(iterate(self.action_space, actions), self._own)
+        else:
+            self._check_actions(actions)
+            listed = list(iterate(self.action_space, actions))
+            for handle in self._handles:
+                handle.request("step", (listed[handle.rows.start : handle.rows.stop],), buffer)
+            own = listed[: self._own]
+        self._conversation.own(lambda: lane.step(own, buffer))
+
+    def _put_actions(self, actions: Any) -> bool:
+        """Puts a batch of actions into the arena; False where it must go by pickle or is wrong."""
+        arena = self._arena
+        parts = arena.layout.actions
+        if parts is None:
+            return False
+        for index, leaf in enumerate(parts):
+            try:
+                batch = at(actions, leaf.path)
+            except (KeyError, IndexError, TypeError):
+                return False
+            code = _DTYPE_CODES.get(batch.dtype) if type(batch) is np.ndarray else None
+            if code is None:
+                return False
+            target = arena.action(index, code)
+            if target.shape != batch.shape:
+                return False
+            target[...] = batch
+            arena.action_dtypes[index] = code
+        return True
+
+    def _need_no_ended_episode(self) -> None:
+        ended = self._arena.terminated | self._arena.truncated
+        if ended.any():
+            raise AssertionError(
+                f"The episodes of sub-environments {np.flatnonzero(ended).tolist()} have ended. "
+                "With autoreset_mode=DISABLED reset them before the next step: "
+                'envs.reset(options={"reset_mask": terminated | truncated}).'
+            )
+
+    def _step_result(self, timeout: float | None) -> StepResult:
+        infos = self._finished_infos(timeout)
+        arena = self._arena
+        return (
+            self._observations(),
+            arena.rewards.copy(),
+            arena.terminated.copy(),
+            arena.truncated.copy(),
+            infos,
+        )
+
+    def _send_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        count, lane, arena = self.num_envs, self._lane, self._arena
+        if seed is None:
+            seeds: list[int | None] = [None] * count
+        elif isinstance(seed, (int, np.integer)):
+            seeds = [int(seed) + index for index in range(count)]
+        else:
+            seeds = list(seed)
+        if len(seeds) != count:
+            raise ValueError(f"seed holds {len(seeds)} seeds; {count} are needed, one each.")
+        options = None if options is None else dict(options)
+        mask = np.ones(count, np.bool_)
+        if options is not None and "reset_mask" in options:
+            mask = np.asarray(options.pop("reset_mask"), np.bool_)
+        before = self._buffer
+        self._buffer = buffer = (before + 1) % len(arena.observations)
+        if buffer != before:  # the rows that are not reset keep their observations
+            for path, batch in arena.observations[buffer].items():
+                batch[...] = arena.observations[before][path]
+        arena.terminated[mask] = arena.truncated[mask] = False
+        wanted = mask.tolist()
+        for handle in self._handles:
+            rows = slice(handle.rows.start, handle.rows.stop)
+            handle.request("reset", (seeds[rows], options, wanted[rows]), buffer)
+        own = slice(0, self._own)
+        self._conversation.own(lambda: lane.reset(seeds[own], options, wanted[own], buffer))
+
+    def _reset_result(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
+        infos = self._finished_infos(timeout)
+        return self._observations(), infos
+
+    def _finished_infos(self, timeout: float | None) -> dict[str, Any]:
+        """Collects a step or reset; learns templates from the infos that were in no column."""
+        lane = self._lane
+        replies = self._conversation.finish(timeout)
+        loose = lane.loose
+        for handle, reply in zip(self._handles, replies[1:], strict=True):
+            if reply is not None:
+                infos, objects = reply
+                loose = loose + [(row, processes.loads(info)) for row, info in infos]
+                for path, values in objects.items():
+                    lane.objects[path][handle.rows.start : handle.rows.stop] = values
+        batched = self._infos.batch(loose, self._add_info)
+        for _, info in loose:
+            template = self._infos.learn(info)
+            if template is not None:
+                self._infos.add([template])
+                for handle in self._handles:
+                    handle.news.append(template)
+        return batched
+
+    def _observations(self) -> Any:
+        """The batch of observations, the caller's to keep where that was asked for."""
+        arrays = self._arena.observations[self._buffer]
+        if len(self._leaves) == 1 and () in arrays:
+            return arrays[()].copy() if self.copy else arrays[()]
+        parts: list[Any] = []
+        for leaf in self._leaves:
+            if leaf.dtype is not None:
+                array = arrays[leaf.path]
+                parts.append(array.copy() if self.copy else array)
+            else:
+                values = tuple(self._lane.objects[leaf.path])
+                parts.append(copying.deepcopy(values) if self.copy else values)
+        return assembled(self.single_observation_space, iter(parts))
+
+    def __copy__(self) -> Any:
+        """Refused: two of them could not share the workers."""
+        raise VecselectError("A pool cannot be copied; make another one with auto_make_vec.")
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        """Refused: two of them could not share the workers."""
+        raise VecselectError("A pool cannot be copied; make another one with auto_make_vec.")
+
+    def __reduce__(self) -> Any:
+        """Refused: the workers cannot be sent along."""
+        raise VecselectError("A pool cannot be pickled; make one in the process that steps it.")

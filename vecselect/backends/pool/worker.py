@@ -1,0 +1,248 @@
+"""A worker: the process that steps one lane."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
+from gymnasium.vector.utils import batch_space, iterate
+
+from vecselect import processes
+from vecselect.backends.pool.arena import Arena, Layout
+from vecselect.backends.pool.infos import InfoTable, Template
+from vecselect.backends.pool.lane import Lane, LaneFailure, keep_packed
+from vecselect.backends.pool.layout import assembled
+from vecselect.failures import PortableError, portable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from multiprocessing.connection import Connection
+
+    import gymnasium as gym
+    from gymnasium.vector import AutoresetMode
+
+    from vecselect.backends.pool.memory import Memory
+    from vecselect.backends.pool.signals import Signal
+
+COMMAND, STATUS, BUFFER = 0, 1, 2
+"""Bytes of a worker's control block."""
+
+STEP, REQUEST, END = 1, 2, 3
+"""Commands: step with the arena's actions; do what stands in the pipe; end."""
+
+SILENT, REPLY = 0, 1
+"""Statuses: all is in the arena; the rest is in the pipe."""
+
+ORPHAN_GRACE_S = 1.5
+"""How long a worker whose parent has gone may take to close its sub-environments."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker is started with.
+
+    Attributes:
+        index: Of the worker.
+        env_fns: The factories of its lane.
+        first_row: Index of the lane's first sub-environment.
+        layout: Of the arena.
+        autoreset_mode: What happens to a sub-environment whose episode ended.
+        observation_space: Of one sub-environment, as it is batched.
+        action_space: Of one sub-environment.
+        same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
+        tries: Tries to take a signal before sleeping.
+    """
+
+    index: int
+    env_fns: tuple[Callable[[], gym.Env], ...]
+    first_row: int
+    layout: Layout
+    autoreset_mode: AutoresetMode
+    observation_space: gym.Space
+    action_space: gym.Space
+    same_spaces: bool
+    tries: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A reply that says what went wrong: in which sub-environment, in which phase."""
+
+    row: int
+    phase: str
+    error: PortableError
+
+
+def mismatch(
+    env: gym.Env, row: int, observations: gym.Space, actions: gym.Space, same: bool
+) -> str:
+    """A sentence if an environment's spaces do not fit the batch's, else an empty string."""
+    fits = (
+        env.observation_space == observations
+        if same
+        else is_space_dtype_shape_equiv(env.observation_space, observations)
+    )
+    if not fits:
+        advice = (
+            " If that is meant, use vector_kwargs={'observation_mode': 'different'}."
+            if same
+            else ""
+        )
+        return (
+            f"Sub-environment {row} has the observation space {env.observation_space}, which does "
+            f"not fit {observations}.{advice}"
+        )
+    if env.action_space != actions:
+        return f"Sub-environment {row} has the action space {env.action_space}, not {actions}."
+    return ""
+
+
+def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connection) -> None:
+    """Builds a lane and does what the parent asks for until it asks for the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
+    ending = threading.Event()
+    threading.Thread(target=_watch_parent, args=(ending, go), daemon=True).start()
+    row, envs = 0, []
+    try:
+        task: Work = processes.loads(work)
+        row = task.first_row
+        for make in task.env_fns:
+            envs.append(make())
+            row += 1
+        row = task.first_row
+        server = _Server(task, envs, Arena(task.layout, memory.map))
+        pipe.send(server.greeting())
+    except BaseException as error:
+        pipe.send(Failed(row, "construct", portable(error)))
+        for env in envs:
+            env.close()
+        return
+    try:
+        server.loop(go, done, pipe, ending)
+    except (EOFError, ConnectionError):  # the parent has hung up
+        pass
+    finally:
+        server.lane.close()
+
+
+def _watch_parent(ending: threading.Event, go: Signal) -> None:
+    """Ends this process when its parent has gone, even where a sub-environment is stuck."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    ending.set()
+    go.give()
+    time.sleep(ORPHAN_GRACE_S)
+    os._exit(1)
+
+
+class _Server:
+    """The worker's side of the conversation."""
+
+    def __init__(self, task: Work, envs: list[gym.Env], arena: Arena) -> None:
+        self.task = task
+        self.arena = arena
+        self.control: Any = arena.control[task.index].data
+        self.infos = InfoTable(arena)
+        self.lane = Lane(
+            envs,
+            task.first_row,
+            task.observation_space,
+            task.autoreset_mode,
+            arena,
+            self.infos,
+            keep_packed,
+            keep_packed,
+        )
+        self.slice = slice(task.first_row, task.first_row + len(envs))
+        self.batched_actions = batch_space(task.action_space, len(envs))
+
+    def greeting(self) -> tuple[str, list[gym.Space]]:
+        """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
+        task = self.task
+        spaces = (task.observation_space, task.action_space, task.same_spaces)
+        for row, env in zip(self.lane.rows, self.lane.envs, strict=True):
+            if problem := mismatch(env, row, *spaces):
+                return problem, []
+        if task.same_spaces:
+            return "", []
+        return "", [env.observation_space for env in self.lane.envs]
+
+    def loop(self, go: Signal, done: Signal, pipe: Connection, ending: threading.Event) -> None:
+        """Answers commands until the last one."""
+        control, tries = self.control, self.task.tries
+        while True:
+            go.take(tries, _nothing)
+            command = control[COMMAND]
+            if command == END or ending.is_set():
+                return
+            try:
+                reply = (
+                    self.step()
+                    if command == STEP
+                    else self.request(*processes.loads(pipe.recv_bytes()))
+                )
+            except LaneFailure as failure:
+                assert failure.__cause__ is not None
+                reply = Failed(failure.row, failure.phase, portable(failure.__cause__))
+            data = None if reply is None else self.packed(reply)
+            control[STATUS] = SILENT if data is None else REPLY
+            done.give()
+            if data is not None:
+                pipe.send_bytes(data)  # After the signal: a full pipe waits for the parent to read.
+
+    def step(self) -> Any:
+        """Steps with the actions in the arena."""
+        self.lane.step(self.actions(), self.control[BUFFER])
+        return self.beside_the_arena()
+
+    def request(self, templates: list[Template], name: str, args: tuple[Any, ...]) -> Any:
+        """Learns templates, then does what is asked for."""
+        self.infos.add(templates)
+        if name == "step":
+            self.lane.step(self.actions() if args[0] is None else args[0], self.control[BUFFER])
+            return self.beside_the_arena()
+        if name == "reset":
+            seeds, options, mask = args
+            self.lane.reset(seeds, options, mask, self.control[BUFFER])
+            return self.beside_the_arena()
+        return getattr(self.lane, name)(*args)
+
+    def actions(self) -> Iterable[Any]:
+        """The lane's actions, copied out of the arena: an environment may keep its own."""
+        arena = self.arena
+        codes = arena.action_dtypes
+        parts = (
+            arena.action(index, int(codes[index]))[self.slice].copy()
+            for index in range(len(arena.layout.actions or ()))
+        )
+        batch = assembled(self.task.action_space, parts)
+        return batch if isinstance(batch, np.ndarray) else iterate(self.batched_actions, batch)
+
+    def beside_the_arena(self) -> Any:
+        """What the last step or reset left that the arena cannot hold; None if nothing."""
+        lane = self.lane
+        if not lane.loose and not lane.objects:
+            return None
+        return lane.loose, {path: values[self.slice] for path, values in lane.objects.items()}
+
+    def packed(self, reply: Any) -> bytes:
+        """A reply as bytes; what cannot be pickled becomes an error that can."""
+        try:
+            return processes.dumps_importable(reply)
+        except Exception as error:
+            return processes.dumps(
+                Failed(self.lane.rows[0], "sending the answer of", portable(error))
+            )
+
+
+def _nothing() -> None:
+    """A worker that waits looks for nobody: another thread watches the parent."""

@@ -87,7 +87,6 @@ def test_without_json_it_prints_the_report(capfd):
     assert output.err == ""
 
 
-@pytest.mark.xfail(reason="the measured process shares our stdout", strict=True)
 def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "vecselect", "recommend", noisy, "-n2", "--budget=0.05", "--json"],

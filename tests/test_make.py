@@ -119,7 +119,7 @@ def test_a_recommendation_is_a_plan_and_leaves_no_process_behind():
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("phase", ["construct", "reset", "step", "close"])
+@pytest.mark.parametrize("phase", ["construct", "reset", "step"])
 def test_an_environment_that_fails_while_measured_is_an_error_with_its_own_chained(phase):
     with pytest.raises(ProfileError, match=rf"LookupError in {phase}\(\).*no asset") as caught:
         recommend(broken(phase), 2, **QUICK)
@@ -175,7 +175,6 @@ def test_a_budget_is_a_number_of_seconds_above_zero(budget_s):
         auto_make_vec("Pendulum-v1", 2, budget_s=budget_s)
 
 
-@pytest.mark.xfail(reason="the child fails with an OverflowError", strict=True)
 def test_an_endless_budget_is_a_request_error_or_serves():
     with contextlib.suppress(RequestError):
         recommend(EchoEnv, 2, effort="rule", budget_s=float("inf"))

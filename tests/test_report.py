@@ -203,7 +203,6 @@ def test_square_brackets_in_a_name_are_text_and_no_markup():
 
 
 @pytest.mark.parametrize("reason", ["cannot pickle [deep] thing", "no such file [/tmp/x]"])
-@pytest.mark.xfail(reason="rich reads the cells of the table as markup", strict=True)
 def test_square_brackets_in_a_reason_are_text_and_no_markup(reason):
     plan = dataclasses.replace(PINNED, candidates=(Candidate("async", None, reason),))
     assert f"skipped: {reason}" in words(str(plan.report))
@@ -234,7 +233,6 @@ def test_a_notebook_gets_text_and_html():
     assert "color:" in bundle["text/html"]
 
 
-@pytest.mark.xfail(reason="rich displays what is printed in a notebook, file or not", strict=True)
 def test_inside_a_notebook_the_texts_are_the_same(monkeypatch):
     outside = str(MEASURED.report), printed(MEASURED)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)

@@ -113,13 +113,11 @@ def test_an_id_that_does_not_exist_keeps_gymnasiums_own_message(nothing_starts, 
 
 
 @pytest.mark.parametrize("options", [{"wrappers": TimeAwareObservation}, {"vector_kwargs": 5}])
-@pytest.mark.xfail(reason="a bare TypeError or ValueError of Python's comes out", strict=True)
 def test_a_collection_of_another_kind_is_a_request_error(nothing_starts, options):
     with pytest.raises(RequestError):
         auto_make_vec("Pendulum-v1", 2, **options)
 
 
-@pytest.mark.xfail(reason="multiprocessing's ValueError comes out, after the choice", strict=True)
 def test_a_start_method_that_does_not_exist_is_a_request_error(nothing_starts):
     with pytest.raises(RequestError):
         auto_make_vec("Pendulum-v1", 2, vector_kwargs={"context": "frok"})

@@ -107,9 +107,11 @@ def _key_and_value(text: str) -> tuple[str, Any]:
 def _recommend(asked: argparse.Namespace) -> int:
     from vecselect.make import recommend
 
-    plan = recommend(
-        asked.env, asked.num_envs, budget_s=asked.budget, env_kwargs=dict(asked.env_kwarg)
-    )
+    # What importing the environment's module prints is no part of our output.
+    with contextlib.redirect_stdout(sys.stderr):
+        plan = recommend(
+            asked.env, asked.num_envs, budget_s=asked.budget, env_kwargs=dict(asked.env_kwarg)
+        )
     if asked.json:
         sys.stdout.write(plan.to_json() + "\n")
     else:

@@ -5,6 +5,7 @@ The work is done in the wait; the order of calls is checked as `AsyncVectorEnv` 
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
@@ -29,7 +30,8 @@ class Deferred:
 
     def step_async(self, actions: Any) -> None:
         """Notes the actions of the next `step_wait`."""
-        self._defer("step", lambda: self._env.step(actions))
+        kept = copy.deepcopy(actions)
+        self._defer("step", lambda: self._env.step(kept))
 
     def step_wait(self, timeout: float | None = None) -> Any:
         """Steps. `timeout` cannot be kept: there is nobody to wait for."""

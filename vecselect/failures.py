@@ -57,4 +57,8 @@ def portable(error: BaseException) -> PortableError:
         data = processes.dumps(error)
         if isinstance(processes.loads(data), type(error)):
             pickled = data
-    return PortableError(type(error).__name__, str(error), text, pickled)
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its text cannot be shown)"
+    return PortableError(type(error).__name__, message, text, pickled)

@@ -62,14 +62,14 @@ def read_machine(root: Path = Path("/")) -> Machine:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     quota = cpu_quota_cores(root)
     memory = psutil.virtual_memory()
-    limit, used = _memory_limit(root)
+    limit, left = _memory_limits(root)
     return Machine(
         cores=float(affinity) if quota is None else min(float(affinity), quota),
         cores_logical=logical,
         cores_affinity=affinity,
         cores_quota=quota,
         memory_bytes=min(memory.total, limit),
-        memory_available_bytes=min(memory.available, max(limit - used, 0)),
+        memory_available_bytes=min(memory.available, left),
         load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         start_methods=processes.start_methods(),
         cpu=_cpu_name(root),
@@ -98,25 +98,27 @@ def cpu_quota_cores(root: Path = Path("/")) -> float | None:
     return min(quotas, default=None)
 
 
-def _memory_limit(root: Path) -> tuple[int, int]:
-    """The smallest cgroup memory limit that binds this process and what its group has in use."""
-    limit, used = _UNLIMITED_BYTES, 0
+def _memory_limits(root: Path) -> tuple[int, int]:
+    """The least cgroup memory limit that binds this process, and the least that is left of one."""
+    limit = left = _UNLIMITED_BYTES
     for folder in _groups(root, "memory"):
         for limit_name, used_name in (
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
-            words = _read(folder / limit_name).strip(), _read(folder / used_name).strip()
-            if all(map(str.isdigit, words)) and int(words[0]) < limit:
-                limit, used = map(int, words)
-    return limit, used
+            allowed = _read(folder / limit_name).strip()
+            used = _read(folder / used_name).strip()
+            if allowed.isdigit():
+                limit = min(limit, int(allowed))
+                left = min(left, max(int(allowed) - int(used if used.isdigit() else 0), 0))
+    return limit, left
 
 
 def _groups(root: Path, controller: str) -> list[Path]:
     """The folders of this process's cgroup and of all above it, for one controller."""
     folders = []
     for line in _read(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:
             mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
         elif controller in controllers.split(","):

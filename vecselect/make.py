@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import numbers
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +152,11 @@ def _planned(
 ) -> tuple[Plan, Request]:
     if effort not in EFFORTS:
         raise RequestError(unknown("effort", effort, EFFORTS))
-    if budget_s is not None and not (isinstance(budget_s, (int, float)) and budget_s > 0):
+    if budget_s is not None and not (
+        isinstance(budget_s, numbers.Real)
+        and not isinstance(budget_s, bool)
+        and 0 < budget_s < math.inf
+    ):
         raise RequestError(f"budget_s is {budget_s!r}; it must be a number of seconds above 0.")
     request = read_request(id, num_envs, pin=pin, **asked)
     return make_plan(request, budget_s=budget_s or DEFAULT_BUDGET_S), request

@@ -38,7 +38,7 @@ def pinned(mode: str) -> Iterator[None]:
     Raises:
         RequestError: If there is no such mode.
     """
-    _checked(mode, "pinned()")
+    _checked(mode, f"pinned({mode!r})")
     token = _pinned.set(mode)
     try:
         yield
@@ -59,7 +59,7 @@ def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
     Raises:
         RequestError: If a mode does not exist, or the two arguments contradict each other.
     """
-    _checked(mode, "mode")
+    _checked(mode, f"mode={mode!r}")
     if vectorization_mode is not None:
         try:
             same = _GYMNASIUM_MODES[VectorizeMode(vectorization_mode)]
@@ -71,7 +71,7 @@ def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
                 f"mode={mode!r} and vectorization_mode={vectorization_mode!r} contradict each "
                 "other; leave one of them out."
             )
-        return Pin(same, f"vectorization_mode={same!r}")
+        return Pin(same, f"vectorization_mode={VectorizeMode(vectorization_mode).value!r}")
     places = (
         (mode, f"mode={mode!r}"),
         (_pinned.get(), f"pinned({_pinned.get()!r})"),
@@ -86,6 +86,9 @@ def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
 
 def _checked(mode: Any, source: str) -> None:
     if not isinstance(mode, str):
-        raise RequestError(f"{source} is {mode!r}; a mode is named by a string, such as 'sync'.")
+        raise RequestError(f"{source}: a mode is named by a string, such as 'sync'.")
     if mode != AUTO:
-        find(mode)
+        try:
+            find(mode)
+        except RequestError as error:
+            raise RequestError(f"{source}: {error}") from None

@@ -124,7 +124,7 @@ class Plan:
                     "Plan again, or read it with the version that wrote it."
                 )
             plan: Plan = _read(cls, data)
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             if isinstance(error, PlanError):
                 raise
             raise PlanError(f"This is not a plan of vecselect: {error}.") from error
@@ -138,13 +138,21 @@ def _read(kind: Any, data: Any) -> Any:
         return None if data is None else _read(arguments[0], data)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
+        missing = hints.keys() - _of(dict, data).keys()
+        if missing:
+            raise TypeError(f"{', '.join(sorted(missing))} is missing")
         return kind(**{name: _read(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
     if origin is tuple:
-        return tuple(_read(arguments[0], item) for item in data)
+        return tuple(_read(arguments[0], item) for item in _of(list, data))
     if origin is dict:
-        return {str(key): _read(arguments[1], value) for key, value in data.items()}
+        return {str(key): _read(arguments[1], value) for key, value in _of(dict, data).items()}
     if kind is float and type(data) in (int, float):
         return float(data)
+    return _of(kind, data)
+
+
+def _of(kind: type, data: Any) -> Any:
+    """The data itself, if it is of the type that JSON gives for it."""
     if type(data) is not kind:
         raise TypeError(f"{data!r} stands where a {kind.__name__} should")
     return data

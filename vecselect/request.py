@@ -19,6 +19,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.envs.registration import _find_spec  # isort: skip
 
 from vecselect.errors import RequestError, unknown
+from vecselect.processes import start_methods
 
 EnvFn = Callable[[], gym.Env]
 
@@ -50,6 +51,8 @@ class EnvFactory:
         env = self.make()
         for wrapper in self.wrappers:
             env = wrapper(env)
+        if not isinstance(env, gym.Env):
+            raise RequestError(f"A sub-environment's factory returned {env!r}, no gymnasium.Env.")
         return env
 
 
@@ -115,7 +118,7 @@ def read_request(
         gymnasium.error.Error: If the id is not registered; Gymnasium's own message.
         ModuleNotFoundError: If the module of `"module:Env-v0"` cannot be imported.
     """
-    given = dict(env_kwargs or {})
+    given = _dict_of("env_kwargs", env_kwargs)
     if isinstance(id, (str, EnvSpec)):
         spec = copy.deepcopy(_find_spec(id) if isinstance(id, str) else id)
         # A spec that came out of a vector environment carries the arguments of `make_vec` too:
@@ -145,6 +148,8 @@ def read_request(
             )
         spec = None
         makers, label = _read_callables(id, num_envs)
+    if callable(wrappers):
+        raise RequestError("wrappers is one wrapper; give a list of them: wrappers=[...].")
     chain = tuple(wrappers or ())
     for wrapper in chain:
         if not callable(wrapper):
@@ -185,6 +190,13 @@ def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[
     return makers, next(iter(names)) if len(names) == 1 else f"{len(makers)} callables"
 
 
+def _dict_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A copy of a mapping of keyword arguments."""
+    if value is not None and not isinstance(value, Mapping):
+        raise RequestError(f"{name} is {value!r}; it must be a dict of keyword arguments.")
+    return dict(value or {})
+
+
 def _name_of(make: EnvFn) -> str:
     """A callable's name for the report."""
     if isinstance(make, functools.partial):
@@ -217,7 +229,7 @@ def _resolved(entry_point: Any) -> Any:
 
 def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Checked `vector_kwargs`, the autoreset mode as the enum."""
-    options = dict(vector_kwargs or {})
+    options = _dict_of("vector_kwargs", vector_kwargs)
     for key in options:
         if key not in VECTOR_OPTIONS:
             raise RequestError(unknown("vector_kwargs key", key, sorted(VECTOR_OPTIONS)))
@@ -229,6 +241,9 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
             raise RequestError(
                 unknown("autoreset_mode", options["autoreset_mode"], valid)
             ) from None
+    context = options.get("context")
+    if context is not None and context not in start_methods():
+        raise RequestError(unknown("start method (context)", context, start_methods()))
     mode = options.get("observation_mode", "same")
     if mode not in ("same", "different") and not (
         isinstance(mode, tuple)

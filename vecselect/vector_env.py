@@ -234,6 +234,7 @@ class AutoVectorEnv(VectorWrapper):
         """
         if not self.closed:
             self.env.close(**kwargs)
+            self.env.closed = True  # not every native environment notes it itself
 
     def __enter__(self) -> Self:
         """The vector environment itself."""
@@ -255,7 +256,14 @@ class AutoVectorEnv(VectorWrapper):
     def _read_reset(self, seed: Any, options: dict[str, Any] | None) -> dict[str, Any]:
         """The arguments of a reset, checked and copied."""
         checked = read_options(options, self.num_envs)
-        if checked and "reset_mask" in checked and not self._was_reset:
+        masked = checked is not None and "reset_mask" in checked
+        if masked and self.mode == "native":
+            raise VecselectError(
+                "Mode 'native' cannot reset by mask: some such environments ignore reset_mask and "
+                "reset everything (CartPole's does). Pin another mode, or call "
+                "envs.unwrapped.reset if you know that this one heeds it."
+            )
+        if masked and not self._was_reset:
             raise ResetNeeded(
                 "The first reset has a reset_mask, so the sub-environments outside it would have "
                 "no state. Reset all of them once."

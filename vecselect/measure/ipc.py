@@ -81,9 +81,13 @@ def measure_ipc(
         The costs, in seconds per round trip.
 
     Raises:
-        ProfileError: If the child does not start or stops answering.
+        ProfileError: If the observation does not pickle, or the child does not start or stops
+            answering.
     """
-    sample = len(pickle.dumps(observation, protocol=pickle.HIGHEST_PROTOCOL))
+    try:
+        sample = len(pickle.dumps(observation, protocol=pickle.HIGHEST_PROTOCOL))
+    except Exception as error:  # pickling runs code of the observation's own
+        raise ProfileError(f"The observation cannot be sent to another process: {error}") from error
     large = bytes(max(LARGE_FACTOR * sample, LARGE_MIN_BYTES))
     messages = (TINY, observation, large)
     context = processes.get_context(start_method)

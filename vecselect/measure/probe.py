@@ -7,10 +7,14 @@ signal handlers) is never touched.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
@@ -32,7 +36,7 @@ CONSTRUCT_LIMIT_S = 120.0
 """The same for building it, which may load assets or start a simulator."""
 
 WATCH_PERIOD_S = 0.1
-PHASES = ("start", "construct", "reset", "step", "close")
+PHASES = ("start", "construct", "reset", "step")
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def probe(
             another callable, it is called too, to see that it does not return the same instance.
         budget_s: Seconds of stepping.
         start_method: Of multiprocessing; the safest one of this platform by default.
-        stall_limit_s: Seconds that one `reset()`, `step()` or `close()` may take.
+        stall_limit_s: Seconds that one `reset()` or `step()` may take.
         construct_limit_s: Seconds that building may take.
 
     Returns:
@@ -86,7 +90,7 @@ def probe(
     ours, theirs = context.Pipe()
     progress = _Progress(context.RawArray("Q", 2))
     work = processes.dumps((tuple(env_fns[:2]), budget_s))
-    child = context.Process(target=_run, args=(work, theirs, progress))
+    child = context.Process(target=_run, args=(work, theirs, progress))  # type: ignore[attr-defined]
     start_s = time.perf_counter()
     try:
         with processes.hidden_main():
@@ -95,11 +99,8 @@ def probe(
         limits_s = {"start": construct_limit_s, "construct": construct_limit_s}
         found = _await(ours, child, progress, limits_s, stall_limit_s)
         return dataclasses.replace(found, start_s=found.start_s - start_s)
-    except BaseException:  # Ctrl-C too: nothing more is wanted of the child
-        if child.pid is not None:
-            child.kill()
-        raise
     finally:
+        # A child that has answered closes its environment and ends; any other is ended.
         ours.close()
         if child.pid is not None:
             processes.end(child)
@@ -114,18 +115,22 @@ def _await(
 ) -> Probe:
     """Watches the child until it is done, has failed, or makes no progress."""
     calls, since_s = progress.calls, time.perf_counter()
-    while not pipe.poll(WATCH_PERIOD_S):
+    # The process is watched beside the pipe: a child of the environment may hold that open.
+    while not connection.wait([pipe, child.sentinel], WATCH_PERIOD_S):
         now_s = time.perf_counter()
         if progress.calls != calls:
             calls, since_s = progress.calls, now_s
         limit_s = limits_s.get(progress.phase, stall_limit_s)
         if now_s - since_s > limit_s:
+            child.kill()
             raise ProfileError(
                 f"The environment did not return from {progress.phase}() within {limit_s:g} s "
                 "while it was being measured; its process was ended. If it needs that long, pin a "
                 'mode: that skips measuring, as in auto_make_vec(..., mode="sync").'
             )
     try:
+        if not pipe.poll():
+            raise EOFError
         kind, value = pipe.recv()
     except (EOFError, ConnectionError):
         child.join(processes.END_GRACE_S)
@@ -143,26 +148,36 @@ def _await(
 
 
 def _run(work: bytes, pipe: Connection, progress: _Progress) -> None:
-    """Runs in the child: measures and reports."""
+    """Runs in the child: measures, reports, and closes what was built."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process on Ctrl-C.
+    # What the environment prints must not get into the output of a program that asks for JSON.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    built: list[gym.Env] = []
     try:
         env_fns, budget_s = processes.loads(work)
-        found = _measure(env_fns, budget_s, progress)
-        pipe.send(("found", processes.dumps(found)))
+        pipe.send(("found", processes.dumps(_measure(env_fns, budget_s, built, progress))))
     except _SameInstance:
         pipe.send(("same instance", None))
     except ProfileError as error:
         pipe.send(("failed", (str(error), portable(error.__cause__ or error))))
     except BaseException as error:
-        message = (
-            f"The environment raised {type(error).__name__} in {progress.phase}() while it was "
-            f"being measured: {error}"
-        )
+        kind, phase = type(error).__name__, progress.phase
+        message = f"The environment raised {kind} in {phase}() while it was being measured"
+        with contextlib.suppress(Exception):  # its own text may raise
+            message += f": {error}"
         pipe.send(("failed", (message, portable(error))))
+    finally:
+        # Last, so that an environment that fails or hangs here hides nothing of what was found.
+        for env in built:
+            with contextlib.suppress(Exception):
+                env.close()
 
 
 def _measure(
-    env_fns: Sequence[Callable[[], gym.Env]], budget_s: float, progress: _Progress
+    env_fns: Sequence[Callable[[], gym.Env]],
+    budget_s: float,
+    built: list[gym.Env],
+    progress: _Progress,
 ) -> Probe:
     import psutil
 
@@ -172,19 +187,16 @@ def _measure(
     before_s = time.perf_counter()
     env = env_fns[0]()
     built_s = time.perf_counter()
-    try:
-        if len(env_fns) > 1 and env_fns[1] is not env_fns[0]:
-            second = env_fns[1]()
-            if second.unwrapped is env.unwrapped:
-                raise _SameInstance
-            second.close()
-        profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
-        memory_bytes = max(process.memory_info().rss - memory_before, 0)
-        progress.enter("reset")
-        observation, _ = env.reset()
-    finally:
-        progress.enter("close")
-        env.close()
+    built.append(env)
+    if len(env_fns) > 1 and env_fns[1] is not env_fns[0]:
+        second = env_fns[1]()
+        if second.unwrapped is env.unwrapped:
+            raise _SameInstance
+        second.close()
+    profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
+    memory_bytes = max(process.memory_info().rss - memory_before, 0)
+    progress.enter("reset")
+    observation, _ = env.reset()
     return Probe(
         profile=dataclasses.replace(profile, memory_bytes=memory_bytes),
         observation=observation,

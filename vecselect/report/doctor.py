@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from vecselect.report.units import size
 
@@ -42,5 +43,6 @@ def write(machine: Machine, modes: dict[str, str | None], file: TextIO) -> None:
     grid.add_row("system", machine.system)
     grid.add_row("python", machine.python)
     for mode, reason in modes.items():
-        grid.add_row(f"mode {mode}", "available" if reason is None else f"not available: {reason}")
-    Console(file=file).print(grid)
+        state = "available" if reason is None else f"not available: {reason}"
+        grid.add_row(f"mode {mode}", Text(state))
+    Console(file=file, force_jupyter=False).print(grid)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console, Group
@@ -25,14 +25,14 @@ NARROWEST = 60
 
 def plain(plan: Plan, width: int) -> str:
     """The report as text of a width, without colour or trailing spaces."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console = _console(io.StringIO(), width=width, color_system=None, force_terminal=False)
     console.print(render(plan))
     return "\n".join(line.rstrip() for line in _written(console).splitlines())
 
 
 def html(plan: Plan, width: int) -> str:
     """The report as a fragment of HTML that takes its colours along."""
-    console = Console(file=io.StringIO(), width=width, record=True, force_terminal=True)
+    console = _console(io.StringIO(), width=width, record=True, force_terminal=True)
     console.print(render(plan))
     style = "font-family:Menlo,'DejaVu Sans Mono',Consolas,monospace;line-height:1.25"
     return console.export_html(
@@ -42,10 +42,15 @@ def html(plan: Plan, width: int) -> str:
 
 def write(plan: Plan, file: TextIO) -> None:
     """Writes the report to a stream."""
-    console = Console(file=file)
+    console = _console(file)
     if not console.is_terminal or console.width < NARROWEST:
         console.width = 80
     console.print(render(plan))
+
+
+def _console(file: TextIO, **settings: Any) -> Console:
+    """A console that writes to the file, also inside a notebook."""
+    return Console(file=file, force_jupyter=False, **settings)
 
 
 def _written(console: Console) -> str:
@@ -68,7 +73,7 @@ def render(plan: Plan) -> RenderableType:
 def _head(plan: Plan) -> RenderableType:
     machine = plan.machine
     grid = Table.grid(expand=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     grid.add_column(justify="right")
     quota = "" if machine.cores_quota is None else f" (quota {machine.cores_quota:g})"
     grid.add_row(
@@ -160,7 +165,7 @@ def _modes(plan: Plan) -> RenderableType:
     table.add_column("", ratio=1)
     for candidate in plan.candidates:
         chosen = candidate.mode == plan.mode
-        table.add_row(*_row(plan, candidate, chosen), style="bold" if chosen else None)
+        table.add_row(*map(Text, _row(plan, candidate, chosen)), style="bold" if chosen else None)
     return Padding(table, (0, 0, 0, 1))
 
 

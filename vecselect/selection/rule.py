@@ -82,7 +82,7 @@ def apply_rule(
 
     if num_envs == 1:
         mode, reason = "sync", "There is one sub-environment, so nothing can run beside it."
-    elif machine.cores < 2 and not waits:
+    elif break_even_s is None or (machine.cores < 2 and not waits):
         mode = "sync"
         reason = (
             f"Steps compute, and {machine.cores:g} usable core(s) cannot compute two at a time."

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect.backends.pool.layout import ALIGNMENT_BYTES, Leaf
+from vecselect.backends.pool.layout import ALIGNMENT_BYTES, Leaf, at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from mmap import mmap
-
-    from gymnasium import Space
 
 INFO_BYTES_PER_ROW = 4096
 """Room for info columns, for each sub-environment; what is not used is never paged in."""
@@ -23,6 +21,8 @@ loop; the room is that of the widest."""
 
 ACTION_DTYPES = tuple(map(np.dtype, "?bBhHiIlLefd"))
 """Dtypes that actions may have in the arena; any other goes by pickle."""
+
+_DTYPE_CODES = {dtype: code for code, dtype in reversed(list(enumerate(ACTION_DTYPES)))}
 
 
 class Layout:
@@ -106,6 +106,30 @@ class Arena:
             for buffer in range(layout.buffers)
         ]
 
+    def put_actions(self, actions: Any) -> bool:
+        """Stores a batch of actions.
+
+        Returns:
+            False, with nothing of use stored, where a part of it is no array of the right shape and
+            of a dtype that the arena can hold.
+        """
+        if self.layout.actions is None:
+            return False
+        for index, leaf in enumerate(self.layout.actions):
+            try:
+                batch = at(actions, leaf.path)
+            except (KeyError, IndexError, TypeError):
+                return False
+            code = _DTYPE_CODES.get(batch.dtype) if type(batch) is np.ndarray else None
+            if code is None:
+                return False
+            target = self.action(index, code)
+            if target.shape != batch.shape:
+                return False
+            target[...] = batch
+            self.action_dtypes[index] = code
+        return True
+
     def action(self, index: int, dtype_code: int) -> np.ndarray:
         """The batch of an action leaf, seen as a dtype of `ACTION_DTYPES`."""
         key = (index, dtype_code)
@@ -116,13 +140,6 @@ class Arena:
             used = self._actions[index][: int(np.prod(shape, dtype=int)) * dtype.itemsize]
             self._action_views[key] = used.view(dtype).reshape(shape)
         return self._action_views[key]
-
-
-def array_leaves(space: Space) -> tuple[Leaf, ...]:
-    """The leaves of a space that arrays can hold."""
-    from vecselect.backends.pool.layout import leaves
-
-    return tuple(leaf for leaf in leaves(space) if leaf.dtype is not None)
 
 
 def _room_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:

@@ -188,7 +188,7 @@ class _Columns:
         self.template = template
         self.arrays: list[tuple[str, np.ndarray]] = []
         self.mask_of = {key: f"_{key}" for key in template.keys}
-        self._stores: list[tuple[type, Any, np.dtype | None, tuple[int, ...]]] = []
+        self._stores: list[tuple[Any, Any, np.dtype | None, tuple[int, ...]]] = []
         for key, column in zip(template.keys, template.columns, strict=True):
             shape = (num_envs, *column.shape)
             size = math.prod(shape) * column.dtype.itemsize

@@ -14,13 +14,12 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect import processes
 from vecselect.arguments import action_check
-from vecselect.backends.pool.arena import ACTION_DTYPES
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
 from vecselect.backends.pool.handle import end_all, raised_here
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.lane import FORBIDDEN_CALLS, Lane, LaneFailure, keep_copied
-from vecselect.backends.pool.layout import assembled, at, leaves
+from vecselect.backends.pool.layout import assembled, leaves
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.construction import Settings
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
-
-_DTYPE_CODES = {dtype: code for code, dtype in reversed(list(enumerate(ACTION_DTYPES)))}
 
 
 class PoolVectorEnv(VectorEnv):
@@ -56,13 +53,14 @@ class PoolVectorEnv(VectorEnv):
             Exception: What a factory raised.
         """
         parts = construct(env_fns, settings)
-        assert parts.arena is not None and parts.single_observation_space is not None
+        assert parts.arena is not None
         first = parts.envs[0]
         self.num_envs = len(env_fns)
         self.copy = settings.copy
         self.autoreset_mode = settings.autoreset_mode
         self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}
         self.render_mode = first.render_mode
+        assert parts.single_observation_space is not None and parts.observation_space is not None
         self.single_observation_space = parts.single_observation_space
         self.observation_space = parts.observation_space
         self.single_action_space = first.action_space
@@ -282,7 +280,7 @@ class PoolVectorEnv(VectorEnv):
         lane = self._lane
         self._buffer = buffer = (self._buffer + 1) % len(self._arena.observations)
         own: Iterable[Any]
-        if self._put_actions(actions):
+        if self._arena.put_actions(actions):
             for handle in self._handles:
                 handle.step(buffer)
             if isinstance(actions, np.ndarray):
@@ -296,27 +294,6 @@ class PoolVectorEnv(VectorEnv):
                 handle.request("step", (listed[handle.rows.start : handle.rows.stop],), buffer)
             own = listed[: self._own]
         self._conversation.own(lambda: lane.step(own, buffer))
-
-    def _put_actions(self, actions: Any) -> bool:
-        """Puts a batch of actions into the arena; False where it must go by pickle or is wrong."""
-        arena = self._arena
-        parts = arena.layout.actions
-        if parts is None:
-            return False
-        for index, leaf in enumerate(parts):
-            try:
-                batch = at(actions, leaf.path)
-            except (KeyError, IndexError, TypeError):
-                return False
-            code = _DTYPE_CODES.get(batch.dtype) if type(batch) is np.ndarray else None
-            if code is None:
-                return False
-            target = arena.action(index, code)
-            if target.shape != batch.shape:
-                return False
-            target[...] = batch
-            arena.action_dtypes[index] = code
-        return True
 
     def _need_no_ended_episode(self) -> None:
         ended = self._arena.terminated | self._arena.truncated

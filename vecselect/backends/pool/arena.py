@@ -101,6 +101,10 @@ class Arena:
         self.action_dtypes = arrays["action_dtypes"]
         self._actions = [arrays["action", index] for index in range(len(layout.actions or ()))]
         self._action_views: dict[tuple[int, int], np.ndarray] = {}
+        self._action_dtype_of: Any = self.action_dtypes.data
+        self._plain_actions = layout.actions is not None and [
+            leaf.path for leaf in layout.actions
+        ] == [()]
         self.observations = [
             {leaf.path: arrays["observation", buffer, leaf.path] for leaf in layout.observations}
             for buffer in range(layout.buffers)
@@ -113,6 +117,8 @@ class Arena:
             False, with nothing of use stored, where a part of it is no array of the right shape and
             of a dtype that the arena can hold.
         """
+        if type(actions) is np.ndarray:
+            return self._put_leaf(0, actions) if self._plain_actions else False
         if self.layout.actions is None:
             return False
         for index, leaf in enumerate(self.layout.actions):
@@ -120,26 +126,32 @@ class Arena:
                 batch = at(actions, leaf.path)
             except (KeyError, IndexError, TypeError):
                 return False
-            code = _DTYPE_CODES.get(batch.dtype) if type(batch) is np.ndarray else None
-            if code is None:
+            if type(batch) is not np.ndarray or not self._put_leaf(index, batch):
                 return False
-            target = self.action(index, code)
-            if target.shape != batch.shape:
-                return False
-            target[...] = batch
-            self.action_dtypes[index] = code
+        return True
+
+    def _put_leaf(self, index: int, batch: np.ndarray) -> bool:
+        code = _DTYPE_CODES.get(batch.dtype)
+        if code is None:
+            return False
+        target = self.action(index, code)
+        if target.shape != batch.shape:
+            return False
+        target[...] = batch
+        self._action_dtype_of[index] = code
         return True
 
     def action(self, index: int, dtype_code: int) -> np.ndarray:
         """The batch of an action leaf, seen as a dtype of `ACTION_DTYPES`."""
         key = (index, dtype_code)
-        if key not in self._action_views:
+        found = self._action_views.get(key)
+        if found is None:
             assert self.layout.actions is not None
             shape = (self.layout.num_envs, *self.layout.actions[index].shape)
             dtype = ACTION_DTYPES[dtype_code]
             used = self._actions[index][: int(np.prod(shape, dtype=int)) * dtype.itemsize]
-            self._action_views[key] = used.view(dtype).reshape(shape)
-        return self._action_views[key]
+            found = self._action_views[key] = used.view(dtype).reshape(shape)
+        return found
 
 
 def _room_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:

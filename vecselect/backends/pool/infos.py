@@ -70,6 +70,7 @@ class InfoTable:
         self._ids = arena.info_ids
         self._id_of_row = arena.info_ids.data
         self._no_infos = bytes(self._num_envs)
+        self._every_row = np.ones(self._num_envs, np.bool_)
         self._known: list[_Columns] = []
         self._by_keys: dict[tuple[str, ...], list[_Columns]] = {}
         self._used_bytes = 0
@@ -81,21 +82,18 @@ class InfoTable:
             self._known.append(columns)
             self._by_keys.setdefault(template.keys, []).append(columns)
 
+    def clear(self, rows: slice, nothing: bytes) -> None:
+        """Notes that a slice of rows has no infos yet; `nothing` is as many zeros."""
+        self._id_of_row[rows] = nothing
+
     def store(self, row: int, info: dict[str, Any]) -> bool:
         """Puts a row's info into columns; False if it fits none and must travel beside them."""
-        if not info:
-            self._id_of_row[row] = NOTHING
-            return True
         for columns in self._by_keys.get(tuple(info), ()):
             if columns.store(row, info.values()):
-                self._id_of_row[row] = columns.template.id
+                self._id_of_row[row] = columns.id
                 return True
         self._id_of_row[row] = LOOSE
         return False
-
-    def clear(self, row: int) -> None:
-        """Notes that a row has no info this time."""
-        self._id_of_row[row] = NOTHING
 
     def learn(self, info: dict[str, Any]) -> Template | None:
         """Makes a template of an info if all its values are numbers or small arrays of them.
@@ -138,25 +136,20 @@ class InfoTable:
             return self._one_by_one(ids, loose, add_info)
         if ids == self._no_infos:
             return {}
+        infos: dict[str, Any] = {}
+        if ids.count(ids[0]) == len(ids):  # every row has an info, all of one shape
+            for key, mask, array in self._known[ids[0] - 1].arrays:
+                infos[key] = array.copy()
+                infos[mask] = self._every_row.copy()
+            return infos
         # In the order of their first rows: that is the order in which `_add_info` meets the keys.
         present = sorted(
-            (first, columns.template.id)
-            for columns in self._known
-            if (first := ids.find(columns.template.id)) >= 0
+            (first, columns.id) for columns in self._known if (first := ids.find(columns.id)) >= 0
         )
-        infos: dict[str, Any] = {}
-        if len(present) == 1 and NOTHING not in ids:
-            columns = self._known[present[0][1] - 1]
-            for key, array in columns.arrays:
-                infos[key] = array.copy()
-                infos[columns.mask_of[key]] = np.ones(self._num_envs, np.bool_)
-            return infos
         for _, id in present:
-            columns = self._known[id - 1]
             rows = self._ids == id
             others = ~rows
-            for key, array in columns.arrays:
-                mask = columns.mask_of[key]
+            for key, mask, array in self._known[id - 1].arrays:
                 if key not in infos:
                     kept = array.copy()
                     kept[others] = 0
@@ -186,44 +179,57 @@ class _Columns:
 
     def __init__(self, template: Template, memory: np.ndarray, num_envs: int) -> None:
         self.template = template
-        self.arrays: list[tuple[str, np.ndarray]] = []
-        self.mask_of = {key: f"_{key}" for key in template.keys}
-        self._stores: list[tuple[Any, Any, np.dtype | None, tuple[int, ...]]] = []
+        self.id = template.id
+        self.arrays: list[tuple[str, str, np.ndarray]] = []  # key, key of its mask, values
+        self._kinds = tuple(column.kind for column in template.columns)
+        self._targets: list[Any] = []
         for key, column in zip(template.keys, template.columns, strict=True):
             shape = (num_envs, *column.shape)
             size = math.prod(shape) * column.dtype.itemsize
             part = memory[column.offset : column.offset + size]
             array = part.view(column.dtype).reshape(shape)
-            self.arrays.append((key, array))
-            is_array = column.kind is np.ndarray
-            # A memoryview takes a number in half the time that an array needs.
-            fast = not is_array and column.dtype.char in _VIEWABLE
-            target: Any = array.data if fast else array
-            dtype = column.dtype if is_array else None
-            self._stores.append((column.kind, target, dtype, column.shape))
+            self.arrays.append((key, f"_{key}", array))
+            if column.kind is np.ndarray:
+                self._targets.append(_StrictRows(array))
+            else:
+                # A memoryview takes a number in a fraction of the time that an array needs.
+                self._targets.append(array.data if column.dtype.char in _VIEWABLE else array)
 
     def store(self, row: int, values: Iterable[Any]) -> bool:
-        """Writes one row; False if a value is not of its column's type."""
-        for value, (kind, target, dtype, shape) in zip(values, self._stores, strict=True):
-            if type(value) is not kind:
-                return False
-            if dtype is not None and (value.dtype != dtype or value.shape != shape):
-                return False
-            try:
+        """Writes one row; False if a value does not fit its column."""
+        try:
+            for value, kind, target in zip(values, self._kinds, self._targets, strict=True):
+                if type(value) is not kind:
+                    return False
                 target[row] = value
-            except (OverflowError, ValueError):  # an int beyond 64 bits
-                return False
+        except (OverflowError, ValueError):  # an int beyond 64 bits, an array of another shape
+            return False
         return True
 
     def read(self, row: int) -> dict[str, Any]:
         """One row, its values of the types they had."""
         info: dict[str, Any] = {}
-        for (key, array), column in zip(self.arrays, self.template.columns, strict=True):
+        for (key, _, array), column in zip(self.arrays, self.template.columns, strict=True):
             if column.kind is np.ndarray:
                 info[key] = array[row].copy()
             else:
                 info[key] = array[row].item() if column.kind in _PYTHON_DTYPES else array[row]
         return info
+
+
+class _StrictRows:
+    """Rows of an array that take only arrays of exactly their dtype and shape."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._rows = list(array) if array.ndim > 1 else [array[i, ...] for i in range(len(array))]
+        self._dtype = array.dtype
+        self._shape = array.shape[1:]
+
+    def __setitem__(self, row: int, value: np.ndarray) -> None:
+        """Stores a value, or raises ValueError."""
+        if value.dtype != self._dtype or value.shape != self._shape:
+            raise ValueError
+        self._rows[row][...] = value
 
 
 def _plain(column: Column) -> tuple[type, np.dtype, tuple[int, ...]]:

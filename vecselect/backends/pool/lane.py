@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vecselect import processes
@@ -82,93 +83,91 @@ class Lane:
             if leaf.dtype is None
         }
         self._first = first_row
+        self._slice = slice(first_row, first_row + len(envs))
         self._steps = [env.step for env in envs]
-        self._ended = [False] * len(envs)
+        self._awaits_reset = [False] * len(envs)
+        self._phase = "step"
         self._infos = infos
         self._keep = keep
         self._keep_final = keep_final
+        self._nothing = bytes(len(envs))
         self._rewards: Any = arena.rewards.data
-        self._terminated: Any = arena.terminated.data
-        self._truncated: Any = arena.truncated.data
-        self._writers = [writer(space, {**part, **self.objects}) for part in arena.observations]
+        self._terminated = arena.terminated.view(np.uint8).data
+        self._truncated = arena.truncated.view(np.uint8).data
+        self._targets = [_Target(space, {**part, **self.objects}) for part in arena.observations]
         self._undo: list[tuple[gym.Env, str, Any]] = []
-        self.step: Callable[[Iterable[Any], int], None] = {
-            AutoresetMode.NEXT_STEP: self._step_then_reset_next,
-            AutoresetMode.SAME_STEP: self._step_and_reset,
-            AutoresetMode.DISABLED: self._step_only,
+        self._end_episode = {
+            AutoresetMode.NEXT_STEP: self._reset_next,
+            AutoresetMode.SAME_STEP: self._reset_now,
+            AutoresetMode.DISABLED: self._leave_ended,
         }[autoreset_mode]
 
-    def _step_then_reset_next(self, actions: Iterable[Any], buffer: int) -> None:
-        """Steps every sub-environment; one whose episode ended before is reset instead."""
-        ended, write, store = self._ended, self._writers[buffer], self._infos.store
-        rewards, terminated, truncated = self._rewards, self._terminated, self._truncated
-        self.loose = []
-        row, phase = self._first, "step"
+    def step(self, actions: Iterable[Any], buffer: int) -> None:
+        """Steps every sub-environment, or resets it where its autoreset is due.
+
+        Args:
+            actions: One per sub-environment of this lane.
+            buffer: Where the observations go.
+
+        Raises:
+            LaneFailure: If a sub-environment raises.
+        """
+        target = self._targets[buffer]
+        dtype, shape, rows, write = target.dtype, target.shape, target.rows, target.write
+        first, rewards, awaits_reset = self._first, self._rewards, self._awaits_reset
+        store, array = self._infos.store, np.ndarray
+        # Cleared at once; what follows only sets what is set rarely.
+        here = self._slice
+        self._terminated[here] = self._truncated[here] = self._nothing
+        self._infos.clear(here, self._nothing)
+        self.loose = loose = []
+        index = 0
         try:
             for index, (step, action) in enumerate(zip(self._steps, actions, strict=True)):
-                row = self._first + index
-                if ended[index]:
-                    phase = "reset"
-                    observation, info = self.envs[index].reset()
-                    phase = "step"
+                row = first + index
+                if awaits_reset[index]:
+                    awaits_reset[index] = False
                     rewards[row] = 0.0
-                    terminated[row] = truncated[row] = ended[index] = False
+                    observation, info = self._reset(index)
                 else:
-                    observation, reward, terminal, cut, info = step(action)
-                    rewards[row] = reward
-                    terminated[row] = terminal
-                    truncated[row] = cut
-                    if terminal or cut:
-                        ended[index] = True
-                write(row, observation)
-                if not store(row, info):
-                    self.loose.append((row, self._keep(info)))
+                    observation, rewards[row], terminated, truncated, info = step(action)
+                    if terminated or truncated:
+                        self._terminated[row] = bool(terminated)
+                        self._truncated[row] = bool(truncated)
+                        observation, info = self._end_episode(index, observation, info)
+                if type(observation) is array and observation.dtype == dtype:
+                    if observation.shape == shape:
+                        rows[row][...] = observation
+                    else:
+                        write(row, observation)
+                else:
+                    write(row, observation)
+                if info and not store(row, info):
+                    loose.append((row, self._keep(info)))
         except Exception as error:
-            raise LaneFailure(row, phase) from error
+            phase, self._phase = self._phase, "step"
+            raise LaneFailure(first + index, phase) from error
 
-    def _step_and_reset(self, actions: Iterable[Any], buffer: int) -> None:
-        """Steps every sub-environment and resets at once where the episode ended."""
-        write, store = self._writers[buffer], self._infos.store
-        rewards, terminated, truncated = self._rewards, self._terminated, self._truncated
-        self.loose = []
-        row, phase = self._first, "step"
-        try:
-            for index, (step, action) in enumerate(zip(self._steps, actions, strict=True)):
-                row = self._first + index
-                observation, reward, terminal, cut, info = step(action)
-                rewards[row] = reward
-                terminated[row] = terminal
-                truncated[row] = cut
-                if terminal or cut:
-                    final = {"final_obs": observation, "final_info": info}
-                    self.loose.append((row, self._keep_final(final)))
-                    phase = "reset"
-                    observation, info = self.envs[index].reset()
-                    phase = "step"
-                write(row, observation)
-                if not store(row, info):
-                    self.loose.append((row, self._keep(info)))
-        except Exception as error:
-            raise LaneFailure(row, phase) from error
+    def _reset(self, index: int) -> tuple[Any, dict[str, Any]]:
+        self._phase = "reset"
+        result = self.envs[index].reset()
+        self._phase = "step"
+        return result
 
-    def _step_only(self, actions: Iterable[Any], buffer: int) -> None:
-        """Steps every sub-environment; the caller has seen to it that no episode has ended."""
-        write, store = self._writers[buffer], self._infos.store
-        rewards, terminated, truncated = self._rewards, self._terminated, self._truncated
-        self.loose = []
-        row = self._first
-        try:
-            for index, (step, action) in enumerate(zip(self._steps, actions, strict=True)):
-                row = self._first + index
-                observation, reward, terminal, cut, info = step(action)
-                rewards[row] = reward
-                terminated[row] = terminal
-                truncated[row] = cut
-                write(row, observation)
-                if not store(row, info):
-                    self.loose.append((row, self._keep(info)))
-        except Exception as error:
-            raise LaneFailure(row, "step") from error
+    def _reset_next(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
+        """NEXT_STEP: the next step resets."""
+        self._awaits_reset[index] = True
+        return observation, info
+
+    def _reset_now(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
+        """SAME_STEP: what ended goes into the infos, the new episode into the batch."""
+        final = {"final_obs": observation, "final_info": info}
+        self.loose.append((self._first + index, self._keep_final(final)))
+        return self._reset(index)
+
+    def _leave_ended(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
+        """DISABLED: the caller sees to it that there is a reset before the next step."""
+        return observation, info
 
     def reset(
         self,
@@ -185,19 +184,19 @@ class Lane:
             mask: Whether to reset it, one per sub-environment of this lane.
             buffer: Where the observations go.
         """
-        write = self._writers[buffer]
+        write = self._targets[buffer].write
         self.loose = []
+        self._infos.clear(self._slice, self._nothing)
         row = self._first
         try:
             for index, (env, seed, wanted) in enumerate(zip(self.envs, seeds, mask, strict=True)):
                 row = self._first + index
                 if not wanted:
-                    self._infos.clear(row)
                     continue
-                self._ended[index] = False
+                self._awaits_reset[index] = False
                 observation, info = env.reset(seed=seed, options=options)
                 write(row, observation)
-                if not self._infos.store(row, info):
+                if info and not self._infos.store(row, info):
                     self.loose.append((row, self._keep(info)))
         except Exception as error:
             raise LaneFailure(row, "reset") from error
@@ -254,6 +253,26 @@ class Lane:
                 failure.__cause__ = error
         if failure is not None:
             raise failure
+
+
+class _Target:
+    """Where the observations of one buffer go.
+
+    Attributes:
+        write: Stores an observation of any kind in its row.
+        rows: The rows themselves where an observation is one array; empty otherwise.
+        dtype: Of these rows; what does not have it goes through `write`.
+        shape: Of one row.
+    """
+
+    def __init__(self, space: gym.Space, batches: dict[Any, Any]) -> None:
+        self.write = writer(space, batches)
+        self.rows: list[np.ndarray] = []
+        self.dtype: np.dtype | None = None
+        self.shape: tuple[int, ...] = ()
+        batch = batches.get(())
+        if isinstance(batch, np.ndarray) and batch.ndim > 1:
+            self.rows, self.dtype, self.shape = list(batch), batch.dtype, batch.shape[1:]
 
 
 _ABSENT = object()

@@ -8,6 +8,7 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.construction import Settings
+    from vecselect.backends.pool.infos import Extra
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
@@ -82,6 +84,9 @@ class PoolVectorEnv(VectorEnv):
             keep_final=keep_copied,
         )
         self._own = len(parts.envs)
+        self._plain_actions = isinstance(
+            self.action_space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)
+        )
         self._buffer = 0
         self._handles = parts.handles
         self._conversation = Conversation(parts.handles)
@@ -280,10 +285,14 @@ class PoolVectorEnv(VectorEnv):
         lane = self._lane
         self._buffer = buffer = (self._buffer + 1) % len(self._arena.observations)
         own: Iterable[Any]
-        if self._arena.put_actions(actions):
+        if not self._handles:
+            if getattr(actions, "shape", None) != self.action_space.shape:
+                self._check_actions(actions)
+            own = actions if self._plain_actions else iterate(self.action_space, actions)
+        elif self._arena.put_actions(actions):
             for handle in self._handles:
                 handle.step(buffer)
-            if isinstance(actions, np.ndarray):
+            if self._plain_actions:
                 own = actions[: self._own]
             else:
                 own = itertools.islice(iterate(self.action_space, actions), self._own)
@@ -348,23 +357,27 @@ class PoolVectorEnv(VectorEnv):
 
     def _finished_infos(self, timeout: float | None) -> dict[str, Any]:
         """Collects a step or reset; learns templates from the infos that were in no column."""
-        lane = self._lane
         replies = self._conversation.finish(timeout)
-        loose = lane.loose
+        loose = self._lane.loose
         for handle, reply in zip(self._handles, replies[1:], strict=True):
             if reply is not None:
                 infos, objects = reply
                 loose = loose + [(row, processes.loads(info)) for row, info in infos]
                 for path, values in objects.items():
-                    lane.objects[path][handle.rows.start : handle.rows.stop] = values
+                    self._lane.objects[path][handle.rows.start : handle.rows.stop] = values
         batched = self._infos.batch(loose, self._add_info)
+        if loose:
+            self._learn(loose)
+        return batched
+
+    def _learn(self, loose: list[Extra]) -> None:
+        """Makes templates of infos that were in no column, and tells every lane."""
         for _, info in loose:
             template = self._infos.learn(info)
             if template is not None:
                 self._infos.add([template])
                 for handle in self._handles:
                     handle.news.append(template)
-        return batched
 
     def _observations(self) -> Any:
         """The batch of observations, the caller's to keep where that was asked for."""
@@ -381,14 +394,6 @@ class PoolVectorEnv(VectorEnv):
                 parts.append(copying.deepcopy(values) if self.copy else values)
         return assembled(self.single_observation_space, iter(parts))
 
-    def __copy__(self) -> Any:
-        """Refused: two of them could not share the workers."""
-        raise VecselectError("A pool cannot be copied; make another one with auto_make_vec.")
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        """Refused: two of them could not share the workers."""
-        raise VecselectError("A pool cannot be copied; make another one with auto_make_vec.")
-
     def __reduce__(self) -> Any:
-        """Refused: the workers cannot be sent along."""
-        raise VecselectError("A pool cannot be pickled; make one in the process that steps it.")
+        """Refused, and with it copying: two pools could not share the workers."""
+        raise VecselectError("A pool cannot be copied or pickled; make another with auto_make_vec.")

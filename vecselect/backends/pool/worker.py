@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from gymnasium import spaces
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector.utils import batch_space, iterate
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     import gymnasium as gym
+    import numpy as np
     from gymnasium.vector import AutoresetMode
 
     from vecselect.backends.pool.memory import Memory
@@ -164,6 +165,8 @@ class _Server:
         )
         self.slice = slice(task.first_row, task.first_row + len(envs))
         self.batched_actions = batch_space(task.action_space, len(envs))
+        self.plain_actions = not isinstance(task.action_space, (spaces.Dict, spaces.Tuple))
+        self.action_parts: dict[tuple[int, int], np.ndarray] = {}
 
     def greeting(self) -> tuple[str, list[gym.Space]]:
         """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
@@ -218,14 +221,19 @@ class _Server:
 
     def actions(self) -> Iterable[Any]:
         """The lane's actions, copied out of the arena: an environment may keep its own."""
-        arena = self.arena
-        codes = arena.action_dtypes
-        parts = (
-            arena.action(index, int(codes[index]))[self.slice].copy()
-            for index in range(len(arena.layout.actions or ()))
-        )
-        batch = assembled(self.task.action_space, parts)
-        return batch if isinstance(batch, np.ndarray) else iterate(self.batched_actions, batch)
+        codes = self.arena.action_dtypes
+        parts = [self.action_part(index, code) for index, code in enumerate(codes.tolist())]
+        if self.plain_actions:
+            return parts[0]
+        return iterate(self.batched_actions, assembled(self.task.action_space, iter(parts)))
+
+    def action_part(self, index: int, code: int) -> np.ndarray:
+        """The lane's part of an action leaf."""
+        part = self.action_parts.get((index, code))
+        if part is None:
+            part = self.action_parts[index, code] = self.arena.action(index, code)[self.slice]
+        copied: np.ndarray = part.copy()
+        return copied
 
     def beside_the_arena(self) -> Any:
         """What the last step or reset left that the arena cannot hold; None if nothing."""

@@ -62,7 +62,7 @@ class SampleEnv(gym.Env):
 
     def __init__(self, observation_space, action_space=None, length=4):
         self.observation_space = copy.deepcopy(observation_space)
-        self.action_space = action_space or spaces.Discrete(3)
+        self.action_space = spaces.Discrete(3) if action_space is None else action_space
         self.length = length
         self.steps = 0
 

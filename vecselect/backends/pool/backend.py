@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
@@ -24,7 +25,9 @@ class Pool:
     name = "pool"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so inside a process that may not start others."""
+        """Says so on Windows, and inside a process that may not start others."""
+        if os.name != "posix":
+            return "it needs the shared memory and semaphores of a POSIX system"
         return processes.why_no_children()
 
     def why_not(self, request: Request, machine: Machine) -> str | None:

@@ -56,7 +56,7 @@ class Handle:
         self.news: list[Template] = []
         self._control: Any = control.data
         self._tries = work.tries
-        self._go, self._done = Signal(context), Signal(context)
+        self._go, self._done = Signal(), Signal()
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(  # type: ignore[attr-defined]
             target=run,
@@ -78,11 +78,17 @@ class Handle:
     def greeting(self) -> Any:
         """What the worker says once its sub-environments are built, or why it could not."""
         try:
-            return self.pipe.recv()
+            greeting = self.pipe.recv()
         except (EOFError, ConnectionError):
             self.process.join(processes.END_GRACE_S)
             self.check()
             raise
+        self._forget_names()
+        return greeting
+
+    def _forget_names(self) -> None:
+        for signal in (self._go, self._done):
+            signal.forget_name()
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
@@ -150,6 +156,7 @@ class Handle:
         """Tells the worker to close its sub-environments and end."""
         self._control[COMMAND] = END
         self._go.give()
+        self._forget_names()
         self.pipe.close()
 
 

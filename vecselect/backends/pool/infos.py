@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect.backends.pool.layout import ALIGNMENT_BYTES
+from vecselect.backends.pool.layout import ALIGNMENT_BYTES, row_store
 
 if TYPE_CHECKING:
     from vecselect.backends.pool.arena import Arena
@@ -32,7 +32,6 @@ NOTHING, LOOSE = 0, 255
 MAX_TEMPLATES = 64
 
 _PYTHON_DTYPES = {int: np.dtype(int), float: np.dtype(float), bool: np.dtype(bool)}
-_VIEWABLE = "?bBhHiIlLqQfd"
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,12 @@ class InfoTable:
 
     def store(self, row: int, info: dict[str, Any]) -> bool:
         """Puts a row's info into columns; False if it fits none and must travel beside them."""
-        for columns in self._by_keys.get(tuple(info), ()):
+        fitting = self._by_keys.get(tuple(info), [])
+        for position, columns in enumerate(fitting):
             if columns.store(row, info.values()):
                 self._id_of_row[row] = columns.id
+                if position:  # the next info is most likely of this shape again
+                    fitting.insert(0, fitting.pop(position))
                 return True
         self._id_of_row[row] = LOOSE
         return False
@@ -154,8 +156,9 @@ class InfoTable:
                     kept = array.copy()
                     kept[others] = 0
                     infos[key], infos[mask] = kept, rows.copy()
-                elif _casts_alike(array[rows], infos[key]):
-                    infos[key][rows] = array[rows]
+                elif _casts_alike(array, infos[key], rows):
+                    where = rows.reshape(-1, *[1] * (array.ndim - 1))
+                    np.copyto(infos[key], array, casting="unsafe", where=where)
                     infos[mask] |= rows
                 else:
                     return self._one_by_one(ids, loose, add_info)
@@ -192,8 +195,7 @@ class _Columns:
             if column.kind is np.ndarray:
                 self._targets.append(_StrictRows(array))
             else:
-                # A memoryview takes a number in a fraction of the time that an array needs.
-                self._targets.append(array.data if column.dtype.char in _VIEWABLE else array)
+                self._targets.append(row_store(array))
 
     def store(self, row: int, values: Iterable[Any]) -> bool:
         """Writes one row; False if a value does not fit its column."""
@@ -247,16 +249,16 @@ def _dtype_of(value: Any) -> np.dtype | None:
     return None
 
 
-def _casts_alike(values: np.ndarray, target: np.ndarray) -> bool:
-    """Whether assigning the values at once gives what assigning them one by one gives."""
-    if values.shape[1:] != target.shape[1:]:
+def _casts_alike(values: np.ndarray, target: np.ndarray, rows: np.ndarray) -> bool:
+    """Whether assigning the rows at once gives what assigning them one by one gives."""
+    if values.shape != target.shape:
         return False
     if values.dtype == target.dtype:
         return True
     if values.ndim > 1:
         return False
-    if target.dtype == np.float64 and values.dtype.kind in "biuf":
-        return True
+    if target.dtype == np.float64:
+        return values.dtype.kind in "biuf"
     if target.dtype == np.int64 and values.dtype.kind == "f":
-        return bool((np.abs(values) < 2.0**62).all())
+        return bool((np.abs(values[rows]) < 2.0**62).all())
     return target.dtype == np.int64 and values.dtype.kind == "b"

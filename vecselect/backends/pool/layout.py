@@ -109,13 +109,22 @@ def _array_writer(batch: np.ndarray, path: tuple[str | int, ...]) -> Write:
 
 
 def _scalar_writer(batch: np.ndarray, path: tuple[str | int, ...]) -> Write:
-    dtype = batch.dtype
-    plain = (int, dtype.type) if dtype.kind == "i" else (dtype.type,)
+    dtype, numbers = batch.dtype, row_store(batch)
+    # np.stack takes a Python int for any int64, and the scalar of the very dtype for any dtype.
+    plain = (int, dtype.type) if dtype == np.int64 else (dtype.type,)
 
     def write_scalar(row: int, value: Any) -> None:
-        batch[row] = value if type(value) in plain else _strict(value, dtype, (), row, path)
+        if type(value) in plain:
+            numbers[row] = value
+        else:
+            batch[row] = _strict(value, dtype, (), row, path)
 
     return write_scalar
+
+
+def row_store(batch: np.ndarray) -> Any:
+    """What takes a number for a row: a memoryview if it can, in a fraction of an array's time."""
+    return batch.data if batch.dtype.char in "?bBhHiIlLqQfd" else batch
 
 
 def _strict(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import secrets
+from _multiprocessing import SemLock, sem_unlink  # type: ignore[import-not-found]
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.context import BaseContext
 
 DEFAULT_TRIES = 2000
 """Tries to take the semaphore before sleeping. A try with `sched_yield` costs about half a
@@ -21,14 +23,38 @@ WATCH_PERIOD_S = 0.2
 """While it sleeps, a waiter looks up this often to see whether there is still somebody to wait for.
 """
 
+_SEMAPHORE = 1  # multiprocessing's number for a semaphore, as opposed to a lock
+
 _yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
 
 class Signal:
-    """One direction of a hand-off. Giving it makes all earlier writes visible to the taker."""
+    """One direction of a hand-off. Giving it makes all earlier writes visible to the taker.
 
-    def __init__(self, context: BaseContext) -> None:
-        self._semaphore = context.Semaphore(0)
+    A semaphore as multiprocessing makes them, but nameless from the moment on at which the other
+    side has opened it: no way of dying leaves it behind.
+    """
+
+    def __init__(self) -> None:
+        self._name = f"/vecselect-{os.getpid()}-{secrets.token_hex(8)}"
+        self._semaphore = SemLock(_SEMAPHORE, 0, SemLock.SEM_VALUE_MAX, self._name, False)
+        resource_tracker.register(self._name, "semaphore")
+
+    def forget_name(self) -> None:
+        """Removes the name, which only serves to send the signal to a process being started."""
+        if self._name:
+            sem_unlink(self._name)
+            resource_tracker.unregister(self._name, "semaphore")
+            self._name = ""
+
+    def __getstate__(self) -> str:
+        """The name under which the other side opens it."""
+        return self._name
+
+    def __setstate__(self, name: str) -> None:
+        """Opens it in the other process."""
+        self._name = ""
+        self._semaphore = SemLock._rebuild(0, _SEMAPHORE, SemLock.SEM_VALUE_MAX, name)
 
     def give(self) -> None:
         """Wakes the other side."""

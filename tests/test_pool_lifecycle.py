@@ -1,0 +1,204 @@
+"""However a pool is left, its processes end; however long it runs, it does not grow."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from tests import zoo
+from vecselect import auto_make_vec
+
+GRACE_S = 15.0
+
+PROGRAM = """
+import functools, os, signal, sys, time
+import numpy as np
+from tests import zoo
+from vecselect import auto_make_vec
+
+class Noted(zoo.EchoEnv):
+    def __init__(self, index, folder):
+        super().__init__(index)
+        self.folder = folder
+    def step(self, action):
+        if action == 9:
+            time.sleep(1000)
+        return super().step(action)
+    def close(self):
+        open(os.path.join(self.folder, f"closed {self.index}"), "w").close()
+
+envs = auto_make_vec([functools.partial(Noted, i, sys.argv[1]) for i in range(6)], mode="pool:2")
+envs.reset(seed=1)
+envs.step(np.zeros(6, np.int64))
+print(*[handle.process.pid for handle in envs.unwrapped._handles], flush=True)
+"""
+
+ENDINGS = {
+    "the end of the program": "",
+    "an exception": "raise ZeroDivisionError",
+    "sys.exit": "sys.exit(3)",
+    "del": "del envs; time.sleep(60)",
+    "close": "envs.close(); time.sleep(60)",
+}
+
+
+def start(tmp_path, ending):
+    path = tmp_path / "program.py"
+    path.write_text(PROGRAM + ending)
+    program = subprocess.Popen(
+        [sys.executable, path, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    return program, [int(pid) for pid in program.stdout.readline().split()]
+
+
+def assert_gone(pids):
+    until_s = time.monotonic() + GRACE_S
+    while left := [pid for pid in pids if running(pid)]:
+        assert time.monotonic() < until_s, f"still running: {left}"
+        time.sleep(0.05)
+
+
+def running(pid):
+    """Whether a process runs; one that only waits to be reaped by somebody else does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def closed(tmp_path):
+    return sorted(path.name for path in tmp_path.glob("closed *"))
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_workers_end_and_close_their_environments_however_the_pool_is_left(tmp_path, ending):
+    program, workers = start(tmp_path, ENDINGS[ending])
+    assert len(workers) == 2
+    try:
+        assert_gone(workers)
+        in_workers = [f"closed {index}" for index in range(2, 6)]
+        assert closed(tmp_path)[-4:] == in_workers
+    finally:
+        program.kill()
+        program.communicate()
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_workers_end_when_the_program_is_killed(tmp_path, stuck):
+    step = "envs.step_async(np.full(6, 9)); " if stuck else ""
+    program, workers = start(tmp_path, f"{step}time.sleep(60)")
+    assert len(workers) == 2
+    time.sleep(0.2)
+    program.send_signal(signal.SIGKILL)
+    _, errors = program.communicate()
+    assert_gone(workers)
+    assert errors == ""
+    if not stuck:
+        assert closed(tmp_path) == [f"closed {index}" for index in range(2, 6)]
+
+
+def test_ctrl_c_ends_the_program_with_one_traceback(tmp_path):
+    program, workers = start(tmp_path, "\nwhile True: envs.step(np.zeros(6, np.int64))")
+    time.sleep(0.3)
+    for pid in (*workers, program.pid):  # as a terminal does: to the whole group
+        os.kill(pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=GRACE_S)
+    assert errors.count("Traceback") == 1
+    assert "KeyboardInterrupt" in errors
+    assert_gone(workers)
+
+
+def test_a_stuck_worker_does_not_hold_up_close():
+    class Stuck(zoo.EchoEnv):
+        def step(self, action):
+            if action == 9:
+                time.sleep(1000)
+            return super().step(action)
+
+    envs = auto_make_vec([functools.partial(Stuck, i) for i in range(4)], mode="pool:1")
+    envs.reset(seed=1)
+    envs.step_async(np.array([0, 0, 9, 9]))
+    pids = [handle.process.pid for handle in envs.unwrapped._handles]
+    start_s = time.monotonic()
+    envs.close()
+    assert time.monotonic() - start_s < GRACE_S
+    assert_gone(pids)
+
+
+def test_a_process_forked_from_the_caller_ends_without_ending_the_workers():
+    with auto_make_vec(
+        [functools.partial(zoo.EchoEnv, i) for i in range(4)], mode="pool:1"
+    ) as envs:
+        envs.reset(seed=1)
+        pid = os.fork()
+        if pid == 0:
+            del envs
+            gc.collect()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        envs.step(np.zeros(4, np.int64))
+
+
+def measures():
+    process = psutil.Process()
+    return {
+        "descriptors": process.num_fds(),
+        "processes": len(process.children(recursive=True)),
+        "shared memory": len(os.listdir("/dev/shm")),
+    }
+
+
+def cycle():
+    env_fns = [functools.partial(zoo.InfoEnv, index) for index in range(4)]
+    with auto_make_vec(env_fns, mode="pool:1") as envs:
+        envs.reset(seed=1)
+        envs.step(np.zeros(4, np.int64))
+
+
+def test_opening_and_closing_leaves_nothing_behind():
+    for _ in range(20):
+        cycle()
+    gc.collect()
+    before, memory_before = measures(), psutil.Process().memory_info().rss
+    for _ in range(180):
+        cycle()
+    gc.collect()
+    assert measures() == before
+    assert psutil.Process().memory_info().rss - memory_before < 8 << 20
+
+
+def test_a_long_run_does_not_grow():
+    with auto_make_vec(
+        [functools.partial(zoo.InfoEnv, i) for i in range(4)], mode="pool:1"
+    ) as envs:
+        workers = [psutil.Process(h.process.pid) for h in envs.unwrapped._handles]
+        everyone = [psutil.Process(), *workers]
+        envs.reset(seed=1)
+        space = envs.action_space
+        space.seed(1)
+        actions = [space.sample() for _ in range(16)]
+
+        def run(vector_steps):
+            for step in range(vector_steps):
+                envs.step(actions[step % 16])
+            gc.collect()
+            return [one.memory_info().rss for one in everyone], measures()
+
+        memory_before, before = run(4_000)
+        memory_after, after = run(16_000)
+        assert after == before
+        for early, late in zip(memory_before, memory_after, strict=True):
+            assert late - early < 8 << 20

@@ -1,0 +1,179 @@
+"""Random spaces, infos, actions and resets: the pool equals `SyncVectorEnv` in all of them."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import zoo
+from tests.compare import assert_same
+from vecselect import auto_make_vec
+
+SETTINGS = settings(
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+MODES = st.sampled_from(["pool:0", "pool:1", "pool:2"])
+SHAPES = st.sampled_from([(), (1,), (3,), (2, 2)])
+
+LEAVES = st.one_of(
+    st.builds(
+        lambda shape, dtype: spaces.Box(0, 100, shape, dtype),
+        SHAPES,
+        st.sampled_from([np.float32, np.float64, np.uint8, np.int16]),
+    ),
+    st.builds(spaces.Discrete, st.integers(1, 9), start=st.integers(-5, 5)),
+    st.builds(spaces.MultiBinary, st.sampled_from([1, 4, (2, 2)])),
+    st.builds(spaces.MultiDiscrete, st.sampled_from([[2], [3, 4], [[2, 3], [4, 5]]])),
+    st.builds(spaces.Text, st.integers(1, 6)),
+    st.builds(lambda part: spaces.Sequence(part), st.just(spaces.Discrete(4))),
+)
+SPACES = st.recursive(
+    LEAVES,
+    lambda parts: st.one_of(
+        st.dictionaries(st.sampled_from("abc"), parts, min_size=1, max_size=3).map(spaces.Dict),
+        st.lists(parts, min_size=1, max_size=3).map(lambda part: spaces.Tuple(tuple(part))),
+    ),
+    max_leaves=4,
+)
+
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.integers(-100, 100),
+    st.floats(),
+    st.booleans(),
+    st.integers(-100, 100).map(np.int8),
+    st.floats(width=32).map(np.float32),
+    st.floats().map(np.float64),
+    st.booleans().map(np.bool_),
+)
+VALUES = st.one_of(
+    NUMBERS,
+    st.text(max_size=3),
+    st.none(),
+    st.lists(st.integers(0, 9), max_size=3),
+    st.lists(st.floats(-5, 5), min_size=2, max_size=2).map(np.array),
+    st.lists(st.integers(0, 9), min_size=2, max_size=3).map(lambda some: np.array(some, np.int32)),
+)
+INFOS = st.recursive(
+    st.dictionaries(st.sampled_from(["a", "b", "c", "_a"]), VALUES, max_size=3),
+    lambda infos: st.dictionaries(st.sampled_from(["d", "e"]), infos, max_size=2),
+    max_leaves=3,
+)
+
+
+class ScriptedEnv(zoo.EchoEnv):
+    """Returns the infos of a script, each sub-environment from a place of its own."""
+
+    def __init__(self, index, script):
+        super().__init__(index)
+        self.script = script
+        self.calls = index
+
+    def next_info(self):
+        self.calls += 1
+        return copy.deepcopy(self.script[self.calls % len(self.script)])
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, self.next_info()
+
+    def step(self, action):
+        return (*super().step(action)[:4], self.next_info())
+
+
+def both(envs, oracle, name, **arguments):
+    """The same call on both: equal results, or an error on both. False after an error."""
+    with np.errstate(all="ignore"):
+        try:
+            expected = getattr(oracle, name)(**copy.deepcopy(arguments))
+        except Exception:
+            try:
+                getattr(envs, name)(**arguments)
+            except Exception:
+                return False
+            raise AssertionError(f"only the loop refuses {name}({arguments})") from None
+        assert_same(getattr(envs, name)(**arguments), expected)
+    return True
+
+
+@SETTINGS
+@given(mode=MODES, observations=SPACES, actions=SPACES, count=st.integers(1, 5))
+def test_any_spaces_equal_the_loop(mode, observations, actions, count):
+    env_fns = [functools.partial(zoo.SampleEnv, observations, actions, 2 + i) for i in range(count)]
+    oracle = SyncVectorEnv(env_fns)
+    with auto_make_vec(env_fns, mode=mode) as envs:
+        assert envs.observation_space == oracle.observation_space
+        assert envs.action_space == oracle.action_space
+        oracle.action_space.seed(1)
+        assert both(envs, oracle, "reset", seed=3)
+        for _ in range(6):
+            assert both(envs, oracle, "step", actions=oracle.action_space.sample())
+
+
+@SETTINGS
+@given(
+    mode=MODES,
+    autoreset_mode=st.sampled_from([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]),
+    script=st.lists(INFOS, min_size=1, max_size=5),
+    count=st.integers(1, 4),
+)
+def test_any_infos_equal_the_loop(mode, autoreset_mode, script, count):
+    env_fns = [functools.partial(ScriptedEnv, index, script) for index in range(count)]
+    oracle = SyncVectorEnv(env_fns, autoreset_mode=autoreset_mode)
+    options = {"autoreset_mode": autoreset_mode}
+    with auto_make_vec(env_fns, mode=mode, vector_kwargs=options) as envs:
+        going = both(envs, oracle, "reset", seed=3)
+        for step in range(10):
+            going = going and both(envs, oracle, "step", actions=np.full(count, step))
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("step"), st.integers(0, 9)),
+        st.tuples(st.just("reset"), st.none() | st.integers(0, 99)),
+        st.tuples(st.just("masked"), st.integers(1, 31)),
+        st.tuples(st.just("too few"), st.integers(0, 9)),
+        st.tuples(st.just("split"), st.integers(0, 9)),
+        st.tuples(st.just("attribute"), st.text(max_size=3)),
+    ),
+    max_size=25,
+)
+
+
+@SETTINGS
+@given(mode=MODES, operations=OPERATIONS)
+def test_any_order_of_calls_equals_the_loop(mode, operations):
+    env_fns = [functools.partial(zoo.InfoEnv, index) for index in range(5)]
+    oracle = SyncVectorEnv(env_fns)
+    with auto_make_vec(env_fns, mode=mode) as envs:
+        assert both(envs, oracle, "reset", seed=0)
+        for name, value in operations:
+            if name == "step":
+                actions = (np.arange(5) + value) % 10
+                assert both(envs, oracle, "step", actions=actions)
+            elif name == "reset":
+                assert both(envs, oracle, "reset", seed=value)
+            elif name == "masked":
+                mask = np.array([bool(value >> i & 1) for i in range(5)])
+                assert both(envs, oracle, "reset", seed=value, options={"reset_mask": mask})
+            elif name == "too few":
+                try:
+                    envs.step(np.full(4, value))
+                except ValueError:
+                    continue
+                raise AssertionError("a batch that is too short was taken")
+            elif name == "split":
+                actions = np.full(5, value)
+                envs.step_async(actions)
+                actions = actions.copy()
+                assert_same(envs.step_wait(), oracle.step(actions))
+            else:
+                for vector in (envs, oracle):
+                    vector.set_attr("label", value)
+                assert envs.get_attr("label") == oracle.get_attr("label")

@@ -17,7 +17,7 @@ from tests import zoo
 from tests.compare import assert_same, assert_same_run
 from vecselect import auto_make_vec
 
-MODES = ["sync", "async", "pool:0", "pool:1", "pool:2", "pool:3"]
+MODES = ["sync", "async", "pool:0", "pool:1", "pool:2", "pool:3", "pool:2 spawn"]
 UNORDERED = ["async"]
 """Gymnasium's AsyncVectorEnv puts `final_info` before the keys of the new episode in SAME_STEP."""
 
@@ -40,13 +40,16 @@ def mode(request):
     return request.param
 
 
+def make(id, num_envs, mode, options=None, **kwargs):
+    """The mode under test; a second word names the start method of its processes."""
+    name, _, context = mode.partition(" ")
+    options = {**(options or {}), **({"context": context} if context else {})}
+    return auto_make_vec(id, num_envs, mode=name, vector_kwargs=options, **kwargs)
+
+
 def pair(env_fns, mode, **options):
     """The mode under test and the oracle over the same callables."""
-    vector_kwargs = {key: value for key, value in options.items() if value is not None}
-    return (
-        auto_make_vec(env_fns, mode=mode, vector_kwargs=vector_kwargs),
-        SyncVectorEnv(env_fns, **vector_kwargs),
-    )
+    return make(env_fns, None, mode, options), SyncVectorEnv(env_fns, **options)
 
 
 def echoes(count, kind=zoo.EchoEnv):
@@ -67,7 +70,7 @@ def test_stock_environments_equal_the_loop_in_every_autoreset_mode(id, mode):
     for autoreset_mode in AutoresetMode:
         options = {"autoreset_mode": autoreset_mode}
         kwargs = {"max_episode_steps": 12}
-        with auto_make_vec(id, 3, mode=mode, vector_kwargs=options, **kwargs) as envs:
+        with make(id, 3, mode, options, **kwargs) as envs:
             oracle = SyncVectorEnv([functools.partial(gym.make, id, **kwargs)] * 3, **options)
             assert envs.metadata == oracle.metadata
             assert envs.single_observation_space == oracle.single_observation_space
@@ -195,12 +198,12 @@ def test_copy_false_gives_the_same_numbers(mode):
 def test_wrappers_of_single_environments_are_applied(mode):
     wrappers = [gym.wrappers.TimeAwareObservation]
     oracle = SyncVectorEnv([lambda: wrappers[0](gym.make("Pendulum-v1"))] * 2)
-    with auto_make_vec("Pendulum-v1", 2, mode=mode, wrappers=wrappers) as envs:
+    with make("Pendulum-v1", 2, mode, wrappers=wrappers) as envs:
         assert_same_run(envs, oracle, 5)
 
 
 def test_the_spec_makes_the_same_environments_again(mode):
-    with auto_make_vec("Pendulum-v1", 2, mode=mode, g=5.0) as envs:
+    with make("Pendulum-v1", 2, mode, g=5.0) as envs:
         assert envs.spec.kwargs["g"] == 5.0
         again = gym.make_vec(envs.spec)
         assert again.num_envs == 2

@@ -56,11 +56,11 @@ def check(done, expected):
 @pytest.mark.parametrize("context", ["forkserver", "spawn"])
 def test_a_script_needs_no_guard(tmp_path, context):
     path = tmp_path / "script.py"
-    path.write_text(script(["async"], vector_kwargs={"context": context}))
+    path.write_text(script(["async", "pool:1"], vector_kwargs={"context": context}))
     done = subprocess.run(
         [sys.executable, path], capture_output=True, text=True, timeout=100, check=False
     )
-    check(done, 5)
+    check(done, 10)
 
 
 def test_measuring_needs_no_guard(tmp_path):
@@ -74,7 +74,19 @@ def test_measuring_needs_no_guard(tmp_path):
 
 def test_a_command_line_program_works():
     done = subprocess.run(
-        [sys.executable, "-c", script(["async", "sync"])],
+        [sys.executable, "-c", script(["async", "sync", "pool:1"])],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    check(done, 15)
+
+
+def test_a_program_on_standard_input_works():
+    done = subprocess.run(
+        [sys.executable, "-"],
+        input=script(["async", "pool:1"]),
         capture_output=True,
         text=True,
         timeout=100,
@@ -83,13 +95,35 @@ def test_a_command_line_program_works():
     check(done, 10)
 
 
-def test_a_program_on_standard_input_works():
+def test_an_interactive_session_works():
+    """As in a notebook: code runs line by line in a `__main__` that has no file."""
+    cell = f"exec(compile({script(['pool:1'])!r}, '<cell>', 'exec'))"
+    session = f"import code; code.InteractiveConsole(globals()).runsource({cell!r})"
     done = subprocess.run(
-        [sys.executable, "-"],
-        input=script(["async"]),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+        [sys.executable, "-c", session], capture_output=True, text=True, timeout=100, check=False
     )
     check(done, 5)
+
+
+THREADS = """
+import threading, numpy as np
+from vecselect import auto_make_vec
+
+lock = threading.Lock()
+def hold():
+    with lock:
+        threading.Event().wait()
+threading.Thread(target=hold, daemon=True).start()
+envs = auto_make_vec("CartPole-v1", 4, mode="pool:1")
+envs.reset(seed=1)
+for _ in range(20):
+    envs.step(np.zeros(4, int))
+print("finished")
+"""
+
+
+def test_threads_of_the_program_do_not_reach_the_workers():
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.stdout == "finished\n", done.stderr

@@ -104,7 +104,8 @@ class AutoVectorEnv(VectorWrapper):
             ClosedEnvironmentError: After `close()`.
         """
         start_ns = time.perf_counter_ns()
-        self._need_ready("step")
+        if self.env.closed or self._deferred is not None:
+            self._need_ready("step")
         self._check_actions(actions)
         result = self.env.step(actions)
         self._count(start_ns)

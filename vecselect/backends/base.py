@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from vecselect.request import Request
 
 
+LOOP_OPTIONS = frozenset({"autoreset_mode", "copy", "observation_mode"})
+"""The `vector_kwargs` that Gymnasium's loop takes."""
+
+
 class Backend(Protocol):
     """One way to run the sub-environments of a request behind a `gymnasium.vector.VectorEnv`.
 
@@ -74,7 +78,7 @@ def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -
         env: A vector environment that runs the request's own environments.
         request: What was asked for.
         vectorization_mode: Gymnasium's name of the mode; None for the modes it does not know, whose
-            spec then rebuilds the same environments in a mode of Gymnasium's choice.
+            spec then rebuilds the same environments in Gymnasium's loop.
     """
     if request.spec is None:
         return
@@ -82,10 +86,12 @@ def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -
     spec.kwargs = dict(request.env_kwargs)
     if request.num_envs != 1:
         spec.kwargs["num_envs"] = request.num_envs
-    if vectorization_mode is not None:
-        spec.kwargs["vectorization_mode"] = vectorization_mode
-    if request.vector_kwargs:
-        spec.kwargs["vector_kwargs"] = dict(request.vector_kwargs)
+    options = dict(request.vector_kwargs)
+    if vectorization_mode is None:
+        options = options_for(request, LOOP_OPTIONS)
+    spec.kwargs["vectorization_mode"] = vectorization_mode or "sync"
+    if options:
+        spec.kwargs["vector_kwargs"] = options
     if request.wrappers:
         spec.kwargs["wrappers"] = list(request.wrappers)
     env.unwrapped.spec = spec

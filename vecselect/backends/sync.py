@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.request import Request
 
-_TAKES = frozenset({"autoreset_mode", "copy", "observation_mode"})
-
 
 class Sync:
     """Runs the sub-environments one after another in the calling process."""
@@ -26,7 +24,9 @@ class Sync:
 
     def why_not(self, request: Request, machine: Machine) -> str | None:
         """Says which option has no meaning in a loop."""
-        return base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        return base.no_single_environment(request) or base.refused_options(
+            request, base.LOOP_OPTIONS
+        )
 
     def build(self, request: Request, **parameters: Any) -> SyncVectorEnv:
         """Builds Gymnasium's `SyncVectorEnv`.
@@ -34,7 +34,7 @@ class Sync:
         Raises:
             RequestError: If two factories return the same instance.
         """
-        env = SyncVectorEnv(request.env_fns, **base.options_for(request, _TAKES))
+        env = SyncVectorEnv(request.env_fns, **base.options_for(request, base.LOOP_OPTIONS))
         try:
             base.check_distinct(env.envs)
         except BaseException:

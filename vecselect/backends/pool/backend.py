@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.request import Request
 
-_TAKES = frozenset({"autoreset_mode", "context", "copy", "daemon", "observation_mode"})
+_TAKES = base.LOOP_OPTIONS | {"context", "daemon"}
 
 
 class Pool:

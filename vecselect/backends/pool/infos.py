@@ -87,13 +87,17 @@ class InfoTable:
 
     def store(self, row: int, info: dict[str, Any]) -> bool:
         """Puts a row's info into columns; False if it fits none and must travel beside them."""
-        fitting = self._by_keys.get(tuple(info), [])
-        for position, columns in enumerate(fitting):
-            if columns.store(row, info.values()):
-                self._id_of_row[row] = columns.id
-                if position:  # the next info is most likely of this shape again
-                    fitting.insert(0, fitting.pop(position))
+        fitting = self._by_keys.get(tuple(info))
+        if fitting is not None:
+            if fitting[0].store(row, info.values()):
+                self._id_of_row[row] = fitting[0].id
                 return True
+            for columns in fitting[1:]:
+                if columns.store(row, info.values()):
+                    self._id_of_row[row] = columns.id
+                    fitting.remove(columns)  # the next info is most likely of this shape again
+                    fitting.insert(0, columns)
+                    return True
         self._id_of_row[row] = LOOSE
         return False
 

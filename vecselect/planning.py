@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 EFFORTS = ("rule",)
 """How much measuring is allowed, the least first."""
 
+NEVER_BY_RULE = {
+    "pool": "the rule chooses between sync and async; pin it to use it",
+    "native": "another implementation of the environment; pin it to use it",
+}
+"""Modes that the rule does not choose, and why."""
+
 SPACE_TEXT_CHARACTERS = 160
 
 
@@ -51,8 +57,8 @@ def make_plan(request: Request, *, budget_s: float) -> Plan:
     }
     if request.pin is not None:
         return _pinned_plan(request, machine, skipped, start_s)
-    if skipped["native"] is None:
-        skipped["native"] = "another implementation of the environment; pin it if you want it"
+    for mode, reason in NEVER_BY_RULE.items():
+        skipped[mode] = skipped[mode] or reason
     able = [mode for mode, reason in skipped.items() if reason is None]
     if not able:
         reasons = "; ".join(f"{mode}: {reason}" for mode, reason in skipped.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import threading
 import time
@@ -133,14 +134,17 @@ def measure_ipc(
 def _round_trips(pipe: Connection, messages: tuple[Any, ...], budget_s: float) -> Any:
     """Seconds of each round trip; an array of shape (rounds, messages)."""
     rows = []
+    orders = list(itertools.permutations(range(len(messages))))
     limit_s = time.perf_counter() + budget_s
     for round_number in range(WARM_UP_ROUNDS + ROUNDS):
-        row = []
-        for message in messages:
+        row = [0.0] * len(messages)
+        # In every order in turn: a round trip is slower right after a large one.
+        for index in orders[round_number % len(orders)]:
+            message = messages[index]
             start_s = time.perf_counter()
             pipe.send(message)
             pipe.recv()
-            row.append(time.perf_counter() - start_s)
+            row[index] = time.perf_counter() - start_s
         rows.append(row)
         if round_number > WARM_UP_ROUNDS and time.perf_counter() > limit_s:
             break

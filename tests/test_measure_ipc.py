@@ -76,10 +76,13 @@ def test_the_large_message_is_four_observations_but_never_small(size, large_byte
     assert profile.large_bytes == pytest.approx(large_bytes, rel=1e-2)
 
 
-def test_the_cost_per_byte_is_the_slope_between_the_tiny_and_the_large_message():
+def test_cost_per_message_and_per_byte_are_the_line_of_least_squares():
     profile = measure_ipc(OBSERVATION, budget_s=BUDGET_S)
-    predicted_s = profile.per_message_s + profile.large_bytes * profile.per_byte_s
-    assert predicted_s == pytest.approx(profile.large_s)
+    sizes = np.array([0, profile.observation_bytes, profile.large_bytes])
+    measured_s = np.array([profile.tiny_s, profile.observation_s, profile.large_s])
+    left_s = measured_s - (profile.per_message_s + profile.per_byte_s * sizes)
+    assert left_s.sum() == pytest.approx(0, abs=1e-9)
+    assert (left_s * sizes).sum() == pytest.approx(0, abs=1e-6)
 
 
 def test_structured_observations_are_sent():

@@ -216,7 +216,7 @@ def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch):
     assert not colour.search(printed(MEASURED))
 
 
-@pytest.mark.parametrize(("columns", "width"), [(40, 80), (100, 100)])
+@pytest.mark.parametrize(("columns", "width"), [(40, 60), (100, 100)])
 def test_a_terminal_gets_its_own_width_unless_it_is_too_narrow(monkeypatch, columns, width):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(columns))

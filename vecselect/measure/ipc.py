@@ -44,8 +44,8 @@ class IpcProfile:
         observation_p90_s: 90th percentile of the same.
         large_bytes: Size of the large message, pickled.
         large_s: Median seconds of a round trip of the large message.
-        per_message_s: Seconds of a round trip that do not depend on size.
-        per_byte_s: Seconds a round trip takes longer per byte of the message.
+        per_message_s: Seconds of a round trip that do not depend on size, and
+        per_byte_s: seconds it takes longer per byte: the line of least squares through the medians.
     """
 
     start_method: str
@@ -115,7 +115,8 @@ def measure_ipc(
             processes.end(child)
     tiny_s, observation_s, large_s = np.median(times_s, axis=0).tolist()
     p10_s, p90_s = np.percentile(times_s[:, 1], [10, 90]).tolist()
-    per_byte_s = max(large_s - tiny_s, 0.0) / len(large)
+    sizes = [0, sample, len(large)]
+    per_byte_s, per_message_s = np.polyfit(sizes, [tiny_s, observation_s, large_s], 1).tolist()
     return IpcProfile(
         start_method=context.get_start_method(),
         rounds=len(times_s),
@@ -126,8 +127,8 @@ def measure_ipc(
         observation_p90_s=p90_s,
         large_bytes=len(large),
         large_s=large_s,
-        per_message_s=tiny_s,
-        per_byte_s=per_byte_s,
+        per_message_s=max(per_message_s, 0.0),
+        per_byte_s=max(per_byte_s, 0.0),
     )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Candidate, Plan
 
 NARROWEST = 60
+PIPE_WIDTH = 80
 
 
 def plain(plan: Plan, width: int) -> str:
@@ -43,8 +44,10 @@ def html(plan: Plan, width: int) -> str:
 def write(plan: Plan, file: TextIO) -> None:
     """Writes the report to a stream."""
     console = _console(file)
-    if not console.is_terminal or console.width < NARROWEST:
-        console.width = 80
+    if not console.is_terminal:
+        file.write(plain(plan, PIPE_WIDTH) + "\n")
+        return
+    console.width = max(console.width, NARROWEST)
     console.print(render(plan))
 
 

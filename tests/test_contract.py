@@ -17,16 +17,22 @@ from tests import zoo
 from tests.compare import assert_same, assert_same_run
 from vecselect import auto_make_vec
 
+GYMNASIUM = tuple(map(int, gym.__version__.split(".")[:2]))
 MODES = ["sync", "async", "pool:0", "pool:1", "pool:2", "pool:3", "pool:2 spawn"]
 UNORDERED = ["async"]
 """Gymnasium's AsyncVectorEnv puts `final_info` before the keys of the new episode in SAME_STEP."""
+
+WRONG_IN_GYMNASIUM = (
+    [("async", "Humanoid-v5", AutoresetMode.SAME_STEP)] if GYMNASIUM < (1, 2) else []
+)
+"""There AsyncVectorEnv sends a `final_info` whose arrays the reset has overwritten."""
 
 STOCK = [
     "CartPole-v1",
     "Pendulum-v1",
     "Acrobot-v1",
     "FrozenLake-v1",
-    "Taxi-v4",
+    "Taxi-v4" if "Taxi-v4" in gym.registry else "Taxi-v3",
     "Blackjack-v1",
     "LunarLander-v3",
     "BipedalWalker-v3",
@@ -68,6 +74,8 @@ def masked_reset(step, done):
 @pytest.mark.parametrize("id", STOCK)
 def test_stock_environments_equal_the_loop_in_every_autoreset_mode(id, mode):
     for autoreset_mode in AutoresetMode:
+        if (mode, id, autoreset_mode) in WRONG_IN_GYMNASIUM:
+            continue
         options = {"autoreset_mode": autoreset_mode}
         kwargs = {"max_episode_steps": 12}
         with make(id, 3, mode, options, **kwargs) as envs:

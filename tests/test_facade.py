@@ -216,12 +216,15 @@ def test_gymnasiums_vector_wrappers_go_on_top():
     ours, oracle = auto_make_vec(make, 2, mode="sync"), SyncVectorEnv([make] * 2)
     stacks = []
     for inner in (ours, oracle):
-        stacks.append(DictInfoToList(NormalizeObservation(RecordEpisodeStatistics(inner))))
+        stack = NormalizeObservation(RecordEpisodeStatistics(inner))
+        # Before 1.2 DictInfoToList fails on the statistics, whatever it is put on.
+        stacks.append(stack if gym.__version__ < "1.2" else DictInfoToList(stack))
         stacks[-1].reset(seed=1)
     for _ in range(4):
         actual, expected = (stack.step(np.ones(2, np.int64)) for stack in stacks)
         assert_same(actual[:4], expected[:4])
-        assert [set(info) for info in actual[4]] == [set(info) for info in expected[4]]
+        if isinstance(actual[4], list):
+            assert [set(info) for info in actual[4]] == [set(info) for info in expected[4]]
     for stack in stacks:
         stack.close()
     assert ours.closed

@@ -144,6 +144,19 @@ def read_seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
     return _read_seed(seed)
 
 
+def seed_of_each(seed: Any, num_envs: int) -> list[int | None]:
+    """The seed of each sub-environment: sub-environment `i` gets `seed + i` of a single one.
+
+    Raises:
+        ValueError: As `read_seeds`.
+        TypeError: As `read_seeds`.
+    """
+    seeds = read_seeds(seed, num_envs)
+    if isinstance(seeds, list):
+        return seeds
+    return [None if seeds is None else seeds + index for index in range(num_envs)]
+
+
 def _read_seed(seed: Any) -> int:
     if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"A seed is {seed!r}; seeds are whole numbers of at least 0, or None.")

@@ -37,6 +37,7 @@ class Handle:
     Attributes:
         rows: Indices of its sub-environments.
         outstanding: Whether a command was given whose end has not been seen.
+        ended: Whether it was told to end.
         news: Info templates to tell it of with the next command.
     """
 
@@ -53,6 +54,7 @@ class Handle:
         self.index = work.index
         self.rows = range(work.first_row, work.first_row + len(work.env_fns))
         self.outstanding = False
+        self.ended = False
         self.news: list[Template] = []
         self._control: Any = control.data
         self._tries = work.tries
@@ -154,6 +156,7 @@ class Handle:
 
     def ask_to_end(self) -> None:
         """Tells the worker to close its sub-environments and end."""
+        self.ended = True
         self._control[COMMAND] = END
         self._go.give()
         self._forget_names()
@@ -161,7 +164,8 @@ class Handle:
 
 
 def end_all(handles: Sequence[Handle], limit_s: float = CLOSE_LIMIT_S) -> None:
-    """Ends workers: asks, and after the time limit terminates and kills. Never raises."""
+    """Ends workers: asks, and after the time limit terminates and kills. Twice does nothing."""
+    handles = [handle for handle in handles if not handle.ended]
     for handle in handles:
         handle.ask_to_end()
     until_s = time.monotonic() + limit_s

@@ -243,9 +243,10 @@ class Lane:
         self._undo = []
 
     def close(self) -> None:
-        """Closes every sub-environment, also where one of them raises."""
+        """Closes every sub-environment, also where one of them raises. Twice does nothing."""
         failure: BaseException | None = None
-        for row, env in zip(self.rows, self.envs, strict=True):
+        envs, self.envs = self.envs, []
+        for row, env in zip(self.rows, envs, strict=False):
             try:
                 env.close()
             except Exception as error:

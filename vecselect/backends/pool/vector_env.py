@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy as copying
 import itertools
 from multiprocessing.util import Finalize
@@ -14,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect import processes
-from vecselect.arguments import action_check
+from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
 from vecselect.backends.pool.handle import end_all, raised_here
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.construction import Settings
+    from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import Extra
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
@@ -54,6 +56,7 @@ class PoolVectorEnv(VectorEnv):
             RuntimeError: If the spaces of the sub-environments do not go together.
             Exception: What a factory raised.
         """
+        self.closed = True  # until there is something to close: older Gymnasiums close in __del__
         parts = construct(env_fns, settings)
         assert parts.arena is not None
         first = parts.envs[0]
@@ -90,9 +93,10 @@ class PoolVectorEnv(VectorEnv):
         self._buffer = 0
         self._handles = parts.handles
         self._conversation = Conversation(parts.handles)
+        self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but
         # not in a process that somebody forked from this one.
-        self._finalizer = Finalize(self, end_all, (self._handles,), exitpriority=10)
+        self._finalizer = Finalize(self, _leave, (self._handles, self._lane), exitpriority=10)
 
     @property
     def np_random(self) -> Any:
@@ -325,19 +329,12 @@ class PoolVectorEnv(VectorEnv):
         )
 
     def _send_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
-        count, lane, arena = self.num_envs, self._lane, self._arena
-        if seed is None:
-            seeds: list[int | None] = [None] * count
-        elif isinstance(seed, (int, np.integer)):
-            seeds = [int(seed) + index for index in range(count)]
-        else:
-            seeds = list(seed)
-        if len(seeds) != count:
-            raise ValueError(f"seed holds {len(seeds)} seeds; {count} are needed, one each.")
-        options = None if options is None else dict(options)
-        mask = np.ones(count, np.bool_)
-        if options is not None and "reset_mask" in options:
-            mask = np.asarray(options.pop("reset_mask"), np.bool_)
+        lane, arena = self._lane, self._arena
+        seeds = seed_of_each(seed, self.num_envs)
+        options = read_options(options, self.num_envs)
+        mask = np.ones(self.num_envs, np.bool_)
+        if options is not None:
+            mask = options.pop("reset_mask", mask)
         before = self._buffer
         self._buffer = buffer = (before + 1) % len(arena.observations)
         if buffer != before:  # the rows that are not reset keep their observations
@@ -397,3 +394,10 @@ class PoolVectorEnv(VectorEnv):
     def __reduce__(self) -> Any:
         """Refused, and with it copying: two pools could not share the workers."""
         raise VecselectError("A pool cannot be copied or pickled; make another with auto_make_vec.")
+
+
+def _leave(handles: list[Handle], lane: Lane) -> None:
+    """Closes what a pool that was not closed has left open."""
+    end_all(handles)
+    with contextlib.suppress(LaneFailure):  # there is nobody left to tell
+        lane.close()

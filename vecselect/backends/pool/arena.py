@@ -102,7 +102,7 @@ class Arena:
         self._actions = [arrays["action", index] for index in range(len(layout.actions or ()))]
         self._action_views: dict[tuple[int, int], np.ndarray] = {}
         self._action_dtype_of: Any = self.action_dtypes.data
-        self._plain_actions = layout.actions is not None and [
+        self.plain_actions = layout.actions is not None and [
             leaf.path for leaf in layout.actions
         ] == [()]
         self.observations = [
@@ -118,7 +118,7 @@ class Arena:
             of a dtype that the arena can hold.
         """
         if type(actions) is np.ndarray:
-            return self._put_leaf(0, actions) if self._plain_actions else False
+            return self._put_leaf(0, actions) if self.plain_actions else False
         if self.layout.actions is None:
             return False
         for index, leaf in enumerate(self.layout.actions):

@@ -9,7 +9,6 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
@@ -87,9 +86,7 @@ class PoolVectorEnv(VectorEnv):
             keep_final=keep_copied,
         )
         self._own = len(parts.envs)
-        self._plain_actions = isinstance(
-            self.action_space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)
-        )
+        self._plain_actions = parts.arena.plain_actions
         self._buffer = 0
         self._handles = parts.handles
         self._conversation = Conversation(parts.handles)

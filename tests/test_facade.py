@@ -242,3 +242,16 @@ def test_shared_memory_that_would_freeze_observations_is_an_error():
     make = functools.partial(SampleEnv, NESTED["text and oneof"])
     with pytest.raises(RequestError, match="same Text observation for ever"):
         auto_make_vec(make, 2, mode="async", vector_kwargs={"shared_memory": True})
+
+
+class NoInfoEnv(EchoEnv):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed, options=options)[0], None
+
+
+def test_closing_does_not_wait_for_a_call_that_failed_while_it_was_collected():
+    envs = auto_make_vec(NoInfoEnv, 2, mode="async")
+    with pytest.raises(AttributeError):
+        envs.reset()
+    envs.close()
+    assert envs.closed

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from gymnasium import VectorizeMode
+from gymnasium.vector import AsyncVectorEnv
 from gymnasium.wrappers import TimeAwareObservation
 
 from tests.zoo import EchoEnv
@@ -189,4 +190,36 @@ def test_a_pin_that_serves_is_that_mode():
         assert type(envs.unwrapped).__name__ == "CartPoleVectorEnv"
     with auto_make_vec("Pendulum-v1", 2, "async") as envs:
         assert envs.mode == "async"
-        assert type(envs.unwrapped).__name__ == "AsyncVectorEnv"
+        assert isinstance(envs.unwrapped, AsyncVectorEnv)
+
+
+@pytest.mark.parametrize(("asked", "mode"), [("pool:01", "pool:1"), ("pool:99", "pool:3")])
+def test_the_number_of_workers_is_shown_as_it_is(asked, mode):
+    with auto_make_vec(EchoEnv, 4, asked) as envs:
+        assert envs.mode == envs.plan.mode == mode
+        assert f'mode="{mode}"' in str(envs.report)
+
+
+def test_a_pool_without_a_number_shows_its_number():
+    with auto_make_vec(EchoEnv, 4, "pool") as envs, auto_make_vec(EchoEnv, 4, envs.mode) as again:
+        assert envs.mode.startswith("pool:")
+        assert again.mode == envs.mode
+
+
+@pytest.mark.parametrize("mode", ["pool:x", "pool:-1", "sync:2", "pool:"])
+def test_a_number_of_workers_that_cannot_be_is_an_error(mode):
+    with pytest.raises(RequestError, match="number of workers"):
+        read_pin(mode)
+
+
+def test_the_callers_lane_alone_takes_what_cannot_be_sent(nothing_is_measured):
+    lock = threading.Lock()
+
+    def make():
+        assert lock is not None
+        return EchoEnv()
+
+    with auto_make_vec(make, 2, "pool:0") as envs:
+        envs.reset(seed=1)
+    with pytest.raises(ModeUnavailable, match="cannot be sent to another process"):
+        auto_make_vec(make, 2, "pool:1")

@@ -220,7 +220,7 @@ def test_a_dead_worker_is_named_and_the_pool_can_be_closed():
     envs = auto_make_vec(odd("exit"), mode="pool:1")
     envs.reset(seed=1)
     for _ in range(2):
-        with pytest.raises(WorkerDied, match="sub-environments 2 to 3, exited with code 3"):
+        with pytest.raises(WorkerDied, match="sub-environments 2-3, exited with code 3"):
             envs.step(np.array([1, 2, 9, 4]))
     envs.close()
     assert envs.closed
@@ -333,3 +333,40 @@ class VariableEnv(zoo.EchoEnv):
     @property
     def mkl(self):
         return os.environ.get("MKL_NUM_THREADS")
+
+
+class Sloppy(zoo.EchoEnv):
+    """Returns what is not what it should be."""
+
+    def __init__(self, index, reward=0.0, info=None):
+        super().__init__(index)
+        self.reward, self.info = reward, info
+
+    def step(self, action):
+        observation, _, terminated, truncated, _ = super().step(action)
+        return observation, self.reward, terminated, truncated, self.info
+
+    def close(self):
+        raise RuntimeError("stuck valve")
+
+
+@pytest.mark.parametrize("mode", ["pool:0", "pool:1"])
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [({"reward": None, "info": {}}, "reward that is no float"), ({}, "None as its info")],
+)
+def test_rewards_and_infos_that_are_none_are_errors(mode, returned, message, capfd):
+    env_fns = [functools.partial(zoo.EchoEnv, 0), functools.partial(Sloppy, 1, **returned)]
+    envs = auto_make_vec(env_fns, mode=mode, vector_kwargs={"context": "spawn"})
+    envs.reset(seed=1)
+    with pytest.raises(TypeError, match=f"Sub-environment 1 returned.*{message}"):
+        envs.step(np.zeros(2, np.int64))
+    if mode == "pool:0":
+        with pytest.raises(RuntimeError, match="stuck valve"):
+            envs.close()
+    else:
+        envs.close()
+        line = "vecselect: sub-environment 1 raised RuntimeError in close(): stuck valve\n"
+        assert capfd.readouterr().err == line
+    assert envs.closed
+    envs.close()

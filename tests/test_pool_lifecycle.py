@@ -51,6 +51,10 @@ ENDINGS = {
 }
 
 
+def echoes(kind=zoo.EchoEnv):
+    return [functools.partial(kind, index) for index in range(4)]
+
+
 def start(tmp_path, ending):
     path = tmp_path / "program.py"
     path.write_text(PROGRAM + ending)
@@ -123,6 +127,47 @@ def test_ctrl_c_ends_the_program_with_one_traceback(tmp_path):
     assert_gone(workers)
 
 
+def test_interrupted_calls_leave_no_stale_data():
+    """Ctrl-C at random moments, caught: the next reset and steps are what they should be."""
+    random = np.random.default_rng(0)
+    interrupts = 0
+    with auto_make_vec(echoes(zoo.InfoEnv), mode="pool:2") as envs:
+        envs.reset(seed=1)
+        for attempt in range(400):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
+                for step in range(1000):
+                    envs.step(np.full(4, step % 10))
+                    if step % 7 == 0:
+                        envs.reset(seed=step)
+                    if step % 5 == 0:
+                        envs.get_attr("label")
+            except KeyboardInterrupt:
+                interrupts += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            observations, infos = envs.reset(seed=attempt)
+            assert observations[:, 1].tolist() == [attempt + i for i in range(4)]
+            assert observations[:, 3:].tolist() == [[0, -1]] * 4
+            assert infos["index"].tolist() == [0, 1, 2, 3]
+            for step in (1, 2):
+                actions = random.integers(0, 10, 4)
+                observations, rewards, *_ = envs.step(actions)
+                assert observations[:, 3].tolist() == [step] * 4
+                assert observations[:, 4].tolist() == actions.tolist()
+                assert rewards.tolist() == [
+                    1000 * i + 10 * step + actions[i] / 10 for i in range(4)
+                ]
+    assert interrupts > 300
+
+
+@pytest.fixture(autouse=True)
+def alarm_is_ctrl_c():
+    before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    yield
+    signal.signal(signal.SIGALRM, before)
+
+
 def test_a_stuck_worker_does_not_hold_up_close():
     class Stuck(zoo.EchoEnv):
         def step(self, action):
@@ -130,7 +175,7 @@ def test_a_stuck_worker_does_not_hold_up_close():
                 time.sleep(1000)
             return super().step(action)
 
-    envs = auto_make_vec([functools.partial(Stuck, i) for i in range(4)], mode="pool:1")
+    envs = auto_make_vec(echoes(Stuck), mode="pool:1")
     envs.reset(seed=1)
     envs.step_async(np.array([0, 0, 9, 9]))
     pids = [handle.process.pid for handle in envs.unwrapped._handles]
@@ -141,9 +186,7 @@ def test_a_stuck_worker_does_not_hold_up_close():
 
 
 def test_a_process_forked_from_the_caller_ends_without_ending_the_workers():
-    with auto_make_vec(
-        [functools.partial(zoo.EchoEnv, i) for i in range(4)], mode="pool:1"
-    ) as envs:
+    with auto_make_vec(echoes(), mode="pool:1") as envs:
         envs.reset(seed=1)
         pid = os.fork()
         if pid == 0:
@@ -183,9 +226,7 @@ def test_opening_and_closing_leaves_nothing_behind():
 
 
 def test_a_long_run_does_not_grow():
-    with auto_make_vec(
-        [functools.partial(zoo.InfoEnv, i) for i in range(4)], mode="pool:1"
-    ) as envs:
+    with auto_make_vec(echoes(zoo.InfoEnv), mode="pool:1") as envs:
         workers = [psutil.Process(h.process.pid) for h in envs.unwrapped._handles]
         everyone = [psutil.Process(), *workers]
         envs.reset(seed=1)

@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
+    except OSError as error:
+        return _fail(str(error), EXIT_FAILED)
     except (RequestError, gym.error.Error, ModuleNotFoundError) as error:
         return _fail(str(error), EXIT_USAGE)
     except VecselectError as error:

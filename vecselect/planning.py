@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.registry import BACKENDS, find
+from vecselect.backends.registry import BACKENDS, exact, find
 from vecselect.errors import ModeUnavailable, RequestError
 from vecselect.machine import read_machine
 from vecselect.measure.ipc import measure_ipc
@@ -78,7 +78,9 @@ def make_plan(request: Request, *, budget_s: float) -> Plan:
             candidates=tuple(Candidate(mode, skipped=why) for mode, why in skipped.items()),
             start_s=start_s,
         )
-    found = probe(request.env_fns, budget_s=budget_s, start_method=context)
+    # What an id builds is always new; of callables a second is called, to see that it is.
+    looked_at = request.env_fns[: 2 if request.spec is None else 1]
+    found = probe(looked_at, budget_s=budget_s, start_method=context)
     ipc = measure_ipc(found.observation, start_method=context)
     verdict = apply_rule(found.profile, ipc, machine, request.num_envs)
     mode, reason = verdict.mode, verdict.reason
@@ -117,7 +119,7 @@ def _pinned_plan(
     return _plan(
         request,
         machine,
-        mode=pin.mode,
+        mode=exact(pin.mode, request.num_envs, machine),
         reason="It was pinned, so nothing was measured.",
         decided_by="pin",
         candidates=tuple(Candidate(mode, skipped=why) for mode, why in skipped.items()),

@@ -102,6 +102,8 @@ class AutoVectorEnv(VectorWrapper):
             ValueError: If the batch has a wrong length or shape; nothing was stepped.
             TypeError: If its dtype or structure does not fit; nothing was stepped.
             ClosedEnvironmentError: After `close()`.
+            KeyboardInterrupt: On Ctrl-C. Some sub-environments have stepped then and others not:
+                reset before going on.
         """
         start_ns = time.perf_counter_ns()
         if self.env.closed or self._deferred is not None:
@@ -174,7 +176,8 @@ class AutoVectorEnv(VectorWrapper):
         """Calls a method of every sub-environment, or reads an attribute that is not callable.
 
         Args:
-            name: The method's name; the wrappers are searched from the outside in.
+            name: The method's name; the wrappers are searched from the outside in. In modes with
+                processes not `reset`, `step` or `close`, which have calls of their own.
             *args: Its arguments, the same for all.
             **kwargs: Its keyword arguments, the same for all.
 
@@ -234,8 +237,10 @@ class AutoVectorEnv(VectorWrapper):
             **kwargs: Passed to the mode's own `close`; processes take `timeout` and `terminate`.
         """
         if not self.closed:
-            self.env.close(**kwargs)
-            self.env.closed = True  # not every native environment notes it itself
+            try:
+                self.env.close(**kwargs)
+            finally:  # not every native environment notes it; one that raised is not asked again
+                self.env.closed = True
 
     def __enter__(self) -> Self:
         """The vector environment itself."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv
+from gymnasium.vector.async_vector_env import AsyncState
 
 from vecselect import processes
 from vecselect.backends import base
@@ -75,12 +76,27 @@ def _start_with_what_memory_it_can(request: Request, options: dict[str, Any]) ->
     return _start(request, {**options, "shared_memory": False})
 
 
+class BoundedAsyncVectorEnv(AsyncVectorEnv):
+    """Gymnasium's `AsyncVectorEnv`, whose `close` does not wait for what will never come.
+
+    There an error while replies are unpacked leaves a call pending for ever, and `close` first
+    waits for that call.
+    """
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Ends the processes; at once where a call is still pending and no timeout is given."""
+        if self._state != AsyncState.DEFAULT and timeout is None:
+            self._state = AsyncState.DEFAULT
+            terminate = True
+        super().close_extras(timeout=timeout, terminate=terminate)
+
+
 def _start(request: Request, options: dict[str, Any]) -> AsyncVectorEnv:
     if options.get("worker") is not None:
         # A worker of the user's is sent by name, so its module, `__main__` perhaps, is imported.
-        return AsyncVectorEnv(request.env_fns, **options)
+        return BoundedAsyncVectorEnv(request.env_fns, **options)
     with processes.hidden_main():
-        return AsyncVectorEnv(request.env_fns, **options)
+        return BoundedAsyncVectorEnv(request.env_fns, **options)
 
 
 def frozen_space(space: gym.Space) -> str | None:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from vecselect.backends.async_ import Async
 from vecselect.backends.native import Native
-from vecselect.backends.pool.backend import Pool
+from vecselect.backends.pool.backend import Pool, count_workers
 from vecselect.backends.sync import Sync
 from vecselect.errors import RequestError, unknown
 
 if TYPE_CHECKING:
     from vecselect.backends.base import Backend
+    from vecselect.machine import Machine
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (Sync(), Pool(), Async(), Native())
@@ -22,6 +23,20 @@ COUNTED = frozenset({"pool"})
 """Modes whose name may be followed by the number of workers, as in `pool:4`."""
 
 
+def exact(mode: str, num_envs: int, machine: Machine) -> str:
+    """The mode by the name that says all: `pool` and numbers beyond use become the number it is.
+
+    Args:
+        mode: An existing mode.
+        num_envs: The number of sub-environments.
+        machine: The cores there are.
+    """
+    backend, parameters = find(mode)
+    if backend.name not in COUNTED:
+        return mode
+    return f"{backend.name}:{count_workers(num_envs, machine, **parameters)}"
+
+
 def find(mode: str) -> tuple[Backend, dict[str, int]]:
     """The backend behind a mode, and the parameters that the mode's name gives it.
 
@@ -30,7 +45,8 @@ def find(mode: str) -> tuple[Backend, dict[str, int]]:
     """
     name, colon, count = mode.partition(":")
     if name not in BACKENDS:
-        raise RequestError(unknown("mode", mode, ["auto", *BACKENDS]))
+        counted = [f"{known}:K" for known in BACKENDS if known in COUNTED]
+        raise RequestError(unknown("mode", mode, ["auto", *BACKENDS, *counted]))
     if not colon:
         return BACKENDS[name], {}
     if name not in COUNTED:

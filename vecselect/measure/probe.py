@@ -71,8 +71,8 @@ def probe(
     """Builds, profiles and closes one sub-environment in a child process.
 
     Args:
-        env_fns: The factories of all sub-environments; the first is profiled. Where the second is
-            another callable, it is called too, to see that it does not return the same instance.
+        env_fns: Factories of sub-environments; the first is profiled. A second one is called too,
+            to see that it does not return the same instance.
         budget_s: Seconds of stepping.
         start_method: Of multiprocessing; the safest one of this platform by default.
         stall_limit_s: Seconds that one `reset()` or `step()` may take.
@@ -188,11 +188,12 @@ def _measure(
     env = env_fns[0]()
     built_s = time.perf_counter()
     built.append(env)
-    if len(env_fns) > 1 and env_fns[1] is not env_fns[0]:
+    if len(env_fns) > 1:
         second = env_fns[1]()
         if second.unwrapped is env.unwrapped:
             raise _SameInstance
-        second.close()
+        with contextlib.suppress(Exception):
+            second.close()
     profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
     memory_bytes = max(process.memory_info().rss - memory_before, 0)
     progress.enter("reset")

@@ -32,7 +32,8 @@ class Report:
         """Writes the report to a stream: coloured on a terminal, plain in a pipe.
 
         Args:
-            file: The stream; `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
+            file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
+                anything else gets 80 columns.
         """
         from vecselect.report.text import write
 

@@ -167,7 +167,7 @@ def _modes(plan: Plan) -> RenderableType:
     table.add_column("env steps/s", justify="right")
     table.add_column("", ratio=1)
     for candidate in plan.candidates:
-        chosen = candidate.mode == plan.mode
+        chosen = candidate.mode == plan.mode.partition(":")[0]
         table.add_row(*map(Text, _row(plan, candidate, chosen)), style="bold" if chosen else None)
     return Padding(table, (0, 0, 0, 1))
 
@@ -180,7 +180,7 @@ def _row(plan: Plan, candidate: Candidate, chosen: bool) -> tuple[str, str, str,
         note = f"skipped: {candidate.skipped}"
     elif step_s is not None:
         note = f"{note}, predicted" if note else "predicted"
-    return (candidate.mode, *predicted, note)
+    return (plan.mode if chosen else candidate.mode, *predicted, note)
 
 
 def _pin(plan: Plan) -> RenderableType:

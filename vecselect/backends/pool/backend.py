@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 _TAKES = base.LOOP_OPTIONS | {"context", "daemon"}
 
 
+def count_workers(num_envs: int, machine: Machine, workers: int | None = None) -> int:
+    """The number of workers that a pool has.
+
+    Args:
+        num_envs: The number of sub-environments.
+        machine: The cores there are.
+        workers: The number asked for; by default as many as make one lane per usable core.
+
+    Returns:
+        That number, but never more than give each lane a sub-environment of its own.
+    """
+    wanted = int(machine.cores) - 1 if workers is None else workers
+    return max(min(wanted, num_envs - 1), 0)
+
+
 class Pool:
     """Runs the sub-environments in lanes: the caller's own, and one in each worker."""
 
@@ -33,7 +48,8 @@ class Pool:
     def why_not(self, request: Request, machine: Machine) -> str | None:
         """Says what cannot be sent to another process."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
-        if reason is None and request.vector_kwargs.get("context") != "fork":
+        alone = request.pin is not None and request.pin.mode == "pool:0"
+        if reason is None and not alone and request.vector_kwargs.get("context") != "fork":
             reason = processes.why_unpicklable(request.env_fns)
         return reason
 
@@ -46,13 +62,12 @@ class Pool:
                 default, and never more than give each lane a sub-environment.
             **parameters: `tries` before a waiting lane sleeps.
         """
-        cores = read_machine().cores
-        lanes = int(cores) if workers is None else workers + 1
-        lanes = max(min(lanes, request.num_envs), 1)
+        machine = read_machine()
+        workers = count_workers(request.num_envs, machine, workers)
         options = request.vector_kwargs
         settings = Settings(
-            workers=lanes - 1,
-            threads=max(1, int(cores) // lanes),
+            workers=workers,
+            threads=max(1, int(machine.cores) // (workers + 1)),
             tries=parameters.get("tries", DEFAULT_TRIES),
             copy=options.get("copy", True),
             observation_mode=options.get("observation_mode", "same"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,19 @@ class Conversation:
     def __init__(self, handles: list[Handle]) -> None:
         self.handles = handles
         self.pending: str | None = None
+        self._joint_thread: int | None = None
         self._own_work: Callable[[], Any] | None = None
         self._replies: list[Any] = []
         self._failure: BaseException | None = None
         self._dead: WorkerDied | None = None
 
-    def begin(self, kind: str) -> None:
+    def begin(self, kind: str, joint: bool) -> None:
         """Makes sure that a command can be given, and notes that one is.
+
+        Args:
+            kind: What is begun.
+            joint: Whether the same call collects it. If such a one is found pending by the thread
+                that began it, then it was interrupted, and is dropped.
 
         Raises:
             AlreadyPendingCallError: If another one waits to be collected.
@@ -44,7 +51,7 @@ class Conversation:
         """
         if self._dead is not None:
             raise self._dead
-        if self.pending is not None:
+        if self.pending is not None and self._joint_thread != threading.get_ident():
             raise AlreadyPendingCallError(
                 f"Calling `{kind}` while waiting for a pending call to `{self.pending}` to "
                 "complete.",
@@ -52,8 +59,9 @@ class Conversation:
             )
         for handle in self.handles:
             if handle.outstanding:
-                self._collect(handle, None)
-        self._replies, self._failure = [], None
+                self._collected(handle.drop)
+        self._replies, self._failure, self._own_work = [], None, None
+        self._joint_thread = threading.get_ident() if joint else None
         self.pending = kind
 
     def drop(self) -> None:
@@ -107,9 +115,12 @@ class Conversation:
             except LaneFailure as failure:
                 self._failure = raised_here(failure)
                 self._replies.append(None)
-        until_s = None if timeout is None else time.monotonic() + timeout
+            except BaseException:  # interrupted half-way: nothing of this command can be used
+                self.pending = None
+                raise
+        left_s = None if timeout is None else _countdown(timeout)
         for handle in self.handles[len(self._replies) - 1 :]:
-            reply = self._collect(handle, until_s)
+            reply = self._collected(handle.collect, left_s)
             if reply is PENDING:
                 raise multiprocessing.TimeoutError(
                     f"`{self.pending}_wait` timed out after {timeout} s. The {self.pending} is "
@@ -123,11 +134,17 @@ class Conversation:
             raise self._failure
         return self._replies
 
-    def _collect(self, handle: Handle, until_s: float | None) -> Any:
-        left_s = None if until_s is None else lambda: until_s - time.monotonic()
+    def _collected(self, collect: Callable[..., Any], *args: Any) -> Any:
+        """What a worker gives; if it has died, no command will be taken any more."""
         try:
-            return handle.collect(left_s)
+            return collect(*args)
         except WorkerDied as death:
             self._dead = death
             self.pending = None
             raise
+
+
+def _countdown(timeout: float) -> Callable[[], float]:
+    """Gives the seconds that are left of a time limit."""
+    until_s = time.monotonic() + timeout
+    return lambda: until_s - time.monotonic()

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.pool.entry import THREAD_VARIABLES, run
 from vecselect.backends.pool.signals import Signal
-from vecselect.backends.pool.worker import BUFFER, COMMAND, END, REQUEST, SILENT, STATUS, STEP, Work
+from vecselect.backends.pool.worker import (
+    BEGUN,
+    BUFFER,
+    COMMAND,
+    DONE,
+    END,
+    GIVEN,
+    REPLY,
+    REQUEST,
+    STATUS,
+    STEP,
+    Work,
+)
 from vecselect.errors import WorkerDied, WorkerError
 from vecselect.failures import RemoteTraceback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from multiprocessing.context import BaseContext
 
     import numpy as np
@@ -26,6 +40,10 @@ if TYPE_CHECKING:
 
 CLOSE_LIMIT_S = 4.0
 """How long workers may take to end, all together, before they are terminated and then killed."""
+
+NEVER_GIVEN_S = 0.1
+"""A worker begins a command in much less than this; one that was interrupted and has not been begun
+by then was never given."""
 
 PENDING = object()
 """What `collect` returns where the time ran out."""
@@ -55,6 +73,8 @@ class Handle:
         self.rows = range(work.first_row, work.first_row + len(work.env_fns))
         self.outstanding = False
         self.ended = False
+        self._number = 0
+        self._signalled = False
         self.news: list[Template] = []
         self._control: Any = control.data
         self._tries = work.tries
@@ -89,16 +109,22 @@ class Handle:
         return greeting
 
     def _forget_names(self) -> None:
-        for signal in (self._go, self._done):
-            signal.forget_name()
+        for one in (self._go, self._done):
+            one.forget_name()
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
         if self.news:
             self.request("step", (None,), buffer)
             return
-        self._control[BUFFER] = buffer
-        self._control[COMMAND] = STEP
+        self._give(STEP, buffer)
+
+    def _give(self, command: int, buffer: int) -> None:
+        self._number = (self._number + 1) % 256
+        control = self._control
+        control[BUFFER] = buffer
+        control[GIVEN] = self._number
+        control[COMMAND] = command
         self.outstanding = True
         self._go.give()
 
@@ -111,12 +137,10 @@ class Handle:
     def request_packed(self, data: bytes, buffer: int = 0) -> None:
         """Begins what was pickled before, so that nothing can fail half-way through the workers."""
         self.check()
-        self._control[BUFFER] = buffer
-        self._control[COMMAND] = REQUEST
-        self.outstanding = True
-        self._go.give()
         try:
-            self.pipe.send_bytes(data)
+            with _unbroken():
+                self._give(REQUEST, buffer)
+                self.pipe.send_bytes(data)
         except ConnectionError:
             self.process.join(processes.END_GRACE_S)
             self.check()
@@ -131,13 +155,36 @@ class Handle:
         Raises:
             WorkerDied: If its process has ended.
         """
-        if not self._done.take(self._tries, self.check, deadline_s):
-            return PENDING
-        self.outstanding = False
-        if self._control[STATUS] == SILENT:
-            return None
+        # Taking a signal and noting that it was taken are two things, and Ctrl-C may come between
+        # them. So what counts is the number: a signal that was lost is not waited for, and one that
+        # is left over from an interrupted command is passed over.
+        while self._control[DONE] != self._number or not self._signalled:
+            if not self._done.take(self._tries, self.check, deadline_s):
+                return PENDING
+            self._signalled = True
+        if self._control[STATUS] == REPLY:
+            return processes.loads(self._received())
+        self.outstanding = self._signalled = False
+        return None
+
+    def drop(self) -> None:
+        """Takes in, and lets go of, what an interrupted command still owes."""
+        until_s = time.monotonic() + NEVER_GIVEN_S
+        while self._control[BEGUN] != self._number and not self._go.is_given():
+            if time.monotonic() > until_s:  # interrupted before the worker was told of it
+                self.outstanding = False
+                return
+        if self._control[DONE] == self._number:
+            self._signalled = True
+        self.collect()
+
+    def _received(self) -> bytes:
+        """The message that ends a command; it is read whole, and noted as read, or not at all."""
         try:
-            return processes.loads(self.pipe.recv_bytes())
+            with _unbroken():
+                message = self.pipe.recv_bytes()
+                self.outstanding = self._signalled = False
+                return message
         except (EOFError, ConnectionError):
             self.process.join(processes.END_GRACE_S)
             self.check()
@@ -147,11 +194,11 @@ class Handle:
         """Raises if the worker's process has ended."""
         code = self.process.exitcode
         if code is not None:
-            rows = self.rows
+            first, last = self.rows[0], self.rows[-1]
+            ran = f" {first}" if first == last else f"s {first}-{last}"
             raise WorkerDied(
-                f"Worker {self.index} (pid {self.process.pid}), which runs sub-environments "
-                f"{rows[0]} to {rows[-1]}, {processes.how_it_ended(code)}. Close the vector "
-                "environment and make a new one."
+                f"Worker {self.index} (pid {self.process.pid}), which runs sub-environment{ran}, "
+                f"{processes.how_it_ended(code)}. Close the vector environment and make a new one."
             )
 
     def ask_to_end(self) -> None:
@@ -161,6 +208,16 @@ class Handle:
         self._go.give()
         self._forget_names()
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _unbroken() -> Iterator[None]:
+    """Puts Ctrl-C off: half a message in the pipe would be taken for the beginning of the next."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_all(handles: Sequence[Handle], limit_s: float = CLOSE_LIMIT_S) -> None:

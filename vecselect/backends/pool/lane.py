@@ -142,11 +142,19 @@ class Lane:
                         write(row, observation)
                 else:
                     write(row, observation)
-                if info and not store(row, info):
-                    loose.append((row, self._keep(info)))
+                if info:
+                    if not store(row, info):
+                        loose.append((row, self._keep(info)))
+                elif info is None:
+                    raise TypeError(f"Sub-environment {row} returned None as its info, not a dict.")
         except Exception as error:
             phase, self._phase = self._phase, "step"
-            raise LaneFailure(first + index, phase) from error
+            cause = error
+            if str(error).startswith("memoryview: "):  # the rewards' or flags', which say no more
+                cause = TypeError(
+                    f"Sub-environment {first + index} returned a reward that is no float."
+                )
+            raise LaneFailure(first + index, phase) from cause
 
     def _reset(self, index: int) -> tuple[Any, dict[str, Any]]:
         self._phase = "reset"
@@ -202,7 +210,14 @@ class Lane:
             raise LaneFailure(row, "reset") from error
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        """Calls a method of every sub-environment, or reads an attribute that is not callable.
+
+        Raises:
+            LaneFailure: If that raises, or the method would go behind the lane's back.
+        """
+        if name in FORBIDDEN_CALLS:
+            message = f"call({name!r}) is not possible; use envs.{name}() instead."
+            raise LaneFailure(self.rows[0], "call") from ValueError(message)
         results = []
         for row, env in zip(self.rows, self.envs, strict=True):
             try:

@@ -60,6 +60,11 @@ class Signal:
         """Wakes the other side."""
         self._semaphore.release()
 
+    def is_given(self) -> bool:
+        """Whether it was given and not yet taken."""
+        given: bool = self._semaphore._get_value() > 0
+        return given
+
     def take(
         self, tries: int, check: Callable[[], None], deadline_s: Callable[[], float] | None = None
     ) -> bool:

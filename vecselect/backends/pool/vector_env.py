@@ -19,7 +19,7 @@ from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
 from vecselect.backends.pool.handle import end_all, raised_here
 from vecselect.backends.pool.infos import InfoTable
-from vecselect.backends.pool.lane import FORBIDDEN_CALLS, Lane, LaneFailure, keep_copied
+from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied
 from vecselect.backends.pool.layout import assembled, leaves
 from vecselect.errors import VecselectError, WorkerDied
 
@@ -116,7 +116,7 @@ class PoolVectorEnv(VectorEnv):
             WorkerDied: If a worker's process ended.
             Exception: What a sub-environment raised; `reset` makes all of them usable again.
         """
-        self._begin("step")
+        self._begin("step", joint=True)
         try:
             self._send_step(actions)
             return self._step_result(None)
@@ -157,7 +157,7 @@ class PoolVectorEnv(VectorEnv):
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
-        self._begin("reset")
+        self._begin("reset", joint=True)
         try:
             self._send_reset(seed, options)
             return self._reset_result(None)
@@ -186,7 +186,7 @@ class PoolVectorEnv(VectorEnv):
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Calls a method of every sub-environment, or reads an attribute that is not callable."""
-        self.call_async(name, *args, **kwargs)
+        self._ask("call", lambda rows: (name, args, kwargs), joint=True)
         try:
             return self.call_wait()
         finally:
@@ -198,8 +198,6 @@ class PoolVectorEnv(VectorEnv):
         Raises:
             ValueError: For `reset`, `step` and `close`, which would go behind the pool's back.
         """
-        if name in FORBIDDEN_CALLS:
-            raise ValueError(f"call({name!r}) is not possible; use envs.{name}() instead.")
         self._ask("call", lambda rows: (name, args, kwargs))
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
@@ -230,13 +228,13 @@ class PoolVectorEnv(VectorEnv):
                 f"values holds {len(values)} values; {self.num_envs} are needed, one each."
             )
         try:
-            self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]))
+            self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]), joint=True)
             self._conversation.finish()
         except WorkerDied:
             raise
         except Exception:
             self._conversation.drop()
-            self._ask("undo_set_attr", lambda rows: ())
+            self._ask("undo_set_attr", lambda rows: (), joint=True)
             self._conversation.finish()
             raise
         finally:
@@ -261,17 +259,19 @@ class PoolVectorEnv(VectorEnv):
         except LaneFailure as failure:
             raise raised_here(failure) from None
 
-    def _begin(self, kind: str) -> None:
+    def _begin(self, kind: str, joint: bool = False) -> None:
         self._need_open()
-        self._conversation.begin(kind)
+        self._conversation.begin(kind, joint)
 
     def _need_open(self) -> None:
         if self.closed:
             raise ClosedEnvironmentError(f"{self!r} was used after close().")
 
-    def _ask(self, name: str, arguments: Callable[[range], tuple[Any, ...]]) -> None:
+    def _ask(
+        self, name: str, arguments: Callable[[range], tuple[Any, ...]], joint: bool = False
+    ) -> None:
         """Begins a call of a lane's method in every lane."""
-        self._begin("call")
+        self._begin("call", joint)
         try:
             self._conversation.ask_all(name, arguments)
         except BaseException:

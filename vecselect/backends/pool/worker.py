@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.memory import Memory
     from vecselect.backends.pool.signals import Signal
 
-COMMAND, STATUS, BUFFER = 0, 1, 2
-"""Bytes of a worker's control block."""
+COMMAND, STATUS, BUFFER, GIVEN, BEGUN, DONE = range(6)
+"""Bytes of a worker's control block; the last three number the commands: given, begun and done."""
 
 STEP, REQUEST, END = 1, 2, 3
 """Commands: step with the arena's actions; do what stands in the pipe; end."""
@@ -131,7 +132,13 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
     except (EOFError, ConnectionError):  # the parent has hung up
         pass
     finally:
-        server.lane.close()
+        try:
+            server.lane.close()
+        except LaneFailure as failure:
+            kind, text = type(failure.__cause__).__name__, failure.__cause__
+            sys.stderr.write(
+                f"vecselect: sub-environment {failure.row} raised {kind} in close(): {text}\n"
+            )
 
 
 def _watch_parent(ending: threading.Event, go: Signal) -> None:
@@ -184,7 +191,8 @@ class _Server:
         control, tries = self.control, self.task.tries
         while True:
             go.take(tries, _nothing)
-            command = control[COMMAND]
+            command, number = control[COMMAND], control[GIVEN]
+            control[BEGUN] = number
             if command == END or ending.is_set():
                 return
             try:
@@ -198,6 +206,7 @@ class _Server:
                 reply = Failed(failure.row, failure.phase, portable(failure.__cause__))
             data = None if reply is None else self.packed(reply)
             control[STATUS] = SILENT if data is None else REPLY
+            control[DONE] = number
             done.give()
             if data is not None:
                 pipe.send_bytes(data)  # After the signal: a full pipe waits for the parent to read.

@@ -24,8 +24,8 @@ LOOP_OPTIONS = frozenset({"autoreset_mode", "copy", "observation_mode"})
 class Backend(Protocol):
     """One way to run the sub-environments of a request behind a `gymnasium.vector.VectorEnv`.
 
-    Add one by writing a class with these members and listing it in `vecselect.backends.registry.BACKENDS`;
-    the contract suite then runs on it.
+    Add one by writing a class with these members and listing it in `registry.BACKENDS`; the
+    contract suite runs on it once it is among that suite's modes.
     """
 
     name: str

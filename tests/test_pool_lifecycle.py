@@ -127,6 +127,29 @@ def test_ctrl_c_ends_the_program_with_one_traceback(tmp_path):
     assert_gone(workers)
 
 
+def use(envs):
+    """Calls this and that for longer than anybody waits."""
+    for step in range(1000):
+        envs.step(np.full(4, step % 10))
+        if step % 7 == 0:
+            envs.reset(seed=step)
+        if step % 5 == 0:
+            envs.get_attr("label")
+
+
+def interrupted(envs, after_s):
+    """Uses a pool until Ctrl-C comes; whether it came."""
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, after_s)
+            use(envs)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
 def test_interrupted_calls_leave_no_stale_data():
     """Ctrl-C at random moments, caught: the next reset and steps are what they should be."""
     random = np.random.default_rng(0)
@@ -134,18 +157,7 @@ def test_interrupted_calls_leave_no_stale_data():
     with auto_make_vec(echoes(zoo.InfoEnv), mode="pool:2") as envs:
         envs.reset(seed=1)
         for attempt in range(400):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-3))
-                for step in range(1000):
-                    envs.step(np.full(4, step % 10))
-                    if step % 7 == 0:
-                        envs.reset(seed=step)
-                    if step % 5 == 0:
-                        envs.get_attr("label")
-            except KeyboardInterrupt:
-                interrupts += 1
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            interrupts += interrupted(envs, random.uniform(1e-5, 2e-3))
             observations, infos = envs.reset(seed=attempt)
             assert observations[:, 1].tolist() == [attempt + i for i in range(4)]
             assert observations[:, 3:].tolist() == [[0, -1]] * 4

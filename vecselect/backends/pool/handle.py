@@ -213,8 +213,9 @@ class Handle:
 @contextlib.contextmanager
 def _unbroken() -> Iterator[None]:
     """Puts Ctrl-C off: half a message in the pipe would be taken for the beginning of the next."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:  # from here on, since blocking may itself raise what came just before it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -64,9 +64,7 @@ def make_plan(request: Request, *, budget_s: float) -> Plan:
         reasons = "; ".join(f"{mode}: {reason}" for mode, reason in skipped.items())
         raise RequestError(f"No mode can run {request.label}. {reasons}.")
     context = request.vector_kwargs.get("context")
-    blocked = processes.why_no_children() or (
-        None if context == "fork" else processes.why_unpicklable(request.env_fns)
-    )
+    blocked = processes.why_no_children() or request.why_not_sent
     if blocked is not None:
         # Nothing can be measured in another process, and then nothing can run in one either.
         return _plan(

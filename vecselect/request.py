@@ -19,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.envs.registration import _find_spec  # isort: skip
 
 from vecselect.errors import RequestError, unknown
-from vecselect.processes import start_methods
+from vecselect.processes import start_methods, why_unpicklable
 
 EnvFn = Callable[[], gym.Env]
 
@@ -82,6 +82,13 @@ class Request:
     def num_envs(self) -> int:
         """The number of sub-environments."""
         return len(self.env_fns)
+
+    @functools.cached_property
+    def why_not_sent(self) -> str | None:
+        """One sentence if the factories cannot get into another process, else None."""
+        if self.vector_kwargs.get("context") == "fork":
+            return None
+        return why_unpicklable(self.env_fns)
 
     @property
     def autoreset_mode(self) -> AutoresetMode:

@@ -33,9 +33,7 @@ class Async:
         reason = base.no_single_environment(request) or base.refused_options(
             request, VECTOR_OPTIONS
         )
-        if reason is None and request.vector_kwargs.get("context") != "fork":
-            reason = processes.why_unpicklable(request.env_fns)
-        return reason
+        return reason or request.why_not_sent
 
     def build(self, request: Request, **parameters: Any) -> AsyncVectorEnv:
         """Builds Gymnasium's `AsyncVectorEnv`.

@@ -49,9 +49,7 @@ class Pool:
         """Says what cannot be sent to another process."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
         alone = request.pin is not None and request.pin.mode == "pool:0"
-        if reason is None and not alone and request.vector_kwargs.get("context") != "fork":
-            reason = processes.why_unpicklable(request.env_fns)
-        return reason
+        return reason or (None if alone else request.why_not_sent)
 
     def build(self, request: Request, *, workers: int | None = None, **parameters: Any) -> Any:
         """Builds a `PoolVectorEnv`.

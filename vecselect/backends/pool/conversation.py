@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
-from vecselect import processes
 from vecselect.backends.pool.handle import PENDING, raised_here, raised_there
 from vecselect.backends.pool.lane import LaneFailure
 from vecselect.backends.pool.worker import Failed
@@ -72,19 +71,19 @@ class Conversation:
         """Sets what the caller's lane does, when the command is collected."""
         self._own_work = work
 
-    def ask_all(self, name: str, arguments: Callable[[range], tuple[Any, ...]]) -> None:
+    def ask_all(
+        self, name: str, arguments: Callable[[range], tuple[Any, ...]], buffer: int = 0
+    ) -> None:
         """Gives every worker a method of its lane to call, all of them or none.
 
         Args:
             name: Of the method.
             arguments: Gives its arguments for a lane's rows.
+            buffer: Where observations go.
         """
-        packed = [
-            processes.dumps((handle.news, name, arguments(handle.rows))) for handle in self.handles
-        ]
+        packed = [handle.packed(name, arguments(handle.rows)) for handle in self.handles]
         for handle, data in zip(self.handles, packed, strict=True):
-            handle.request_packed(data)
-            handle.news = []
+            handle.request(data, buffer)
 
     def need_pending(self, kind: str) -> None:
         """Raises NoAsyncCallError unless such a command waits to be collected."""

@@ -99,12 +99,8 @@ class Handle:
 
     def greeting(self) -> Any:
         """What the worker says once its sub-environments are built, or why it could not."""
-        try:
+        with self._death_named():
             greeting = self.pipe.recv()
-        except (EOFError, ConnectionError):
-            self.process.join(processes.END_GRACE_S)
-            self.check()
-            raise
         self._forget_names()
         return greeting
 
@@ -115,9 +111,9 @@ class Handle:
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
         if self.news:
-            self.request("step", (None,), buffer)
-            return
-        self._give(STEP, buffer)
+            self.request(self.packed("step", (None,)), buffer)
+        else:
+            self._give(STEP, buffer)
 
     def _give(self, command: int, buffer: int) -> None:
         self._number = (self._number + 1) % 256
@@ -128,23 +124,17 @@ class Handle:
         self.outstanding = True
         self._go.give()
 
-    def request(self, name: str, args: tuple[Any, ...], buffer: int = 0) -> None:
-        """Begins anything else."""
-        data = processes.dumps((self.news, name, args))
-        self.request_packed(data, buffer)
-        self.news = []
+    def packed(self, name: str, args: tuple[Any, ...]) -> bytes:
+        """A request to call a method of the lane, with the news; `request` sends it."""
+        return processes.dumps((self.news, name, args))
 
-    def request_packed(self, data: bytes, buffer: int = 0) -> None:
-        """Begins what was pickled before, so that nothing can fail half-way through the workers."""
+    def request(self, data: bytes, buffer: int = 0) -> None:
+        """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
-        try:
-            with _unbroken():
-                self._give(REQUEST, buffer)
-                self.pipe.send_bytes(data)
-        except ConnectionError:
-            self.process.join(processes.END_GRACE_S)
-            self.check()
-            raise
+        with self._death_named(), _unbroken():
+            self._give(REQUEST, buffer)
+            self.pipe.send_bytes(data)
+            self.news = []
 
     def collect(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Waits for the end of what was begun.
@@ -180,11 +170,16 @@ class Handle:
 
     def _received(self) -> bytes:
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
+        with self._death_named(), _unbroken():
+            message = self.pipe.recv_bytes()
+            self.outstanding = self._signalled = False
+        return message
+
+    @contextlib.contextmanager
+    def _death_named(self) -> Iterator[None]:
+        """Turns a broken pipe into the error that says how the worker ended."""
         try:
-            with _unbroken():
-                message = self.pipe.recv_bytes()
-                self.outstanding = self._signalled = False
-                return message
+            yield
         except (EOFError, ConnectionError):
             self.process.join(processes.END_GRACE_S)
             self.check()

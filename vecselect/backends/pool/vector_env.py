@@ -17,7 +17,7 @@ from vecselect import processes
 from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
-from vecselect.backends.pool.handle import end_all, raised_here
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S, end_all, raised_here
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied
 from vecselect.backends.pool.layout import assembled, leaves
@@ -248,8 +248,8 @@ class PoolVectorEnv(VectorEnv):
             terminate: Whether to end them without waiting.
         """
         self._finalizer.cancel()
-        limit_s = 0.0 if terminate else timeout
-        end_all(self._handles, *(() if limit_s is None else (limit_s,)))
+        patience_s = CLOSE_LIMIT_S if timeout is None else timeout
+        end_all(self._handles, 0.0 if terminate else patience_s)
         self._handles.clear()
         lane = self._lane
         del self._lane, self._arena, self._infos, self._conversation
@@ -300,8 +300,8 @@ class PoolVectorEnv(VectorEnv):
         else:
             self._check_actions(actions)
             listed = list(iterate(self.action_space, actions))
-            for handle in self._handles:
-                handle.request("step", (listed[handle.rows.start : handle.rows.stop],), buffer)
+            ask_all = self._conversation.ask_all
+            ask_all("step", lambda rows: (listed[rows.start : rows.stop],), buffer)
             own = listed[: self._own]
         self._conversation.own(lambda: lane.step(own, buffer))
 
@@ -329,9 +329,8 @@ class PoolVectorEnv(VectorEnv):
         lane, arena = self._lane, self._arena
         seeds = seed_of_each(seed, self.num_envs)
         options = read_options(options, self.num_envs)
-        mask = np.ones(self.num_envs, np.bool_)
-        if options is not None:
-            mask = options.pop("reset_mask", mask)
+        every = np.ones(self.num_envs, np.bool_)
+        mask = every if options is None else options.pop("reset_mask", every)
         before = self._buffer
         self._buffer = buffer = (before + 1) % len(arena.observations)
         if buffer != before:  # the rows that are not reset keep their observations
@@ -339,11 +338,12 @@ class PoolVectorEnv(VectorEnv):
                 batch[...] = arena.observations[before][path]
         arena.terminated[mask] = arena.truncated[mask] = False
         wanted = mask.tolist()
-        for handle in self._handles:
-            rows = slice(handle.rows.start, handle.rows.stop)
-            handle.request("reset", (seeds[rows], options, wanted[rows]), buffer)
-        own = slice(0, self._own)
-        self._conversation.own(lambda: lane.reset(seeds[own], options, wanted[own], buffer))
+
+        def arguments(rows: range) -> tuple[list[int | None], dict[str, Any] | None, list[bool]]:
+            return seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]
+
+        self._conversation.ask_all("reset", arguments, buffer)
+        self._conversation.own(lambda: lane.reset(*arguments(lane.rows), buffer))
 
     def _reset_result(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         infos = self._finished_infos(timeout)

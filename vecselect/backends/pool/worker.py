@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from gymnasium import spaces
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector.utils import batch_space, iterate
 
@@ -172,7 +171,6 @@ class _Server:
         )
         self.slice = slice(task.first_row, task.first_row + len(envs))
         self.batched_actions = batch_space(task.action_space, len(envs))
-        self.plain_actions = not isinstance(task.action_space, (spaces.Dict, spaces.Tuple))
         self.action_parts: dict[tuple[int, int], np.ndarray] = {}
 
     def greeting(self) -> tuple[str, list[gym.Space]]:
@@ -232,7 +230,7 @@ class _Server:
         """The lane's actions, copied out of the arena: an environment may keep its own."""
         codes = self.arena.action_dtypes
         parts = [self.action_part(index, code) for index, code in enumerate(codes.tolist())]
-        if self.plain_actions:
+        if self.arena.plain_actions:
             return parts[0]
         return iterate(self.batched_actions, assembled(self.task.action_space, iter(parts)))
 

@@ -5,121 +5,46 @@ import json
 
 import pytest
 
+from tests import plans
 from vecselect import Plan, PlanError, VecselectError
 from vecselect.machine import Machine
-from vecselect.measure.ipc import IpcProfile
-from vecselect.measure.step import StepProfile
 from vecselect.plan import SCHEMA, Candidate
+from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 
-MACHINE = Machine(
-    cores=1.5,
-    cores_logical=8,
-    cores_affinity=4,
-    cores_quota=1.5,
-    memory_bytes=1 << 40,
-    memory_available_bytes=(1 << 39) + 1,
-    load_1min=0.25,
-    start_methods=("forkserver", "spawn"),
-    cpu='A "quoted" name µ',
-    system="Linux 6.1",
-    python="3.11.9 (CPython)",
-)
-PROFILE = StepProfile(
-    steps=200,
-    step_time_s=0.1 + 0.2,
-    step_time_median_s=1 / 3,
-    step_time_p95_s=1e-9,
-    step_time_p99_s=2.5e-4,
-    first_step_s=7.0,
-    wait_share=0.0,
-    reset_time_s=1e-3,
-    first_reset_s=2e-3,
-    resets=4,
-    reset_share=0.125,
-    episode_steps=50.5,
-    observation_bytes=12,
-    action_bytes=4,
-    memory_bytes=123_456_789,
-    plain_steps_per_s=3.0,
-    step_times_s=(0.1, 0.2, 1 / 3),
-)
-IPC = IpcProfile(
-    start_method="spawn",
-    rounds=200,
-    observation_bytes=180,
-    tiny_s=5e-5,
-    observation_s=6e-5,
-    observation_p10_s=5.5e-5,
-    observation_p90_s=9e-5,
-    large_bytes=1 << 18,
-    large_s=3e-4,
-    per_message_s=5e-5,
-    per_byte_s=9.5e-10,
-)
-RULE = RuleVerdict(
-    mode="async",
-    reason="Because.",
-    threshold_s=1e-3,
-    step_time_s=0.3,
-    near_line=False,
-    sync_s=2.4,
-    async_s=0.4,
-    break_even_s=1e-4,
-)
+ALL = {
+    "rule": plans.BY_RULE,
+    "estimate": plans.ESTIMATED,
+    "race": plans.RACED,
+    "pin": plans.PINNED,
+    "elimination": plans.ELIMINATED,
+    "sparse": dataclasses.replace(
+        plans.RACED,
+        machine=dataclasses.replace(
+            plans.MACHINE, cores_quota=None, load_1min=None, shm_available_bytes=None
+        ),
+        profile=dataclasses.replace(
+            plans.PROFILE, episode_steps=None, episode_steps_sd=None, memory_bytes=None
+        ),
+        rule=dataclasses.replace(plans.RULE, break_even_s=None, near_line=True),
+        race=dataclasses.replace(
+            plans.RACE, speedup=None, difference="pool:1, step 1: 0.1 is not 1"
+        ),
+        candidates=(),
+        key=None,
+        not_stored="it is a lambda",
+        recalled=True,
+    ),
+}
 
 
 def a_plan(**changes):
-    plan = Plan(
-        mode="async",
-        reason="One step takes long.",
-        decided_by="rule",
-        pinned_by=None,
-        env="Pendulum-v1",
-        num_envs=8,
-        autoreset_mode="NextStep",
-        observation_space="Box(-1.0, 1.0, (3,), float32)",
-        action_space="Discrete(2)",
-        candidates=(
-            Candidate("sync", 2.4),
-            Candidate("async", 0.4),
-            Candidate("native", skipped="None is registered."),
-        ),
-        machine=MACHINE,
-        profile=PROFILE,
-        ipc=IPC,
-        rule=RULE,
-        notes=("One thing.", "Another."),
-        planning_s=1.75,
-        created="2025-01-31T12:00:00+00:00",
-        versions={"gymnasium": "1.1.1", "numpy": "2.2"},
-    )
-    return dataclasses.replace(plan, **changes)
+    return dataclasses.replace(plans.RACED, **changes)
 
 
-UNMEASURED = {
-    "decided_by": "pin",
-    "pinned_by": 'mode="async"',
-    "observation_space": None,
-    "action_space": None,
-    "profile": None,
-    "ipc": None,
-    "rule": None,
-    "candidates": (),
-    "notes": (),
-    "versions": {},
-}
-SPARSE = {
-    "machine": dataclasses.replace(MACHINE, cores_quota=None, load_1min=None),
-    "profile": dataclasses.replace(PROFILE, episode_steps=None, memory_bytes=None),
-    "rule": dataclasses.replace(RULE, break_even_s=None, near_line=True),
-}
-
-
-@pytest.mark.parametrize("changes", [{}, UNMEASURED, SPARSE], ids=["full", "unmeasured", "sparse"])
+@pytest.mark.parametrize("plan", ALL.values(), ids=ALL)
 @pytest.mark.parametrize("indent", [2, None])
-def test_a_plan_survives_json_unchanged(changes, indent):
-    plan = a_plan(**changes)
+def test_a_plan_survives_json_unchanged(plan, indent):
     again = Plan.from_json(plan.to_json(indent))
     assert again == plan
     assert again.to_json(indent) == plan.to_json(indent)
@@ -129,7 +54,8 @@ def test_what_is_read_has_the_same_types_throughout():
     again = Plan.from_json(a_plan().to_json())
     assert isinstance(again.machine, Machine)
     assert isinstance(again.rule, RuleVerdict)
-    assert [type(candidate) for candidate in again.candidates] == [Candidate] * 3
+    assert isinstance(again.race, RaceRecord)
+    assert {type(candidate) for candidate in again.candidates} == {Candidate}
     assert type(again.profile.step_times_s) is type(again.notes) is tuple
 
 
@@ -140,7 +66,7 @@ def test_to_json_is_one_document_of_what_to_dict_gives():
 
 
 def test_to_dict_is_plain():
-    data = a_plan(**UNMEASURED).to_dict()
+    data = plans.PINNED.to_dict()
     assert list(data) == [field.name for field in dataclasses.fields(Plan)]
     assert data["machine"]["cores"] == 1.5
     assert data["profile"] is None
@@ -149,8 +75,8 @@ def test_to_dict_is_plain():
 
 def test_changing_the_dict_does_not_change_the_plan():
     plan = a_plan()
-    plan.to_dict()["versions"]["gymnasium"] = "0"
-    assert plan.versions["gymnasium"] == "1.1.1"
+    plan.to_dict()["versions"]["python"] = "0"
+    assert plan.versions["python"] == "3.11.7"
 
 
 def test_a_whole_number_may_stand_for_a_float():
@@ -224,6 +150,9 @@ def test_a_missing_field_inside_is_refused_by_name():
         ("profile", "fast"),
         ("notes", [1]),
         ("versions", {"numpy": 2}),
+        ("race", {}),
+        ("estimate", "pool"),
+        ("recalled", 1),
     ],
 )
 def test_a_field_of_the_wrong_type_is_refused(name, value):
@@ -242,3 +171,17 @@ def test_a_plan_error_is_a_value_error_with_the_cause_chained():
 def test_a_plan_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         a_plan().mode = "sync"
+
+
+def test_the_collection_share_is_what_the_learner_leaves_of_the_loop():
+    assert plans.RACED.collection_share == pytest.approx(1 - 1.1e-3 / 11.2e-3)
+    assert plans.ESTIMATED.collection_share == 1.0
+    assert plans.PINNED.collection_share is None
+
+
+def test_a_candidate_is_known_by_its_measurement_before_its_prediction():
+    measured, predicted, skipped = plans.RACED.candidates[1:4]
+    assert plans.RACED.chosen is measured
+    assert measured.loop_s == 11.2e-3
+    assert predicted.loop_s == 13.2e-3
+    assert skipped.loop_s is None

@@ -7,99 +7,14 @@ import re
 import pytest
 from rich.console import Console
 
-from vecselect import Plan
-from vecselect.machine import read_machine
-from vecselect.measure.ipc import IpcProfile
-from vecselect.measure.step import StepProfile
+from tests import plans
+from tests.plans import BY_RULE as MEASURED
+from tests.plans import ELIMINATED, ESTIMATED, MACHINE, PINNED, PROFILE, RACED, RULE
 from vecselect.plan import Candidate
+from vecselect.report import Report
 from vecselect.report.units import rate, ratio, seconds, share, size
-from vecselect.selection.rule import RuleVerdict
+from vecselect.watching import Stats
 
-MACHINE = dataclasses.replace(read_machine(), cores=1.5, cores_quota=1.5)
-PROFILE = StepProfile(
-    steps=4321,
-    step_time_s=2.351e-3,
-    step_time_median_s=2.2e-3,
-    step_time_p95_s=3.1e-3,
-    step_time_p99_s=4.7e-3,
-    first_step_s=0.111,
-    wait_share=0.25,
-    reset_time_s=7.89e-3,
-    first_reset_s=0.2,
-    resets=21,
-    reset_share=0.016,
-    episode_steps=200.0,
-    observation_bytes=28_200,
-    action_bytes=8,
-    memory_bytes=45_600_000,
-    plain_steps_per_s=417.0,
-    step_times_s=(2.2e-3, 2.5e-3),
-)
-IPC = IpcProfile(
-    start_method="forkserver",
-    rounds=200,
-    observation_bytes=28_300,
-    tiny_s=4.1e-5,
-    observation_s=6.54e-5,
-    observation_p10_s=6e-5,
-    observation_p90_s=7e-5,
-    large_bytes=262_144,
-    large_s=2e-4,
-    per_message_s=4.1e-5,
-    per_byte_s=6e-10,
-)
-RULE = RuleVerdict(
-    mode="async",
-    reason="One step takes longer than the rule's line.",
-    threshold_s=1e-3,
-    step_time_s=2.384e-3,
-    near_line=False,
-    sync_s=19.1e-3,
-    async_s=13.2e-3,
-    break_even_s=1.87e-4,
-)
-MEASURED = Plan(
-    mode="async",
-    reason=RULE.reason,
-    decided_by="rule",
-    pinned_by=None,
-    env="Walker-v0",
-    num_envs=8,
-    autoreset_mode="NextStep",
-    observation_space="Box(0, 1, (3,), float32)",
-    action_space="Discrete(2)",
-    candidates=(
-        Candidate("sync", 19.1e-3),
-        Candidate("async", 13.2e-3),
-        Candidate("native", None, "Walker-v0 has no vector_entry_point"),
-    ),
-    machine=MACHINE,
-    profile=PROFILE,
-    ipc=IPC,
-    rule=RULE,
-    notes=("Resets take 16 % of the time.",),
-    planning_s=0.8,
-    created="2025-01-01T00:00:00+00:00",
-    versions={"python": "3.11.7"},
-)
-PINNED = dataclasses.replace(
-    MEASURED,
-    mode="sync",
-    reason="It was pinned, so nothing was measured.",
-    decided_by="pin",
-    pinned_by="VECSELECT_MODE=sync",
-    candidates=(Candidate("sync"), Candidate("async", None, "this process is a daemon")),
-    profile=None,
-    ipc=None,
-    rule=None,
-    notes=(),
-)
-ELIMINATED = dataclasses.replace(
-    PINNED,
-    decided_by="elimination",
-    pinned_by=None,
-    reason="It is the only mode that can run here: " + "the environment cannot be pickled " * 6,
-)
 WIDE = dataclasses.replace(
     MEASURED,
     env="a_package_of_some_length.environments:TheEnvironmentWithTheLongestName-v12",
@@ -107,7 +22,14 @@ WIDE = dataclasses.replace(
     notes=("A note that goes on and on, " * 8, "Another note."),
     machine=dataclasses.replace(MACHINE, cores=192.0, cores_quota=None),
 )
-PLANS = {"measured": MEASURED, "pinned": PINNED, "eliminated": ELIMINATED, "wide": WIDE}
+PLANS = {
+    "measured": MEASURED,
+    "estimated": ESTIMATED,
+    "raced": RACED,
+    "pinned": PINNED,
+    "eliminated": ELIMINATED,
+    "wide": WIDE,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +55,7 @@ def test_the_plain_text_fits_a_small_terminal_and_has_no_colour(name, monkeypatc
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
     lines = str(PLANS[name].report).splitlines()
-    assert len(lines) <= 30
+    assert len(lines) <= 35
     assert max(map(len, lines)) <= 80
     assert all(line == line.rstrip() and line.replace(" ", "").isprintable() for line in lines)
 
@@ -155,7 +77,7 @@ def test_a_measured_plan_is_told_with_its_numbers():
     assert "step time 2.35 ms mean, 2.20 ms median, p95 3.10 ms, p99 4.70 ms" in text
     assert "25 % waiting; 4321 steps, first 111 ms" in text
     assert "reset time 7.89 ms mean, 1.6 % of the time; episodes of 200 steps" in text
-    assert "IPC cost 65.4 us per round trip of an observation (28.2 KB)" in text
+    assert "IPC cost 65.4 us per round trip of an observation (28.2 KB), 10-90 %" in text
     assert "break-even async pays from 187 us per step here; the rule says 1.00 ms" in text
     assert "417 steps/s" in text
     assert "45.6 MB of memory" in text
@@ -165,16 +87,56 @@ def test_a_measured_plan_is_told_with_its_numbers():
 
 def test_every_mode_has_a_row_with_its_prediction_or_why_it_was_skipped():
     text = words(str(MEASURED.report))
-    assert "sync 19.1 ms 419 predicted" in text
-    assert "async 13.2 ms 606 chosen, predicted" in text
-    assert "native - - skipped: Walker-v0 has no vector_entry_point" in text
+    assert "sync 19.1 ms 419 1.00x predicted" in text
+    assert "async 13.2 ms 606 1.45x chosen, predicted" in text
+    assert "native - - - skipped: Walker-v0 has no vector_entry_point" in text
+
+
+def test_an_estimate_is_told_with_its_ranges_and_with_what_the_rule_says():
+    text = words(str(ESTIMATED.report))
+    assert "=> pool:1 by estimate, clear" in text
+    assert "pool:1 10.2 ms 784 1.87x chosen, predicted 702-879" in text
+    assert "the rule async, clear: 2.38x above the line of 1.00 ms" in text
+    assert "pool: 3.10 us per hand-off" in text
+    assert "pool pays from 2.50 us per step, async never pays here; the rule says 1.00 ms" in text
+    assert "planned in 800 ms; remembered as 0123456789abcdef" in text
+
+
+def test_a_race_is_told_with_its_rounds_its_spread_and_the_learner():
+    text = words(str(RACED.report))
+    assert "=> pool:1 by a race, likely (97%) the fastest" in text
+    assert "pool:1 11.2 ms 714 1.79x chosen, measured +-1.8 %, predicted 702-879" in text
+    assert "learner 1.10 ms between two steps (callable); 90 % of the loop is collection" in text
+    assert "5 rounds of 12 vector steps in 610 ms; 5 steps the same to the bit" in text
+
+
+def test_a_choice_that_is_not_the_fastest_says_so():
+    race = dataclasses.replace(plans.RACE, leader="async")
+    text = words(str(dataclasses.replace(RACED, race=race).report))
+    assert "by a race, within 5 % of the fastest and simpler than async" in text
+
+
+def test_a_recalled_plan_says_from_when_it_is():
+    text = words(str(dataclasses.replace(RACED, recalled=True).report))
+    assert "planned 2025-01-01T00:00:00+00:00, recalled as 0123456789abcdef" in text
+
+
+def test_why_a_plan_is_not_remembered_is_said():
+    plan = dataclasses.replace(RACED, key=None, not_stored="it holds a lock")
+    assert "not remembered: it holds a lock" in words(str(plan.report))
+
+
+def test_a_run_so_far_stands_beside_what_was_planned():
+    text = words(str(Report(RACED, Stats(1000, 8000, 12.0, 4.0, 500.0))))
+    assert "1000 vector steps of 12.0 ms (planned: 10.1 ms), 75 % of the loop" in text
+    assert "500 env steps/s in all" in text
 
 
 def test_a_pinned_plan_says_who_pinned_it_and_shows_no_measurement():
     text = words(str(PINNED.report))
     assert "=> sync pinned by VECSELECT_MODE=sync" in text
     assert "nothing was measured" in text
-    assert "async - - skipped: this process is a daemon" in text
+    assert "async - - - skipped: this process is a daemon" in text
     for measured in ("step time", "IPC cost", "break-even"):
         assert measured not in text
 
@@ -192,7 +154,7 @@ def test_what_was_not_seen_is_said_in_words():
     assert "no episode ended" in text
     assert "of memory" not in text
     assert "by the ~1 ms rule, close to the line" in text
-    assert "async pays from never here" in text
+    assert "async never pays here" in text
 
 
 def test_square_brackets_in_a_name_are_text_and_no_markup():
@@ -204,7 +166,7 @@ def test_square_brackets_in_a_name_are_text_and_no_markup():
 
 @pytest.mark.parametrize("reason", ["cannot pickle [deep] thing", "no such file [/tmp/x]"])
 def test_square_brackets_in_a_reason_are_text_and_no_markup(reason):
-    plan = dataclasses.replace(PINNED, candidates=(Candidate("async", None, reason),))
+    plan = dataclasses.replace(PINNED, candidates=(Candidate("async", skipped=reason),))
     assert f"skipped: {reason}" in words(str(plan.report))
 
 

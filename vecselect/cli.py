@@ -11,6 +11,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from vecselect.cli_plans import add_commands
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     import gymnasium as gym
 
-    from vecselect.errors import RequestError, VecselectError
+    from vecselect.errors import PlanError, RequestError, VecselectError
 
     try:
         code: int = asked.run(asked)
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except OSError as error:
         return _fail(str(error), EXIT_FAILED)
-    except (RequestError, gym.error.Error, ModuleNotFoundError) as error:
+    except (PlanError, RequestError, gym.error.Error, ModuleNotFoundError) as error:
         return _fail(str(error), EXIT_USAGE)
     except VecselectError as error:
         return _fail(str(error), EXIT_FAILED)
@@ -92,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     for command in (recommend, doctor):
         command.add_argument("--json", action="store_true", help="print one JSON document instead")
+    add_commands(commands, _write_plans)
     return parser
 
 
@@ -135,3 +138,38 @@ def _doctor(asked: argparse.Namespace) -> int:
 
         write(machine, modes, sys.stdout)
     return EXIT_OK
+
+
+def _write_plans(rows: list[dict[str, Any]]) -> None:
+    """Writes the stored plans as a table."""
+    import io
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for heading in ("key", "environment", "envs", "mode", "effort", "decided by", "made", "here"):
+        table.add_column(heading, justify="right" if heading == "envs" else "left")
+    for row in rows:
+        cells = (
+            row["key"],
+            row["env"],
+            str(row["num_envs"]),
+            row["mode"],
+            row["effort"] or "-",
+            row["decided_by"],
+            row["created"][:16].replace("T", " "),
+            "used" if row["here"] else "other machine",
+        )
+        table.add_row(*map(Text, cells), style=None if row["here"] else "dim")
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, force_jupyter=False).print(table)
+        return
+    # In a pipe a row is a line, however long.
+    wide = Console(file=io.StringIO(), width=1000, color_system=None, force_jupyter=False)
+    with wide.capture() as captured:
+        wide.print(table)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    sys.stdout.write("\n".join(line for line in lines if line) + "\n")

@@ -7,6 +7,7 @@
     ├── WorkerError (also a RuntimeError)  a worker failed in a way its own exception cannot tell
     │   └── WorkerDied                     its process ended
     └── PlanError (also a ValueError)      a stored plan cannot be read
+    VecselectWarning (a UserWarning)       nothing failed, but the user should know
 
 Errors of Gymnasium pass through unchanged where they say it best: an unknown id, use after
 `close()` (`gymnasium.error.ClosedEnvironmentError`), calls out of order.
@@ -47,6 +48,10 @@ class WorkerDied(WorkerError):
 
 class PlanError(VecselectError, ValueError):
     """A plan could not be read from JSON."""
+
+
+class VecselectWarning(UserWarning):
+    """Nothing failed, but something is not as the user may think."""
 
 
 def unknown(what: str, given: object, valid: Iterable[str]) -> str:

@@ -26,6 +26,7 @@ class Machine:
         cores_quota: The cgroup's quota in cores; None without one.
         memory_bytes: Memory this process may use: the machine's, or less by a cgroup's limit.
         memory_available_bytes: What of that can be had now without swapping.
+        shm_available_bytes: What is left in /dev/shm; None where there is none.
         load_1min: Runnable processes, averaged over a minute; None where the system has no such
             figure.
         start_methods: Of multiprocessing, ours first.
@@ -40,6 +41,7 @@ class Machine:
     cores_quota: float | None
     memory_bytes: int
     memory_available_bytes: int
+    shm_available_bytes: int | None
     load_1min: float | None
     start_methods: tuple[str, ...]
     cpu: str
@@ -70,6 +72,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
         cores_quota=quota,
         memory_bytes=min(memory.total, limit),
         memory_available_bytes=min(memory.available, left),
+        shm_available_bytes=_left_in(root / "dev/shm"),
         load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         start_methods=processes.start_methods(),
         cpu=_cpu_name(root),
@@ -138,6 +141,15 @@ def _read(file: Path) -> str:
         return file.read_text()
     except OSError:
         return ""
+
+
+def _left_in(folder: Path) -> int | None:
+    """Bytes that can still be written into a folder's file system; None if there is no such."""
+    try:
+        found = os.statvfs(folder)
+    except (OSError, AttributeError):
+        return None
+    return found.f_bavail * found.f_frsize
 
 
 def _cpu_name(root: Path) -> str:

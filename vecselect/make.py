@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 import sys
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.registry import BACKENDS, find
-from vecselect.errors import RequestError, unknown
+from vecselect.errors import RequestError
 from vecselect.machine import read_machine
-from vecselect.measure.step import DEFAULT_BUDGET_S
 from vecselect.pins import AUTO, read_pin
-from vecselect.planning import EFFORTS, make_plan
+from vecselect.planning.asked import read_asked
+from vecselect.planning.decide import make_plan
+from vecselect.planning.draft import space_text
 from vecselect.request import EnvFn, read_request
+from vecselect.store import PlanStore
 from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
     from vecselect.plan import Plan
-    from vecselect.request import Pin, Request
+    from vecselect.request import Request
 
 
 def auto_make_vec(
@@ -31,8 +31,11 @@ def auto_make_vec(
     num_envs: int | None = None,
     mode: str = AUTO,
     *,
-    effort: str = "rule",
+    effort: str = "measure",
     budget_s: float | None = None,
+    learner: Callable[..., Any] | float | None = None,
+    allow: Iterable[str] = (),
+    use_store: bool = True,
     verbose: bool = False,
     wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
@@ -42,10 +45,11 @@ def auto_make_vec(
 ) -> AutoVectorEnv:
     """Makes a vector environment that runs in the mode that serves best here.
 
-    One sub-environment is built and stepped in a process of its own, the cost of a hand-off to
-    another process is measured, and the ~1 ms rule applied: above that per step, `async`; below,
-    `sync`. What was measured and why is `envs.plan`; `print(envs.report)` shows it. For the same
-    seeds the trajectories are those of Gymnasium's `SyncVectorEnv`, whatever was measured.
+    One sub-environment is built and stepped in a process of its own, and from what it took, and
+    what this machine takes for a hand-off, every candidate's throughput is predicted. Where that
+    leaves a doubt, the candidates are built and raced. What was measured and why is `envs.plan`;
+    `print(envs.report)` shows it. For the same seeds the trajectories are those of Gymnasium's
+    `SyncVectorEnv`, whatever was measured.
 
     Args:
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
@@ -55,8 +59,18 @@ def auto_make_vec(
         mode: A mode to pin (see `available_modes()`), or `"auto"`. Weaker pins are
             `with pinned(mode):` and the environment variable `VECSELECT_MODE`. A pin is that mode
             or an error, and nothing is measured.
-        effort: How much measuring is allowed; `"rule"` is the one there is.
-        budget_s: Seconds that stepping the environment for measurement may take, 1.5 by default.
+        effort: How much measuring is allowed. `"rule"`: one environment's step, and the ~1 ms rule.
+            `"estimate"`: a prediction of every candidate. `"measure"`: a race where the prediction
+            leaves a doubt. `"exhaustive"`: a long race of all.
+        budget_s: Seconds after which planning starts nothing new and the best answer so far stands;
+            1.5 by default, 3 for `"measure"` and 60 for `"exhaustive"`.
+        learner: What your loop does between two steps: a callable that takes the batch of
+            observations (or nothing), run many times while racing; or seconds of busy,
+            single-threaded work. Without one, what an earlier run showed is used, or, where torch
+            is loaded, a forward pass of a small network.
+        allow: `("native",)` lets the environment's own vectorized implementation be chosen.
+        use_store: Whether plans are remembered and recalled. They are JSON files in the user's
+            cache folder, or in `VECSELECT_CACHE_DIR`.
         verbose: Whether to print the report to stderr, once.
         wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
         vector_kwargs: Options of the vector environment as Gymnasium's classes take them:
@@ -72,21 +86,26 @@ def auto_make_vec(
     Raises:
         RequestError: If something asked for cannot be.
         ModeUnavailable: If the pinned mode cannot serve the request.
-        ProfileError: If the environment raises, dies or hangs while it is measured.
+        ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
         gymnasium.error.Error: If the id is not registered.
     """
-    plan, request = _planned(
+    request = read_request(
         id,
         num_envs,
-        read_pin(mode, vectorization_mode),
-        effort,
-        budget_s,
+        pin=read_pin(mode, vectorization_mode),
         wrappers=wrappers,
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(env_kwargs, kwargs),
     )
-    backend, parameters = find(plan.mode)
-    envs = AutoVectorEnv(backend.build(request, **parameters), plan)
+    asked = read_asked(effort, budget_s, learner, allow, use_store)
+    plan = make_plan(request, asked)
+    envs = _build(plan, request)
+    if plan.recalled and space_text(envs.single_observation_space) != plan.observation_space:
+        # The environment has changed in a way that its key does not show.
+        envs.close()
+        PlanStore().forget(plan.key)
+        plan = make_plan(request, asked)
+        envs = _build(plan, request)
     if verbose:
         envs.report.print(sys.stderr)
     return envs
@@ -96,8 +115,12 @@ def recommend(
     id: str | EnvSpec | EnvFn | Iterable[EnvFn],
     num_envs: int | None = None,
     *,
-    effort: str = "rule",
+    effort: str = "measure",
     budget_s: float | None = None,
+    learner: Callable[..., Any] | float | None = None,
+    allow: Iterable[str] = (),
+    use_store: bool = True,
+    progress: Callable[[str], None] = lambda text: None,
     wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -109,7 +132,11 @@ def recommend(
         id: See `auto_make_vec`, as for all that follow.
         num_envs: The number of sub-environments.
         effort: How much measuring is allowed.
-        budget_s: Seconds that stepping the environment for measurement may take.
+        budget_s: Seconds after which planning starts nothing new.
+        learner: What your loop does between two steps.
+        allow: Modes that may be chosen although they run another implementation.
+        use_store: Whether plans are remembered and recalled.
+        progress: Called with a few words on what is being done.
         wrappers: Applied to each sub-environment, in order.
         vector_kwargs: Options of the vector environment.
         env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
@@ -120,20 +147,17 @@ def recommend(
 
     Raises:
         RequestError: If something asked for cannot be.
-        ProfileError: If the environment raises, dies or hangs while it is measured.
+        ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
         gymnasium.error.Error: If the id is not registered.
     """
-    plan, _ = _planned(
+    request = read_request(
         id,
         num_envs,
-        None,
-        effort,
-        budget_s,
         wrappers=wrappers,
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(env_kwargs, kwargs),
     )
-    return plan
+    return make_plan(request, read_asked(effort, budget_s, learner, allow, use_store, progress))
 
 
 def available_modes() -> dict[str, str | None]:
@@ -142,24 +166,10 @@ def available_modes() -> dict[str, str | None]:
     return {mode: backend.missing(machine) for mode, backend in BACKENDS.items()}
 
 
-def _planned(
-    id: Any,
-    num_envs: int | None,
-    pin: Pin | None,
-    effort: str,
-    budget_s: float | None,
-    **asked: Any,
-) -> tuple[Plan, Request]:
-    if effort not in EFFORTS:
-        raise RequestError(unknown("effort", effort, EFFORTS))
-    if budget_s is not None and not (
-        isinstance(budget_s, numbers.Real)
-        and not isinstance(budget_s, bool)
-        and 0 < budget_s < math.inf
-    ):
-        raise RequestError(f"budget_s is {budget_s!r}; it must be a number of seconds above 0.")
-    request = read_request(id, num_envs, pin=pin, **asked)
-    return make_plan(request, budget_s=budget_s or DEFAULT_BUDGET_S), request
+def _build(plan: Plan, request: Request) -> AutoVectorEnv:
+    """The vector environment that a plan decides on."""
+    backend, parameters = find(plan.mode)
+    return AutoVectorEnv(backend.build(request, **parameters), plan)
 
 
 def _merged(env_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]) -> dict[str, Any]:

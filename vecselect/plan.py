@@ -13,15 +13,19 @@ from vecselect.errors import PlanError
 from vecselect.machine import Machine
 from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.step import StepProfile
+from vecselect.selection.compare import Interval
+from vecselect.selection.costs import Calibration, LoopCosts
+from vecselect.selection.estimate import Estimate
+from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 
 if TYPE_CHECKING:
     from vecselect.report import Report
 
-SCHEMA = 1
+SCHEMA = 2
 """Number of the JSON form; it grows when an older reader could misread the newer form.
 
-1: the first.
+1: the first. 2: candidates with intervals; estimate, race, learner and plan store.
 """
 
 
@@ -31,13 +35,21 @@ class Candidate:
 
     Attributes:
         mode: The mode, as a user would pin it.
-        vector_step_s: Predicted seconds of one vector step; None where nothing predicts it.
-        skipped: Why it was not considered, as a sentence; None if it was.
+        predicted: Predicted seconds from one vector step to the next, learner included.
+        measured: The same, measured in a race; None where it did not take part.
+        skipped: Why it could not be chosen, as a sentence; None if it could.
     """
 
     mode: str
-    vector_step_s: float | None = None
+    predicted: Interval | None = None
+    measured: Interval | None = None
     skipped: str | None = None
+
+    @property
+    def loop_s(self) -> float | None:
+        """Seconds from one vector step to the next: measured, else predicted, else None."""
+        known = self.measured or self.predicted
+        return None if known is None else known.mid
 
 
 @dataclass(frozen=True)
@@ -47,29 +59,41 @@ class Plan:
     Attributes:
         mode: The mode chosen; as a pin it reproduces the choice.
         reason: Why, in a sentence or two.
-        decided_by: The effort that decided (`rule`), `pin`, or `elimination` where only one mode
-            could serve the request.
+        decided_by: What decided: `rule`, `estimate`, `race`, `pin`, or `elimination` where only one
+            mode could serve the request.
+        effort: How much measuring was allowed.
         pinned_by: What the pin came from, as a user would write it; None without a pin.
         env: The environment's id or name.
         num_envs: The number of sub-environments.
         autoreset_mode: Gymnasium's value of it.
         observation_space: The observation space of one sub-environment, as text; None if unseen.
         action_space: The action space of one sub-environment, as text; None if unseen.
-        candidates: Every mode, the chosen one among them.
+        candidates: Every candidate, the chosen one among them.
         machine: The machine it was decided for.
         profile: What one sub-environment's step costs; None where nothing was measured.
         ipc: What a hand-off to another process costs; None where nothing was measured.
         rule: What the ~1 ms rule says; None where nothing was measured.
+        calibration: What a hand-off and a message of each mode cost here; None below `estimate`.
+        loops: What the loops cost with this environment's spaces; None below `estimate`.
+        estimate: What the cost model says; None below `estimate`.
+        race: The race that was run; None without one.
+        learner: What ran, or was assumed to run, between two vector steps: `none`, `seconds`,
+            `callable`, `stand-in` for torch, or `observed` in an earlier run.
+        learner_s: Seconds it takes; 0.0 where that is not known.
         notes: What else the reader should know, a sentence each.
         planning_s: Seconds that deciding took.
         created: When, in UTC, as ISO 8601.
         versions: Versions of the packages involved, by name.
+        key: Under which the plan store knows it; None where it is not stored.
+        not_stored: Why it is not stored, as a sentence; None if it is, or need not be.
+        recalled: Whether it came from the plan store.
         schema: Number of the JSON form.
     """
 
     mode: str
     reason: str
     decided_by: str
+    effort: str
     pinned_by: str | None
     env: str
     num_envs: int
@@ -81,11 +105,34 @@ class Plan:
     profile: StepProfile | None
     ipc: IpcProfile | None
     rule: RuleVerdict | None
+    calibration: Calibration | None
+    loops: LoopCosts | None
+    estimate: Estimate | None
+    race: RaceRecord | None
+    learner: str
+    learner_s: float
     notes: tuple[str, ...]
     planning_s: float
     created: str
     versions: dict[str, str]
+    key: str | None = None
+    not_stored: str | None = None
+    recalled: bool = False
     schema: int = SCHEMA
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """What is known about the chosen mode."""
+        return next((one for one in self.candidates if one.mode == self.mode), None)
+
+    @property
+    def collection_share(self) -> float | None:
+        """Share of the loop's time inside `step`, from 0 to 1; None where nothing tells it.
+
+        A faster mode shortens only this share (Amdahl's law).
+        """
+        loop_s = self.chosen.loop_s if self.chosen else None
+        return None if not loop_s else max(1.0 - self.learner_s / loop_s, 0.0)
 
     @property
     def report(self) -> Report:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, ResetNeeded
@@ -13,6 +12,7 @@ from vecselect.arguments import action_check, read_options, read_seeds
 from vecselect.deferred import Deferred
 from vecselect.errors import VecselectError
 from vecselect.report import Report
+from vecselect.watching import Stats, Watch
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,25 +20,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vecselect.plan import Plan
-
-
-@dataclass(frozen=True)
-class Stats:
-    """How the time of a run was spent so far.
-
-    Attributes:
-        vector_steps: Calls of `step` that returned.
-        env_steps: The same times `num_envs`; steps that only reset a sub-environment count too.
-        inside_s: Seconds inside `step`.
-        outside_s: Seconds between the end of one `step` and the beginning of the next: the learner.
-        env_steps_per_s: Env steps per second of both together; 0.0 before the first step.
-    """
-
-    vector_steps: int
-    env_steps: int
-    inside_s: float
-    outside_s: float
-    env_steps_per_s: float
 
 
 class AutoVectorEnv(VectorWrapper):
@@ -70,6 +51,7 @@ class AutoVectorEnv(VectorWrapper):
         self._inside_ns = 0
         self._outside_ns = 0
         self._left_step_ns: int | None = None
+        self._watch = Watch(plan)
 
     @property
     def mode(self) -> str:
@@ -78,8 +60,8 @@ class AutoVectorEnv(VectorWrapper):
 
     @property
     def report(self) -> Report:
-        """The plan, rendered for people: `print(envs.report)`."""
-        return Report(self.plan)
+        """The plan and this run so far, rendered for people: `print(envs.report)`."""
+        return Report(self.plan, self.stats())
 
     @property
     def autoreset_mode(self) -> AutoresetMode:
@@ -307,8 +289,23 @@ class AutoVectorEnv(VectorWrapper):
     def _count(self, start_ns: int) -> None:
         """Adds a step that began at `start_ns` and ends now to the statistics."""
         now_ns = time.perf_counter_ns()
+        watch = self._watch
         if self._left_step_ns is not None:
-            self._outside_ns += start_ns - self._left_step_ns
+            gap_ns = start_ns - self._left_step_ns
+            self._outside_ns += gap_ns
+            if watch.gaps_ns is not None:
+                watch.gaps_ns.append(gap_ns)
         self._left_step_ns = now_ns
         self._inside_ns += now_ns - start_ns
         self._vector_steps += 1
+        if now_ns >= watch.look_at_ns and watch.look(
+            now_ns, self._vector_steps, self._inside_ns, self._outside_ns
+        ):
+            self._remember()
+
+    def _remember(self) -> None:
+        """Tells the plan store what real use showed; the next start plans with that."""
+        if self.plan.key is not None and self._watch.observed is not None:
+            from vecselect.store import PlanStore
+
+            PlanStore().note_observed(self.plan.key, self._watch.observed)

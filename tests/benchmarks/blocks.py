@@ -15,9 +15,10 @@ ACTIONS_DRAWN = 64
 class Racer:
     """One built vector environment with its actions drawn."""
 
-    def __init__(self, name, envs, seed=1):
+    def __init__(self, name, envs, seed=1, learner=None):
         self.name = name
         self.envs = envs
+        self.learner = learner
         space = copy.deepcopy(envs.action_space)
         space.seed(seed)
         self.actions = itertools.cycle([space.sample() for _ in range(ACTIONS_DRAWN)])
@@ -26,10 +27,14 @@ class Racer:
 
     def block(self, vector_steps):
         """Seconds of so many vector steps."""
-        step, actions = self.envs.step, self.actions
+        step, actions, learner = self.envs.step, self.actions, self.learner
         start = time.perf_counter()
-        for _ in range(vector_steps):
-            step(next(actions))
+        if learner is None:
+            for _ in range(vector_steps):
+                step(next(actions))
+        else:
+            for _ in range(vector_steps):
+                learner(step(next(actions))[0])
         return time.perf_counter() - start
 
 

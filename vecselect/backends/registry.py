@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vecselect.backends.async_ import Async
 from vecselect.backends.native import Native
 from vecselect.backends.pool.backend import Pool, count_workers
+from vecselect.backends.pool.signals import EAGER_TRIES
 from vecselect.backends.sync import Sync
 from vecselect.errors import RequestError, unknown
 
@@ -22,6 +23,9 @@ BACKENDS: dict[str, Backend] = {
 COUNTED = frozenset({"pool"})
 """Modes whose name may be followed by the number of workers, as in `pool:4`."""
 
+SLEEP = "sleep"
+"""Follows the number of workers where they sleep at once while they wait, as in `pool:4:sleep`."""
+
 
 def exact(mode: str, num_envs: int, machine: Machine) -> str:
     """The mode by the name that says all: `pool` and numbers beyond use become the number it is.
@@ -34,7 +38,13 @@ def exact(mode: str, num_envs: int, machine: Machine) -> str:
     backend, parameters = find(mode)
     if backend.name not in COUNTED:
         return mode
-    return f"{backend.name}:{count_workers(num_envs, machine, **parameters)}"
+    workers = count_workers(num_envs, machine, parameters.get("workers"))
+    return pool_mode(workers, sleep=bool(workers) and "tries" in parameters)
+
+
+def pool_mode(workers: int, *, sleep: bool = False) -> str:
+    """The name of a pool with so many workers."""
+    return f"pool:{workers}:{SLEEP}" if sleep else f"pool:{workers}"
 
 
 def find(mode: str) -> tuple[Backend, dict[str, int]]:
@@ -43,14 +53,21 @@ def find(mode: str) -> tuple[Backend, dict[str, int]]:
     Raises:
         RequestError: If there is no such mode.
     """
-    name, colon, count = mode.partition(":")
+    name, *words = mode.split(":")
     if name not in BACKENDS:
         counted = [f"{known}:K" for known in BACKENDS if known in COUNTED]
         raise RequestError(unknown("mode", mode, ["auto", *BACKENDS, *counted]))
-    if not colon:
+    if not words:
         return BACKENDS[name], {}
     if name not in COUNTED:
         raise RequestError(f"Mode {mode!r} has a number of workers, but {name!r} takes none.")
+    count, *manner = words
     if not count.isdecimal():
         raise RequestError(f"Mode {mode!r}: {count!r} is no number of workers, as in 'pool:2'.")
-    return BACKENDS[name], {"workers": int(count)}
+    if manner not in ([], [SLEEP]):
+        raise RequestError(
+            f"Mode {mode!r}: after the number of workers only ':{SLEEP}' may follow, as in "
+            f"'pool:2:{SLEEP}'."
+        )
+    parameters = {"workers": int(count)}
+    return BACKENDS[name], {**parameters, "tries": EAGER_TRIES} if manner else parameters

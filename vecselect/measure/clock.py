@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clock:
-    """Two sources of nanoseconds: time that passes, and time this thread computes."""
+    """Sources of nanoseconds: time that passes, and CPU time of this thread and of all."""
 
     wall_ns: Callable[[], int] = time.perf_counter_ns
     cpu_ns: Callable[[], int] = time.thread_time_ns
+    process_ns: Callable[[], int] = time.process_time_ns
 
     def wall_overhead_ns(self) -> int:
         """What one pair of readings adds to whatever is timed between them: the least of many."""

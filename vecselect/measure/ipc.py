@@ -25,7 +25,7 @@ byte in the noise of the cost per message."""
 
 ROUNDS = 200
 WARM_UP_ROUNDS = 20
-DEFAULT_BUDGET_S = 0.3
+DEFAULT_BUDGET_S = 0.15
 LIMIT_S = 60.0
 """Seconds, beyond the budget, that the child's start and all round trips may take."""
 

@@ -8,6 +8,7 @@ signal handlers) is never touched.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import os
 import signal
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect import processes
 from vecselect.errors import ProfileError, RequestError, same_instance
 from vecselect.failures import portable
+from vecselect.measure.footprint import held, read_footprint
 from vecselect.measure.step import StepProfile, profile_step
 
 if TYPE_CHECKING:
@@ -36,6 +38,11 @@ CONSTRUCT_LIMIT_S = 120.0
 """The same for building it, which may load assets or start a simulator."""
 
 WATCH_PERIOD_S = 0.1
+TRANSITIONS = 32
+TRANSITIONS_LIMIT_S = 0.1
+LARGE_BYTES = 1 << 16
+"""Of observations this large only four are brought back."""
+
 PHASES = ("start", "construct", "reset", "step")
 
 
@@ -50,6 +57,9 @@ class Probe:
         action_space: Its action space.
         start_s: Seconds from starting the process to the environment being built.
         construct_s: Seconds of building the environment alone.
+        transitions: What a reset returned, `(observation, info)`, and then a few steps.
+        holds: What it holds that a second one may not be able to hold too, as words that follow "it
+            holds".
     """
 
     profile: StepProfile
@@ -58,6 +68,8 @@ class Probe:
     action_space: gym.Space
     start_s: float
     construct_s: float
+    transitions: tuple[Any, ...]
+    holds: tuple[str, ...]
 
 
 def probe(
@@ -182,6 +194,7 @@ def _measure(
     import psutil
 
     process = psutil.Process()
+    before = read_footprint()
     memory_before = process.memory_info().rss
     progress.enter("construct")
     before_s = time.perf_counter()
@@ -196,16 +209,36 @@ def _measure(
             second.close()
     profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
     memory_bytes = max(process.memory_info().rss - memory_before, 0)
-    progress.enter("reset")
-    observation, _ = env.reset()
+    transitions = _transitions(env, profile, progress)
     return Probe(
         profile=dataclasses.replace(profile, memory_bytes=memory_bytes),
-        observation=observation,
+        observation=transitions[0][0],
         observation_space=env.observation_space,
         action_space=env.action_space,
         start_s=built_s,
         construct_s=built_s - before_s,
+        transitions=transitions,
+        holds=held(env, before, read_footprint()),
     )
+
+
+def _transitions(env: gym.Env, profile: StepProfile, progress: _Progress) -> tuple[Any, ...]:
+    """A reset and a few steps of the next episode, with infos only where they can be sent."""
+    space = copy.deepcopy(env.action_space)
+    space.seed(0)
+    progress.enter("reset")
+    found: list[Any] = [env.reset()]
+    limit_s = time.perf_counter() + TRANSITIONS_LIMIT_S
+    for _ in range(TRANSITIONS if profile.observation_bytes < LARGE_BYTES else 4):
+        if (len(found) > 1 and (found[-1][2] or found[-1][3])) or time.perf_counter() > limit_s:
+            break
+        progress.enter("step")
+        found.append(env.step(space.sample()))
+    try:
+        processes.dumps(found)
+    except Exception:  # pickling runs code of the environment's own
+        found = [(*result[:-1], {}) for result in found]
+    return tuple(found)
 
 
 class _SameInstance(Exception):

@@ -28,8 +28,8 @@ MIN_STEPS = 200
 MIN_EPISODES = 2
 MIN_SPAN_S = 0.25
 DEFAULT_BUDGET_S = 1.5
-KEPT_STEP_TIMES = 2048
-"""Step times kept one by one in the profile; means and percentiles are over all of them."""
+KEPT_TIMES = 2048
+"""Step and reset times kept one by one; means and percentiles are over all of them."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,16 @@ class StepProfile:
         first_step_s: Seconds of the very first step, where lazy initialisation falls.
         wait_share: Share of the step's wall time in which this thread did not compute (sleeping,
             sockets, child processes), from 0 to 1.
+        cores_used: CPU time of all threads of the process over wall time, while stepping: well
+            above 1 where the environment computes in several threads.
         reset_time_s: Mean seconds of one `reset()`, the first one not included.
         first_reset_s: Seconds of the very first reset.
         resets: Resets timed.
         reset_share: Share of the time of steps and resets that went into resets, from 0 to 1.
         episode_steps: Mean length of the episodes that ended, under random actions; None if none
             ended.
+        episode_steps_sd: Standard deviation of the same; near 0 where all episodes end at a time
+            limit, so that the sub-environments of a vector environment reset together.
         observation_bytes: Size of one observation.
         action_bytes: Size of one action.
         memory_bytes: Growth of the process by building and running the environment, its imports
@@ -58,6 +62,7 @@ class StepProfile:
         plain_steps_per_s: What `gymnasium.utils.performance.benchmark_step` would print: steps per
             second of a plain loop that draws an action, steps, and resets when an episode ends.
         step_times_s: Up to 2048 of the step times, evenly spread over the run, in order.
+        reset_times_s: The same of the resets, the first one not included.
     """
 
     steps: int
@@ -67,16 +72,19 @@ class StepProfile:
     step_time_p99_s: float
     first_step_s: float
     wait_share: float
+    cores_used: float
     reset_time_s: float
     first_reset_s: float
     resets: int
     reset_share: float
     episode_steps: float | None
+    episode_steps_sd: float | None
     observation_bytes: int
     action_bytes: int
     memory_bytes: int | None
     plain_steps_per_s: float
     step_times_s: tuple[float, ...]
+    reset_times_s: tuple[float, ...]
 
     @property
     def mean_step_with_resets_s(self) -> float:
@@ -157,6 +165,7 @@ class _Profiling:
         resets: list[int] = []
         episodes: list[int] = []
         start_ns = wall_ns()
+        start_process_ns = self.clock.process_ns()
         while True:
             if ended:
                 episodes.append(self.episode_steps)
@@ -172,13 +181,14 @@ class _Profiling:
             )
             if enough or now_ns >= limit_ns:
                 break
+        process_ns = self.clock.process_ns() - start_process_ns
+        elapsed_ns = max(wall_ns() - start_ns, 1)
         reset_share = sum(resets) / max(sum(walls) + sum(resets), 1)
         if not resets:
             resets.append(self.reset())
 
         times_s = np.array(walls) * 1e-9
         step_time_s = float(times_s.mean())
-        kept = np.linspace(0, len(times_s) - 1, min(len(times_s), KEPT_STEP_TIMES)).astype(int)
         median, p95, p99 = np.percentile(times_s, [50, 95, 99]).tolist()
         loop_s = step_time_s / (1.0 - reset_share) + draw_s + _benchmark_loop_s(self.clock)
         return StepProfile(
@@ -189,16 +199,19 @@ class _Profiling:
             step_time_p99_s=p99,
             first_step_s=first_step_ns * 1e-9,
             wait_share=min(max(1.0 - sum(cpus) / max(sum(walls), 1), 0.0), 1.0),
+            cores_used=process_ns / elapsed_ns,
             reset_time_s=float(np.mean(resets)) * 1e-9,
             first_reset_s=first_reset_ns * 1e-9,
             resets=len(resets),
             reset_share=reset_share,
             episode_steps=float(np.mean(episodes)) if episodes else None,
+            episode_steps_sd=float(np.std(episodes)) if episodes else None,
             observation_bytes=size_bytes(self.observation),
             action_bytes=size_bytes(actions[0]),
             memory_bytes=None,
             plain_steps_per_s=1.0 / max(loop_s, 1e-9),
-            step_times_s=tuple(times_s[kept].round(9).tolist()),
+            step_times_s=_kept(times_s),
+            reset_times_s=_kept(np.array(resets) * 1e-9),
         )
 
     def step(self, action: Any) -> tuple[int, int, bool]:
@@ -239,6 +252,12 @@ def _failure(phase: str, error: Exception) -> ProfileError:
         f"The environment raised {type(error).__name__} in {phase}() while it was being measured: "
         f"{error}"
     )
+
+
+def _kept(times_s: np.ndarray) -> tuple[float, ...]:
+    """As many of the times as a profile keeps, evenly spread."""
+    kept = np.linspace(0, len(times_s) - 1, min(len(times_s), KEPT_TIMES)).astype(int)
+    return tuple(times_s[kept].round(9).tolist())
 
 
 def _benchmark_loop_s(clock: Clock) -> float:

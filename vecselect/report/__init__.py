@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from vecselect.plan import Plan
+    from vecselect.watching import Stats
 
 WIDTH = 80
 """Columns of the plain text, and of the report in notebooks."""
@@ -18,15 +19,21 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Report:
-    """A plan, rendered for people: `print(report)`, rich's consoles, notebooks."""
+    """A plan, rendered for people: `print(report)`, rich's consoles, notebooks.
+
+    Attributes:
+        plan: The plan.
+        stats: How a run after it has gone so far, if there is one.
+    """
 
     plan: Plan
+    stats: Stats | None = None
 
     def __str__(self) -> str:
         """The report as plain text, 80 columns wide, without colour."""
         from vecselect.report.text import plain
 
-        return plain(self.plan, WIDTH)
+        return plain(self, WIDTH)
 
     def print(self, file: TextIO) -> None:
         """Writes the report to a stream: coloured on a terminal, plain in a pipe.
@@ -37,16 +44,16 @@ class Report:
         """
         from vecselect.report.text import write
 
-        write(self.plan, file)
+        write(self, file)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What rich prints for it."""
         from vecselect.report.text import render
 
-        yield render(self.plan)
+        yield render(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows for it."""
         from vecselect.report.text import html
 
-        return {"text/plain": str(self), "text/html": html(self.plan, WIDTH)}
+        return {"text/plain": str(self), "text/html": html(self, WIDTH)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
-from vecselect.backends.pool.signals import DEFAULT_TRIES
+from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.machine import read_machine
 
@@ -51,22 +51,33 @@ class Pool:
         alone = request.pin is not None and request.pin.mode == "pool:0"
         return reason or (None if alone else request.why_not_sent)
 
-    def build(self, request: Request, *, workers: int | None = None, **parameters: Any) -> Any:
+    def build(
+        self,
+        request: Request,
+        *,
+        workers: int | None = None,
+        tries: int | None = None,
+        **parameters: Any,
+    ) -> Any:
         """Builds a `PoolVectorEnv`.
 
         Args:
             request: What was asked for.
             workers: Processes besides the caller's; as many as make one lane per usable core by
                 default, and never more than give each lane a sub-environment.
-            **parameters: `tries` before a waiting lane sleeps.
+            tries: Tries before a waiting lane sleeps; by default many, but few where there are more
+                lanes than cores: there a lane that spins takes its core from one that works.
+            **parameters: None further.
         """
         machine = read_machine()
         workers = count_workers(request.num_envs, machine, workers)
+        if tries is None:
+            tries = DEFAULT_TRIES if workers < machine.cores else EAGER_TRIES
         options = request.vector_kwargs
         settings = Settings(
             workers=workers,
             threads=max(1, int(machine.cores) // (workers + 1)),
-            tries=parameters.get("tries", DEFAULT_TRIES),
+            tries=tries,
             copy=options.get("copy", True),
             observation_mode=options.get("observation_mode", "same"),
             autoreset_mode=request.autoreset_mode,

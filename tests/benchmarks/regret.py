@@ -1,0 +1,299 @@
+"""What choosing costs: the throughput lost against an oracle that ran every candidate at length.
+
+Run from the repository's root: python -m tests.benchmarks.regret [--quick] [--learner NAME ...]
+
+Every cell (environment, number of sub-environments, learner) is planned without the store, once
+with `estimate` and once with `measure`. Then all candidates run interleaved; the oracle is the best
+of one half of the rounds, and everything is judged by the other half. Each learner has a process
+of its own, since whether torch is loaded changes what is planned; those with torch are left out
+where torch is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import numpy as np
+
+from tests import zoo
+from tests.benchmarks.blocks import Racer
+from vecselect import auto_make_vec, recommend
+
+LEARNERS = ("none", "100 us", "1 ms", "torch 1", "torch 2")
+ROUNDS = 10
+BLOCK_S = 0.06
+
+
+class HeavyTailEnv(zoo.BusyEnv):
+    """Steps of 100 us on average, some of them many times as long."""
+
+    def step(self, action):
+        self.step_time_s = 100e-6 * float(self.np_random.lognormal(-0.5, 1.0))
+        return super().step(action)
+
+
+class ResetHeavyEnv(zoo.BusyEnv):
+    """Short steps, and a reset of a hundred times as long every thirty of them or so."""
+
+    def __init__(self):
+        super().__init__(30e-6)
+
+    def reset(self, *, seed=None, options=None):
+        end_s = time.thread_time() + 3e-3
+        while time.thread_time() < end_s:
+            pass
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        result = super().step(action)
+        return (*result[:2], bool(self.np_random.random() < 1 / 30), False, {})
+
+
+class WaitingEnv(zoo.BusyEnv):
+    """Sleeps for a millisecond and computes a little."""
+
+    def __init__(self):
+        super().__init__(20e-6)
+
+    def step(self, action):
+        time.sleep(1e-3)
+        return super().step(action)
+
+
+class BlasEnv(zoo.BusyEnv):
+    """Multiplies matrices, in as many threads as the library takes."""
+
+    def __init__(self):
+        super().__init__(0.0)
+        self.matrix = np.random.default_rng(0).random((320, 320))
+
+    def step(self, action):
+        self.matrix @ self.matrix
+        return super().step(action)
+
+
+def busy(step_time_s):
+    return lambda: zoo.BusyEnv(step_time_s)
+
+
+ENVS = {
+    "FrozenLake-v1": "FrozenLake-v1",
+    "CartPole-v1": "CartPole-v1",
+    "Pendulum-v1": "Pendulum-v1",
+    "LunarLander-v3": "LunarLander-v3",
+    "HalfCheetah-v5": "HalfCheetah-v5",
+    "Ant-v5": "Ant-v5",
+    "CarRacing-v3": "CarRacing-v3",
+    "busy 20 us": busy(20e-6),
+    "busy 200 us": busy(200e-6),
+    "busy 2 ms": busy(2e-3),
+    "heavy tail": HeavyTailEnv,
+    "reset heavy": ResetHeavyEnv,
+    "waiting": WaitingEnv,
+    "blas": BlasEnv,
+}
+SLOW = ("CarRacing-v3", "busy 2 ms")
+
+
+def cells(learner, quick):
+    for name in ENVS:
+        for num_envs in (2, 8, 32):
+            if num_envs == 32 and name in SLOW:
+                continue
+            if (learner != "none" or quick) and num_envs != 8:
+                continue
+            yield name, num_envs
+
+
+def learner_of(name):
+    """What the planner is given, and what the oracle runs."""
+    if name == "none":
+        return None, None
+    if name.startswith("torch"):
+        import torch
+
+        torch.set_num_threads(int(name.split()[1]))
+        network = None
+
+        def policy(observations):
+            nonlocal network
+            with torch.no_grad():
+                batch = torch.from_numpy(
+                    observations.reshape(len(observations), -1)[:, :4096].astype(np.float32)
+                )
+                if network is None or network[0].in_features != batch.shape[1]:
+                    layers = torch.nn.Linear(batch.shape[1], 64), torch.nn.Linear(64, 64)
+                    network = torch.nn.Sequential(layers[0], torch.nn.Tanh(), layers[1])
+                network(batch)
+
+        return policy, policy
+    seconds = {"100 us": 1e-4, "1 ms": 1e-3}[name]
+
+    def burn(observations):
+        end_s = time.thread_time() + seconds
+        while time.thread_time() < end_s:
+            pass
+
+    return seconds, burn
+
+
+def candidates(name, num_envs):
+    modes = ["sync", "async", "pool:0", "pool:1", "pool:1:sleep"]
+    if name == "waiting":
+        modes += [f"pool:{lanes - 1}" for lanes in (4, 8, 16, 32) if 2 < lanes <= num_envs]
+    return modes
+
+
+def oracle(env, num_envs, modes, learner):
+    """Env steps/s of every mode in each half of the rounds."""
+    racers = [
+        Racer(mode, auto_make_vec(env, num_envs, mode=mode).unwrapped, learner=learner)
+        for mode in modes
+    ]
+    try:
+        for racer in racers:
+            racer.block(3)
+        fastest = min(racer.block(3) for racer in racers) / 3
+        vector_steps = max(3, int(BLOCK_S / fastest))
+        for number in range(ROUNDS):
+            for racer in racers if number % 2 else racers[::-1]:
+                racer.block(max(2, int(0.002 / fastest)))
+                racer.rates.append(vector_steps * num_envs / racer.block(vector_steps))
+    finally:
+        for racer in racers:
+            racer.envs.close()
+    halves = [slice(0, None, 2), slice(1, None, 2)]
+    return [
+        {racer.name: float(np.median(racer.rates[half])) for racer in racers} for half in halves
+    ]
+
+
+def run_learner(name, quick):
+    """Plans and judges every cell with one learner; one JSON line each."""
+    given, run = learner_of(name)
+    recommend("CartPole-v1", 2, effort="estimate", use_store=False)  # the machine's calibration
+    for env_name, num_envs in cells(name, quick):
+        env = ENVS[env_name]
+        plans, times = {}, {}
+        for effort in ("rule", "estimate", "measure"):
+            start_s = time.perf_counter()
+            plans[effort] = recommend(env, num_envs, effort=effort, learner=given, use_store=False)
+            times[effort] = time.perf_counter() - start_s
+        modes = list(dict.fromkeys([*candidates(env_name, num_envs), plans["measure"].mode]))
+        first, second = oracle(env, num_envs, modes, run)
+        best = max(first, key=first.get)
+        speedup = (
+            plans["measure"].race.speedup.mid
+            if plans["measure"].race and plans["measure"].race.speedup
+            else None
+        )
+        print(
+            json.dumps(
+                {
+                    "env": env_name,
+                    "n": num_envs,
+                    "learner": name,
+                    "best": best,
+                    "rates": second,
+                    "chosen": {effort: plan.mode for effort, plan in plans.items()},
+                    "decided_by": plans["measure"].decided_by,
+                    "planning_s": times["measure"],
+                    "speedup": speedup,
+                }
+            ),
+            flush=True,
+        )
+
+
+def regret(row, mode):
+    return 1 - row["rates"][mode] / row["rates"][row["best"]]
+
+
+def summary(rows):
+    """The table of regrets, and the other figures."""
+    strategies = {
+        "measure": lambda row: row["chosen"]["measure"],
+        "estimate": lambda row: row["chosen"]["estimate"],
+        "rule": lambda row: row["chosen"]["rule"],
+        "always sync": lambda row: "sync",
+        "always async": lambda row: "async",
+        "pool:1": lambda row: "pool:1",
+        "oracle's own noise": lambda row: row["best"],
+    }
+    print(f"\n{'strategy':>20} {'mean':>7} {'median':>7} {'p95':>7} {'most':>7}  worst cell")
+    for name, mode in strategies.items():
+        values = [max(regret(row, mode(row)), 0.0) for row in rows]
+        if name == "oracle's own noise":
+            values = [
+                max(1 - row["rates"][row["best"]] / max(row["rates"].values()), 0) for row in rows
+            ]
+        worst = rows[int(np.argmax(values))]
+        print(
+            f"{name:>20} {np.mean(values):7.1%} {np.median(values):7.1%} "
+            f"{np.percentile(values, 95):7.1%} {max(values):7.1%}  "
+            f"{worst['env']} x {worst['n']}, {worst['learner']}"
+        )
+    gymnasiums = [
+        row["rates"][row["chosen"]["measure"]] / max(row["rates"]["sync"], row["rates"]["async"])
+        for row in rows
+    ]
+    times = [row["planning_s"] for row in rows]
+    print(f"against the better of sync and async: least {min(gymnasiums):.2f}, ", end="")
+    print(f"geometric mean {np.exp(np.mean(np.log(gymnasiums))):.2f}")
+    print(f"planning, cold: median {np.median(times):.2f} s, p95 {np.percentile(times, 95):.2f} s")
+    errors = [
+        abs(row["speedup"] * row["rates"]["sync"] / row["rates"][row["chosen"]["measure"]] - 1)
+        for row in rows
+        if row["speedup"]
+    ]
+    if errors:
+        within = np.mean(np.array(errors) <= 0.10)
+        print(
+            f"printed speed-up against the later run: median off by {np.median(errors):.1%}, ",
+            end="",
+        )
+        print(f"{within:.0%} of {len(errors)} within 10 %")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="8 sub-environments only")
+    parser.add_argument("--learner", action="append", choices=LEARNERS)
+    parser.add_argument("--cells", action="store_true", help="print JSON lines, one learner")
+    asked = parser.parse_args()
+    if asked.cells:
+        run_learner(asked.learner[0], asked.quick)
+        return
+    rows = []
+    print(
+        f"{'environment':>16} {'n':>3} {'learner':>8} {'best':>14} {'measure':>14} {'regret':>7} "
+        f"{'estimate':>9} {'by':>9} {'planned':>8}"
+    )
+    for learner in asked.learner or LEARNERS:
+        if learner.startswith("torch") and importlib.util.find_spec("torch") is None:
+            continue
+        command = [sys.executable, "-m", "tests.benchmarks.regret", "--cells", "--learner", learner]
+        command += ["--quick"] if asked.quick else []
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+            for line in child.stdout:
+                row = json.loads(line)
+                rows.append(row)
+                chosen = row["chosen"]["measure"]
+                print(
+                    f"{row['env']:>16} {row['n']:>3} {row['learner']:>8} {row['best']:>14} "
+                    f"{chosen:>14} {regret(row, chosen):7.1%} {row['chosen']['estimate']:>9} "
+                    f"{row['decided_by']:>9} {row['planning_s']:6.2f} s",
+                    flush=True,
+                )
+    summary(rows)
+
+
+if __name__ == "__main__":
+    gym.logger.min_level = gym.logger.ERROR
+    main()

@@ -1,0 +1,735 @@
+"""The cost model, its candidates and its doubts, on records made up by hand."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vecselect.machine import Machine
+from vecselect.measure.step import StepProfile
+from vecselect.selection.candidates import (
+    MEMORY_SHARE,
+    WORKER_BYTES,
+    simplicity,
+    why_not_enough_memory,
+    worker_counts,
+)
+from vecselect.selection.compare import Interval
+from vecselect.selection.costs import Calibration, LoopCosts
+from vecselect.selection.estimate import Estimate, Forecast, estimate
+from vecselect.selection.finalists import doubts, finalists, within_time
+
+US, MS = 1e-6, 1e-3
+MODES = ("sync", "pool:0", "pool:1", "pool:3", "pool:7", "async")
+LOOPS = LoopCosts(sync_s=20 * US, pool_s=12 * US, pool_fixed_s=4 * US)
+FREE_LOOPS = LoopCosts(sync_s=0.0, pool_s=0.0, pool_fixed_s=0.0)
+
+
+def a_profile(steps_s, resets_s=(), *, wait_share=0.0, episode=None, episode_sd=0.0, **other):
+    """A record of these step times; all else follows from it or is given."""
+    steps = np.array([steps_s] * 200 if isinstance(steps_s, float) else steps_s)
+    resets = np.array(resets_s, float)
+    mean_s = float(steps.mean())
+    reset_time_s = float(resets.mean()) if len(resets) else mean_s
+    per_step_s = reset_time_s / episode if episode else 0.0
+    values = {
+        "steps": len(steps),
+        "step_time_s": mean_s,
+        "step_time_median_s": float(np.median(steps)),
+        "step_time_p95_s": float(np.quantile(steps, 0.95)),
+        "step_time_p99_s": float(np.quantile(steps, 0.99)),
+        "first_step_s": mean_s,
+        "wait_share": wait_share,
+        "cores_used": 1.0,
+        "reset_time_s": reset_time_s,
+        "first_reset_s": reset_time_s,
+        "resets": len(resets),
+        "reset_share": per_step_s / (mean_s + per_step_s),
+        "episode_steps": episode,
+        "episode_steps_sd": None if episode is None else episode_sd,
+        "observation_bytes": 100,
+        "action_bytes": 8,
+        "memory_bytes": 1_000_000,
+        "plain_steps_per_s": 1 / mean_s,
+        "step_times_s": tuple(steps.tolist()),
+        "reset_times_s": tuple(resets.tolist()),
+    }
+    return StepProfile(**{**values, **other})
+
+
+def a_calibration(cores=4.0, **other):
+    values = {
+        "hand_off_s": 5 * US,
+        "worker_s": 1 * US,
+        "wake_s": 60 * US,
+        "async_message_s": 60 * US,
+        "async_fixed_s": 30 * US,
+    }
+    return Calibration(effective_cores=cores, **{**values, **other})
+
+
+def a_machine(cores=4.0, **other):
+    values = {
+        "cores": cores,
+        "cores_logical": 64,
+        "cores_affinity": 64,
+        "cores_quota": cores,
+        "memory_bytes": 1 << 34,
+        "memory_available_bytes": 1 << 33,
+        "shm_available_bytes": 1 << 30,
+        "load_1min": 0.1,
+        "start_methods": ("spawn",),
+        "cpu": "a processor",
+        "system": "Linux",
+        "python": "3.11",
+    }
+    return Machine(**{**values, **other})
+
+
+def said(profile, num_envs=8, cores=4.0, learner_s=0.0, modes=MODES, loops=LOOPS, **calibration):
+    if isinstance(profile, float):
+        profile = a_profile(profile)
+    return estimate(modes, profile, a_calibration(cores, **calibration), loops, num_envs, learner_s)
+
+
+def mid_s(found, mode):
+    return found.of(mode).mid
+
+
+def tails(median_s, factor, share, count=1000):
+    """Step times of which a share, evenly spread, takes `factor` times as long."""
+    every = round(1 / share)
+    return [median_s * (factor if i % every == 0 else 1.0) for i in range(count)]
+
+
+# The forecasts, against figures worked out by hand
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8, 100])
+def test_sync_takes_every_step_and_the_loop(num_envs):
+    found = said(1 * MS, num_envs)
+    assert mid_s(found, "sync") == pytest.approx(num_envs * MS + LOOPS.sync_s)
+    assert mid_s(found, "pool:0") == pytest.approx(num_envs * MS + LOOPS.pool_s)
+
+
+def test_one_worker_halves_what_two_cores_compute():
+    found = said(1 * MS, 8, cores=2.0)
+    own_s = LOOPS.pool_fixed_s + (LOOPS.pool_s - LOOPS.pool_fixed_s) / 2
+    assert mid_s(found, "pool:1") == pytest.approx(4 * MS + own_s + 5 * US)
+
+
+def test_every_further_worker_adds_its_share_of_the_hand_off():
+    found = said(1 * MS, 8, cores=8.0, loops=FREE_LOOPS)
+    assert mid_s(found, "pool:1") == pytest.approx(4 * MS + 5 * US)
+    assert mid_s(found, "pool:3") == pytest.approx(2 * MS + 5 * US + 2 * US)
+    assert mid_s(found, "pool:7") == pytest.approx(1 * MS + 5 * US + 6 * US)
+
+
+@pytest.mark.parametrize(("num_envs", "longest"), [(2, 1), (3, 2), (5, 3), (9, 5)])
+def test_the_longest_lane_counts(num_envs, longest):
+    found = said(1 * MS, num_envs, cores=2.0, loops=FREE_LOOPS, hand_off_s=0.0)
+    assert mid_s(found, "pool:1") == pytest.approx(longest * MS)
+
+
+@pytest.mark.parametrize(("cores", "lanes"), [(1.0, 1), (1.5, 1.5), (2.0, 2), (2.5, 2.5)])
+def test_lanes_beyond_the_cores_do_not_help_steps_that_compute(cores, lanes):
+    found = said(1 * MS, 8, cores=cores, loops=FREE_LOOPS, wake_s=0.0, worker_s=0.0)
+    assert mid_s(found, "pool:7") == pytest.approx(8 * MS / lanes + 5 * US)
+    assert mid_s(found, "pool:7") >= mid_s(found, "pool:3")
+
+
+def test_lanes_beyond_the_cores_help_steps_that_wait():
+    waiting = a_profile(1 * MS, wait_share=0.9)
+    found = said(waiting, 8, cores=2.0, loops=FREE_LOOPS, wake_s=0.0, worker_s=0.0)
+    assert mid_s(found, "pool:1") == pytest.approx(4 * MS + 5 * US)
+    assert mid_s(found, "pool:3") == pytest.approx(2 * MS + 5 * US)
+    assert mid_s(found, "pool:7") == pytest.approx(1 * MS + 5 * US)
+
+
+def test_what_steps_compute_still_shares_the_cores_while_they_wait():
+    found = said(a_profile(1 * MS, wait_share=0.5), 8, cores=1.0, loops=FREE_LOOPS, wake_s=0.0)
+    assert mid_s(found, "pool:7") == pytest.approx(4 * MS + 5 * US + 6 * US)
+
+
+def test_on_one_core_what_waits_gets_many_workers_and_what_computes_none():
+    options = {"num_envs": 16, "cores": 1.0, "modes": (*MODES, "pool:15")}
+    assert said(a_profile(5 * MS, wait_share=0.95), **options).mode == "pool:15"
+    assert said(a_profile(5 * MS), **options).mode == "sync"
+
+
+# DEFECT in selection/estimate.py, `_is_open`: the error of lanes lets them be 10 % faster than all
+# cores together could be, which on one core means faster than `sync`. So no estimate of an
+# environment that computes is ever clear there, and each is raced for nothing.
+@pytest.mark.xfail(reason="lanes are allowed to beat the cores that there are")
+def test_on_one_core_it_is_clear_that_nothing_beats_sync_in_computing():
+    assert said(a_profile(5 * MS), 16, cores=1.0, loops=FREE_LOOPS).close[0] == "sync"
+    assert said(a_profile(5 * MS), 16, cores=1.0, modes=("sync", "pool:1", "async")).clear
+
+
+def test_workers_that_sleep_must_be_woken():
+    found = said(1 * MS, 8, cores=4.0, modes=("sync", "pool:1", "pool:1:sleep"))
+    assert mid_s(found, "pool:1:sleep") == pytest.approx(mid_s(found, "pool:1") + 60 * US)
+
+
+@pytest.mark.parametrize("mode", ["pool:1", "pool:3"])
+def test_workers_fall_asleep_behind_a_long_learner(mode):
+    awake, asleep = (said(1 * MS, learner_s=s) for s in (0.5 * MS, 2 * MS))
+    assert mid_s(asleep, mode) == pytest.approx(mid_s(awake, mode) + 60 * US)
+    assert mid_s(asleep, "sync") == mid_s(awake, "sync")
+
+
+def test_more_workers_than_cores_do_not_spin():
+    for cores, slept_s in ((2.0, 60 * US), (8.0, 0.0)):
+        options = {"loops": FREE_LOOPS, "cores": cores, "worker_s": 0.0, "modes": ["pool:7"]}
+        plain = mid_s(said(1 * MS, wake_s=0.0, **options), "pool:7")
+        assert mid_s(said(1 * MS, **options), "pool:7") == pytest.approx(plain + slept_s)
+
+
+def test_async_lies_between_messages_that_overlap_the_steps_and_messages_that_do_not():
+    for step_s in (1 * US, 100 * US, 10 * MS):
+        found = mid_s(said(step_s, 8, cores=8.0), "async")
+        apart_s = 30 * US + 8 * 60 * US + step_s
+        overlapping_s = 30 * US + max(8 * 60 * US, step_s)
+        assert overlapping_s * 0.999 <= found <= apart_s * 1.001
+
+
+def test_a_forecast_s_interval_holds_its_middle():
+    rng = np.random.default_rng(3)
+    found = said(a_profile(rng.lognormal(-7, 0.5, 500).tolist()))
+    for forecast in found.forecasts:
+        interval = forecast.vector_step_s
+        assert 0 < interval.low < interval.mid < interval.high
+
+
+# DEFECT in selection/estimate.py, `_interval`: where all sub-environments reset together after many
+# steps, one of the 24 redrawn records may hold the only reset. The mean over the records then lies
+# outside of their quantiles: mid 0.1839, high 0.1830. Widening the interval to hold `mid` would do.
+@pytest.mark.xfail(reason="the middle can lie outside of its interval")
+def test_a_forecast_s_interval_holds_its_middle_where_resets_are_rare():
+    found = said(a_profile(7.8125 * MS, [62.5 * MS], episode=302.0, episode_sd=0.0), 23, cores=1.0)
+    for forecast in found.forecasts:
+        interval = forecast.vector_step_s
+        assert interval.low <= interval.mid <= interval.high
+
+
+def test_a_short_record_leaves_more_open_than_a_long_one():
+    rng = np.random.default_rng(3)
+    times_s = rng.lognormal(-7, 1.0, 2000).tolist()
+    widths = []
+    for count in (32, 2000):
+        interval = said(a_profile(times_s[:count])).of("sync")
+        widths.append((interval.high - interval.low) / interval.mid)
+    assert widths[0] > 1.5 * widths[1]
+
+
+# Tails and resets
+
+
+def test_heavy_tails_make_lanes_worse_than_the_mean_says():
+    heavy = a_profile(tails(1 * MS, 20, 0.02))
+    mean_s = heavy.step_time_s
+    options = {"num_envs": 8, "cores": 8.0, "loops": FREE_LOOPS}
+    found, even = said(heavy, **options), said(mean_s, **options)
+    assert mid_s(found, "sync") == pytest.approx(mid_s(even, "sync"), rel=0.1)
+    assert mid_s(found, "pool:7") > 1.5 * mid_s(even, "pool:7")
+    assert mid_s(found, "pool:7") < mid_s(found, "sync")
+
+
+def test_the_straggler_is_waited_for_as_often_as_it_comes():
+    # One step in a hundred takes 51 times as long, alone: with 4 lanes of one step each, a vector
+    # step has a straggler with probability 1 - 0.99 ** 4.
+    found = said(
+        a_profile(tails(1 * MS, 51, 0.01, 2000)), 4, cores=4.0, loops=FREE_LOOPS, hand_off_s=0.0
+    )
+    expected_s = MS * (1 + 50 * (1 - 0.99**4)) + 2 * US
+    assert mid_s(found, "pool:3") == pytest.approx(expected_s, rel=0.15)
+
+
+@pytest.mark.parametrize("episode_sd", [0.0, 30.0])
+def test_sync_pays_every_reset_whenever_it_comes(episode_sd):
+    profile = a_profile(1 * MS, [50 * MS] * 5, episode=100.0, episode_sd=episode_sd)
+    found = said(profile, 8, loops=FREE_LOOPS)
+    expected_s = 8 * (1 * MS * 100 / 101 + 50 * MS / 101)
+    assert mid_s(found, "sync") == pytest.approx(expected_s, rel=0.15)
+
+
+def test_resets_that_come_together_are_shared_by_the_lanes_and_those_apart_are_waited_for():
+    options = {"num_envs": 8, "cores": 8.0, "loops": FREE_LOOPS}
+    together = said(a_profile(1 * MS, [50 * MS] * 5, episode=100.0, episode_sd=0.0), **options)
+    apart = said(a_profile(1 * MS, [50 * MS] * 5, episode=100.0, episode_sd=30.0), **options)
+    gains = [mid_s(found, "sync") / mid_s(found, "pool:7") for found in (together, apart)]
+    assert gains[0] == pytest.approx(8, rel=0.05)
+    assert gains[1] < 0.6 * gains[0]
+
+
+def test_without_episodes_that_end_no_reset_counts():
+    never = a_profile(1 * MS, [50 * MS], episode=None)
+    assert said(never).forecasts == said(1 * MS).forecasts
+
+
+def test_resets_as_short_as_steps_change_nothing():
+    profile = a_profile(1 * MS, [1 * MS] * 5, episode=10.0, episode_sd=3.0)
+    assert mid_s(said(profile), "sync") == pytest.approx(mid_s(said(1 * MS), "sync"))
+
+
+# The choice
+
+
+@pytest.mark.parametrize(
+    ("step_s", "mode"),
+    [(0.05 * US, "pool:0"), (1 * MS, "pool:7"), (50 * MS, "pool:7")],
+)
+def test_longer_steps_call_for_more_lanes(step_s, mode):
+    assert said(step_s, 8, cores=8.0).mode == mode
+
+
+def test_within_5_percent_of_the_best_the_simplest_is_chosen():
+    step_s, modes = 1 * MS, ("sync", "pool:0")
+    tied = LoopCosts(sync_s=0.3 * MS, pool_s=0.0, pool_fixed_s=0.0)
+    assert said(step_s, 8, modes=modes, loops=tied).mode == "sync"
+    beyond = LoopCosts(sync_s=0.5 * MS, pool_s=0.0, pool_fixed_s=0.0)
+    assert said(step_s, 8, modes=modes, loops=beyond).mode == "pool:0"
+
+
+def test_a_long_learner_dilutes_every_advantage():
+    found = [said(50 * US, 8, learner_s=learner_s) for learner_s in (0.0, 1 * MS, 20 * MS)]
+    assert found[0].mode != "sync"
+    assert found[-1].mode == "sync"
+    assert found[-1].clear
+    assert [one.learner_s for one in found] == [0.0, 1 * MS, 20 * MS]
+
+
+def test_the_order_of_the_candidates_does_not_matter():
+    profile = a_profile(tails(100 * US, 5, 0.1))
+    plain = said(profile)
+    for modes in itertools.islice(itertools.permutations(MODES), 0, 720, 97):
+        assert said(profile, modes=modes) == plain
+    assert [forecast.mode for forecast in plain.forecasts] == list(MODES)
+
+
+def test_a_single_candidate_is_chosen_and_clear():
+    found = said(1 * MS, modes=["pool:1"])
+    assert (found.mode, found.close, found.clear) == ("pool:1", ("pool:1",), True)
+    assert found.break_even_s == {"pool": None}
+
+
+def test_what_is_no_candidate_has_no_forecast():
+    assert said(1 * MS, modes=["sync"]).of("async") is None
+
+
+def test_the_same_inputs_give_the_same_estimate():
+    profile = a_profile(
+        tails(100 * US, 9, 0.05), [1 * MS, 2 * MS], episode=50.0, episode_sd=9.0, wait_share=0.2
+    )
+    assert said(profile) == said(profile)
+
+
+def test_the_global_generator_is_left_alone():
+    np.random.seed(5)
+    expected = np.random.random()
+    np.random.seed(5)
+    said(a_profile(tails(100 * US, 9, 0.05)))
+    assert np.random.random() == expected
+
+
+# Clear or close
+
+
+def test_far_from_the_line_the_estimate_is_clear():
+    modes = ("sync", "pool:1")
+    fast, slow = (said(step_s, 8, cores=2.0, modes=modes) for step_s in (0.05 * US, 1 * MS))
+    slow_hand_off = said(1 * US, 8, cores=2.0, modes=modes, hand_off_s=200 * US)
+    assert (slow.mode, slow.clear) == ("pool:1", True)
+    assert (slow_hand_off.mode, slow_hand_off.clear) == ("sync", True)
+    assert fast.mode in fast.close
+
+
+@pytest.mark.parametrize("advantage", [1.03, 1.05, 1.07])
+def test_near_the_line_of_a_tie_the_estimate_is_not_clear(advantage):
+    # Half of the steps' time is saved; the hand-off eats it up but for the advantage.
+    sync_s = 8 * 0.1 * MS
+    hand_off_s = sync_s / advantage - sync_s / 2
+    modes = ("sync", "pool:1")
+    found = said(0.1 * MS, 8, cores=2.0, modes=modes, loops=FREE_LOOPS, hand_off_s=hand_off_s)
+    assert mid_s(found, "sync") / mid_s(found, "pool:1") == pytest.approx(advantage)
+    assert found.close == modes
+    assert not found.clear
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 1.1, 1.5])
+def test_the_choice_itself_is_always_among_the_close_ones(share):
+    found = said(10 * US * share, 8, cores=2.0)
+    assert found.mode in found.close
+    assert list(found.close) == sorted(found.close, key=simplicity)
+
+
+def test_a_wide_record_leaves_more_open():
+    # A few rare long steps: nobody knows how many of them there really are.
+    rare = [100 * US] * 300 + [20 * MS] * 2
+    wide = said(a_profile(rare), 8, cores=8.0, modes=("sync", "pool:1", "pool:3", "pool:7"))
+    even = said(float(np.mean(rare)), 8, cores=8.0, modes=("sync", "pool:1", "pool:3", "pool:7"))
+    assert len(wide.close) > len(even.close)
+
+
+# Break-even
+
+
+def test_the_break_even_grows_with_the_hand_off():
+    found = [
+        said(1 * MS, 8, cores=2.0, hand_off_s=cost_s).break_even_s["pool"]
+        for cost_s in (0.0, 10 * US, 100 * US, 1 * MS)
+    ]
+    assert found == sorted(found)
+    assert found[0] < found[-1]
+
+
+def test_the_break_even_grows_with_the_message():
+    found = [
+        said(1 * MS, 8, cores=2.0, async_message_s=cost_s).break_even_s["async"]
+        for cost_s in (10 * US, 60 * US, 600 * US)
+    ]
+    assert found == sorted(found)
+    assert found[0] < found[-1]
+
+
+def test_the_break_even_worked_out_by_hand():
+    # Two cores save half of 8 steps; that pays the hand-off from a quarter of it on.
+    found = said(
+        1 * MS, 8, cores=2.0, modes=("sync", "pool:1"), loops=FREE_LOOPS, hand_off_s=100 * US
+    )
+    assert found.break_even_s == {"pool": pytest.approx(25 * US)}
+
+
+def test_at_the_break_even_the_pool_takes_as_long_as_sync():
+    for cores, mode in itertools.product((2.0, 3.5, 8.0), ("pool:1", "pool:3")):
+        options = {"cores": cores, "modes": ("sync", mode), "hand_off_s": 50 * US, "wake_s": 0.0}
+        at_s = said(1 * MS, **options).break_even_s["pool"]
+        found = said(at_s, **options)
+        assert mid_s(found, mode) == pytest.approx(mid_s(found, "sync"))
+
+
+def test_the_break_even_does_not_depend_on_the_length_of_the_steps():
+    short, long = (
+        said(a_profile(tails(median_s, 4, 0.1)), cores=2.0, modes=("sync", "pool:1"))
+        for median_s in (10 * US, 10 * MS)
+    )
+    assert short.break_even_s["pool"] == pytest.approx(long.break_even_s["pool"])
+
+
+def test_on_one_core_nothing_that_computes_ever_breaks_even():
+    assert said(1 * MS, 8, cores=1.0).break_even_s == {"pool": None, "async": None}
+
+
+def test_a_pool_without_workers_has_no_break_even():
+    assert said(1 * MS, modes=("sync", "pool:0")).break_even_s == {}
+
+
+def test_without_sync_there_is_nothing_to_break_even_with():
+    assert said(1 * MS, modes=("pool:1", "async")).break_even_s == {"pool": None, "async": None}
+
+
+# What always holds
+
+
+profiles = st.builds(
+    lambda steps, resets, wait, episode, sd: a_profile(
+        steps, resets, wait_share=wait, episode=episode, episode_sd=sd
+    ),
+    st.lists(st.floats(1e-6, 1e-2), min_size=1, max_size=60),
+    st.lists(st.floats(1e-6, 1e-1), min_size=1, max_size=5),
+    st.floats(0, 1),
+    st.one_of(st.none(), st.floats(1, 1000)),
+    st.floats(0, 100),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(profiles, st.integers(1, 70), st.floats(1, 64), st.floats(0, 0.01))
+def test_an_estimate_is_sound(profile, num_envs, cores, learner_s):
+    found = said(profile, num_envs, cores, learner_s)
+    assert [forecast.mode for forecast in found.forecasts] == list(MODES)
+    loops_s = {f.mode: f.vector_step_s.mid + learner_s for f in found.forecasts}
+    assert loops_s[found.mode] <= min(loops_s.values()) * 1.05
+    assert found.mode in found.close
+    for forecast in found.forecasts:
+        interval = forecast.vector_step_s
+        assert 0 < interval.low <= interval.high
+    assert all(s is None or s >= 0 for s in found.break_even_s.values())
+    # Lanes take no longer than all one after another, and no less than an even share of it.
+    stepping_s = loops_s["sync"] - learner_s - LOOPS.sync_s
+    for workers in (1, 3, 7):
+        lanes_s = loops_s[f"pool:{workers}"] - learner_s
+        overhead_s = LOOPS.pool_s + (5 + workers - 1 + 60) * US
+        assert stepping_s / (workers + 1) * 0.999 <= lanes_s
+        assert lanes_s <= (stepping_s + overhead_s) * 1.001
+
+
+@settings(max_examples=30, deadline=None)
+@given(profiles, st.integers(1, 20), st.integers(-8, 8))
+def test_the_unit_of_time_does_not_matter(profile, num_envs, power):
+    unit = 2.0**power
+    scaled = dataclasses.replace(
+        profile,
+        step_times_s=tuple(t * unit for t in profile.step_times_s),
+        reset_times_s=tuple(t * unit for t in profile.reset_times_s),
+    )
+    costs = {
+        name: getattr(a_calibration(), name) * unit
+        for name in ("hand_off_s", "worker_s", "wake_s", "async_message_s", "async_fixed_s")
+    }
+    loops = LoopCosts(LOOPS.sync_s * unit, LOOPS.pool_s * unit, LOOPS.pool_fixed_s * unit)
+    plain = said(profile, num_envs)
+    other = said(scaled, num_envs, loops=loops, **costs)
+    assert (other.mode, other.close) == (plain.mode, plain.close)
+    for mode in MODES:
+        assert mid_s(other, mode) == pytest.approx(mid_s(plain, mode) * unit)
+
+
+# Candidates
+
+
+def test_the_order_of_simplicity():
+    ordered = [
+        "sync",
+        "pool:0",
+        "pool:1",
+        "pool:1:sleep",
+        "pool:3",
+        "pool:3:sleep",
+        "pool:12",
+        "async",
+        "thread",
+        "native",
+        "something else",
+    ]
+    for seed in range(5):
+        shuffled = np.random.default_rng(seed).permutation(ordered).tolist()
+        assert sorted(shuffled, key=simplicity) == ordered
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "cores", "wait_share", "counts"),
+    [
+        pytest.param(8, 2.0, 0.0, (0, 1), id="two cores"),
+        pytest.param(8, 4.0, 0.0, (0, 1, 3), id="four cores"),
+        pytest.param(64, 16.0, 0.0, (0, 1, 7, 15), id="many cores"),
+        pytest.param(8, 1.0, 0.0, (0, 1), id="one core"),
+        pytest.param(8, 2.9, 0.0, (0, 1), id="part of a core"),
+        pytest.param(1, 16.0, 0.0, (0,), id="one environment"),
+        pytest.param(1, 16.0, 1.0, (0,), id="one environment that waits"),
+        pytest.param(2, 16.0, 0.0, (0, 1), id="two environments"),
+        pytest.param(3, 16.0, 0.0, (0, 1, 2), id="fewer environments than cores"),
+        pytest.param(16, 2.0, 0.9, (0, 1, 3, 7, 15), id="waiting"),
+        pytest.param(20, 2.0, 0.9, (0, 1, 3, 7, 15, 19), id="waiting, no power of two"),
+        pytest.param(8, 1.0, 0.9, (0, 1, 3, 7), id="waiting on one core"),
+        pytest.param(8, 0.5, 0.9, (0, 1, 3, 7), id="waiting on half a core"),
+        pytest.param(8, 0.5, 0.0, (0, 1), id="half a core"),
+        pytest.param(16, 2.0, 0.09, (0, 1), id="waiting a little"),
+    ],
+)
+def test_numbers_of_workers(num_envs, cores, wait_share, counts):
+    profile = a_profile(1 * MS, wait_share=wait_share)
+    assert worker_counts(num_envs, a_machine(cores), profile) == counts
+
+
+@given(st.integers(1, 600), st.floats(0.1, 300), st.floats(0, 1))
+def test_numbers_of_workers_are_few_and_leave_every_lane_an_environment(num_envs, cores, wait):
+    counts = worker_counts(num_envs, a_machine(cores), a_profile(1 * MS, wait_share=wait))
+    assert counts[0] == 0
+    assert list(counts) == sorted(set(counts))
+    assert counts[-1] < num_envs
+    assert len(counts) <= 15
+
+
+def test_what_does_not_fit_into_memory_is_left_out_with_the_figures():
+    profile = a_profile(1 * MS, memory_bytes=1_000_000_000)
+    machine = a_machine(memory_available_bytes=9_000_000_000)
+    why = why_not_enough_memory("pool:3", 8, profile, machine)
+    assert "8.2 GB" in why
+    assert "7.2 GB" in why
+    assert "80%" in why
+    roomy = a_machine(memory_available_bytes=11_000_000_000)
+    assert why_not_enough_memory("pool:3", 8, profile, roomy) is None
+
+
+@pytest.mark.parametrize("mode", ["sync", "pool:0"])
+def test_what_runs_in_this_process_is_never_left_out(mode):
+    profile = a_profile(1 * MS, memory_bytes=1 << 40)
+    assert why_not_enough_memory(mode, 8, profile, a_machine()) is None
+
+
+@pytest.mark.parametrize(("mode", "processes"), [("pool:3", 3), ("pool:3:sleep", 3), ("async", 8)])
+def test_every_process_counts(mode, processes):
+    needed = 8 * 1_000_000 + processes * WORKER_BYTES
+    profile = a_profile(1 * MS)
+    fits, too_small = (
+        a_machine(memory_available_bytes=int(needed / MEMORY_SHARE) + more) for more in (2, -2)
+    )
+    assert why_not_enough_memory(mode, 8, profile, fits) is None
+    assert why_not_enough_memory(mode, 8, profile, too_small) is not None
+
+
+def test_memory_nobody_measured_counts_for_nothing():
+    profile = a_profile(1 * MS, memory_bytes=None)
+    assert why_not_enough_memory("pool:3", 8, profile, a_machine()) is None
+
+
+def test_observations_of_async_must_fit_into_shared_memory():
+    profile = a_profile(1 * MS, observation_bytes=1_000_000)
+    small = a_machine(shm_available_bytes=8_000_000)
+    why = why_not_enough_memory("async", 8, profile, small)
+    assert "/dev/shm has 8.0 MB left" in why
+    assert "take 8.0 MB" in why
+    assert why_not_enough_memory("pool:1", 8, profile, small) is None
+    for left in (1 << 30, None):
+        machine = a_machine(shm_available_bytes=left)
+        assert why_not_enough_memory("async", 8, profile, machine) is None
+
+
+# Doubts and finalists
+
+
+def an_estimate(mids_s, close, learner_s=0.0):
+    forecasts = tuple(Forecast(m, Interval(s, s * 0.9, s * 1.1)) for m, s in mids_s.items())
+    mode = min(mids_s, key=mids_s.get) if mids_s else "sync"
+    return Estimate(mode, forecasts, tuple(close), {}, learner_s)
+
+
+CLEAR = an_estimate(
+    {"sync": 3.0, "pool:0": 2.9, "pool:1": 1.0, "pool:3": 1.5, "async": 2.0}, ["pool:1"]
+)
+OPEN = dataclasses.replace(CLEAR, close=("sync", "pool:1"))
+
+
+def doubted(found=CLEAR, profile=None, machine=None, **other):
+    options = {"learner": "none", "alike": True, "native": False, **other}
+    return doubts(found, profile or a_profile(1 * MS), machine or a_machine(), **options)
+
+
+def test_a_clear_estimate_leaves_no_doubt():
+    assert doubted() == ()
+    for learner in ("seconds", "observed"):
+        assert doubted(learner=learner) == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "contention"),
+    [
+        pytest.param({"found": OPEN}, "leaves sync and pool:1 open", False, id="open"),
+        pytest.param({"learner": "callable"}, "learner", True, id="learner"),
+        pytest.param({"learner": "stand-in"}, "learner", True, id="stand-in"),
+        pytest.param(
+            {"profile": a_profile(1 * MS, cores_used=1.9)}, "several threads", True, id="threads"
+        ),
+        pytest.param({"profile": a_profile(1 * MS, wait_share=0.3)}, "wait", False, id="waiting"),
+        pytest.param({"alike": False}, "different callables", False, id="unlike"),
+        pytest.param({"native": True}, "of its own", False, id="native"),
+        pytest.param({"machine": a_machine(load_1min=7.0)}, "busy", True, id="busy"),
+    ],
+)
+def test_what_the_model_cannot_see_is_a_doubt(options, words, contention):
+    found = doubted(**options)
+    assert len(found) == 1
+    assert words in found[0].reason
+    assert found[0].reason.endswith(".")
+    assert found[0].contention is contention
+
+
+def test_small_things_are_no_doubt():
+    assert doubted(profile=a_profile(1 * MS, cores_used=1.1, wait_share=0.1)) == ()
+    assert doubted(machine=a_machine(load_1min=4.5)) == ()
+    assert doubted(machine=a_machine(load_1min=None)) == ()
+
+
+def test_doubts_add_up():
+    found = doubted(OPEN, learner="callable", alike=False, native=True)
+    assert len(found) == 4
+
+
+def test_a_single_candidate_leaves_nothing_to_doubt_but_a_native_one():
+    single = an_estimate({"sync": 1.0}, ["sync"])
+    assert doubted(single, learner="callable", alike=False) == ()
+    assert len(doubted(single, native=True)) == 1
+
+
+def finals(found, **other):
+    options = {"contention": False, "exhaustive": False, "sleepers": False, **other}
+    return finalists(found, **options)
+
+
+def test_the_open_ones_run_and_always_sync():
+    assert finals(OPEN) == ["sync", "pool:1"]
+    assert finals(CLEAR) == ["sync", "pool:1"]
+    assert finals(dataclasses.replace(CLEAR, close=("pool:3", "async"))) == [
+        "sync",
+        "pool:3",
+        "async",
+    ]
+
+
+def test_sync_does_not_run_where_it_is_no_candidate():
+    found = an_estimate({"pool:1": 1.0, "async": 2.0}, ["pool:1"])
+    assert finals(found) == ["pool:1"]
+
+
+def test_where_threads_compete_the_best_pool_runs_too():
+    close = dataclasses.replace(CLEAR, close=("sync",))
+    assert finals(close) == ["sync"]
+    assert finals(close, contention=True) == ["sync", "pool:1"]
+    without = an_estimate({"sync": 1.0, "pool:0": 1.0, "async": 2.0}, ["sync"])
+    assert finals(without, contention=True) == ["sync"]
+
+
+def test_exhaustive_runs_everybody():
+    assert finals(CLEAR, exhaustive=True) == ["sync", "pool:0", "pool:1", "pool:3", "async"]
+
+
+def test_sleepers_run_beside_every_pool_with_workers():
+    found = dataclasses.replace(CLEAR, close=("pool:0", "pool:1", "pool:3", "async"))
+    assert finals(found, sleepers=True) == [
+        "sync",
+        "pool:0",
+        "pool:1",
+        "pool:1:sleep",
+        "pool:3",
+        "pool:3:sleep",
+        "async",
+    ]
+
+
+def test_the_least_promising_are_left_out_until_the_rest_can_be_built_in_time():
+    modes = ["sync", "pool:0", "pool:1", "pool:3", "async"]
+    build_s = dict.fromkeys(modes, 1.0)
+    kept = [within_time(modes, CLEAR, build_s, limit_s) for limit_s in (5.0, 4.5, 3.0, 2.0, 0.0)]
+    assert kept == [
+        modes,
+        ["sync", "pool:1", "pool:3", "async"],
+        ["sync", "pool:1", "pool:3"],
+        ["sync", "pool:1"],
+        ["sync", "pool:1"],
+    ]
+    assert len(modes) == 5
+
+
+def test_a_sleeper_is_as_promising_as_its_pool_but_goes_first():
+    modes = ["sync", "pool:1", "pool:1:sleep", "pool:3", "pool:3:sleep"]
+    build_s = dict.fromkeys(modes, 1.0)
+    kept = [within_time(modes, CLEAR, build_s, limit_s) for limit_s in (4.0, 3.0, 2.0)]
+    assert kept == [
+        ["sync", "pool:1", "pool:1:sleep", "pool:3"],
+        ["sync", "pool:1", "pool:1:sleep"],
+        ["sync", "pool:1"],
+    ]
+
+
+def test_without_sync_the_two_most_promising_remain():
+    modes = ["pool:1", "pool:3", "async"]
+    assert within_time(modes, CLEAR, dict.fromkeys(modes, 9.0), 1.0) == ["pool:1", "pool:3"]
+
+
+def test_what_nobody_predicted_is_the_least_promising():
+    modes = ["sync", "pool:1", "pool:5"]
+    assert within_time(modes, CLEAR, dict.fromkeys(modes, 9.0), 1.0) == ["sync", "pool:1"]

@@ -1,0 +1,490 @@
+"""Two values have one identity where another process of the same program would say so too."""
+
+import collections
+import dataclasses
+import enum
+import functools
+import json
+import logging
+import operator
+import os
+import subprocess
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+
+from vecselect.identity import Unstable, canonical, identify, key_of, machine_fields
+from vecselect.identity import plan_key_fields as key_fields
+from vecselect.machine import read_machine
+from vecselect.request import read_request
+
+MODULE = """
+import gymnasium as gym
+
+SCALE = 2.0
+
+class Made(gym.Env):
+    def __init__(self, size=3):
+        self.size = size
+
+def make(size=3):
+    return Made(size)
+"""
+SCRIPT = """
+import dataclasses, enum, functools, json
+import gymnasium as gym
+import made_here
+from vecselect.identity import canonical, identify, key_of, plan_key_fields
+from vecselect.machine import read_machine
+from vecselect.request import read_request
+
+GRAVITY = 9.81
+NAMES = {"left", "right", "up", "down", "jump", "duck"}
+
+class Colour(enum.Enum):
+    RED = "red"
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    size: int = 4
+    names: list = dataclasses.field(default_factory=list)
+
+    def area(self):
+        return self.size * self.size
+
+class Scaled(gym.Wrapper):
+    factor = 0.5
+
+    def __init__(self, env, shift=0.0):
+        super().__init__(env)
+        self.shift = shift
+
+    @property
+    def total(self):
+        return self.factor + self.shift
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, reward * self.factor + GRAVITY, *rest
+
+def even(n):
+    return n == 0 or odd(n - 1)
+
+def odd(n):
+    return n != 0 and even(n - 1)
+
+def closure(g):
+    return lambda: gym.make("Pendulum-v1", g=g) if "left" in {"left", "right", "up"} else None
+
+def fields(*arguments, **options):
+    return plan_key_fields(read_request(*arguments, **options), machine, learner=None, allow=())
+
+machine = read_machine()
+gym.register("Made-v0", entry_point="made_here:Made", max_episode_steps=7)
+values = {
+    "id": fields("Made-v0", 2),
+    "kwargs": fields("Made-v0", 2, env_kwargs={"size": 5}),
+    "wrapped": fields("Made-v0", 2, wrappers=[functools.partial(Scaled, shift=1.0)]),
+    "callables": fields([closure(1.0), closure(2.0)]),
+    "partial": functools.partial(made_here.make, size=3),
+    "lambda": lambda: made_here.make(size=4),
+    "closure": closure(1.62),
+    "global": lambda: gym.make("Pendulum-v1", g=GRAVITY),
+    "set": NAMES,
+    "module class": made_here.Made,
+    "script class": Scaled,
+    "dataclass": Settings(5),
+    "enum": Colour.RED,
+    "recursive": even,
+    "spec": gym.spec("CartPole-v1"),
+}
+print(json.dumps({name: canonical(identify(value)) for name, value in values.items()}))
+"""
+
+
+@pytest.fixture
+def identities(tmp_path):
+    """Runs the script, changed as told, and returns what it found."""
+
+    def run(*change, hash_seed="0"):
+        module, script = MODULE, SCRIPT
+        if change:
+            assert (MODULE + SCRIPT).count(change[0]) >= 1
+            module, script = module.replace(*change), script.replace(*change)
+        (tmp_path / "made_here.py").write_text(module)
+        (tmp_path / "script.py").write_text(script)
+        done = subprocess.run(
+            [sys.executable, tmp_path / "script.py"],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_another_process_finds_the_same_and_every_value_is_told_apart(identities):
+    first, second = identities(hash_seed="1"), identities(hash_seed="2")
+    assert first == second
+    assert len(set(first.values())) == len(first)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("closure(1.62)", "closure(1.63)", {"closure"}),
+        ("make(size=4)", "make(size=5)", {"lambda"}),
+        ("make, size=3", "make, size=2", {"partial"}),
+        ('{"size": 5}', '{"size": 6}', {"kwargs"}),
+        ("shift=1.0", "shift=2.0", {"wrapped"}),
+        ("max_episode_steps=7", "max_episode_steps=8", {"id", "kwargs", "wrapped"}),
+        ("[closure(1.0), ", "[closure(3.0), ", {"callables"}),
+        ("return n == 0 or", "return n == 2 or", {"recursive"}),
+        ("return n != 0 and", "return n != 2 and", {"recursive"}),
+        ("self.factor + self.shift", "self.factor - self.shift", {"wrapped", "script class"}),
+        ("factor = 0.5", "factor = 0.6", {"wrapped", "script class"}),
+        ("GRAVITY = 9.81", "GRAVITY = 1.62", {"global", "wrapped", "script class"}),
+        ("size * self.size", "size + self.size", {"dataclass"}),
+        (
+            "SCALE = 2.0",  # the module's file is all that is looked at: any change counts
+            "SCALE = 3.0",
+            {"id", "kwargs", "wrapped", "partial", "lambda", "module class"},
+        ),
+        ("\nGRAVITY = ", "\n\n# moved down\n\nGRAVITY = ", set()),
+    ],
+)
+def test_a_change_is_seen_where_it_matters_and_nowhere_else(identities, old, new, changed):
+    before, after = identities(), identities(old, new)
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def same(first, second):
+    return canonical(identify(first)) == canonical(identify(second))
+
+
+class Size(enum.IntEnum):
+    SMALL = 1
+
+
+@dataclasses.dataclass
+class Settings:
+    size: int = 1
+    shape: tuple = (1,)
+
+
+Pair = collections.namedtuple("Pair", "left right")
+ALIKE = [
+    None, False, True, 0, 1, 2**70, 1.0, -0.0, 0.0, float("nan"), float("inf"), 1j, "1", "", b"1",
+    [], [1], (), (1,), {1}, frozenset({1}), {1: 1}, {"1": 1}, {"a": 1}, ["a", 1], range(1), ...,
+    Size.SMALL, Settings(), Settings(2), Settings, Pair(1, 2), Path("1"), np.float64(1),
+    np.float32(1), np.int64(1), np.bool_(True), np.array(1.0), np.array([1.0]), np.array([[1.0]]),
+    np.array([1.0], np.float32), np.array([None]), np.array(["1"]), np.dtype("f8"), np.dtype("f4"),
+    np.dtype([("a", "f8")]), np.dtype([("b", "f8")]), np.zeros(1, [("a", "f8")]), np.float64, len,
+    max, np.sin, np.mean, np.random.default_rng, operator.itemgetter(1), operator.itemgetter(2),
+    [].append, sys, os, gym.Env,
+    gym.make, functools.partial(max, 1), functools.partial(max, 2), functools.partial(max, key=1),
+    gym.spaces.Discrete(2), gym.spaces.Discrete(2, start=1), gym.spaces.MultiBinary(2),
+    gym.spaces.Box(0, 1, (2,)), gym.spaces.Box(0, 2, (2,)), gym.spaces.Box(0, 1, (2,), np.float64),
+    gym.spaces.Dict(a=gym.spaces.Discrete(2)), gym.spaces.Tuple([gym.spaces.Discrete(2)]),
+    gym.spaces.Sequence(gym.spaces.Discrete(2)), gym.spaces.Text(3), gym.spaces.Text(4),
+    gym.spaces.Graph(gym.spaces.Discrete(2), None), EnvSpec("A-v0"), EnvSpec("B-v0"),
+    slice(1), collections.OrderedDict(b=1), collections.defaultdict(list, a=1), list(range(99)),
+]  # fmt: skip
+
+
+def test_values_that_differ_in_kind_or_content_differ():
+    found = [canonical(identify(value)) for value in ALIKE]
+    twice = [ALIKE[i] for i, text in enumerate(found) if text in found[:i]]
+    assert twice == []
+
+
+@pytest.mark.parametrize("value", ALIKE, ids=lambda value: type(value).__name__)
+def test_it_is_plain_data_that_survives_json(value):
+    found = identify(value)
+    assert canonical(json.loads(json.dumps(found))) == canonical(found)
+
+
+def test_the_order_of_dicts_and_sets_and_of_memory_does_not_count():
+    assert same({"a": 1, "b": (2,)}, {"b": (2,), "a": 1})
+    assert same({1: "a", (2, 3): "b"}, {(2, 3): "b", 1: "a"})
+    grid = np.arange(12.0).reshape(3, 4)
+    assert same(grid.T, np.ascontiguousarray(grid.T))
+    assert not same(grid, grid.T)
+    assert not same(grid, grid + np.eye(3, 4))
+
+
+def test_a_space_is_the_same_after_it_was_used():
+    box = gym.spaces.Dict(a=gym.spaces.Box(-1, 1, (3,)), b=gym.spaces.Discrete(4))
+    before = identify(box)
+    box.seed(3)
+    box.sample()
+    assert identify(box) == before
+
+
+def test_a_function_is_the_same_after_it_ran_hot():
+    def count(n):
+        return sum(i * 2 for i in range(n)) + len(str(n))
+
+    before = identify(count)
+    for _ in range(5000):
+        count(2)
+    assert identify(count) == before
+
+
+def test_functions_made_alike_are_one_and_their_closures_count():
+    def closure(value):
+        return lambda: value
+
+    assert same(closure(1), closure(1))
+    assert not same(closure(1), closure(2))
+    assert not same(closure(1), closure(1.0))
+    assert not same(lambda x=1: x, lambda x=2: x)
+    assert not same(lambda *, x=1: x, lambda *, x=2: x)
+    assert not same(lambda: [0 for _ in "ab"], lambda: [1 for _ in "ab"])
+
+
+def test_a_decorated_function_is_not_taken_for_the_one_it_wraps():
+    def loud(function, factor):
+        @functools.wraps(function)
+        def wrapper(*arguments):
+            return factor * function(*arguments)
+
+        return wrapper
+
+    assert not same(loud(gym.make, 2), gym.make)
+    assert not same(loud(gym.make, 2), loud(gym.make, 3))
+
+
+def test_a_class_made_in_a_function_is_told_by_what_it_is_made_of():
+    def made(size):
+        class Made(gym.Env):
+            def __init__(self):
+                super().__init__()
+                self.size = size
+
+        return Made
+
+    assert same(made(1), made(1))
+    assert not same(made(1), made(2))
+
+
+def test_bound_methods_count_with_what_they_are_bound_to():
+    assert same(Settings(1).__repr__, Settings(1).__repr__)
+    assert not same(Settings(1).__repr__, Settings(2).__repr__)
+
+
+def test_what_contains_itself_comes_to_an_end():
+    ring, other = [1], [2]
+    ring.append(ring)
+    other.append(other)
+    assert same(ring, ring)
+    assert not same(ring, other)
+
+
+def from_main(name, source="def f(): return G"):
+    space = {"__name__": name, "G": 1}
+    exec(source, space)
+    return space["f"]
+
+
+def test_main_is_the_same_module_in_a_spawned_worker():
+    assert same(from_main("__main__"), from_main("__mp_main__"))
+    assert not same(from_main("__main__"), from_main("other"))
+
+
+def test_a_name_that_is_an_attribute_is_not_taken_for_the_global():
+    function = from_main("__main__", "G = open('/dev/null')\ndef f(x): return x.G")
+    identify(function)
+    function.__globals__["G"].close()
+
+
+def test_an_edited_module_is_noticed(tmp_path, monkeypatch):
+    file = tmp_path / "edited_here.py"
+    file.write_text("class A: pass\ndef f(): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import edited_here
+
+    before = identify(edited_here.A), identify(edited_here.f), identify(edited_here)
+    file.write_text("class A: pass\ndef f(): pass\nB = 1\n")
+    after = identify(edited_here.A), identify(edited_here.f), identify(edited_here)
+    sys.modules.pop("edited_here")
+    assert not any(old == new for old, new in zip(before, after, strict=True))
+
+
+class Rude:
+    @property
+    def __wrapped__(self):
+        raise SystemError
+
+    def __getattr__(self, name):
+        raise LookupError(name)
+
+    def __eq__(self, other):
+        raise LookupError
+
+    __hash__ = None
+
+
+@dataclasses.dataclass
+class RudeData:
+    size: int = 1
+
+    def __getattribute__(self, name):
+        raise LookupError(name)
+
+
+def nested(depth):
+    return functools.reduce(lambda inner, _: [inner], range(depth), 0)
+
+
+def with_logger():
+    log = logging.getLogger("x")
+    return lambda: log.info("made")
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (threading.Lock(), "it is a lock, which has no stable identity"),
+        ({"a": [threading.Lock()]}, "it holds a lock in 'a', which has no stable identity"),
+        ((i for i in ()), "it is a generator, "),
+        (object(), "it is an object, "),
+        (with_logger(), "it holds a Logger in 'log', "),
+        (functools.partial(gym.make, "A", log=logging.getLogger()), "a RootLogger in 'log'"),
+        (Settings(size=iter(())), "in 'size'"),
+        (np.array([object()]), "an object"),
+        (np.random.default_rng(0), "it is a Generator"),
+        (EnvSpec("A-v0", entry_point="nosuchmodule:A"), "'nosuchmodule:A' cannot be loaded"),
+        (nested(60), "nested more than 50 levels deep"),
+        (nested(100_000), "nested"),
+        ([[i] for i in range(30_000)], "more than 20000 objects"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+def test_what_has_no_stable_identity_is_refused_with_the_reason(value, reason):
+    with pytest.raises(Unstable) as caught:
+        identify(value)
+    assert reason in caught.value.reason
+
+
+def test_an_object_that_fails_when_looked_into_is_refused_and_not_a_failure():
+    with pytest.raises(Unstable, match="it is a Rude, "):
+        identify(Rude())
+    with pytest.raises(Unstable, match="it holds a Rude in 'a'"):
+        identify({"a": Rude()})
+    with pytest.raises(Unstable, match="looking into it raised LookupError"):
+        identify(RudeData())
+
+
+def test_an_open_file_and_an_environment_are_refused():
+    with open(os.devnull) as file, pytest.raises(Unstable, match="it holds a TextIOWrapper"):
+        identify([file])
+    with gym.make("CartPole-v1") as env, pytest.raises(Unstable, match="'env'"):
+        identify(lambda: env)
+
+
+def fields(*arguments, machine=None, learner=None, allow=(), **options):
+    request = read_request(*arguments, **options)
+    return key_fields(request, machine or read_machine(), learner=learner, allow=allow)
+
+
+MACHINE = read_machine()
+BASE = fields("CartPole-v1", 2, machine=MACHINE)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_envs": 3},
+        {"env_kwargs": {"sutton_barto_reward": True}},
+        {"wrappers": [gym.wrappers.FlattenObservation]},
+        {"vector_kwargs": {"autoreset_mode": "SameStep"}},
+        {"learner": {"kind": "callable"}},
+        {"allow": ("native",)},
+        {"machine": dataclasses.replace(MACHINE, cores=MACHINE.cores + 1)},
+        {"machine": dataclasses.replace(MACHINE, memory_bytes=MACHINE.memory_bytes * 2)},
+        {"machine": dataclasses.replace(MACHINE, cpu="another")},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_changes_the_choice_changes_the_key(options):
+    asked = {"num_envs": 2, "machine": MACHINE, **options}
+    assert key_of(fields("CartPole-v1", **asked)) != key_of(BASE)
+
+
+def test_the_threads_of_the_libraries_are_part_of_the_key(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "13")
+    assert key_of(fields("CartPole-v1", 2, machine=MACHINE)) != key_of(BASE)
+
+
+def test_what_only_passes_by_does_not_change_the_key():
+    busy = dataclasses.replace(
+        MACHINE, load_1min=99.0, memory_available_bytes=1, cores=MACHINE.cores + 0.01
+    )
+    again = fields("CartPole-v1", 2, machine=busy)
+    assert again == BASE
+    assert machine_fields(busy) == BASE["machine"]
+
+
+def test_the_key_is_short_and_that_of_the_stored_fields():
+    key = key_of(BASE)
+    assert len(key) == 16
+    assert int(key, 16) >= 0
+    assert json.loads(json.dumps(BASE)) == BASE
+    assert key_of(json.loads(json.dumps(BASE))) == key
+
+
+def test_one_function_for_all_is_looked_at_once_and_several_each():
+    def make():
+        return gym.make("CartPole-v1")
+
+    one, several = fields(make, 4), fields([make, lambda: gym.make("CartPole-v1")])
+    assert len(one["env"]["env_fns"]) == 2  # the kind of the list, and the one
+    assert len(several["env"]["env_fns"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "part"),
+    [
+        ((with_logger(), 2), {}, "The environment's callable cannot be recognised"),
+        (("CartPole-v1", 2), {"env_kwargs": {"a": object()}}, "The environment's keyword"),
+        (("CartPole-v1", 2), {"wrappers": [with_logger()]}, "The list of wrappers cannot"),
+    ],
+)
+def test_a_request_that_is_not_stable_says_which_part(arguments, options, part):
+    with pytest.raises(Unstable) as caught:
+        fields(*arguments, **options)
+    assert caught.value.reason.startswith(part)
+    assert caught.value.reason.endswith("no stable identity.")
+
+
+def test_it_takes_a_few_milliseconds():
+    request = read_request([functools.partial(gym.make, "CartPole-v1") for _ in range(16)])
+    taken_s = []
+    for _ in range(5):
+        start_s = time.perf_counter()
+        key_of(key_fields(request, MACHINE, learner=None, allow=()))
+        taken_s.append(time.perf_counter() - start_s)
+    assert min(taken_s) < 5e-3
+
+
+def test_a_module_without_a_file_is_told_by_the_globals_it_uses():
+    def made(value):
+        module = types.ModuleType("made_up")
+        exec("def f(): return VALUE", vars(module))
+        module.VALUE = value
+        return module.f
+
+    assert same(made(1), made(1))
+    assert not same(made(1), made(2))

@@ -1,0 +1,249 @@
+"""The commands about remembered plans: `vecselect plans ...` and `vecselect explain`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from vecselect.store import StoredPlan
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Row = dict[str, Any]
+
+KEY_HELP = "the key of a stored plan, or as much of its beginning as tells it from the others"
+
+
+def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) -> None:
+    """Adds `plans` and `explain` to the command line.
+
+    Args:
+        commands: The subparsers of the command line.
+        write_rows: Writes the stored plans to stdout as a table.
+    """
+    plans = commands.add_parser("plans", help="list, show, share and forget remembered plans")
+    actions = plans.add_subparsers(required=True, metavar="ACTION")
+
+    def add(name: str, run: Callable[[Any], int], summary: str) -> argparse.ArgumentParser:
+        parser = actions.add_parser(name, help=summary, description=summary)
+        parser.set_defaults(run=run)
+        return parser
+
+    listing = add("list", _list, "all stored plans, the newest first")
+    listing.set_defaults(write_rows=write_rows)
+    show = add("show", _show, "what a stored plan is for, and what use of it showed")
+    show.add_argument("key", metavar="KEY", help=KEY_HELP)
+    export = add("export", _export, "plans as one JSON document, for `plans import` elsewhere")
+    export.add_argument("-o", "--output", metavar="FILE", help="where to, instead of stdout")
+    export.add_argument("keys", nargs="*", metavar="KEY", help=f"{KEY_HELP}; all without one")
+    importing = add("import", _import, "store the plans that `plans export` wrote")
+    importing.add_argument("file", metavar="FILE", help="the document, or - for stdin")
+    forget = add("forget", _forget, "remove stored plans")
+    which = forget.add_mutually_exclusive_group(required=True)
+    which.add_argument("keys", nargs="*", default=[], metavar="KEY", help=KEY_HELP)
+    which.add_argument("--all", action="store_true", help="remove every plan")
+    path = add("path", _path, "the folder of the plan store")
+
+    explain = commands.add_parser("explain", help="the report of a stored plan")
+    explain.set_defaults(run=_explain)
+    explain.add_argument(
+        "key", nargs="?", metavar="KEY", help=f"{KEY_HELP}; the newest plan without one"
+    )
+    for parser in (listing, show, export, importing, forget, path, explain):
+        parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+
+
+def _list(asked: argparse.Namespace) -> int:
+    from vecselect.identity import machine_fields
+    from vecselect.machine import read_machine
+    from vecselect.store import PlanStore
+
+    store = PlanStore()
+    here = machine_fields(read_machine())
+    rows = [_row(entry, here) for entry in store.entries()]
+    if asked.json:
+        _write_json(rows)
+    elif rows:
+        asked.write_rows(rows)
+    else:
+        sys.stdout.write(f"no plans are stored in {store.folder}\n")
+    return 0
+
+
+def _row(entry: StoredPlan, here: Row) -> Row:
+    plan = entry.plan
+    return {
+        "key": entry.key,
+        "env": plan.env,
+        "num_envs": plan.num_envs,
+        "mode": plan.mode,
+        "effort": getattr(plan, "effort", None),
+        "decided_by": plan.decided_by,
+        "created": plan.created,
+        "here": entry.fields.get("machine") == here,
+    }
+
+
+def _show(asked: argparse.Namespace) -> int:
+    from vecselect.store import PlanStore
+
+    entry = PlanStore().find(asked.key)
+    if asked.json:
+        document = _summary(entry)
+        document["fields"] = entry.fields
+        document["plan"] = entry.plan.to_dict()
+        _write_json(document)
+        return 0
+    plan = entry.plan
+    lines = [
+        ("key", entry.key),
+        ("environment", f"{plan.env} x {plan.num_envs}"),
+        ("mode", f"{plan.mode}, decided by {plan.decided_by}"),
+        ("made", plan.created),
+        ("file", str(entry.path)),
+    ]
+    seen = entry.observed
+    if seen is None:
+        lines.append(("in use", "not seen yet"))
+    else:
+        inside_ms = seen.inside_s / max(seen.vector_steps, 1) * 1e3
+        lines.append(
+            (
+                "in use",
+                f"{seen.vector_steps} vector steps seen, {inside_ms:.3g} ms each and "
+                f"{seen.gap_s * 1e3:.3g} ms between two",
+            )
+        )
+    _write_lines(lines)
+    # The key is made of this and nothing else, so two plans can be compared by it.
+    sys.stdout.write("\nit is used where all of this is the same:\n")
+    sys.stdout.write(json.dumps(entry.fields, indent=2) + "\n")
+    return 0
+
+
+def _explain(asked: argparse.Namespace) -> int:
+    from vecselect.errors import PlanError
+    from vecselect.store import PlanStore
+
+    store = PlanStore()
+    if asked.key is None:
+        entries = store.entries()
+        if not entries:
+            raise PlanError(
+                f"No plan is stored in {store.folder} yet. One is stored when auto_make_vec or "
+                "`vecselect recommend` has measured."
+            )
+        entry = entries[0]
+    else:
+        entry = store.find(asked.key)
+    if asked.json:
+        document = _summary(entry)
+        document["plan"] = entry.plan.to_dict()
+        _write_json(document)
+        return 0
+    entry.plan.report.print(sys.stdout)  # its last line is the pin
+    sys.stdout.write("\n")
+    _write_lines(
+        [
+            ("key", entry.key),
+            ("stored in", str(entry.path)),
+            ("made", entry.plan.created),
+        ]
+    )
+    return 0
+
+
+def _export(asked: argparse.Namespace) -> int:
+    from vecselect.store import PlanStore
+
+    text = PlanStore().export_json(asked.keys or None) + "\n"
+    if asked.output in (None, "-"):
+        sys.stdout.write(text)
+        return 0
+    Path(asked.output).write_text(text, encoding="utf-8")
+    keys = [plan["key"] for plan in json.loads(text)["plans"]]
+    if asked.json:
+        _write_json({"file": asked.output, "exported": keys})
+    else:
+        sys.stdout.write(f"{_count(keys)} written to {asked.output}\n")
+    return 0
+
+
+def _import(asked: argparse.Namespace) -> int:
+    from vecselect.errors import PlanError
+    from vecselect.store import PlanStore
+
+    try:
+        content = sys.stdin.buffer.read() if asked.file == "-" else Path(asked.file).read_bytes()
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{asked.file} is no export of vecselect: {error}.") from error
+    stored, refused = PlanStore().import_json(text)
+    if asked.json:
+        _write_json(
+            {"imported": stored, "refused": [{"key": key, "why": why} for key, why in refused]}
+        )
+    else:
+        sys.stdout.write(f"{_count(stored)} imported\n")
+    for key, why in refused:
+        sys.stderr.write(f"vecselect: {key} was not imported: {why}\n")
+    return 1 if refused else 0
+
+
+def _forget(asked: argparse.Namespace) -> int:
+    from vecselect.store import PlanStore
+
+    store = PlanStore()
+    if asked.all:
+        forgotten = store.forget(None)
+    else:
+        # All are found before the first is removed: a mistake in one of them removes nothing.
+        keys = dict.fromkeys(store.resolve(prefix) for prefix in asked.keys)
+        forgotten = [gone for key in keys for gone in store.forget(key)]
+    if asked.json:
+        _write_json({"forgotten": forgotten})
+    else:
+        sys.stdout.write(f"{_count(forgotten)} forgotten\n")
+    return 0
+
+
+def _path(asked: argparse.Namespace) -> int:
+    from vecselect.store import PlanStore
+
+    folder = str(PlanStore().folder)
+    if asked.json:
+        _write_json({"folder": folder})
+    else:
+        sys.stdout.write(folder + "\n")
+    return 0
+
+
+def _summary(entry: StoredPlan) -> Row:
+    plan, seen = entry.plan, entry.observed
+    return {
+        "key": entry.key,
+        "path": str(entry.path),
+        "created": plan.created,
+        "pin": plan.mode,
+        "observed": None if seen is None else dataclasses.asdict(seen),
+    }
+
+
+def _count(keys: list[str]) -> str:
+    return "1 plan" if len(keys) == 1 else f"{len(keys)} plans"
+
+
+def _write_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def _write_lines(lines: list[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in lines)
+    for name, text in lines:
+        sys.stdout.write(f"{name.ljust(width)}  {text}\n")

@@ -1,0 +1,82 @@
+"""What an environment holds outside of its own memory, and a second one could not hold too."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+FREELY_SHARED = (
+    *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"),
+    *("/dev/tty", "/dev/pts/", "/dev/ptmx", "/dev/shm/"),
+)
+"""Devices that any number of processes may have open."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process has open.
+
+    Attributes:
+        files: What its descriptors point to, by descriptor.
+        children: Ids of its child processes.
+    """
+
+    files: dict[str, str]
+    children: frozenset[int]
+
+
+def read_footprint() -> Footprint:
+    """The footprint of this process now. Without /proc no files are seen."""
+    import psutil
+
+    files = {}
+    folder = "/proc/self/fd"
+    for descriptor in os.listdir(folder) if os.path.isdir(folder) else ():
+        try:
+            files[descriptor] = os.readlink(f"{folder}/{descriptor}")
+        except OSError:  # the descriptor that listed the folder
+            continue
+    children = psutil.Process().children(recursive=True)
+    return Footprint(files, frozenset(child.pid for child in children))
+
+
+def held(env: gym.Env, before: Footprint, after: Footprint) -> tuple[str, ...]:
+    """What an environment came to hold, as words that follow "it holds".
+
+    Args:
+        env: The environment.
+        before: The footprint before it was built.
+        after: The footprint after it was stepped, before it is closed.
+    """
+    found = []
+    opened = {after.files[key] for key in after.files if before.files.get(key) != after.files[key]}
+    if any(name.startswith("socket:") for name in opened):
+        found.append("a socket")
+    if after.children - before.children:
+        found.append("a child process")
+    found += [
+        f"the device {name}"
+        for name in sorted(opened)
+        if name.startswith("/dev/") and not name.startswith(FREELY_SHARED)
+    ]
+    if env.render_mode == "human":
+        found.append("a window")
+    if "RecordVideo" in _wrappers(env):
+        found.append("a video that it records")
+    return tuple(found)
+
+
+def _wrappers(env: gym.Env) -> set[str]:
+    """Names of the classes of all layers."""
+    names = set()
+    layer = env
+    while True:
+        names.add(type(layer).__name__)
+        inner = getattr(layer, "env", None)
+        if inner is None or inner is layer:
+            return names
+        layer = inner

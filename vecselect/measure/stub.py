@@ -1,0 +1,67 @@
+"""Environments that cost nothing: what they return was recorded, or is always the same."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COST_STEPS = 2000
+
+
+class StubEnv(gym.Env):
+    """Plays a recording over and over, whatever the actions."""
+
+    def __init__(
+        self,
+        observation_space: gym.Space,
+        action_space: gym.Space,
+        transitions: Sequence[Any],
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        """Takes a recording.
+
+        Args:
+            observation_space: Of the environment that was recorded.
+            action_space: Of the same.
+            transitions: What a reset returned, then what each step did; at least one step.
+            metadata: Of the same.
+        """
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.metadata = metadata or {}
+        self._started = tuple(transitions[0])
+        self._play = itertools.cycle([tuple(result) for result in transitions[1:]]).__next__
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """What the recorded reset returned."""
+        return self._started
+
+    def step(self, action: Any) -> Any:
+        """What the next recorded step returned."""
+        return self._play()
+
+
+def tiny_stub() -> StubEnv:
+    """A stub with four numbers for an observation, and no infos."""
+    observation = np.zeros(4, np.float32)
+    return StubEnv(
+        gym.spaces.Box(-1, 1, (4,), np.float32),
+        gym.spaces.Discrete(2),
+        [(observation, {}), (observation, 0.0, False, False, {})],
+    )
+
+
+def stub_cost_s(env: StubEnv) -> float:
+    """Seconds of one step of a stub, as a profile would measure them."""
+    step = env.step
+    start_s = time.perf_counter()
+    for _ in range(COST_STEPS):
+        step(None)
+    return (time.perf_counter() - start_s) / COST_STEPS

@@ -1,0 +1,81 @@
+"""How planning may go about it: effort, budget, learner and what may be chosen."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vecselect.errors import RequestError, unknown
+from vecselect.measure.learner import check_learner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+EFFORTS = ("rule", "estimate", "measure", "exhaustive")
+"""How much measuring is allowed, the least first."""
+
+BUDGETS_S = {"rule": 1.5, "estimate": 1.5, "measure": 3.0, "exhaustive": 60.0}
+
+ALLOWABLE = ("native",)
+"""Modes that are chosen only where the user allows them: they are other implementations."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user said about planning.
+
+    Attributes:
+        effort: How much measuring is allowed.
+        budget_s: Seconds after which planning starts nothing new.
+        learner: What happens between two vector steps: a callable, seconds, or None.
+        allow: Modes that may be chosen beside those that run the user's own environments.
+        use_store: Whether plans are remembered and recalled.
+        progress: Told in a few words what is being done.
+    """
+
+    effort: str = "measure"
+    budget_s: float = BUDGETS_S["measure"]
+    learner: Any = None
+    allow: tuple[str, ...] = ()
+    use_store: bool = True
+    progress: Callable[[str], None] = lambda text: None
+
+
+def read_asked(
+    effort: str,
+    budget_s: float | None,
+    learner: Any,
+    allow: Iterable[str],
+    use_store: bool,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Asked:
+    """Checks what the user said about planning.
+
+    Raises:
+        RequestError: If something asked for cannot be.
+    """
+    if effort not in EFFORTS:
+        raise RequestError(unknown("effort", effort, EFFORTS))
+    if budget_s is not None and not (
+        isinstance(budget_s, numbers.Real)
+        and not isinstance(budget_s, bool)
+        and 0 < budget_s < math.inf
+    ):
+        raise RequestError(f"budget_s is {budget_s!r}; it must be a number of seconds above 0.")
+    if isinstance(allow, str):
+        raise RequestError(f"allow is {allow!r}; give the modes as a tuple: allow=({allow!r},).")
+    allowed = tuple(allow)
+    for mode in allowed:
+        if mode not in ALLOWABLE:
+            raise RequestError(unknown("mode to allow", mode, ALLOWABLE))
+    check_learner(learner)
+    return Asked(
+        effort=effort,
+        budget_s=BUDGETS_S[effort] if budget_s is None else float(budget_s),
+        learner=learner,
+        allow=tuple(sorted(set(allowed))),
+        use_store=use_store,
+        progress=progress,
+    )

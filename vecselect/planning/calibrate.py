@@ -1,0 +1,145 @@
+"""What each mode itself costs here: vector environments over stubs, which cost nothing to step."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from statistics import median
+from typing import TYPE_CHECKING
+
+from vecselect.backends.registry import find
+from vecselect.measure.cores import effective_cores
+from vecselect.measure.learner import Learner
+from vecselect.measure.stub import StubEnv, stub_cost_s, tiny_stub
+from vecselect.measure.trial import Trial
+from vecselect.request import Request
+from vecselect.selection.costs import Calibration, LoopCosts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from vecselect.machine import Machine
+    from vecselect.measure.probe import Probe
+
+ROUNDS = 7
+BLOCK_S = 0.003
+WARM_UP_STEPS = 5
+SMALL, LARGE = 1, 8
+"""Sub-environments between which the pool's cost per sub-environment is told from its fixed one."""
+
+ASYNC_SMALL, ASYNC_LARGE = 1, 3
+
+
+def calibrate(machine: Machine) -> Calibration:
+    """Measures what a hand-off and a message cost on this machine, in about a second.
+
+    Args:
+        machine: The machine; modes that cannot run on it are left out.
+    """
+    start_s = time.perf_counter()
+    cores = effective_cores(machine.cores)
+    stub_s = stub_cost_s(tiny_stub())
+    most = max(int(machine.cores) - 1, 1)
+    wanted = {
+        "alone": ("pool:0", SMALL),
+        "eight": ("pool:0", LARGE),
+        "worker": ("pool:1", LARGE),
+        "sleeper": ("pool:1:sleep", LARGE),
+        "workers": (f"pool:{most}", max(LARGE, most + 1)),
+        "one message": ("async", ASYNC_SMALL),
+        "messages": ("async", ASYNC_LARGE),
+    }
+    possible = {
+        name: (mode, count)
+        for name, (mode, count) in wanted.items()
+        if find(mode)[0].missing(machine) is None
+    }
+    requests = {
+        name: (mode, Request("stub", (tiny_stub,) * count))
+        for name, (mode, count) in possible.items()
+    }
+    with _trials(requests) as trials:
+        times_s = _step_times(trials)
+    if "worker" not in times_s:
+        return Calibration(effective_cores=cores, seconds=time.perf_counter() - start_s)
+    each_s = max((times_s["eight"] - times_s["alone"]) / (LARGE - SMALL), 0.0)
+    fixed_s = max(times_s["alone"] - each_s, 0.0)
+    hand_off_s = max(times_s["worker"] - fixed_s - each_s * LARGE / 2, 0.0)
+    sleeping_s = max(times_s["sleeper"] - fixed_s - each_s * LARGE / 2, hand_off_s)
+    further_s = 0.0
+    if most > 1:
+        lane = -(-possible["workers"][1] // (most + 1))
+        spent_s = times_s["workers"] - fixed_s - each_s * lane - hand_off_s
+        further_s = max(spent_s / (most - 1), 0.0)
+    message_s = (times_s["messages"] - times_s["one message"]) / (ASYNC_LARGE - ASYNC_SMALL)
+    return Calibration(
+        effective_cores=cores,
+        hand_off_s=hand_off_s,
+        worker_s=further_s,
+        wake_s=sleeping_s - hand_off_s,
+        async_message_s=max(message_s - stub_s, 0.0),
+        async_fixed_s=max(times_s["one message"] - message_s, 0.0),
+        seconds=time.perf_counter() - start_s,
+    )
+
+
+def loop_costs(request: Request, found: Probe) -> LoopCosts:
+    """Measures what the loops around the environments cost, with this one's spaces and infos.
+
+    Args:
+        request: What was asked for.
+        found: The recording of a sub-environment.
+    """
+
+    def stub() -> StubEnv:
+        return StubEnv(found.observation_space, found.action_space, found.transitions)
+
+    options = {
+        key: value
+        for key, value in request.vector_kwargs.items()
+        if key in ("autoreset_mode", "copy", "observation_mode")
+    }
+    all_of_them = Request("stub", (stub,) * request.num_envs, vector_kwargs=options)
+    one = Request("stub", (stub,), vector_kwargs=options)
+    requests = {"sync": ("sync", all_of_them), "pool": ("pool:0", all_of_them)}
+    requests["one"] = ("pool:0", one)
+    with _trials(requests) as trials:
+        times_s = _step_times(trials)
+    stub_s = stub_cost_s(stub())
+    count = request.num_envs
+    each_s = (times_s["pool"] - times_s["one"]) / (count - 1) if count > 1 else 0.0
+    return LoopCosts(
+        sync_s=max(times_s["sync"] - count * stub_s, 0.0),
+        pool_s=max(times_s["pool"] - count * stub_s, 0.0),
+        pool_fixed_s=max(times_s["one"] - max(each_s, stub_s), 0.0),
+    )
+
+
+@contextlib.contextmanager
+def _trials(requests: Mapping[str, tuple[str, Request]]) -> Iterator[dict[str, Trial]]:
+    """Builds all of them, and closes all."""
+    built: dict[str, Trial] = {}
+    try:
+        for name, (mode, request) in requests.items():
+            backend, parameters = find(mode)
+            built[name] = Trial(backend.build(request, **parameters), Learner("none"))
+        for trial in built.values():
+            trial.reset()
+        yield built
+    finally:
+        for trial in built.values():
+            trial.close()
+
+
+def _step_times(trials: Mapping[str, Trial]) -> dict[str, float]:
+    """Median seconds of a vector step of each, from interleaved blocks."""
+    steps = {}
+    for name, trial in trials.items():
+        first = trial.block(WARM_UP_STEPS)
+        steps[name] = max(int(BLOCK_S * WARM_UP_STEPS / first.total_s), 2)
+    times_s: dict[str, list[float]] = {name: [] for name in trials}
+    for _ in range(ROUNDS):
+        for name, trial in trials.items():
+            trial.block(WARM_UP_STEPS)
+            times_s[name].append(trial.block(steps[name]).total_s / steps[name])
+    return {name: median(values) for name, values in times_s.items()}

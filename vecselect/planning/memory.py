@@ -1,0 +1,138 @@
+"""Plans remembered: what is recalled, what is planned anew, and what is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any
+
+from vecselect.identity import Unstable, key_of, machine_fields, plan_key_fields
+from vecselect.measure.learner import loaded_torch, torch_threads
+from vecselect.planning.asked import EFFORTS
+from vecselect.planning.calibrate import calibrate
+from vecselect.selection.costs import Calibration, is_crowded
+from vecselect.store import PlanStore
+
+if TYPE_CHECKING:
+    from vecselect.plan import Plan
+    from vecselect.planning.draft import Draft
+    from vecselect.store import StoredPlan
+
+GAP_MATTERS = 0.1
+"""Gaps between two steps that are shorter than this share of a step make no difference."""
+
+GAP_MOVED = 2.0
+
+_calibrations: dict[str, Calibration] = {}
+
+
+class Memory:
+    """The plan store, as far as it concerns one request.
+
+    Attributes:
+        incumbent: The mode that was remembered, where it is planned anew all the same.
+        observed_gap_s: Seconds between two steps that an earlier run showed, where the remembered
+            plan was made for others.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self.incumbent: str | None = None
+        self.observed_gap_s: float | None = None
+        self._store = PlanStore() if draft.asked.use_store else None
+        self._key: str | None = None
+        self._fields: dict[str, Any] = {}
+        self._why_not: str | None = None
+        if self._store is None or draft.asked.effort == "rule":
+            return
+        try:
+            self._fields = plan_key_fields(
+                draft.request,
+                draft.machine,
+                learner=_learner_class(draft.asked.learner),
+                allow=draft.asked.allow,
+            )
+            self._key = key_of(self._fields)
+        except Unstable as error:
+            self._why_not = str(error)
+
+    def recall(self) -> Plan | None:
+        """The remembered plan, if it still holds."""
+        if self._store is None or self._key is None:
+            return None
+        stored = self._store.load(self._key)
+        if stored is None:
+            return None
+        plan, asked = stored.plan, self._draft.asked
+        if self._draft.skipped.get(plan.mode.partition(":")[0]) is not None:
+            return None
+        self.incumbent = plan.mode
+        if EFFORTS.index(plan.effort) < EFFORTS.index(asked.effort):
+            return None
+        if asked.learner is None and gap_moved(stored):
+            assert stored.observed is not None
+            self.observed_gap_s = stored.observed.gap_s
+            return None
+        recalled: Plan = dataclasses.replace(plan, key=self._key, recalled=True)
+        return recalled
+
+    def keep(self, plan: Plan) -> Plan:
+        """Stores a plan; returns it with its key, or with why it is not stored."""
+        if self._store is None:
+            return plan
+        if self._key is None:
+            return dataclasses.replace(plan, not_stored=self._why_not)
+        plan = dataclasses.replace(plan, key=self._key)
+        why_not = self._store.save(self._key, plan, self._fields)
+        return dataclasses.replace(plan, key=None, not_stored=why_not) if why_not else plan
+
+    def calibration(self) -> Calibration:
+        """What this machine takes for hand-offs and messages; measured once, then remembered."""
+        key = key_of(machine_fields(self._draft.machine))
+        if key in _calibrations:
+            return _calibrations[key]
+        found = self._store.load_calibration(key) if self._store else None
+        calibration = _read(found) if found else None
+        if calibration is None:
+            self._draft.asked.progress("measuring this machine, once")
+            calibration = calibrate(self._draft.machine)
+            self._draft.deadline_s += calibration.seconds  # the machine's, not this plan's
+            if is_crowded(calibration, self._draft.machine):
+                return calibration  # true for now, but not of this machine
+            if self._store is not None:
+                self._store.save_calibration(key, dataclasses.asdict(calibration))
+        _calibrations[key] = calibration
+        return calibration
+
+
+def gap_moved(stored: StoredPlan) -> bool:
+    """Whether real use showed another time between two steps than a plan was made for."""
+    candidate, seen = stored.plan.chosen, stored.observed
+    if seen is None or candidate is None or candidate.loop_s is None:
+        return False
+    step_s = max(candidate.loop_s - stored.plan.learner_s, 0.0)
+    floor_s = max(GAP_MATTERS * step_s, 1e-9)
+    ratio = (seen.gap_s + floor_s) / (stored.plan.learner_s + floor_s)
+    return not 1 / GAP_MOVED <= ratio <= GAP_MOVED
+
+
+def _learner_class(learner: Any) -> str:
+    """What about the learner decides the choice: its kind, its length, and torch's threads."""
+    if callable(learner):
+        kind = type(learner) if not hasattr(learner, "__qualname__") else learner
+        name = f"{getattr(kind, '__module__', '')}.{kind.__qualname__}"
+    elif learner:
+        name = f"2^{round(math.log2(learner))} s"
+    else:
+        name = "none"
+    if loaded_torch() is None:
+        return name
+    return f"{name}, torch with {torch_threads()} threads"
+
+
+def _read(found: dict[str, Any]) -> Calibration | None:
+    """A stored calibration, if it is one."""
+    names = {field.name for field in dataclasses.fields(Calibration)}
+    if found.keys() != names or not all(isinstance(v, (int, float)) for v in found.values()):
+        return None
+    return Calibration(**found)

@@ -1,0 +1,199 @@
+"""The sentences of a plan: why this mode, and what else the reader should know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vecselect.measure.learner import torch_threads
+from vecselect.selection.finalists import SEVERAL_THREADS
+from vecselect.selection.race import TIE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vecselect.machine import Machine
+    from vecselect.measure.step import StepProfile
+    from vecselect.planning.draft import Draft
+    from vecselect.selection.finalists import Doubt
+    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.rule import RuleVerdict
+
+POOL_NEEDS_EVIDENCE = "the rule chooses between sync and async; pin it to use it"
+NATIVE_NEEDS_PIN = "another implementation of the environment; pin it to use it"
+NATIVE_NOT_ALLOWED = (
+    'another implementation of the environment; allow=("native",) lets it be chosen'
+)
+
+LOUD = 1.5
+"""A native environment or a setting of torch that gives this many times as much is pointed out."""
+
+WORTH_SAYING = 1.1
+
+
+def of_profile(machine: Machine, profile: StepProfile) -> list[str]:
+    """What the profile and the machine's load tell the reader."""
+    notes = []
+    if machine.load_1min is not None and machine.load_1min > machine.cores:
+        notes.append(
+            f"{machine.load_1min:.1f} processes compete for {machine.cores:g} cores: measure again "
+            "when the machine is idle."
+        )
+    if profile.reset_share > 0.1:
+        notes.append(f"Resets take {profile.reset_share:.0%} of the time.")
+    return notes
+
+
+def of_rule(verdict: RuleVerdict) -> list[str]:
+    """Where the rule's own figures speak against it."""
+    notes = []
+    if verdict.near_line:
+        notes.append("The step time lies close to the rule's line: both modes may serve.")
+    predicted = "async" if verdict.async_s < verdict.sync_s else "sync"
+    if predicted != verdict.mode and not verdict.near_line:
+        notes.append(f"By the costs measured here {predicted} would be faster; the rule stands.")
+    return notes
+
+
+def not_raced(holds: Sequence[str], doubts: Sequence[Doubt]) -> str:
+    """Why an environment that holds something is not raced."""
+    held = " and ".join(holds)
+    doubt = f" {doubts[0].reason}" if doubts else ""
+    return f"No race: the environment holds {held}, which others may not have beside it.{doubt}"
+
+
+def too_long(needed_s: float, budget_s: float, doubts: Sequence[Doubt]) -> str:
+    """Why a race does not fit into the budget."""
+    doubt = f"{doubts[0].reason} " if doubts else ""
+    enough_s = round(3 * needed_s + budget_s)
+    return (
+        f"{doubt}No race: building its entrants would take about {needed_s:.1f} s of the "
+        f"{budget_s:g} s that planning may take; budget_s={enough_s} allows it."
+    )
+
+
+def fewer(num_envs: int, of: int) -> str:
+    """That a race was run with fewer sub-environments than were asked for."""
+    return (
+        f"The race ran {num_envs} of the {of} sub-environments: building all of them for each "
+        "candidate takes longer than planning may."
+    )
+
+
+def reason_of_estimate(draft: Draft, mode: str) -> str:
+    """Why the estimate's choice is what it is."""
+    estimate, rule = draft.estimate, draft.rule
+    assert estimate is not None and rule is not None
+    if len(estimate.forecasts) == 1:
+        return "It is the only candidate."
+    sync, ours = estimate.of("sync"), estimate.of(mode)
+    learner_s = estimate.learner_s
+    if mode == "sync" or sync is None or ours is None:
+        text = f"No other candidate is predicted to be more than {TIE:.0%} faster."
+        return text + _unlike(draft, mode)
+    low, high = _ratio_range(draft, mode)
+    return (
+        f"Predicted {low:.2g}-{high:.2g} times the throughput of sync"
+        f"{', learner included' if learner_s else ''}.{_unlike(draft, mode)}"
+    )
+
+
+def _ratio_range(draft: Draft, mode: str) -> tuple[float, float]:
+    """Throughput over that of `sync`, as far as the model's error allows."""
+    estimate = draft.estimate
+    assert estimate is not None
+    sync, ours = estimate.of("sync"), estimate.of(mode)
+    assert sync is not None and ours is not None
+    loop_s = sync.mid + estimate.learner_s
+    return loop_s / (ours.high + estimate.learner_s), loop_s / (ours.low + estimate.learner_s)
+
+
+def reason_of_race(draft: Draft) -> str:
+    """Why the race's choice is what it is."""
+    race = draft.race
+    assert race is not None
+    if race.difference is not None:
+        return (
+            "The candidates did not return the same bits for the same seeds and actions: the "
+            "environment is not deterministic, or draws from generators that are not its own, so "
+            f"{race.chosen} is kept."
+        )
+    if race.speedup is not None:
+        ours = race.speedup
+        return (
+            f"Measured {ours.mid:.2f} times the throughput of sync (95 %: {ours.low:.2f}-"
+            f"{ours.high:.2f}).{_unlike(draft, race.chosen)}"
+        )
+    if race.chosen != race.leader:
+        return f"No candidate was more than {TIE:.0%} faster.{_unlike(draft, race.chosen)}"
+    others = [entrant for entrant in race.entrants if entrant.mode != race.chosen]
+    won = race.of(race.chosen)
+    if not others or won is None:
+        return f"It was the only one left in the race.{_unlike(draft, race.chosen)}"
+    second = min(others, key=lambda entrant: entrant.loop_s.mid)
+    factor = won.loop_s.mid / second.loop_s.mid
+    return (
+        f"It was the fastest: {second.mode} came to {factor:.2f} times its throughput."
+        f"{_unlike(draft, race.chosen)}"
+    )
+
+
+def _unlike(draft: Draft, mode: str) -> str:
+    """Why the rule says something else, where it does."""
+    rule = draft.rule
+    assert rule is not None
+    kind = "in one process" if mode in ("sync", "pool:0") else "in parallel"
+    ruled = "in one process" if rule.mode == "sync" else "in parallel"
+    if mode == rule.mode:
+        return " The ~1 ms rule agrees."
+    if kind == ruled:
+        return f" The ~1 ms rule says {rule.mode}; it does not know {mode}."
+    if ruled == "in one process":
+        return f" The ~1 ms rule says {rule.mode}: it counts a message per environment and step."
+    return f" The ~1 ms rule says {rule.mode}: it does not count cores, nor the learner."
+
+
+def of_race(draft: Draft) -> list[str]:
+    """What a race showed beside the choice."""
+    race, notes = draft.race, []
+    assert race is not None
+    if race.difference is not None:
+        notes.append(f"First difference: {race.difference}.")
+    notes += [f"{mode} is out of the race: {why}." for mode, why in race.out.items()]
+    native, ours = race.of("native"), race.of(race.chosen)
+    if native is not None and ours is not None and race.chosen != "native":
+        factor = ours.loop_s.mid / native.loop_s.mid
+        if factor >= WORTH_SAYING:
+            mark = "!!! " if factor >= LOUD else ""
+            notes.append(
+                f"{mark}native would give {factor:.3g} times as much: it is the environment's own "
+                'vectorized implementation, with other random numbers; allow=("native",) or '
+                'mode="native" takes it.'
+            )
+    notes += _of_threads(race)
+    if draft.learner is not None and draft.learner.kind == "stand-in":
+        notes.append(
+            "torch is loaded, so the race ran a small network between the steps in place of your "
+            "learner; learner=your_function measures your own."
+        )
+    return notes
+
+
+def _of_threads(race: RaceRecord) -> list[str]:
+    """What the learner's threads cost the workers, where they seem to."""
+    gain, threads = race.one_thread_speedup, torch_threads()
+    if gain is not None and gain.low >= WORTH_SAYING:
+        setting = "torch.set_num_threads(1)"
+        if threads is None:
+            setting = "OMP_NUM_THREADS=1 before Python starts"
+        return [
+            f"The learner's threads keep the cores from the workers: {setting} would give "
+            f"{gain.mid:.2f} times the throughput of {race.chosen} as it is now (measured, 95 %: "
+            f"{gain.low:.2f}-{gain.high:.2f})."
+        ]
+    if gain is None and race.cores_used is not None and race.cores_used > SEVERAL_THREADS:
+        return [
+            f"The learner computes in several threads ({race.cores_used:.1f} cores), which may "
+            "keep the cores from workers: try OMP_NUM_THREADS=1 before Python starts, or install "
+            "threadpoolctl to have it measured."
+        ]
+    return []

@@ -1,0 +1,79 @@
+"""Which modes are worth considering for a request, and how simple each is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vecselect.selection.rule import WAITING
+
+if TYPE_CHECKING:
+    from vecselect.machine import Machine
+    from vecselect.measure.step import StepProfile
+
+WORKER_BYTES = 60_000_000
+"""What a process with Gymnasium loaded takes, environment not included: measured 45-60 MB."""
+
+MEMORY_SHARE = 0.8
+"""Share of the memory available that a vector environment may take."""
+
+
+def simplicity(mode: str) -> tuple[int, int, int]:
+    """A key that sorts candidates, the simpler ones first; workers that sleep come after others."""
+    name, _, rest = mode.partition(":")
+    workers, _, manner = rest.partition(":")
+    order = ("sync", "pool", "async", "thread", "native")
+    place = order.index(name) if name in order else len(order)
+    return place, int(workers or 0), bool(manner)
+
+
+def worker_counts(num_envs: int, machine: Machine, profile: StepProfile) -> tuple[int, ...]:
+    """The numbers of workers worth considering for a pool.
+
+    None; one; half and all of the cores with a lane each. Where steps wait, more lanes than there
+    are cores: twice as many each time, up to a lane for each sub-environment.
+
+    Args:
+        num_envs: The number of sub-environments.
+        machine: The cores there are.
+        profile: How a step spends its time.
+    """
+    most = num_envs - 1
+    cores = int(machine.cores)
+    counts = {0, 1, cores // 2 - 1, cores - 1}
+    if profile.wait_share >= WAITING / 5:
+        lanes = max(cores, 1)
+        while lanes < num_envs:
+            lanes *= 2
+            counts.add(lanes - 1)
+        counts.add(most)
+    return tuple(sorted({min(count, most) for count in counts if count >= 0}))
+
+
+def why_not_enough_memory(
+    mode: str, num_envs: int, profile: StepProfile, machine: Machine
+) -> str | None:
+    """One sentence if a candidate would not fit into the memory that is left, else None.
+
+    Args:
+        mode: The candidate.
+        num_envs: The number of sub-environments.
+        profile: What one of them takes.
+        machine: What is left.
+    """
+    name, workers, _ = simplicity(mode)
+    processes = {1: workers, 2: num_envs}.get(name, 0)
+    needed = num_envs * (profile.memory_bytes or 0) + processes * WORKER_BYTES
+    allowed = MEMORY_SHARE * machine.memory_available_bytes
+    if processes and needed > allowed:
+        return (
+            f"it would take about {needed / 1e9:.1f} GB, and {MEMORY_SHARE:.0%} of the memory "
+            f"available is {allowed / 1e9:.1f} GB"
+        )
+    shared = num_envs * profile.observation_bytes
+    left = machine.shm_available_bytes
+    if mode == "async" and left is not None and shared > MEMORY_SHARE * left:
+        return (
+            f"its observations take {shared / 1e6:.1f} MB of shared memory, and /dev/shm has "
+            f"{left / 1e6:.1f} MB left"
+        )
+    return None

@@ -1,0 +1,253 @@
+"""The cost model: what a vector step takes in each mode, from one sub-environment's record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vecselect.selection.candidates import simplicity
+from vecselect.selection.compare import Interval
+from vecselect.selection.race import TIE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vecselect.measure.step import StepProfile
+    from vecselect.selection.costs import Calibration, LoopCosts
+
+RECORDS = 24
+"""Times the whole record is drawn anew: their spread is what the record leaves open."""
+
+VECTOR_STEPS = 64
+MAX_DRAWS = 1 << 20
+RUN = 16
+"""Step times are drawn in runs of this many, since a slow step is seldom alone."""
+
+OVERHEAD_ERROR = 0.25
+"""How far off a mode's own cost may be; it was measured over stubs."""
+
+LANES_ERROR = 0.10
+"""How far off the time of lanes side by side may be: they share caches and memory."""
+
+SPIN_S = 1e-3
+"""A worker of the pool that waits longer than this has gone to sleep."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a candidate is predicted to take.
+
+    Attributes:
+        mode: The candidate.
+        vector_step_s: Seconds of one vector step, the learner not included; the interval holds the
+            error of the model and of the record.
+    """
+
+    mode: str
+    vector_step_s: Interval
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the cost model says.
+
+    Attributes:
+        mode: The simplest candidate within 5 % of the best, the learner's time included.
+        forecasts: Every candidate, the simpler ones first.
+        close: Candidates that may be as good as the chosen one or better, itself among them, the
+            simpler ones first. The estimate is clear where there is no other.
+        break_even_s: By mode, the step time from which on it beats `sync` here; None where it never
+            does. For `pool` and `async`, as far as they can run.
+        learner_s: Seconds between two vector steps that it was made for.
+    """
+
+    mode: str
+    forecasts: tuple[Forecast, ...]
+    close: tuple[str, ...]
+    break_even_s: dict[str, float | None]
+    learner_s: float
+
+    @property
+    def clear(self) -> bool:
+        """Whether no other candidate comes into question."""
+        return len(self.close) == 1
+
+    def of(self, mode: str) -> Interval | None:
+        """The forecast of a candidate, if there is one."""
+        return next((f.vector_step_s for f in self.forecasts if f.mode == mode), None)
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """A candidate's vector step: stepping, once per redrawn record, and what the mode adds."""
+
+    stepping_s: np.ndarray
+    overhead_s: float
+    parallel: bool
+
+    def bound(self, sign: int) -> np.ndarray:
+        """The vector step with all errors of the model on one side."""
+        lanes = 1 + sign * LANES_ERROR * self.parallel
+        result: np.ndarray = self.stepping_s * lanes
+        return result + self.overhead_s * (1 + sign * OVERHEAD_ERROR)
+
+
+def estimate(
+    modes: Sequence[str],
+    profile: StepProfile,
+    calibration: Calibration,
+    loops: LoopCosts,
+    num_envs: int,
+    learner_s: float = 0.0,
+) -> Estimate:
+    """Predicts every candidate.
+
+    With s the times of a vector step's sub-environments, resets among them, C the effective cores
+    and lanes of sub-environments that differ by one at the most:
+    `sync` and `pool:0`: `sum(s)` and the loop; `pool:K`: the hand-offs and
+    `max(longest lane, computing / C)`; `async`: between the messages overlapping that wholly and
+    not at all. The expectation is taken by drawing from the record, not from a distribution, so
+    that tails and resets count as they came.
+
+    Args:
+        modes: The candidates.
+        profile: The record of one sub-environment.
+        calibration: What a hand-off and a message cost here.
+        loops: What the loops cost with this environment's spaces.
+        num_envs: The number of sub-environments.
+        learner_s: Seconds of the learner between two vector steps.
+    """
+    draws_s = _draws(profile, num_envs)
+    computing = 1.0 - profile.wait_share
+    # Sub-environments side by side wait at the same time, but share the cores to compute.
+    shared_s = draws_s.sum(axis=2) * computing / calibration.effective_cores
+    asleep = learner_s > SPIN_S
+    modes = sorted(modes, key=simplicity)
+    terms = {mode: _terms(mode, draws_s, shared_s, calibration, loops, asleep) for mode in modes}
+    mids = {mode: float(np.mean(terms[mode].bound(0))) + learner_s for mode in modes}
+    best_s = min(mids.values())
+    chosen = next(mode for mode in modes if mids[mode] <= best_s * (1 + TIE))
+    return Estimate(
+        mode=chosen,
+        forecasts=tuple(Forecast(mode, _interval(terms[mode])) for mode in modes),
+        close=tuple(m for m in modes if m == chosen or _is_open(m, chosen, terms, learner_s)),
+        break_even_s={
+            mode: _break_even_s(mode, modes, terms, num_envs)
+            for mode in ("pool", "async")
+            if any(name.partition(":")[0] == mode and name != "pool:0" for name in modes)
+        },
+        learner_s=learner_s,
+    )
+
+
+def _draws(profile: StepProfile, num_envs: int) -> np.ndarray:
+    """Times of sub-environments: shape (records, vector steps, sub-environments)."""
+    generator = np.random.default_rng(0)
+    vector_steps = max(min(VECTOR_STEPS, MAX_DRAWS // (RECORDS * num_envs)), 4)
+    steps_s = np.array(profile.step_times_s)
+    resets_s = np.array(profile.reset_times_s)
+    shape = (RECORDS, vector_steps, num_envs)
+    # Each record is redrawn in runs from what was recorded.
+    starts = generator.integers(len(steps_s), size=(RECORDS, -(-len(steps_s) // RUN)))
+    runs = (starts[:, :, None] + np.arange(RUN)) % len(steps_s)
+    records = steps_s[runs.reshape(RECORDS, -1)]
+    times_s: np.ndarray = np.take_along_axis(
+        records, generator.integers(records.shape[1], size=(RECORDS, shape[1] * shape[2])), axis=1
+    ).reshape(shape)
+    if profile.episode_steps is not None and len(resets_s):
+        share = 1.0 / (profile.episode_steps + 1.0)
+        together = (profile.episode_steps_sd or 0.0) < 0.01 * profile.episode_steps
+        chances = generator.random((*shape[:2], 1) if together else shape)
+        resetting = np.broadcast_to(chances < share, shape)
+        mean_s = times_s.mean()
+        times_s = np.where(resetting, generator.choice(resets_s, size=shape), times_s)
+        if together:  # such steps are rare: what the draw missed of them is put right
+            wanted_s = (1 - share) * mean_s + share * resets_s.mean()
+            times_s *= wanted_s / times_s.mean()
+    return times_s
+
+
+def _terms(
+    mode: str,
+    draws_s: np.ndarray,
+    shared_s: np.ndarray,
+    calibration: Calibration,
+    loops: LoopCosts,
+    asleep: bool,
+) -> _Terms:
+    num_envs = draws_s.shape[2]
+    alone_s = draws_s.sum(axis=2).mean(axis=1)
+    if mode == "sync":
+        return _Terms(alone_s, loops.sync_s, parallel=False)
+    if mode == "async":
+        together_s = np.maximum(draws_s.max(axis=2), shared_s).mean(axis=1)
+        messages_s = num_envs * calibration.async_message_s
+        least_s = np.maximum(messages_s - together_s, 0.0)
+        return _Terms(
+            together_s,
+            calibration.async_fixed_s + float(messages_s + np.mean(least_s)) / 2,
+            parallel=True,
+        )
+    _, workers, sleeps = simplicity(mode)
+    if workers == 0:
+        return _Terms(alone_s, loops.pool_s, parallel=False)
+    lanes = np.array_split(draws_s, workers + 1, axis=2)
+    longest_s = np.max([lane.sum(axis=2) for lane in lanes], axis=0)
+    own_s = (loops.pool_s - loops.pool_fixed_s) / min(workers + 1, calibration.effective_cores)
+    overhead_s = loops.pool_fixed_s + own_s + calibration.hand_off_s
+    overhead_s += (workers - 1) * calibration.worker_s
+    # More lanes than cores do not spin: see the pool's own default.
+    if sleeps or asleep or workers >= calibration.effective_cores + 1:
+        overhead_s += calibration.wake_s
+    return _Terms(np.maximum(longest_s, shared_s).mean(axis=1), overhead_s, parallel=True)
+
+
+def _interval(terms: _Terms) -> Interval:
+    low, high = np.quantile(terms.bound(-1), 0.05), np.quantile(terms.bound(1), 0.95)
+    return Interval(float(np.mean(terms.bound(0))), float(low), float(high))
+
+
+def _is_open(mode: str, chosen: str, terms: Mapping[str, _Terms], learner_s: float) -> bool:
+    """Whether a candidate may have to be chosen instead, within the errors of the model.
+
+    Both are taken from the same redrawn records, so what is uncertain about the environment alone
+    does not count. The error of lanes counts once where both run in lanes.
+    """
+    other, ours = terms[mode], terms[chosen]
+    if simplicity(mode) < simplicity(chosen):
+        # It is chosen if it is no more than 5 % slower.
+        ratios = (other.bound(-1) + learner_s) / (_hedged(ours, other, 1) + learner_s)
+        return float(np.quantile(ratios, 0.05)) <= 1 + TIE
+    # It is chosen only if it is more than 5 % faster.
+    ratios = (_hedged(ours, other, 1) + learner_s) / (other.bound(-1) + learner_s)
+    return float(np.quantile(ratios, 0.95)) > 1 + TIE
+
+
+def _hedged(ours: _Terms, other: _Terms, sign: int) -> np.ndarray:
+    result: np.ndarray = ours.bound(sign)
+    if ours.parallel and other.parallel:
+        # Lanes that slow each other down do so in both.
+        result = ours.stepping_s * (1 - LANES_ERROR) + ours.overhead_s * (1 + OVERHEAD_ERROR)
+    return result
+
+
+def _break_even_s(
+    mode: str, modes: Sequence[str], terms: Mapping[str, _Terms], num_envs: int
+) -> float | None:
+    """The mean step time at which the best of a mode takes as long as `sync`.
+
+    Both grow in proportion to the step time, in the shape that the record has.
+    """
+    if "sync" not in terms:
+        return None
+    loop = terms["sync"]
+    candidates = [m for m in modes if m.partition(":")[0] == mode and m != "pool:0"]
+    found = []
+    for name in candidates:
+        saved = 1.0 - float(np.mean(terms[name].stepping_s)) / float(np.mean(loop.stepping_s))
+        if saved > 0:
+            extra_s = max(terms[name].overhead_s - loop.overhead_s, 0.0)
+            found.append(extra_s / saved / num_envs)
+    return min(found, default=None)

@@ -1,0 +1,131 @@
+"""Whether a race is called for, and who runs in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vecselect.selection.candidates import simplicity
+from vecselect.selection.costs import is_crowded
+from vecselect.selection.rule import WAITING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vecselect.machine import Machine
+    from vecselect.measure.step import StepProfile
+    from vecselect.selection.costs import Calibration
+    from vecselect.selection.estimate import Estimate
+
+SEVERAL_THREADS = 1.25
+"""An environment that uses more cores than this computes in several threads."""
+
+BUSY_LOAD = 1.0
+"""Processes that compete for the cores, beyond their number, from which on no estimate counts."""
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something the cost model cannot see.
+
+    Attributes:
+        reason: A sentence.
+        contention: Whether it is about threads that compete with the workers.
+    """
+
+    reason: str
+    contention: bool = False
+
+
+def doubts(
+    estimate: Estimate,
+    profile: StepProfile,
+    calibration: Calibration,
+    machine: Machine,
+    *,
+    learner: str,
+    alike: bool,
+    native: bool,
+) -> tuple[Doubt, ...]:
+    """Why the estimate cannot stand by itself; empty where it can.
+
+    Args:
+        estimate: What the cost model says.
+        profile: How a step spends its time.
+        calibration: How many cores worked side by side when it was made.
+        machine: How busy it is.
+        learner: Its kind, as in `Plan.learner`.
+        alike: Whether all sub-environments are built alike.
+        native: Whether the environment has a registered vector environment of its own.
+    """
+    if len(estimate.forecasts) < 2 and not native:
+        return ()
+    found = []
+    if not estimate.clear:
+        found.append(Doubt(f"The estimate leaves {' and '.join(estimate.close)} open."))
+    if learner in ("callable", "stand-in"):
+        found.append(Doubt("The learner's threads may compete with the workers.", True))
+    if profile.cores_used > SEVERAL_THREADS:
+        found.append(Doubt("The environment computes in several threads.", True))
+    if profile.wait_share >= WAITING / 2:
+        found.append(Doubt("Steps wait, and may wait for the same thing."))
+    if not alike:
+        found.append(Doubt("The sub-environments are built by different callables."))
+    if native:
+        found.append(Doubt("There is a vector environment of its own, which no model knows."))
+    busy = machine.load_1min is not None and machine.load_1min > machine.cores + BUSY_LOAD
+    if busy or is_crowded(calibration, machine):
+        found.append(Doubt("Other programs use the cores.", True))
+    return tuple(found)
+
+
+def finalists(
+    estimate: Estimate, *, contention: bool, exhaustive: bool, sleepers: bool
+) -> list[str]:
+    """Who runs in a race, the simpler ones first.
+
+    Args:
+        estimate: What the cost model says of each candidate.
+        contention: Whether threads may compete with the workers: then what the model says about
+            pools may be wrong, and the best of them runs against `sync` all the same.
+        exhaustive: Whether everybody runs.
+        sleepers: Whether pools also run with workers that sleep while they wait.
+
+    Returns:
+        The open candidates and always `sync`, if it is a candidate.
+    """
+    modes = [forecast.mode for forecast in estimate.forecasts]
+    running = set(modes if exhaustive else estimate.close) | ({"sync"} & set(modes))
+    pools = [mode for mode in modes if simplicity(mode)[1] > 0]
+    if contention and pools:
+        running.add(min(pools, key=lambda mode: _mid(estimate, mode)))
+    if sleepers:
+        running |= {f"{mode}:sleep" for mode in running if mode in pools}
+    return sorted(running, key=simplicity)
+
+
+def within_time(
+    modes: Sequence[str], estimate: Estimate, build_s: dict[str, float], limit_s: float
+) -> list[str]:
+    """Leaves out the least promising entrants until the others can be built in time.
+
+    Args:
+        modes: The entrants, the simpler ones first.
+        estimate: What the cost model says of each.
+        build_s: Seconds that building each takes.
+        limit_s: Seconds there are.
+
+    Returns:
+        Those that remain; two at least, `sync` and the most promising other one.
+    """
+    kept = list(modes)
+    while len(kept) > 2 and sum(build_s[mode] for mode in kept) > limit_s:
+        others = [mode for mode in kept if mode != "sync"]
+        kept.remove(max(others, key=lambda mode: (_mid(estimate, mode), simplicity(mode))))
+    return kept
+
+
+def _mid(estimate: Estimate, mode: str) -> float:
+    """Predicted seconds; those of the pool whose workers do not sleep, for one whose do."""
+    forecast = estimate.of(mode.removesuffix(":sleep"))
+    return forecast.mid if forecast else float("inf")

@@ -1,0 +1,201 @@
+"""The race: who runs next, when it is over, and who won. Fed with times, it returns choices."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from vecselect.selection.compare import Comparison, Interval, compare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TIE = 0.05
+"""Candidates within this of the best are as good as it: the simplest of them is chosen."""
+
+HYSTERESIS = 0.10
+"""A remembered choice is kept unless another is better by more than this, and surely better."""
+
+STOP_LOSS = 0.005
+"""The race is over once taking the leader is expected to lose less than this."""
+
+MIN_ROUNDS = 5
+DROP_ROUNDS = 2
+HOPELESS = 1.5
+"""After two rounds a rival that takes this many times as long runs no more."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a race stands.
+
+    Attributes:
+        leader: The fastest by the median of its times.
+        rivals: All others against it, in order of simplicity.
+        running: Who runs in the next round, in order of simplicity: neither dropped nor, once the
+            race is over, anybody.
+        expected_loss: Mean loss of taking the leader, as a share of throughput.
+        p_best: Probability that the leader is the best, at least.
+        rounds: Rounds run.
+    """
+
+    leader: str
+    rivals: tuple[Comparison, ...]
+    running: tuple[str, ...]
+    expected_loss: float
+    p_best: float
+    rounds: int
+
+    @property
+    def over(self) -> bool:
+        """Whether more rounds would not change the choice."""
+        return not self.running
+
+    def ratio_to_leader(self, mode: str) -> float:
+        """The time of a candidate over the leader's; 1.0 for the leader itself."""
+        return next((rival.ratio.mid for rival in self.rivals if rival.mode == mode), 1.0)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """What a race measured of one candidate.
+
+    Attributes:
+        mode: The candidate.
+        loop_s: Median seconds from one vector step to the next, learner included, with a 95 %
+            interval.
+        learner_s: Seconds of that spent in the learner.
+        blocks_s: The same as `loop_s` of each block; the n-th blocks of all ran in one round.
+    """
+
+    mode: str
+    loop_s: Interval
+    learner_s: float
+    blocks_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RaceRecord:
+    """A race that was run.
+
+    Attributes:
+        chosen: The candidate to take.
+        leader: The fastest.
+        entrants: What was measured of each.
+        out: Entrants that were taken out, and why.
+        num_envs: The number of sub-environments it was run with.
+        vector_steps: Vector steps of each block.
+        rounds: Rounds run.
+        expected_loss: Mean loss of taking the leader, as a share of throughput.
+        p_best: Probability that the leader is the best, at least.
+        speedup: Throughput of the chosen one over that of `sync`, measured after the choice; None
+            if it is `sync`, or that did not run.
+        one_thread_speedup: What the fastest pool with a learner of one thread would give, over the
+            chosen one; None where no threads are known, or there is one anyway.
+        cores_used: CPU time of this process over wall time in a loop without workers, learner
+            included; None without a learner.
+        compared_steps: Vector steps after the first reset in which all returned the same bits.
+        difference: Where they did not; then `sync` is kept.
+        seconds: How long it took.
+    """
+
+    chosen: str
+    leader: str
+    entrants: tuple[Entrant, ...]
+    out: dict[str, str]
+    num_envs: int
+    vector_steps: int
+    rounds: int
+    expected_loss: float
+    p_best: float
+    speedup: Interval | None
+    one_thread_speedup: Interval | None
+    cores_used: float | None
+    compared_steps: int
+    difference: str | None
+    seconds: float
+
+    def of(self, mode: str) -> Entrant | None:
+        """What was measured of a candidate, if it took part to the end."""
+        return next((entrant for entrant in self.entrants if entrant.mode == mode), None)
+
+
+def order_of_round(modes: Sequence[str], round_number: int) -> list[str]:
+    """The order in which candidates run: every second round backwards, else by chance.
+
+    Two candidates so run as AB BA, and whatever a candidate leaves behind (warm caches, spinning
+    threads) falls on each of the others alike.
+
+    Args:
+        modes: Who runs.
+        round_number: From 0 on.
+    """
+    order = list(modes)
+    random.Random(round_number // 2).shuffle(order)
+    return order[::-1] if round_number % 2 else order
+
+
+def standing(blocks_s: Mapping[str, Sequence[float]], stop_loss: float = STOP_LOSS) -> Standing:
+    """Judges a race after a round.
+
+    Args:
+        blocks_s: By candidate, the simplest first: seconds per vector step of each block, one block
+            a round. A candidate that was dropped has fewer than the others.
+        stop_loss: Expected loss, as a share of throughput, at which the race is over.
+    """
+    rounds = max(map(len, blocks_s.values()))
+    survivors = [mode for mode, blocks in blocks_s.items() if len(blocks) == rounds]
+    leader = min(survivors, key=lambda mode: median(blocks_s[mode]))
+    rivals = tuple(
+        compare(mode, blocks, blocks_s[leader])
+        for mode, blocks in blocks_s.items()
+        if mode != leader
+    )
+    hopeful = [rival for rival in rivals if rival.mode in survivors and not _is_beaten(rival)]
+    expected_loss = sum(rival.expected_loss for rival in hopeful)
+    enough = rounds >= MIN_ROUNDS and expected_loss < stop_loss and not _near_tie(hopeful)
+    names = {leader, *(rival.mode for rival in hopeful)}
+    return Standing(
+        leader=leader,
+        rivals=rivals,
+        running=() if enough or not hopeful else tuple(m for m in blocks_s if m in names),
+        expected_loss=expected_loss,
+        p_best=min((rival.p_slower for rival in rivals), default=1.0),
+        rounds=rounds,
+    )
+
+
+def choose(
+    result: Standing, blocks_s: Mapping[str, Sequence[float]], incumbent: str | None = None
+) -> str:
+    """The candidate to take.
+
+    Args:
+        result: The last standing.
+        blocks_s: As in `standing`; the order says what is simpler.
+        incumbent: What was chosen and remembered before, if anything.
+
+    Returns:
+        The simplest of those within 5 % of the leader; but the incumbent, unless that is beaten by
+        more than 10 %, and with 95 % certainty.
+    """
+    tied = [mode for mode in blocks_s if result.ratio_to_leader(mode) <= 1 + TIE]
+    if incumbent is not None and incumbent in blocks_s and incumbent != tied[0]:
+        against = compare(incumbent, blocks_s[incumbent], blocks_s[tied[0]])
+        if against.ratio.mid <= 1 + HYSTERESIS or against.p_slower < 0.95:
+            return incumbent
+    return tied[0]
+
+
+def _is_beaten(rival: Comparison) -> bool:
+    """Whether no further round could bring it back among the tied."""
+    if rival.rounds >= DROP_ROUNDS and rival.ratio.mid > HOPELESS:
+        return True
+    return rival.rounds > DROP_ROUNDS and rival.ratio.low > 1 + TIE
+
+
+def _near_tie(rivals: Sequence[Comparison]) -> bool:
+    """Whether it is open for a rival if it counts as tied, which decides what is chosen."""
+    return any(rival.ratio.low <= 1 + TIE <= rival.ratio.high for rival in rivals)

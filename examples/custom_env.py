@@ -1,4 +1,4 @@
-"""An environment of one's own whose step takes 3 ms: processes of its own pay here."""
+"""An environment of one's own whose step takes 3 ms, and a learner that takes its time too."""
 
 import time
 
@@ -29,7 +29,7 @@ class SlowSimulator(gym.Env):
 
 
 def main() -> None:
-    with auto_make_vec(SlowSimulator, 4) as envs:
+    with auto_make_vec(SlowSimulator, 4, learner=0.001) as envs:
         print(envs.report)
         observations, _ = envs.reset(seed=1)
         for _ in range(20):

@@ -11,8 +11,9 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "quickstart.py": "mode",
     "pin_a_mode.py": "never another mode instead",
-    "custom_env.py": "=> async",
+    "custom_env.py": "of the loop is collection",
     "heterogeneous.py": "observations of shape (3, 3)",
+    "plan_with_a_learner.py": "recalled: True",
     "training_loop.py": "final policy: mean return",
 }
 

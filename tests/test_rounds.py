@@ -1,6 +1,7 @@
 """Races of real vector environments: run, recorded, and closed whatever happens."""
 
 import functools
+import gc
 import multiprocessing
 import random
 import time
@@ -35,7 +36,7 @@ class WaitEnv(gym.Env):
         return self.np_random.random(3, dtype=np.float32), {}
 
     def step(self, action):
-        time.sleep(0.004)
+        time.sleep(0.02)
         return self.np_random.random(3, dtype=np.float32), float(action), False, False, {}
 
 
@@ -119,6 +120,14 @@ def children():
     return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
+def wait_until_gone(before, limit_s=10.0):
+    """Fails unless all child processes but those of `before` end within a while."""
+    end_s = time.monotonic() + limit_s
+    while not children() <= before and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert children() <= before
+
+
 @pytest.fixture(scope="module", autouse=True)
 def helpers_that_stay():
     """The fork server and the resource tracker, which multiprocessing starts once and keeps."""
@@ -193,7 +202,7 @@ def test_infos_that_differ_from_one_sub_environment_to_another_are_no_difference
 def test_the_faster_is_chosen_and_its_advantage_measured_again():
     record = race(WaitEnv, terms=the_terms(block_s=0.01, max_rounds=6))
     assert record.chosen == record.leader == "pool:1"
-    assert 1.3 < record.speedup.mid < 3
+    assert 1.3 < record.speedup.mid < 4
     assert record.speedup.low < record.speedup.mid < record.speedup.high
     assert record.p_best > 0.5
 
@@ -317,11 +326,40 @@ def test_an_entrant_that_fails_is_out_and_the_race_goes_on(mode, phase):
     assert record.difference is None
 
 
-def test_async_that_cannot_be_built_is_out_and_the_race_goes_on(capfd):
+def test_async_that_cannot_be_built_is_out_and_the_race_goes_on():
     # Gymnasium's workers write their traceback to stderr, and the caller sees a broken pipe.
+    before = children()
     record = race(functools.partial(HomeEnv, "construct"), ["sync", "async"])
     assert list(record.out) == ["async"]
     assert record.chosen == "sync"
+    wait_until_gone(before)
+
+
+class OneAwayEnv(EchoEnv):
+    """Of several the second cannot be built in a worker."""
+
+    def __init__(self, index):
+        super().__init__(index)
+        if index == 1 and in_a_worker():
+            raise OSError("the licence allows one process")
+
+
+# DEFECT in backends/async_.py, `_start`: where one worker cannot build its environment, Gymnasium's
+# constructor raises and leaves the other workers running. The error's traceback holds them in a
+# cycle: they live on beside the environments of the race, and after it, until the garbage
+# collector happens to come by. `BoundedAsyncVectorEnv.__init__` could end `self.processes` then.
+@pytest.mark.xfail(reason="the other workers of async live on")
+def test_async_of_which_one_cannot_be_built_leaves_no_process():
+    before = children()
+    gc.disable()
+    try:
+        record = race([functools.partial(OneAwayEnv, i) for i in range(3)], ["sync", "async"])
+        assert list(record.out) == ["async"]
+        wait_until_gone(before, limit_s=3)
+    finally:
+        gc.enable()
+        gc.collect()
+        wait_until_gone(before)
 
 
 def test_an_entrant_that_fails_in_a_later_round_is_out():
@@ -374,7 +412,7 @@ def when_measured_again(file):
 def test_an_entrant_that_fails_in_the_final_does_not_end_the_race(tmp_path):
     class Slow(FlagEnv):
         def step(self, action):
-            time.sleep(0.004)
+            time.sleep(0.02)
             return super().step(action)
 
     terms = the_terms(progress=when_measured_again(tmp_path / "flag"), max_rounds=6)

@@ -1,65 +1,25 @@
 """The ~1 ms rule and the predictions printed beside it."""
 
+import dataclasses
+
 import pytest
 
-from vecselect.machine import Machine
-from vecselect.measure.ipc import IpcProfile
-from vecselect.measure.step import StepProfile
+from tests import plans
 from vecselect.selection.rule import THRESHOLD_S, apply_rule
 
 
 def a_profile(step_time_s, wait_share=0.0, reset_share=0.0):
-    return StepProfile(
-        steps=200,
-        step_time_s=step_time_s,
-        step_time_median_s=step_time_s,
-        step_time_p95_s=step_time_s,
-        step_time_p99_s=step_time_s,
-        first_step_s=step_time_s,
-        wait_share=wait_share,
-        reset_time_s=step_time_s,
-        first_reset_s=step_time_s,
-        resets=2,
-        reset_share=reset_share,
-        episode_steps=100.0,
-        observation_bytes=12,
-        action_bytes=8,
-        memory_bytes=None,
-        plain_steps_per_s=1 / step_time_s,
-        step_times_s=(step_time_s,),
+    return dataclasses.replace(
+        plans.PROFILE, step_time_s=step_time_s, wait_share=wait_share, reset_share=reset_share
     )
 
 
 def an_ipc(observation_s):
-    return IpcProfile(
-        start_method="spawn",
-        rounds=200,
-        observation_bytes=100,
-        tiny_s=observation_s,
-        observation_s=observation_s,
-        observation_p10_s=observation_s,
-        observation_p90_s=observation_s,
-        large_bytes=1 << 18,
-        large_s=2 * observation_s,
-        per_message_s=observation_s,
-        per_byte_s=1e-10,
-    )
+    return dataclasses.replace(plans.IPC, observation_s=observation_s)
 
 
 def a_machine(cores):
-    return Machine(
-        cores=cores,
-        cores_logical=64,
-        cores_affinity=64,
-        cores_quota=cores,
-        memory_bytes=1 << 34,
-        memory_available_bytes=1 << 33,
-        load_1min=0.5,
-        start_methods=("spawn",),
-        cpu="a processor",
-        system="Linux",
-        python="3.11",
-    )
+    return dataclasses.replace(plans.MACHINE, cores=cores)
 
 
 def verdict(

@@ -5,12 +5,15 @@ import copy
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.compare import assert_same
 from vecselect.measure.sameness import first_difference
+
+# However busy the machine is.
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 NAN = float("nan")
 
@@ -198,11 +201,13 @@ values = st.recursive(
 )
 
 
+@relaxed
 @given(values)
 def test_any_value_is_the_same_as_its_copy(value):
     assert first_difference(value, copy.deepcopy(value)) is None
 
 
+@relaxed
 @given(values, values)
 def test_it_agrees_with_the_comparison_of_the_tests(one, other):
     try:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from vecselect.cli_plans import add_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -73,13 +73,36 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    recommend = commands.add_parser("recommend", help="measure one environment and say which mode")
+    recommend = commands.add_parser("recommend", help="measure an environment and say which mode")
     recommend.set_defaults(run=_recommend)
     recommend.add_argument(
+        "--effort", default="measure", help="rule, estimate, measure (the default) or exhaustive"
+    )
+    recommend.add_argument(
+        "--no-store",
+        dest="use_store",
+        action="store_false",
+        help="neither recall a plan nor remember this one",
+    )
+    compare = commands.add_parser("compare", help="race every mode at length")
+    compare.set_defaults(run=_recommend, effort="exhaustive", use_store=False)
+    for command in (recommend, compare):
+        _add_request(command)
+    doctor = commands.add_parser("doctor", help="show this machine as vecselect sees it")
+    doctor.set_defaults(run=_doctor)
+    for command in (recommend, compare, doctor):
+        command.add_argument("--json", action="store_true", help="print one JSON document instead")
+    add_commands(commands, _write_plans)
+    return parser
+
+
+def _add_request(command: argparse.ArgumentParser) -> None:
+    """Adds what says for which loop to plan."""
+    command.add_argument(
         "env", metavar="ENV", help='an id, such as "Pendulum-v1" or "module:Env-v0"'
     )
-    recommend.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
-    recommend.add_argument(
+    command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
+    command.add_argument(
         "--env-kwarg",
         action="append",
         default=[],
@@ -87,15 +110,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="a keyword argument of the environment, such as g=9.81; may be repeated",
     )
-    recommend.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="for stepping the environment (1.5)"
+    command.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="after which nothing new is measured"
     )
-    doctor = commands.add_parser("doctor", help="show this machine as vecselect sees it")
-    doctor.set_defaults(run=_doctor)
-    for command in (recommend, doctor):
-        command.add_argument("--json", action="store_true", help="print one JSON document instead")
-    add_commands(commands, _write_plans)
-    return parser
+    command.add_argument(
+        "--learner-ms",
+        type=float,
+        metavar="MS",
+        help="what your loop computes between two steps, in milliseconds",
+    )
+    command.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODE",
+        help="a mode that may be chosen although it is another implementation: native",
+    )
 
 
 def _key_and_value(text: str) -> tuple[str, Any]:
@@ -112,16 +142,46 @@ def _key_and_value(text: str) -> tuple[str, Any]:
 def _recommend(asked: argparse.Namespace) -> int:
     from vecselect.make import recommend
 
+    learner_s = None if asked.learner_ms is None else asked.learner_ms / 1000
     # What importing the environment's module prints is no part of our output.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), _progress() as progress:
         plan = recommend(
-            asked.env, asked.num_envs, budget_s=asked.budget, env_kwargs=dict(asked.env_kwarg)
+            asked.env,
+            asked.num_envs,
+            effort=asked.effort,
+            budget_s=asked.budget,
+            learner=learner_s,
+            allow=asked.allow,
+            use_store=asked.use_store,
+            progress=progress,
+            env_kwargs=dict(asked.env_kwarg),
         )
     if asked.json:
         sys.stdout.write(plan.to_json() + "\n")
     else:
         plan.report.print(sys.stdout)
     return EXIT_OK
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Shows on a terminal what is being done, in one line that is gone in the end.
+
+    Not with a spinner of rich: the thread that turns it would take time from what is measured.
+    """
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+
+    def show(text: str) -> None:
+        sys.stderr.write(f"\r\x1b[2K{text} ..."[:100])
+        sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        sys.stderr.write("\r\x1b[2K")
+        sys.stderr.flush()
 
 
 def _doctor(asked: argparse.Namespace) -> int:

@@ -163,10 +163,6 @@ def test_on_one_core_what_waits_gets_many_workers_and_what_computes_none():
     assert said(a_profile(5 * MS), **options).mode == "sync"
 
 
-# DEFECT in selection/estimate.py, `_is_open`: the error of lanes lets them be 10 % faster than all
-# cores together could be, which on one core means faster than `sync`. So no estimate of an
-# environment that computes is ever clear there, and each is raced for nothing.
-@pytest.mark.xfail(reason="lanes are allowed to beat the cores that there are")
 def test_on_one_core_it_is_clear_that_nothing_beats_sync_in_computing():
     assert said(a_profile(5 * MS), 16, cores=1.0, loops=FREE_LOOPS).close[0] == "sync"
     assert said(a_profile(5 * MS), 16, cores=1.0, modes=("sync", "pool:1", "async")).clear
@@ -207,10 +203,6 @@ def test_a_forecast_s_interval_holds_its_middle():
         assert 0 < interval.low < interval.mid < interval.high
 
 
-# DEFECT in selection/estimate.py, `_interval`: where all sub-environments reset together after many
-# steps, one of the 24 redrawn records may hold the only reset. The mean over the records then lies
-# outside of their quantiles: mid 0.1839, high 0.1830. Widening the interval to hold `mid` would do.
-@pytest.mark.xfail(reason="the middle can lie outside of its interval")
 def test_a_forecast_s_interval_holds_its_middle_where_resets_are_rare():
     found = said(a_profile(7.8125 * MS, [62.5 * MS], episode=302.0, episode_sd=0.0), 23, cores=1.0)
     for forecast in found.forecasts:

@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "quickstart.py": "mode",
     "pin_a_mode.py": "never another mode instead",
-    "custom_env.py": "of the loop is collection",
+    "custom_env.py": "between two steps (seconds)",
     "heterogeneous.py": "observations of shape (3, 3)",
     "plan_with_a_learner.py": "recalled: True",
     "training_loop.py": "final policy: mean return",

@@ -179,9 +179,6 @@ def test_what_was_opened(opened, words):
     assert all(said.endswith(word) for said, word in zip(found, words, strict=True))
 
 
-# DEFECT in measure/footprint.py, FREELY_SHARED: "/dev/tty" is meant as the terminal but is taken as
-# a prefix, so the serial ports that robots hang on pass for freely shared.
-@pytest.mark.xfail(reason="a serial port passes for the terminal")
 @pytest.mark.parametrize("name", ["/dev/ttyUSB0", "/dev/ttyACM1", "/dev/ttyS0"])
 def test_a_serial_port_is_a_device(name):
     assert held(Plain(), *footprints((), [name])) == (f"the device {name}",)

@@ -344,11 +344,6 @@ class OneAwayEnv(EchoEnv):
             raise OSError("the licence allows one process")
 
 
-# DEFECT in backends/async_.py, `_start`: where one worker cannot build its environment, Gymnasium's
-# constructor raises and leaves the other workers running. The error's traceback holds them in a
-# cycle: they live on beside the environments of the race, and after it, until the garbage
-# collector happens to come by. `BoundedAsyncVectorEnv.__init__` could end `self.processes` then.
-@pytest.mark.xfail(reason="the other workers of async live on")
 def test_async_of_which_one_cannot_be_built_leaves_no_process():
     before = children()
     gc.disable()
@@ -405,10 +400,6 @@ def when_measured_again(file):
     return progress
 
 
-# DEFECT in planning/rounds.py, `_final` (and `_cores_used`): what an environment raises while the
-# advantage is measured again is not caught, unlike in the rounds before: the whole race, and
-# `auto_make_vec` with it, ends with the environment's own error although there is a result.
-@pytest.mark.xfail(reason="failures in the final are not caught", raises=OSError)
 def test_an_entrant_that_fails_in_the_final_does_not_end_the_race(tmp_path):
     class Slow(FlagEnv):
         def step(self, action):

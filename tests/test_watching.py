@@ -166,9 +166,6 @@ def test_one_good_window_starts_the_count_anew(plan):
     assert len(warned(run, slow)) == 1
 
 
-# DEFECT in watching.py, `_compare`: the count of slow windows starts anew after a good one, and
-# nothing remembers that it was said already; "Warns once" does not hold.
-@pytest.mark.xfail(reason="the warning comes again after a good window")
 def test_the_warning_comes_once_in_a_run(plan):
     slow = [2 * PLANNED_S] * WINDOWS
     run = begun(plan)

@@ -77,6 +77,7 @@ class Watch:
         self._planned_s = None if chosen_s is None else max(chosen_s - plan.learner_s, 0.0)
         self._seen = (0, 0)
         self._slow_windows = 0
+        self._warned = False
 
     def look(self, now_ns: int, vector_steps: int, inside_ns: int, outside_ns: int) -> bool:
         """Takes in how the run stands.
@@ -115,7 +116,8 @@ class Watch:
             return
         step_s = (inside_ns - self._seen[1]) * 1e-9 / steps
         self._slow_windows = self._slow_windows + 1 if step_s > SLOWER * self._planned_s else 0
-        if self._slow_windows == WINDOWS:
+        if self._slow_windows == WINDOWS and not self._warned:
+            self._warned = True
             slow_s = WINDOWS * WINDOW_NS / 1e9
             warnings.warn(
                 f"For {slow_s:.0f} s vector steps of {self._plan.env} have taken "

@@ -75,11 +75,20 @@ def _start_with_what_memory_it_can(request: Request, options: dict[str, Any]) ->
 
 
 class BoundedAsyncVectorEnv(AsyncVectorEnv):
-    """Gymnasium's `AsyncVectorEnv`, whose `close` does not wait for what will never come.
+    """Gymnasium's `AsyncVectorEnv`, whose processes end when it fails to be built or to close.
 
     There an error while replies are unpacked leaves a call pending for ever, and `close` first
-    waits for that call.
+    waits for that call; and a worker that cannot build its environment leaves the others running.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.closed = True
+            for process in getattr(self, "processes", ()):
+                processes.end(process, grace_s=0.0)
+            raise
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Ends the processes; at once where a call is still pending and no timeout is given."""

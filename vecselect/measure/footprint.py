@@ -13,7 +13,7 @@ FREELY_SHARED = (
     *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"),
     *("/dev/tty", "/dev/pts/", "/dev/ptmx", "/dev/shm/"),
 )
-"""Devices that any number of processes may have open."""
+"""Devices that any number of processes may have open, and folders of such."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,18 @@ def held(env: gym.Env, before: Footprint, after: Footprint) -> tuple[str, ...]:
     found += [
         f"the device {name}"
         for name in sorted(opened)
-        if name.startswith("/dev/") and not name.startswith(FREELY_SHARED)
+        if name.startswith("/dev/") and not _is_freely_shared(name)
     ]
     if env.render_mode == "human":
         found.append("a window")
     if "RecordVideo" in _wrappers(env):
         found.append("a video that it records")
     return tuple(found)
+
+
+def _is_freely_shared(name: str) -> bool:
+    folders = tuple(known for known in FREELY_SHARED if known.endswith("/"))
+    return name in FREELY_SHARED or name.startswith(folders)
 
 
 def _wrappers(env: gym.Env) -> set[str]:

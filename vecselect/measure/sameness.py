@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ def first_difference(one: Any, other: Any, path: str = "result") -> str | None:
 def _equal(one: Any, other: Any) -> bool:
     """Whether two plain values are equal; what cannot be compared counts as different."""
     try:
+        if isinstance(one, float) and one == other == 0:
+            return math.copysign(1, one) == math.copysign(1, other)
         return bool(one == other) or bool(one != one and other != other)
     except Exception:  # comparing runs code of the user's objects
         return False

@@ -93,7 +93,7 @@ def run_race(
             race.enter(modes)
             race.compare()
             race.warm_up()
-            race.run()
+            race.run(incumbent)
             return race.record(incumbent, start_s)
         finally:
             race.close()
@@ -197,7 +197,7 @@ class _Race:
         # The rounds that measure the advantage again come out of the same time.
         self.final_s = FINAL_ROUNDS * 2 * self.vector_steps * sum(sorted(times_s)[:2]) / 2
 
-    def run(self) -> None:
+    def run(self, incumbent: str | None) -> None:
         """Rounds, until the race is over or its time is."""
         self.blocks = {mode: [] for mode in self.trials}
         running = tuple(self.trials)
@@ -210,7 +210,7 @@ class _Race:
                     self.blocks[mode].append(self.trials[mode].block(self.vector_steps))
             self._need_entrants()
             now_s = time.perf_counter()
-            result = standing(self.times_s(), self.terms.stop_loss)
+            result = standing(self.times_s(), self.terms.stop_loss, incumbent)
             if result.over or 2 * now_s - start_s + self.final_s > self.terms.deadline_s:
                 break
             running = result.running
@@ -239,6 +239,9 @@ class _Race:
         self.terms.progress(f"measuring the advantage of {chosen} again")
         cores_used = self._cores_used()
         speedup, one_thread_speedup = self._final(chosen, times_s)
+        if chosen not in self.trials:  # it failed just now
+            self._need_entrants()
+            return self.record(incumbent, start_s)
         if speedup is not None and chosen != incumbent:
             # What looked like an advantage may have been a whim of the machine.
             again = compare("sync", times_s["sync"], times_s[chosen])
@@ -278,26 +281,31 @@ class _Race:
         The blocks that decided favour the one they chose; these do not. They are added to the times
         of the two, as far as those ran in the same rounds.
         """
-        contestants = {chosen: self.trials[chosen]}
+        run_by = {chosen: chosen}
         if "sync" in self.trials:
-            contestants["sync"] = self.trials["sync"]
+            run_by["sync"] = "sync"
         pool = self._best_pool()
         if pool is not None and self.learner.run is not None and settable_threads() > 1:
-            contestants["one thread"] = self.trials[pool].under(one_thread)
-        if len(contestants) == 1:
+            run_by["one thread"] = pool
+        if len(run_by) == 1:
             return None, None
-        final_s: dict[str, list[float]] = {name: [] for name in contestants}
+        final_s: dict[str, list[float]] = {name: [] for name in run_by}
         for number in range(FINAL_ROUNDS):
-            for name in order_of_round(list(contestants), number):
-                self._lead_in(contestants[name])
-                final_s[name].append(contestants[name].block(self.vector_steps).loop_s)
+            for name in order_of_round(list(run_by), number):
+                mode = run_by[name]
+                with self._may_fail(mode):
+                    trial = self.trials[mode]
+                    trial = trial.under(one_thread) if name == "one thread" else trial
+                    self._lead_in(trial)
+                    final_s[name].append(trial.block(self.vector_steps).loop_s)
+            run_by = {name: mode for name, mode in run_by.items() if mode in self.trials}
         speedup = one_thread_speedup = None
-        if "sync" in final_s and chosen != "sync":
+        if {chosen, "sync"} <= run_by.keys() and chosen != "sync":
             speedup = compare("sync", final_s["sync"], final_s[chosen]).ratio
             common = min(len(times_s["sync"]), len(times_s[chosen]))
             for name in ("sync", chosen):
                 times_s[name] = times_s[name][:common] + final_s[name]
-        if "one thread" in final_s:
+        if {chosen, "one thread"} <= run_by.keys():
             one_thread_speedup = compare(chosen, final_s[chosen], final_s["one thread"]).ratio
         return speedup, one_thread_speedup
 
@@ -307,8 +315,10 @@ class _Race:
         if mode is None or self.learner.run is None:
             return None
         before_s = time.process_time()
-        block = self.trials[mode].block(self.vector_steps)
-        return (time.process_time() - before_s) / block.total_s
+        with self._may_fail(mode):
+            block = self.trials[mode].block(self.vector_steps)
+            return (time.process_time() - before_s) / block.total_s
+        return None
 
     def _best_pool(self) -> str | None:
         """The fastest pool with workers."""

@@ -81,17 +81,27 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Terms:
-    """A candidate's vector step: stepping, once per redrawn record, and what the mode adds."""
+    """A candidate's vector step: stepping, once per redrawn record, and what the mode adds.
+
+    In lanes stepping takes the cores' time at least, `least_s`; elsewhere there is no such bound.
+    """
 
     stepping_s: np.ndarray
     overhead_s: float
-    parallel: bool
+    least_s: np.ndarray | None = None
+
+    @property
+    def parallel(self) -> bool:
+        """Whether it runs in lanes."""
+        return self.least_s is not None
 
     def bound(self, sign: int) -> np.ndarray:
         """The vector step with all errors of the model on one side."""
-        lanes = 1 + sign * LANES_ERROR * self.parallel
-        result: np.ndarray = self.stepping_s * lanes
-        return result + self.overhead_s * (1 + sign * OVERHEAD_ERROR)
+        stepping_s = self.stepping_s
+        if self.least_s is not None:
+            stepping_s = np.maximum(stepping_s * (1 + sign * LANES_ERROR), self.least_s)
+        result: np.ndarray = stepping_s + self.overhead_s * (1 + sign * OVERHEAD_ERROR)
+        return result
 
 
 def estimate(
@@ -180,7 +190,7 @@ def _terms(
     num_envs = draws_s.shape[2]
     alone_s = draws_s.sum(axis=2).mean(axis=1)
     if mode == "sync":
-        return _Terms(alone_s, loops.sync_s, parallel=False)
+        return _Terms(alone_s, loops.sync_s)
     if mode == "async":
         together_s = np.maximum(draws_s.max(axis=2), shared_s).mean(axis=1)
         messages_s = num_envs * calibration.async_message_s
@@ -188,11 +198,11 @@ def _terms(
         return _Terms(
             together_s,
             calibration.async_fixed_s + float(messages_s + np.mean(least_s)) / 2,
-            parallel=True,
+            shared_s.mean(axis=1),
         )
     _, workers, sleeps = simplicity(mode)
     if workers == 0:
-        return _Terms(alone_s, loops.pool_s, parallel=False)
+        return _Terms(alone_s, loops.pool_s)
     lanes = np.array_split(draws_s, workers + 1, axis=2)
     longest_s = np.max([lane.sum(axis=2) for lane in lanes], axis=0)
     own_s = (loops.pool_s - loops.pool_fixed_s) / min(workers + 1, calibration.effective_cores)
@@ -201,12 +211,14 @@ def _terms(
     # More lanes than cores do not spin: see the pool's own default.
     if sleeps or asleep or workers >= calibration.effective_cores + 1:
         overhead_s += calibration.wake_s
-    return _Terms(np.maximum(longest_s, shared_s).mean(axis=1), overhead_s, parallel=True)
+    stepping_s = np.maximum(longest_s, shared_s).mean(axis=1)
+    return _Terms(stepping_s, overhead_s, shared_s.mean(axis=1))
 
 
 def _interval(terms: _Terms) -> Interval:
+    mid = float(np.mean(terms.bound(0)))
     low, high = np.quantile(terms.bound(-1), 0.05), np.quantile(terms.bound(1), 0.95)
-    return Interval(float(np.mean(terms.bound(0))), float(low), float(high))
+    return Interval(mid, min(float(low), mid), max(float(high), mid))
 
 
 def _is_open(mode: str, chosen: str, terms: Mapping[str, _Terms], learner_s: float) -> bool:
@@ -226,11 +238,11 @@ def _is_open(mode: str, chosen: str, terms: Mapping[str, _Terms], learner_s: flo
 
 
 def _hedged(ours: _Terms, other: _Terms, sign: int) -> np.ndarray:
-    result: np.ndarray = ours.bound(sign)
+    """The vector step of the chosen one at its worst, except for what is as bad in the other."""
     if ours.parallel and other.parallel:
-        # Lanes that slow each other down do so in both.
-        result = ours.stepping_s * (1 - LANES_ERROR) + ours.overhead_s * (1 + OVERHEAD_ERROR)
-    return result
+        # Lanes that slow each other down do so in both; the other was taken at its best.
+        return ours.bound(-1) + ours.overhead_s * (1 + sign) * OVERHEAD_ERROR
+    return ours.bound(sign)
 
 
 def _break_even_s(

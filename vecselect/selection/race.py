@@ -137,13 +137,18 @@ def order_of_round(modes: Sequence[str], round_number: int) -> list[str]:
     return order[::-1] if round_number % 2 else order
 
 
-def standing(blocks_s: Mapping[str, Sequence[float]], stop_loss: float = STOP_LOSS) -> Standing:
+def standing(
+    blocks_s: Mapping[str, Sequence[float]],
+    stop_loss: float = STOP_LOSS,
+    incumbent: str | None = None,
+) -> Standing:
     """Judges a race after a round.
 
     Args:
         blocks_s: By candidate, the simplest first: seconds per vector step of each block, one block
             a round. A candidate that was dropped has fewer than the others.
         stop_loss: Expected loss, as a share of throughput, at which the race is over.
+        incumbent: What was chosen and remembered before; more must be known to replace it.
     """
     rounds = max(map(len, blocks_s.values()))
     survivors = [mode for mode, blocks in blocks_s.items() if len(blocks) == rounds]
@@ -153,9 +158,17 @@ def standing(blocks_s: Mapping[str, Sequence[float]], stop_loss: float = STOP_LO
         for mode, blocks in blocks_s.items()
         if mode != leader
     )
-    hopeful = [rival for rival in rivals if rival.mode in survivors and not _is_beaten(rival)]
+    hopeful = [
+        rival
+        for rival in rivals
+        if rival.mode in survivors and not _is_beaten(rival, _slack(rival, incumbent))
+    ]
     expected_loss = sum(rival.expected_loss for rival in hopeful)
-    enough = rounds >= MIN_ROUNDS and expected_loss < stop_loss and not _near_tie(hopeful)
+    enough = (
+        rounds >= MIN_ROUNDS
+        and expected_loss < stop_loss
+        and not any(_is_open(rival, _slack(rival, incumbent)) for rival in hopeful)
+    )
     names = {leader, *(rival.mode for rival in hopeful)}
     return Standing(
         leader=leader,
@@ -181,21 +194,28 @@ def choose(
         The simplest of those within 5 % of the leader; but the incumbent, unless that is beaten by
         more than 10 %, and with 95 % certainty.
     """
-    tied = [mode for mode in blocks_s if result.ratio_to_leader(mode) <= 1 + TIE]
-    if incumbent is not None and incumbent in blocks_s and incumbent != tied[0]:
+    # One that was dropped is compared by its few rounds only, and out.
+    finished = [mode for mode, blocks in blocks_s.items() if len(blocks) == result.rounds]
+    tied = [mode for mode in finished if result.ratio_to_leader(mode) <= 1 + TIE]
+    if incumbent is not None and incumbent in finished and incumbent != tied[0]:
         against = compare(incumbent, blocks_s[incumbent], blocks_s[tied[0]])
         if against.ratio.mid <= 1 + HYSTERESIS or against.p_slower < 0.95:
             return incumbent
     return tied[0]
 
 
-def _is_beaten(rival: Comparison) -> bool:
-    """Whether no further round could bring it back among the tied."""
+def _slack(rival: Comparison, incumbent: str | None) -> float:
+    """By how much a rival may be slower than the leader and be chosen all the same."""
+    return HYSTERESIS if rival.mode == incumbent else TIE
+
+
+def _is_beaten(rival: Comparison, slack: float) -> bool:
+    """Whether no further round could bring it back among those that may be chosen."""
     if rival.rounds >= DROP_ROUNDS and rival.ratio.mid > HOPELESS:
         return True
-    return rival.rounds > DROP_ROUNDS and rival.ratio.low > 1 + TIE
+    return rival.rounds > DROP_ROUNDS and rival.ratio.low > 1 + slack
 
 
-def _near_tie(rivals: Sequence[Comparison]) -> bool:
-    """Whether it is open for a rival if it counts as tied, which decides what is chosen."""
-    return any(rival.ratio.low <= 1 + TIE <= rival.ratio.high for rival in rivals)
+def _is_open(rival: Comparison, slack: float) -> bool:
+    """Whether it is not known yet on which side of the line it is."""
+    return rival.ratio.low <= 1 + slack <= rival.ratio.high

@@ -18,7 +18,7 @@ from vecselect.selection.candidates import (
     worker_counts,
 )
 from vecselect.selection.compare import Interval
-from vecselect.selection.costs import Calibration, LoopCosts
+from vecselect.selection.costs import Calibration, LoopCosts, is_crowded
 from vecselect.selection.estimate import Estimate, Forecast, estimate
 from vecselect.selection.finalists import doubts, finalists, within_time
 
@@ -600,15 +600,9 @@ CLEAR = an_estimate(
 OPEN = dataclasses.replace(CLEAR, close=("sync", "pool:1"))
 
 
-def doubted(found=CLEAR, profile=None, machine=None, calibration=None, **other):
-    options = {"learner": "none", "alike": True, "native": False, **other}
-    return doubts(
-        found,
-        profile or a_profile(1 * MS),
-        calibration or a_calibration(),
-        machine or a_machine(),
-        **options,
-    )
+def doubted(found=CLEAR, profile=None, **other):
+    options = {"crowded": False, "learner": "none", "alike": True, "native": False, **other}
+    return doubts(found, profile or a_profile(1 * MS), **options)
 
 
 def test_a_clear_estimate_leaves_no_doubt():
@@ -629,8 +623,7 @@ def test_a_clear_estimate_leaves_no_doubt():
         pytest.param({"profile": a_profile(1 * MS, wait_share=0.3)}, "wait", False, id="waiting"),
         pytest.param({"alike": False}, "different callables", False, id="unlike"),
         pytest.param({"native": True}, "of its own", False, id="native"),
-        pytest.param({"machine": a_machine(load_1min=7.0)}, "use the cores", True, id="busy"),
-        pytest.param({"calibration": a_calibration(1.5)}, "use the cores", True, id="crowded"),
+        pytest.param({"crowded": True}, "use the cores", True, id="crowded"),
     ],
 )
 def test_what_the_model_cannot_see_is_a_doubt(options, words, contention):
@@ -643,9 +636,11 @@ def test_what_the_model_cannot_see_is_a_doubt(options, words, contention):
 
 def test_small_things_are_no_doubt():
     assert doubted(profile=a_profile(1 * MS, cores_used=1.1, wait_share=0.1)) == ()
-    assert doubted(machine=a_machine(load_1min=4.5)) == ()
-    assert doubted(machine=a_machine(load_1min=None)) == ()
-    assert doubted(calibration=a_calibration(3.5)) == ()
+
+
+def test_cores_are_crowded_when_about_half_of_them_do_no_work():
+    assert not is_crowded(1.2, a_machine(cores=2.0))
+    assert is_crowded(1.05, a_machine(cores=2.0))
 
 
 def test_doubts_add_up():

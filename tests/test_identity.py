@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from vecselect.identity import Unstable, canonical, identify, key_of, machine_fields
-from vecselect.identity import plan_key_fields as key_fields
 from vecselect.machine import read_machine
 from vecselect.request import read_request
+from vecselect.store.key import Unstable, canonical, identify, key_of, machine_fields
+from vecselect.store.key import plan_key_fields as key_fields
 
 MODULE = """
 import gymnasium as gym
@@ -41,7 +41,7 @@ SCRIPT = """
 import dataclasses, enum, functools, json
 import gymnasium as gym
 import made_here
-from vecselect.identity import canonical, identify, key_of, plan_key_fields
+from vecselect.store.key import canonical, identify, key_of, plan_key_fields
 from vecselect.machine import read_machine
 from vecselect.request import read_request
 

@@ -15,8 +15,8 @@ import pytest
 import vecselect
 from vecselect import PlanError, VecselectError
 from vecselect.errors import VecselectWarning
-from vecselect.identity import digest, key_of
-from vecselect.store import Observed, PlanStore
+from vecselect.store.key import digest, key_of
+from vecselect.store.plans import Observed, PlanStore
 
 OBSERVED = Observed(vector_steps=100, inside_s=1.5, outside_s=0.25, gap_s=2e-3)
 
@@ -406,8 +406,8 @@ def test_loading_takes_a_few_milliseconds(store, plan):
 
 WRITER = """
 import dataclasses, pathlib, sys
-from vecselect.identity import key_of
-from vecselect.store import Observed, PlanStore
+from vecselect.store.key import key_of
+from vecselect.store.plans import Observed, PlanStore
 from vecselect.plan import Plan
 
 store = PlanStore()

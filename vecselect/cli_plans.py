@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from vecselect.store import StoredPlan
+    from vecselect.store.plans import StoredPlan
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     Row = dict[str, Any]
@@ -47,7 +47,7 @@ def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) ->
     forget = add("forget", _forget, "remove stored plans")
     which = forget.add_mutually_exclusive_group(required=True)
     which.add_argument("keys", nargs="*", default=[], metavar="KEY", help=KEY_HELP)
-    which.add_argument("--all", action="store_true", help="remove every plan")
+    which.add_argument("--all", action="store_true", help="remove every plan, and what was measured of this machine")
     path = add("path", _path, "the folder of the plan store")
 
     explain = commands.add_parser("explain", help="the report of a stored plan")
@@ -60,9 +60,9 @@ def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) ->
 
 
 def _list(asked: argparse.Namespace) -> int:
-    from vecselect.identity import machine_fields
     from vecselect.machine import read_machine
-    from vecselect.store import PlanStore
+    from vecselect.store.key import machine_fields
+    from vecselect.store.plans import PlanStore
 
     store = PlanStore()
     here = machine_fields(read_machine())
@@ -91,7 +91,7 @@ def _row(entry: StoredPlan, here: Row) -> Row:
 
 
 def _show(asked: argparse.Namespace) -> int:
-    from vecselect.store import PlanStore
+    from vecselect.store.plans import PlanStore
 
     entry = PlanStore().find(asked.key)
     if asked.json:
@@ -129,7 +129,7 @@ def _show(asked: argparse.Namespace) -> int:
 
 def _explain(asked: argparse.Namespace) -> int:
     from vecselect.errors import PlanError
-    from vecselect.store import PlanStore
+    from vecselect.store.plans import PlanStore
 
     store = PlanStore()
     if asked.key is None:
@@ -160,7 +160,7 @@ def _explain(asked: argparse.Namespace) -> int:
 
 
 def _export(asked: argparse.Namespace) -> int:
-    from vecselect.store import PlanStore
+    from vecselect.store.plans import PlanStore
 
     text = PlanStore().export_json(asked.keys or None) + "\n"
     if asked.output in (None, "-"):
@@ -177,7 +177,7 @@ def _export(asked: argparse.Namespace) -> int:
 
 def _import(asked: argparse.Namespace) -> int:
     from vecselect.errors import PlanError
-    from vecselect.store import PlanStore
+    from vecselect.store.plans import PlanStore
 
     try:
         content = sys.stdin.buffer.read() if asked.file == "-" else Path(asked.file).read_bytes()
@@ -197,7 +197,7 @@ def _import(asked: argparse.Namespace) -> int:
 
 
 def _forget(asked: argparse.Namespace) -> int:
-    from vecselect.store import PlanStore
+    from vecselect.store.plans import PlanStore
 
     store = PlanStore()
     if asked.all:
@@ -214,7 +214,7 @@ def _forget(asked: argparse.Namespace) -> int:
 
 
 def _path(asked: argparse.Namespace) -> int:
-    from vecselect.store import PlanStore
+    from vecselect.store.plans import PlanStore
 
     folder = str(PlanStore().folder)
     if asked.json:

@@ -13,7 +13,7 @@ from vecselect.planning.asked import read_asked
 from vecselect.planning.decide import make_plan
 from vecselect.planning.draft import space_text
 from vecselect.request import EnvFn, read_request
-from vecselect.store import PlanStore
+from vecselect.store.plans import PlanStore
 from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:

@@ -306,6 +306,6 @@ class AutoVectorEnv(VectorWrapper):
     def _remember(self) -> None:
         """Tells the plan store what real use showed; the next start plans with that."""
         if self.plan.key is not None and self._watch.observed is not None:
-            from vecselect.store import PlanStore
+            from vecselect.store.plans import PlanStore
 
             PlanStore().note_observed(self.plan.key, self._watch.observed)

@@ -11,7 +11,7 @@ SPAN_S = 0.02
 ROUNDS = 5
 
 
-def effective_cores(cores: float) -> float:
+def effective_cores(cores: float, rounds: int = ROUNDS) -> float:
     """The work that as many threads as there are cores do, over that of one thread.
 
     Siblings of one physical core, a quota, and neighbours on the machine all make it less than the
@@ -19,16 +19,17 @@ def effective_cores(cores: float) -> float:
 
     Args:
         cores: Cores this process may use.
+        rounds: Attempts, of 0.04 s each.
 
     Returns:
         At least 1, and the best of a few attempts: what other programs take for a moment is not a
-        property of the machine. Takes about 0.2 s.
+        property of the machine.
     """
     threads = int(cores)
     if threads < 2:
         return 1.0
     ratios = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         alone = _hashes(1)
         ratios.append(_hashes(threads) / max(alone, 1))
     return min(max(*ratios, 1.0), cores)

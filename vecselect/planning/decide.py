@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends.registry import exact, find, pool_mode
 from vecselect.errors import ModeUnavailable, RequestError
+from vecselect.measure.cores import effective_cores
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import read_learner
 from vecselect.measure.probe import probe
@@ -17,6 +18,7 @@ from vecselect.planning.draft import Draft
 from vecselect.planning.memory import Memory
 from vecselect.planning.rounds import Terms, run_race
 from vecselect.selection.candidates import simplicity, why_not_enough_memory, worker_counts
+from vecselect.selection.costs import is_crowded
 from vecselect.selection.estimate import estimate
 from vecselect.selection.finalists import doubts, finalists, within_time
 from vecselect.selection.rule import apply_rule
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from vecselect.request import Request
     from vecselect.selection.finalists import Doubt
 
-PROFILE_SHARE = 0.35
+PROFILE_SHARE = 0.2
 """Share of the budget that stepping one sub-environment may take, where a race may follow."""
 
 BUILD_SHARE = 0.6
@@ -165,14 +167,12 @@ def _estimate(draft: Draft, memory: Memory) -> None:
 def _race(draft: Draft, memory: Memory) -> None:
     """Races the finalists, where the estimate leaves a doubt and nothing forbids it."""
     request, asked, learner, found = draft.request, draft.asked, draft.learner, draft.found
-    assert draft.estimate is not None and draft.calibration is not None
-    assert found is not None and learner is not None
+    assert draft.estimate is not None and found is not None and learner is not None
     native = draft.skipped["native"] in (None, notes.NATIVE_NOT_ALLOWED)
     doubted = doubts(
         draft.estimate,
         found.profile,
-        draft.calibration,
-        draft.machine,
+        crowded=is_crowded(effective_cores(draft.machine.cores, rounds=1), draft.machine),
         learner=learner.kind,
         alike=request.spec is not None or len(set(map(_maker, request.env_fns))) == 1,
         native=native,

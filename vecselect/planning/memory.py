@@ -6,17 +6,17 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from vecselect.identity import Unstable, key_of, machine_fields, plan_key_fields
 from vecselect.measure.learner import loaded_torch, torch_threads
 from vecselect.planning.asked import EFFORTS
 from vecselect.planning.calibrate import calibrate
 from vecselect.selection.costs import Calibration, is_crowded
-from vecselect.store import PlanStore
+from vecselect.store.key import Unstable, key_of, machine_fields, plan_key_fields
+from vecselect.store.plans import PlanStore
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.planning.draft import Draft
-    from vecselect.store import StoredPlan
+    from vecselect.store.plans import StoredPlan
 
 GAP_MATTERS = 0.1
 """Gaps between two steps that are shorter than this share of a step make no difference."""
@@ -97,7 +97,7 @@ class Memory:
             self._draft.asked.progress("measuring this machine, once")
             calibration = calibrate(self._draft.machine)
             self._draft.deadline_s += calibration.seconds  # the machine's, not this plan's
-            if is_crowded(calibration, self._draft.machine):
+            if is_crowded(calibration.effective_cores, self._draft.machine):
                 return calibration  # true for now, but not of this machine
             if self._store is not None:
                 self._store.save_calibration(key, dataclasses.asdict(calibration))

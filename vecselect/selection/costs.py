@@ -36,9 +36,9 @@ class Calibration:
     seconds: float = 0.0
 
 
-def is_crowded(calibration: Calibration, machine: Machine) -> bool:
+def is_crowded(effective_cores: float, machine: Machine) -> bool:
     """Whether so few cores worked side by side that others must have used them meanwhile."""
-    return calibration.effective_cores < CROWDED * machine.cores
+    return effective_cores < CROWDED * machine.cores
 
 
 @dataclass(frozen=True)

@@ -6,22 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vecselect.selection.candidates import simplicity
-from vecselect.selection.costs import is_crowded
 from vecselect.selection.rule import WAITING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
-    from vecselect.selection.costs import Calibration
     from vecselect.selection.estimate import Estimate
 
 SEVERAL_THREADS = 1.25
 """An environment that uses more cores than this computes in several threads."""
-
-BUSY_LOAD = 1.0
-"""Processes that compete for the cores, beyond their number, from which on no estimate counts."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +34,8 @@ class Doubt:
 def doubts(
     estimate: Estimate,
     profile: StepProfile,
-    calibration: Calibration,
-    machine: Machine,
     *,
+    crowded: bool,
     learner: str,
     alike: bool,
     native: bool,
@@ -52,8 +45,7 @@ def doubts(
     Args:
         estimate: What the cost model says.
         profile: How a step spends its time.
-        calibration: How many cores worked side by side when it was made.
-        machine: How busy it is.
+        crowded: Whether other programs use the cores while this is decided.
         learner: Its kind, as in `Plan.learner`.
         alike: Whether all sub-environments are built alike.
         native: Whether the environment has a registered vector environment of its own.
@@ -73,8 +65,7 @@ def doubts(
         found.append(Doubt("The sub-environments are built by different callables."))
     if native:
         found.append(Doubt("There is a vector environment of its own, which no model knows."))
-    busy = machine.load_1min is not None and machine.load_1min > machine.cores + BUSY_LOAD
-    if busy or is_crowded(calibration, machine):
+    if crowded:
         found.append(Doubt("Other programs use the cores.", True))
     return tuple(found)
 

@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import VecselectWarning
-from vecselect.identity_walk import digest
+from vecselect.store.identity import digest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, WrapperSpec, load_env_creator
 
-from vecselect.identity_code import (
+from vecselect.store.code import (
     file_hash,
     global_names,
     home_of,

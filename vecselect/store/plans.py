@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError
-from vecselect.identity_walk import digest
 from vecselect.plan import Plan
-from vecselect.store_files import (
+from vecselect.store.files import (
     SCHEMA,
     Unusable,
     check,
@@ -33,6 +32,7 @@ from vecselect.store_files import (
     warn_once,
     write,
 )
+from vecselect.store.identity import digest
 from vecselect.watching import Observed
 
 if TYPE_CHECKING:
@@ -183,7 +183,8 @@ class PlanStore:
         """Removes every plan whose key begins with a prefix, readable or not.
 
         Args:
-            prefix: The beginning of the keys; None for all plans.
+            prefix: The beginning of the keys; None for all plans, and for what was measured of the
+                machine too.
 
         Returns:
             The keys that were removed.
@@ -198,6 +199,9 @@ class PlanStore:
             keys = [key for key in keys if prefix and key.startswith(prefix)]
         for key in keys:
             (self.folder / "plans" / f"{key}.json").unlink(missing_ok=True)
+        if prefix is None:
+            for path in (self.folder / "machines").glob("*.json"):
+                path.unlink(missing_ok=True)
         return keys
 
     def export_json(self, keys: Iterable[str] | None = None) -> str:

@@ -13,9 +13,9 @@ import math
 import os
 from typing import TYPE_CHECKING, Any
 
-from vecselect.identity_walk import Unstable, Walk, canonical, digest
 from vecselect.plan import SCHEMA
 from vecselect.request import EnvFactory
+from vecselect.store.identity import Unstable, Walk, canonical, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

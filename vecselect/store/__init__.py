@@ -1,0 +1,1 @@
+"""Plans remembered on disk, and what makes two requests the same one."""

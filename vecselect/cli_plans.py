@@ -47,7 +47,11 @@ def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) ->
     forget = add("forget", _forget, "remove stored plans")
     which = forget.add_mutually_exclusive_group(required=True)
     which.add_argument("keys", nargs="*", default=[], metavar="KEY", help=KEY_HELP)
-    which.add_argument("--all", action="store_true", help="remove every plan, and what was measured of this machine")
+    which.add_argument(
+        "--all",
+        action="store_true",
+        help="remove every plan, and what was measured of this machine",
+    )
     path = add("path", _path, "the folder of the plan store")
 
     explain = commands.add_parser("explain", help="the report of a stored plan")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from vecselect import processes
 from vecselect.backends.registry import BACKENDS, find
 from vecselect.errors import RequestError
 from vecselect.machine import read_machine
@@ -169,7 +170,9 @@ def available_modes() -> dict[str, str | None]:
 def _build(plan: Plan, request: Request) -> AutoVectorEnv:
     """The vector environment that a plan decides on."""
     backend, parameters = find(plan.mode)
-    return AutoVectorEnv(backend.build(request, **parameters), plan)
+    envs = AutoVectorEnv(backend.build(request, **parameters), plan)
+    processes.note_environment_made()
+    return envs
 
 
 def _merged(env_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]) -> dict[str, Any]:

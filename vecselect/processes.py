@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
+import os
 import pickle
+import random
 import signal
 import sys
 import threading
@@ -20,6 +23,7 @@ END_GRACE_S = 2.0
 """How long a child may take to end after it was asked to, before it is terminated."""
 
 _main_lock = threading.Lock()
+_environments_made = 0
 
 
 def start_methods() -> tuple[str, ...]:
@@ -103,6 +107,58 @@ def hidden_main() -> Iterator[None]:
                 setattr(main, name, value)
 
 
+def settle_in(seed: int) -> None:
+    """Called first in every child that runs environments.
+
+    The child gets a process group of its own, so that what its environments start can be ended with
+    it, and global random generators of its own: children of one fork server would otherwise begin
+    with the same numbers.
+
+    Args:
+        seed: What `child_seed` gave the parent for this child.
+    """
+    import numpy as np
+
+    with contextlib.suppress(OSError, AttributeError):  # a session's leader, or no POSIX
+        os.setpgid(0, 0)
+    random.seed(seed)
+    np.random.seed(seed % (1 << 32))
+
+
+def seed_torch(seed: int) -> None:
+    """Gives torch, where an environment has loaded it, a generator unlike that of other children.
+
+    Every process of torch begins with the same seed.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "manual_seed"):
+        torch.manual_seed(seed)
+
+
+def child_seed(index: int = 0) -> int:
+    """A seed for the global generators of a child.
+
+    It follows from the state of the caller's own generators, which stay as they are, and from how
+    many vector environments were made before. So `numpy.random.seed(1)` at the top of a program
+    makes repeatable what environments draw from global generators in workers too, whether or not
+    anything had to be measured.
+
+    Args:
+        index: Tells the children of one vector environment from each other.
+    """
+    import numpy as np
+
+    state: Any = np.random.get_state(legacy=True)
+    parts = (state[1].tobytes(), state[2], random.getstate(), _environments_made, index)
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
+
+
+def note_environment_made() -> None:
+    """Says that the children of the next vector environment are to have other seeds."""
+    global _environments_made
+    _environments_made += 1
+
+
 def how_it_ended(exitcode: int | None) -> str:
     """How a process ended, in words that follow its name."""
     if exitcode is None:
@@ -118,10 +174,13 @@ def how_it_ended(exitcode: int | None) -> str:
 def end(child: BaseProcess, grace_s: float = END_GRACE_S) -> None:
     """Waits for a child to end; terminates it, then kills it, if it does not.
 
+    Whatever it has started in its process group, and left running, is killed after it.
+
     Args:
         child: A started process.
         grace_s: Seconds to wait before each harder means.
     """
+    pid = child.pid
     child.join(grace_s)
     for harder in (child.terminate, child.kill):
         if child.exitcode is not None:
@@ -130,3 +189,12 @@ def end(child: BaseProcess, grace_s: float = END_GRACE_S) -> None:
         child.join(grace_s)
     if child.exitcode is not None:
         child.close()
+    if pid is not None:
+        kill_group(pid)
+
+
+def kill_group(pid: int) -> None:
+    """Kills what is left of the process group that a child of ours led."""
+    with contextlib.suppress(OSError, AttributeError):  # nothing is left; no POSIX
+        if pid != os.getpgid(0):
+            os.killpg(pid, signal.SIGKILL)

@@ -102,7 +102,7 @@ def probe(
     ours, theirs = context.Pipe()
     progress = _Progress(context.RawArray("Q", 2))
     work = processes.dumps((tuple(env_fns[:2]), budget_s))
-    child = context.Process(target=_run, args=(work, theirs, progress))  # type: ignore[attr-defined]
+    child = context.Process(target=_run, args=(work, theirs, progress, processes.child_seed()))  # type: ignore[attr-defined]
     start_s = time.perf_counter()
     try:
         with processes.hidden_main():
@@ -159,9 +159,10 @@ def _await(
     return found
 
 
-def _run(work: bytes, pipe: Connection, progress: _Progress) -> None:
+def _run(work: bytes, pipe: Connection, progress: _Progress, seed: int) -> None:
     """Runs in the child: measures, reports, and closes what was built."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process on Ctrl-C.
+    processes.settle_in(seed)
     # What the environment prints must not get into the output of a program that asks for JSON.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     built: list[gym.Env] = []

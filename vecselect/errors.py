@@ -5,7 +5,8 @@
     │   └── ModeUnavailable                the pinned mode cannot serve this request
     ├── ProfileError (also a RuntimeError) the environment failed while it was being measured
     ├── WorkerError (also a RuntimeError)  a worker failed in a way its own exception cannot tell
-    │   └── WorkerDied                     its process ended
+    │   ├── WorkerDied                     its process ended
+    │   └── StepTimeout                    it did not answer within `step_timeout_s`
     └── PlanError (also a ValueError)      a stored plan cannot be read
     VecselectWarning (a UserWarning)       nothing failed, but the user should know
 
@@ -16,6 +17,7 @@ Errors of Gymnasium pass through unchanged where they say it best: an unknown id
 from __future__ import annotations
 
 from difflib import get_close_matches
+from multiprocessing import TimeoutError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,6 +46,13 @@ class WorkerError(VecselectError, RuntimeError):
 
 class WorkerDied(WorkerError):
     """A worker's process ended, and its sub-environments with it."""
+
+
+class StepTimeout(WorkerError, TimeoutError):
+    """A worker did not answer within the `step_timeout_s` that was set.
+
+    Also a `multiprocessing.TimeoutError`.
+    """
 
 
 class PlanError(VecselectError, ValueError):

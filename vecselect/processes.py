@@ -171,6 +171,28 @@ def how_it_ended(exitcode: int | None) -> str:
         return f"was ended by signal {-exitcode}"
 
 
+def memory_picture(exitcode: int | None) -> str:
+    """What may have led to SIGKILL, which the kernel sends when memory runs out; else nothing.
+
+    Returns:
+        A sentence with a blank before it, or an empty string.
+    """
+    if exitcode != -signal.SIGKILL:
+        return ""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    sizes = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            sizes.append(child.memory_info().rss)
+    others = f"; {len(sizes)} other children hold {sum(sizes) / 1e9:.1f} GB" if sizes else ""
+    return (
+        f" Nobody of ours sends that signal: it may be out of memory ({memory.available / 1e9:.1f} "
+        f"of {memory.total / 1e9:.1f} GB are free now{others})."
+    )
+
+
 def end(child: BaseProcess, grace_s: float = END_GRACE_S) -> None:
     """Waits for a child to end; terminates it, then kills it, if it does not.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+import math
+import numbers
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,12 +25,18 @@ from vecselect.processes import start_methods, why_unpicklable
 
 EnvFn = Callable[[], gym.Env]
 
+FAILURE_OPTIONS = frozenset({"on_worker_death", "start_timeout_s", "step_timeout_s"})
+"""The `vector_kwargs` that say what happens to a worker that fails."""
+
 PROCESS_OPTIONS = frozenset({"context", "daemon", "max_concurrency", "shared_memory"})
+PROCESS_OPTIONS |= FAILURE_OPTIONS
 """The `vector_kwargs` that say how processes are run; they bind only a mode that has processes."""
+
+ON_WORKER_DEATH = ("raise", "restart")
 
 VECTOR_OPTIONS = frozenset({"autoreset_mode", "copy", "observation_mode", "worker"})
 VECTOR_OPTIONS |= PROCESS_OPTIONS
-"""Every key that `vector_kwargs` may have: those of Gymnasium's own vector environments."""
+"""Every key that `vector_kwargs` may have: those of Gymnasium's vector environments, and ours."""
 
 
 @dataclass(frozen=True)
@@ -251,6 +259,13 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     context = options.get("context")
     if context is not None and context not in start_methods():
         raise RequestError(unknown("start method (context)", context, start_methods()))
+    if options.get("on_worker_death", "raise") not in ON_WORKER_DEATH:
+        raise RequestError(unknown("on_worker_death", options["on_worker_death"], ON_WORKER_DEATH))
+    for key in ("start_timeout_s", "step_timeout_s"):
+        limit = options.get(key)
+        number = isinstance(limit, numbers.Real) and not isinstance(limit, bool)
+        if limit is not None and not (number and 0 < float(limit) < math.inf):
+            raise RequestError(f"{key} is {limit!r}; it must be a number of seconds above 0.")
     mode = options.get("observation_mode", "same")
     if mode not in ("same", "different") and not (
         isinstance(mode, tuple)

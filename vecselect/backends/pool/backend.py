@@ -11,12 +11,13 @@ from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.machine import read_machine
+from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.request import Request
 
-_TAKES = base.LOOP_OPTIONS | {"context", "daemon"}
+_TAKES = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
 
 
 def count_workers(num_envs: int, machine: Machine, workers: int | None = None) -> int:
@@ -83,6 +84,9 @@ class Pool:
             autoreset_mode=request.autoreset_mode,
             context=options.get("context"),
             daemon=options.get("daemon", False),
+            step_timeout_s=options.get("step_timeout_s"),
+            start_timeout_s=options.get("start_timeout_s"),
+            restart=options.get("on_worker_death") == "restart",
         )
         env = PoolVectorEnv(request.env_fns, settings)
         base.set_spec(env, request, None)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect import processes
 from vecselect.backends.base import check_distinct
 from vecselect.backends.pool.arena import Arena, Layout
-from vecselect.backends.pool.handle import Handle, end_all, raised_there
+from vecselect.backends.pool.handle import Handle, end_all, greeted
 from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.memory import Memory
-from vecselect.backends.pool.worker import Failed, Work, mismatch
+from vecselect.backends.pool.starter import Starter
+from vecselect.backends.pool.worker import Work, mismatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,6 +37,9 @@ class Settings:
         autoreset_mode: What happens to a sub-environment whose episode ended.
         context: Start method of the workers; the safest one by default.
         daemon: Whether the workers are daemons, which may not start processes themselves.
+        step_timeout_s: Seconds that workers may take for a step, a reset or a call.
+        start_timeout_s: Seconds that they may take to start and to build their sub-environments.
+        restart: Whether a worker that died is replaced.
     """
 
     workers: int
@@ -46,6 +50,9 @@ class Settings:
     autoreset_mode: AutoresetMode
     context: str | None
     daemon: bool
+    step_timeout_s: float | None = None
+    start_timeout_s: float | None = None
+    restart: bool = False
 
     @property
     def same_spaces(self) -> bool:
@@ -60,6 +67,7 @@ class Parts:
     envs: list[gym.Env] = field(default_factory=list)
     handles: list[Handle] = field(default_factory=list)
     arena: Arena | None = None
+    starter: Starter | None = None
     single_observation_space: gym.Space | None = None
     observation_space: gym.Space | None = None
 
@@ -104,10 +112,9 @@ def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings:
     )
     memory = Memory(layout.size_bytes())
     parts.arena = Arena(layout, memory.map)
-    context = processes.get_context(settings.context)
     own, *others = lane_slices(count, settings.workers + 1)
-    for index, rows in enumerate(others):
-        work = Work(
+    works = [
+        Work(
             index=index,
             env_fns=tuple(env_fns[rows.start : rows.stop]),
             first_row=rows.start,
@@ -117,11 +124,15 @@ def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings:
             action_space=first.action_space,
             same_spaces=settings.same_spaces,
             tries=settings.tries,
+            global_seed=processes.child_seed(index),
         )
-        control = parts.arena.control[index]
-        handle = Handle(context, work, memory, control, settings.daemon, settings.threads)
-        parts.handles.append(handle)
-    memory.forget_descriptor()
+        for index, rows in enumerate(others)
+    ]
+    parts.starter = Starter(settings, works, memory, parts.arena)
+    for work in works:
+        parts.handles.append(parts.starter.start(work))
+    if not settings.restart:
+        memory.forget_descriptor()
     # While the workers build theirs, the caller builds the rest of its own.
     for make in env_fns[1 : own.stop]:
         parts.envs.append(make())
@@ -137,11 +148,8 @@ def _agree(parts: Parts, settings: Settings) -> None:
     problems = [mismatch(env, row, *fitting) for row, env in enumerate(parts.envs)]
     spaces = [env.observation_space for env in parts.envs]
     for handle in parts.handles:
-        greeting: Any = handle.greeting()
-        if isinstance(greeting, Failed):
-            raise raised_there(greeting)
-        problem, theirs = greeting
-        problems.append(problem)
+        trouble, theirs = greeted(handle, settings.start_timeout_s)
+        problems.append(trouble)
         spaces += theirs
     if problem := next(filter(None, problems), None):
         raise RuntimeError(problem)

@@ -1,4 +1,4 @@
-"""One command at a time, given to the caller's own lane and to every worker."""
+"""What a pool and its workers are talking about."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from vecselect.backends.pool.handle import PENDING, raised_here, raised_there
 from vecselect.backends.pool.lane import LaneFailure
 from vecselect.backends.pool.worker import Failed
-from vecselect.errors import WorkerDied
+from vecselect.errors import StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vecselect.backends.pool.handle import Handle
+
+    Replace = Callable[[Handle, Exception], Handle]
+    Arguments = Callable[[range], tuple[Any, ...]]
 
 
 class Conversation:
@@ -27,11 +30,24 @@ class Conversation:
     what they owe is taken in before the next command, and belongs to nobody.
     """
 
-    def __init__(self, handles: list[Handle]) -> None:
+    def __init__(
+        self, handles: list[Handle], limit_s: float | None = None, replace: Replace | None = None
+    ) -> None:
+        """Begins a conversation.
+
+        Args:
+            handles: The workers; one that died is replaced in this list.
+            limit_s: Seconds that workers may take to answer; as long as it takes by default.
+            replace: Gives a new worker for one that died; by default that is the end.
+        """
         self.handles = handles
         self.pending: str | None = None
+        self._limit_s = limit_s
+        self._replace = replace
         self._joint_thread: int | None = None
         self._own_work: Callable[[], Any] | None = None
+        self._asked: tuple[str, Arguments] | None = None
+        self._buffer = 0
         self._replies: list[Any] = []
         self._failure: BaseException | None = None
         self._dead: WorkerDied | None = None
@@ -47,6 +63,7 @@ class Conversation:
         Raises:
             AlreadyPendingCallError: If another one waits to be collected.
             WorkerDied: If a worker has died before.
+            StepTimeout: If a worker still owes the answer to an earlier command.
         """
         if self._dead is not None:
             raise self._dead
@@ -56,10 +73,15 @@ class Conversation:
                 "complete.",
                 self.pending,
             )
-        for handle in self.handles:
+        left_s = _countdown(self._limit_s)
+        for place, handle in enumerate(self.handles):
             if handle.outstanding:
-                self._collected(handle.drop)
-        self._replies, self._failure, self._own_work = [], None, None
+                try:
+                    if handle.drop(left_s) is PENDING:
+                        self._stuck(place)
+                except WorkerDied as death:
+                    self._died(place, death)
+        self._replies, self._failure, self._own_work, self._asked = [], None, None, None
         self._joint_thread = threading.get_ident() if joint else None
         self.pending = kind
 
@@ -71,9 +93,17 @@ class Conversation:
         """Sets what the caller's lane does, when the command is collected."""
         self._own_work = work
 
-    def ask_all(
-        self, name: str, arguments: Callable[[range], tuple[Any, ...]], buffer: int = 0
-    ) -> None:
+    def step_all(self, buffer: int) -> None:
+        """Has every worker step with the actions in the arena.
+
+        Args:
+            buffer: Where observations go.
+        """
+        self._buffer = buffer
+        for handle in self.handles:
+            handle.step(buffer)
+
+    def ask_all(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
         """Gives every worker a method of its lane to call, all of them or none.
 
         Args:
@@ -81,9 +111,16 @@ class Conversation:
             arguments: Gives its arguments for a lane's rows.
             buffer: Where observations go.
         """
+        self._asked, self._buffer = (name, arguments), buffer
         packed = [handle.packed(name, arguments(handle.rows)) for handle in self.handles]
-        for handle, data in zip(self.handles, packed, strict=True):
-            handle.request(data, buffer)
+        for place, data in enumerate(packed):
+            try:
+                self.handles[place].request(data, buffer)
+            except WorkerDied as death:
+                self._died(place, death)
+                self.handles[place].request(
+                    self.handles[place].packed(name, arguments(self.handles[place].rows)), buffer
+                )
 
     def need_pending(self, kind: str) -> None:
         """Raises NoAsyncCallError unless such a command waits to be collected."""
@@ -95,7 +132,8 @@ class Conversation:
     def finish(self, timeout: float | None = None) -> list[Any]:
         """Does the caller's own part, collects the workers', and raises what any of them raised.
 
-        Every reply is in before anything is raised, so that a failure leaves nothing behind.
+        Every reply is in before anything is raised, so that a failure leaves nothing behind; but
+        one that was raised while another worker takes long is not kept waiting for that.
 
         Args:
             timeout: Seconds to wait for the workers, once the caller's own part is done.
@@ -105,6 +143,7 @@ class Conversation:
 
         Raises:
             multiprocessing.TimeoutError: If the time ran out; the command stays pending.
+            StepTimeout: If a worker takes longer than any may.
             WorkerDied: If a worker's process has ended.
         """
         work, self._own_work = self._own_work, None
@@ -117,14 +156,18 @@ class Conversation:
             except BaseException:  # interrupted half-way: nothing of this command can be used
                 self.pending = None
                 raise
-        left_s = None if timeout is None else _countdown(timeout)
-        for handle in self.handles[len(self._replies) - 1 :]:
-            reply = self._collected(handle.collect, left_s)
-            if reply is PENDING:
+        users = timeout is not None and (self._limit_s is None or timeout < self._limit_s)
+        left_s = _countdown(timeout if users else self._limit_s)
+        for place in range(len(self._replies) - 1, len(self.handles)):
+            reply = self._reply(place, left_s)
+            if reply is PENDING and users:
                 raise multiprocessing.TimeoutError(
                     f"`{self.pending}_wait` timed out after {timeout} s. The {self.pending} is "
                     f"still pending: another `{self.pending}_wait` collects it."
                 )
+            if reply is PENDING:
+                self._replace_stuck(place)
+                reply = self._reply(place, None)
             if isinstance(reply, Failed):
                 self._failure = self._failure or raised_there(reply)
             self._replies.append(reply)
@@ -133,17 +176,105 @@ class Conversation:
             raise self._failure
         return self._replies
 
-    def _collected(self, collect: Callable[..., Any], *args: Any) -> Any:
-        """What a worker gives; if it has died, no command will be taken any more."""
+    def _reply(self, place: int, left_s: Callable[[], float] | None) -> Any:
+        """What a worker answers; if it has died, what the one in its place does."""
         try:
-            return collect(*args)
-        except WorkerDied as death:
-            self._dead = death
+            return self.handles[place].collect(left_s, self._look_around)
+        except _Elsewhere as elsewhere:
             self.pending = None
+            raise self._failure_of(elsewhere.handle) from None
+        except WorkerDied as death:
+            died = self._place_of_the_dead(place)
+            self._died(died, death)
+            self._refuse_to_repeat_calls(death)
+            if died >= place:  # else its answer is in already
+                self._repeat(died)
+            return self._reply(place, left_s)
+
+    def _place_of_the_dead(self, place: int) -> int:
+        """Where the worker stands whose death was noticed while waiting for another one."""
+        dead = [i for i, one in enumerate(self.handles) if one.process.exitcode is not None]
+        return place if place in dead or not dead else dead[0]
+
+    def _look_around(self) -> None:
+        """While one worker is waited for: has any of them died, or failed?"""
+        for handle in self.handles:
+            if handle.has_failed():
+                raise _Elsewhere(handle)
+            handle.check()
+
+    def _failure_of(self, handle: Handle) -> BaseException:
+        """What a worker raised that has answered."""
+        failed = handle.collect()
+        assert isinstance(failed, Failed)
+        return self._failure or raised_there(failed)
+
+    def _died(self, place: int, death: Exception) -> None:
+        """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
+        if self._replace is None:
+            if isinstance(death, WorkerDied):
+                self._dead = WorkerDied(
+                    f"{death} Close the vector environment and make a new one, or have workers "
+                    'replaced: vector_kwargs={"on_worker_death": "restart"}.'
+                )
+                death = self._dead
+            self.pending = None
+            raise death
+        try:
+            self.handles[place] = self._replace(self.handles[place], death)
+        except BaseException as error:
+            self.pending = None
+            if isinstance(error, Exception):
+                self._dead = error if isinstance(error, WorkerDied) else WorkerDied(str(error))
             raise
 
+    def _repeat(self, place: int) -> None:
+        """Gives a new worker what the one before it did not answer."""
+        handle = self.handles[place]
+        if self._asked is None:
+            handle.step(self._buffer)
+        else:
+            name, arguments = self._asked
+            handle.request(handle.packed(name, arguments(handle.rows)), self._buffer)
 
-def _countdown(timeout: float) -> Callable[[], float]:
-    """Gives the seconds that are left of a time limit."""
-    until_s = time.monotonic() + timeout
+    def _replace_stuck(self, place: int) -> None:
+        """Replaces a worker that takes too long, and gives the new one the same command."""
+        self._stuck(place)
+        self._refuse_to_repeat_calls(StepTimeout("The worker took too long."))
+        self._repeat(place)
+
+    def _refuse_to_repeat_calls(self, death: Exception) -> None:
+        """Raises where a call was under way: what it did before the death is not known."""
+        if self._asked is not None and self._asked[0] not in ("step", "reset"):
+            self.pending = None
+            raise WorkerDied(
+                f"{death} It was replaced, but what was called is not known to have happened."
+            ) from death
+
+    def _stuck(self, place: int) -> None:
+        """Ends and replaces a worker that takes too long; where none are replaced, says so."""
+        handle = self.handles[place]
+        late = StepTimeout(
+            f"{handle.name()} has not answered within step_timeout_s={self._limit_s:g}."
+        )
+        if self._replace is None:
+            self.pending = None
+            raise late
+        handle.process.kill()
+        self._died(place, late)
+
+
+class _Elsewhere(Exception):
+    """Another worker than the one waited for has failed."""
+
+    def __init__(self, handle: Handle) -> None:
+        super().__init__()
+        self.handle = handle
+
+
+def _countdown(timeout_s: float | None) -> Callable[[], float] | None:
+    """Gives the seconds that are left of a time limit; None without one."""
+    if timeout_s is None:
+        return None
+    until_s = time.monotonic() + timeout_s
     return lambda: until_s - time.monotonic()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
@@ -17,26 +18,28 @@ from vecselect.backends.pool.worker import (
     COMMAND,
     DONE,
     END,
+    FAILED,
     GIVEN,
-    REPLY,
     REQUEST,
+    SILENT,
     STATUS,
     STEP,
+    Failed,
     Work,
 )
-from vecselect.errors import WorkerDied, WorkerError
+from vecselect.errors import StepTimeout, WorkerDied, WorkerError
 from vecselect.failures import RemoteTraceback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from multiprocessing.context import BaseContext
 
+    import gymnasium as gym
     import numpy as np
 
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneFailure
     from vecselect.backends.pool.memory import Memory
-    from vecselect.backends.pool.worker import Failed
 
 CLOSE_LIMIT_S = 4.0
 """How long workers may take to end, all together, before they are terminated and then killed."""
@@ -96,10 +99,25 @@ class Handle:
         with processes.hidden_main():
             self.process.start()
         theirs.close()
+        self._pid = self.process.pid
 
-    def greeting(self) -> Any:
-        """What the worker says once its sub-environments are built, or why it could not."""
+    def greeting(self, timeout_s: float | None = None) -> Any:
+        """What the worker says once its sub-environments are built, or why it could not.
+
+        Raises:
+            StepTimeout: If it has not said anything by then.
+            WorkerDied: If its process has ended instead.
+        """
+        # The process is watched beside the pipe: a child of an environment may hold that open.
+        said = connection.wait([self.pipe, self.process.sentinel], timeout_s)
+        if not said:
+            raise StepTimeout(
+                f"{self.name()} has not built its sub-environments within start_timeout_s="
+                f"{timeout_s:g}."
+            )
         with self._death_named():
+            if not self.pipe.poll():
+                raise EOFError
             greeting = self.pipe.recv()
         self._forget_names()
         return greeting
@@ -136,8 +154,17 @@ class Handle:
             self.pipe.send_bytes(data)
             self.news = []
 
-    def collect(self, deadline_s: Callable[[], float] | None = None) -> Any:
+    def collect(
+        self,
+        deadline_s: Callable[[], float] | None = None,
+        look_around: Callable[[], None] | None = None,
+    ) -> Any:
         """Waits for the end of what was begun.
+
+        Args:
+            deadline_s: Gives the seconds that are left; waits as long as it takes by default.
+            look_around: Called now and then while waiting long; raises to end the waiting. By
+                default it is seen whether this worker is alive.
 
         Returns:
             The worker's reply, None if all is in the arena, or `PENDING` if the time ran out.
@@ -149,24 +176,34 @@ class Handle:
         # them. So what counts is the number: a signal that was lost is not waited for, and one that
         # is left over from an interrupted command is passed over.
         while self._control[DONE] != self._number or not self._signalled:
-            if not self._done.take(self._tries, self.check, deadline_s):
+            if not self._done.take(self._tries, look_around or self.check, deadline_s):
                 return PENDING
             self._signalled = True
-        if self._control[STATUS] == REPLY:
+        if self._control[STATUS] != SILENT:
             return processes.loads(self._received())
         self.outstanding = self._signalled = False
         return None
 
-    def drop(self) -> None:
-        """Takes in, and lets go of, what an interrupted command still owes."""
+    def has_failed(self) -> bool:
+        """Whether what was begun has ended in a failure that was not collected yet."""
+        control = self._control
+        done = self.outstanding and control[DONE] == self._number
+        return bool(done and control[STATUS] == FAILED)
+
+    def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
+        """Takes in, and lets go of, what an interrupted command still owes.
+
+        Returns:
+            `PENDING` if the time ran out before.
+        """
         until_s = time.monotonic() + NEVER_GIVEN_S
         while self._control[BEGUN] != self._number and not self._go.is_given():
             if time.monotonic() > until_s:  # interrupted before the worker was told of it
                 self.outstanding = False
-                return
+                return None
         if self._control[DONE] == self._number:
             self._signalled = True
-        self.collect()
+        return self.collect(deadline_s)
 
     def _received(self) -> bytes:
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
@@ -189,12 +226,15 @@ class Handle:
         """Raises if the worker's process has ended."""
         code = self.process.exitcode
         if code is not None:
-            first, last = self.rows[0], self.rows[-1]
-            ran = f" {first}" if first == last else f"s {first}-{last}"
             raise WorkerDied(
-                f"Worker {self.index} (pid {self.process.pid}), which runs sub-environment{ran}, "
-                f"{processes.how_it_ended(code)}. Close the vector environment and make a new one."
+                f"{self.name()} {processes.how_it_ended(code)}.{processes.memory_picture(code)}"
             )
+
+    def name(self) -> str:
+        """The worker and what it runs, as the beginning of a sentence."""
+        first, last = self.rows[0], self.rows[-1]
+        ran = f" {first}" if first == last else f"s {first}-{last}"
+        return f"Worker {self.index} (pid {self._pid}), which runs sub-environment{ran},"
 
     def ask_to_end(self) -> None:
         """Tells the worker to close its sub-environments and end."""
@@ -216,6 +256,21 @@ def _unbroken() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def greeted(handle: Handle, timeout_s: float | None) -> tuple[str, list[gym.Space]]:
+    """What a worker says of its spaces, once it has built its sub-environments.
+
+    Raises:
+        StepTimeout: If it does not within the time limit.
+        WorkerDied: If its process ends instead.
+        Exception: What a factory raised.
+    """
+    greeting: Any = handle.greeting(timeout_s)
+    if isinstance(greeting, Failed):
+        raise raised_there(greeting)
+    problem, spaces = greeting
+    return problem, spaces
+
+
 def end_all(handles: Sequence[Handle], limit_s: float = CLOSE_LIMIT_S) -> None:
     """Ends workers: asks, and after the time limit terminates and kills. Twice does nothing."""
     handles = [handle for handle in handles if not handle.ended]
@@ -235,7 +290,7 @@ def raised_here(failure: LaneFailure) -> BaseException:
     """What a sub-environment of the caller's own lane raised."""
     error = failure.__cause__
     assert error is not None
-    _annotate(error, failure.row, failure.phase)
+    _annotate(error, failure.row, failure.phase, failure.when)
     return error
 
 
@@ -243,17 +298,19 @@ def raised_there(failed: Failed) -> BaseException:
     """What a sub-environment in a worker raised, as its own type where that can be rebuilt."""
     error = failed.error.rebuilt()
     if isinstance(error, RemoteTraceback):
+        when = f" ({failed.when})" if failed.when else ""
         replacement = WorkerError(
-            f"Sub-environment {failed.row} raised {failed.error.kind} in {failed.phase}: "
+            f"Sub-environment {failed.row} raised {failed.error.kind} in {failed.phase}{when}: "
             f"{failed.error.message}"
         )
         replacement.__cause__ = error
         return replacement
-    _annotate(error, failed.row, failed.phase)
+    _annotate(error, failed.row, failed.phase, failed.when)
     return error
 
 
-def _annotate(error: BaseException, row: int, phase: str) -> None:
+def _annotate(error: BaseException, row: int, phase: str, when: str) -> None:
     """Adds to an exception which sub-environment raised it, where Python can (3.11 and newer)."""
     if hasattr(error, "add_note"):
-        error.add_note(f"Raised by sub-environment {row} in {phase}.")
+        place = f", {when}" if when else ""
+        error.add_note(f"Raised by sub-environment {row} in {phase}{place}.")

@@ -81,6 +81,10 @@ class InfoTable:
             self._known.append(columns)
             self._by_keys.setdefault(template.keys, []).append(columns)
 
+    def templates(self) -> list[Template]:
+        """All templates in use, in the order in which they were learned."""
+        return [columns.template for columns in self._known]
+
     def clear(self, rows: slice, nothing: bytes) -> None:
         """Notes that a slice of rows has no infos yet; `nothing` is as many zeros."""
         self._id_of_row[rows] = nothing

@@ -23,18 +23,25 @@ FORBIDDEN_CALLS = frozenset({"reset", "step", "close"})
 """What `call` refuses: run behind the lane's back, these would leave it with a wrong state."""
 
 
+GOES_ON, AUTORESET, RESTART = 0, 1, 2
+"""What the next step of a sub-environment does: step; reset, since its episode has ended; reset,
+since the worker that held it has died."""
+
+
 class LaneFailure(Exception):
     """A sub-environment raised; its exception is the cause.
 
     Attributes:
         row: Index of the sub-environment.
         phase: The method that raised.
+        when: How far its episode was and what it was seeded with, in words; empty if unknown.
     """
 
-    def __init__(self, row: int, phase: str) -> None:
+    def __init__(self, row: int, phase: str, when: str = "") -> None:
         super().__init__(row, phase)
         self.row = row
         self.phase = phase
+        self.when = when
 
 
 class Lane:
@@ -60,6 +67,7 @@ class Lane:
         infos: InfoTable,
         keep: Callable[[dict[str, Any]], Any],
         keep_final: Callable[[dict[str, Any]], Any],
+        restart_seeds: Sequence[int | None] | None = None,
     ) -> None:
         """Makes a lane of environments that are built already.
 
@@ -73,6 +81,8 @@ class Lane:
             keep: Makes something lasting of an info that is in no column.
             keep_final: The same for the final observation and info of SAME_STEP, which environments
                 may overwrite in the reset that follows at once.
+            restart_seeds: Where the lane takes the place of one that died: seeds for episodes that
+                begin, and report the lost ones as truncated, in the first step.
         """
         self.rows = range(first_row, first_row + len(envs))
         self.envs = list(envs)
@@ -85,7 +95,12 @@ class Lane:
         self._first = first_row
         self._slice = slice(first_row, first_row + len(envs))
         self._steps = [env.step for env in envs]
-        self._awaits_reset = [False] * len(envs)
+        restarted = restart_seeds is not None
+        self._awaits_reset = [RESTART if restarted else GOES_ON] * len(envs)
+        self._seeds: list[int | None] = list(restart_seeds or [None] * len(envs))
+        self._autoreset_mode = autoreset_mode
+        self._steps_made = 0
+        self._began = [0] * len(envs)
         self._phase = "step"
         self._infos = infos
         self._keep = keep
@@ -121,14 +136,14 @@ class Lane:
         self._terminated[here] = self._truncated[here] = self._nothing
         self._infos.clear(here, self._nothing)
         self.loose = loose = []
+        self._steps_made += 1
         index = 0
         try:
             for index, (step, action) in enumerate(zip(self._steps, actions, strict=True)):
                 row = first + index
                 if awaits_reset[index]:
-                    awaits_reset[index] = False
                     rewards[row] = 0.0
-                    observation, info = self._reset(index)
+                    observation, info = self._begin_episode(index)
                 else:
                     observation, rewards[row], terminated, truncated, info = step(action)
                     if terminated or truncated:
@@ -154,17 +169,42 @@ class Lane:
                 cause = TypeError(
                     f"Sub-environment {first + index} returned a reward that is no float."
                 )
-            raise LaneFailure(first + index, phase) from cause
+            raise LaneFailure(first + index, phase, self._when(index)) from cause
 
-    def _reset(self, index: int) -> tuple[Any, dict[str, Any]]:
+    def _begin_episode(self, index: int) -> tuple[Any, dict[str, Any]]:
+        """What a step does in which a sub-environment is reset instead."""
+        if self._awaits_reset[index] != RESTART:
+            self._awaits_reset[index] = GOES_ON
+            return self._reset(index)
+        self._awaits_reset[index] = GOES_ON
+        seed = self._seeds[index]
+        observation, info = self._reset(index, seed)
+        self._truncated[self._first + index] = True
+        info = {**info, "worker_restarted": True, "restart_seed": -1 if seed is None else seed}
+        if self._autoreset_mode is AutoresetMode.NEXT_STEP:
+            self._awaits_reset[index] = AUTORESET
+        elif self._autoreset_mode is AutoresetMode.SAME_STEP:
+            final = {"final_obs": observation, "final_info": dict(info)}
+            self.loose.append((self._first + index, self._keep_final(final)))
+        return observation, info
+
+    def _reset(self, index: int, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
         self._phase = "reset"
-        result = self.envs[index].reset()
+        env = self.envs[index]
+        result = env.reset() if seed is None else env.reset(seed=seed)
+        self._began[index] = self._steps_made
         self._phase = "step"
         return result
 
+    def _when(self, index: int) -> str:
+        """How far a sub-environment's episode is, for whoever has to find out what went wrong."""
+        seed = self._seeds[index]
+        seeded = "never seeded" if seed is None else f"last seeded with {seed}"
+        return f"step {self._steps_made - self._began[index]} of its episode, {seeded}"
+
     def _reset_next(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
         """NEXT_STEP: the next step resets."""
-        self._awaits_reset[index] = True
+        self._awaits_reset[index] = AUTORESET
         return observation, info
 
     def _reset_now(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
@@ -201,13 +241,16 @@ class Lane:
                 row = self._first + index
                 if not wanted:
                     continue
-                self._awaits_reset[index] = False
+                self._awaits_reset[index] = GOES_ON
+                self._began[index] = self._steps_made
+                if seed is not None:
+                    self._seeds[index] = seed
                 observation, info = env.reset(seed=seed, options=options)
                 write(row, observation)
                 if info and not self._infos.store(row, info):
                     self.loose.append((row, self._keep(info)))
         except Exception as error:
-            raise LaneFailure(row, "reset") from error
+            raise LaneFailure(row, "reset", self._when(row - self._first)) from error
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Calls a method of every sub-environment, or reads an attribute that is not callable.

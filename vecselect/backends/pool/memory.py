@@ -16,6 +16,7 @@ class Memory:
     """
 
     def __init__(self, size_bytes: int) -> None:
+        self._fd = -1
         self.size_bytes = size_bytes
         if hasattr(os, "memfd_create"):  # not bound by the size of /dev/shm, 64 MB in containers
             self._fd = os.memfd_create("vecselect")
@@ -30,6 +31,10 @@ class Memory:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def __del__(self) -> None:
+        """Closes the descriptor, where it was kept for workers to come."""
+        self.forget_descriptor()
 
     def __getstate__(self) -> dict[str, Any]:
         """The size and a descriptor that arrives in the child."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy as copying
+import functools
 import itertools
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
@@ -51,13 +52,11 @@ class PoolVectorEnv(VectorEnv):
             env_fns: One factory per sub-environment.
             settings: How the pool is to run.
 
-        Raises:
-            RuntimeError: If the spaces of the sub-environments do not go together.
-            Exception: What a factory raised.
+        Raises: What `construct` does.
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
         parts = construct(env_fns, settings)
-        assert parts.arena is not None
+        assert parts.arena is not None and parts.starter is not None
         first = parts.envs[0]
         self.num_envs = len(env_fns)
         self.copy = settings.copy
@@ -89,7 +88,11 @@ class PoolVectorEnv(VectorEnv):
         self._plain_actions = parts.arena.plain_actions
         self._buffer = 0
         self._handles = parts.handles
-        self._conversation = Conversation(parts.handles)
+        self._starter = parts.starter
+        replace = functools.partial(self._starter.replaced, self._infos)
+        self._conversation = Conversation(
+            parts.handles, settings.step_timeout_s, replace if settings.restart else None
+        )
         self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but
         # not in a process that somebody forked from this one.
@@ -223,10 +226,8 @@ class PoolVectorEnv(VectorEnv):
         """
         if not isinstance(values, (list, tuple)):
             values = [values] * self.num_envs
-        if len(values) != self.num_envs:
-            raise ValueError(
-                f"values holds {len(values)} values; {self.num_envs} are needed, one each."
-            )
+        if (given := len(values)) != self.num_envs:
+            raise ValueError(f"values holds {given} values; {self.num_envs} are needed, one each.")
         try:
             self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]), joint=True)
             self._conversation.finish()
@@ -252,7 +253,7 @@ class PoolVectorEnv(VectorEnv):
         end_all(self._handles, 0.0 if terminate else patience_s)
         self._handles.clear()
         lane = self._lane
-        del self._lane, self._arena, self._infos, self._conversation
+        del self._lane, self._arena, self._infos, self._conversation, self._starter
         self.closed = True
         try:
             lane.close()
@@ -291,8 +292,7 @@ class PoolVectorEnv(VectorEnv):
                 self._check_actions(actions)
             own = actions if self._plain_actions else iterate(self.action_space, actions)
         elif self._arena.put_actions(actions):
-            for handle in self._handles:
-                handle.step(buffer)
+            self._conversation.step_all(buffer)
             if self._plain_actions:
                 own = actions[: self._own]
             else:
@@ -328,6 +328,7 @@ class PoolVectorEnv(VectorEnv):
     def _send_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         lane, arena = self._lane, self._arena
         seeds = seed_of_each(seed, self.num_envs)
+        self._starter.note_seeds(seeds)
         options = read_options(options, self.num_envs)
         every = np.ones(self.num_envs, np.bool_)
         mask = every if options is None else options.pop("reset_mask", every)
@@ -367,8 +368,7 @@ class PoolVectorEnv(VectorEnv):
     def _learn(self, loose: list[Extra]) -> None:
         """Makes templates of infos that were in no column, and tells every lane."""
         for _, info in loose:
-            template = self._infos.learn(info)
-            if template is not None:
+            if (template := self._infos.learn(info)) is not None:
                 self._infos.add([template])
                 for handle in self._handles:
                     handle.news.append(template)

@@ -39,8 +39,8 @@ COMMAND, STATUS, BUFFER, GIVEN, BEGUN, DONE = range(6)
 STEP, REQUEST, END = 1, 2, 3
 """Commands: step with the arena's actions; do what stands in the pipe; end."""
 
-SILENT, REPLY = 0, 1
-"""Statuses: all is in the arena; the rest is in the pipe."""
+SILENT, REPLY, FAILED = 0, 1, 2
+"""Statuses: all is in the arena; the rest is in the pipe; what stands there is a `Failed`."""
 
 ORPHAN_GRACE_S = 1.5
 """How long a worker whose parent has gone may take to close its sub-environments."""
@@ -60,6 +60,8 @@ class Work:
         action_space: Of one sub-environment.
         same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
         tries: Tries to take a signal before sleeping.
+        global_seed: Of the process's global random generators.
+        restart_seeds: Where it replaces a worker that died: seeds to begin its episodes anew with.
     """
 
     index: int
@@ -71,15 +73,18 @@ class Work:
     action_space: gym.Space
     same_spaces: bool
     tries: int
+    global_seed: int = 0
+    restart_seeds: tuple[int | None, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A reply that says what went wrong: in which sub-environment, in which phase."""
+    """A reply that says what went wrong: in which sub-environment, in which phase, when."""
 
     row: int
     phase: str
     error: PortableError
+    when: str = ""
 
 
 def mismatch(
@@ -114,11 +119,13 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
     row, envs = 0, []
     try:
         task: Work = processes.loads(work)
+        processes.settle_in(task.global_seed)
         row = task.first_row
         for make in task.env_fns:
             envs.append(make())
             row += 1
         row = task.first_row
+        processes.seed_torch(task.global_seed)
         server = _Server(task, envs, Arena(task.layout, memory.map))
         pipe.send(server.greeting())
     except BaseException as error:
@@ -148,6 +155,8 @@ def _watch_parent(ending: threading.Event, go: Signal) -> None:
     ending.set()
     go.give()
     time.sleep(ORPHAN_GRACE_S)
+    if os.getpgid(0) == os.getpid():  # what its environments have started goes with it
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 
@@ -168,6 +177,7 @@ class _Server:
             self.infos,
             keep_packed,
             keep_packed,
+            task.restart_seeds,
         )
         self.slice = slice(task.first_row, task.first_row + len(envs))
         self.batched_actions = batch_space(task.action_space, len(envs))
@@ -201,9 +211,11 @@ class _Server:
                 )
             except LaneFailure as failure:
                 assert failure.__cause__ is not None
-                reply = Failed(failure.row, failure.phase, portable(failure.__cause__))
+                error = portable(failure.__cause__)
+                reply = Failed(failure.row, failure.phase, error, failure.when)
             data = None if reply is None else self.packed(reply)
-            control[STATUS] = SILENT if data is None else REPLY
+            failed = isinstance(reply, Failed)
+            control[STATUS] = SILENT if data is None else FAILED if failed else REPLY
             control[DONE] = number
             done.give()
             if data is not None:

@@ -14,6 +14,8 @@ import threading
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
+from vecselect.errors import RequestError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.context import BaseContext
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 
 END_GRACE_S = 2.0
 """How long a child may take to end after it was asked to, before it is terminated."""
+
+DESCRIPTORS_PER_CHILD = 3
+DESCRIPTORS_SPARE = 16
+"""File descriptors that children take here: measured 3 each, and some while one is started."""
 
 _main_lock = threading.Lock()
 _environments_made = 0
@@ -40,6 +46,30 @@ def start_methods() -> tuple[str, ...]:
 def get_context(method: str | None = None) -> BaseContext:
     """A multiprocessing context for `method`, or for the safest start method there is."""
     return multiprocessing.get_context(method or start_methods()[0])
+
+
+def need_descriptors(children: int) -> None:
+    """Makes sure that so many children can be started, before the first one is.
+
+    Raises:
+        RequestError: If this process may not open enough files for it.
+    """
+    try:
+        import resource
+    except ImportError:  # no such limit on Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        used = len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return
+    needed = children * DESCRIPTORS_PER_CHILD + DESCRIPTORS_SPARE
+    if limit != resource.RLIM_INFINITY and used + needed > limit:
+        raise RequestError(
+            f"{children} processes take about {needed} file descriptors; this process has {used} "
+            f"open and may have {limit}. Raise the limit (ulimit -n {used + needed}), or pin a "
+            'mode with fewer workers, such as mode="pool:1".'
+        )
 
 
 def why_no_children() -> str | None:

@@ -95,8 +95,8 @@ _BY_CODE = {code: name for name, code in CODES.items()}
 class Fault(zoo.EchoEnv):
     """Echoes its actions, except where one of them names a deed.
 
-    Deeds are also done in `reset(options={"deed": ..., "row": ...})` and `call("do", deed, row)`, and
-    in construction, `render` and `close` where the argument `when` says so.
+    Deeds are also done in `reset(options={"deed": ..., "row": ...})` and `call("do", deed, row)`,
+    and in construction, `render` and `close` where the argument `when` says so.
     """
 
     action_space = spaces.Discrete(ECHO + len(DEEDS))

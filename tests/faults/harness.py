@@ -1,7 +1,7 @@
 """Runs one case of the fault suite in a process of its own, with a deadline and a census.
 
-A case is a function, named `module:function`. Its process and all that it starts carry a mark in their
-environment, so that what it leaves behind is found wherever it has been reparented to.
+A case is a function, named `module:function`. Its process and all that it starts carry a mark in
+their environment, so that what it leaves behind is found wherever it has been reparented to.
 
     @case(modes=POOLS)
     def test_something(mode):

@@ -107,7 +107,7 @@ def check_learner(given: Any) -> None:
 
 
 def read_learner(
-    given: Any, num_envs: int, action_space: gym.Space, observed_s: float | None = None
+    given: Any, num_envs: int, action_space: gym.Space | None, observed_s: float | None = None
 ) -> Learner:
     """The learner of a race.
 
@@ -116,7 +116,7 @@ def read_learner(
             seconds of busy, single-threaded work; or None. With None, and torch loaded, a forward
             pass of a small network stands in for the learner, on torch's threads as they are set.
         num_envs: Sub-environments in a batch.
-        action_space: Of one sub-environment.
+        action_space: Of one sub-environment; needed where a network may stand in.
         observed_s: Seconds between two steps that an earlier run showed; they stand in for the
             learner where nothing is given.
     """
@@ -124,7 +124,9 @@ def read_learner(
         return Learner("callable", _guarded(given))
     if given is not None:
         return Learner("seconds", _busy(float(given)), float(given)) if given else Learner("none")
-    stand_in = _StandIn(num_envs, action_space) if loaded_torch() is not None else None
+    stand_in = None
+    if loaded_torch() is not None and action_space is not None:
+        stand_in = _StandIn(num_envs, action_space)
     if observed_s is not None:
         return Learner("observed", _filled(stand_in, observed_s), observed_s)
     return Learner("none") if stand_in is None else Learner("stand-in", stand_in)

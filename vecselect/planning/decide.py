@@ -10,15 +10,16 @@ from vecselect.backends.registry import exact, find, pool_mode
 from vecselect.errors import ModeUnavailable, RequestError
 from vecselect.measure.cores import effective_cores
 from vecselect.measure.ipc import measure_ipc
-from vecselect.measure.learner import read_learner
+from vecselect.measure.learner import loaded_torch, read_learner
 from vecselect.measure.probe import probe
 from vecselect.planning import notes
+from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.calibrate import loop_costs
 from vecselect.planning.draft import Draft
 from vecselect.planning.memory import Memory
 from vecselect.planning.rounds import Terms, run_race
 from vecselect.selection.candidates import simplicity, why_not_enough_memory, worker_counts
-from vecselect.selection.costs import is_crowded
+from vecselect.selection.costs import is_crowded, is_disturbed
 from vecselect.selection.estimate import estimate
 from vecselect.selection.finalists import doubts, finalists, within_time
 from vecselect.selection.rule import apply_rule
@@ -167,12 +168,14 @@ def _estimate(draft: Draft, memory: Memory) -> None:
 def _race(draft: Draft, memory: Memory) -> None:
     """Races the finalists, where the estimate leaves a doubt and nothing forbids it."""
     request, asked, learner, found = draft.request, draft.asked, draft.learner, draft.found
-    assert draft.estimate is not None and found is not None and learner is not None
+    assert draft.estimate is not None and draft.calibration is not None
+    assert found is not None and learner is not None
     native = draft.skipped["native"] in (None, notes.NATIVE_NOT_ALLOWED)
     doubted = doubts(
         draft.estimate,
         found.profile,
-        crowded=is_crowded(effective_cores(draft.machine.cores, rounds=1), draft.machine),
+        crowded=is_disturbed(draft.calibration, draft.machine)
+        or is_crowded(effective_cores(draft.machine.cores, rounds=1), draft.machine),
         learner=learner.kind,
         alike=request.spec is not None or len(set(map(_maker, request.env_fns))) == 1,
         native=native,
@@ -201,9 +204,19 @@ def _race(draft: Draft, memory: Memory) -> None:
     )
     timed_only = ["native"] if native and "native" not in asked.allow else []
     raced = dataclasses.replace(request, env_fns=request.env_fns[:num_envs])
-    draft.race = run_race(
-        raced, modes, learner, terms, timed_only=timed_only, incumbent=memory.incumbent
-    )
+    incumbent = memory.incumbent
+    if callable(asked.learner) or loaded_torch() is not None:
+        # The learner and its threads are here, and nowhere else.
+        draft.race = run_race(
+            raced, modes, learner, terms, timed_only=timed_only, incumbent=incumbent
+        )
+        return
+    try:
+        draft.race = race_apart(
+            raced, modes, learner.seconds, terms, timed_only=timed_only, incumbent=incumbent
+        )
+    except RaceLost as lost:
+        draft.notes.append(f"The race came to nothing: {lost}. The estimate stands.")
 
 
 def _maker(env_fn: object) -> object:

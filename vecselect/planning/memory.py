@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect.measure.learner import loaded_torch, torch_threads
 from vecselect.planning.asked import EFFORTS
 from vecselect.planning.calibrate import calibrate
-from vecselect.selection.costs import Calibration, is_crowded
+from vecselect.selection.costs import Calibration, is_disturbed
 from vecselect.store.key import Unstable, key_of, machine_fields, plan_key_fields
 from vecselect.store.plans import PlanStore
 
@@ -97,7 +97,7 @@ class Memory:
             self._draft.asked.progress("measuring this machine, once")
             calibration = calibrate(self._draft.machine)
             self._draft.deadline_s += calibration.seconds  # the machine's, not this plan's
-            if is_crowded(calibration.effective_cores, self._draft.machine):
+            if is_disturbed(calibration, self._draft.machine):
                 return calibration  # true for now, but not of this machine
             if self._store is not None:
                 self._store.save_calibration(key, dataclasses.asdict(calibration))

@@ -74,9 +74,16 @@ def render(report: Report) -> RenderableType:
     parts.append(_modes(plan))
     if report.stats is not None and report.stats.outside_s > 0:
         parts.append(_hanging("so far:", Text(_so_far(plan, report.stats)), "dim"))
-    parts += [_hanging("!", Text(note), "yellow") for note in plan.notes]
+    parts += [_note(note) for note in plan.notes]
     parts.append(_pin(plan))
     return Group(*parts)
+
+
+def _note(note: str) -> RenderableType:
+    """A note behind its mark; a loud one brings a louder mark along."""
+    if note.startswith("!!! "):
+        return _hanging("!!!", Text(note[4:]), "bold red")
+    return _hanging("!", Text(note), "yellow")
 
 
 def _head(plan: Plan) -> RenderableType:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vecselect.machine import WORKER_BYTES
 from vecselect.selection.rule import WAITING
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
-
-WORKER_BYTES = 60_000_000
-"""What a process with Gymnasium loaded takes, environment not included: measured 45-60 MB."""
 
 MEMORY_SHARE = 0.8
 """Share of the memory available that a vector environment may take."""

@@ -36,6 +36,16 @@ class Calibration:
     seconds: float = 0.0
 
 
+HAND_OFF_MOST_S = 1e-4
+"""No hand-off takes this long between two processes that both have a core."""
+
+
+def is_disturbed(calibration: Calibration, machine: Machine) -> bool:
+    """Whether a calibration tells more of what else ran than of the machine."""
+    crowded = is_crowded(calibration.effective_cores, machine)
+    return crowded or (machine.cores >= 2 and calibration.hand_off_s > HAND_OFF_MOST_S)
+
+
 def is_crowded(effective_cores: float, machine: Machine) -> bool:
     """Whether so few cores worked side by side that others must have used them meanwhile."""
     return effective_cores < CROWDED * machine.cores

@@ -74,6 +74,7 @@ class Pool:
         workers = count_workers(request.num_envs, machine, workers)
         if tries is None:
             tries = DEFAULT_TRIES if workers < machine.cores else EAGER_TRIES
+        processes.need_descriptors(workers)
         options = request.vector_kwargs
         settings = Settings(
             workers=workers,
@@ -86,6 +87,7 @@ class Pool:
             daemon=options.get("daemon", False),
             step_timeout_s=options.get("step_timeout_s"),
             start_timeout_s=options.get("start_timeout_s"),
+            memory_available_bytes=machine.memory_available_bytes,
             restart=options.get("on_worker_death") == "restart",
         )
         env = PoolVectorEnv(request.env_fns, settings)

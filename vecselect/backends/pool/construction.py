@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import psutil
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect import processes
@@ -15,6 +17,8 @@ from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.starter import Starter
 from vecselect.backends.pool.worker import Work, mismatch
+from vecselect.errors import VecselectWarning
+from vecselect.machine import WORKER_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +44,7 @@ class Settings:
         step_timeout_s: Seconds that workers may take for a step, a reset or a call.
         start_timeout_s: Seconds that they may take to start and to build their sub-environments.
         restart: Whether a worker that died is replaced.
+        memory_available_bytes: What may be used; a warning is given where workers take more.
     """
 
     workers: int
@@ -53,6 +58,7 @@ class Settings:
     step_timeout_s: float | None = None
     start_timeout_s: float | None = None
     restart: bool = False
+    memory_available_bytes: int | None = None
 
     @property
     def same_spaces(self) -> bool:
@@ -93,8 +99,11 @@ def construct(env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> P
 
 def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
     count = len(env_fns)
+    process = psutil.Process()
+    before_bytes = process.memory_info().rss
     first = env_fns[0]()
     parts.envs.append(first)
+    _warn_of_memory(process.memory_info().rss - before_bytes, settings)
     mode = settings.observation_mode
     if isinstance(mode, tuple):
         parts.observation_space, single = mode
@@ -138,6 +147,19 @@ def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings:
         parts.envs.append(make())
     check_distinct(parts.envs)
     _agree(parts, settings)
+
+
+def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
+    """Says so before workers are started that will hardly fit into memory."""
+    each_bytes = WORKER_BYTES + max(grown_bytes, 0)
+    available = settings.memory_available_bytes
+    if available is not None and settings.workers * each_bytes > available:
+        warnings.warn(
+            f"{settings.workers} workers take about {each_bytes / 1e9:.1f} GB each, and "
+            f"{available / 1e9:.1f} GB of memory are free: use fewer, as in mode='pool:1'.",
+            VecselectWarning,
+            stacklevel=2,
+        )
 
 
 def _agree(parts: Parts, settings: Settings) -> None:

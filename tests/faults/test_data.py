@@ -1,0 +1,327 @@
+"""What is returned is right or an error: nothing stale, cast, broadcast or mixed up."""
+
+from __future__ import annotations
+
+import functools
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv
+
+from tests import zoo
+from tests.compare import assert_same, assert_same_run
+from tests.faults import envs as faulty
+from tests.faults.harness import MODES, PROCESSES, Program, case
+from tests.faults.support import COUNT, actions, assert_reset, assert_step, make
+from vecselect import auto_make_vec
+
+ZEROS = np.zeros(COUNT, np.int64)
+
+
+def returning(mode, bad, options=None, **arguments):
+    return make(mode, faulty.Returns, options=options, bad=bad, **arguments)
+
+
+def second_step(envs):
+    envs.reset(seed=1)
+    envs.step(ZEROS)
+    return envs.step(ZEROS)
+
+
+def assert_goes_on(envs):
+    observations, _ = envs.reset(seed=1)
+    assert not np.any(observations)
+    observations, rewards, *_ = envs.step(ZEROS)
+    assert (observations == 1).all() and (rewards == 1).all()
+
+
+@case(modes=MODES)
+def test_a_space_that_only_its_author_knows(mode):
+    """Check 2."""
+    env_fns = [functools.partial(zoo.SampleEnv, faulty.Custom(), None, 3 + i) for i in range(3)]
+    with auto_make_vec(env_fns, mode=mode) as envs:
+        assert_same_run(envs, SyncVectorEnv(env_fns), 5)
+
+
+SHAPES = {
+    "of one": np.zeros(1, np.float32),
+    "scalar": np.float32(5.0),
+    "nothing": None,
+    "with an axis more": np.zeros((1, 3), np.float32),
+    "with an axis behind": np.zeros((3, 1), np.float32),
+    "too long": np.zeros(4, np.float32),
+    "empty": np.zeros(0, np.float32),
+}
+
+
+@case(modes=MODES)
+@pytest.mark.parametrize("row", [0, 3])
+def test_observations_of_a_wrong_shape_are_errors(mode, row):
+    """Check 3."""
+    wrong = []
+    for name, bad in SHAPES.items():
+        with returning(mode, bad, row=row) as envs:
+            try:
+                found = second_step(envs)[0][row]
+            except (ValueError, TypeError) as error:
+                text = "\n".join([str(error), *getattr(error, "__notes__", [])])
+                if mode != "sync" and str(row) not in text:
+                    wrong.append(f"{name}: the error does not name the sub-environment: {text}")
+            else:
+                wrong.append(f"{name}: {found}")
+                continue
+            assert_goes_on(envs)
+    assert not wrong, wrong
+
+
+CASTS = {
+    "float into int": (spaces.Box(-10, 10, (3,), np.int64), np.array([1.9, 2.0, 3.0])),
+    "nan into int": (spaces.Box(-10, 10, (3,), np.int64), np.full(3, np.nan)),
+    "too large for uint8": (spaces.Box(0, 255, (3,), np.uint8), np.array([300, -1, 256])),
+    "list too large for uint8": (spaces.Box(0, 255, (3,), np.uint8), [300, 1, 2]),
+    "complex": (spaces.Box(-10, 10, (3,), np.float32), np.zeros(3, complex)),
+    "text": (spaces.Box(-10, 10, (3,), np.float32), np.array(["a", "b", "c"])),
+}
+
+
+@case(modes=MODES)
+@pytest.mark.parametrize("row", [0, 3])
+def test_nothing_is_cast_unsafely(mode, row):
+    """Check 4."""
+    wrong = []
+    for name, (space, bad) in CASTS.items():
+        with returning(mode, bad, row=row, space=space) as envs:
+            try:
+                found = second_step(envs)[0][row]
+            except (ValueError, TypeError, OverflowError):
+                assert_goes_on(envs)
+            else:
+                wrong.append(f"{name}: {found}")
+    assert not wrong, wrong
+
+
+@case(modes=MODES)
+@pytest.mark.parametrize("row", [0, 3])
+def test_rewards_and_flags_have_one_shape(mode, row):
+    """Check 5."""
+    wrong = []
+    accepted = [
+        ("reward", np.array([7.0]), 1, 7.0),
+        ("reward", np.float32(7.0), 1, 7.0),
+        ("reward", np.array(7.0), 1, 7.0),
+        ("reward", np.int64(7), 1, 7.0),
+        ("terminated", np.array([False]), 2, False),
+        ("terminated", np.bool_(True), 2, True),
+        ("truncated", np.array([False]), 3, False),
+        ("truncated", 0, 3, False),
+    ]
+    for part, bad, index, value in accepted:
+        with returning(mode, bad, part=part, row=row) as envs:
+            try:
+                result = second_step(envs)
+            except Exception as error:
+                wrong.append(f"{part}={bad!r}: {type(error).__name__}: {error}")
+                continue
+            for place, dtype in ((1, np.float64), (2, np.bool_), (3, np.bool_)):
+                if (result[place].shape, result[place].dtype) != ((COUNT,), dtype):
+                    wrong.append(f"{part}={bad!r}: {result[place]!r}")
+            if result[index][row] != value:
+                wrong.append(f"{part}={bad!r}: {result[index]!r}")
+    refused = [
+        ("reward", np.array([1.0, 2.0])),
+        ("reward", np.zeros(0)),
+        ("terminated", np.array([True, False])),
+    ]
+    for part, bad in refused:
+        with returning(mode, bad, part=part, row=row) as envs:
+            try:
+                result = second_step(envs)
+            except (ValueError, TypeError):
+                assert_goes_on(envs)
+            else:
+                wrong.append(f"{part}={bad!r} accepted: {result[1:4]}")
+    assert not wrong, "\n".join(wrong)
+
+
+@case(modes=MODES)
+def test_a_tuple_of_the_wrong_length_is_an_error(mode):
+    """Check 5."""
+    with make(mode, Short) as envs:
+        envs.reset(seed=1)
+        with pytest.raises((ValueError, TypeError)):
+            envs.step(ZEROS)
+        envs.reset(seed=1)
+
+
+class Short(zoo.EchoEnv):
+    def step(self, action):
+        result = super().step(action)
+        return result[:4] if self.index == 3 else result
+
+
+@case(modes=MODES)
+def test_a_refused_batch_of_actions_leaves_no_trace(mode):
+    """Check 6."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        bad = [ZEROS[:3], np.zeros(5, np.int64), np.zeros((4, 1), np.int64), ZEROS / 2, "abcd", 3]
+        for step in (1, 2):
+            for batch in (*bad, None):
+                with pytest.raises((ValueError, TypeError)):
+                    envs.step(batch)
+                with pytest.raises((ValueError, TypeError)):
+                    envs.step_async(batch)
+            batch = actions(base=step)
+            assert_step(envs.step(batch), batch, step)
+
+
+class Infos(zoo.EchoEnv):
+    """A kind of info that some sub-environments give, one step each."""
+
+    KINDS = (
+        lambda i: {"x": 1 if i % 2 else 2.7},
+        lambda i: {"x": True if i % 2 else 5},
+        lambda i: {"x": np.zeros(2 + i % 2)},
+        lambda i: {"x": 2**70 + i},
+        lambda i: {"y": {"a": 1} if i % 2 else 5},
+        lambda i: {"y": 5 if i % 2 else {"a": 1}},
+        lambda i: {"x": 1, "_x": 2},
+        lambda i: {"x": None if i % 2 else "text"},
+        lambda i: {"x": np.int8(1) if i % 2 else 300},
+        lambda i: {1: i, ("a", 2): i},
+        lambda i: {"x": [1] * i},
+        lambda i: {},
+    )
+
+    def __init__(self, index, kind=0):
+        super().__init__(index)
+        self.kind = kind
+
+    def step(self, action):
+        *result, _ = super().step(action)
+        return *result, self.KINDS[self.kind](self.index)
+
+
+@case(modes=MODES)
+def test_strange_infos_never_make_it_unusable(mode):
+    """Check 8: what Gymnasium's loop can batch is batched; the rest is an error and no more."""
+    for kind in range(len(Infos.KINDS)):
+        oracle = SyncVectorEnv([functools.partial(Infos, i, kind) for i in range(COUNT)])
+        with make(mode, Infos, kind=kind) as envs:
+            for vector in (envs, oracle):
+                vector.reset(seed=1)
+            try:
+                expected = oracle.step(ZEROS)
+            except Exception as error:
+                with pytest.raises(type(error)):
+                    envs.step(ZEROS)
+            else:
+                assert_same(envs.step(ZEROS), expected, f"kind {kind}")
+            oracle.close()
+            observations, _ = envs.reset(seed=5)
+            assert observations[:, 1].tolist() == [5, 6, 7, 8]
+
+
+@case(modes=["pool:0", "pool:2"])
+def test_the_final_observation_is_the_terminal_one(mode):
+    """Check 9; in sync and async the environment's own fault (see README, Limits)."""
+    env_fns = [zoo.BufferEnv] * COUNT
+    options = {"autoreset_mode": "SameStep"}
+    with auto_make_vec(env_fns, mode=mode, vector_kwargs=options) as envs:
+        envs.reset()
+        for _ in range(3):
+            result = envs.step(ZEROS)
+        assert [final.tolist() for final in result[4]["final_obs"]] == [[3, 3]] * COUNT
+        assert result[4]["final_info"]["steps"].tolist() == [3] * COUNT
+        assert not result[0].any()
+
+
+@case(modes=[*MODES, "async pipes"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_reset_while_an_autoreset_is_due(mode, masked):
+    """Check 10: the step after it steps."""
+    mode, _, pipes = mode.partition(" ")
+    options = {"shared_memory": False} if pipes else None
+    with make(mode, options=options) as envs:
+        envs.reset(seed=1)
+        for step in (1, 2, 3):
+            result = envs.step(actions(base=step))
+        ended = result[2] | result[3]
+        assert ended.tolist() == [True, False, False, False]
+        if masked:
+            envs.reset(seed=5, options={"reset_mask": ended})
+            expected = [1, 4, 4, 4]
+        else:
+            assert_reset(envs.reset(seed=5), 5)
+            expected = 1
+        batch = actions(base=7)
+        assert_step(envs.step(batch), batch, expected)
+
+
+@case(modes=MODES)
+def test_an_episode_that_has_ended_is_not_stepped_where_autoreset_is_disabled(mode):
+    """Check 11."""
+    with make(mode, options={"autoreset_mode": "Disabled"}) as envs:
+        envs.reset(seed=1)
+        for step in (1, 2, 3):
+            batch = actions(base=step)
+            assert_step(envs.step(batch), batch, step)
+        with pytest.raises(AssertionError):
+            envs.step(actions())
+        envs.reset(options={"reset_mask": np.array([True, False, False, False])})
+        batch = actions(base=5)
+        assert_step(envs.step(batch), batch, [1, 4, 4, 4])
+
+
+@case(modes=MODES)
+def test_options_and_statistics_survive_masked_resets(mode):
+    """Checks 12 and 13."""
+    with make(mode, options={"autoreset_mode": "NextStep"}) as bare:
+        envs = gym.wrappers.vector.RecordEpisodeStatistics(bare)
+        with pytest.raises(Exception, match="reset"):
+            bare.reset(options={"reset_mask": [True, False, False, False]})
+        envs.reset(seed=1)
+        options = {"reset_mask": np.array([True, False, False, False])}
+        lengths = {}
+        for step in range(6):
+            if step == 2:
+                for _ in range(2):
+                    observations, _ = envs.reset(options=options)
+                    assert observations[:, 3].tolist() == [0, 2, 2, 2]
+                    assert list(options) == ["reset_mask"]
+            infos = envs.step(actions(base=step))[4]
+            for row in np.flatnonzero(infos.get("_episode", ZEROS)):
+                lengths.setdefault(int(row), int(infos["episode"]["l"][row]))
+        assert lengths == {0: 3, 1: 4, 2: 5, 3: 6}
+
+
+@case(modes=PROCESSES)
+def test_global_generators_differ_and_repeat(mode):
+    """Check 15."""
+    target = "tests.faults.programs:draw_globally"
+    runs = [
+        Program(target, mode=mode, seed=seed).finish().check().result["value"] for seed in (1, 1, 2)
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+    for column in (0, 1):
+        drawn = [row[column] for batch in runs[0] for row in batch]
+        assert len(set(drawn)) == len(drawn)
+
+
+@case(modes=MODES, deadline_s=60.0)
+def test_large_infos_and_much_printing_do_not_block(mode):
+    """Check 43."""
+    with make(mode, Large) as envs:
+        for seed in range(3):
+            envs.reset(seed=seed)
+            infos = envs.step(ZEROS)[4]
+            assert [len(one) for one in infos["blob"]] == [3_000_000] * COUNT
+
+
+class Large(zoo.EchoEnv):
+    def step(self, action):
+        *result, _ = super().step(action)
+        return *result, {"blob": b"x" * 3_000_000}

@@ -1,0 +1,248 @@
+"""What an environment raises arrives as it was raised, and harms nothing else."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.faults.envs import TwoArguments
+from tests.faults.harness import MODES, PROCESSES, case, within
+from tests.faults.support import (
+    COUNT,
+    REPORTED_S,
+    actions,
+    assert_step,
+    assert_usable,
+    make,
+    pids,
+    text_of,
+)
+
+KINDS = {
+    "runtime": (RuntimeError, ("plain", 1), "plain"),
+    "key": (KeyError, ("missing_key",), "missing_key"),
+    "two": (Exception, None, "left and right"),
+    "keyword": (Exception, None, "code 5"),
+    "local": (Exception, None, "made in a function"),
+    "unpicklable": (Exception, None, "holds a lock"),
+    "unicode": (UnicodeDecodeError, None, "invalid start byte"),
+    "unspeakable": (Exception, None, "Unspeakable"),
+    "stop_iteration": ((StopIteration, RuntimeError), None, "over"),
+    "os": (FileNotFoundError, (2, "No such file"), "track.dat"),
+    "memory": (MemoryError, ("too large",), "too large"),
+}
+
+
+@case(modes=MODES, deadline_s=60.0)
+def test_every_kind_of_exception_arrives(mode):
+    """Checks 21 and 22."""
+    with make(mode) as envs:
+        everyone = pids(envs)
+        for name, (kind, args, words) in KINDS.items():
+            for row in (0, 3):
+                envs.reset(seed=1)
+                with within(REPORTED_S), pytest.raises(kind) as caught:
+                    envs.step(actions({row: name}))
+                error = caught.value
+                text = text_of(error)
+                assert args is None or error.args == args, (name, error.args)
+                assert words in text, (name, text)
+                if name == "unicode":
+                    assert error.args == ("utf-8", b"\xff", 0, 1, "invalid start byte")
+                assert_usable(envs, seed=row)
+        assert pids(envs) == everyone
+
+
+@case(modes=PROCESSES)
+def test_the_remote_traceback_comes_along(mode):
+    """Check 21."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        for name in ("runtime", "two", "local"):
+            with pytest.raises(Exception, match=".") as caught:
+                envs.step(actions({3: name}))
+            text = text_of(caught.value)
+            assert "Traceback (most recent call last)" in text, text
+            assert "envs.py" in text, text
+            envs.reset(seed=1)
+
+
+@case(modes=PROCESSES)
+def test_an_exception_of_two_arguments_is_told_by_name(mode):
+    """Check 21: its class cannot be rebuilt from its args, but it is named."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        with pytest.raises(Exception, match="left and right") as caught:
+            envs.step(actions({3: "two"}))
+        assert isinstance(caught.value, TwoArguments) or "TwoArguments" in text_of(caught.value)
+
+
+@case(modes=["async", "pool:0", "pool:2"])
+def test_notes_say_where_and_when(mode):
+    """Check 21: which sub-environment, which seed, which step of its episode, which phase."""
+    if sys.version_info < (3, 11):
+        return
+    with make(mode) as envs:
+        for row in (0, 3):
+            envs.reset(seed=40)
+            envs.step(actions())
+            with pytest.raises(RuntimeError) as caught:
+                envs.step(actions({row: "runtime"}))
+            notes = "\n".join(caught.value.__notes__)
+            assert f"sub-environment {row}" in notes.lower(), notes
+            assert "in step" in notes, notes
+            assert f"{40 + row}" in notes, notes
+            assert "step 2" in notes or "2 steps" in notes or "1 step" in notes, notes
+            with pytest.raises(RuntimeError) as caught:
+                envs.reset(options={"deed": "runtime", "row": row})
+            notes = "\n".join(caught.value.__notes__)
+            assert f"sub-environment {row}" in notes.lower() and "in reset" in notes, notes
+
+
+@case(modes=MODES)
+def test_all_is_usable_after_an_exception_anywhere(mode):
+    """Check 22."""
+    with make(mode) as envs:
+        everyone = pids(envs)
+        for row in (0, 3):
+            envs.reset(seed=1)
+            with pytest.raises(KeyError):
+                envs.step(actions({row: "key"}))
+            assert_usable(envs)
+            with pytest.raises(KeyError):
+                envs.reset(options={"deed": "key", "row": row})
+            assert_usable(envs)
+            with pytest.raises(KeyError):
+                envs.call("do", "key", row)
+            assert_usable(envs)
+            envs.set_attr("when", ["render" if i == row else None for i in range(COUNT)])
+            envs.set_attr("deed", "key")
+            with pytest.raises(KeyError):
+                envs.render()
+            envs.set_attr("when", None)
+            assert_usable(envs)
+        assert pids(envs) == everyone
+
+
+@case(modes=PROCESSES)
+def test_split_calls_raise_it_and_go_on(mode):
+    """Check 22."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        envs.step_async(actions({3: "key"}))
+        with pytest.raises(KeyError):
+            envs.step_wait(timeout=5)
+        envs.reset_async(seed=2, options={"deed": "key", "row": 3})
+        with pytest.raises(KeyError):
+            envs.reset_wait()
+        envs.call_async("do", "key", 3)
+        with pytest.raises(KeyError):
+            envs.call_wait()
+        assert_usable(envs)
+
+
+@case(modes=PROCESSES)
+def test_several_that_fail_at_once_are_one_error(mode):
+    """Check 21."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        for deeds in ({0: "key", 3: "key"}, {2: "key", 3: "key"}, dict.fromkeys(range(4), "key")):
+            with within(REPORTED_S), pytest.raises(KeyError):
+                envs.step(actions(deeds))
+            assert_usable(envs)
+
+
+@case(modes=MODES)
+def test_a_mistaken_name_harms_nobody(mode):
+    """Check 23."""
+    with make(mode) as envs:
+        everyone = pids(envs)
+        envs.reset(seed=1)
+        envs.step(actions())
+        mistakes = [
+            lambda: envs.get_attr("no_such_name"),
+            lambda: envs.call("no_such_method"),
+            lambda: envs.call("double"),
+            lambda: envs.set_attr("label", [1, 2]),
+        ]
+        if mode in PROCESSES:
+            mistakes += [
+                lambda: envs.get_attr("lock"),
+                lambda: envs.call("reset"),
+                lambda: envs.call("step", 1),
+                lambda: envs.call("close"),
+            ]
+        for mistake in mistakes:
+            with pytest.raises((AttributeError, TypeError, ValueError)):
+                mistake()
+        batch = actions(base=5)
+        assert_step(envs.step(batch), batch, 2)
+        assert pids(envs) == everyone
+
+
+@case(modes=MODES)
+def test_use_before_the_first_reset_harms_nobody(mode):
+    """Check 23, with what `gym.make` puts around an environment."""
+    from vecselect import auto_make_vec
+
+    with auto_make_vec("CartPole-v1", 4, mode=mode, render_mode="rgb_array") as envs:
+        for use in (envs.render, lambda: envs.step(np.zeros(4, int))):
+            with pytest.raises(Exception, match="reset"):
+                use()
+        envs.reset(seed=1)
+        envs.step(np.zeros(4, int))
+
+
+@case(modes=MODES)
+def test_an_attribute_is_set_everywhere_or_nowhere(mode):
+    """Check 24."""
+    with make(mode) as envs:
+        everyone = pids(envs)
+        envs.reset(seed=1)
+        if mode in PROCESSES:
+            for values in ([1, 2, 3, threading.Lock()], [threading.Lock(), 2, 3, 4]):
+                with pytest.raises(TypeError):
+                    envs.set_attr("token", values)
+                assert envs.get_attr("token") == (0, 1, 2, 3)
+        batch = actions()
+        assert_step(envs.step(batch), batch, 1)
+        envs.set_attr("token", [5, 6, 7, 8])
+        assert envs.get_attr("token") == (5, 6, 7, 8)
+        assert pids(envs) == everyone
+
+
+@case(modes=[*MODES, "async spawn", "pool:2 spawn", "pool:2 fork"])
+@pytest.mark.parametrize("row", [0, 1, 3])
+def test_an_environment_that_cannot_be_built_leaves_nothing(mode, row):
+    """Check 25: the census of the harness counts processes, descriptors and names."""
+    mode, _, context = mode.partition(" ")
+    options = {"context": context} if context else None
+    with within(10.0), pytest.raises(FileNotFoundError) as caught:
+        make(mode, options=options, when="construct", deed="os", row=row)
+    assert caught.value.args == (2, "No such file")
+    if mode in PROCESSES and sys.version_info >= (3, 11):
+        assert f"sub-environment {row}" in text_of(caught.value).lower()
+    assert multiprocessing.active_children() == []
+    assert not [c for c in psutil.Process().children() if c.name() == "sleep"]
+
+
+@case(modes=MODES)
+def test_bad_seeds_are_refused_before_anything_is_sent(mode):
+    """Check 16."""
+    with make(mode) as envs:
+        everyone = pids(envs)
+        envs.reset(seed=1)
+        for seed in (-1, [1, 2, 3], [1, "x", 3, 4], 1.5, np.array([1, 2, 3]), [1, 2, 3, -4]):
+            with pytest.raises((ValueError, TypeError)):
+                envs.reset(seed=seed)
+        assert envs.get_attr("steps") == (0,) * COUNT
+        batch = actions()
+        assert_step(envs.step(batch), batch, 1)
+        assert pids(envs) == everyone
+        assert os.getpid() in everyone or mode == "async"

@@ -1,0 +1,125 @@
+"""Ctrl-C ends what it should and nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tests.faults.harness import MODES, PROCESSES, Program, case
+from tests.faults.support import actions, assert_usable, make
+
+RUN = "tests.faults.programs:run"
+EXIT_S = 2.0
+
+
+def interrupt(mode, ending, context=None, group=True, after_s=0.2, **arguments):
+    """Ctrl-C while it runs; the outcome, checked."""
+    run = Program(RUN, inside=False, mode=mode, ending=ending, context=context, **arguments)
+    run.wait_for("ready")
+    time.sleep(after_s)
+    start_s = time.monotonic()
+    run.send(signal.SIGINT, group=group)
+    outcome = run.finish()
+    took_s = time.monotonic() - start_s
+    outcome.check(returncode=None, result=False, noise=None)
+    assert outcome.returncode in (-signal.SIGINT, 130, 1), outcome.returncode
+    assert outcome.stderr.count("Traceback") == 1, outcome.stderr
+    assert outcome.stderr.rstrip().endswith("KeyboardInterrupt"), outcome.stderr
+    assert took_s < EXIT_S + 1.0, took_s
+    return outcome
+
+
+@case(modes=[*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
+@pytest.mark.parametrize("ending", ["step", "use and close"])
+def test_ctrl_c_ends_a_program_with_one_traceback(mode, ending):
+    """Check 30: to the whole group, as a terminal sends it."""
+    mode, _, context = mode.partition(" ")
+    interrupt(mode, ending, context or None, after_s=random.uniform(0.0, 0.3))
+
+
+@case(modes=PROCESSES)
+def test_ctrl_c_while_a_worker_is_stuck(mode):
+    """Check 30: close() ends it, within its own limit."""
+    run = Program(RUN, inside=False, mode=mode, ending="stuck and close")
+    run.wait_for("ready")
+    time.sleep(0.3)
+    run.send(signal.SIGINT, group=True)
+    start_s = time.monotonic()
+    outcome = run.finish().check(returncode=None, result=False, noise=None)
+    assert time.monotonic() - start_s < 6.5
+    assert outcome.stderr.count("Traceback") == 1, outcome.stderr
+
+
+@case(modes=["async", "pool:2"])
+def test_ctrl_c_while_it_is_built(mode):
+    """Check 30."""
+    run = Program("tests.faults.programs:build_slowly", inside=False, mode=mode)
+    run.wait_for("ready")
+    time.sleep(0.5)
+    run.send(signal.SIGINT, group=True)
+    outcome = run.finish().check(returncode=None, result=False, noise=None)
+    assert outcome.stderr.count("Traceback") <= 1, outcome.stderr
+
+
+@case(modes=MODES, deadline_s=60.0)
+def test_ctrl_c_that_is_caught_leaves_nothing_stale(mode):
+    """Check 31: as "interrupt" in a notebook, to this process alone."""
+    chance = random.Random(4)
+    interrupts = 0
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        for attempt in range(60):
+            timer = threading.Timer(
+                chance.uniform(0.0, 0.01), lambda: os.kill(os.getpid(), signal.SIGINT)
+            )
+            try:
+                timer.start()
+                use(envs)
+            except KeyboardInterrupt:
+                interrupts += 1
+            assert_usable(envs, seed=attempt)
+    assert interrupts == 60
+
+
+def use(envs):
+    batch = actions()
+    until_s = time.monotonic() + 5.0
+    step = 0
+    while time.monotonic() < until_s:
+        envs.step(batch)
+        step += 1
+        if step % 3 == 0:
+            envs.reset(seed=step)
+        if step % 4 == 0:
+            envs.get_attr("label")
+
+
+@case(modes=PROCESSES)
+def test_ctrl_c_in_a_long_step_is_heard_at_once(mode):
+    """Check 31."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        start_s = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            envs.step(actions({3: "doze"}))
+        assert time.monotonic() - start_s < 1.0
+        assert_usable(envs)
+
+
+@case(modes=PROCESSES)
+def test_ctrl_c_to_the_workers_alone_is_nothing_to_them(mode):
+    """Check 30: the caller decides."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        for pid in set(envs.call("pid")) - {os.getpid()}:
+            os.kill(pid, signal.SIGINT)
+        time.sleep(0.05)
+        assert_usable(envs)
+        assert np.all(envs.get_attr("steps"))

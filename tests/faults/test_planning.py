@@ -1,0 +1,154 @@
+"""What goes wrong while a mode is chosen does not go wrong for the user."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+from gymnasium.vector import SyncVectorEnv
+
+from tests import zoo
+from tests.compare import assert_same_run
+from tests.faults.envs import Fault
+from tests.faults.harness import PROCESSES, Program, case, within
+from tests.faults.support import folder
+from vecselect import ProfileError, auto_make_vec
+
+PLAN = "tests.faults.programs:plan"
+EFFORTS = ["rule", "estimate", "measure"]
+
+
+@case(deadline_s=60.0)
+@pytest.mark.parametrize("effort", EFFORTS)
+@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
+def test_planning_changes_no_result_and_no_generator(effort, id):
+    """Check 38."""
+    np.random.seed(5)
+    random.seed(5)
+    before = np.random.get_state(), random.getstate()
+    start_s = time.monotonic()
+    with auto_make_vec(id, 4, effort=effort, budget_s=1.0) as envs:
+        assert time.monotonic() - start_s < 12.0
+        after = np.random.get_state(), random.getstate()
+        assert after[1] == before[1]
+        assert after[0][2:] == before[0][2:] and (after[0][1] == before[0][1]).all()
+        with auto_make_vec(id, 4, mode="sync") as pinned:
+            assert_same_run(envs, pinned, 40)
+
+
+@case(deadline_s=60.0)
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_every_environment_that_was_built_is_closed(effort):
+    """Check 38."""
+    note = folder()
+    with auto_make_vec([functools.partial(Counted, i, note) for i in range(3)], effort=effort):
+        pass
+    built = sorted(name for name in os.listdir(note) if name.startswith("built"))
+    closed = sorted(name for name in os.listdir(note) if name.startswith("closed"))
+    assert built
+    assert [name.split()[1:] for name in built] == [name.split()[1:] for name in closed]
+
+
+class Counted(zoo.EchoEnv):
+    """Notes each building and closing of itself."""
+
+    def __init__(self, index, note):
+        super().__init__(index)
+        self.name = f"{os.getpid()} {id(self)} {time.monotonic_ns()}"
+        self.note = note
+        open(os.path.join(note, f"built {self.name}"), "w").close()
+
+    def close(self):
+        open(os.path.join(self.note, f"closed {self.name}"), "w").close()
+
+
+@case(deadline_s=60.0, noise=None)
+@pytest.mark.parametrize("deed", ["exit", "segfault", "runtime", "sys_exit"])
+@pytest.mark.parametrize("at", [1, 200])
+def test_what_fails_only_where_it_is_measured_does_not_end_the_program(deed, at):
+    """Check 39: an error that can be caught, or another mode is taken."""
+    outcome = Program(PLAN, inside=False, deed=deed, at=at, count=3, budget_s=1.0).finish()
+    assert not outcome.hung
+    if outcome.result and not outcome.result["error"]:
+        assert "done" in outcome.stdout
+    else:
+        assert outcome.result is not None, outcome.stderr
+        assert "ProfileError" in outcome.result["error"], outcome.result["error"]
+    assert outcome.processes == outcome.shared == outcome.files == []
+
+
+@case(deadline_s=30.0)
+def test_an_environment_that_forks_while_it_is_measured_is_served():
+    """Check 39, 40."""
+    from tests.faults.envs import Forks
+
+    with auto_make_vec([functools.partial(Forks, i) for i in range(3)], budget_s=1.0) as envs:
+        oracle = SyncVectorEnv([functools.partial(zoo.EchoEnv, i) for i in range(3)])
+        assert_same_run(envs, oracle, 10)
+
+
+@case(deadline_s=60.0)
+def test_an_environment_that_cannot_be_measured_can_be_pinned():
+    """Check 39."""
+    env_fns = [functools.partial(Fault, i, when="reset", deed="runtime", row=2) for i in range(3)]
+    env_fns = [env_fns[2], env_fns[0], env_fns[1]]
+    with within(20.0), pytest.raises(ProfileError, match="RuntimeError") as caught:
+        auto_make_vec(env_fns, budget_s=1.0)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    with auto_make_vec(env_fns[1:], mode="sync") as envs:
+        envs.reset(seed=1)
+
+
+@case(modes=["sync", *PROCESSES], deadline_s=30.0)
+def test_threads_of_torch_do_not_reach_the_workers(mode):
+    """Check 36."""
+    if importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    torch.set_num_threads(2)
+    torch.ones(500, 500) @ torch.ones(500, 500)
+    with auto_make_vec([functools.partial(Torch, i) for i in range(3)], mode=mode) as envs:
+        envs.reset(seed=1)
+        for _ in range(20):
+            envs.step(np.zeros(3, np.int64))
+
+
+class Torch(zoo.EchoEnv):
+    def step(self, action):
+        import torch
+
+        torch.ones(300, 300) @ torch.ones(300, 300)
+        return super().step(action)
+
+
+@case(deadline_s=60.0)
+@pytest.mark.parametrize("after_s", [0.3, 1.0, 2.0])
+def test_ctrl_c_while_planning_leaves_nothing(after_s):
+    """Check 30, 38."""
+    run = Program(PLAN, inside=False, budget_s=20.0, effort="exhaustive")
+    run.wait_for("ready")
+    time.sleep(after_s)
+    run.send(signal.SIGINT, group=True)
+    start_s = time.monotonic()
+    outcome = run.finish().check(returncode=None, result=False, noise=None)
+    assert time.monotonic() - start_s < 6.0
+    assert outcome.stderr.count("Traceback") == 1, outcome.stderr
+    assert outcome.stderr.rstrip().endswith("KeyboardInterrupt"), outcome.stderr
+
+
+@case(deadline_s=60.0)
+@pytest.mark.parametrize("after_s", [0.5, 1.5])
+def test_a_program_killed_while_planning_leaves_nothing(after_s):
+    """Check 29, 38."""
+    run = Program(PLAN, inside=False, budget_s=20.0, effort="exhaustive")
+    run.wait_for("ready")
+    time.sleep(after_s)
+    run.send(signal.SIGKILL)
+    run.finish().check(returncode=-9, result=False)

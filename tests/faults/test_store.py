@@ -1,0 +1,141 @@
+"""A plan store that is damaged, full, foreign or contended costs a warning at most."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+
+from tests.faults.harness import Program, case
+from vecselect import VecselectError, auto_make_vec, recommend
+from vecselect.errors import VecselectWarning
+
+PLAN = "tests.faults.programs:plan"
+
+
+def store():
+    return Path(os.environ["VECSELECT_CACHE_DIR"])
+
+
+def plans():
+    return sorted(path for path in store().rglob("*.json"))
+
+
+def make():
+    return auto_make_vec("CartPole-v1", 2, budget_s=0.2)
+
+
+def assert_serves(envs):
+    envs.reset(seed=1)
+    envs.step(envs.action_space.sample())
+    envs.close()
+
+
+DAMAGES = {
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
+    "garbage": lambda path: path.write_bytes(os.urandom(500)),
+    "another document": lambda path: path.write_text(json.dumps({"schema": 1})),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a dead link": lambda path: (path.unlink(), path.symlink_to("/nowhere/at/all")),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@case(deadline_s=30.0)
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_plans_are_made_again(damage):
+    """Check 39: whatever stands there, an environment comes out, with one warning at most."""
+    assert_serves(make())
+    assert plans()
+    for path in plans():
+        DAMAGES[damage](path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert_serves(make())
+    caught = [one for one in caught if issubclass(one.category, VecselectWarning)]
+    assert len({str(one.message) for one in caught}) <= 2, [str(one.message) for one in caught]
+
+
+@case()
+@pytest.mark.parametrize("what", ["a file", "below a file", "a dead link", "below /proc"])
+def test_a_store_that_cannot_be_is_done_without(what):
+    """Check 39."""
+    base = Path(os.environ["TMPDIR"]).parent
+    (base / "file").write_text("here")
+    place = {
+        "a file": base / "file",
+        "below a file": base / "file" / "store",
+        "a dead link": base / "link",
+        "below /proc": Path("/proc/nowhere/store"),
+    }[what]
+    if what == "a dead link":
+        place.symlink_to("/nowhere/at/all")
+    os.environ["VECSELECT_CACHE_DIR"] = str(place)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VecselectWarning)
+        assert_serves(make())
+
+
+@case()
+def test_without_a_home_it_serves():
+    """Check 39."""
+    for name in ("VECSELECT_CACHE_DIR", "HOME", "XDG_CACHE_HOME"):
+        os.environ.pop(name, None)
+    os.environ["HOME"] = "/nowhere/at/all"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VecselectWarning)
+        assert_serves(make())
+    assert not Path("/nowhere").exists()
+
+
+@case(deadline_s=60.0)
+def test_programs_that_plan_at_once_do_not_disturb_each_other():
+    """Check 39."""
+    shared = str(Path(os.environ["TMPDIR"]).parent / "shared")
+    os.environ["VECSELECT_CACHE_DIR"] = shared
+    code = (
+        "import sys; sys.path.insert(0, '.'); import os; "
+        f"os.environ['VECSELECT_CACHE_DIR'] = {shared!r}; "
+        "from tests.faults.programs import plan; plan(count=2, budget_s=0.3)"
+    )
+    runs = [Program(f"-c {code}") for _ in range(3)]
+    for run in runs:
+        run.finish().check(result=False, noise=3)
+    assert recommend("CartPole-v1", 2, budget_s=0.3).recalled
+    assert not [path for path in Path(shared).rglob("*") if path.suffix == ".tmp"]
+
+
+@case(deadline_s=60.0)
+def test_a_killed_program_leaves_a_store_that_can_be_read():
+    """Check 29: killed around the moment at which the plan is written."""
+    shared = Path(os.environ["TMPDIR"]).parent / "shared"
+    os.environ["VECSELECT_CACHE_DIR"] = str(shared)
+    code = (
+        f"import os; os.environ['VECSELECT_CACHE_DIR'] = {str(shared)!r}; "
+        "from tests.faults.programs import plan; plan(count=2, budget_s=0.05, effort='rule')"
+    )
+    for _ in range(4):
+        run = Program(f"-c {code}")
+        run.wait_for("ready")
+        until_s = time.monotonic() + 10
+        while not list(shared.rglob("*")) and time.monotonic() < until_s:
+            if run.popen.poll() is not None:
+                break
+            time.sleep(0.001)
+        run.send(signal.SIGKILL)
+        run.finish().check(returncode=None, result=False, noise=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                recommend("CartPole-v1", 2, budget_s=0.05, effort="rule")
+            except VecselectError as error:
+                raise AssertionError("the store was left unreadable") from error
+        for path in shared.rglob("*.json"):
+            json.loads(path.read_text())
+            path.unlink()

@@ -23,7 +23,12 @@ class FakeTime:
     def __init__(self, reading_ns=0):
         self.wall_ns = self.cpu_ns = 0
         self.reading_ns = reading_ns
-        self.clock = Clock(lambda: self.read("wall_ns"), lambda: self.read("cpu_ns"))
+        self.switches = 0
+        self.clock = Clock(
+            lambda: self.read("wall_ns"),
+            lambda: self.read("cpu_ns"),
+            switches=lambda: self.switches,
+        )
 
     def __deepcopy__(self, memo):
         return self
@@ -33,6 +38,10 @@ class FakeTime:
         self.cpu_ns += ns
 
     def wait(self, ns):
+        self.wall_ns += ns
+        self.switches += ns > 0
+
+    def lose_the_core(self, ns):
         self.wall_ns += ns
 
     def read(self, name):
@@ -309,6 +318,16 @@ class Working(FakeEnv):
         while time.thread_time() < end_s:
             pass
         return super().step(action)
+
+
+def test_a_core_lost_to_others_is_no_waiting():
+    class Robbed(FakeEnv):
+        def step(self, action):
+            self.fake.compute(100)
+            self.fake.lose_the_core(300)
+            return super().step(action)
+
+    assert profiled(Robbed(FakeTime())).wait_share == 0.0
 
 
 class Sleeping(FakeEnv):

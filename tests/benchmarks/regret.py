@@ -185,7 +185,9 @@ def run_learner(name, quick):
             start_s = time.perf_counter()
             plans[effort] = recommend(env, num_envs, effort=effort, learner=given, use_store=False)
             times[effort] = time.perf_counter() - start_s
-        modes = list(dict.fromkeys([*candidates(env_name, num_envs), plans["measure"].mode]))
+        modes = list(
+            dict.fromkeys([*candidates(env_name, num_envs), *(p.mode for p in plans.values())])
+        )
         first, second = oracle(env, num_envs, modes, run)
         best = max(first, key=first.get)
         speedup = (

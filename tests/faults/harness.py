@@ -83,7 +83,7 @@ class Outcome:
         if returncode is not None and self.returncode != returncode:
             yield f"ended with {self.returncode} instead of {returncode}"
         for name in ("descriptors", "children"):
-            if found.get(name):
+            if found.get(name) and not found.get("error"):
                 yield f"{name} left open inside: {found[name]}"
         if self.processes:
             yield f"processes left: {self.processes}"
@@ -171,7 +171,8 @@ class Program:
     def send(self, number, group=False):
         """Sends a signal to it, or to its group and those of its workers, as a terminal does."""
         if not group:
-            os.kill(self.pid, number)
+            if self.popen.poll() is None:
+                os.kill(self.pid, number)
             return
         for process in self.alive():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -356,7 +357,8 @@ def _descriptors():
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             found[name] = os.readlink(f"/proc/self/fd/{name}")
-    return found
+    # multiprocessing keeps the memory of its shared arrays for the next ones.
+    return {name: link for name, link in found.items() if "/pym-" not in link}
 
 
 def _helpers():
@@ -389,7 +391,7 @@ def _main(target, arguments, folder, inside):
     result = {"error": None}
     try:
         result["value"] = function(**json.loads(arguments))
-    except Exception:
+    except (Exception, pytest.fail.Exception):
         result["error"] = traceback.format_exc()
     if int(inside):
         gc.collect()

@@ -114,7 +114,7 @@ def assert_nothing_left_of(mode, number, stuck, context=None):
     for one in own:  # the caller's own: nobody but the system could have ended them
         if one.is_running() and one.ppid() != run.pid:
             one.kill()
-    run.finish(leave_s=LEAVE_S).check(returncode=-number, result=False)
+    run.finish(leave_s=LEAVE_S).check(returncode=-number, result=False, noise=1, files=False)
 
 
 @case(modes=PROCESSES)
@@ -123,7 +123,7 @@ def test_a_scheduler_ends_all_at_once(mode):
     run = program(mode=mode)
     run.wait_for("ready")
     run.send(signal.SIGTERM, group=True)
-    run.finish().check(returncode=-signal.SIGTERM, result=False)
+    run.finish().check(returncode=-signal.SIGTERM, result=False, noise=1, files=False)
 
 
 @case(modes=PROCESSES)
@@ -133,7 +133,7 @@ def test_a_killed_program_lets_environments_close(mode):
     run = program(mode=mode, note=note)
     run.wait_for("ready")
     run.send(signal.SIGKILL)
-    run.finish().check(returncode=-9, result=False)
+    run.finish().check(returncode=-9, result=False, noise=1, files=False)
     expected = list(range(COUNT)) if mode == "async" else [1, 2, 3]
     assert closed(note) == expected
 

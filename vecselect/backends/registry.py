@@ -23,6 +23,9 @@ BACKENDS: dict[str, Backend] = {
 COUNTED = frozenset({"pool"})
 """Modes whose name may be followed by the number of workers, as in `pool:4`."""
 
+OTHER_IMPLEMENTATIONS = frozenset({"native"})
+"""Modes that do not run the user's own environments, and so return other numbers."""
+
 SLEEP = "sleep"
 """Follows the number of workers where they sleep at once while they wait, as in `pool:4:sleep`."""
 

@@ -166,6 +166,7 @@ class _Profiling:
         episodes: list[int] = []
         start_ns = wall_ns()
         start_process_ns = self.clock.process_ns()
+        start_switches = self.clock.switches()
         while True:
             if ended:
                 episodes.append(self.episode_steps)
@@ -198,7 +199,7 @@ class _Profiling:
             step_time_p95_s=p95,
             step_time_p99_s=p99,
             first_step_s=first_step_ns * 1e-9,
-            wait_share=min(max(1.0 - sum(cpus) / max(sum(walls), 1), 0.0), 1.0),
+            wait_share=_wait_share(walls, cpus, start_switches, self.clock.switches()),
             cores_used=process_ns / elapsed_ns,
             reset_time_s=float(np.mean(resets)) * 1e-9,
             first_reset_s=first_reset_ns * 1e-9,
@@ -252,6 +253,20 @@ def _failure(phase: str, error: Exception) -> ProfileError:
         f"The environment raised {type(error).__name__} in {phase}() while it was being measured: "
         f"{error}"
     )
+
+
+def _wait_share(
+    walls: list[int], cpus: list[int], switches_before: int | None, switches_after: int | None
+) -> float:
+    """Share of the steps' time spent waiting for something other than a core.
+
+    A thread that lost its core to another one computes no less for that. It is told from one that
+    waits by how often it gave the core up by itself: at least once in each step that waits.
+    """
+    share = min(max(1.0 - sum(cpus) / max(sum(walls), 1), 0.0), 1.0)
+    if switches_before is None or switches_after is None:
+        return share
+    return share * min((switches_after - switches_before) / len(walls), 1.0)
 
 
 def _kept(times_s: np.ndarray) -> tuple[float, ...]:

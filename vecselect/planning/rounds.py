@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.backends.registry import find
+from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, find
 from vecselect.errors import ProfileError
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import one_thread, settable_threads
@@ -126,9 +126,13 @@ class _Race:
             with self._may_fail(mode):
                 envs = backend.build(self.request, **parameters)
                 self.trials[mode] = Trial(envs, self.learner)
-                if mode in self.timed_only:
+                if not self._is_compared(mode):
                     self.trials[mode].reset()
         self._need_entrants()
+
+    def _is_compared(self, mode: str) -> bool:
+        """Whether it must return what the others do; another implementation cannot."""
+        return mode not in self.timed_only and mode not in OTHER_IMPLEMENTATIONS
 
     @contextlib.contextmanager
     def _may_fail(self, mode: str) -> Iterator[None]:
@@ -158,7 +162,7 @@ class _Race:
 
     def compare(self) -> None:
         """Steps the entrants side by side; one that differs from the first is out."""
-        modes = [mode for mode in self.trials if mode not in self.timed_only]
+        modes = list(filter(self._is_compared, self.trials))
         self._compare(modes, "reset", Trial.reset)
         start_s = time.perf_counter()
         self._compare(modes, "step 1", Trial.step)

@@ -1,0 +1,412 @@
+"""Faults for as long as one likes: what is reported, how soon, and what is left behind.
+
+    python -m tests.benchmarks.soak --minutes 30       random faults in a pool of 4 workers
+    python -m tests.benchmarks.soak --interrupts 200   programs that are ended by Ctrl-C
+    python -m tests.benchmarks.soak --kills 20         programs that are killed, per start method
+
+Ends with 1 if anything was not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import concurrent.futures
+import contextlib
+import functools
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import uuid
+
+import numpy as np
+import psutil
+from gymnasium.vector import SyncVectorEnv
+
+from tests.compare import assert_same
+from tests.faults import harness
+from tests.faults.envs import CODES, ECHO, Fault
+from tests.faults.support import CLOSED_S, REPORTED_S, StepTimeout, gone
+from vecselect import auto_make_vec
+from vecselect.errors import RequestError, WorkerDied
+
+COUNT = 10
+WORKERS = 4
+STEP_TIMEOUT_S = 0.4
+HANG_S = 20.0
+RUN = "tests.faults.programs:run"
+CONTEXTS = ("forkserver", "spawn", "fork")
+ERRORS = ("runtime", "key", "two", "keyword", "local", "unpicklable", "unicode", "os")
+
+
+class Hang(BaseException):
+    """Something has not returned for far too long."""
+
+
+class Soak:
+    """One run: a vector environment under fire beside one that is left in peace."""
+
+    def __init__(self, seed):
+        self.random = np.random.default_rng(seed)
+        self.counts = collections.Counter()
+        self.latest_s = collections.defaultdict(float)
+        self.failures = []
+        self.steps = 0
+        self.resets = 0
+        self.pools = 0
+        self.envs = self.oracle = None
+        self.restarts = False
+        self.timed = True
+
+    def open(self):
+        """Makes a pool; every second one replaces workers that die."""
+        self.restarts = self.pools % 2 == 1
+        options = {"step_timeout_s": STEP_TIMEOUT_S}
+        if self.restarts:
+            options["on_worker_death"] = "restart"
+        env_fns = [functools.partial(Fault, index) for index in range(COUNT)]
+        try:
+            self.envs = auto_make_vec(env_fns, mode=f"pool:{WORKERS}", vector_kwargs=options)
+        except RequestError:  # a version without these options
+            self.restarts = self.timed = False
+            self.envs = auto_make_vec(env_fns, mode=f"pool:{WORKERS}")
+        self.oracle = SyncVectorEnv(env_fns)
+        self.pools += 1
+        self.start_over()
+
+    def close(self):
+        envs, self.envs = self.envs, None
+        start_s = time.monotonic()
+        envs.close()
+        self.note("close", time.monotonic() - start_s, CLOSED_S)
+        self.oracle.close()
+
+    def start_over(self):
+        """Brings both to the same state, whatever it was before."""
+        seed = int(self.random.integers(1000))
+        for vector in (self.envs, self.oracle):
+            vector.set_attr("episode", 0)
+        assert_same(self.envs.reset(seed=seed), self.oracle.reset(seed=seed), "reset")
+        self.resets += 1
+
+    def draw(self):
+        return self.random.integers(0, ECHO, COUNT)
+
+    def work(self, steps):
+        """Steps both; everything must be the same to the last bit."""
+        for _ in range(steps):
+            actions = self.draw()
+            assert_same(self.envs.step(actions), self.oracle.step(actions), "step")
+            self.steps += 1
+
+    def note(self, what, took_s, limit_s):
+        self.latest_s[what] = max(self.latest_s[what], took_s)
+        if took_s > limit_s:
+            self.counts["late"] += 1
+            self.failures.append(f"{what} took {took_s:.2f} s")
+
+    def expect(self, what, kinds, use, limit_s=REPORTED_S):
+        """Does what must fail, in time."""
+        start_s = time.monotonic()
+        try:
+            use()
+        except kinds:
+            self.note(what, time.monotonic() - start_s, limit_s)
+        else:
+            self.counts["not reported"] += 1
+            self.failures.append(f"{what} was not reported")
+
+    def victim(self):
+        """A row that runs in a worker, and its process."""
+        pids = self.envs.call("pid")
+        row = int(self.random.choice([i for i, pid in enumerate(pids) if pid != os.getpid()]))
+        return row, pids[row]
+
+    # The faults. Each leaves both vector environments in the same state.
+
+    def kill(self):
+        row, pid = self.victim()
+        actions = self.draw()
+        if self.random.random() < 0.5:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            deeds = ("sigkill", "segfault", "exit", "sys_exit")
+            actions[row] = CODES[str(self.random.choice(deeds))]
+        if self.restarts:
+            lost = (
+                [i for i, one in enumerate(self.envs.call("pid")) if one == pid]
+                if gone(pid, 0.0)
+                else None
+            )
+            self.replaced(actions, lost)
+        else:
+            self.expect("kill", (WorkerDied, SystemExit), lambda: self.envs.step(actions))
+            self.close()
+            self.open()
+
+    def replaced(self, actions, lost):
+        before = self.envs.get_attr("steps")
+        try:
+            result = self.envs.step(actions)
+        except WorkerDied:  # too many in a short time
+            self.counts["gave up replacing"] += 1
+            self.close()
+            self.open()
+            return
+        restarted = result[4].get("worker_restarted", np.zeros(COUNT, bool))
+        if lost is None and not restarted.any():
+            self.failures.append("a replaced worker was not told of")
+            self.counts["not reported"] += 1
+        assert (result[3] | ~restarted).all() and not result[1][restarted].any(), result
+        peace = ~restarted
+        assert (result[0][peace, 4][result[0][peace, 3] > 0] < ECHO).all(), (before, result)
+        self.start_over()
+
+    def stop(self):
+        if not self.timed:
+            return
+        row, pid = self.victim()
+        os.kill(pid, signal.SIGSTOP)
+        limit_s = STEP_TIMEOUT_S + REPORTED_S
+        self.expect("stop", StepTimeout, lambda: self.envs.step(self.draw()), limit_s)
+        if self.random.random() < 0.5:
+            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(WorkerDied):
+                self.start_over()
+                return
+        self.close()
+        self.open()
+
+    def fail(self):
+        actions = self.draw()
+        rows = self.random.choice(COUNT, self.random.integers(1, 4), replace=False)
+        actions[rows] = [CODES[str(self.random.choice(ERRORS))] for _ in rows]
+        self.expect("raise", Exception, lambda: self.envs.step(actions))
+        self.start_over()
+
+    def bad_action(self):
+        zeros = np.zeros(COUNT, np.int64)
+        choices = [zeros[1:], np.zeros(COUNT + 1, np.int64), zeros[:, None], zeros / 2, None, "a"]
+        bad = choices[self.random.integers(len(choices))]
+        self.expect("bad action", (ValueError, TypeError), lambda: self.envs.step(bad))
+
+    def timeout(self):
+        row, _ = self.victim()
+        actions = self.draw()
+        actions[row] = CODES["nap"]
+        self.envs.step_async(actions)
+        wait_s = float(self.random.uniform(0.0, 0.05))
+        self.expect(
+            "timeout", multiprocessing.TimeoutError, lambda: self.envs.step_wait(timeout=wait_s)
+        )
+        assert_same(self.envs.step_wait(), self.oracle.step(actions), "late step")
+
+    def interrupt(self):
+        after_s = float(self.random.uniform(0.0, 0.01))
+        timer = threading.Timer(after_s, lambda: os.kill(os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            until_s = time.monotonic() + REPORTED_S
+            while time.monotonic() < until_s:
+                self.envs.step(self.draw())
+                if self.random.random() < 0.2:
+                    self.envs.reset(seed=1)
+            self.counts["not reported"] += 1
+        except KeyboardInterrupt:
+            pass
+        self.start_over()
+
+    def set_attr(self):
+        before = self.envs.get_attr("token")
+        values = list(range(COUNT))
+        values[int(self.random.integers(COUNT))] = threading.Lock()
+        self.expect("set_attr", TypeError, lambda: self.envs.set_attr("token", values))
+        assert self.envs.get_attr("token") == before
+
+    def run(self, minutes):
+        faults = {
+            "kill": self.kill,
+            "stop and timeout": self.stop,
+            "raise": self.fail,
+            "bad action": self.bad_action,
+            "timeout": self.timeout,
+            "interrupt": self.interrupt,
+            "set_attr fails": self.set_attr,
+        }
+        signal.signal(signal.SIGALRM, _hang)
+        self.open()
+        until_s = time.monotonic() + 60 * minutes
+        while time.monotonic() < until_s:
+            name = str(self.random.choice(list(faults)))
+            try:
+                signal.setitimer(signal.ITIMER_REAL, HANG_S)
+                self.work(int(self.random.integers(5, 100)))
+                self.counts[name] += 1
+                faults[name]()
+                self.work(int(self.random.integers(1, 20)))
+            except (Exception, Hang, KeyboardInterrupt) as error:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                kind = "hangs" if isinstance(error, Hang) else "data mismatches"
+                if not isinstance(error, (Hang, AssertionError)):
+                    kind = "unexpected errors"
+                self.counts[kind] += 1
+                self.failures.append(f"after {name}:\n{traceback.format_exc()[-1500:]}")
+                self.renew()
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        self.close()
+        return faults
+
+    def renew(self):
+        """After a failure of ours: away with what there is."""
+        envs, self.envs = self.envs, None
+        with contextlib.suppress(Exception):
+            if envs is not None:
+                envs.close(terminate=True)
+        self.open()
+
+
+def _hang(*_):
+    raise Hang
+
+
+def soak(minutes, seed):
+    mark = uuid.uuid4().hex
+    os.environ[harness.MARK] = mark
+    multiprocessing.set_forkserver_preload(harness.PRELOADED)
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+    names, descriptors = harness.names_in_shared_memory(), psutil.Process().num_fds()
+    run = Soak(seed)
+    faults = run.run(minutes)
+    del run.envs
+    gc.collect()
+    time.sleep(1.0)
+    helpers = harness._helpers()
+    left = [harness.describe(one) for one in harness.marked(mark) if one.pid not in helpers]
+    new = {name for name in harness.names_in_shared_memory() - names if f"-{os.getpid()}-" in name}
+    more = psutil.Process().num_fds() - descriptors
+    injected = sum(run.counts[name] for name in faults)
+    print(f"{run.steps} vector steps compared, {run.resets} resets, {run.pools} pools")
+    print(f"faults injected      {injected}")
+    for name in faults:
+        print(f"  {name:<18} {run.counts[name]}")
+    print("slowest report, s    " + ", ".join(f"{k} {v:.2f}" for k, v in run.latest_s.items()))
+    for name in ("late", "not reported", "data mismatches", "unexpected errors", "hangs"):
+        print(f"{name:<20} {run.counts[name]}")
+    print(f"gave up replacing    {run.counts['gave up replacing']}")
+    print(f"leftovers            {len(left)} processes, {len(new)} names, {more} descriptors")
+    for failure in [*run.failures[:10], *left[:10]]:
+        print(f"- {failure}")
+    return bool(run.failures or left or new or more > 0)
+
+
+def interrupts(number, seed):
+    """Programs ended by Ctrl-C at random moments: hangs, noise and what they leave."""
+    random = np.random.default_rng(seed)
+    cells = [
+        (mode, context, ending)
+        for mode in ("pool:2", "async")
+        for context in CONTEXTS
+        for ending in ("step", "use and close")
+    ]
+    jobs = [(*cells[i % len(cells)], float(random.uniform(0.0, 0.4))) for i in range(number)]
+
+    def one(job):
+        mode, context, ending, after_s = job
+        run = harness.Program(RUN, inside=False, mode=mode, context=context, ending=ending)
+        try:
+            run.wait_for("ready")
+        except AssertionError:
+            return job, 0.0, run.finish()
+        time.sleep(after_s)
+        start_s = time.monotonic()
+        run.send(signal.SIGINT, group=True)
+        outcome = run.finish()
+        return job, time.monotonic() - start_s, outcome
+
+    def judge(job, took_s, outcome):
+        if outcome.hung:
+            return "hangs"
+        if outcome.processes or outcome.shared or outcome.files:
+            return "leftovers"
+        if outcome.stderr.count("Traceback") != 1:
+            return "not one traceback"
+        return "late (over 2 s)" if took_s > 2.0 else "fine"
+
+    return _judged(jobs, one, judge)
+
+
+def kills(number):
+    """Programs that are killed while a worker is stuck."""
+    jobs = [
+        (mode, context, stuck)
+        for mode in ("pool:2", "async")
+        for context in CONTEXTS
+        for stuck in (1, 3)
+        for _ in range(-(-number // 2))
+    ]
+
+    def one(job):
+        mode, context, stuck = job
+        run = harness.Program(RUN, inside=False, mode=mode, context=context, stuck=stuck)
+        run.wait_for("ready")
+        run.send(signal.SIGKILL)
+        return job, 0.0, run.finish()
+
+    def judge(job, took_s, outcome):
+        if outcome.hung:
+            return "hangs"
+        if outcome.processes:
+            return "processes left"
+        if outcome.shared or outcome.files:
+            return "names or files left"
+        return "noise" if outcome.stderr else "fine"
+
+    return _judged(jobs, one, judge)
+
+
+def _judged(jobs, one, judge):
+    counts, shown, slowest_s = collections.Counter(), [], 0.0
+    with concurrent.futures.ThreadPoolExecutor(harness.AT_ONCE) as executor:
+        for job, took_s, outcome in executor.map(one, jobs):
+            verdict = judge(job, took_s, outcome)
+            counts[job[0], verdict] += 1
+            slowest_s = max(slowest_s, took_s)
+            if verdict != "fine":
+                about = outcome.processes + outcome.shared + outcome.files
+                shown.append(f"{job}: {verdict} {about}\n{outcome.stderr[-1500:]}")
+    for (mode, verdict), count in sorted(counts.items()):
+        print(f"{mode:<8} {verdict:<22} {count}")
+    print(f"slowest end {slowest_s:.2f} s")
+    for text in shown[:6]:
+        print(f"- {text}")
+    return bool(shown)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=0.0)
+    parser.add_argument("--interrupts", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    bad = False
+    if asked.minutes:
+        bad |= soak(asked.minutes, asked.seed)
+    if asked.interrupts:
+        bad |= interrupts(asked.interrupts, asked.seed)
+    if asked.kills:
+        bad |= kills(asked.kills)
+    return int(bad)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 END_GRACE_S = 2.0
 """How long a child may take to end after it was asked to, before it is terminated."""
 
+TERMINATE_GRACE_S = 0.5
+"""How long it may take after it was terminated, before it is killed: a stopped one never ends."""
+
 DESCRIPTORS_PER_CHILD = 3
 DESCRIPTORS_SPARE = 16
 """File descriptors that children take here: measured 3 each, and some while one is started."""
@@ -230,19 +233,25 @@ def end(child: BaseProcess, grace_s: float = END_GRACE_S) -> None:
 
     Args:
         child: A started process.
-        grace_s: Seconds to wait before each harder means.
+        grace_s: Seconds to wait before it is terminated.
     """
     pid = child.pid
     child.join(grace_s)
-    for harder in (child.terminate, child.kill):
+    for harder, wait_s in ((child.terminate, TERMINATE_GRACE_S), (child.kill, END_GRACE_S)):
         if child.exitcode is not None:
             break
         harder()
-        child.join(grace_s)
+        child.join(wait_s)
     if child.exitcode is not None:
         child.close()
     if pid is not None:
         kill_group(pid)
+
+
+def kill_own_group() -> None:
+    """Kills this process and all in its group, if it has one of its own: see `settle_in`."""
+    if os.name == "posix" and os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
 
 
 def kill_group(pid: int) -> None:

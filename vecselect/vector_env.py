@@ -84,6 +84,9 @@ class AutoVectorEnv(VectorWrapper):
             ValueError: If the batch has a wrong length or shape; nothing was stepped.
             TypeError: If its dtype or structure does not fit; nothing was stepped.
             ClosedEnvironmentError: After `close()`.
+            WorkerDied: If a worker's process ended.
+            StepTimeout: If a worker did not answer within the `step_timeout_s` that was set.
+            Exception: What a sub-environment raised; where Python can, with a note of which one.
             KeyboardInterrupt: On Ctrl-C. Some sub-environments have stepped then and others not:
                 reset before going on.
         """

@@ -23,6 +23,7 @@ import threading
 import time
 import traceback
 import uuid
+import warnings
 
 import numpy as np
 import psutil
@@ -31,9 +32,9 @@ from gymnasium.vector import SyncVectorEnv
 from tests.compare import assert_same
 from tests.faults import harness
 from tests.faults.envs import CODES, ECHO, Fault
-from tests.faults.support import CLOSED_S, REPORTED_S, StepTimeout, gone
+from tests.faults.support import CLOSED_S, REPORTED_S, StepTimeout
 from vecselect import auto_make_vec
-from vecselect.errors import RequestError, WorkerDied
+from vecselect.errors import RequestError, VecselectWarning, WorkerDied
 
 COUNT = 10
 WORKERS = 4
@@ -138,19 +139,15 @@ class Soak:
             deeds = ("sigkill", "segfault", "exit", "sys_exit")
             actions[row] = CODES[str(self.random.choice(deeds))]
         if self.restarts:
-            lost = (
-                [i for i, one in enumerate(self.envs.call("pid")) if one == pid]
-                if gone(pid, 0.0)
-                else None
-            )
-            self.replaced(actions, lost)
+            start_s = time.monotonic()
+            self.replaced(actions)
+            self.note("kill, replaced", time.monotonic() - start_s, CLOSED_S)
         else:
             self.expect("kill", (WorkerDied, SystemExit), lambda: self.envs.step(actions))
             self.close()
             self.open()
 
-    def replaced(self, actions, lost):
-        before = self.envs.get_attr("steps")
+    def replaced(self, actions):
         try:
             result = self.envs.step(actions)
         except WorkerDied:  # too many in a short time
@@ -159,12 +156,12 @@ class Soak:
             self.open()
             return
         restarted = result[4].get("worker_restarted", np.zeros(COUNT, bool))
-        if lost is None and not restarted.any():
+        if not restarted.any():
             self.failures.append("a replaced worker was not told of")
             self.counts["not reported"] += 1
         assert (result[3] | ~restarted).all() and not result[1][restarted].any(), result
         peace = ~restarted
-        assert (result[0][peace, 4][result[0][peace, 3] > 0] < ECHO).all(), (before, result)
+        assert (result[0][peace, 4][result[0][peace, 3] > 0] < ECHO).all(), result
         self.start_over()
 
     def stop(self):
@@ -172,10 +169,16 @@ class Soak:
             return
         row, pid = self.victim()
         os.kill(pid, signal.SIGSTOP)
+        if self.restarts:  # who does not answer in time is replaced too
+            start_s = time.monotonic()
+            self.replaced(self.draw())
+            self.note("stop, replaced", time.monotonic() - start_s, 2 * CLOSED_S)
+            return
         limit_s = STEP_TIMEOUT_S + REPORTED_S
         self.expect("stop", StepTimeout, lambda: self.envs.step(self.draw()), limit_s)
         if self.random.random() < 0.5:
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
             with contextlib.suppress(WorkerDied):
                 self.start_over()
                 return
@@ -224,7 +227,7 @@ class Soak:
     def set_attr(self):
         before = self.envs.get_attr("token")
         values = list(range(COUNT))
-        values[int(self.random.integers(COUNT))] = threading.Lock()
+        values[self.victim()[0]] = threading.Lock()
         self.expect("set_attr", TypeError, lambda: self.envs.set_attr("token", values))
         assert self.envs.get_attr("token") == before
 
@@ -239,6 +242,7 @@ class Soak:
             "set_attr fails": self.set_attr,
         }
         signal.signal(signal.SIGALRM, _hang)
+        warnings.simplefilter("ignore", VecselectWarning)  # each replacement is one
         self.open()
         until_s = time.monotonic() + 60 * minutes
         while time.monotonic() < until_s:
@@ -246,6 +250,7 @@ class Soak:
             try:
                 signal.setitimer(signal.ITIMER_REAL, HANG_S)
                 self.work(int(self.random.integers(5, 100)))
+                self.start_over()  # an action of one that awaits its reset is passed over
                 self.counts[name] += 1
                 faults[name]()
                 self.work(int(self.random.integers(1, 20)))
@@ -255,6 +260,7 @@ class Soak:
                 if not isinstance(error, (Hang, AssertionError)):
                     kind = "unexpected errors"
                 self.counts[kind] += 1
+                self.counts[f"{kind} after {name}"] += 1
                 self.failures.append(f"after {name}:\n{traceback.format_exc()[-1500:]}")
                 self.renew()
             finally:
@@ -301,6 +307,8 @@ def soak(minutes, seed):
     print("slowest report, s    " + ", ".join(f"{k} {v:.2f}" for k, v in run.latest_s.items()))
     for name in ("late", "not reported", "data mismatches", "unexpected errors", "hangs"):
         print(f"{name:<20} {run.counts[name]}")
+    for name in sorted(name for name in run.counts if " after " in name):
+        print(f"  {name}: {run.counts[name]}")
     print(f"gave up replacing    {run.counts['gave up replacing']}")
     print(f"leftovers            {len(left)} processes, {len(new)} names, {more} descriptors")
     for failure in [*run.failures[:10], *left[:10]]:

@@ -79,6 +79,7 @@ DEEDS = {
     "sys_exit": lambda: sys.exit(0),
     "generator_exit": lambda: _raise(GeneratorExit),
     "sleep": lambda: time.sleep(1000),
+    "blink": lambda: time.sleep(0.03),
     "nap": lambda: time.sleep(0.3),
     "doze": lambda: time.sleep(1.5),
     "popen": _popen,

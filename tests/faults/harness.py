@@ -20,6 +20,8 @@ import faulthandler
 import functools
 import gc
 import importlib
+import inspect
+import itertools
 import json
 import os
 import shutil
@@ -41,7 +43,10 @@ DEADLINE_S = 30.0
 LEAVE_S = 2.0
 """How long after its end a case's processes, names and files may take to go."""
 
-AT_ONCE = 2
+LONGEST_S = float(os.environ.get("VECSELECT_FAULT_LONGEST_S", "inf"))
+"""For a quick look at many that hang: no deadline is later than this."""
+
+AT_ONCE = int(os.environ.get("VECSELECT_FAULT_AT_ONCE", "2"))
 PRELOADED = ["gymnasium", "tests.faults.envs"]
 
 MODES = ["sync", "async", "pool:0", "pool:2"]
@@ -116,7 +121,7 @@ class Program:
             **arguments: Of the function.
         """
         self.target = target
-        self.deadline_s = deadline_s
+        self.deadline_s = min(deadline_s, LONGEST_S)
         self.mark = uuid.uuid4().hex
         self.folder = Path(tempfile.mkdtemp(prefix="vecselect-case-"))
         self.temporary = self.folder / "tmp"
@@ -224,10 +229,10 @@ class Program:
         return [describe(process) for process in left]
 
     def _names(self):
-        """Names that it left: our semaphores carry the number of the process that made them."""
+        """Names that it left: they carry the number of the process that made them."""
         until_s = time.monotonic() + LEAVE_S
         while new := names_in_shared_memory() - self.shared:
-            mine = {name for name in new if f"-{self.pid}-" in name or "vecselect" not in name}
+            mine = {name for name in new if f"-{self.pid}-" in name}
             if not mine or time.monotonic() > until_s:
                 return mine
             time.sleep(0.05)
@@ -293,16 +298,19 @@ class _Ahead:
 ahead = _Ahead()
 
 
-def case(*, modes=None, deadline_s=DEADLINE_S, **expected):
+def case(*, modes=None, deadline_s=DEADLINE_S, fold=False, **expected):
     """Has a test run in a process of its own.
 
     Args:
         modes: For each of which it runs, as the argument `mode`.
         deadline_s: Seconds after which it counts as hung.
+        fold: Whether all that it is parametrized by is gone through in that one process.
         **expected: What `Outcome.problems` is to allow.
     """
 
     def decorate(body):
+        if fold:
+            body = _folded(body)
         target = f"{body.__module__}:{body.__name__}"
 
         def run(arguments):
@@ -320,6 +328,31 @@ def case(*, modes=None, deadline_s=DEADLINE_S, **expected):
         return test
 
     return decorate
+
+
+def _folded(body):
+    """A body that goes through its parameters itself."""
+    marks = [mark for mark in body.pytestmark if mark.name == "parametrize"]
+    spaces = []
+    for mark in marks:
+        names = mark.args[0] if isinstance(mark.args[0], tuple) else (mark.args[0],)
+        rows = [row if len(names) > 1 else (row,) for row in mark.args[1]]
+        spaces.append([dict(zip(names, row, strict=True)) for row in rows])
+
+    def every(**arguments):
+        for parts in itertools.product(*spaces):
+            these = {name: value for part in parts for name, value in part.items()}
+            try:
+                body(**arguments, **these)
+            except (Exception, pytest.fail.Exception) as error:
+                raise AssertionError(f"with {these}") from error
+
+    every.__name__, every.__module__, every.__doc__ = body.__name__, body.__module__, body.__doc__
+    signature = inspect.signature(body)
+    folded = {name for space in spaces for name in space[0]}
+    kept = [one for name, one in signature.parameters.items() if name not in folded]
+    every.__signature__ = signature.replace(parameters=kept)
+    return every
 
 
 def _key(target, arguments):
@@ -380,6 +413,8 @@ def _main(target, arguments, folder, inside):
 
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     multiprocessing.set_forkserver_preload(PRELOADED)
+    # multiprocessing's own semaphores get this process's number into their names, as ours have it.
+    multiprocessing.current_process()._config["semprefix"] = f"/mp-{os.getpid()}"
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
     function = getattr(function, "body", function)

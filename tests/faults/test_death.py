@@ -31,6 +31,9 @@ from vecselect.errors import WorkerDied
 VICTIM = 3
 RESTART = {"on_worker_death": "restart"}
 
+WARNED = 8
+"""Lines: each replacement is a warning."""
+
 
 def assert_names(error, mode, pid, how):
     """The message says which sub-environments died with it, the process and its end."""
@@ -59,7 +62,7 @@ def test_killed_while_idle(mode):
     assert not any(map(running, everyone))
 
 
-@case(modes=PROCESSES)
+@case(fold=True, modes=PROCESSES)
 @pytest.mark.parametrize(
     ("deed", "how"),
     [
@@ -83,7 +86,7 @@ def test_dies_in_a_step(mode, deed, how):
     assert not any(map(running, everyone))
 
 
-@case(modes=PROCESSES)
+@case(fold=True, modes=PROCESSES)
 @pytest.mark.parametrize("phase", ["reset", "call"])
 def test_dies_in_a_reset_or_a_call(mode, phase):
     """Checks 17 and 18."""
@@ -104,7 +107,7 @@ def test_dies_while_it_is_built(mode):
         make(mode, when="construct", deed="exit", row=VICTIM)
 
 
-@case(modes=PROCESSES)
+@case(fold=True, modes=PROCESSES)
 @pytest.mark.parametrize("deed", ["sigkill", "runtime"])
 @pytest.mark.parametrize("stuck", ["sleep", "stop"])
 def test_fails_while_another_one_is_stuck(mode, deed, stuck):
@@ -115,7 +118,7 @@ def test_fails_while_another_one_is_stuck(mode, deed, stuck):
     kind = WorkerDied if deed == "sigkill" else RuntimeError
     with within(REPORTED_S), pytest.raises(kind):
         envs.step(actions({1: stuck, VICTIM: deed}))
-    close_in_time(envs)
+    close_in_time(envs, timeout=0.2)
     assert not any(map(running, everyone))
 
 
@@ -130,7 +133,7 @@ def test_split_calls_report_it_too(mode):
     close_in_time(envs)
 
 
-@case()
+@case(noise=WARNED)
 @pytest.mark.parametrize("how", ["idle", "in a step"])
 def test_is_replaced_where_that_was_asked_for(how):
     """Check 26."""
@@ -167,7 +170,7 @@ def test_is_replaced_where_that_was_asked_for(how):
         assert_usable(envs)
 
 
-@case()
+@case(noise=WARNED)
 @pytest.mark.parametrize("autoreset_mode", ["SameStep", "Disabled"])
 def test_is_replaced_in_every_autoreset_mode(autoreset_mode):
     """Check 26."""
@@ -186,7 +189,7 @@ def test_is_replaced_in_every_autoreset_mode(autoreset_mode):
         assert_usable(envs)
 
 
-@case()
+@case(noise=WARNED)
 def test_is_replaced_when_it_dies_in_a_reset():
     """Check 26."""
     with make("pool:2", options=RESTART) as envs:
@@ -196,7 +199,7 @@ def test_is_replaced_when_it_dies_in_a_reset():
             assert_usable(envs, seed=5)
 
 
-@case()
+@case(noise=WARNED)
 def test_is_not_replaced_for_ever():
     """Check 26."""
     envs = make("pool:2", options=RESTART)

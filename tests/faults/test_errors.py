@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
@@ -206,7 +207,7 @@ def test_an_attribute_is_set_everywhere_or_nowhere(mode):
         everyone = pids(envs)
         envs.reset(seed=1)
         if mode in PROCESSES:
-            for values in ([1, 2, 3, threading.Lock()], [threading.Lock(), 2, 3, 4]):
+            for values in ([1, 2, 3, threading.Lock()], [1, threading.Lock(), 3, 4]):
                 with pytest.raises(TypeError):
                     envs.set_attr("token", values)
                 assert envs.get_attr("token") == (0, 1, 2, 3)
@@ -217,7 +218,18 @@ def test_an_attribute_is_set_everywhere_or_nowhere(mode):
         assert pids(envs) == everyone
 
 
-@case(modes=[*MODES, "async spawn", "pool:2 spawn", "pool:2 fork"])
+@case(modes=MODES)
+def test_a_refused_attribute_does_not_take_back_the_one_before(mode):
+    """Check 24."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        envs.set_attr("token", [5, 6, 7, 8])
+        with contextlib.suppress(TypeError):
+            envs.set_attr("label", [1, 2, 3, threading.Lock()])
+        assert envs.get_attr("token") == (5, 6, 7, 8)
+
+
+@case(fold=True, modes=[*MODES, "async spawn", "pool:2 spawn", "pool:2 fork"])
 @pytest.mark.parametrize("row", [0, 1, 3])
 def test_an_environment_that_cannot_be_built_leaves_nothing(mode, row):
     """Check 25: the census of the harness counts processes, descriptors and names."""

@@ -53,7 +53,7 @@ def test_a_call_that_takes_too_long_is_given_up(deed, phase):
             envs.call("do", deed, 3)
     assert isinstance(caught.value, multiprocessing.TimeoutError)
     assert_names_the_stuck(caught.value, rows=[2, 3] if deed == "stop" else [3], others=[0, 1])
-    close_in_time(envs)
+    close_in_time(envs, timeout=0.2)
     assert not any(map(running, everyone))
 
 
@@ -88,7 +88,7 @@ def test_a_wait_that_ran_out_can_be_closed(mode, deed):
     envs.step_async(actions({3: deed}))
     with within(1.5), pytest.raises(multiprocessing.TimeoutError):
         envs.step_wait(timeout=0.3)
-    close_in_time(envs)
+    close_in_time(envs, timeout=0.2)
     assert not any(map(running, everyone))
 
 
@@ -104,12 +104,12 @@ def test_random_interleavings_show_nothing_stale(mode):
             if steps.max() >= 2 or random.random() < 0.2:
                 assert_reset(envs.reset(seed=turn), turn)
                 steps[:] = 0
-            deeds = {int(random.integers(COUNT)): "nap"} if random.random() < 0.1 else {}
+            deeds = {int(random.integers(COUNT)): "blink"} if random.random() < 0.4 else {}
             batch = actions(deeds, base=int(random.integers(10)))
             envs.step_async(batch)
             steps += 1
             result = None
-            for timeout in (1e-4, 0.02, None):
+            for timeout in (1e-4, 0.01, None):
                 try:
                     result = envs.step_wait(timeout=timeout)
                     break
@@ -122,7 +122,7 @@ def test_random_interleavings_show_nothing_stale(mode):
                 steps[:] = 0
             else:
                 assert_step(result, batch, steps)
-        assert timeouts > 20
+        assert timeouts > 10, timeouts
 
 
 def recover(envs, seed):
@@ -179,12 +179,10 @@ def bring_into(envs, state):
 
 
 @case(modes=PROCESSES, deadline_s=80.0)
-@pytest.mark.parametrize("options", [{}, {"timeout": 0.5}, {"terminate": True}])
+@pytest.mark.parametrize("options", [{"timeout": 0.3}, {"terminate": True}])
 def test_closing_ends_in_every_state(mode, options):
     """Check 27."""
     for state in STATES:
-        if options and state in ("fresh", "idle", "failed", "dead"):
-            continue
         envs = make(mode)
         everyone = workers_of(envs)
         bring_into(envs, state)
@@ -195,6 +193,17 @@ def test_closing_ends_in_every_state(mode, options):
         assert not any(map(running, everyone)), state
 
 
+@case(modes=PROCESSES)
+@pytest.mark.parametrize("state", ["pending", "stopped", "dead"])
+def test_closing_ends_without_a_limit_of_the_users(mode, state):
+    """Check 27."""
+    envs = make(mode)
+    everyone = workers_of(envs)
+    bring_into(envs, state)
+    close_in_time(envs)
+    assert not any(map(running, everyone))
+
+
 @case(modes=PROCESSES, noise=4)
 @pytest.mark.parametrize("deed", ["sleep", "runtime", "sigkill", "stop"])
 def test_closing_ends_though_an_environment_does_not_want_to(mode, deed):
@@ -202,7 +211,7 @@ def test_closing_ends_though_an_environment_does_not_want_to(mode, deed):
     envs = make(mode, when="close", deed=deed, row=3)
     everyone = workers_of(envs)
     envs.reset(seed=1)
-    close_in_time(envs)
+    close_in_time(envs, timeout=0.5)
     assert not any(map(running, everyone))
 
 

@@ -36,7 +36,7 @@ def interrupt(mode, ending, context=None, group=True, after_s=0.2, **arguments):
 
 
 @case(modes=[*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
-@pytest.mark.parametrize("ending", ["step", "use and close"])
+@pytest.mark.parametrize("ending", ["use and close"])
 def test_ctrl_c_ends_a_program_with_one_traceback(mode, ending):
     """Check 30: to the whole group, as a terminal sends it."""
     mode, _, context = mode.partition(" ")
@@ -67,7 +67,7 @@ def test_ctrl_c_while_it_is_built(mode):
     assert outcome.stderr.count("Traceback") <= 1, outcome.stderr
 
 
-@case(modes=MODES, deadline_s=60.0)
+@case(modes=MODES, deadline_s=20.0)
 def test_ctrl_c_that_is_caught_leaves_nothing_stale(mode):
     """Check 31: as "interrupt" in a notebook, to this process alone."""
     chance = random.Random(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import os
@@ -79,10 +80,9 @@ def test_what_environments_started_is_ended_with_them(mode, ending):
         own = {"pool:2": 1, "async": 0}[mode]
         left = [one for one in outcome.processes if "sleep 300" in one]
         assert len(outcome.processes) == len(left) <= own, outcome.processes
-        assert outcome.returncode == (1 if ending == "raise" else 0), outcome.stderr
+        assert outcome.returncode == 0, outcome.stderr
         assert outcome.shared == outcome.files == []
-        if ending != "raise":
-            assert outcome.stderr == "", outcome.stderr
+        assert outcome.stderr == "", outcome.stderr
     if ending != "terminate":
         assert closed(note) == list(range(COUNT)), closed(note)
 
@@ -115,6 +115,15 @@ def assert_nothing_left_of(mode, number, stuck, context=None):
         if one.is_running() and one.ppid() != run.pid:
             one.kill()
     run.finish(leave_s=LEAVE_S).check(returncode=-number, result=False, noise=1, files=False)
+
+
+@case(modes=PROCESSES)
+def test_a_killed_program_leaves_no_files(mode):
+    """Check 29."""
+    run = program(mode=mode)
+    run.wait_for("ready")
+    run.send(signal.SIGKILL)
+    run.finish().check(returncode=-9, result=False, noise=None)
 
 
 @case(modes=PROCESSES)
@@ -153,15 +162,27 @@ def test_a_process_that_somebody_forked_harms_nothing(mode):
             gc.collect()
             os._exit(0)
         os.waitpid(pid, 0)
-        pid = os.fork()
-        if pid == 0:  # ends as programs end, with all that runs at exit
-            import sys
-
-            sys.exit(0)
-        os.waitpid(pid, 0)
         batch = actions(base=2)
         assert_step(envs.step(batch), batch, 2)
         assert workers_of(envs) == everyone
+
+
+@case(modes=PROCESSES)
+def test_closing_in_a_forked_process_harms_nothing(mode):
+    """Check 33: as a `with` block does, when the forked process leaves it."""
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            with contextlib.suppress(Exception):
+                signal.alarm(10)
+                envs.close()
+                code = 0
+            os._exit(code)
+        os.waitpid(pid, 0)
+        batch = actions()
+        assert_step(envs.step(batch), batch, 1)
 
 
 @case(modes=PROCESSES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 import warnings
@@ -27,7 +28,7 @@ def plans():
 
 
 def make():
-    return auto_make_vec("CartPole-v1", 2, budget_s=0.2)
+    return auto_make_vec("CartPole-v1", 2, budget_s=0.1, effort="estimate")
 
 
 def assert_serves(envs):
@@ -46,10 +47,12 @@ DAMAGES = {
 }
 
 
-@case(deadline_s=30.0)
+@case(fold=True, deadline_s=30.0)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_plans_are_made_again(damage):
     """Check 39: whatever stands there, an environment comes out, with one warning at most."""
+    for path in plans():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert_serves(make())
     assert plans()
     for path in plans():
@@ -61,7 +64,7 @@ def test_damaged_plans_are_made_again(damage):
     assert len({str(one.message) for one in caught}) <= 2, [str(one.message) for one in caught]
 
 
-@case()
+@case(fold=True)
 @pytest.mark.parametrize("what", ["a file", "below a file", "a dead link", "below /proc"])
 def test_a_store_that_cannot_be_is_done_without(what):
     """Check 39."""
@@ -73,7 +76,7 @@ def test_a_store_that_cannot_be_is_done_without(what):
         "a dead link": base / "link",
         "below /proc": Path("/proc/nowhere/store"),
     }[what]
-    if what == "a dead link":
+    if what == "a dead link" and not place.is_symlink():
         place.symlink_to("/proc/nowhere")
     os.environ["VECSELECT_CACHE_DIR"] = str(place)
     with warnings.catch_warnings():

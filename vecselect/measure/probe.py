@@ -172,13 +172,15 @@ def _run(work: bytes, pipe: Connection, progress: _Progress, seed: int) -> None:
     except _SameInstance:
         pipe.send(("same instance", None))
     except ProfileError as error:
-        pipe.send(("failed", (str(error), portable(error.__cause__ or error))))
+        with contextlib.suppress(OSError):
+            pipe.send(("failed", (str(error), portable(error.__cause__ or error))))
     except BaseException as error:
         kind, phase = type(error).__name__, progress.phase
         message = f"The environment raised {kind} in {phase}() while it was being measured"
         with contextlib.suppress(Exception):  # its own text may raise
             message += f": {error}"
-        pipe.send(("failed", (message, portable(error))))
+        with contextlib.suppress(OSError):  # the parent was interrupted, and has hung up
+            pipe.send(("failed", (message, portable(error))))
     finally:
         # Last, so that an environment that fails or hangs here hides nothing of what was found.
         for env in built:

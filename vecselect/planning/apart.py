@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -112,4 +113,5 @@ def _run(work: bytes, pipe: Connection, seed: int) -> None:
         record = run_race(request, modes, learner, terms, **options)
         pipe.send(("raced", processes.dumps(record)))
     except BaseException as error:
-        pipe.send(("failed", (str(error), portable(error.__cause__ or error))))
+        with contextlib.suppress(OSError):  # the parent was interrupted, and has hung up
+            pipe.send(("failed", (str(error), portable(error.__cause__ or error))))

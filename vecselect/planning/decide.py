@@ -76,6 +76,9 @@ def make_plan(request: Request, asked: Asked) -> Plan:
         # Nothing can be measured in another process, and then nothing can run in one either.
         reason = f"It is the only mode that can run here: {blocked}."
         return draft.plan(able[0], reason, "elimination")
+    if able == ["native"]:
+        # There is no single environment to be measured.
+        return draft.plan("native", "It is the only mode that can run it.", "elimination")
     memory = Memory(draft)
     recalled = memory.recall()
     if recalled is not None:

@@ -179,7 +179,7 @@ class _Race:
             with self._may_fail(mode):
                 results[mode] = act(self.trials[mode])
         self._need_entrants()
-        first = next(iter(results))
+        first = next(iter(results), "")
         for mode, result in results.items():
             difference = first_difference(result, results[first], name)
             if difference is not None:

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 from vecselect import processes
 from vecselect.backends.base import check_distinct
 from vecselect.backends.pool.arena import Arena, Layout
-from vecselect.backends.pool.handle import Handle, end_all, greeted
+from vecselect.backends.pool.handle import Handle, annotate, end_all, greeted
 from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.starter import Starter
@@ -101,7 +101,7 @@ def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings:
     count = len(env_fns)
     process = psutil.Process()
     before_bytes = process.memory_info().rss
-    first = env_fns[0]()
+    first = _built(env_fns[0], 0)
     parts.envs.append(first)
     _warn_of_memory(process.memory_info().rss - before_bytes, settings)
     mode = settings.observation_mode
@@ -143,10 +143,19 @@ def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings:
     if not settings.restart:
         memory.forget_descriptor()
     # While the workers build theirs, the caller builds the rest of its own.
-    for make in env_fns[1 : own.stop]:
-        parts.envs.append(make())
+    for row in own[1:]:
+        parts.envs.append(_built(env_fns[row], row))
     check_distinct(parts.envs)
     _agree(parts, settings)
+
+
+def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
+    """A sub-environment of the caller's lane."""
+    try:
+        return make()
+    except Exception as error:
+        annotate(error, row, "construct", "")
+        raise
 
 
 def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:

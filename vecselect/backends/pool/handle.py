@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ class Handle:
         self.ended = False
         self._number = 0
         self._signalled = False
+        self._greeted = False
         self.news: list[Template] = []
         self._control: Any = control.data
         self._tries = work.tries
@@ -119,10 +121,12 @@ class Handle:
             if not self.pipe.poll():
                 raise EOFError
             greeting = self.pipe.recv()
-        self._forget_names()
+        self._greeted = True
+        self.forget_names()
         return greeting
 
-    def _forget_names(self) -> None:
+    def forget_names(self) -> None:
+        """Removes the names of the signals, which the worker has opened or will never need."""
         for one in (self._go, self._done):
             one.forget_name()
 
@@ -241,19 +245,28 @@ class Handle:
         self.ended = True
         self._control[COMMAND] = END
         self._go.give()
-        self._forget_names()
+        if self._greeted:  # else it has them still to open
+            self.forget_names()
         self.pipe.close()
 
 
 @contextlib.contextmanager
 def _unbroken() -> Iterator[None]:
     """Puts Ctrl-C off: half a message in the pipe would be taken for the beginning of the next."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    try:  # from here on, since blocking may itself raise what came just before it
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield  # no handler of Python's, or not the thread in which they run
+        return
+    # Blocking the signal would not do: the kernel gives it to another thread then, and Python
+    # raises in this one all the same.
+    came: list[tuple[int, Any]] = []
+    try:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+    if came and callable(before):
+        before(*came[0])
 
 
 def greeted(handle: Handle, timeout_s: float | None) -> tuple[str, list[gym.Space]]:
@@ -278,7 +291,18 @@ def end_all(handles: Sequence[Handle], limit_s: float = CLOSE_LIMIT_S) -> None:
         handle.ask_to_end()
     until_s = time.monotonic() + limit_s
     for handle in handles:
-        processes.end(handle.process, max(until_s - time.monotonic(), 0.0))
+        handle.process.join(max(until_s - time.monotonic(), 0.0))
+    stuck = [handle for handle in handles if handle.process.exitcode is None]
+    for handle in stuck:  # all at once, so that many take no longer than one
+        handle.process.terminate()
+    until_s = time.monotonic() + processes.TERMINATE_GRACE_S
+    for handle in stuck:
+        handle.process.join(max(until_s - time.monotonic(), 0.0))
+        if handle.process.exitcode is None:
+            handle.process.kill()
+    for handle in handles:
+        processes.end(handle.process)
+        handle.forget_names()
 
 
 def thread_variables(threads: int) -> Mapping[str, str]:
@@ -290,7 +314,7 @@ def raised_here(failure: LaneFailure) -> BaseException:
     """What a sub-environment of the caller's own lane raised."""
     error = failure.__cause__
     assert error is not None
-    _annotate(error, failure.row, failure.phase, failure.when)
+    annotate(error, failure.row, failure.phase, failure.when)
     return error
 
 
@@ -305,11 +329,11 @@ def raised_there(failed: Failed) -> BaseException:
         )
         replacement.__cause__ = error
         return replacement
-    _annotate(error, failed.row, failed.phase, failed.when)
+    annotate(error, failed.row, failed.phase, failed.when)
     return error
 
 
-def _annotate(error: BaseException, row: int, phase: str, when: str) -> None:
+def annotate(error: BaseException, row: int, phase: str, when: str) -> None:
     """Adds to an exception which sub-environment raised it, where Python can (3.11 and newer)."""
     if hasattr(error, "add_note"):
         place = f", {when}" if when else ""

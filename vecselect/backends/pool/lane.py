@@ -165,7 +165,8 @@ class Lane:
         except Exception as error:
             phase, self._phase = self._phase, "step"
             cause = error
-            if str(error).startswith("memoryview: "):  # the rewards' or flags', which say no more
+            # The rewards' or flags' own error says no more; an environment's may have no text.
+            if type(error) is TypeError and str(error).startswith("memoryview: "):
                 cause = TypeError(
                     f"Sub-environment {first + index} returned a reward that is no float."
                 )

@@ -6,6 +6,7 @@ import contextlib
 import copy as copying
 import functools
 import itertools
+import os
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,7 @@ class PoolVectorEnv(VectorEnv):
         self._own = len(parts.envs)
         self._plain_actions = parts.arena.plain_actions
         self._buffer = 0
+        self._owner = os.getpid()
         self._handles = parts.handles
         self._starter = parts.starter
         replace = functools.partial(self._starter.replaced, self._infos)
@@ -249,6 +251,8 @@ class PoolVectorEnv(VectorEnv):
             terminate: Whether to end them without waiting.
         """
         self._finalizer.cancel()
+        if os.getpid() != self._owner:  # all of it is the business of the process we come from
+            return
         patience_s = CLOSE_LIMIT_S if timeout is None else timeout
         end_all(self._handles, 0.0 if terminate else patience_s)
         self._handles.clear()
@@ -262,6 +266,8 @@ class PoolVectorEnv(VectorEnv):
 
     def _begin(self, kind: str, joint: bool = False) -> None:
         self._need_open()
+        if os.getpid() != self._owner:
+            raise VecselectError("This pool belongs to the process that this one was forked from.")
         self._conversation.begin(kind, joint)
 
     def _need_open(self) -> None:
@@ -283,7 +289,7 @@ class PoolVectorEnv(VectorEnv):
 
     def _send_step(self, actions: Any) -> None:
         if self.autoreset_mode is AutoresetMode.DISABLED:
-            self._need_no_ended_episode()
+            self._arena.need_no_ended_episode()
         lane = self._lane
         self._buffer = buffer = (self._buffer + 1) % len(self._arena.observations)
         own: Iterable[Any]
@@ -304,15 +310,6 @@ class PoolVectorEnv(VectorEnv):
             ask_all("step", lambda rows: (listed[rows.start : rows.stop],), buffer)
             own = listed[: self._own]
         self._conversation.own(lambda: lane.step(own, buffer))
-
-    def _need_no_ended_episode(self) -> None:
-        ended = self._arena.terminated | self._arena.truncated
-        if ended.any():
-            raise AssertionError(
-                f"The episodes of sub-environments {np.flatnonzero(ended).tolist()} have ended. "
-                "With autoreset_mode=DISABLED reset them before the next step: "
-                'envs.reset(options={"reset_mask": terminated | truncated}).'
-            )
 
     def _step_result(self, timeout: float | None) -> StepResult:
         infos = self._finished_infos(timeout)

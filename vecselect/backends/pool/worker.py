@@ -145,6 +145,8 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             sys.stderr.write(
                 f"vecselect: sub-environment {failure.row} raised {kind} in close(): {text}\n"
             )
+        if ending.is_set():  # there is no parent any more that would do it
+            processes.kill_own_group()
 
 
 def _watch_parent(ending: threading.Event, go: Signal) -> None:
@@ -155,8 +157,7 @@ def _watch_parent(ending: threading.Event, go: Signal) -> None:
     ending.set()
     go.give()
     time.sleep(ORPHAN_GRACE_S)
-    if os.getpgid(0) == os.getpid():  # what its environments have started goes with it
-        os.killpg(0, signal.SIGKILL)
+    processes.kill_own_group()  # what its environments have started goes with it
     os._exit(1)
 
 

@@ -114,7 +114,7 @@ def test_progress_comes_through():
 
 
 def test_the_plan_says_that_the_race_was_lost_and_the_estimate_stands():
-    plan = recommend(odd("exit"), 4, effort="exhaustive", budget_s=1.0, use_store=False)
+    plan = recommend(odd("exit"), 4, effort="exhaustive", budget_s=6.0, use_store=False)
     assert plan.decided_by == "estimate"
     assert any("The race came to nothing: its process exited" in note for note in plan.notes)
 
@@ -129,7 +129,7 @@ def test_the_caller_s_process_is_not_touched():
             np.random.random()
 
     before = np.random.get_state()[1].tolist()
-    plan = recommend(Touching, 3, effort="exhaustive", budget_s=1.0, use_store=False)
+    plan = recommend(Touching, 3, effort="exhaustive", budget_s=6.0, use_store=False)
     assert plan.decided_by == "race"
     assert Touching.touched == []
     assert np.random.get_state()[1].tolist() == before

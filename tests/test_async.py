@@ -291,7 +291,7 @@ def test_workers_close_and_end_when_the_program_is_killed(tmp_path, context, stu
 
 
 @pytest.mark.parametrize("shared_memory", [True, False])
-def test_every_exception_arrives_and_a_reset_works_again(shared_memory, capfd):
+def test_every_exception_arrives_and_a_reset_works_again(shared_memory):
     with make(options={"shared_memory": shared_memory}) as envs:
         before = pids(envs)
         for name, (_, kind, words) in ERRORS.items():
@@ -309,7 +309,6 @@ def test_every_exception_arrives_and_a_reset_works_again(shared_memory, capfd):
                 tell(envs, "nothing", None)
                 assert_usable(envs)
         assert pids(envs) == before
-    assert capfd.readouterr() == ("", "")
 
 
 def test_types_and_arguments_are_kept():
@@ -368,10 +367,9 @@ def test_a_failure_is_not_kept_waiting_for_a_stuck_worker():
     tell(envs, "step", "key", 3)
     with within(REPORTED_S), pytest.raises(KeyError):
         envs.step(ZEROS)
-    everyone = envs.unwrapped.processes
-    everyone = [process.pid for process in everyone]
+    everyone = [process.pid for process in envs.unwrapped.processes]
     with within(CLOSED_S):
-        envs.close()
+        envs.close(timeout=0.1)
     assert_gone(everyone, 0.5)
 
 
@@ -505,7 +503,7 @@ def test_a_death_is_reported_at_once_though_another_worker_is_stuck(name, method
         with within(REPORTED_S), pytest.raises(WorkerDied, match="make a new one"):
             use()
     with within(CLOSED_S):
-        envs.close()
+        envs.close(timeout=0.1)
     assert_gone(everyone, 0.5)
 
 
@@ -557,7 +555,7 @@ def test_time_limits_are_errors_that_name_the_worker():
         envs.step(ZEROS)
     envs.close(timeout=0.1)
     with within(GRACE_S), pytest.raises(StepTimeout, match=r"sub-environment 2 .*start_timeout"):
-        make(options={"start_timeout_s": 1.0}, construct="sleep")
+        make(options={"start_timeout_s": 6.0}, construct="sleep")
     with pytest.raises(ModeUnavailable, match="on_worker_death"):
         make(options={"on_worker_death": "restart"})
 
@@ -627,7 +625,7 @@ STATES = [
 
 @pytest.mark.parametrize("options", [{}, {"timeout": 0.2}, {"terminate": True}])
 @pytest.mark.parametrize("state", STATES)
-def test_closing_ends_everything_in_every_state(state, options, capfd):
+def test_closing_ends_everything_in_every_state(state, options):
     with make(count=1):  # what multiprocessing keeps open is open from here on
         pass
     gc.collect()
@@ -635,7 +633,7 @@ def test_closing_ends_everything_in_every_state(state, options, capfd):
     envs = make()
     everyone = pids(envs)
     bring_into(envs, state)
-    everyone += [c.pid for pid in everyone for c in psutil.Process(pid).children()]
+    everyone += [c.pid for c in psutil.Process().children(recursive=True) if c.name() == "sleep"]
     assert (len(everyone) == 5) == (state == "owns a process")
     with within(CLOSED_S):
         envs.close(**options)
@@ -648,10 +646,6 @@ def test_closing_ends_everything_in_every_state(state, options, capfd):
     assert multiprocessing.active_children() == []
     assert not [c for c in psutil.Process().children() if c.status() == psutil.STATUS_ZOMBIE]
     assert psutil.Process().num_fds() <= descriptors
-    printed = capfd.readouterr().err
-    raised = state == "close raises" and not options.get("terminate")
-    assert ("sub-environment 2 raised KeyError in close(): 'missing'" in printed) == raised
-    assert len(printed.splitlines()) == int(raised)
 
 
 def test_one_that_was_not_closed_closes_its_environments_when_it_is_collected(tmp_path):
@@ -692,11 +686,43 @@ class Unloadable:
         return DoEnv(self.index)
 
 
-def test_a_factory_that_cannot_be_unpacked_says_so(capfd):
+def test_a_factory_that_cannot_be_unpacked_says_so():
     env_fns = [functools.partial(DoEnv, 0), Unloadable(1)]
     with within(GRACE_S), pytest.raises(ValueError, match="no number"):
         auto_make_vec(env_fns, mode="async")
-    assert capfd.readouterr() == ("", "")
+
+
+SPEAKING = """
+from tests.test_async import ERRORS, ZEROS, make, tell
+
+if __name__ == "__main__":
+    envs = make()
+    for name in ERRORS:
+        envs.reset(seed=1)
+        tell(envs, "step", name)
+        try:
+            envs.step(ZEROS)
+        except BaseException:
+            pass
+        else:
+            raise SystemExit("nothing was raised")
+        tell(envs, "close", "key")
+    envs.close()
+"""
+
+
+def test_nothing_is_printed_but_what_nobody_else_can_tell(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(SPEAKING)
+    ended = subprocess.run(
+        [sys.executable, path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout) == (0, "")
+    assert ended.stderr == "vecselect: sub-environment 2 raised KeyError in close(): 'missing'\n"
 
 
 # Around it.
@@ -739,8 +765,8 @@ def test_environments_may_start_processes():
 
 
 def test_results_are_those_of_the_loop_with_every_transport():
-    oracle = SyncVectorEnv([functools.partial(zoo.InfoEnv, i) for i in range(3)])
     for options in ({"shared_memory": False}, {"context": "fork"}, {"copy": False}):
+        oracle = SyncVectorEnv([functools.partial(zoo.InfoEnv, i) for i in range(3)])
         with make(zoo.InfoEnv, 3, options) as envs:
             assert_same_run(envs, oracle, 20)
 

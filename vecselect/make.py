@@ -76,10 +76,11 @@ def auto_make_vec(
         wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
         vector_kwargs: Options of the vector environment as Gymnasium's classes take them:
             `autoreset_mode`, `copy`, `observation_mode`, and for processes `context`, `daemon`,
-            `max_concurrency`, `shared_memory`, `worker`. The pool takes three more: `step_timeout_s`
-            and `start_timeout_s`, after which a worker that does not answer is a `StepTimeout`, and
-            `on_worker_death="restart"`, which replaces a worker that died (or missed its deadline):
-            its sub-environments begin anew, with `truncated` and `info["worker_restarted"]` set.
+            `max_concurrency`, `shared_memory`, `worker`; and with the pool and `async`
+            `step_timeout_s` and `start_timeout_s`, after which a worker that does not answer is a
+            `StepTimeout`. The pool's `on_worker_death="restart"` replaces a worker that died (or
+            missed its deadline): its sub-environments begin anew, with `truncated` and
+            `info["worker_restarted"]` set.
         env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
         vectorization_mode: A pin in the words of `gymnasium.make_vec`.
         **kwargs: Further keyword arguments of the environment.

@@ -102,7 +102,7 @@ def test_nothing_is_cast_unsafely(mode, row):
     assert not wrong, wrong
 
 
-@case(fold=True, modes=MODES)
+@case(deadline_s=60.0, fold=True, modes=MODES)
 @pytest.mark.parametrize("row", [0, 3])
 def test_rewards_and_flags_have_one_shape(mode, row):
     """Check 5."""
@@ -210,7 +210,7 @@ class Infos(zoo.EchoEnv):
         return *result, self.KINDS[self.which](self.index)
 
 
-@case(modes=MODES)
+@case(deadline_s=60.0, modes=MODES)
 def test_strange_infos_never_make_it_unusable(mode):
     """Check 8: what Gymnasium's loop can batch is batched; the rest is an error and no more."""
     for which in range(len(Infos.KINDS)):

@@ -31,7 +31,7 @@ from tests.faults.support import (
     running,
     workers_of,
 )
-from vecselect import auto_make_vec
+from vecselect import RequestError, auto_make_vec
 
 RUN = "tests.faults.programs:run"
 ZEROS = np.zeros(COUNT, np.int64)
@@ -70,14 +70,15 @@ def test_what_environments_started_is_ended_with_them(mode, ending):
         theirs = [one for one in run.alive() if one.name() == "sleep"]
         # What the caller's own lane started belongs to the caller, who is still there.
         own = [one for one in theirs if one.ppid() == run.pid]
-        assert len(theirs) == len(own) <= (1 if mode == "pool:2" else 0), theirs
+        assert len(theirs) == len(own) <= 1, theirs
         run.send(signal.SIGKILL)
         for one in own:
             one.kill()
         run.finish()
     else:
         outcome = run.finish()
-        own = {"pool:2": 1, "async": 0}[mode]
+        # One was built in the program itself: the pool's first, and Gymnasium's dummy in async.
+        own = 1
         left = [one for one in outcome.processes if "sleep 300" in one]
         assert len(outcome.processes) == len(left) <= own, outcome.processes
         assert outcome.returncode == 0, outcome.stderr
@@ -260,10 +261,9 @@ def test_too_few_descriptors_are_one_error(mode):
         with make(mode, zoo.EchoEnv, count=40) as envs:
             envs.reset(seed=1)
             envs.step(np.zeros(40, np.int64))
-    except OSError as error:
+    except (OSError, RequestError) as error:
         assert mode == "async", error
-        text = "\n".join([str(error), *getattr(error, "__notes__", [])])
-        assert "descriptor" in text or "open files" in text
+        assert "file descriptors" in str(error)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
@@ -306,7 +306,7 @@ def test_ended_workers_are_gone_when_close_returns(mode):
         children = psutil.Process().children(recursive=True)
         mine = [c for c in children if c.name() == "sleep" and c.ppid() == os.getpid()]
         theirs = [c for c in children if c.name() == "sleep" and c not in mine]
-        assert len(theirs) == COUNT - len(mine)
+        assert len(theirs) == (COUNT if mode == "async" else COUNT - len(mine))
         with within(5.0):
             envs.close()
         time.sleep(0.1)

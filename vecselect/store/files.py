@@ -62,6 +62,8 @@ def write(path: Path, document: dict[str, Any], *, durable: bool = True) -> None
 
 def read(path: Path) -> Any:
     """What a file holds; None where it, or the folder, is not there or may not be read."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+        raise Unusable("it is no regular file")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)

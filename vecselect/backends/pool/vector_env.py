@@ -230,8 +230,9 @@ class PoolVectorEnv(VectorEnv):
             values = [values] * self.num_envs
         if (given := len(values)) != self.num_envs:
             raise ValueError(f"values holds {given} values; {self.num_envs} are needed, one each.")
+        # What cannot be sent raises here, before any lane has set anything.
+        self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]), joint=True)
         try:
-            self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]), joint=True)
             self._conversation.finish()
         except WorkerDied:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -127,9 +128,9 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
         row = task.first_row
         processes.seed_torch(task.global_seed)
         server = _Server(task, envs, Arena(task.layout, memory.map))
-        pipe.send(server.greeting())
+        _tell(pipe, server.greeting())
     except BaseException as error:
-        pipe.send(Failed(row, "construct", portable(error)))
+        _tell(pipe, Failed(row, "construct", portable(error)))
         for env in envs:
             env.close()
         return
@@ -147,6 +148,12 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             )
         if ending.is_set():  # there is no parent any more that would do it
             processes.kill_own_group()
+
+
+def _tell(pipe: Connection, value: Any) -> None:
+    """Sends a greeting; a parent that has hung up, or was killed, has no use for it any more."""
+    with contextlib.suppress(OSError):
+        pipe.send(value)
 
 
 def _watch_parent(ending: threading.Event, go: Signal) -> None:

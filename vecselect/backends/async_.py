@@ -44,6 +44,8 @@ class Async:
     def why_not(self, request: Request, machine: Machine) -> str | None:
         """Says what cannot be sent to another process."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        if request.vector_kwargs.get("on_worker_death") == "restart":
+            reason = reason or "only the pool replaces workers"
         return reason or request.why_not_sent
 
     def build(self, request: Request, **parameters: Any) -> AsyncVectorEnv:

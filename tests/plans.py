@@ -6,7 +6,7 @@ from vecselect import Plan
 from vecselect.machine import read_machine
 from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.step import StepProfile
-from vecselect.plan import Candidate
+from vecselect.plan import Candidate, Note
 from vecselect.selection.compare import Interval
 from vecselect.selection.costs import Calibration, LoopCosts
 from vecselect.selection.estimate import Estimate, Forecast
@@ -103,7 +103,7 @@ BY_RULE = Plan(
     race=None,
     learner="none",
     learner_s=0.0,
-    notes=("Resets take 16 % of the time.",),
+    notes=(Note("resets", "Resets take 16 % of the time."),),
     planning_s=0.8,
     created="2025-01-01T00:00:00+00:00",
     versions={"python": "3.11.7"},

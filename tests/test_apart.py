@@ -116,7 +116,7 @@ def test_progress_comes_through():
 def test_the_plan_says_that_the_race_was_lost_and_the_estimate_stands():
     plan = recommend(odd("exit"), 4, effort="exhaustive", budget_s=6.0, use_store=False)
     assert plan.decided_by == "estimate"
-    assert any("The race came to nothing: its process exited" in note for note in plan.notes)
+    assert any("The race came to nothing: its process exited" in note.text for note in plan.notes)
 
 
 def test_the_caller_s_process_is_not_touched():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_json_that_is_no_object_is_refused(text):
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "1", None])
 def test_another_schema_is_refused_by_name(schema):
     data = a_plan().to_dict() | {"schema": schema}
-    with pytest.raises(PlanError, match=f"schema {schema!r}; this version .* reads {SCHEMA}"):
+    with pytest.raises(PlanError, match=f"schema {schema!r}; this version .* reads 2 and {SCHEMA}"):
         Plan.from_json(json.dumps(data))
 
 
@@ -159,6 +160,18 @@ def test_a_field_of_the_wrong_type_is_refused(name, value):
     data = a_plan().to_dict() | {name: value}
     with pytest.raises(PlanError, match="not a plan"):
         Plan.from_json(json.dumps(data))
+
+
+def test_a_plan_of_an_older_version_is_read():
+    text = (Path(__file__).parent / "data" / "plan_schema_2.json").read_text()
+    plan = Plan.from_json(text)
+    old = json.loads(text)
+    assert plan.schema == SCHEMA
+    assert [note.text for note in plan.notes] == old["notes"]
+    assert plan.estimate.of("pool:1").mid == old["estimate"]["forecasts"][2]["vector_step_s"]["mid"]
+    assert plan.estimate.forecast("pool:1").parts is None
+    assert "CartPole-v1 x 8" in str(plan.report)
+    assert Plan.from_json(plan.to_json()) == plan
 
 
 def test_a_plan_error_is_a_value_error_with_the_cause_chained():

@@ -106,7 +106,7 @@ class Holding(EchoEnv):
 def test_what_holds_a_socket_is_never_raced():
     plan = recommend(Holding, 2, learner=learner, **QUICK)
     assert plan.decided_by == "estimate"
-    assert any("holds a socket" in note for note in plan.notes)
+    assert any("holds a socket" in note.text for note in plan.notes)
 
 
 def test_environments_that_differ_from_mode_to_mode_stay_in_sync():
@@ -118,7 +118,7 @@ def test_environments_that_differ_from_mode_to_mode_stay_in_sync():
     plan = recommend(Random, 2, learner=learner, **QUICK)
     assert plan.mode == "sync"
     assert "did not return the same bits" in plan.reason
-    assert any(note.startswith("First difference: pool") for note in plan.notes)
+    assert any(note.text.startswith("First difference: pool") for note in plan.notes)
 
 
 def test_building_that_takes_longer_than_the_budget_is_not_begun():
@@ -129,7 +129,7 @@ def test_building_that_takes_longer_than_the_budget_is_not_begun():
 
     plan = recommend(Slow, 16, learner=learner, use_store=False, **QUICK)
     assert plan.decided_by == "estimate"
-    assert any("building its entrants would take about" in note for note in plan.notes)
+    assert any("building its entrants would take about" in note.text for note in plan.notes)
 
 
 def test_a_plan_is_recalled_until_more_effort_is_asked_for():

@@ -10,7 +10,7 @@ from rich.console import Console
 from tests import plans
 from tests.plans import BY_RULE as MEASURED
 from tests.plans import ELIMINATED, ESTIMATED, MACHINE, PINNED, PROFILE, RACED, RULE
-from vecselect.plan import Candidate
+from vecselect.plan import Candidate, Note
 from vecselect.report import Report
 from vecselect.report.units import rate, ratio, seconds, share, size
 from vecselect.watching import Stats
@@ -19,7 +19,7 @@ WIDE = dataclasses.replace(
     MEASURED,
     env="a_package_of_some_length.environments:TheEnvironmentWithTheLongestName-v12",
     num_envs=4096,
-    notes=("A note that goes on and on, " * 8, "Another note."),
+    notes=(Note("memory", "A note that goes on and on, " * 8), Note("copy", "Another note.")),
     machine=dataclasses.replace(MACHINE, cores=192.0, cores_quota=None),
 )
 PLANS = {
@@ -81,7 +81,7 @@ def test_a_measured_plan_is_told_with_its_numbers():
     assert "break-even async pays from 187 us per step here; the rule says 1.00 ms" in text
     assert "417 steps/s" in text
     assert "45.6 MB of memory" in text
-    assert "! Resets take 16 % of the time." in text
+    assert "! [resets] Resets take 16 % of the time." in text
     assert 'pin it: mode="async" or VECSELECT_MODE=async' in text
 
 

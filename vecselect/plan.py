@@ -18,14 +18,16 @@ from vecselect.selection.costs import Calibration, LoopCosts
 from vecselect.selection.estimate import Estimate
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
+from vecselect.selection.situation import Situation
 
 if TYPE_CHECKING:
     from vecselect.report import Report
 
-SCHEMA = 2
+SCHEMA = 3
 """Number of the JSON form; it grows when an older reader could misread the newer form.
 
-1: the first. 2: candidates with intervals; estimate, race, learner and plan store.
+1: the first. 2: candidates with intervals; estimate, race, learner and plan store. 3: notes with
+codes; predictions taken apart. A plan of schema 2 is read too.
 """
 
 
@@ -50,6 +52,22 @@ class Candidate:
         """Seconds from one vector step to the next: measured, else predicted, else None."""
         known = self.measured or self.predicted
         return None if known is None else known.mid
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the reader should know beside the choice, and what can be done about it.
+
+    Attributes:
+        code: What it is about, the same from version to version; `vecselect.planning.notes` lists
+            them.
+        text: A sentence or two.
+        loud: Whether it may matter more than the choice itself.
+    """
+
+    code: str
+    text: str
+    loud: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ class Plan:
         learner: What ran, or was assumed to run, between two vector steps: `none`, `seconds`,
             `callable`, `stand-in` for torch, or `observed` in an earlier run.
         learner_s: Seconds it takes; 0.0 where that is not known.
-        notes: What else the reader should know, a sentence each.
+        notes: What else the reader should know, the weightiest first.
         planning_s: Seconds that deciding took.
         created: When, in UTC, as ISO 8601.
         versions: Versions of the packages involved, by name.
@@ -111,7 +129,7 @@ class Plan:
     race: RaceRecord | None
     learner: str
     learner_s: float
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     planning_s: float
     created: str
     versions: dict[str, str]
@@ -133,6 +151,24 @@ class Plan:
         """
         loop_s = self.chosen.loop_s if self.chosen else None
         return None if not loop_s else max(1.0 - self.learner_s / loop_s, 0.0)
+
+    @property
+    def situation(self) -> Situation | None:
+        """What the cost model went by, to ask it further questions; None below `estimate`."""
+        if self.estimate is None or self.profile is None:
+            return None
+        if self.calibration is None or self.loops is None:
+            return None
+        names = [forecast.mode.partition(":")[0] for forecast in self.estimate.forecasts]
+        return Situation(
+            profile=self.profile,
+            calibration=self.calibration,
+            loops=self.loops,
+            machine=self.machine,
+            num_envs=self.num_envs,
+            learner_s=self.learner_s,
+            names=tuple(dict.fromkeys(names)),
+        )
 
     @property
     def report(self) -> Report:
@@ -165,17 +201,36 @@ class Plan:
             if not isinstance(data, dict):
                 raise TypeError("it is not an object")
             schema = data.get("schema")
-            if schema != SCHEMA:
+            if schema not in (2, SCHEMA):
                 raise PlanError(
-                    f"The plan has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
-                    "Plan again, or read it with the version that wrote it."
+                    f"The plan has schema {schema!r}; this version of vecselect reads 2 and "
+                    f"{SCHEMA}. Plan again, or read it with the version that wrote it."
                 )
+            if schema == 2:
+                data = _upgraded(data)
             plan: Plan = _read(cls, data)
         except (TypeError, ValueError, RecursionError) as error:
             if isinstance(error, PlanError):
                 raise
             raise PlanError(f"This is not a plan of vecselect: {error}.") from error
         return plan
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """A document of schema 2 in the form of schema 3."""
+    texts = [str(_of(str, note)) for note in _of(list, data.get("notes"))]
+    notes = [  # a loud one stood behind a mark
+        {"code": "note", "text": text.removeprefix("!!! "), "loud": text.startswith("!!! ")}
+        for text in texts
+    ]
+    loops, estimate = data.get("loops"), data.get("estimate")
+    if loops is not None:
+        loops = {**dataclasses.asdict(LoopCosts(0.0, 0.0, 0.0)), **_of(dict, loops)}
+    if estimate is not None:
+        forecasts = _of(list, _of(dict, estimate).get("forecasts"))
+        forecasts = [{**_of(dict, forecast), "parts": None} for forecast in forecasts]
+        estimate = {**estimate, "forecasts": forecasts}
+    return {**data, "schema": SCHEMA, "notes": notes, "loops": loops, "estimate": estimate}
 
 
 def _read(kind: Any, data: Any) -> Any:

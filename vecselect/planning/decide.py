@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.registry import exact, find, pool_mode
+from vecselect.backends.registry import exact, find
 from vecselect.errors import ModeUnavailable, RequestError
 from vecselect.measure.cores import effective_cores
 from vecselect.measure.ipc import measure_ipc
@@ -18,11 +18,11 @@ from vecselect.planning.calibrate import loop_costs
 from vecselect.planning.draft import Draft
 from vecselect.planning.memory import Memory
 from vecselect.planning.rounds import Terms, run_race
-from vecselect.selection.candidates import simplicity, why_not_enough_memory, worker_counts
+from vecselect.selection.candidates import simplicity, why_not_enough_memory
 from vecselect.selection.costs import is_crowded, is_disturbed
-from vecselect.selection.estimate import estimate
 from vecselect.selection.finalists import doubts, finalists, within_time
 from vecselect.selection.rule import apply_rule
+from vecselect.selection.situation import Situation
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
@@ -150,22 +150,22 @@ def _estimate(draft: Draft, memory: Memory) -> None:
     draft.asked.progress("measuring what the modes themselves cost")
     draft.calibration = memory.calibration()
     draft.loops = loop_costs(request, found)
-    modes = [mode for mode in ("sync", "async") if draft.skipped[mode] is None]
-    if draft.skipped["pool"] is None:
-        modes += map(pool_mode, worker_counts(request.num_envs, machine, profile))
+    situation = Situation(
+        profile=profile,
+        calibration=draft.calibration,
+        loops=draft.loops,
+        machine=machine,
+        num_envs=request.num_envs,
+        learner_s=draft.learner.seconds or 0.0,
+        names=tuple(name for name in ("sync", "pool", "async") if draft.skipped[name] is None),
+    )
+    modes = situation.modes()
     for mode in list(modes):
         why = why_not_enough_memory(mode, request.num_envs, profile, machine)
         if why is not None:
             modes.remove(mode)
-            draft.notes.append(f"{mode} is left out: {why}.")
-    draft.estimate = estimate(
-        modes or ["sync"],
-        profile,
-        draft.calibration,
-        draft.loops,
-        request.num_envs,
-        draft.learner.seconds or 0.0,
-    )
+            draft.notes.append(notes.left_out(mode, why))
+    draft.estimate = situation.estimate(modes or ["sync"])
 
 
 def _race(draft: Draft, memory: Memory) -> None:
@@ -187,7 +187,7 @@ def _race(draft: Draft, memory: Memory) -> None:
     if not (doubted or exhaustive):
         return
     if asked.effort == "estimate":
-        draft.notes.append(f'{doubted[0].reason} effort="measure" settles it by a race.')
+        draft.notes.append(notes.not_settled(doubted[0]))
         return
     if found.holds:
         draft.notes.append(notes.not_raced(found.holds, doubted))
@@ -219,7 +219,7 @@ def _race(draft: Draft, memory: Memory) -> None:
             raced, modes, learner.seconds, terms, timed_only=timed_only, incumbent=incumbent
         )
     except RaceLost as lost:
-        draft.notes.append(f"The race came to nothing: {lost}. The estimate stands.")
+        draft.notes.append(notes.race_lost(lost))
 
 
 def _maker(env_fn: object) -> object:
@@ -276,10 +276,12 @@ def _by_evidence(draft: Draft, memory: Memory) -> Plan:
     """The plan that the race makes, or the estimate where there was none or it was cut short."""
     assert draft.estimate is not None and draft.rule is not None
     if draft.race is not None:
-        mode = draft.race.chosen
+        mode, reason, decided_by = draft.race.chosen, notes.reason_of_race(draft), "race"
         draft.notes[:0] = notes.of_race(draft)
-        return draft.plan(mode, notes.reason_of_race(draft), "race")
-    mode = draft.estimate.mode
-    if memory.incumbent in draft.estimate.close:
-        mode = str(memory.incumbent)
-    return draft.plan(mode, notes.reason_of_estimate(draft, mode), "estimate")
+    else:
+        mode = draft.estimate.mode
+        if memory.incumbent in draft.estimate.close:
+            mode = str(memory.incumbent)
+        reason, decided_by = notes.reason_of_estimate(draft, mode), "estimate"
+    draft.notes += notes.of_copying(draft, mode)
+    return draft.plan(mode, reason, decided_by)

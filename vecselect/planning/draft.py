@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vecselect.backends.registry import BACKENDS
 from vecselect.machine import read_machine
-from vecselect.plan import Candidate, Plan
+from vecselect.plan import Candidate, Note, Plan
 from vecselect.selection.candidates import simplicity
 from vecselect.selection.compare import Interval
 
@@ -55,7 +55,7 @@ class Draft:
         self.learner: Learner | None = None
         self.estimate: Estimate | None = None
         self.race: RaceRecord | None = None
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
 
     @property
     def left_s(self) -> float:
@@ -87,7 +87,7 @@ class Draft:
             race=self.race,
             learner=self.learner.kind if self.learner else "none",
             learner_s=self._learner_s(mode),
-            notes=tuple(self.notes),
+            notes=tuple(sorted(self.notes, key=lambda note: not note.loud)),
             planning_s=time.perf_counter() - self.start_s,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             versions={

@@ -1,10 +1,34 @@
-"""The sentences of a plan: why this mode, and what else the reader should know."""
+"""The sentences of a plan: why this mode, and what else the reader should know.
+
+Notes have codes that stay the same from version to version:
+
+| code | about |
+|---|---|
+| `machine-busy` | other programs used the cores while this was measured |
+| `resets` | resets take much of the time |
+| `near-the-line` | the step time lies close to the ~1 ms rule's line |
+| `rule-against-costs` | the rule says one thing and the costs measured here another |
+| `memory` | a candidate was left out, since it would not fit into memory |
+| `not-settled` | the estimate leaves candidates open, and more effort would settle it |
+| `not-raced` | the environment holds something that a second one could not have |
+| `race-too-long` | building the entrants of a race does not fit into the budget |
+| `race-smaller` | the race ran fewer sub-environments |
+| `race-lost` | the race's process died |
+| `race-out` | an entrant was taken out of the race |
+| `bits-differ` | candidates did not return the same bits |
+| `native-faster` | the environment's own vectorized implementation would be faster |
+| `learner-threads` | the learner's threads keep the cores from the workers |
+| `learner-stand-in` | a small network ran in place of the learner |
+| `copy` | copying observations takes a share worth saving |
+| `note` | a note of an older version |
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from vecselect.measure.learner import torch_threads
+from vecselect.plan import Note
 from vecselect.selection.finalists import SEVERAL_THREADS
 from vecselect.selection.race import TIE
 
@@ -30,53 +54,105 @@ LOUD = 1.5
 WORTH_SAYING = 1.1
 
 
-def of_profile(machine: Machine, profile: StepProfile) -> list[str]:
+COPY_SHARE = 0.05
+"""Share of a vector step from which on copying observations is pointed out."""
+
+
+def of_profile(machine: Machine, profile: StepProfile) -> list[Note]:
     """What the profile and the machine's load tell the reader."""
     notes = []
     if machine.load_1min is not None and machine.load_1min > machine.cores:
-        notes.append(
+        text = (
             f"{machine.load_1min:.1f} processes compete for {machine.cores:g} cores: measure again "
             "when the machine is idle."
         )
+        notes.append(Note("machine-busy", text))
     if profile.reset_share > 0.1:
-        notes.append(f"Resets take {profile.reset_share:.0%} of the time.")
+        most = 1 / (1 - profile.reset_share)
+        text = (
+            f"Resets take {profile.reset_share:.0%} of the time of one environment: a reset that "
+            f"cost nothing would give {most:.2f} times as much."
+        )
+        notes.append(Note("resets", text))
     return notes
 
 
-def of_rule(verdict: RuleVerdict) -> list[str]:
+def of_rule(verdict: RuleVerdict) -> list[Note]:
     """Where the rule's own figures speak against it."""
     notes = []
     if verdict.near_line:
-        notes.append("The step time lies close to the rule's line: both modes may serve.")
+        text = 'The step time lies close to the rule\'s line: effort="measure" tells more.'
+        notes.append(Note("near-the-line", text))
     predicted = "async" if verdict.async_s < verdict.sync_s else "sync"
     if predicted != verdict.mode and not verdict.near_line:
-        notes.append(f"By the costs measured here {predicted} would be faster; the rule stands.")
+        text = (
+            f'By the costs measured here {predicted} would be faster: effort="estimate" goes by '
+            "those."
+        )
+        notes.append(Note("rule-against-costs", text))
     return notes
 
 
-def not_raced(holds: Sequence[str], doubts: Sequence[Doubt]) -> str:
+def left_out(mode: str, why: str) -> Note:
+    """That a candidate would not fit."""
+    return Note("memory", f"{mode} is left out: {why}. Fewer sub-environments may fit.")
+
+
+def race_lost(lost: Exception) -> Note:
+    """That a race ended without a result."""
+    text = (
+        f"The race came to nothing: {lost}. The estimate stands; run one environment alone to see "
+        "what ended it."
+    )
+    return Note("race-lost", text)
+
+
+def not_settled(doubt: Doubt) -> Note:
+    """That the estimate is all there is, and leaves a doubt."""
+    return Note("not-settled", f'{doubt.reason} effort="measure" settles it by a race.')
+
+
+def not_raced(holds: Sequence[str], doubts: Sequence[Doubt]) -> Note:
     """Why an environment that holds something is not raced."""
     held = " and ".join(holds)
     doubt = f" {doubts[0].reason}" if doubts else ""
-    return f"No race: the environment holds {held}, which others may not have beside it.{doubt}"
+    text = f"No race: the environment holds {held}, which others may not have beside it.{doubt}"
+    return Note("not-raced", text)
 
 
-def too_long(needed_s: float, budget_s: float, doubts: Sequence[Doubt]) -> str:
+def too_long(needed_s: float, budget_s: float, doubts: Sequence[Doubt]) -> Note:
     """Why a race does not fit into the budget."""
     doubt = f"{doubts[0].reason} " if doubts else ""
     enough_s = round(3 * needed_s + budget_s)
-    return (
+    text = (
         f"{doubt}No race: building its entrants would take about {needed_s:.1f} s of the "
         f"{budget_s:g} s that planning may take; budget_s={enough_s} allows it."
     )
+    return Note("race-too-long", text)
 
 
-def fewer(num_envs: int, of: int) -> str:
+def fewer(num_envs: int, of: int) -> Note:
     """That a race was run with fewer sub-environments than were asked for."""
-    return (
+    text = (
         f"The race ran {num_envs} of the {of} sub-environments: building all of them for each "
-        "candidate takes longer than planning may."
+        "candidate takes longer than planning may; a larger budget_s allows it."
     )
+    return Note("race-smaller", text)
+
+
+def of_copying(draft: Draft, mode: str) -> list[Note]:
+    """What handing out observations without a copy would save, where that is worth saying."""
+    forecast = draft.estimate.forecast(mode) if draft.estimate else None
+    if forecast is None or forecast.parts is None:
+        return []
+    saved = forecast.parts.copying_s / forecast.vector_step_s.mid
+    if saved < COPY_SHARE:
+        return []
+    text = (
+        f"Copying observations takes {saved:.0%} of a vector step: vector_kwargs="
+        '{"copy": False} saves it, where your loop is done with a batch before the next step.'
+    )
+    return [Note("copy", text)]
 
 
 def reason_of_estimate(draft: Draft, mode: str) -> str:
@@ -125,7 +201,9 @@ def reason_of_race(draft: Draft) -> str:
         )
     if race.chosen != race.leader:
         return f"No candidate was more than {TIE:.0%} faster.{_unlike(draft, race.chosen)}"
-    others = [entrant for entrant in race.entrants if entrant.mode != race.chosen]
+    # One that was only timed could not have been chosen.
+    able = [entrant for entrant in race.entrants if not draft.skipped.get(entrant.mode)]
+    others = [entrant for entrant in able if entrant.mode != race.chosen]
     won = race.of(race.chosen)
     if not others or won is None:
         return f"It was the only one left in the race.{_unlike(draft, race.chosen)}"
@@ -152,48 +230,53 @@ def _unlike(draft: Draft, mode: str) -> str:
     return f" The ~1 ms rule says {rule.mode}: it does not count cores, nor the learner."
 
 
-def of_race(draft: Draft) -> list[str]:
+def of_race(draft: Draft) -> list[Note]:
     """What a race showed beside the choice."""
     race, notes = draft.race, []
     assert race is not None
     if race.difference is not None:
-        notes.append(f"First difference: {race.difference}.")
-    notes += [f"{mode} is out of the race: {why}." for mode, why in race.out.items()]
+        notes.append(Note("bits-differ", f"First difference: {race.difference}."))
+    notes += [
+        Note("race-out", f"{mode} is out of the race: {why}.") for mode, why in race.out.items()
+    ]
     native, ours = race.of("native"), race.of(race.chosen)
     if native is not None and ours is not None and race.chosen != "native":
         factor = ours.loop_s.mid / native.loop_s.mid
         if factor >= WORTH_SAYING:
-            mark = "!!! " if factor >= LOUD else ""
-            notes.append(
-                f"{mark}native would give {factor:.3g} times as much: it is the environment's own "
+            text = (
+                f"native would give {factor:.3g} times as much: it is the environment's own "
                 'vectorized implementation, with other random numbers; allow=("native",) or '
                 'mode="native" takes it.'
             )
+            notes.append(Note("native-faster", text, loud=factor >= LOUD))
     notes += _of_threads(race)
     if draft.learner is not None and draft.learner.kind == "stand-in":
-        notes.append(
+        text = (
             "torch is loaded, so the race ran a small network between the steps in place of your "
             "learner; learner=your_function measures your own."
         )
+        notes.append(Note("learner-stand-in", text))
     return notes
 
 
-def _of_threads(race: RaceRecord) -> list[str]:
+def _of_threads(race: RaceRecord) -> list[Note]:
     """What the learner's threads cost the workers, where they seem to."""
     gain, threads = race.one_thread_speedup, torch_threads()
     if gain is not None and gain.low >= WORTH_SAYING:
         setting = "torch.set_num_threads(1)"
         if threads is None:
             setting = "OMP_NUM_THREADS=1 before Python starts"
-        return [
+        text = (
             f"The learner's threads keep the cores from the workers: {setting} would give "
             f"{gain.mid:.2f} times the throughput of {race.chosen} as it is now (measured, 95 %: "
             f"{gain.low:.2f}-{gain.high:.2f})."
-        ]
+        )
+        return [Note("learner-threads", text, loud=gain.low >= LOUD)]
     if gain is None and race.cores_used is not None and race.cores_used > SEVERAL_THREADS:
-        return [
+        text = (
             f"The learner computes in several threads ({race.cores_used:.1f} cores), which may "
             "keep the cores from workers: try OMP_NUM_THREADS=1 before Python starts, or install "
             "threadpoolctl to have it measured."
-        ]
+        )
+        return [Note("learner-threads", text)]
     return []

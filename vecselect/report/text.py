@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from vecselect.plan import Candidate, Plan
+    from vecselect.plan import Candidate, Note, Plan
     from vecselect.report import Report
     from vecselect.selection.compare import Interval
     from vecselect.watching import Stats
@@ -79,11 +79,10 @@ def render(report: Report) -> RenderableType:
     return Group(*parts)
 
 
-def _note(note: str) -> RenderableType:
-    """A note behind its mark; a loud one brings a louder mark along."""
-    if note.startswith("!!! "):
-        return _hanging("!!!", Text(note[4:]), "bold red")
-    return _hanging("!", Text(note), "yellow")
+def _note(note: Note) -> RenderableType:
+    """A note behind its mark and its code."""
+    text = Text.assemble((f"[{note.code}] ", "dim"), note.text)
+    return _hanging("!!!", text, "bold red") if note.loud else _hanging("!", text, "yellow")
 
 
 def _head(plan: Plan) -> RenderableType:

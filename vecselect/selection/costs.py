@@ -52,6 +52,21 @@ def is_crowded(effective_cores: float, machine: Machine) -> bool:
 
 
 @dataclass(frozen=True)
+class LoopShare:
+    """What a loop takes for a vector step, and what of that is known to go where.
+
+    Attributes:
+        total_s: All of it.
+        infos_s: Gathering infos.
+        copying_s: Copying the batch of observations for the caller.
+    """
+
+    total_s: float = 0.0
+    infos_s: float = 0.0
+    copying_s: float = 0.0
+
+
+@dataclass(frozen=True)
 class LoopCosts:
     """What the loops in the calling process take for a vector step, beside the environments.
 
@@ -59,8 +74,50 @@ class LoopCosts:
         sync_s: The loop of `sync`.
         pool_s: The loop of `pool:0`.
         pool_fixed_s: What of that does not depend on the number of sub-environments.
+        sync_infos_s: What of `sync_s` gathering infos takes.
+        sync_copying_s: What of it copying the batch of observations takes.
+        pool_infos_s: The same of `pool_s`.
+        pool_copying_s: The same of `pool_s`.
     """
 
     sync_s: float
     pool_s: float
     pool_fixed_s: float
+    sync_infos_s: float = 0.0
+    sync_copying_s: float = 0.0
+    pool_infos_s: float = 0.0
+    pool_copying_s: float = 0.0
+
+    @property
+    def sync(self) -> LoopShare:
+        """The loop of `sync`."""
+        return _share(self.sync_s, self.sync_infos_s, self.sync_copying_s)
+
+    def pool(self, lanes: float = 1.0) -> LoopShare:
+        """The loop of a pool.
+
+        Args:
+            lanes: How many do the work for their sub-environments side by side.
+        """
+        total_s = self.pool_fixed_s + (self.pool_s - self.pool_fixed_s) / lanes
+        infos_s = self.pool_infos_s * (total_s / self.pool_s if self.pool_s else 1.0)
+        return _share(total_s, infos_s, self.pool_copying_s)
+
+    def scaled(self, factor: float) -> LoopCosts:
+        """The loops of so many times as many sub-environments."""
+        pool_s = self.pool_fixed_s + (self.pool_s - self.pool_fixed_s) * factor
+        return LoopCosts(
+            sync_s=self.sync_s * factor,
+            pool_s=pool_s,
+            pool_fixed_s=self.pool_fixed_s,
+            sync_infos_s=self.sync_infos_s * factor,
+            sync_copying_s=self.sync_copying_s * factor,
+            pool_infos_s=self.pool_infos_s * factor,
+            pool_copying_s=self.pool_copying_s * factor,
+        )
+
+
+def _share(total_s: float, infos_s: float, copying_s: float) -> LoopShare:
+    """A loop, where the parts were measured apart from the whole and may come to more."""
+    infos_s = min(infos_s, total_s)
+    return LoopShare(total_s, infos_s, min(copying_s, total_s - infos_s))

@@ -9,6 +9,7 @@ import numpy as np
 
 from vecselect.selection.candidates import simplicity
 from vecselect.selection.compare import Interval
+from vecselect.selection.costs import LoopShare
 from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
@@ -36,6 +37,27 @@ SPIN_S = 1e-3
 
 
 @dataclass(frozen=True)
+class Parts:
+    """One vector step taken apart: seconds that add up to the whole.
+
+    Attributes:
+        stepping_s: The sub-environments, resets among them, if the lanes shared the work evenly.
+        stragglers_s: What the longest lane takes beyond that.
+        hand_off_s: Handing actions to workers, and knowing that they are done.
+        infos_s: Gathering infos in the calling process.
+        copying_s: Copying the batch of observations for the caller.
+        loop_s: What else the loop around the sub-environments takes.
+    """
+
+    stepping_s: float
+    stragglers_s: float
+    hand_off_s: float
+    infos_s: float
+    copying_s: float
+    loop_s: float
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What a candidate is predicted to take.
 
@@ -43,10 +65,12 @@ class Forecast:
         mode: The candidate.
         vector_step_s: Seconds of one vector step, the learner not included; the interval holds the
             error of the model and of the record.
+        parts: What these seconds are made of; None where an older version did not say.
     """
 
     mode: str
     vector_step_s: Interval
+    parts: Parts | None = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +98,14 @@ class Estimate:
         """Whether no other candidate comes into question."""
         return len(self.close) == 1
 
-    def of(self, mode: str) -> Interval | None:
+    def forecast(self, mode: str) -> Forecast | None:
         """The forecast of a candidate, if there is one."""
-        return next((f.vector_step_s for f in self.forecasts if f.mode == mode), None)
+        return next((forecast for forecast in self.forecasts if forecast.mode == mode), None)
+
+    def of(self, mode: str) -> Interval | None:
+        """The seconds of a candidate's vector step, if it is one."""
+        found = self.forecast(mode)
+        return None if found is None else found.vector_step_s
 
 
 @dataclass(frozen=True)
@@ -84,11 +113,19 @@ class _Terms:
     """A candidate's vector step: stepping, once per redrawn record, and what the mode adds.
 
     In lanes stepping takes the cores' time at least, `least_s`; elsewhere there is no such bound.
+    Shared evenly among the lanes it would take `even_s`.
     """
 
     stepping_s: np.ndarray
-    overhead_s: float
+    even_s: float
+    hand_off_s: float
+    loop: LoopShare
     least_s: np.ndarray | None = None
+
+    @property
+    def overhead_s(self) -> float:
+        """What the mode adds."""
+        return self.hand_off_s + self.loop.total_s
 
     @property
     def parallel(self) -> bool:
@@ -102,6 +139,20 @@ class _Terms:
             stepping_s = np.maximum(stepping_s * (1 + sign * LANES_ERROR), self.least_s)
         result: np.ndarray = stepping_s + self.overhead_s * (1 + sign * OVERHEAD_ERROR)
         return result
+
+    def parts(self) -> Parts:
+        """The middle of it, taken apart."""
+        stepping_s = float(np.mean(self.bound(0))) - self.overhead_s
+        even_s = min(self.even_s, stepping_s)
+        loop = self.loop
+        return Parts(
+            stepping_s=even_s,
+            stragglers_s=stepping_s - even_s,
+            hand_off_s=self.hand_off_s,
+            infos_s=loop.infos_s,
+            copying_s=loop.copying_s,
+            loop_s=loop.total_s - loop.infos_s - loop.copying_s,
+        )
 
 
 def estimate(
@@ -141,7 +192,9 @@ def estimate(
     chosen = next(mode for mode in modes if mids[mode] <= best_s * (1 + TIE))
     return Estimate(
         mode=chosen,
-        forecasts=tuple(Forecast(mode, _interval(terms[mode])) for mode in modes),
+        forecasts=tuple(
+            Forecast(mode, _interval(terms[mode]), terms[mode].parts()) for mode in modes
+        ),
         close=tuple(m for m in modes if m == chosen or _is_open(m, chosen, terms, learner_s)),
         break_even_s={
             mode: _break_even_s(mode, modes, terms, num_envs)
@@ -189,30 +242,32 @@ def _terms(
 ) -> _Terms:
     num_envs = draws_s.shape[2]
     alone_s = draws_s.sum(axis=2).mean(axis=1)
+    whole_s, least_s = float(np.mean(alone_s)), shared_s.mean(axis=1)
     if mode == "sync":
-        return _Terms(alone_s, loops.sync_s)
+        return _Terms(alone_s, whole_s, 0.0, loops.sync)
     if mode == "async":
         together_s = np.maximum(draws_s.max(axis=2), shared_s).mean(axis=1)
         messages_s = num_envs * calibration.async_message_s
-        least_s = np.maximum(messages_s - together_s, 0.0)
-        return _Terms(
-            together_s,
-            calibration.async_fixed_s + float(messages_s + np.mean(least_s)) / 2,
-            shared_s.mean(axis=1),
-        )
+        uncovered_s = np.maximum(messages_s - together_s, 0.0)
+        hand_off_s = calibration.async_fixed_s + float(messages_s + np.mean(uncovered_s)) / 2
+        even_s = max(whole_s / num_envs, float(np.mean(least_s)))
+        return _Terms(together_s, even_s, hand_off_s, LoopShare(), least_s)
     _, workers, sleeps = simplicity(mode)
     if workers == 0:
-        return _Terms(alone_s, loops.pool_s)
+        return _Terms(alone_s, whole_s, 0.0, loops.pool())
     lanes = np.array_split(draws_s, workers + 1, axis=2)
     longest_s = np.max([lane.sum(axis=2) for lane in lanes], axis=0)
-    own_s = (loops.pool_s - loops.pool_fixed_s) / min(workers + 1, calibration.effective_cores)
-    overhead_s = loops.pool_fixed_s + own_s + calibration.hand_off_s
-    overhead_s += (workers - 1) * calibration.worker_s
+    hand_off_s = calibration.hand_off_s + (workers - 1) * calibration.worker_s
     # More lanes than cores do not spin: see the pool's own default.
     if sleeps or asleep or workers >= calibration.effective_cores + 1:
-        overhead_s += calibration.wake_s
-    stepping_s = np.maximum(longest_s, shared_s).mean(axis=1)
-    return _Terms(stepping_s, overhead_s, shared_s.mean(axis=1))
+        hand_off_s += calibration.wake_s
+    return _Terms(
+        stepping_s=np.maximum(longest_s, shared_s).mean(axis=1),
+        even_s=max(whole_s / (workers + 1), float(np.mean(least_s))),
+        hand_off_s=hand_off_s,
+        loop=loops.pool(min(workers + 1, calibration.effective_cores)),
+        least_s=least_s,
+    )
 
 
 def _interval(terms: _Terms) -> Interval:

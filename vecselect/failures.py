@@ -1,12 +1,14 @@
-"""Exceptions that cross from one process to another."""
+"""What sub-environments raise: how it crosses between processes, and what is said of it."""
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from dataclasses import dataclass
 
 from vecselect import processes
+from vecselect.errors import WorkerError
 
 
 class RemoteTraceback(Exception):
@@ -62,3 +64,48 @@ def portable(error: BaseException) -> PortableError:
     except Exception:
         message = "(its text cannot be shown)"
     return PortableError(type(error).__name__, message, text, pickled)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """What a worker says that went wrong: in which sub-environment, in which phase, when."""
+
+    row: int
+    phase: str
+    error: PortableError
+    when: str = ""
+
+
+def raised_there(failed: Failed) -> BaseException:
+    """What a sub-environment in a worker raised, as its own type where that can be rebuilt."""
+    error = failed.error.rebuilt()
+    if isinstance(error, RemoteTraceback):
+        when = f" ({failed.when})" if failed.when else ""
+        replacement = WorkerError(
+            f"Sub-environment {failed.row} raised {failed.error.kind} in {failed.phase}{when}: "
+            f"{failed.error.message}"
+        )
+        replacement.__cause__ = error
+        return replacement
+    annotate(error, failed.row, failed.phase, failed.when)
+    return error
+
+
+def annotate(error: BaseException, row: int, phase: str, when: str = "") -> None:
+    """Adds to an exception which sub-environment raised it, where Python can (3.11 and newer)."""
+    if hasattr(error, "add_note"):
+        place = f", {when}" if when else ""
+        error.add_note(f"Raised by sub-environment {row} in {phase}{place}.")
+
+
+def how_far(steps: int, seed: object) -> str:
+    """How far an episode is, for whoever has to find out what went wrong."""
+    seeded = "never seeded" if seed is None else f"last seeded with {seed}"
+    return f"step {steps} of its episode, {seeded}"
+
+
+def report_closing(row: int, error: BaseException | None) -> None:
+    """Says what a sub-environment raised when it was closed, where nobody waits for an answer."""
+    sys.stderr.write(
+        f"vecselect: sub-environment {row} raised {type(error).__name__} in close(): {error}\n"
+    )

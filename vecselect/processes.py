@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
@@ -226,35 +227,40 @@ def memory_picture(exitcode: int | None) -> str:
     )
 
 
-def end(child: BaseProcess, grace_s: float = END_GRACE_S) -> None:
-    """Waits for a child to end; terminates it, then kills it, if it does not.
+def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> None:
+    """Waits for children to end; terminates those that do not, then kills those.
 
-    Whatever it has started in its process group, and left running, is killed after it.
+    Whatever they have started in their process groups, and left running, is killed after them.
 
     Args:
-        child: A started process.
-        grace_s: Seconds to wait before it is terminated.
+        children: Started processes.
+        grace_s: Seconds to wait, for all together, before they are terminated.
     """
-    pid = child.pid
-    child.join(grace_s)
-    for harder, wait_s in ((child.terminate, TERMINATE_GRACE_S), (child.kill, END_GRACE_S)):
-        if child.exitcode is not None:
-            break
-        harder()
-        child.join(wait_s)
-    if child.exitcode is not None:
-        child.close()
-    if pid is not None:
-        kill_group(pid)
+    pids = [child.pid for child in children]
+    try:
+        _join(children, grace_s)
+    finally:
+        for harder, wait_s in (("terminate", TERMINATE_GRACE_S), ("kill", END_GRACE_S)):
+            stuck = [child for child in children if child.exitcode is None]
+            for child in stuck:  # all at once, so that many take no longer than one
+                getattr(child, harder)()
+            _join(stuck, wait_s)
+        for child in children:
+            if child.exitcode is not None:
+                child.close()
+        for pid in pids:
+            if pid is not None:
+                _kill_group(pid)
 
 
-def kill_own_group() -> None:
-    """Kills this process and all in its group, if it has one of its own: see `settle_in`."""
-    if os.name == "posix" and os.getpgid(0) == os.getpid():
-        os.killpg(0, signal.SIGKILL)
+def _join(children: Sequence[BaseProcess], limit_s: float) -> None:
+    """Waits for processes to end, for all together no longer than the time limit."""
+    until_s = time.monotonic() + limit_s
+    for child in children:
+        child.join(max(until_s - time.monotonic(), 0.0))
 
 
-def kill_group(pid: int) -> None:
+def _kill_group(pid: int) -> None:
     """Kills what is left of the process group that a child of ours led."""
     with contextlib.suppress(OSError, AttributeError):  # nothing is left; no POSIX
         if pid != os.getpgid(0):

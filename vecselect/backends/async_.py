@@ -10,7 +10,6 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.async_vector_env import AsyncState
@@ -24,6 +23,8 @@ from vecselect.request import VECTOR_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    import numpy as np
 
     from vecselect.machine import Machine
     from vecselect.request import Request
@@ -189,12 +190,8 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
 
     def step_async(self, actions: Any) -> None:
         """Begins a step."""
-        if self._ended is not None and self._ended.any():
-            raise AssertionError(
-                f"The episodes of sub-environments {np.flatnonzero(self._ended).tolist()} have "
-                "ended. With autoreset_mode=DISABLED reset them before the next step: "
-                'envs.reset(options={"reset_mask": terminated | truncated}).'
-            )
+        if self._ended is not None:
+            base.need_no_ended_episode(self._ended)
         self._send(super().step_async, actions)
 
     def step_wait(self, timeout: float | None = None) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

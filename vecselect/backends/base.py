@@ -11,6 +11,7 @@ from vecselect.request import PROCESS_OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Set
 
+    import numpy as np
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
@@ -108,3 +109,20 @@ def check_distinct(envs: list[Any]) -> None:
         first = seen.setdefault(id(env.unwrapped), index)
         if first != index:
             raise RequestError(same_instance(first, index))
+
+
+def need_no_ended_episode(ended: np.ndarray) -> None:
+    """Refuses a step in which a sub-environment would be stepped whose episode has ended.
+
+    Args:
+        ended: Whether it has, of each sub-environment.
+
+    Raises:
+        AssertionError: As Gymnasium does, with autoreset_mode=DISABLED.
+    """
+    if ended.any():
+        raise AssertionError(
+            f"The episodes of sub-environments {ended.nonzero()[0].tolist()} have ended. "
+            "With autoreset_mode=DISABLED reset them before the next step: "
+            'envs.reset(options={"reset_mask": terminated | truncated}).'
+        )

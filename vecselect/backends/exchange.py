@@ -7,21 +7,14 @@ import contextlib
 import math
 import os
 import select
-import threading
 import time
 from multiprocessing import connection
-from signal import SIGINT
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.pool.handle import raised_there
-from vecselect.backends.pool.worker import Failed
+from vecselect.backends.interrupts import Unbroken
 from vecselect.errors import StepTimeout, WorkerDied
-
-try:  # the same as in `signal`, without the conversions to enums that cost 8 us a time
-    from _signal import getsignal, signal  # type: ignore[import-not-found]
-except ImportError:
-    from signal import getsignal, signal
+from vecselect.failures import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +23,6 @@ if TYPE_CHECKING:
 
 CLOSE_LIMIT_S = 3.5
 """How long workers may take to end, all together, before they are terminated and then killed."""
-
-HARDER_S = 0.5
-"""How long they may take after each of these."""
 
 LOOK_S = 0.05
 """How long one worker is waited for before it is seen what has become of the others."""
@@ -270,63 +260,22 @@ class Exchange:
         raise WorkerDied(self._dead) from None
 
 
-class Unbroken:
-    """Puts Ctrl-C off: half a message in a pipe would be taken for the beginning of the next."""
-
-    def __enter__(self) -> None:
-        """Notes Ctrl-C from now on instead of raising it."""
-        self._came: tuple[Any, ...] | None = None
-        self._before: Any = None
-        if threading.current_thread() is threading.main_thread():
-            before = getsignal(SIGINT)
-            if callable(before):
-                self._before = before
-                signal(SIGINT, self._note)
-
-    def _note(self, *what: Any) -> None:
-        self._came = what
-
-    def __exit__(self, *error: object) -> None:
-        """Raises what came in the meantime."""
-        if self._before is not None:
-            signal(SIGINT, self._before)
-            if self._came is not None:
-                self._before(*self._came)
-
-
 def end_all(lines: list[Line], limit_s: float) -> None:
     """Ends workers: asks, and after the time limit terminates and kills. Twice does nothing.
-
-    Whatever their environments have started, and left running, is killed after them.
 
     Args:
         lines: Of the workers; none is left in it.
         limit_s: Seconds that they may take to end by themselves; 0 does not ask.
     """
     mine, lines[:] = list(lines), []
-    until_s = time.monotonic() + limit_s
     try:
         if limit_s > 0:
             for line in mine:
                 _ask_to_end(line)
-            _join(mine, until_s)
     finally:
-        for harder in ("terminate", "kill"):
-            left = [line for line in mine if line.process.exitcode is None]
-            for line in left:
-                getattr(line.process, harder)()
-            _join(left, time.monotonic() + HARDER_S)
         for line in mine:
-            line.pipe.close()
-            if line.process.exitcode is not None:
-                line.process.close()
-            if line.pid is not None:
-                processes.kill_group(line.pid)
-
-
-def _join(lines: list[Line], until_s: float) -> None:
-    for line in lines:
-        line.process.join(max(until_s - time.monotonic(), 0.0))
+            line.close()  # one that is busy sees it when it has answered
+        processes.end_all([line.process for line in mine], limit_s)
 
 
 def _ask_to_end(line: Line) -> None:
@@ -336,4 +285,3 @@ def _ask_to_end(line: Line) -> None:
             if os.name == "posix":
                 os.set_blocking(line.pipe.fileno(), False)
             line.pipe.send_bytes(processes.dumps(("close", None)))
-    line.pipe.close()  # one that is busy sees it when it has answered

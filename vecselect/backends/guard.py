@@ -7,18 +7,15 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
-from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 # Private, but what `worker=None` stands for.
 from gymnasium.vector.async_vector_env import _async_worker  # isort: skip
 
 from vecselect import processes
-from vecselect.backends.pool.worker import ORPHAN_GRACE_S, Failed
+from vecselect.backends.orphans import LOOK_S, ParentWatch
 from vecselect.backends.strict import Watched
-from vecselect.failures import portable
+from vecselect.failures import Failed, annotate, portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
 
     Worker = Callable[..., None]
-
-PARENT_LOOK_S = 0.25
-"""How often a worker looks whether its parent is still there, where no file tells it so."""
 
 
 class Factory:
@@ -54,8 +48,8 @@ class Factory:
             make: Any = processes.loads(self._packed) if self._make is None else self._make
             env: gym.Env = make()
         except Exception as error:
-            if os.getpid() == self._home and hasattr(error, "add_note"):
-                error.add_note(f"Raised by sub-environment {self._row} in construct.")
+            if os.getpid() == self._home:  # else the caller does it
+                annotate(error, self._row, "construct")
             raise
         return env
 
@@ -133,8 +127,7 @@ class Guarded:
         if self._may_start_processes:
             multiprocessing.current_process().daemon = False
         processes.settle_in(self._seeds[index])
-        watch = _Watch()
-        watch.start()
+        watch = ParentWatch()
         channel = Channel(pipe, index)
         try:
             forgetful = not shared_memory and self._worker is None
@@ -148,8 +141,8 @@ class Guarded:
             self._serve(channel, (parent_pipe, shared_memory, channel, autoreset_mode, *rest))
         finally:
             channel.env.really_close()
-            if channel.orphaned and watch.seen.wait(PARENT_LOOK_S + 0.1):
-                _end_group()
+            if channel.orphaned:
+                watch.end_orphan(LOOK_S + 0.1)
 
     def _serve(self, channel: Channel, arguments: tuple[Any, ...]) -> None:
         """Runs the worker, again and again where it was Gymnasium's and ended with an error."""
@@ -263,33 +256,3 @@ def _phase(command: str, given: Any) -> str:
     if command == "_call":
         return "render" if given[0] == "render" else f"call({given[0]!r})"
     return f"set_attr({given[0]!r})" if command == "_setattr" else command
-
-
-class _Watch(threading.Thread):
-    """Ends this process when its parent has gone, even where the environment is stuck."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True, name="vecselect-watch-parent")
-        self.seen = threading.Event()
-
-    def run(self) -> None:
-        """Waits for the end of the parent, then for this process's own end, then ends it."""
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        # A forked sibling may hold the other end of the sentinel; then the parent's id tells.
-        direct = parent.pid == os.getppid()
-        while not connection.wait([parent.sentinel], PARENT_LOOK_S if direct else None):
-            if direct and os.getppid() != parent.pid:
-                break
-        self.seen.set()
-        time.sleep(ORPHAN_GRACE_S)
-        _end_group()
-
-
-def _end_group() -> None:
-    """Ends this process and what its environment has started."""
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    if hasattr(os, "killpg") and os.getpgid(0) == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -10,6 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vecselect.backends.pool.layout import leaves, writer
+from vecselect.failures import how_far, report_closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,9 +97,8 @@ class Watched(gym.Wrapper):
         return ("reset", {}) if self._through_pipes else None
 
     def when(self) -> str:
-        """How far the episode is, for whoever has to find out what went wrong."""
-        seeded = "never seeded" if self._seed is None else f"last seeded with {self._seed}"
-        return f"step {self._steps} of its episode, {seeded}"
+        """How far the episode is."""
+        return how_far(self._steps, self._seed)
 
     def close(self) -> None:
         """Nothing: a worker that ends may be begun anew."""
@@ -109,10 +108,7 @@ class Watched(gym.Wrapper):
         try:
             self.env.close()
         except Exception as error:
-            sys.stderr.write(
-                f"vecselect: sub-environment {self._channel.row} raised {type(error).__name__} in "
-                f"close(): {error}\n"
-            )
+            report_closing(self._channel.row, error)
 
     @property
     def spec(self) -> Any:  # type: ignore[override]

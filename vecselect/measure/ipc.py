@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pickle
 import threading
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vecselect import processes
+from vecselect.child import child_at_work
 from vecselect.errors import ProfileError
 
 if TYPE_CHECKING:
@@ -92,27 +94,20 @@ def measure_ipc(
     large = bytes(max(LARGE_FACTOR * sample, LARGE_MIN_BYTES))
     messages = (TINY, observation, large)
     context = processes.get_context(start_method)
-    ours, theirs = context.Pipe()
-    inherited = ours if context.get_start_method() == "fork" else None
-    child = context.Process(target=_echo, args=(theirs, inherited), daemon=True)  # type: ignore[attr-defined]
-    # A blocked read ends when the child does, so the time limit costs the round trips nothing.
-    watchdog = threading.Timer(LIMIT_S + budget_s, child.kill)
     try:
-        with processes.hidden_main():
-            child.start()
-        theirs.close()
-        watchdog.start()
-        ours.recv()  # The child has started: its imports are no part of a round trip.
-        times_s = _round_trips(ours, messages, budget_s)
+        with child_at_work(context, _echo) as child:
+            # A blocked read ends when the child does, so the limit costs the round trips nothing.
+            watchdog = threading.Timer(LIMIT_S + budget_s, child.kill)
+            watchdog.start()
+            try:
+                child.pipe.recv()  # It has started: its imports are no part of a round trip.
+                times_s = _round_trips(child.pipe, messages, budget_s)
+            finally:
+                watchdog.cancel()
     except (EOFError, ConnectionError) as error:
         raise ProfileError(
             f"The process that echoes messages died, or did not answer within {LIMIT_S:g} s."
         ) from error
-    finally:
-        watchdog.cancel()
-        ours.close()
-        if child.pid is not None:
-            processes.end(child)
     tiny_s, observation_s, large_s = np.median(times_s, axis=0).tolist()
     p10_s, p90_s = np.percentile(times_s[:, 1], [10, 90]).tolist()
     sizes = [0, sample, len(large)]
@@ -152,13 +147,9 @@ def _round_trips(pipe: Connection, messages: tuple[Any, ...], budget_s: float) -
     return np.array(rows[WARM_UP_ROUNDS:])
 
 
-def _echo(pipe: Connection, inherited: Connection | None) -> None:
+def _echo(pipe: Connection) -> None:
     """Runs in the child: sends every message back until the parent hangs up."""
-    if inherited is not None:  # A forked copy of the parent's end would hide the hanging up.
-        inherited.close()
-    pipe.send(TINY)
-    try:
+    with contextlib.suppress(EOFError, ConnectionError):
+        pipe.send(TINY)
         while True:
             pipe.send(pipe.recv())
-    except (EOFError, ConnectionError, KeyboardInterrupt):
-        pass

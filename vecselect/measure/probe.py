@@ -10,26 +10,23 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import os
-import signal
-import sys
 import time
 from dataclasses import dataclass
-from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
+from vecselect.child import ChildEnded, child_at_work, tell, tell_failure
 from vecselect.errors import ProfileError, RequestError, same_instance
-from vecselect.failures import portable
 from vecselect.measure.footprint import held, read_footprint
 from vecselect.measure.step import StepProfile, profile_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
 
     import gymnasium as gym
+
+    from vecselect.child import Child
 
 STALL_LIMIT_S = 30.0
 """Seconds a single call of the environment may take before it counts as never returning."""
@@ -99,36 +96,21 @@ def probe(
         RequestError: If two factories return the same instance.
     """
     context = processes.get_context(start_method)
-    ours, theirs = context.Pipe()
     progress = _Progress(context.RawArray("Q", 2))
     work = processes.dumps((tuple(env_fns[:2]), budget_s))
-    child = context.Process(target=_run, args=(work, theirs, progress, processes.child_seed()))  # type: ignore[attr-defined]
+    limits_s = {"start": construct_limit_s, "construct": construct_limit_s}
     start_s = time.perf_counter()
-    try:
-        with processes.hidden_main():
-            child.start()
-        theirs.close()
-        limits_s = {"start": construct_limit_s, "construct": construct_limit_s}
-        found = _await(ours, child, progress, limits_s, stall_limit_s)
-        return dataclasses.replace(found, start_s=found.start_s - start_s)
-    finally:
-        # A child that has answered closes its environment and ends; any other is ended.
-        ours.close()
-        if child.pid is not None:
-            processes.end(child)
+    with child_at_work(context, _run, work, progress) as child:
+        found = _await(child, progress, limits_s, stall_limit_s)
+    return dataclasses.replace(found, start_s=found.start_s - start_s)
 
 
 def _await(
-    pipe: Connection,
-    child: BaseProcess,
-    progress: _Progress,
-    limits_s: dict[str, float],
-    stall_limit_s: float,
+    child: Child, progress: _Progress, limits_s: dict[str, float], stall_limit_s: float
 ) -> Probe:
     """Watches the child until it is done, has failed, or makes no progress."""
     calls, since_s = progress.calls, time.perf_counter()
-    # The process is watched beside the pipe: a child of the environment may hold that open.
-    while not connection.wait([pipe, child.sentinel], WATCH_PERIOD_S):
+    while not child.stirs(WATCH_PERIOD_S):
         now_s = time.perf_counter()
         if progress.calls != calls:
             calls, since_s = progress.calls, now_s
@@ -141,46 +123,34 @@ def _await(
                 'mode: that skips measuring, as in auto_make_vec(..., mode="sync").'
             )
     try:
-        if not pipe.poll():
-            raise EOFError
-        kind, value = pipe.recv()
-    except (EOFError, ConnectionError):
-        child.join(processes.END_GRACE_S)
+        kind, found = child.said()
+    except ChildEnded as ended:
         raise ProfileError(
-            f"The environment's process {processes.how_it_ended(child.exitcode)} in "
-            f"{progress.phase}() while it was being measured. Run one environment alone to see why."
+            f"The environment's process {ended} in {progress.phase}() while it was being measured. "
+            "Run one environment alone to see why."
         ) from None
     if kind == "same instance":
         raise RequestError(same_instance(0, 1))
-    if kind == "failed":
-        message, original = value
-        raise ProfileError(message) from original.rebuilt()
-    found: Probe = processes.loads(value)
+    assert isinstance(found, Probe)
     return found
 
 
-def _run(work: bytes, pipe: Connection, progress: _Progress, seed: int) -> None:
+def _run(pipe: Connection, work: bytes, progress: _Progress) -> None:
     """Runs in the child: measures, reports, and closes what was built."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process on Ctrl-C.
-    processes.settle_in(seed)
-    # What the environment prints must not get into the output of a program that asks for JSON.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     built: list[gym.Env] = []
     try:
         env_fns, budget_s = processes.loads(work)
-        pipe.send(("found", processes.dumps(_measure(env_fns, budget_s, built, progress))))
+        tell(pipe, "found", _measure(env_fns, budget_s, built, progress))
     except _SameInstance:
-        pipe.send(("same instance", None))
+        tell(pipe, "same instance")
     except ProfileError as error:
-        with contextlib.suppress(OSError):
-            pipe.send(("failed", (str(error), portable(error.__cause__ or error))))
+        tell_failure(pipe, str(error), error.__cause__ or error)
     except BaseException as error:
         kind, phase = type(error).__name__, progress.phase
         message = f"The environment raised {kind} in {phase}() while it was being measured"
         with contextlib.suppress(Exception):  # its own text may raise
             message += f": {error}"
-        with contextlib.suppress(OSError):  # the parent was interrupted, and has hung up
-            pipe.send(("failed", (message, portable(error))))
+        tell_failure(pipe, message, error)
     finally:
         # Last, so that an environment that fails or hangs here hides nothing of what was found.
         for env in built:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import sys
 import time
-from dataclasses import replace
-from multiprocessing import connection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.errors import ProfileError
-from vecselect.failures import portable
+from vecselect.child import ChildEnded, child_at_work, tell, tell_failure
 from vecselect.measure.learner import read_learner
 from vecselect.planning.rounds import Terms, run_race
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
 
+    from vecselect.child import Child
     from vecselect.request import Request
     from vecselect.selection.race import RaceRecord
 
@@ -54,64 +48,38 @@ def race_apart(
         ProfileError: As `run_race` does.
     """
     context = processes.get_context(request.vector_kwargs.get("context"))
-    ours, theirs = context.Pipe()
     # A deadline is a time of this process's clock, which other processes share on POSIX only.
     left_s = terms.deadline_s - time.perf_counter()
-    progress, terms = terms.progress, replace(terms, progress=print)
-    work = processes.dumps((request, tuple(modes), learner_s, terms, left_s, options))
-    child = context.Process(target=_run, args=(work, theirs, processes.child_seed()))  # type: ignore[attr-defined]
-    try:
-        with processes.hidden_main():
-            child.start()
-        theirs.close()
+    sent = {"block_s": terms.block_s, "max_rounds": terms.max_rounds, "stop_loss": terms.stop_loss}
+    work = processes.dumps((request, tuple(modes), learner_s, sent, left_s, options))
+    with child_at_work(context, _run, work) as child:
         limit_s = time.perf_counter() + max(left_s, 0.0) + STALL_LIMIT_S
         while True:
-            kind, value = _said(ours, child, limit_s)
-            if kind == "progress":
-                progress(value)
-            elif kind == "failed":
-                message, error = value
-                raise ProfileError(message) from error.rebuilt()
-            else:
-                record: RaceRecord = processes.loads(value)
+            kind, value = _said(child, limit_s)
+            if kind == "raced":
+                record: RaceRecord = value
                 return record
-    finally:
-        ours.close()
-        if child.pid is not None:
-            processes.end(child)
+            terms.progress(value)
 
 
-def _said(pipe: Connection, child: BaseProcess, limit_s: float) -> tuple[str, Any]:
+def _said(child: Child, limit_s: float) -> tuple[str, Any]:
     """The next thing the child says."""
-    if not connection.wait([pipe, child.sentinel], max(limit_s - time.perf_counter(), 0.0)):
+    if not child.stirs(max(limit_s - time.perf_counter(), 0.0)):
         child.kill()
         raise RaceLost(f"it did not end within {STALL_LIMIT_S:g} s of its time, and was ended")
     try:
-        if not pipe.poll():
-            raise EOFError
-        kind, value = pipe.recv()
-    except (EOFError, ConnectionError):
-        child.join(processes.END_GRACE_S)
-        raise RaceLost(f"its process {processes.how_it_ended(child.exitcode)}") from None
-    return kind, value
+        return child.said()
+    except ChildEnded as ended:
+        raise RaceLost(f"its process {ended}") from None
 
 
-def _run(work: bytes, pipe: Connection, seed: int) -> None:
+def _run(pipe: Connection, work: bytes) -> None:
     """Runs in the child."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process on Ctrl-C.
-    processes.settle_in(seed)
-    # What the environment prints must not get into the output of a program that asks for JSON.
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        request, modes, learner_s, terms, left_s, options = processes.loads(work)
-        terms = replace(
-            terms,
-            deadline_s=time.perf_counter() + left_s,
-            progress=lambda text: pipe.send(("progress", text)),
-        )
+        request, modes, learner_s, sent, left_s, options = processes.loads(work)
+        deadline_s = time.perf_counter() + left_s
+        terms = Terms(**sent, deadline_s=deadline_s, progress=partial(tell, pipe, "progress"))
         learner = read_learner(learner_s or 0, request.num_envs, None)
-        record = run_race(request, modes, learner, terms, **options)
-        pipe.send(("raced", processes.dumps(record)))
+        tell(pipe, "raced", run_race(request, modes, learner, terms, **options))
     except BaseException as error:
-        with contextlib.suppress(OSError):  # the parent was interrupted, and has hung up
-            pipe.send(("failed", (str(error), portable(error.__cause__ or error))))
+        tell_failure(pipe, str(error), error.__cause__ or error)

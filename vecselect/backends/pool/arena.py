@@ -110,20 +110,6 @@ class Arena:
             for buffer in range(layout.buffers)
         ]
 
-    def need_no_ended_episode(self) -> None:
-        """Raises where a step would step a sub-environment whose episode has ended.
-
-        Raises:
-            AssertionError: As Gymnasium does, with autoreset_mode=DISABLED.
-        """
-        ended = self.terminated | self.truncated
-        if ended.any():
-            raise AssertionError(
-                f"The episodes of sub-environments {np.flatnonzero(ended).tolist()} have ended. "
-                "With autoreset_mode=DISABLED reset them before the next step: "
-                'envs.reset(options={"reset_mask": terminated | truncated}).'
-            )
-
     def put_actions(self, actions: Any) -> bool:
         """Stores a batch of actions.
 

@@ -12,12 +12,13 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 from vecselect import processes
 from vecselect.backends.base import check_distinct
 from vecselect.backends.pool.arena import Arena, Layout
-from vecselect.backends.pool.handle import Handle, annotate, end_all, greeted
+from vecselect.backends.pool.handle import Handle, end_all, greeted
 from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.starter import Starter
 from vecselect.backends.pool.worker import Work, mismatch
 from vecselect.errors import VecselectWarning
+from vecselect.failures import annotate
 from vecselect.machine import WORKER_BYTES
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
     try:
         return make()
     except Exception as error:
-        annotate(error, row, "construct", "")
+        annotate(error, row, "construct")
         raise
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
-from vecselect.backends.pool.handle import PENDING, raised_here, raised_there
-from vecselect.backends.pool.lane import LaneFailure
-from vecselect.backends.pool.worker import Failed
+from vecselect.backends.pool.handle import PENDING
+from vecselect.backends.pool.lane import LaneFailure, raised_here
 from vecselect.errors import StepTimeout, WorkerDied
+from vecselect.failures import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,9 +118,7 @@ class Conversation:
                 self.handles[place].request(data, buffer)
             except WorkerDied as death:
                 self._died(place, death)
-                self.handles[place].request(
-                    self.handles[place].packed(name, arguments(self.handles[place].rows)), buffer
-                )
+                self._repeat(place)
 
     def need_pending(self, kind: str) -> None:
         """Raises NoAsyncCallError unless such a command waits to be collected."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
+from vecselect.backends.interrupts import Unbroken
 from vecselect.backends.pool.entry import THREAD_VARIABLES, run
 from vecselect.backends.pool.signals import Signal
 from vecselect.backends.pool.worker import (
@@ -25,11 +24,10 @@ from vecselect.backends.pool.worker import (
     SILENT,
     STATUS,
     STEP,
-    Failed,
     Work,
 )
-from vecselect.errors import StepTimeout, WorkerDied, WorkerError
-from vecselect.failures import RemoteTraceback
+from vecselect.errors import StepTimeout, WorkerDied
+from vecselect.failures import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.lane import LaneFailure
     from vecselect.backends.pool.memory import Memory
 
 CLOSE_LIMIT_S = 4.0
@@ -153,7 +150,7 @@ class Handle:
     def request(self, data: bytes, buffer: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
-        with self._death_named(), _unbroken():
+        with self._death_named(), Unbroken():
             self._give(REQUEST, buffer)
             self.pipe.send_bytes(data)
             self.news = []
@@ -211,7 +208,7 @@ class Handle:
 
     def _received(self) -> bytes:
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
-        with self._death_named(), _unbroken():
+        with self._death_named(), Unbroken():
             message = self.pipe.recv_bytes()
             self.outstanding = self._signalled = False
         return message
@@ -250,25 +247,6 @@ class Handle:
         self.pipe.close()
 
 
-@contextlib.contextmanager
-def _unbroken() -> Iterator[None]:
-    """Puts Ctrl-C off: half a message in the pipe would be taken for the beginning of the next."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
-        yield  # no handler of Python's, or not the thread in which they run
-        return
-    # Blocking the signal would not do: the kernel gives it to another thread then, and Python
-    # raises in this one all the same.
-    came: list[tuple[int, Any]] = []
-    try:
-        signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came and callable(before):
-        before(*came[0])
-
-
 def greeted(handle: Handle, timeout_s: float | None) -> tuple[str, list[gym.Space]]:
     """What a worker says of its spaces, once it has built its sub-environments.
 
@@ -289,52 +267,13 @@ def end_all(handles: Sequence[Handle], limit_s: float = CLOSE_LIMIT_S) -> None:
     handles = [handle for handle in handles if not handle.ended]
     for handle in handles:
         handle.ask_to_end()
-    until_s = time.monotonic() + limit_s
-    for handle in handles:
-        handle.process.join(max(until_s - time.monotonic(), 0.0))
-    stuck = [handle for handle in handles if handle.process.exitcode is None]
-    for handle in stuck:  # all at once, so that many take no longer than one
-        handle.process.terminate()
-    until_s = time.monotonic() + processes.TERMINATE_GRACE_S
-    for handle in stuck:
-        handle.process.join(max(until_s - time.monotonic(), 0.0))
-        if handle.process.exitcode is None:
-            handle.process.kill()
-    for handle in handles:
-        processes.end(handle.process)
-        handle.forget_names()
+    try:
+        processes.end_all([handle.process for handle in handles], limit_s)
+    finally:
+        for handle in handles:
+            handle.forget_names()
 
 
 def thread_variables(threads: int) -> Mapping[str, str]:
     """What a worker's numerical libraries are told, where the user has not told them."""
     return {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}
-
-
-def raised_here(failure: LaneFailure) -> BaseException:
-    """What a sub-environment of the caller's own lane raised."""
-    error = failure.__cause__
-    assert error is not None
-    annotate(error, failure.row, failure.phase, failure.when)
-    return error
-
-
-def raised_there(failed: Failed) -> BaseException:
-    """What a sub-environment in a worker raised, as its own type where that can be rebuilt."""
-    error = failed.error.rebuilt()
-    if isinstance(error, RemoteTraceback):
-        when = f" ({failed.when})" if failed.when else ""
-        replacement = WorkerError(
-            f"Sub-environment {failed.row} raised {failed.error.kind} in {failed.phase}{when}: "
-            f"{failed.error.message}"
-        )
-        replacement.__cause__ = error
-        return replacement
-    annotate(error, failed.row, failed.phase, failed.when)
-    return error
-
-
-def annotate(error: BaseException, row: int, phase: str, when: str) -> None:
-    """Adds to an exception which sub-environment raised it, where Python can (3.11 and newer)."""
-    if hasattr(error, "add_note"):
-        place = f", {when}" if when else ""
-        error.add_note(f"Raised by sub-environment {row} in {phase}{place}.")

@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode
 
 from vecselect import processes
 from vecselect.backends.pool.layout import leaves, writer
+from vecselect.failures import annotate, how_far
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 FORBIDDEN_CALLS = frozenset({"reset", "step", "close"})
 """What `call` refuses: run behind the lane's back, these would leave it with a wrong state."""
-
 
 GOES_ON, AUTORESET, RESTART = 0, 1, 2
 """What the next step of a sub-environment does: step; reset, since its episode has ended; reset,
@@ -42,6 +42,14 @@ class LaneFailure(Exception):
         self.row = row
         self.phase = phase
         self.when = when
+
+
+def raised_here(failure: LaneFailure) -> BaseException:
+    """What a sub-environment of the caller's own lane raised."""
+    error = failure.__cause__
+    assert error is not None
+    annotate(error, failure.row, failure.phase, failure.when)
+    return error
 
 
 class Lane:
@@ -198,10 +206,8 @@ class Lane:
         return result
 
     def _when(self, index: int) -> str:
-        """How far a sub-environment's episode is, for whoever has to find out what went wrong."""
-        seed = self._seeds[index]
-        seeded = "never seeded" if seed is None else f"last seeded with {seed}"
-        return f"step {self._steps_made - self._began[index]} of its episode, {seeded}"
+        """How far a sub-environment's episode is."""
+        return how_far(self._steps_made - self._began[index], self._seeds[index])
 
     def _reset_next(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
         """NEXT_STEP: the next step resets."""
@@ -270,16 +276,6 @@ class Lane:
             except Exception as error:
                 raise LaneFailure(row, f"call({name!r})") from error
         return results
-
-    def render(self) -> list[Any]:
-        """A frame of every sub-environment."""
-        frames = []
-        for row, env in zip(self.rows, self.envs, strict=True):
-            try:
-                frames.append(env.render())
-            except Exception as error:
-                raise LaneFailure(row, "render") from error
-        return frames
 
     def set_attr(self, name: str, values: Sequence[Any]) -> None:
         """Sets an attribute of every sub-environment; `undo_set_attr` takes it back."""

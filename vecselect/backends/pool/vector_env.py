@@ -17,11 +17,12 @@ from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect import processes
 from vecselect.arguments import action_check, read_options, seed_of_each
+from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, end_all, raised_here
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S, end_all
 from vecselect.backends.pool.infos import InfoTable
-from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied
+from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.layout import assembled, leaves
 from vecselect.errors import VecselectError, WorkerDied
 
@@ -290,7 +291,7 @@ class PoolVectorEnv(VectorEnv):
 
     def _send_step(self, actions: Any) -> None:
         if self.autoreset_mode is AutoresetMode.DISABLED:
-            self._arena.need_no_ended_episode()
+            need_no_ended_episode(self._arena.terminated | self._arena.truncated)
         lane = self._lane
         self._buffer = buffer = (self._buffer + 1) % len(self._arena.observations)
         own: Iterable[Any]

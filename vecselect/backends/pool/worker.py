@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
 import signal
-import sys
-import threading
-import time
 from dataclasses import dataclass
-from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect import processes
+from vecselect.backends.orphans import ParentWatch
 from vecselect.backends.pool.arena import Arena, Layout
 from vecselect.backends.pool.infos import InfoTable, Template
 from vecselect.backends.pool.lane import Lane, LaneFailure, keep_packed
 from vecselect.backends.pool.layout import assembled
-from vecselect.failures import PortableError, portable
+from vecselect.failures import Failed, portable, report_closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
+    from threading import Event
 
     import gymnasium as gym
     import numpy as np
@@ -42,9 +38,6 @@ STEP, REQUEST, END = 1, 2, 3
 
 SILENT, REPLY, FAILED = 0, 1, 2
 """Statuses: all is in the arena; the rest is in the pipe; what stands there is a `Failed`."""
-
-ORPHAN_GRACE_S = 1.5
-"""How long a worker whose parent has gone may take to close its sub-environments."""
 
 
 @dataclass(frozen=True)
@@ -78,16 +71,6 @@ class Work:
     restart_seeds: tuple[int | None, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Failed:
-    """A reply that says what went wrong: in which sub-environment, in which phase, when."""
-
-    row: int
-    phase: str
-    error: PortableError
-    when: str = ""
-
-
 def mismatch(
     env: gym.Env, row: int, observations: gym.Space, actions: gym.Space, same: bool
 ) -> str:
@@ -115,8 +98,7 @@ def mismatch(
 def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connection) -> None:
     """Builds a lane and does what the parent asks for until it asks for the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
-    ending = threading.Event()
-    threading.Thread(target=_watch_parent, args=(ending, go), daemon=True).start()
+    watch = ParentWatch(go.give)
     row, envs = 0, []
     try:
         task: Work = processes.loads(work)
@@ -135,37 +117,21 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             env.close()
         return
     try:
-        server.loop(go, done, pipe, ending)
+        server.loop(go, done, pipe, watch.gone)
     except (EOFError, ConnectionError):  # the parent has hung up
         pass
     finally:
         try:
             server.lane.close()
         except LaneFailure as failure:
-            kind, text = type(failure.__cause__).__name__, failure.__cause__
-            sys.stderr.write(
-                f"vecselect: sub-environment {failure.row} raised {kind} in close(): {text}\n"
-            )
-        if ending.is_set():  # there is no parent any more that would do it
-            processes.kill_own_group()
+            report_closing(failure.row, failure.__cause__)
+        watch.end_orphan()
 
 
 def _tell(pipe: Connection, value: Any) -> None:
     """Sends a greeting; a parent that has hung up, or was killed, has no use for it any more."""
     with contextlib.suppress(OSError):
         pipe.send(value)
-
-
-def _watch_parent(ending: threading.Event, go: Signal) -> None:
-    """Ends this process when its parent has gone, even where a sub-environment is stuck."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    ending.set()
-    go.give()
-    time.sleep(ORPHAN_GRACE_S)
-    processes.kill_own_group()  # what its environments have started goes with it
-    os._exit(1)
 
 
 class _Server:
@@ -202,14 +168,14 @@ class _Server:
             return "", []
         return "", [env.observation_space for env in self.lane.envs]
 
-    def loop(self, go: Signal, done: Signal, pipe: Connection, ending: threading.Event) -> None:
+    def loop(self, go: Signal, done: Signal, pipe: Connection, orphaned: Event) -> None:
         """Answers commands until the last one."""
         control, tries = self.control, self.task.tries
         while True:
             go.take(tries, _nothing)
             command, number = control[COMMAND], control[GIVEN]
             control[BEGUN] = number
-            if command == END or ending.is_set():
+            if command == END or orphaned.is_set():
                 return
             try:
                 reply = (

@@ -9,7 +9,7 @@ from vecselect.measure.step import StepProfile
 from vecselect.plan import Candidate, Note
 from vecselect.selection.compare import Interval
 from vecselect.selection.costs import Calibration, LoopCosts
-from vecselect.selection.estimate import Estimate, Forecast
+from vecselect.selection.estimate import Estimate, Forecast, Parts
 from vecselect.selection.race import Entrant, RaceRecord
 from vecselect.selection.rule import RuleVerdict
 
@@ -111,9 +111,21 @@ BY_RULE = Plan(
 ESTIMATE = Estimate(
     mode="pool:1",
     forecasts=(
-        Forecast("sync", Interval(19.1e-3, 18.9e-3, 19.4e-3)),
-        Forecast("pool:1", Interval(10.2e-3, 9.1e-3, 11.4e-3)),
-        Forecast("async", Interval(13.2e-3, 11.8e-3, 14.6e-3)),
+        Forecast(
+            "sync",
+            Interval(19.1e-3, 18.9e-3, 19.4e-3),
+            Parts(18.0e-3, 0.0, 0.0, 0.6e-3, 0.4e-3, 0.1e-3),
+        ),
+        Forecast(
+            "pool:1",
+            Interval(10.2e-3, 9.1e-3, 11.4e-3),
+            Parts(9.0e-3, 0.7e-3, 0.003e-3, 0.3e-3, 0.197e-3, 0.0),
+        ),
+        Forecast(
+            "async",
+            Interval(13.2e-3, 11.8e-3, 14.6e-3),
+            Parts(9.0e-3, 1.2e-3, 3.0e-3, 0.0, 0.0, 0.0),
+        ),
     ),
     close=("pool:1",),
     break_even_s={"pool": 2.5e-6, "async": None},

@@ -11,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vecselect.report.units import rate, ratio, seconds, share, size
+from vecselect.report.bars import bars
+from vecselect.report.rows import certainty, measured_rows
+from vecselect.report.units import rate, ratio, seconds, share
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 NARROWEST = 60
 PIPE_WIDTH = 80
+
+ASCII: dict[int, str | int] = {**str.maketrans("█▓▒░·»─", "#%:+.>-"), ord("±"): "+-"}
+"""What stands for the characters of bars and rules where a stream has none."""
 
 
 def plain(report: Report, width: int) -> str:
@@ -45,13 +50,24 @@ def html(report: Report, width: int) -> str:
 
 
 def write(report: Report, file: TextIO) -> None:
-    """Writes the report to a stream."""
+    """Writes the report to a stream, in ASCII where that is all it takes."""
     console = _console(file)
-    if not console.is_terminal:
-        file.write(plain(report, PIPE_WIDTH) + "\n")
+    ascii_only = not _takes_blocks(file)
+    if ascii_only or not console.is_terminal:
+        text = plain(report, PIPE_WIDTH)
+        file.write((text.translate(ASCII) if ascii_only else text) + "\n")
         return
     console.width = max(console.width, NARROWEST)
     console.print(render(report))
+
+
+def _takes_blocks(file: TextIO) -> bool:
+    """Whether the stream's encoding has the characters of bars and rules."""
+    try:
+        "".join(map(chr, ASCII)).encode(getattr(file, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _console(file: TextIO, **settings: Any) -> Console:
@@ -66,17 +82,29 @@ def _written(console: Console) -> str:
 
 
 def render(report: Report) -> RenderableType:
-    """The report as something rich can print."""
+    """The report as something rich can print: the answer, its evidence, and how to pin it."""
     plan = report.plan
-    parts: list[RenderableType] = [_head(plan), Text(), _choice(plan)]
-    if plan.profile is not None:
-        parts += [Text(), _measured(plan)]
-    parts.append(_modes(plan))
+    parts: list[RenderableType] = [_head(plan), Text(), _choice(plan), _modes(plan)]
+    anatomy = bars(plan)
+    if anatomy is not None:
+        parts += [Padding(anatomy, (0, 0, 1, 1))]
+    rows = [*_skipped(plan), *measured_rows(plan)]
     if report.stats is not None and report.stats.outside_s > 0:
-        parts.append(_hanging("so far:", Text(_so_far(plan, report.stats)), "dim"))
+        rows.append(("so far", _so_far(plan, report.stats)))
+    if rows:
+        parts.append(_grid(rows))
     parts += [_note(note) for note in plan.notes]
     parts.append(_pin(plan))
     return Group(*parts)
+
+
+def _grid(rows: list[tuple[str, str]]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column()
+    for name, text in rows:
+        grid.add_row(name, Text(text))
+    return Padding(grid, (0, 0, 0, 1))
 
 
 def _note(note: Note) -> RenderableType:
@@ -113,7 +141,7 @@ def _how(plan: Plan) -> str:
         close = [mode for mode in plan.estimate.close if mode != plan.mode]
         return "by estimate, clear" if not close else f"by estimate, close to {', '.join(close)}"
     if plan.decided_by == "rule":
-        return f"by the ~1 ms rule, {_certainty(plan)}"
+        return f"by the ~1 ms rule, {certainty(plan)}"
     return f"pinned by {plan.pinned_by}" if plan.decided_by == "pin" else "the only mode left"
 
 
@@ -123,163 +151,56 @@ def _chance(p_best: float) -> str:
     return f"{word} ({p_best:.0%})" if p_best < 0.995 else word
 
 
-def _certainty(plan: Plan) -> str:
-    """How far from the rule's line the step time lies, in words."""
-    rule = plan.rule
-    assert rule is not None
-    if rule.near_line:
-        return "close to the line"
-    factor = max(rule.step_time_s / rule.threshold_s, rule.threshold_s / rule.step_time_s)
-    side = "above" if rule.step_time_s > rule.threshold_s else "below"
-    return f"clear: {ratio(factor)} {side} the line of {seconds(rule.threshold_s)}"
+def _modes(plan: Plan) -> RenderableType:
+    """The candidates of which there are figures; the others are told of below."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, expand=True)
+    table.add_column("mode")
+    headings = ("loop" if plan.learner != "none" else "vector step", "env steps/s", "vs sync")
+    for heading in (*headings, "measured", "predicted"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", ratio=1)
+    for candidate in plan.candidates:
+        if candidate.loop_s is not None:
+            chosen = candidate.mode == plan.mode
+            cells = map(Text, _row(plan, candidate, chosen))
+            table.add_row(*cells, style="bold" if chosen else None)
+    return Padding(table, (0, 0, 0, 1)) if table.row_count else Text()
 
 
-def _measured(plan: Plan) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column()
-    for name, text in [*_step_rows(plan), *_cost_rows(plan), *_evidence_rows(plan)]:
-        grid.add_row(name, text)
-    return Padding(grid, (0, 0, 0, 3))
-
-
-def _step_rows(plan: Plan) -> list[tuple[str, str]]:
-    profile = plan.profile
-    assert profile is not None
-    episode = (
-        "no episode ended"
-        if profile.episode_steps is None
-        else f"episodes of {profile.episode_steps:.0f} steps"
+def _row(plan: Plan, candidate: Candidate, chosen: bool) -> tuple[str, ...]:
+    assert candidate.loop_s is not None
+    spread = predicted = "-"
+    if candidate.measured is not None:
+        spread = f"±{(candidate.measured.high / candidate.measured.mid - 1) * 100:.1f} %"
+    if candidate.predicted is not None:
+        predicted = _range(plan, candidate.predicted)
+    return (
+        candidate.mode,
+        seconds(candidate.loop_s),
+        rate(plan.num_envs / candidate.loop_s),
+        _against_sync(plan, candidate),
+        spread,
+        predicted,
+        "chosen" if chosen else "",
     )
-    memory = "" if profile.memory_bytes is None else f"; {size(profile.memory_bytes)} of memory"
-    threads = f"{profile.cores_used:.1f} cores; " if profile.cores_used > 1.25 else ""
+
+
+def _skipped(plan: Plan) -> list[tuple[str, str]]:
+    """Why the other candidates could not be chosen."""
+    skipped = [one for one in plan.candidates if one.skipped]
     return [
-        (
-            "step time",
-            f"{seconds(profile.step_time_s)} mean, {seconds(profile.step_time_median_s)} median, "
-            f"p95 {seconds(profile.step_time_p95_s)}, p99 {seconds(profile.step_time_p99_s)}",
-        ),
-        (
-            "",
-            f"{threads}{share(profile.wait_share)} waiting; {profile.steps} steps, first "
-            f"{seconds(profile.first_step_s)}",
-        ),
-        (
-            "reset time",
-            f"{seconds(profile.reset_time_s)} mean, {share(profile.reset_share)} of the time; "
-            f"{episode}",
-        ),
-        ("one env", f"{rate(profile.plain_steps_per_s)} steps/s by benchmark_step{memory}"),
+        ("" if index else "skipped", f"{one.mode}: {one.skipped}")
+        for index, one in enumerate(skipped)
     ]
 
 
-def _cost_rows(plan: Plan) -> list[tuple[str, str]]:
-    rows, ipc, profile, rule = [], plan.ipc, plan.profile, plan.rule
-    if ipc is not None and profile is not None:
-        rows.append(
-            (
-                "IPC cost",
-                f"{seconds(ipc.observation_s)} per round trip of an observation "
-                f"({size(profile.observation_bytes)}),",
-            )
-        )
-        rows.append(
-            (
-                "",
-                f"10-90 %: {seconds(ipc.observation_p10_s)}-{seconds(ipc.observation_p90_s)}; "
-                f"{seconds(ipc.per_message_s)} + {seconds(ipc.per_byte_s * 1024)} per KiB",
-            )
-        )
-    if plan.calibration is not None and plan.calibration.hand_off_s:
-        rows.append(("", f"pool: {seconds(plan.calibration.hand_off_s)} per hand-off"))
-    if rule is None:
-        return rows
-    pays = {"async": rule.break_even_s}
-    if plan.estimate is not None:
-        pays = plan.estimate.break_even_s
-    texts = [f"{mode} {_pays(from_s)}" for mode, from_s in pays.items()]
-    ends = f"here; the rule says {seconds(rule.threshold_s)}"
-    rows.append(("break-even", f"{', '.join(texts)} {ends}" if texts else "nothing can run beside"))
-    return rows
-
-
-def _pays(from_s: float | None) -> str:
-    if from_s is None:
-        return "never pays"
-    return f"pays from {seconds(from_s)} per step" if from_s > 0 else "pays at any step time"
-
-
-def _evidence_rows(plan: Plan) -> list[tuple[str, str]]:
-    rows, race = [], plan.race
-    if plan.decided_by != "rule" and plan.rule is not None:
-        rows.append(("the rule", f"{plan.rule.mode}, {_certainty(plan)}"))
-    if plan.learner_s > 0 and plan.collection_share is not None:
-        rows.append(
-            (
-                "learner",
-                f"{seconds(plan.learner_s)} between two steps ({plan.learner}); "
-                f"{share(plan.collection_share)} of the loop is collection",
-            )
-        )
-    if race is not None:
-        same = "" if race.difference else f"; {race.compared_steps} steps the same to the bit"
-        rows.append(
-            (
-                "race",
-                f"{race.rounds} rounds of {race.vector_steps} vector steps in "
-                f"{seconds(race.seconds)}{same}",
-            )
-        )
-    if plan.recalled:
-        rows.append(("planned", f"{plan.created}, recalled as {plan.key}"))
-    elif plan.decided_by != "pin":
-        where = f"; remembered as {plan.key}" if plan.key else ""
-        rows.append(("planned", f"in {seconds(plan.planning_s)}{where}"))
-    if plan.not_stored:
-        rows.append(("", f"not remembered: {plan.not_stored}"))
-    return rows
-
-
-def _modes(plan: Plan) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, expand=True)
-    table.add_column("mode")
-    table.add_column("loop" if plan.learner != "none" else "vector step", justify="right")
-    table.add_column("env steps/s", justify="right")
-    table.add_column("vs sync", justify="right")
-    table.add_column("", ratio=1)
-    names = {candidate.mode for candidate in plan.candidates}
-    for candidate in plan.candidates:
-        chosen = candidate.mode == plan.mode or (
-            plan.mode not in names and candidate.mode == plan.mode.partition(":")[0]
-        )
-        table.add_row(*map(Text, _row(plan, candidate, chosen)), style="bold" if chosen else None)
-    return Padding(table, (0, 0, 0, 1))
-
-
-def _row(plan: Plan, candidate: Candidate, chosen: bool) -> tuple[str, str, str, str, str]:
-    notes = ["chosen"] if chosen else []
-    mode = plan.mode if chosen else candidate.mode
-    if candidate.measured is not None:
-        spread = (candidate.measured.high / candidate.measured.mid - 1) * 100
-        notes.append(f"measured +-{spread:.1f} %")
-    if candidate.predicted is not None:
-        notes.append(f"predicted{_range(plan, candidate.predicted)}")
-    if candidate.skipped:
-        said = "skipped" if candidate.measured is None else "not chosen"
-        notes.append(f"{said}: {candidate.skipped}")
-    if candidate.loop_s is None:
-        return mode, "-", "-", "-", ", ".join(notes)
-    figures = seconds(candidate.loop_s), rate(plan.num_envs / candidate.loop_s)
-    return mode, *figures, _against_sync(plan, candidate), ", ".join(notes)
-
-
 def _range(plan: Plan, predicted: Interval) -> str:
-    """A prediction as env steps per second from the least to the most, if it has any width."""
-    if predicted.low == predicted.high:
-        return ""
+    """A prediction as env steps per second, from the least to the most if it has any width."""
     low, high = (rate(plan.num_envs / end) for end in (predicted.high, predicted.low))
+    if low == high:
+        return low
     number, _, unit = low.partition(" ")
-    return f" {number}-{high}" if high.endswith(unit) else f" {low}-{high}"
+    return f"{number}-{high}" if high.endswith(unit) else f"{low}-{high}"
 
 
 def _against_sync(plan: Plan, candidate: Candidate) -> str:

@@ -1,0 +1,95 @@
+"""One vector step taken apart, as bars of characters."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from vecselect.report.units import seconds
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from vecselect.plan import Plan
+    from vecselect.selection.estimate import Forecast, Parts
+
+PARTS = {
+    "stepping_s": ("stepping", "█", "green"),
+    "stragglers_s": ("stragglers", "▓", "yellow"),
+    "hand_off_s": ("hand-off", "▒", "red"),
+    "infos_s": ("infos", "░", "magenta"),
+    "copying_s": ("copying", "=", "cyan"),
+    "loop_s": ("loop", "·", "blue"),
+}
+"""By the name in `Parts`: a word, a character and a colour."""
+
+COLUMNS = 52
+LONGEST = 4.0
+"""A bar more than this many times as long as the chosen one's is cut off."""
+
+CUT = "»"
+VISIBLE = 0.02
+"""Share of a vector step below which a part gets no word in the legend."""
+
+
+def shown_forecasts(plan: Plan) -> list[Forecast]:
+    """The forecasts worth taking apart: the choice's, and the best of each other mode's."""
+    if plan.estimate is None:
+        return []
+    chosen = plan.mode.removesuffix(":sleep")
+    known = [forecast for forecast in plan.estimate.forecasts if forecast.parts is not None]
+    best: dict[str, Forecast] = {}
+    for forecast in sorted(known, key=lambda one: (one.mode != chosen, one.vector_step_s.mid)):
+        best.setdefault(forecast.mode.partition(":")[0], forecast)
+    name = chosen.partition(":")[0]
+    return sorted(best.values(), key=lambda one: one.mode.partition(":")[0] != name)
+
+
+def bars(plan: Plan) -> RenderableType | None:
+    """What a vector step of the choice, of `sync` and of `async` is made of, by the cost model.
+
+    Returns:
+        A legend and a bar each, all to one scale; None where the model was not asked.
+    """
+    forecasts = shown_forecasts(plan)
+    if not forecasts:
+        return None
+    limit_s = forecasts[0].vector_step_s.mid * LONGEST
+    scale_s = min(max(forecast.vector_step_s.mid for forecast in forecasts), limit_s) / COLUMNS
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_row(Text("vector step", style="dim"), "", _legend(forecasts))
+    for forecast in forecasts:
+        assert forecast.parts is not None
+        grid.add_row(
+            forecast.mode, seconds(forecast.vector_step_s.mid), _bar(forecast.parts, scale_s)
+        )
+    return grid
+
+
+def _legend(forecasts: list[Forecast]) -> Text:
+    text = Text()
+    for name, (word, character, colour) in PARTS.items():
+        shares = (
+            getattr(forecast.parts, name) / forecast.vector_step_s.mid for forecast in forecasts
+        )
+        if max(shares) >= VISIBLE:
+            text.append(character, colour).append(f" {word}  ", "dim")
+    return text
+
+
+def _bar(parts: Parts, scale_s: float) -> Text:
+    """The parts in turn; where each ends is rounded, so that the whole has the right length."""
+    text, end_s, drawn = Text(), 0.0, 0
+    for name, value_s in dataclasses.asdict(parts).items():
+        end_s += value_s
+        ends = min(round(end_s / scale_s), COLUMNS)
+        _, character, colour = PARTS[name]
+        text.append(character * (ends - drawn), colour)
+        drawn = max(ends, drawn)
+    return text.append(CUT, "dim") if end_s > scale_s * (COLUMNS + 1) else text

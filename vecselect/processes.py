@@ -159,16 +159,6 @@ def settle_in(seed: int) -> None:
     np.random.seed(seed % (1 << 32))
 
 
-def seed_torch(seed: int) -> None:
-    """Gives torch, where an environment has loaded it, a generator unlike that of other children.
-
-    Every process of torch begins with the same seed.
-    """
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "manual_seed"):
-        torch.manual_seed(seed)
-
-
 def child_seed(index: int = 0) -> int:
     """A seed for the global generators of a child.
 

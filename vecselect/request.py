@@ -180,6 +180,23 @@ def read_request(
     )
 
 
+def is_seconds(value: object) -> bool:
+    """Whether a value is a number of seconds, from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    return 0 <= float(value) < math.inf
+
+
+def need_seconds(name: str, value: object) -> None:
+    """Refuses what is neither None nor a number of seconds above 0.
+
+    Raises:
+        RequestError: Naming the argument.
+    """
+    if value is not None and not (is_seconds(value) and value != 0):
+        raise RequestError(f"{name} is {value!r}; it must be a number of seconds above 0.")
+
+
 def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[list[EnvFn], str]:
     """The callables to build sub-environments with, and a name for them."""
     if callable(id):
@@ -262,10 +279,7 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     if options.get("on_worker_death", "raise") not in ON_WORKER_DEATH:
         raise RequestError(unknown("on_worker_death", options["on_worker_death"], ON_WORKER_DEATH))
     for key in ("start_timeout_s", "step_timeout_s"):
-        limit = options.get(key)
-        number = isinstance(limit, numbers.Real) and not isinstance(limit, bool)
-        if limit is not None and not (number and 0 < float(limit) < math.inf):
-            raise RequestError(f"{key} is {limit!r}; it must be a number of seconds above 0.")
+        need_seconds(key, options.get(key))
     mode = options.get("observation_mode", "same")
     if mode not in ("same", "different") and not (
         isinstance(mode, tuple)

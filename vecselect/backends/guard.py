@@ -16,6 +16,7 @@ from vecselect import processes
 from vecselect.backends.orphans import LOOK_S, ParentWatch
 from vecselect.backends.strict import Watched
 from vecselect.failures import Failed, annotate, portable
+from vecselect.torch_ import seed_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -132,7 +133,7 @@ class Guarded:
         try:
             forgetful = not shared_memory and self._worker is None
             channel.env = Watched(env_fn(), channel, autoreset_mode, forgetful)
-            processes.seed_torch(self._seeds[index])
+            seed_torch(self._seeds[index])
         except Exception as error:
             channel.fail(error)
             return

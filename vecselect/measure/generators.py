@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import random
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,14 +21,14 @@ def untouched_generators() -> Iterator[None]:
     Environments that draw from them would otherwise run differently after having been measured.
     torch's GPU generators are left alone: reading them would start CUDA.
     """
-    torch = sys.modules.get("torch")
+    torch = loaded_torch("get_rng_state")
     python_state = random.getstate()
     numpy_state = np.random.get_state()
-    torch_state = torch.get_rng_state() if torch is not None else None
+    torch_state = torch.get_rng_state() if torch else None
     try:
         yield
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)
-        if torch is not None and torch_state is not None:
+        if torch:
             torch.set_rng_state(torch_state)

@@ -6,14 +6,14 @@ import contextlib
 import importlib
 import inspect
 import math
-import numbers
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vecselect.errors import ProfileError, RequestError
+from vecselect.request import is_seconds
+from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,12 +43,6 @@ class Learner:
         self.kind = kind
         self.run = run
         self.seconds = seconds
-
-
-def loaded_torch() -> Any:
-    """The torch module if the user's program has imported it; it is never imported for this."""
-    torch = sys.modules.get("torch")
-    return torch if hasattr(torch, "get_num_threads") else None
 
 
 def torch_threads() -> int | None:
@@ -95,15 +89,11 @@ def check_learner(given: Any) -> None:
     Raises:
         RequestError: Saying what to give instead.
     """
-    if given is None or callable(given):
-        return
-    number = isinstance(given, numbers.Real) and not isinstance(given, bool)
-    if number and 0 <= float(given) < math.inf:
-        return
-    raise RequestError(
-        f"learner is {given!r}; give a callable that takes the batch of observations, or the "
-        "seconds that your loop spends between two steps, such as 0.001."
-    )
+    if not (given is None or callable(given) or is_seconds(given)):
+        raise RequestError(
+            f"learner is {given!r}; give a callable that takes the batch of observations, or the "
+            "seconds that your loop spends between two steps, such as 0.001."
+        )
 
 
 def read_learner(
@@ -211,6 +201,7 @@ class _StandIn:
 
 def _features(observations: Any, num_envs: int) -> np.ndarray:
     """A batch of observations as float32 of shape `(num_envs, features)`."""
+    # Each leaf is cut before all are: copying whole images would take longer than the network.
     leaves = [
         leaf.reshape(num_envs, -1)[:, :MAX_FEATURES]
         for leaf in _arrays(observations)

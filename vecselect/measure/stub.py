@@ -19,11 +19,7 @@ class StubEnv(gym.Env):
     """Plays a recording over and over, whatever the actions."""
 
     def __init__(
-        self,
-        observation_space: gym.Space,
-        action_space: gym.Space,
-        transitions: Sequence[Any],
-        metadata: dict[str, Any] | None = None,
+        self, observation_space: gym.Space, action_space: gym.Space, transitions: Sequence[Any]
     ) -> None:
         """Takes a recording.
 
@@ -31,11 +27,10 @@ class StubEnv(gym.Env):
             observation_space: Of the environment that was recorded.
             action_space: Of the same.
             transitions: What a reset returned, then what each step did; at least one step.
-            metadata: Of the same.
         """
         self.observation_space = observation_space
         self.action_space = action_space
-        self.metadata = metadata or {}
+        self.metadata = {}  # of its own, since older Gymnasiums write into it
         self._started = tuple(transitions[0])
         self._play = itertools.cycle([tuple(result) for result in transitions[1:]]).__next__
 

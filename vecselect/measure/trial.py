@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BATCHES_DRAWN = 64
 """Batches of actions drawn before timing; the vector steps cycle through them."""
 
+SEED = 0
+"""Of the first reset and of the actions."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -48,32 +51,23 @@ class Trial:
     the same work in each of them.
     """
 
-    def __init__(
-        self,
-        envs: VectorEnv,
-        learner: Learner,
-        conditions: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, envs: VectorEnv, learner: Learner) -> None:
         """Takes a vector environment over; `close` closes it.
 
         Args:
             envs: Freshly built.
             learner: What happens between two vector steps.
-            conditions: Gives a context manager that is entered around each block.
-            seed: Of the first reset and of the actions.
         """
         self.envs = envs
         self._learn = learner.run
-        self._conditions = conditions
-        self._seed = seed
+        self._conditions: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
         space = copy.deepcopy(envs.action_space)
-        space.seed(seed)
+        space.seed(SEED)
         self._actions = itertools.cycle([space.sample() for _ in range(BATCHES_DRAWN)]).__next__
 
     def reset(self) -> Any:
         """What a seeded reset returns."""
-        return self.envs.reset(seed=self._seed)
+        return self.envs.reset(seed=SEED)
 
     def step(self) -> Any:
         """What one vector step returns; nothing is timed."""
@@ -98,7 +92,11 @@ class Trial:
         return Block(vector_steps, total_ns * 1e-9, learner_ns * 1e-9)
 
     def under(self, conditions: Callable[[], AbstractContextManager[Any]]) -> Trial:
-        """The same trial under other conditions; it shares the vector environment."""
+        """The same trial under other conditions; it shares the vector environment.
+
+        Args:
+            conditions: Gives a context manager that is entered around each block.
+        """
         other = copy.copy(self)
         other._conditions = conditions
         return other

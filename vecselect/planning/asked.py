@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import numbers
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import RequestError, unknown
 from vecselect.measure.learner import check_learner
+from vecselect.request import need_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,12 +57,7 @@ def read_asked(
     """
     if effort not in EFFORTS:
         raise RequestError(unknown("effort", effort, EFFORTS))
-    if budget_s is not None and not (
-        isinstance(budget_s, numbers.Real)
-        and not isinstance(budget_s, bool)
-        and 0 < budget_s < math.inf
-    ):
-        raise RequestError(f"budget_s is {budget_s!r}; it must be a number of seconds above 0.")
+    need_seconds("budget_s", budget_s)
     if isinstance(allow, str):
         raise RequestError(f"allow is {allow!r}; give the modes as a tuple: allow=({allow!r},).")
     allowed = tuple(allow)

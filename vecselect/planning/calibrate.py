@@ -7,6 +7,7 @@ import time
 from statistics import quantiles
 from typing import TYPE_CHECKING
 
+from vecselect.backends.base import LOOP_OPTIONS, options_for
 from vecselect.backends.registry import find
 from vecselect.measure.cores import effective_cores
 from vecselect.measure.learner import Learner
@@ -94,11 +95,7 @@ def loop_costs(request: Request, found: Probe) -> LoopCosts:
     def stub() -> StubEnv:
         return StubEnv(found.observation_space, found.action_space, found.transitions)
 
-    options = {
-        key: value
-        for key, value in request.vector_kwargs.items()
-        if key in ("autoreset_mode", "copy", "observation_mode")
-    }
+    options = options_for(request, LOOP_OPTIONS)
     all_of_them = Request("stub", (stub,) * request.num_envs, vector_kwargs=options)
     one = Request("stub", (stub,), vector_kwargs=options)
     requests = {"sync": ("sync", all_of_them), "pool": ("pool:0", all_of_them)}

@@ -10,7 +10,7 @@ from vecselect.backends.registry import exact, find
 from vecselect.errors import ModeUnavailable, RequestError
 from vecselect.measure.cores import effective_cores
 from vecselect.measure.ipc import measure_ipc
-from vecselect.measure.learner import loaded_torch, read_learner
+from vecselect.measure.learner import read_learner
 from vecselect.measure.probe import probe
 from vecselect.planning import notes
 from vecselect.planning.apart import RaceLost, race_apart
@@ -23,6 +23,7 @@ from vecselect.selection.costs import is_crowded, is_disturbed
 from vecselect.selection.finalists import doubts, finalists, within_time
 from vecselect.selection.rule import apply_rule
 from vecselect.selection.situation import Situation
+from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan

@@ -6,12 +6,13 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from vecselect.measure.learner import loaded_torch, torch_threads
+from vecselect.measure.learner import torch_threads
 from vecselect.planning.asked import EFFORTS
 from vecselect.planning.calibrate import calibrate
 from vecselect.selection.costs import Calibration, is_disturbed
 from vecselect.store.key import Unstable, key_of, machine_fields, plan_key_fields
 from vecselect.store.plans import PlanStore
+from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan

@@ -17,6 +17,7 @@ from vecselect.backends.pool.infos import InfoTable, Template
 from vecselect.backends.pool.lane import Lane, LaneFailure, keep_packed
 from vecselect.backends.pool.layout import assembled
 from vecselect.failures import Failed, portable, report_closing
+from vecselect.torch_ import seed_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -108,7 +109,7 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             envs.append(make())
             row += 1
         row = task.first_row
-        processes.seed_torch(task.global_seed)
+        seed_torch(task.global_seed)
         server = _Server(task, envs, Arena(task.layout, memory.map))
         _tell(pipe, server.greeting())
     except BaseException as error:

@@ -49,7 +49,7 @@ class Async:
             reason = reason or "only the pool replaces workers"
         return reason or request.why_not_sent
 
-    def build(self, request: Request, **parameters: Any) -> AsyncVectorEnv:
+    def build(self, request: Request) -> AsyncVectorEnv:
         """Builds Gymnasium's `AsyncVectorEnv`.
 
         Unlike there, the start method is safe with threads in the parent, and a space that shared

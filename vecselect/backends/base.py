@@ -9,7 +9,7 @@ from vecselect.errors import RequestError, same_instance
 from vecselect.request import PROCESS_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Set
+    from collections.abc import Callable, Set
 
     import numpy as np
     from gymnasium.vector import VectorEnv
@@ -38,8 +38,12 @@ class Backend(Protocol):
     def why_not(self, request: Request, machine: Machine) -> str | None:
         """One sentence saying why this mode cannot serve the request, or None if it can."""
 
-    def build(self, request: Request, **parameters: Any) -> VectorEnv:
-        """Builds the vector environment. Called only where `why_not` gave None."""
+    @property
+    def build(self) -> Callable[..., VectorEnv]:
+        """Builds the vector environment of a request. Called only where `why_not` gave None.
+
+        It takes the request and the parameters that `registry.find` reads from the mode's name.
+        """
 
 
 def refused_options(request: Request, takes: Set[str]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gymnasium as gym
 
@@ -39,7 +39,7 @@ class Native:
             return "it takes no vector_kwargs, only keyword arguments of the environment"
         return None
 
-    def build(self, request: Request, **parameters: Any) -> VectorEnv:
+    def build(self, request: Request) -> VectorEnv:
         """Builds it the way `gymnasium.make_vec` does."""
         assert request.spec is not None, "why_not was not asked"
         env: VectorEnv = gym.make_vec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gymnasium.vector import SyncVectorEnv
 
@@ -28,7 +28,7 @@ class Sync:
             request, base.LOOP_OPTIONS
         )
 
-    def build(self, request: Request, **parameters: Any) -> SyncVectorEnv:
+    def build(self, request: Request) -> SyncVectorEnv:
         """Builds Gymnasium's `SyncVectorEnv`.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ ACTION_DTYPES = tuple(map(np.dtype, "?bBhHiIlLefd"))
 _DTYPE_CODES = {dtype: code for code, dtype in reversed(list(enumerate(ACTION_DTYPES)))}
 
 
+@dataclass(frozen=True)
 class Layout:
     """What the arena holds; the same plain value in every process.
 
@@ -36,19 +38,11 @@ class Layout:
         buffers: Sets of observations: 1, or 2 where results are handed out without a copy.
     """
 
-    def __init__(
-        self,
-        num_envs: int,
-        workers: int,
-        observations: tuple[Leaf, ...],
-        actions: tuple[Leaf, ...] | None,
-        buffers: int,
-    ) -> None:
-        self.num_envs = num_envs
-        self.workers = workers
-        self.observations = observations
-        self.actions = actions
-        self.buffers = buffers
+    num_envs: int
+    workers: int
+    observations: tuple[Leaf, ...]
+    actions: tuple[Leaf, ...] | None
+    buffers: int
 
     @property
     def info_bytes(self) -> int:
@@ -57,10 +51,7 @@ class Layout:
 
     def size_bytes(self) -> int:
         """The size of the block all of it needs."""
-        offset = 0
-        for _, dtype, shape in self.arrays():
-            offset += _room_bytes(dtype, shape)
-        return offset
+        return sum(_room_bytes(dtype, shape) for _, dtype, shape in self.arrays())
 
     def arrays(self) -> Iterator[tuple[Any, np.dtype, tuple[int, ...]]]:
         """Name, dtype and shape of every array, in the order in which they lie."""

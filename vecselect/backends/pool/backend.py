@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends import base
@@ -53,13 +53,8 @@ class Pool:
         return reason or (None if alone else request.why_not_sent)
 
     def build(
-        self,
-        request: Request,
-        *,
-        workers: int | None = None,
-        tries: int | None = None,
-        **parameters: Any,
-    ) -> Any:
+        self, request: Request, *, workers: int | None = None, tries: int | None = None
+    ) -> PoolVectorEnv:
         """Builds a `PoolVectorEnv`.
 
         Args:
@@ -68,7 +63,6 @@ class Pool:
                 default, and never more than give each lane a sub-environment.
             tries: Tries before a waiting lane sleeps; by default many, but few where there are more
                 lanes than cores: there a lane that spins takes its core from one that works.
-            **parameters: None further.
         """
         machine = read_machine()
         workers = count_workers(request.num_envs, machine, workers)

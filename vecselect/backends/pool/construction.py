@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import psutil
@@ -67,16 +67,25 @@ class Settings:
         return self.observation_mode == "same"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Parts:
-    """What a pool is made of, as far as it has been built."""
+    """What a pool is made of.
 
-    envs: list[gym.Env] = field(default_factory=list)
-    handles: list[Handle] = field(default_factory=list)
-    arena: Arena | None = None
-    starter: Starter | None = None
-    single_observation_space: gym.Space | None = None
-    observation_space: gym.Space | None = None
+    Attributes:
+        envs: The sub-environments of the caller's lane.
+        handles: The workers.
+        arena: What they share.
+        starter: Starts workers in place of those that die.
+        single_observation_space: Of one sub-environment, as it is batched.
+        observation_space: Of the batch.
+    """
+
+    envs: list[gym.Env]
+    handles: list[Handle]
+    arena: Arena
+    starter: Starter
+    single_observation_space: gym.Space
+    observation_space: gym.Space
 
 
 def construct(env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> Parts:
@@ -87,31 +96,36 @@ def construct(env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> P
         RequestError: If two factories return the same instance.
         Exception: What a factory raised.
     """
-    parts = Parts()
+    envs: list[gym.Env] = []
+    handles: list[Handle] = []
     try:
-        _construct(parts, env_fns, settings)
+        return _construct(envs, handles, env_fns, settings)
     except BaseException:
-        end_all(parts.handles)
-        for env in parts.envs:
+        end_all(handles)
+        for env in envs:
             env.close()
         raise
-    return parts
 
 
-def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
+def _construct(
+    envs: list[gym.Env],
+    handles: list[Handle],
+    env_fns: Sequence[Callable[[], gym.Env]],
+    settings: Settings,
+) -> Parts:
+    """Does so; what it builds and starts is in the two lists, however far it gets."""
     count = len(env_fns)
     process = psutil.Process()
     before_bytes = process.memory_info().rss
     first = _built(env_fns[0], 0)
-    parts.envs.append(first)
+    envs.append(first)
     _warn_of_memory(process.memory_info().rss - before_bytes, settings)
     mode = settings.observation_mode
     if isinstance(mode, tuple):
-        parts.observation_space, single = mode
+        batched, single = mode
     else:
         single = first.observation_space
-        parts.observation_space = batch_space(single, count)
-    parts.single_observation_space = single
+        batched = batch_space(single, count)
     actions = tuple(leaves(first.action_space))
     layout = Layout(
         num_envs=count,
@@ -121,7 +135,7 @@ def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings:
         buffers=1 if settings.copy else 2,
     )
     memory = Memory(layout.size_bytes())
-    parts.arena = Arena(layout, memory.map)
+    arena = Arena(layout, memory.map)
     own, *others = lane_slices(count, settings.workers + 1)
     works = [
         Work(
@@ -138,16 +152,19 @@ def _construct(parts: Parts, env_fns: Sequence[Callable[[], gym.Env]], settings:
         )
         for index, rows in enumerate(others)
     ]
-    parts.starter = Starter(settings, works, memory, parts.arena)
+    starter = Starter(settings, works, memory, arena)
     for work in works:
-        parts.handles.append(parts.starter.start(work))
+        handles.append(starter.start(work))  # noqa: PERF401 (what is started is noted at once)
     if not settings.restart:
         memory.forget_descriptor()
     # While the workers build theirs, the caller builds the rest of its own.
     for row in own[1:]:
-        parts.envs.append(_built(env_fns[row], row))
-    check_distinct(parts.envs)
-    _agree(parts, settings)
+        envs.append(_built(env_fns[row], row))  # noqa: PERF401 (here too)
+    check_distinct(envs)
+    spaces = _agreed(envs, handles, single, settings)
+    if mode == "different":
+        batched = batch_differing_spaces(spaces)
+    return Parts(envs, handles, arena, starter, single, batched)
 
 
 def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
@@ -172,21 +189,24 @@ def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
         )
 
 
-def _agree(parts: Parts, settings: Settings) -> None:
-    """Waits for the workers' environments and sees whether all spaces go together."""
-    single = parts.single_observation_space
-    assert single is not None
-    fitting = (single, parts.envs[0].action_space, settings.same_spaces)
-    problems = [mismatch(env, row, *fitting) for row, env in enumerate(parts.envs)]
-    spaces = [env.observation_space for env in parts.envs]
-    for handle in parts.handles:
+def _agreed(
+    envs: list[gym.Env], handles: list[Handle], single: gym.Space, settings: Settings
+) -> list[gym.Space]:
+    """Waits for the workers' environments and sees whether all spaces go together.
+
+    Returns:
+        The observation spaces; of the workers' environments only where they may differ.
+    """
+    fitting = (single, envs[0].action_space, settings.same_spaces)
+    problems = [mismatch(env, row, *fitting) for row, env in enumerate(envs)]
+    spaces = [env.observation_space for env in envs]
+    for handle in handles:
         trouble, theirs = greeted(handle, settings.start_timeout_s)
         problems.append(trouble)
         spaces += theirs
     if problem := next(filter(None, problems), None):
         raise RuntimeError(problem)
-    if settings.observation_mode == "different":
-        parts.observation_space = batch_differing_spaces(spaces)
+    return spaces
 
 
 def lane_slices(num_envs: int, lanes: int) -> list[range]:

@@ -58,14 +58,12 @@ class PoolVectorEnv(VectorEnv):
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
         parts = construct(env_fns, settings)
-        assert parts.arena is not None and parts.starter is not None
         first = parts.envs[0]
         self.num_envs = len(env_fns)
         self.copy = settings.copy
         self.autoreset_mode = settings.autoreset_mode
         self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}
         self.render_mode = first.render_mode
-        assert parts.single_observation_space is not None and parts.observation_space is not None
         self.single_observation_space = parts.single_observation_space
         self.observation_space = parts.observation_space
         self.single_action_space = first.action_space

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import plans
-from vecselect.report.text import plain
+from vecselect.report.stream import plain
 
 FOLDER = Path(__file__).parent / "data"
 PLANS = {"rule": plans.BY_RULE, "estimate": plans.ESTIMATED, "race": plans.RACED}

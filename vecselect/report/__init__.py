@@ -31,9 +31,9 @@ class Report:
 
     def __str__(self) -> str:
         """The report as plain text, 80 columns wide, without colour."""
-        from vecselect.report.text import plain
+        from vecselect.report import stream, text
 
-        return plain(self, WIDTH)
+        return stream.plain(text.render(self), WIDTH)
 
     def print(self, file: TextIO) -> None:
         """Writes the report to a stream: coloured on a terminal, plain in a pipe.
@@ -42,9 +42,9 @@ class Report:
             file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
                 anything else gets 80 columns.
         """
-        from vecselect.report.text import write
+        from vecselect.report import stream, text
 
-        write(self, file)
+        stream.write(text.render(self), file)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What rich prints for it."""
@@ -54,6 +54,6 @@ class Report:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows for it."""
-        from vecselect.report.text import html
+        from vecselect.report import stream, text
 
-        return {"text/plain": str(self), "text/html": html(self, WIDTH)}
+        return {"text/plain": str(self), "text/html": stream.html(text.render(self), WIDTH)}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vecselect.report import stream
 from vecselect.report.units import size
 
 if TYPE_CHECKING:
@@ -45,4 +45,4 @@ def write(machine: Machine, modes: dict[str, str | None], file: TextIO) -> None:
     for mode, reason in modes.items():
         state = "available" if reason is None else f"not available: {reason}"
         grid.add_row(f"mode {mode}", Text(state))
-    Console(file=file, force_jupyter=False).print(grid)
+    stream.write(grid, file)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -16,70 +15,12 @@ from vecselect.report.rows import certainty, measured_rows
 from vecselect.report.units import rate, ratio, seconds, share
 
 if TYPE_CHECKING:
-    from typing import TextIO
-
     from rich.console import RenderableType
 
     from vecselect.plan import Candidate, Note, Plan
     from vecselect.report import Report
     from vecselect.selection.compare import Interval
     from vecselect.watching import Stats
-
-NARROWEST = 60
-PIPE_WIDTH = 80
-
-ASCII: dict[int, str | int] = {**str.maketrans("█▓▒░·»─", "#%:+.>-"), ord("±"): "+-"}
-"""What stands for the characters of bars and rules where a stream has none."""
-
-
-def plain(report: Report, width: int) -> str:
-    """The report as text of a width, without colour or trailing spaces."""
-    console = _console(io.StringIO(), width=width, color_system=None, force_terminal=False)
-    console.print(render(report))
-    return "\n".join(line.rstrip() for line in _written(console).splitlines())
-
-
-def html(report: Report, width: int) -> str:
-    """The report as a fragment of HTML that takes its colours along."""
-    console = _console(io.StringIO(), width=width, record=True, force_terminal=True)
-    console.print(render(report))
-    style = "font-family:Menlo,'DejaVu Sans Mono',Consolas,monospace;line-height:1.25"
-    return console.export_html(
-        inline_styles=True, code_format=f'<pre style="{style}"><code>{{code}}</code></pre>'
-    )
-
-
-def write(report: Report, file: TextIO) -> None:
-    """Writes the report to a stream, in ASCII where that is all it takes."""
-    console = _console(file)
-    ascii_only = not _takes_blocks(file)
-    if ascii_only or not console.is_terminal:
-        text = plain(report, PIPE_WIDTH)
-        file.write((text.translate(ASCII) if ascii_only else text) + "\n")
-        return
-    console.width = max(console.width, NARROWEST)
-    console.print(render(report))
-
-
-def _takes_blocks(file: TextIO) -> bool:
-    """Whether the stream's encoding has the characters of bars and rules."""
-    try:
-        "".join(map(chr, ASCII)).encode(getattr(file, "encoding", None) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
-
-
-def _console(file: TextIO, **settings: Any) -> Console:
-    """A console that writes to the file, also inside a notebook."""
-    return Console(file=file, force_jupyter=False, **settings)
-
-
-def _written(console: Console) -> str:
-    file = console.file
-    assert isinstance(file, io.StringIO)
-    return file.getvalue()
-
 
 def render(report: Report) -> RenderableType:
     """The report as something rich can print: the answer, its evidence, and how to pin it."""

@@ -19,8 +19,8 @@ _ID = re.compile(r"(?:[\w.]+:)?[\w./-]+-v\d+")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A candidate as words.
+class CandidateRow:
+    """A candidate in words.
 
     Attributes:
         mode: The mode.
@@ -64,7 +64,9 @@ def faster(plan: Plan) -> tuple[str, str] | None:
     race = plan.race
     if race is not None and race.chosen == plan.mode and race.speedup is not None:
         found = race.speedup
-        return ratio(found.mid), f"measured; 95 %: {ratio(found.low)}-{ratio(found.high)}"
+        return ratio(
+            found.mid
+        ), f"measured after the choice; 95 %: {ratio(found.low)}-{ratio(found.high)}"
     pair = _beside_sync(plan, plan.chosen) if plan.chosen else None
     if pair is None:
         return None
@@ -118,20 +120,20 @@ def pins(plan: Plan) -> tuple[str, str]:
     return call, f"VECSELECT_MODE={plan.mode}"
 
 
-def candidates(plan: Plan) -> list[Row]:
+def candidates(plan: Plan) -> list[CandidateRow]:
     """Every candidate, those with figures first."""
     rows = [_row(plan, candidate) for candidate in plan.candidates]
     return sorted(rows, key=lambda row: row.env_steps_per_s == 0)
 
 
-def _row(plan: Plan, candidate: Candidate) -> Row:
+def _row(plan: Plan, candidate: Candidate) -> CandidateRow:
     chosen = candidate.mode == plan.mode
     remarks = ["chosen"] if chosen else []
     if candidate.skipped:
         remarks.append(f"skipped: {candidate.skipped}")
     pair = _beside_sync(plan, candidate)
     per_s = plan.num_envs / candidate.loop_s if candidate.loop_s else 0.0
-    return Row(
+    return CandidateRow(
         mode=candidate.mode,
         predicted=between(candidate.predicted) if candidate.predicted else "",
         measured=between(candidate.measured) if candidate.measured else "",
@@ -143,17 +145,21 @@ def _row(plan: Plan, candidate: Candidate) -> Row:
     )
 
 
-def what_would_change(plan: Plan) -> list[tuple[str, str, str]]:
-    """By the model: a thing that could be different, the mode then, and its throughput."""
+def what_would_change(plan: Plan) -> list[tuple[str, str, str, str]]:
+    """What the model would choose if one thing were different.
+
+    Returns:
+        The thing, the mode then, its throughput, and whether it is the same choice.
+    """
     situation = plan.situation
     if situation is None:
         return []
-    here = situation.estimate().mode
+    here = plan.mode.removesuffix(":sleep")
     rows = []
     for change in changes(situation):
-        same = "as now" if change.mode == here else "another choice"
-        times = "" if change.speedup is None else f"{ratio(change.speedup)} sync, "
-        rows.append((change.what, change.mode, times + same))
+        same = "the same choice" if change.mode == here else "another choice"
+        times = "" if change.speedup is None else f"{ratio(change.speedup)} sync"
+        rows.append((change.what, change.mode, times, same))
     return rows
 
 

@@ -109,7 +109,7 @@ def _plots(plan: Plan) -> str:
 
 def _changes(plan: Plan) -> str:
     rows = what_would_change(plan)
-    headings = ("if there were", "the model chooses", "throughput")
+    headings = ("if there were", "the model chooses", "throughput", "")
     return section("What would change the answer", table(headings, rows) if rows else "")
 
 

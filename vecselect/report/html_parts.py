@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vecselect.plan import Plan
-    from vecselect.report.facts import Row
-    from vecselect.selection.estimate import Forecast, Parts
+    from vecselect.report.facts import CandidateRow
+    from vecselect.selection.estimate import Forecast
 
 PARTS = {
     "stepping_s": ("stepping", "#4a90d9"),
@@ -44,12 +44,22 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in headings)
     body = "\n".join(
         f'<tr><th scope="row">{escape(first)}</th>'
-        + "".join(f"<td>{escape(cell)}</td>" for cell in others)
+        + "".join(map(_cell, headings[1:], others))
         + "</tr>"
         for first, *others in rows
     )
+    return _table(head, body)
+
+
+def _cell(heading: str, text: str) -> str:
+    label = f' data-label="{escape(heading)}"' if heading else ""
+    return f"<td{label}>{escape(text)}</td>"
+
+
+def _table(head: str, body: str) -> str:
+    """A table that is a list of cards where the window is narrow."""
     return (
-        f'<div class="vs-scroll"><table><thead><tr>{head}</tr></thead>\n'
+        f'<div class="vs-scroll"><table class="vs-stack"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
@@ -114,13 +124,10 @@ def candidate_table(plan: Plan) -> str:
         f'<th scope="col" class="vs-number">{escape(heading)}</th>' for heading, _ in shown
     )
     body = "\n".join(_candidate(row, shown, most) for row in rows)
-    return (
-        '<div class="vs-scroll"><table class="vs-stack"><thead><tr><th scope="col">mode</th>'
-        f'{head}<th scope="col"></th></tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-    )
+    return _table(f'<th scope="col">mode</th>{head}<th scope="col"></th>', body)
 
 
-def _candidate(row: Row, shown: list[tuple[str, int]], most: float) -> str:
+def _candidate(row: CandidateRow, shown: list[tuple[str, int]], most: float) -> str:
     name = f'<th scope="row">{escape(row.mode)}</th>'
     start = '<tr class="vs-chosen">' if row.chosen else "<tr>"
     if not row.env_steps_per_s:
@@ -162,17 +169,13 @@ def bars(plan: Plan) -> str:
     )
     rows = "\n".join(
         f"<strong>{escape(forecast.mode)}</strong><span>{seconds(forecast.vector_step_s.mid)}"
-        f"</span>{_bar(forecast.parts, scale_s)}"
+        f"</span>{_bar(forecast, scale_s)}"
         for forecast in forecasts
-        if forecast.parts is not None
     )
+    present = [name for name in PARTS if any(_share(forecast, name) > 0 for forecast in forecasts)]
     numbers = table(
-        ("", *(word for word, _ in PARTS.values())),
-        [
-            (forecast.mode, *(_number(forecast, name) for name in PARTS))
-            for forecast in forecasts
-            if forecast.parts is not None
-        ],
+        ("", *(PARTS[name][0] for name in present)),
+        [(forecast.mode, *(_number(forecast, name) for name in present)) for forecast in forecasts],
     )
     return (
         '<p class="vs-muted vs-small">By the cost model, the learner not included.</p>\n'
@@ -191,18 +194,18 @@ def _number(forecast: Forecast, name: str) -> str:
     return f"{seconds(value_s)} ({share(_share(forecast, name))})" if value_s > 0 else "-"
 
 
-def _bar(parts: Parts, scale_s: float) -> str:
-    pieces, end = [], 0.0
-    cut = False
-    for name, value_s in dataclasses.asdict(parts).items():
+def _bar(forecast: Forecast, scale_s: float) -> str:
+    assert forecast.parts is not None, "others are not shown"
+    pieces, end, room = [], 0.0, 97.0
+    for name, value_s in dataclasses.asdict(forecast.parts).items():
         word, colour = PARTS[name]
-        width = min(100 * value_s / scale_s, 97.0 - end)
-        cut = cut or width < 100 * value_s / scale_s - 3.1
+        width = min(room * value_s / scale_s, room - end)
         if width > 0:
             end += width
             pieces.append(
                 f'<i style="width: {width:.2f}%; background: {colour}" '
                 f'title="{escape(word)}: {seconds(value_s)}"></i>'
             )
+    cut = forecast.vector_step_s.mid > scale_s * 1.001
     mark = '<span class="vs-cut" title="longer than there is room for">&raquo;</span>'
     return f'<div class="vs-bar">{"".join(pieces)}{mark if cut else ""}</div>'

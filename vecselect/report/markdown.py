@@ -41,7 +41,7 @@ def markdown(report: Report) -> str:
         *_under("This run so far", ("", ""), so_far(plan, report.stats)),
         *_under(
             "What would change the answer",
-            ("if there were", "the model chooses", "throughput"),
+            ("if there were", "the model chooses", "throughput", ""),
             what_would_change(plan),
         ),
         *_under("Break-even against the ~1 ms rule", ("", ""), break_even(plan)),

@@ -62,7 +62,7 @@ def _steps(plan: Plan) -> list[tuple[str, str]]:
         ("episode", episode),
         ("observation", size(profile.observation_bytes)),
         ("action", size(profile.action_bytes)),
-        ("by benchmark_step", f"{rate(profile.plain_steps_per_s)} steps/s"),
+        ("benchmark_step", f"{rate(profile.plain_steps_per_s)} steps/s"),
     ]
     if profile.memory_bytes is not None:
         rows.append(("memory of one", size(profile.memory_bytes)))

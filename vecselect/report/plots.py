@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from vecselect.plan import Plan
 
-WIDTH_IN, HEIGHT_IN = 4.9, 3.5
+WIDTH_IN, HEIGHT_IN = 4.2, 3.2
 """Of one plot: narrow, so that its text can be read on a phone."""
 
 STEPS_COLOUR, RESETS_COLOUR = "#0072b2", "#d55e00"
@@ -57,7 +57,7 @@ def plots_of(plan: Plan) -> list[Plot]:
     mode = plan.mode.removesuffix(":sleep")
     situation = plan.situation
     learner = ", learner included" if plan.learner_s > 0 else ""
-    raced = " Marks with a dark edge are what the race measured." if plan.race else ""
+    raced = " Outlined marks are what the race measured." if plan.race else ""
     how = "as measured" if plan.chosen and plan.chosen.measured else "as predicted"
     if situation is not None and situation.estimate().forecast(mode) is not None:
         plots.append(

@@ -11,10 +11,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from vecselect import cli_explain
 from vecselect.cli_plans import add_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from vecselect.plan import Plan
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (recommend, compare, doctor):
         command.add_argument("--json", action="store_true", help="print one JSON document instead")
     add_commands(commands, _write_plans)
+    cli_explain.add_command(commands)
     return parser
 
 
@@ -160,7 +164,22 @@ def _recommend(asked: argparse.Namespace) -> int:
         sys.stdout.write(plan.to_json() + "\n")
     else:
         plan.report.print(sys.stdout)
+        if asked.effort == "exhaustive":
+            _write_sentence(plan)
     return EXIT_OK
+
+
+def _write_sentence(plan: Plan) -> None:
+    """Writes the race in one sentence, wrapped as the report is."""
+    from rich.text import Text
+
+    from vecselect.report import stream
+    from vecselect.report.sentence import sentence
+
+    text = sentence(plan)
+    if text is not None:
+        sys.stdout.write("\n")
+        stream.write(Text(text), sys.stdout)
 
 
 @contextlib.contextmanager

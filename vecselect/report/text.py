@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vecselect.selection.compare import Interval
     from vecselect.watching import Stats
 
+
 def render(report: Report) -> RenderableType:
     """The report as something rich can print: the answer, its evidence, and how to pin it."""
     plan = report.plan

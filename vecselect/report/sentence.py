@@ -27,11 +27,12 @@ def sentence(plan: Plan) -> str | None:
     ]
     if not rivals:
         return None
-    texts = [
-        f"{rival.ratio.mid:.2f} ({rival.ratio.low:.2f}-{rival.ratio.high:.2f}) times as fast as "
-        f"{rival.mode}"
-        for rival in sorted(rivals, key=lambda rival: rival.ratio.mid)
-    ]
+    texts = []
+    for rival in sorted(rivals, key=lambda rival: rival.ratio.mid):
+        ratio = rival.ratio
+        said = f"{ratio.mid:.2f} ({ratio.low:.2f}-{ratio.high:.2f}) times as fast as {rival.mode}"
+        # Only one that could not be chosen is faster.
+        texts.append(said if ratio.mid >= 1 else f"{said}, which was only timed")
     head, last = texts[:-1], texts[-1]
     listed = f"{', '.join(head)} and {last}" if head else last
     return f"{race.leader} ran {listed}."

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vecselect import cli_explain
+from vecselect import cli_explain, cli_sweep
 from vecselect.cli_plans import add_commands
 
 if TYPE_CHECKING:
@@ -95,17 +95,30 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     for command in (recommend, compare, doctor):
         command.add_argument("--json", action="store_true", help="print one JSON document instead")
+    cli_sweep.add_command(commands, _add_loop)
     add_commands(commands, _write_plans)
     cli_explain.add_command(commands)
     return parser
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
-    """Adds what says for which loop to plan."""
+    """Adds what says for which vector environment to plan."""
+    _add_loop(command)
+    command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
+    command.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODE",
+        help="a mode that may be chosen although it is another implementation: native",
+    )
+
+
+def _add_loop(command: argparse.ArgumentParser, budget: str = "") -> None:
+    """Adds the environment and the loop around it, whatever the number of sub-environments."""
     command.add_argument(
         "env", metavar="ENV", help='an id, such as "Pendulum-v1" or "module:Env-v0"'
     )
-    command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
     command.add_argument(
         "--env-kwarg",
         action="append",
@@ -114,21 +127,15 @@ def _add_request(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a keyword argument of the environment, such as g=9.81; may be repeated",
     )
+    after = "after which nothing new is measured"
     command.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="after which nothing new is measured"
+        "--budget", type=float, metavar="SECONDS", help=f"{after}; {budget}" if budget else after
     )
     command.add_argument(
         "--learner-ms",
         type=float,
         metavar="MS",
         help="what your loop computes between two steps, in milliseconds",
-    )
-    command.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="MODE",
-        help="a mode that may be chosen although it is another implementation: native",
     )
 
 

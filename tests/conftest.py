@@ -4,7 +4,9 @@ import os
 import pytest
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-multiprocessing.set_forkserver_preload(["gymnasium", "gymnasium.envs.mujoco", "tests.zoo"])
+multiprocessing.set_forkserver_preload(
+    ["gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds"]
+)
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from vecselect.report import stream
 from vecselect.report.units import rate, ratio, seconds, size
 from vecselect.selection.sweep import (
     NOT_REACHED,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from vecselect.sweep_record import Sweep
 
 WIDTH = 80
-NARROWEST = 60
 MODES_PER_TABLE = 5
 """So many columns of modes fit into 80 characters; more of them make a further table."""
 
@@ -40,21 +39,12 @@ BEST = "*"
 
 def plain(sweep: Sweep, width: int = WIDTH) -> str:
     """The sweep as text of a width, without colour or trailing spaces."""
-    file = io.StringIO()
-    console = _console(file, width=width, color_system=None, force_terminal=False)
-    console.print(render(sweep))
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+    return stream.plain(render(sweep), width)
 
 
 def html(sweep: Sweep, width: int = WIDTH) -> str:
     """The sweep as a fragment of HTML; with its plot, where matplotlib is installed."""
-    console = _console(io.StringIO(), width=width, record=True, force_terminal=True)
-    console.print(render(sweep))
-    style = "font-family:Menlo,'DejaVu Sans Mono',Consolas,monospace;line-height:1.25"
-    text = console.export_html(
-        inline_styles=True, code_format=f'<pre style="{style}"><code>{{code}}</code></pre>'
-    )
-    return text + _plot(sweep)
+    return stream.html(render(sweep), width) + _plot(sweep)
 
 
 def _plot(sweep: Sweep) -> str:
@@ -70,17 +60,7 @@ def _plot(sweep: Sweep) -> str:
 
 def write(sweep: Sweep, file: TextIO) -> None:
     """Writes the sweep to a stream: coloured on a terminal, plain in a pipe."""
-    console = _console(file)
-    if not console.is_terminal:
-        file.write(plain(sweep) + "\n")
-        return
-    console.width = min(max(console.width, NARROWEST), WIDTH)
-    console.print(render(sweep))
-
-
-def _console(file: TextIO, **settings: Any) -> Console:
-    """A console that writes to the file, also inside a notebook."""
-    return Console(file=file, force_jupyter=False, **settings)
+    stream.write(render(sweep), file)
 
 
 def render(sweep: Sweep) -> RenderableType:
@@ -150,7 +130,7 @@ def _throughput(sweep: Sweep, point: Point | None, winner: bool) -> Text:
     is_best = point == sweep.best
     style = "bold green" if is_best else "bold" if winner else ""
     mark = BEST if is_best else ""
-    return Text.assemble((f"{mark}{rate(found.mid)}", style), (f" +-{percent}%", "dim"))
+    return Text.assemble((f"{mark}{rate(found.mid)}", style), (f" ±{percent}%", "dim"))
 
 
 def _memory(sweep: Sweep, point: Point | None, winner: bool) -> Text:

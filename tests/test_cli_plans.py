@@ -8,7 +8,6 @@ import types
 
 import pytest
 
-import vecselect
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.errors import VecselectWarning
@@ -20,17 +19,10 @@ from vecselect.store.plans import Observed, PlanStore
 OBSERVED = Observed(vector_steps=200, inside_s=0.1, outside_s=0.5, gap_s=2.5e-3)
 
 
-@pytest.fixture(scope="module")
-def plan():
-    with vecselect.auto_make_vec("CartPole-v1", 2, mode="sync") as envs:
-        return envs.plan
-
-
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(own_store, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return own_store
 
 
 def save(plan, number, machine=None, observed=None):

@@ -1,17 +1,41 @@
+import gc
 import multiprocessing
 import os
 
 import pytest
 
+import vecselect
+from tests.faults import census
+
 # Set before any test starts the fork server: its children then start in milliseconds.
-multiprocessing.set_forkserver_preload(["gymnasium", "gymnasium.envs.mujoco", "tests.zoo"])
+multiprocessing.set_forkserver_preload(
+    ["gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds"]
+)
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+census.name_own()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_name_is_left():
+    """What a module's tests made in shared memory has gone with them."""
+    yield
+    gc.collect()
+    assert not census.names_in_shared_memory(os.getpid())
+
+
+@pytest.fixture(scope="session")
+def plan():
+    """A small one."""
+    with vecselect.auto_make_vec("CartPole-v1", 2, mode="sync") as envs:
+        return envs.plan
 
 
 @pytest.fixture(autouse=True)
 def own_store(monkeypatch, tmp_path):
     """No test sees what another one, or the user, has remembered."""
-    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(tmp_path / "store"))
+    folder = tmp_path / "store"
+    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(folder))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ import types
 
 import pytest
 
-import vecselect
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.errors import VecselectWarning
@@ -20,17 +19,10 @@ from vecselect.store.plans import Observed, PlanStore
 OBSERVED = Observed(vector_steps=200, inside_s=0.1, outside_s=0.5, gap_s=2.5e-3)
 
 
-@pytest.fixture(scope="module")
-def plan():
-    with vecselect.auto_make_vec("CartPole-v1", 2, mode="sync") as envs:
-        return envs.plan
-
-
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(own_store, monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return own_store
 
 
 def save(plan, number, machine=None, observed=None):
@@ -176,6 +168,29 @@ def test_explain_prints_the_report_where_it_is_stored_and_the_pin(
     assert Plan.from_json(json.dumps(document["plan"])) == plan
 
 
+def test_explain_of_two_says_what_differs(run, run_json, keys):
+    done = run("explain", keys[0][:8], keys[1][:8])
+    assert (done.code, done.err) == (0, "")
+    assert keys[0][:8] in done.out and keys[1][:8] in done.out
+    document = run_json("explain", *keys)
+    assert [one["key"] for one in document["plans"]] == keys
+    assert document["reasons"] == ["Both choose sync."]
+    done = run("explain", "a", "b", "c")
+    assert (done.code, done.out) == (2, "")
+    assert "takes one plan or two" in done.err
+
+
+def test_explain_takes_an_environment_and_a_file_too(run, keys, tmp_path):
+    plan = PlanStore().find(keys[0]).plan
+    assert run("explain", plan.env).out.startswith(f"{plan.report}\n")
+    path = tmp_path / "plan.json"
+    path.write_text(plan.to_json())
+    assert run("explain", path).out.startswith(f"{plan.report}\n")
+    path.write_text("{}")
+    assert run("explain", path).code == 2
+    assert run("explain", tmp_path / "nothing.json").code == 1
+
+
 def test_explain_without_any_plan_says_how_one_comes_about(run):
     done = run("explain")
     assert (done.code, done.out) == (2, "")
@@ -298,7 +313,6 @@ def test_a_file_that_cannot_be_opened_ends_with_1_and_one_line(run, keys, tmp_pa
         ["plans", "show"],
         ["plans", "import"],
         ["plans", "list", "abc"],
-        ["explain", "a", "b"],
     ],
 )
 def test_a_mistake_in_the_command_ends_with_2_and_the_usage(run, keys, words):

@@ -101,7 +101,7 @@ def test_the_walk_sees_the_imports_it_judges():
 
 
 def test_nothing_imports_the_command_line_or_the_orchestration():
-    doors = {"vecselect", "vecselect.__main__", "vecselect.cli"}
+    doors = {"vecselect", "vecselect.__main__", "vecselect.cli", "vecselect.cli_sweep"}
     assert importers("vecselect.cli", "vecselect.make") <= doors
 
 
@@ -122,6 +122,16 @@ def test_the_arrows_between_packages_hold(package, forbidden):
 
 def test_rich_is_known_to_the_reports_and_the_command_line_only():
     assert all(inside(name, "vecselect.report", "vecselect.cli") for name in importers("rich"))
+
+
+def test_matplotlib_is_known_to_the_plots_only():
+    assert all(inside(name, "vecselect.report") for name in importers("matplotlib"))
+    loading = "import json, sys, vecselect.report.sweep_plot, vecselect.report.figures; "
+    code = loading + "print(json.dumps('matplotlib' in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, timeout=100, check=True
+    )
+    assert json.loads(done.stdout) is False
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

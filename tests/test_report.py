@@ -87,14 +87,14 @@ def test_a_measured_plan_is_told_with_its_numbers():
 def test_every_mode_has_a_row_with_its_prediction_or_why_it_was_skipped():
     text = words(str(MEASURED.report))
     assert "sync 19.1 ms 419 1.00x - 419" in text
-    assert "async 13.2 ms 606 1.45x - 606 chosen" in text
+    assert "=> async 13.2 ms 606 1.45x - 606" in text
     assert "skipped native: Walker-v0 has no vector_entry_point" in text
 
 
 def test_an_estimate_is_told_with_its_ranges_and_with_what_the_rule_says():
     text = words(str(ESTIMATED.report))
     assert "=> pool:1 by estimate, clear" in text
-    assert "pool:1 10.2 ms 784 1.87x - 702-879 chosen" in text
+    assert "=> pool:1 10.2 ms 784 1.87x - 702-879" in text
     assert "~1 ms rule async, clear: 2.38x above the line of 1.00 ms" in text
     assert "pool: 3.10 us" in text
     assert "pool pays from 2.50 us per step; async never pays here" in text
@@ -105,7 +105,7 @@ def test_an_estimate_is_told_with_its_ranges_and_with_what_the_rule_says():
 def test_a_race_is_told_with_its_rounds_its_spread_and_the_learner():
     text = words(str(RACED.report))
     assert "=> pool:1 by a race, likely (97%) the fastest" in text
-    assert "pool:1 11.2 ms 714 1.79x ±1.8 % 702-879 chosen" in text
+    assert "=> pool:1 11.2 ms 714 1.79x ±1.8 % 702-879" in text
     assert "learner 1.10 ms between two steps (callable); 90 % of the loop collects" in text
     assert "race 5 rounds of 12 vector steps; 5 steps the same to the bit" in text
 

@@ -12,7 +12,6 @@ import warnings
 
 import pytest
 
-import vecselect
 from vecselect import PlanError, VecselectError
 from vecselect.errors import VecselectWarning
 from vecselect.store.key import digest, key_of
@@ -21,17 +20,9 @@ from vecselect.store.plans import Observed, PlanStore
 OBSERVED = Observed(vector_steps=100, inside_s=1.5, outside_s=0.25, gap_s=2e-3)
 
 
-@pytest.fixture(scope="module")
-def plan():
-    with vecselect.auto_make_vec("CartPole-v1", 2, mode="sync") as envs:
-        return envs.plan
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(folder))
-    return folder
+@pytest.fixture
+def cache(own_store):
+    return own_store
 
 
 @pytest.fixture
@@ -165,6 +156,32 @@ def test_a_file_that_cannot_be_used_is_one_warning_and_no_plan(store, plan, dama
     # The next plan takes the damaged one's place.
     saved(store, plan)
     assert store.load(KEY).plan == plan
+
+
+NO_FILES = {
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path)),
+}
+
+
+@pytest.mark.parametrize("change", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_no_file_is_planned_again_without_waiting(store, plan, change):
+    path = store.load(saved(store, plan)).path
+    change(path)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert store.load(KEY) is None
+        assert PlanStore().load(KEY) is None
+        assert store.entries() == []
+    assert len(caught) == (0 if path.is_symlink() else 1)
+    assert all("it is no regular file" in str(one.message) for one in caught)
+    if path.is_dir():
+        assert store.save(KEY, plan, fields_of(0)).endswith(".")
+        assert store.load(KEY) is None
+    else:
+        saved(store, plan)
+        assert store.load(KEY).plan == plan
 
 
 def test_a_damaged_file_does_not_hide_the_others_and_can_be_forgotten(store, plan):

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerError,
     )
-    from vecselect.make import auto_make_vec, available_modes, recommend
+    from vecselect.make import auto_make_vec, available_modes, recommend, sweep
     from vecselect.measure.ipc import IpcProfile, measure_ipc
     from vecselect.measure.step import StepProfile, profile_step
     from vecselect.pins import pinned
     from vecselect.plan import Plan
     from vecselect.report import Report
+    from vecselect.sweep_record import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
     __version__: str
@@ -47,6 +48,7 @@ __all__ = [
     "RequestError",
     "StepProfile",
     "StepTimeout",
+    "Sweep",
     "VecselectError",
     "VecselectWarning",
     "WorkerDied",
@@ -58,6 +60,7 @@ __all__ = [
     "pinned",
     "profile_step",
     "recommend",
+    "sweep",
 ]
 
 _HOMES = {
@@ -72,12 +75,13 @@ _HOMES = {
         "WorkerDied",
         "WorkerError",
     ),
-    "vecselect.make": ("auto_make_vec", "available_modes", "recommend"),
+    "vecselect.make": ("auto_make_vec", "available_modes", "recommend", "sweep"),
     "vecselect.measure.ipc": ("IpcProfile", "measure_ipc"),
     "vecselect.measure.step": ("StepProfile", "profile_step"),
     "vecselect.pins": ("pinned",),
     "vecselect.plan": ("Plan",),
     "vecselect.report": ("Report",),
+    "vecselect.sweep_record": ("Sweep",),
     "vecselect.vector_env": ("AutoVectorEnv",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

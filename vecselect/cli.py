@@ -11,10 +11,13 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from vecselect import cli_explain, cli_sweep
 from vecselect.cli_plans import add_commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from vecselect.plan import Plan
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -92,16 +95,30 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(run=_doctor)
     for command in (recommend, compare, doctor):
         command.add_argument("--json", action="store_true", help="print one JSON document instead")
+    cli_sweep.add_command(commands, _add_loop)
     add_commands(commands, _write_plans)
+    cli_explain.add_command(commands)
     return parser
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
-    """Adds what says for which loop to plan."""
+    """Adds what says for which vector environment to plan."""
+    _add_loop(command)
+    command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
+    command.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODE",
+        help="a mode that may be chosen although it is another implementation: native",
+    )
+
+
+def _add_loop(command: argparse.ArgumentParser, budget: str = "") -> None:
+    """Adds the environment and the loop around it, whatever the number of sub-environments."""
     command.add_argument(
         "env", metavar="ENV", help='an id, such as "Pendulum-v1" or "module:Env-v0"'
     )
-    command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
     command.add_argument(
         "--env-kwarg",
         action="append",
@@ -110,21 +127,15 @@ def _add_request(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a keyword argument of the environment, such as g=9.81; may be repeated",
     )
+    after = "after which nothing new is measured"
     command.add_argument(
-        "--budget", type=float, metavar="SECONDS", help="after which nothing new is measured"
+        "--budget", type=float, metavar="SECONDS", help=f"{after}; {budget}" if budget else after
     )
     command.add_argument(
         "--learner-ms",
         type=float,
         metavar="MS",
         help="what your loop computes between two steps, in milliseconds",
-    )
-    command.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="MODE",
-        help="a mode that may be chosen although it is another implementation: native",
     )
 
 
@@ -160,7 +171,22 @@ def _recommend(asked: argparse.Namespace) -> int:
         sys.stdout.write(plan.to_json() + "\n")
     else:
         plan.report.print(sys.stdout)
+        if asked.effort == "exhaustive":
+            _write_sentence(plan)
     return EXIT_OK
+
+
+def _write_sentence(plan: Plan) -> None:
+    """Writes the race in one sentence, wrapped as the report is."""
+    from rich.text import Text
+
+    from vecselect.report import stream
+    from vecselect.report.sentence import sentence
+
+    text = sentence(plan)
+    if text is not None:
+        sys.stdout.write("\n")
+        stream.write(Text(text), sys.stdout)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The commands about remembered plans: `vecselect plans ...` and `vecselect explain`."""
+"""The commands about remembered plans: `vecselect plans ...`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY_HELP = "the key of a stored plan, or as much of its beginning as tells it fr
 
 
 def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) -> None:
-    """Adds `plans` and `explain` to the command line.
+    """Adds `plans` to the command line.
 
     Args:
         commands: The subparsers of the command line.
@@ -54,12 +54,7 @@ def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) ->
     )
     path = add("path", _path, "the folder of the plan store")
 
-    explain = commands.add_parser("explain", help="the report of a stored plan")
-    explain.set_defaults(run=_explain)
-    explain.add_argument(
-        "key", nargs="?", metavar="KEY", help=f"{KEY_HELP}; the newest plan without one"
-    )
-    for parser in (listing, show, export, importing, forget, path, explain):
+    for parser in (listing, show, export, importing, forget, path):
         parser.add_argument("--json", action="store_true", help="print one JSON document instead")
 
 
@@ -72,7 +67,7 @@ def _list(asked: argparse.Namespace) -> int:
     here = machine_fields(read_machine())
     rows = [_row(entry, here) for entry in store.entries()]
     if asked.json:
-        _write_json(rows)
+        write_json(rows)
     elif rows:
         asked.write_rows(rows)
     else:
@@ -99,10 +94,10 @@ def _show(asked: argparse.Namespace) -> int:
 
     entry = PlanStore().find(asked.key)
     if asked.json:
-        document = _summary(entry)
+        document = summary(entry)
         document["fields"] = entry.fields
         document["plan"] = entry.plan.to_dict()
-        _write_json(document)
+        write_json(document)
         return 0
     plan = entry.plan
     lines = [
@@ -124,42 +119,10 @@ def _show(asked: argparse.Namespace) -> int:
                 f"{seen.gap_s * 1e3:.3g} ms between two",
             )
         )
-    _write_lines(lines)
+    write_lines(lines)
     # The key is made of this and nothing else, so two plans can be compared by it.
     sys.stdout.write("\nit is used where all of this is the same:\n")
     sys.stdout.write(json.dumps(entry.fields, indent=2) + "\n")
-    return 0
-
-
-def _explain(asked: argparse.Namespace) -> int:
-    from vecselect.errors import PlanError
-    from vecselect.store.plans import PlanStore
-
-    store = PlanStore()
-    if asked.key is None:
-        entries = store.entries()
-        if not entries:
-            raise PlanError(
-                f"No plan is stored in {store.folder} yet. One is stored when auto_make_vec or "
-                "`vecselect recommend` has measured."
-            )
-        entry = entries[0]
-    else:
-        entry = store.find(asked.key)
-    if asked.json:
-        document = _summary(entry)
-        document["plan"] = entry.plan.to_dict()
-        _write_json(document)
-        return 0
-    entry.plan.report.print(sys.stdout)  # its last line is the pin
-    sys.stdout.write("\n")
-    _write_lines(
-        [
-            ("key", entry.key),
-            ("stored in", str(entry.path)),
-            ("made", entry.plan.created),
-        ]
-    )
     return 0
 
 
@@ -173,7 +136,7 @@ def _export(asked: argparse.Namespace) -> int:
     Path(asked.output).write_text(text, encoding="utf-8")
     keys = [plan["key"] for plan in json.loads(text)["plans"]]
     if asked.json:
-        _write_json({"file": asked.output, "exported": keys})
+        write_json({"file": asked.output, "exported": keys})
     else:
         sys.stdout.write(f"{_count(keys)} written to {asked.output}\n")
     return 0
@@ -190,7 +153,7 @@ def _import(asked: argparse.Namespace) -> int:
         raise PlanError(f"{asked.file} is no export of vecselect: {error}.") from error
     stored, refused = PlanStore().import_json(text)
     if asked.json:
-        _write_json(
+        write_json(
             {"imported": stored, "refused": [{"key": key, "why": why} for key, why in refused]}
         )
     else:
@@ -211,7 +174,7 @@ def _forget(asked: argparse.Namespace) -> int:
         keys = dict.fromkeys(store.resolve(prefix) for prefix in asked.keys)
         forgotten = [gone for key in keys for gone in store.forget(key)]
     if asked.json:
-        _write_json({"forgotten": forgotten})
+        write_json({"forgotten": forgotten})
     else:
         sys.stdout.write(f"{_count(forgotten)} forgotten\n")
     return 0
@@ -222,13 +185,14 @@ def _path(asked: argparse.Namespace) -> int:
 
     folder = str(PlanStore().folder)
     if asked.json:
-        _write_json({"folder": folder})
+        write_json({"folder": folder})
     else:
         sys.stdout.write(folder + "\n")
     return 0
 
 
-def _summary(entry: StoredPlan) -> Row:
+def summary(entry: StoredPlan) -> Row:
+    """What a stored plan is, beside the plan itself."""
     plan, seen = entry.plan, entry.observed
     return {
         "key": entry.key,
@@ -243,11 +207,13 @@ def _count(keys: list[str]) -> str:
     return "1 plan" if len(keys) == 1 else f"{len(keys)} plans"
 
 
-def _write_json(document: Any) -> None:
+def write_json(document: Any) -> None:
+    """Writes one JSON document to stdout."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-def _write_lines(lines: list[tuple[str, str]]) -> None:
+def write_lines(lines: list[tuple[str, str]]) -> None:
+    """Writes names and texts to stdout, in two columns."""
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         sys.stdout.write(f"{name.ljust(width)}  {text}\n")

@@ -1,8 +1,9 @@
-"""`auto_make_vec` and `recommend`: validate, plan, build, wrap."""
+"""`auto_make_vec`, `recommend` and `sweep`: validate, plan, build, wrap."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
@@ -13,18 +14,22 @@ from vecselect.pins import AUTO, read_pin
 from vecselect.planning.asked import read_asked
 from vecselect.planning.decide import make_plan
 from vecselect.planning.draft import space_text
+from vecselect.planning.sweep import all_fail, run_sweep
+from vecselect.planning.sweep_asked import SIZES, read_sweep_asked
 from vecselect.request import EnvFn, read_request
 from vecselect.store.plans import PlanStore
 from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import gymnasium as gym
     from gymnasium.envs.registration import EnvSpec
 
     from vecselect.plan import Plan
+    from vecselect.planning.sweep_asked import SweepProgress
     from vecselect.request import Request
+    from vecselect.sweep_record import Sweep
 
 
 def auto_make_vec(
@@ -163,6 +168,70 @@ def recommend(
         env_kwargs=_merged(env_kwargs, kwargs),
     )
     return make_plan(request, read_asked(effort, budget_s, learner, allow, use_store, progress))
+
+
+def sweep(
+    id: str | EnvSpec | EnvFn | Iterable[EnvFn],
+    num_envs: int | Iterable[int] = SIZES,
+    *,
+    modes: Iterable[str] | None = None,
+    budget_s: float | None = None,
+    learner: Callable[..., Any] | float | None = None,
+    progress: Callable[[SweepProgress], None] = lambda state: None,
+    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
+    vector_kwargs: Mapping[str, Any] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> Sweep:
+    """Measures throughput and memory against the number of sub-environments, for each mode.
+
+    For each number all modes are built side by side, in a process of their own where that can be,
+    and timed in turns; then the next larger number. What does not fit into the memory or into the
+    time is left out, and the reason is kept.
+
+    Args:
+        id: See `auto_make_vec`. Of an iterable of callables the first ones are taken.
+        num_envs: The numbers of sub-environments.
+        modes: The modes, such as `("sync", "pool:1")`; by default sync, pools of no worker, half of
+            the cores and all of them, async, and native where there is one. Native is another
+            implementation: it is the best only where it is named here.
+        budget_s: Seconds after which nothing new is begun; 25 by default.
+        learner: What your loop does between two steps.
+        progress: Called with a `text` on what is being done, the `share` of the time that is over,
+            and the seconds that are left at the most, `left_s`.
+        wrappers: Applied to each sub-environment, in order.
+        vector_kwargs: Options of the vector environment.
+        env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
+        **kwargs: Further keyword arguments of the environment.
+
+    Returns:
+        The sweep; `print(sweep)` shows it, `sweep.save("sweep.svg")` plots it.
+
+    Raises:
+        RequestError: If something asked for cannot be.
+        ModeUnavailable: If none of the modes can serve the request.
+        ProfileError: If the environment fails in every mode, or the learner raises.
+        gymnasium.error.Error: If the id is not registered.
+        KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
+    """
+    asked = read_sweep_asked(num_envs, modes, budget_s, learner, progress)
+    largest = asked.num_envs[-1]
+    request = read_request(
+        id,
+        largest if callable(id) or not isinstance(id, Iterable) or isinstance(id, str) else None,
+        wrappers=wrappers,
+        vector_kwargs=vector_kwargs,
+        env_kwargs=_merged(env_kwargs, kwargs),
+    )
+    if request.num_envs < largest:
+        raise RequestError(
+            f"num_envs goes up to {largest}, but the list holds {request.num_envs} callables; give "
+            "more of them, or smaller numbers."
+        )
+    found = run_sweep(request, asked)
+    if error := all_fail(found):
+        raise error
+    return found
 
 
 def available_modes() -> dict[str, str | None]:

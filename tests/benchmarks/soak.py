@@ -30,8 +30,9 @@ import psutil
 from gymnasium.vector import SyncVectorEnv
 
 from tests.compare import assert_same
-from tests.faults import harness
+from tests.faults import census, harness, inside
 from tests.faults.envs import CODES, ECHO, Fault
+from tests.faults.runner import Program
 from tests.faults.support import CLOSED_S, REPORTED_S, StepTimeout
 from vecselect import auto_make_vec
 from vecselect.errors import RequestError, VecselectWarning, WorkerDied
@@ -283,21 +284,21 @@ def _hang(*_):
 
 def soak(minutes, seed):
     mark = uuid.uuid4().hex
-    os.environ[harness.MARK] = mark
-    multiprocessing.set_forkserver_preload(harness.PRELOADED)
+    os.environ[census.MARK] = mark
+    multiprocessing.set_forkserver_preload(inside.PRELOADED)
     from multiprocessing import forkserver, resource_tracker
 
     resource_tracker.ensure_running()
     forkserver.ensure_running()
-    names, descriptors = harness.names_in_shared_memory(), psutil.Process().num_fds()
+    descriptors = psutil.Process().num_fds()
     run = Soak(seed)
     faults = run.run(minutes)
     del run.envs
     gc.collect()
     time.sleep(1.0)
-    helpers = harness._helpers()
-    left = [harness.describe(one) for one in harness.marked(mark) if one.pid not in helpers]
-    new = {name for name in harness.names_in_shared_memory() - names if f"-{os.getpid()}-" in name}
+    helpers = census.helpers()
+    left = [census.describe(one) for one in census.marked(mark) if one.pid not in helpers]
+    new = census.names_in_shared_memory(os.getpid())
     more = psutil.Process().num_fds() - descriptors
     injected = sum(run.counts[name] for name in faults)
     print(f"{run.steps} vector steps compared, {run.resets} resets, {run.pools} pools")
@@ -329,7 +330,7 @@ def interrupts(number, seed):
 
     def one(job):
         mode, context, ending, after_s = job
-        run = harness.Program(RUN, inside=False, mode=mode, context=context, ending=ending)
+        run = Program(RUN, inside=False, mode=mode, context=context, ending=ending)
         try:
             run.wait_for("ready")
         except AssertionError:
@@ -364,7 +365,7 @@ def kills(number):
 
     def one(job):
         mode, context, stuck = job
-        run = harness.Program(RUN, inside=False, mode=mode, context=context, stuck=stuck)
+        run = Program(RUN, inside=False, mode=mode, context=context, stuck=stuck)
         run.wait_for("ready")
         run.send(signal.SIGKILL)
         return job, 0.0, run.finish()
@@ -406,6 +407,8 @@ def main():
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    # A shell has its background jobs ignore Ctrl-C, and this one sends it to itself.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     bad = False
     if asked.minutes:
         bad |= soak(asked.minutes, asked.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import multiprocessing
 import os
 import random
 import signal
@@ -12,10 +13,13 @@ import time
 import numpy as np
 
 from tests.faults import envs as faulty
-from tests.faults.harness import say
 from tests.faults.support import actions, make
 
 ZEROS = np.zeros(4, np.int64)
+
+
+def say(text):
+    print(text, flush=True)
 
 
 def leave_stopped(mode):
@@ -112,10 +116,18 @@ ENDINGS = {
 }
 
 
+def start_fork_server():
+    """Waits until it has loaded all: while it does that, it takes Ctrl-C itself."""
+    child = multiprocessing.get_context("forkserver").Process(target=abs, args=(1,))
+    child.start()
+    child.join()
+
+
 def plan(env="CartPole-v1", count=8, budget_s=2.0, deed=None, at=1, **options):
     """Plans without a pin, and says what came of it."""
     from vecselect import auto_make_vec
 
+    start_fork_server()
     say("ready")
     id = env
     if deed is not None:
@@ -129,5 +141,6 @@ def plan(env="CartPole-v1", count=8, budget_s=2.0, deed=None, at=1, **options):
 
 def build_slowly(mode):
     """Is in the middle of building for a long time."""
+    start_fork_server()
     say("ready")
     make(mode, when="construct", deed="sleep", row=3)

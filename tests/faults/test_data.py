@@ -13,7 +13,8 @@ from gymnasium.vector import SyncVectorEnv
 from tests import zoo
 from tests.compare import assert_same, assert_same_run
 from tests.faults import envs as faulty
-from tests.faults.harness import MODES, PROCESSES, Program, case
+from tests.faults.harness import MODES, PROCESSES, case
+from tests.faults.runner import Program
 from tests.faults.support import COUNT, actions, assert_reset, assert_step, make
 from vecselect import auto_make_vec
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.envs import CODES
 from tests.faults.harness import PROCESSES, case, within
+from tests.faults.runner import Program
 from tests.faults.support import (
     CLOSED_S,
     COUNT,
@@ -218,8 +219,6 @@ def test_closing_ends_though_an_environment_does_not_want_to(mode, deed):
 @case(modes=PROCESSES)
 def test_the_program_ends_though_a_worker_is_stopped(mode):
     """Check 27: without any close()."""
-    from tests.faults.harness import Program
-
     outcome = Program("tests.faults.programs:leave_stopped", inside=False, mode=mode).finish()
     outcome.check(noise=None)
     assert outcome.wall_s < 2 * CLOSED_S + 3, outcome.wall_s

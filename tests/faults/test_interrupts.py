@@ -11,7 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.faults.harness import MODES, PROCESSES, Program, case
+from tests.faults.harness import MODES, PROCESSES, case
+from tests.faults.runner import Program
 from tests.faults.support import actions, assert_usable, make
 
 RUN = "tests.faults.programs:run"
@@ -61,7 +62,7 @@ def test_ctrl_c_while_it_is_built(mode):
     """Check 30."""
     run = Program("tests.faults.programs:build_slowly", inside=False, mode=mode)
     run.wait_for("ready")
-    time.sleep(2.0)  # multiprocessing's fork server takes Ctrl-C itself while it preloads
+    time.sleep(0.7)
     run.send(signal.SIGINT, group=True)
     outcome = run.finish().check(returncode=None, result=False, noise=None)
     assert outcome.stderr.count("Traceback") <= 1, outcome.stderr

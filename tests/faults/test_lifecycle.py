@@ -19,7 +19,8 @@ from gymnasium.error import ClosedEnvironmentError
 
 from tests import zoo
 from tests.faults.envs import Fault, Forks, Owner
-from tests.faults.harness import LEAVE_S, MODES, PROCESSES, Program, case, within
+from tests.faults.harness import MODES, PROCESSES, case, within
+from tests.faults.runner import LEAVE_S, Program
 from tests.faults.support import (
     COUNT,
     actions,

@@ -16,7 +16,8 @@ from gymnasium.vector import SyncVectorEnv
 from tests import zoo
 from tests.compare import assert_same_run
 from tests.faults.envs import Fault
-from tests.faults.harness import PROCESSES, Program, case, within
+from tests.faults.harness import PROCESSES, case, within
+from tests.faults.runner import Program
 from tests.faults.support import folder
 from vecselect import ProfileError, auto_make_vec
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import Program, case
+from tests.faults.harness import case
+from tests.faults.runner import Program
 from vecselect import VecselectError, auto_make_vec, recommend
 from vecselect.errors import VecselectWarning
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
-from statistics import quantiles
-from typing import TYPE_CHECKING
+from statistics import median, quantiles
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.vector.utils import create_empty_array
 
 from vecselect.backends.base import LOOP_OPTIONS, options_for
 from vecselect.backends.registry import find
@@ -17,7 +21,7 @@ from vecselect.request import Request
 from vecselect.selection.costs import Calibration, LoopCosts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from vecselect.machine import Machine
     from vecselect.measure.probe import Probe
@@ -29,6 +33,9 @@ SMALL, LARGE = 1, 8
 """Sub-environments between which the pool's cost per sub-environment is told from its fixed one."""
 
 ASYNC_SMALL, ASYNC_LARGE = 1, 3
+
+COPIES = 100
+COPY_LIMIT_S = 0.01
 
 
 def calibrate(machine: Machine) -> Calibration:
@@ -95,21 +102,53 @@ def loop_costs(request: Request, found: Probe) -> LoopCosts:
     def stub() -> StubEnv:
         return StubEnv(found.observation_space, found.action_space, found.transitions)
 
+    def bare_stub() -> StubEnv:
+        without = [(*result[:-1], {}) for result in found.transitions]
+        return StubEnv(found.observation_space, found.action_space, without)
+
     options = options_for(request, LOOP_OPTIONS)
-    all_of_them = Request("stub", (stub,) * request.num_envs, vector_kwargs=options)
+    count = request.num_envs
+    all_of_them = Request("stub", (stub,) * count, vector_kwargs=options)
     one = Request("stub", (stub,), vector_kwargs=options)
     requests = {"sync": ("sync", all_of_them), "pool": ("pool:0", all_of_them)}
     requests["one"] = ("pool:0", one)
+    if any(result[-1] for result in found.transitions[1:]):
+        bare = Request("stub", (bare_stub,) * count, vector_kwargs=options)
+        requests |= {"bare sync": ("sync", bare), "bare pool": ("pool:0", bare)}
     with _trials(requests) as trials:
         times_s = _step_times(trials)
     stub_s = stub_cost_s(stub())
-    count = request.num_envs
     each_s = (times_s["pool"] - times_s["one"]) / (count - 1) if count > 1 else 0.0
+    copied = options.get("copy", True)
+    batch = create_empty_array(found.observation_space, count)
     return LoopCosts(
         sync_s=max(times_s["sync"] - count * stub_s, 0.0),
         pool_s=max(times_s["pool"] - count * stub_s, 0.0),
         pool_fixed_s=max(times_s["one"] - max(each_s, stub_s), 0.0),
+        sync_infos_s=max(times_s["sync"] - times_s.get("bare sync", times_s["sync"]), 0.0),
+        sync_copying_s=_seconds_of(lambda: copy.deepcopy(batch)) if copied else 0.0,
+        pool_infos_s=max(times_s["pool"] - times_s.get("bare pool", times_s["pool"]), 0.0),
+        pool_copying_s=_seconds_of(lambda: _copied(batch)) if copied else 0.0,
     )
+
+
+def _copied(batch: Any) -> Any:
+    """A copy of a batch of observations, made as the pool makes it: leaf by leaf."""
+    if isinstance(batch, np.ndarray):
+        return batch.copy()
+    parts = batch.values() if isinstance(batch, dict) else batch
+    return [_copied(part) for part in parts] if isinstance(batch, (dict, tuple)) else batch
+
+
+def _seconds_of(call: Callable[[], Any]) -> float:
+    """Seconds of a call, the median of some."""
+    times_s: list[float] = []
+    until_s = time.perf_counter() + COPY_LIMIT_S
+    while len(times_s) < COPIES and time.perf_counter() < until_s:
+        start_s = time.perf_counter()
+        call()
+        times_s.append(time.perf_counter() - start_s)
+    return median(times_s)
 
 
 @contextlib.contextmanager

@@ -95,18 +95,17 @@ def _chance(p_best: float) -> str:
 
 def _modes(plan: Plan) -> RenderableType:
     """The candidates of which there are figures; the others are told of below."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, expand=True)
-    table.add_column("mode")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("   mode", no_wrap=True)
     headings = ("loop" if plan.learner != "none" else "vector step", "env steps/s", "vs sync")
     for heading in (*headings, "measured", "predicted"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("", ratio=1)
     for candidate in plan.candidates:
         if candidate.loop_s is not None:
             chosen = candidate.mode == plan.mode
             cells = map(Text, _row(plan, candidate, chosen))
             table.add_row(*cells, style="bold" if chosen else None)
-    return Padding(table, (0, 0, 0, 1)) if table.row_count else Text()
+    return table if table.row_count else Text()
 
 
 def _row(plan: Plan, candidate: Candidate, chosen: bool) -> tuple[str, ...]:
@@ -117,13 +116,12 @@ def _row(plan: Plan, candidate: Candidate, chosen: bool) -> tuple[str, ...]:
     if candidate.predicted is not None:
         predicted = _range(plan, candidate.predicted)
     return (
-        candidate.mode,
+        f"=> {candidate.mode}" if chosen else f"   {candidate.mode}",
         seconds(candidate.loop_s),
         rate(plan.num_envs / candidate.loop_s),
         _against_sync(plan, candidate),
         spread,
         predicted,
-        "chosen" if chosen else "",
     )
 
 

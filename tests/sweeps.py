@@ -1,0 +1,72 @@
+"""Points and sweeps written by hand."""
+
+import dataclasses
+
+from tests.plans import MACHINE, PROFILE
+from vecselect import Sweep
+from vecselect.plan import Note
+from vecselect.selection.compare import Interval
+from vecselect.selection.sweep import Point
+
+
+def point(mode, num_envs, per_s, **fields):
+    """A point with a throughput of 5 % uncertainty."""
+    if per_s is not None:
+        fields.setdefault("env_steps_per_s", Interval(per_s, per_s * 0.95, per_s * 1.05))
+        fields.setdefault("vector_step_s", num_envs / per_s)
+        fields.setdefault("memory_bytes", 30_000_000 + 1_000_000 * num_envs)
+    return Point(mode, num_envs, other_implementation=mode == "native", **fields)
+
+
+def points(curves):
+    """Points of throughputs by mode and number."""
+    return tuple(
+        point(mode, number, per_s)
+        for mode, curve in curves.items()
+        for number, per_s in curve.items()
+    )
+
+
+CURVES = {
+    "sync": {1: 50e3, 2: 88e3, 4: 101e3, 8: 103e3},
+    "pool:1": {2: 70e3, 4: 160e3, 8: 220e3},
+    "async": {1: 4e3, 2: 8e3},
+    "native": {1: 20e3, 2: 40e3, 4: 80e3, 8: 3000e3},
+}
+LEFT_OUT = (
+    point("pool:1", 1, None, skipped="with 1 it is the same as pool:0"),
+    point("async", 4, None, skipped="building and timing it takes about 3 s, too much"),
+    point("async", 8, None, skipped="building and timing it takes about 6 s, too much"),
+)
+
+SWEEP = Sweep(
+    env="CartPole-v1",
+    by_id=True,
+    num_envs=(1, 2, 4, 8),
+    modes=("sync", "pool:1", "async", "native"),
+    named_modes=(),
+    points=(*points(CURVES), *LEFT_OUT),
+    whole=True,
+    learner="none",
+    machine=MACHINE,
+    profile=PROFILE,
+    memory_kind="proportional set size",
+    notes=(Note("machine-busy", "9 processes compete for 2 cores."),),
+    budget_s=25.0,
+    seconds=22.1,
+    created="2026-11-21T11:00:00+00:00",
+    versions={"python": "3.11.7"},
+)
+INTERRUPTED = dataclasses.replace(
+    SWEEP,
+    whole=False,
+    modes=("sync",),
+    points=(
+        point("sync", 1, 50e3),
+        *(
+            point("sync", number, None, skipped="the sweep was interrupted before its turn")
+            for number in (2, 4, 8)
+        ),
+    ),
+)
+EMPTY = dataclasses.replace(SWEEP, whole=False, modes=(), points=(), profile=None)

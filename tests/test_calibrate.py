@@ -1,0 +1,45 @@
+"""What the loops cost is measured over stubs that play a recording."""
+
+import gymnasium as gym
+import numpy as np
+
+from vecselect.measure.probe import probe
+from vecselect.planning.calibrate import loop_costs
+from vecselect.request import Request
+
+
+class Telling(gym.Env):
+    """An environment with many infos, or none."""
+
+    observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, infos):
+        self.infos = {f"info {number}": float(number) for number in range(infos)}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), dict(self.infos)
+
+    def step(self, action):
+        return np.zeros(3, np.float32), 0.0, False, False, dict(self.infos)
+
+
+def costs(infos, **options):
+    env_fns = (lambda: Telling(infos),) * 4
+    found = probe(env_fns, budget_s=0.05)
+    return loop_costs(Request("telling", env_fns, vector_kwargs=options), found)
+
+
+def test_what_infos_and_copies_take_is_told_from_the_rest_of_the_loop():
+    found = costs(infos=30)
+    assert found.sync.infos_s > 0 and found.pool().infos_s > 0
+    assert found.sync.infos_s > 0.5 * found.sync.total_s
+    assert found.sync_copying_s > 0 and found.pool_copying_s > 0
+
+
+def test_what_is_not_done_takes_no_time():
+    found = costs(infos=0, copy=False)
+    assert found.sync_infos_s == found.pool_infos_s == 0.0
+    assert found.sync_copying_s == found.pool_copying_s == 0.0
+    assert found.sync_s > 0

@@ -1,0 +1,141 @@
+"""Sweeps as text, HTML, JSON and plots; written by hand, so nothing is measured here."""
+
+import dataclasses
+import importlib.util
+import io
+import json
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from tests.sweeps import EMPTY, INTERRUPTED, SWEEP, point
+from vecselect import PlanError, RequestError, Sweep
+
+needs_matplotlib = pytest.mark.skipif(
+    importlib.util.find_spec("matplotlib") is None, reason="the extra vecselect[plot] is missing"
+)
+
+
+def test_the_table_shows_every_mode_and_number_and_marks_the_best():
+    lines = str(SWEEP).splitlines()
+    assert lines[0].startswith("vecselect: sweep of CartPole-v1")
+    rows = [line.split() for line in lines if re.match(r" +\d+ ", line)]
+    assert [row[0] for row in rows] == ["1", "2", "4", "8"] * 2
+    assert "*220" in rows[3]
+    assert str(SWEEP).count("*") == 2  # in the table, and where it is named
+    assert rows[0][1:] == ["50.0", "k", "±5%", "-", "4.00", "k", "±5%", "20.0", "k", "±5%"]
+
+
+def test_the_conclusion_names_the_best_the_returns_and_the_line_to_paste():
+    text = " ".join(str(SWEEP).split())
+    assert "=> pool:1 x 8 220 k env steps/s, 2.14x of sync (*)" in text
+    assert "Returns do not diminish yet with pool:1: doubling from 4 to 8 gives 38 %" in text
+    assert "What to take by number: sync from 1 to 2, pool:1 from 4 on." in text
+    assert "native x 8 gives 13.6 times as much as the best" in text
+    assert 'use it: auto_make_vec("CartPole-v1", 8, mode="pool:1")' in text
+    assert "! 9 processes compete" in text
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one_line():
+    text = " ".join(str(SWEEP).split())
+    assert "- async x 4, 8: building and timing it takes about 3 s, too much." in text
+    assert "about 6 s" not in text
+
+
+def test_a_callable_is_pasted_by_its_name():
+    sweep = dataclasses.replace(SWEEP, env="make_maze", by_id=False)
+    assert "auto_make_vec(make_maze, 8, " in str(sweep)
+
+
+@pytest.mark.parametrize("sweep", [SWEEP, INTERRUPTED, EMPTY], ids=["whole", "part", "empty"])
+def test_no_line_is_wider_than_80_columns_or_ends_in_blanks(sweep):
+    lines = str(sweep).splitlines()
+    assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
+    assert "\x1b" not in str(sweep)
+
+
+def test_many_modes_make_several_tables():
+    modes = tuple(f"pool:{workers}" for workers in range(7))
+    points = tuple(point(mode, 8, 123e3 + i) for i, mode in enumerate(modes))
+    text = str(dataclasses.replace(SWEEP, num_envs=(8,), modes=modes, points=points))
+    assert text.count("env steps/s, 95 %") == 2
+    assert all(mode in text for mode in modes)
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_one_that_was_interrupted_says_so():
+    assert "It was interrupted: this is not the whole sweep." in str(INTERRUPTED)
+    assert "interrupted before its turn" not in str(INTERRUPTED)
+    assert "nothing was measured yet" in str(EMPTY)
+
+
+@pytest.mark.parametrize("sweep", [SWEEP, INTERRUPTED, EMPTY], ids=["whole", "part", "empty"])
+def test_json_brings_back_the_same_value(sweep):
+    assert Sweep.from_json(sweep.to_json()) == sweep
+
+
+def test_json_names_the_best_for_programs():
+    document = json.loads(SWEEP.to_json())
+    assert document["best"] == {"mode": "pool:1", "num_envs": 8}
+    assert document["diminishing"] is None
+    assert json.loads(EMPTY.to_json())["best"] is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1}'])
+def test_what_is_no_sweep_is_refused(text):
+    with pytest.raises(PlanError):
+        Sweep.from_json(text)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(RequestError, match=r"choose a name that ends in \.json"):
+        SWEEP.save(tmp_path / "sweep.pdf")
+
+
+def test_it_is_saved_as_json(tmp_path):
+    SWEEP.save(tmp_path / "sweep.json")
+    assert Sweep.from_json((tmp_path / "sweep.json").read_text()) == SWEEP
+
+
+def test_without_matplotlib_a_plot_is_an_error_that_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(RequestError, match=r"pip install 'vecselect\[plot\]'"):
+        SWEEP.save(tmp_path / "sweep.svg")
+    assert list(tmp_path.iterdir()) == []
+    assert "<svg" not in SWEEP._repr_mimebundle_()["text/html"]
+
+
+def test_in_a_pipe_it_is_plain_and_on_a_stream_of_ascii_too():
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    SWEEP.print(file)
+    file.seek(0)
+    assert "50.0 k +-5%" in file.read()
+
+
+@needs_matplotlib
+@pytest.mark.parametrize("sweep", [SWEEP, INTERRUPTED, EMPTY], ids=["whole", "part", "empty"])
+def test_it_is_plotted(sweep, tmp_path):
+    sweep.save(tmp_path / "sweep.svg")
+    sweep.save(tmp_path / "sweep.png")
+    assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert ElementTree.parse(tmp_path / "sweep.svg").getroot().tag.endswith("svg")
+
+
+@needs_matplotlib
+def test_the_plot_names_the_modes_and_the_best_as_text():
+    from vecselect.report.figures import svg
+    from vecselect.report.sweep_plot import draw, title
+
+    text = svg(draw(SWEEP), title(SWEEP))
+    for words in (*SWEEP.modes, "best: pool:1 x 8, 220 k", "memory of all processes"):
+        assert f">{words}<" in text
+    assert "<title>CartPole-v1: env steps/s and memory" in text
+
+
+@needs_matplotlib
+def test_a_notebook_shows_the_plot_below_the_table():
+    bundle = SWEEP._repr_mimebundle_()
+    assert bundle["text/plain"] == str(SWEEP)
+    assert bundle["text/html"].index("<pre") < bundle["text/html"].index("<svg")

@@ -1,0 +1,112 @@
+"""`vecselect explain`: a plan's report again, or what makes two plans differ."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vecselect.cli_plans import KEY_HELP, summary, write_json, write_lines
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vecselect.cli_plans import Commands
+    from vecselect.plan import Plan
+
+SHORT = 8
+"""Characters of a key that stand for it in a heading."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A plan, and what is to be said of where it was found."""
+
+    plan: Plan
+    name: str
+    lines: tuple[tuple[str, str], ...]
+    document: dict[str, Any]
+
+
+def add_command(commands: Commands) -> None:
+    """Adds `explain` to the command line."""
+    summary_text = "the report of a stored plan, or what makes two of them differ"
+    explain = commands.add_parser("explain", help=summary_text, description=summary_text)
+    explain.set_defaults(run=_explain)
+    explain.add_argument(
+        "plans",
+        nargs="*",
+        metavar="PLAN",
+        help=f"{KEY_HELP}; or an environment's id, for its newest plan; or a JSON file that "
+        "`recommend --json` wrote; the newest plan of all without one; with two, what differs",
+    )
+    explain.add_argument("--json", action="store_true", help="print one JSON document instead")
+
+
+def _explain(asked: argparse.Namespace) -> int:
+    from vecselect.errors import RequestError
+
+    if len(asked.plans) > 2:
+        raise RequestError(f"explain takes one plan or two; {len(asked.plans)} were given.")
+    found = [_find(word) for word in asked.plans or [None]]
+    if len(found) == 2:
+        _write_difference(found, asked.json)
+        return 0
+    (one,) = found
+    if asked.json:
+        write_json({**one.document, "plan": one.plan.to_dict()})
+        return 0
+    one.plan.report.print(sys.stdout)  # its last line is the pin
+    sys.stdout.write("\n")
+    write_lines([*one.lines, ("made", one.plan.created)])
+    return 0
+
+
+def _write_difference(found: list[_Found], as_json: bool) -> None:
+    from vecselect.report import difference, stream
+
+    first, second = (one.plan for one in found)
+    names = [one.name for one in found]
+    if names[0] == names[1]:
+        names = ["the first", "the second"]
+    if as_json:
+        write_json(
+            {
+                "plans": [{**one.document, "plan": one.plan.to_dict()} for one in found],
+                "reasons": difference.reasons(first, second, names),
+            }
+        )
+    else:
+        stream.write(difference.render(first, second, names), sys.stdout)
+
+
+def _find(word: str | None) -> _Found:
+    """The plan that a word stands for.
+
+    Raises:
+        PlanError: If there is none.
+    """
+    from vecselect.errors import PlanError
+    from vecselect.plan import Plan
+    from vecselect.store.plans import PlanStore
+
+    if word is not None and word.endswith(".json"):
+        plan = Plan.from_json(Path(word).read_text(encoding="utf-8"))
+        return _Found(plan, Path(word).stem, (("read from", word),), {"path": word})
+    store = PlanStore()
+    entries = store.entries() if word is None or not _is_hex(word) else []
+    entry = next((one for one in entries if word is None or one.plan.env == word), None)
+    if entry is None and word is None:
+        raise PlanError(
+            f"No plan is stored in {store.folder} yet. One is stored when auto_make_vec or "
+            "`vecselect recommend` has measured."
+        )
+    if entry is None:
+        entry = store.find(str(word))
+    lines = (("key", entry.key), ("stored in", str(entry.path)))
+    return _Found(entry.plan, entry.key[:SHORT], lines, summary(entry))
+
+
+def _is_hex(word: str) -> bool:
+    return bool(word) and all(character in "0123456789abcdef" for character in word)

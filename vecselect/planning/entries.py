@@ -1,0 +1,179 @@
+"""Which points of a sweep are worth starting, by what the smaller ones have shown."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from vecselect.machine import WORKER_BYTES
+from vecselect.selection.candidates import MEMORY_SHARE, simplicity, worker_counts
+from vecselect.selection.sweep_budget import extrapolate, groups_that_fit, too_costly
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from vecselect.machine import Machine
+    from vecselect.measure.probe import Probe
+    from vecselect.measure.step import StepProfile
+    from vecselect.selection.sweep import Point
+
+    Key = tuple[str, int]
+
+START_S = 0.4
+"""Seconds that starting and ending a heat's process takes."""
+
+VECTOR_STEPS = 6
+"""Vector steps that a mode makes in a heat at least: compared, to warm up, and in one round."""
+
+COST_SHARE = 0.5
+"""Share of the time left that the least work of all points may take; more rounds take the rest."""
+
+
+def proposed(num_envs: int, machine: Machine, profile: StepProfile | None) -> tuple[str, ...]:
+    """The modes to sweep over where none are named, the simpler ones first.
+
+    Of the pools: no worker, half of the cores and all of them. Where steps wait, also the most
+    lanes there can be, and four to a core.
+
+    Args:
+        num_envs: The largest number of sub-environments.
+        machine: The cores there are.
+        profile: How a step spends its time, if that is known.
+    """
+    cores = int(machine.cores)
+    wanted = {0, cores // 2 - 1, cores - 1}
+    counts = wanted
+    if profile is not None:
+        counts = set(worker_counts(num_envs, machine, profile))
+        if max(counts) > cores - 1:
+            wanted |= {max(counts), 4 * max(cores, 1) - 1}
+    pools = sorted(count for count in wanted & counts if 0 <= count < max(num_envs, 1))
+    return ("sync", *(f"pool:{count}" for count in pools), "async", "native")
+
+
+class Entries:
+    """What the points that are still open are expected to take."""
+
+    def __init__(
+        self,
+        modes: Sequence[str],
+        num_envs: Sequence[int],
+        machine: Machine,
+        found: Probe | None,
+    ) -> None:
+        self.machine = machine
+        self.found = found
+        self.build_s: dict[str, dict[int, float]] = {mode: {} for mode in modes}
+        self.step_s: dict[str, dict[int, float]] = {mode: {} for mode in modes}
+        self.bytes: dict[str, dict[int, float]] = {mode: {} for mode in modes}
+
+    def learn(self, points: Iterable[Point]) -> None:
+        """Takes in what was measured."""
+        for point in points:
+            if point.build_s is not None:
+                self.build_s[point.mode][point.num_envs] = point.build_s
+            if point.blocks_s:
+                self.step_s[point.mode][point.num_envs] = min(point.blocks_s)
+            if point.memory_bytes is not None:
+                self.bytes[point.mode][point.num_envs] = float(point.memory_bytes)
+
+    def cost_s(self, point: Key) -> float:
+        """Seconds that a point takes at least: building, a reset and a few vector steps."""
+        mode, num_envs = point
+        build_s = extrapolate(self.build_s[mode], num_envs, partial(self._build_s, mode))
+        step_s = extrapolate(self.step_s[mode], num_envs, partial(self._step_s, mode))
+        return build_s + VECTOR_STEPS * step_s
+
+    def _build_s(self, mode: str, num_envs: int) -> float:
+        """Seconds that building and a reset take, by what one sub-environment took."""
+        if self.found is None:
+            return 0.0
+        each_s = self.found.construct_s + self.found.profile.reset_time_s
+        lanes = self._lanes(mode, num_envs)
+        started_s = self.found.start_s * (lanes - 1) / self.machine.cores
+        return -(-num_envs // lanes) * each_s + started_s
+
+    def _step_s(self, mode: str, num_envs: int) -> float:
+        """Seconds that a vector step takes, by what one sub-environment took."""
+        if self.found is None:
+            return 0.0
+        at_once = self._at_once(self._lanes(mode, num_envs))
+        return num_envs * self.found.profile.mean_step_with_resets_s / at_once
+
+    def _lanes(self, mode: str, num_envs: int) -> int:
+        name, workers, _ = simplicity(mode)
+        return num_envs if name == simplicity("async")[0] else min(workers + 1, num_envs)
+
+    def _at_once(self, lanes: int) -> float:
+        """Lanes that get on at the same time: as many as there are cores, and more if they wait."""
+        waits = self.found.profile.wait_share if self.found else 0.0
+        return max(min(lanes, self.machine.cores / max(1.0 - waits, 0.01)), 1.0)
+
+    def too_long(self, points: Sequence[Key], left_s: float, budget_s: float) -> dict[Key, str]:
+        """By point why there is no time for it, where there is none.
+
+        Args:
+            points: All that are still open.
+            left_s: Seconds left for them.
+            budget_s: Seconds that the sweep may take.
+        """
+        costs_s = {point: self.cost_s(point) for point in points}
+        heats = len({num_envs for _, num_envs in points})
+        # The first number is always measured, in one mode at least.
+        limit_s = COST_SHARE * max(left_s, 0.0) - heats * START_S
+        out = too_costly(costs_s, limit_s)
+        more_s = sum(costs_s.values()) + heats * START_S
+        enough_s = round(more_s / COST_SHARE + max(budget_s - left_s, 0.0) + 0.5)
+        return {
+            point: f"building and timing it takes about {costs_s[point]:.2g} s, too much of the "
+            f"{budget_s:g} s that the sweep may take; a budget of {enough_s} s allows it"
+            for point in out
+        }
+
+    def needed_bytes(self, point: Key) -> float:
+        """Memory that a point takes, as far as can be told."""
+        mode, num_envs = point
+        return extrapolate(self.bytes[mode], num_envs, partial(self._needed_bytes, mode))
+
+    def _needed_bytes(self, mode: str, num_envs: int) -> float:
+        each = (self.found.profile.memory_bytes or 0) if self.found else 0
+        name, workers, _ = simplicity(mode)
+        children = num_envs if name == simplicity("async")[0] else workers
+        return float(num_envs * each + children * WORKER_BYTES)
+
+    def too_large(self, points: Sequence[Key], machine: Machine) -> dict[Key, str]:
+        """By point why it does not fit into the memory, where it does not."""
+        allowed = MEMORY_SHARE * machine.memory_available_bytes
+        return {
+            point: f"it would take about {self.needed_bytes(point) / 1e9:.1f} GB, and "
+            f"{MEMORY_SHARE:.0%} of the memory available is {allowed / 1e9:.1f} GB"
+            for point in points
+            if self.needed_bytes(point) > allowed
+        }
+
+    def groups(
+        self, modes: Sequence[str], num_envs: int, machine: Machine, *, together: bool
+    ) -> list[list[str]]:
+        """Which modes are alive at the same time: all if they may and fit, else fewer."""
+        if not together:
+            return [[mode] for mode in modes]
+        allowed = MEMORY_SHARE * machine.memory_available_bytes
+        return groups_that_fit({m: self.needed_bytes((m, num_envs)) for m in modes}, allowed)
+
+    def share_s(
+        self, modes: Sequence[str], num_envs: int, points: Sequence[Key], left_s: float
+    ) -> float:
+        """Seconds for a heat: what it takes at least, and its share of what is over.
+
+        Args:
+            modes: Those of the heat.
+            num_envs: Its number of sub-environments.
+            points: All that are still open, the heat's own included.
+            left_s: Seconds left for them.
+        """
+        own_s = sum(self.cost_s((mode, num_envs)) for mode in modes)
+        heats = len({number for _, number in points})
+        over_s = left_s - sum(map(self.cost_s, points)) - heats * START_S
+        # Of several heats with one number each gets a part of that number's share.
+        part = len(modes) / max(sum(number == num_envs for _, number in points), 1)
+        return own_s + max(over_s, 0.0) / heats * part

@@ -1,0 +1,195 @@
+"""What a sweep found: a plain value, JSON both ways."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vecselect.errors import PlanError, RequestError
+from vecselect.machine import Machine
+from vecselect.measure.step import StepProfile
+from vecselect.plan import Note, _read
+from vecselect.selection.sweep import Point, best, diminishing
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+SCHEMA = 1
+"""Number of the JSON form; it grows when an older reader could misread the newer form."""
+
+FILES = (".json", ".svg", ".png")
+"""Endings of the files that a sweep can be saved to."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Throughput and memory against the number of sub-environments, for each mode.
+
+    `print(sweep)` shows it as a table; a notebook shows a plot beside it, where matplotlib is
+    installed.
+
+    Attributes:
+        env: The environment's id or name.
+        by_id: Whether that is an id that Gymnasium knows.
+        num_envs: The numbers of sub-environments, the smallest first.
+        modes: The modes that take part, the simpler ones first.
+        named_modes: The modes that the user named; empty where they were proposed.
+        points: One for each mode and number.
+        whole: Whether it came to its end; one that was interrupted did not.
+        learner: What ran between two vector steps; see `Plan`.
+        machine: The machine it was run on.
+        profile: What one sub-environment's step costs; None where that could not be measured.
+        memory_kind: What `memory_bytes` adds up over the processes.
+        notes: What else the reader should know.
+        budget_s: Seconds it was allowed to take.
+        seconds: Seconds it took.
+        created: When, in UTC, as ISO 8601.
+        versions: Versions of the packages involved, by name.
+        schema: Number of the JSON form.
+    """
+
+    env: str
+    by_id: bool
+    num_envs: tuple[int, ...]
+    modes: tuple[str, ...]
+    named_modes: tuple[str, ...]
+    points: tuple[Point, ...]
+    whole: bool
+    learner: str
+    machine: Machine
+    profile: StepProfile | None
+    memory_kind: str
+    notes: tuple[Note, ...]
+    budget_s: float
+    seconds: float
+    created: str
+    versions: dict[str, str]
+    schema: int = SCHEMA
+
+    @property
+    def best(self) -> Point | None:
+        """The most env steps/s, but what is simpler, and then smaller, within 5 %.
+
+        None where nothing was measured.
+        """
+        return best(self.points, self.named_modes)
+
+    @property
+    def diminishing(self) -> int | None:
+        """The number from which on more sub-environments are hardly worth it, in the best mode.
+
+        The smallest one over which no larger one gives 10 % more per doubling; None where
+        throughput still grows.
+        """
+        found = self.best
+        return None if found is None else diminishing(self.points, found.mode)
+
+    def of(self, mode: str, num_envs: int) -> Point | None:
+        """What was found for a mode and a number, if they were part of it."""
+        wanted = (mode, num_envs)
+        return next((one for one in self.points if (one.mode, one.num_envs) == wanted), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sweep as dicts, lists, numbers, strings and None; `best` and `diminishing` too."""
+        found = self.best
+        return {
+            **dataclasses.asdict(self),
+            "best": found and {"mode": found.mode, "num_envs": found.num_envs},
+            "diminishing": self.diminishing,
+        }
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """The sweep as one JSON document.
+
+        Args:
+            indent: Spaces per level; None for a single line.
+        """
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> Sweep:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            PlanError: If the text is not such a document, or one of another schema.
+        """
+        try:
+            data = json.loads(text)
+            if not isinstance(data, dict):
+                raise TypeError("it is not an object")
+            schema = data.get("schema")
+            if schema != SCHEMA:
+                raise PlanError(
+                    f"The sweep has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
+                    "Sweep again, or read it with the version that wrote it."
+                )
+            sweep: Sweep = _read(cls, data)
+        except (TypeError, ValueError, RecursionError) as error:
+            if isinstance(error, PlanError):
+                raise
+            raise PlanError(f"This is not a sweep of vecselect: {error}.") from error
+        return sweep
+
+    def save(self, path: str | Path) -> None:
+        """Writes it to a file: as JSON, or as a plot.
+
+        Args:
+            path: Ends in `.json`, or for the plot in `.svg` or `.png`.
+
+        Raises:
+            RequestError: If it ends otherwise, or a plot is wanted and matplotlib is not installed.
+            OSError: If it cannot be written.
+        """
+        ending = ending_of(path)
+        if ending == ".json":
+            content = (self.to_json() + "\n").encode()
+        else:
+            from vecselect.report.figures import png, svg
+            from vecselect.report.sweep_plot import draw, title
+
+            figure = draw(self)
+            if ending == ".png":
+                content = png(figure)
+            else:
+                content = svg(figure, title(self), standalone=True).encode()
+        Path(path).write_bytes(content)
+
+    def __str__(self) -> str:
+        """The table as plain text, at most 80 columns wide, without colour."""
+        from vecselect.report.sweep_text import plain
+
+        return plain(self)
+
+    def print(self, file: TextIO) -> None:
+        """Writes the table to a stream: coloured on a terminal, plain in a pipe.
+
+        Args:
+            file: The stream.
+        """
+        from vecselect.report.sweep_text import write
+
+        write(self, file)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it."""
+        from vecselect.report.sweep_text import html
+
+        return {"text/plain": str(self), "text/html": html(self)}
+
+
+def ending_of(path: str | Path) -> str:
+    """The ending of a file that a sweep is to be saved to.
+
+    Raises:
+        RequestError: If there is no such form.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in FILES:
+        raise RequestError(
+            f"A sweep cannot be saved as {str(path)!r}; choose a name that ends in .json, or in "
+            ".svg or .png for the plot."
+        )
+    return ending

@@ -28,6 +28,9 @@ PARTS = {
 }
 """By the name in `Parts`: a word and a colour."""
 
+LEAST_S = 5e-10
+"""A part that is shorter comes from rounding."""
+
 
 def escape(text: str) -> str:
     """The text so that it stands for itself in HTML, in attributes too."""
@@ -172,7 +175,11 @@ def bars(plan: Plan) -> str:
         f"</span>{_bar(forecast, scale_s)}"
         for forecast in forecasts
     )
-    present = [name for name in PARTS if any(_share(forecast, name) > 0 for forecast in forecasts)]
+    present = [
+        name
+        for name in PARTS
+        if any(getattr(forecast.parts, name) >= LEAST_S for forecast in forecasts)
+    ]
     numbers = table(
         ("", *(PARTS[name][0] for name in present)),
         [(forecast.mode, *(_number(forecast, name) for name in present)) for forecast in forecasts],
@@ -191,7 +198,7 @@ def _share(forecast: Forecast, name: str) -> float:
 
 def _number(forecast: Forecast, name: str) -> str:
     value_s = getattr(forecast.parts, name)
-    return f"{seconds(value_s)} ({share(_share(forecast, name))})" if value_s > 0 else "-"
+    return f"{seconds(value_s)} ({share(_share(forecast, name))})" if value_s >= LEAST_S else "-"
 
 
 def _bar(forecast: Forecast, scale_s: float) -> str:

@@ -123,7 +123,9 @@ def test_what_was_seen_is_carried_on_to_larger_numbers(seen, expected):
 
 
 def test_without_a_guess_it_grows_in_proportion():
-    assert extrapolate({4: 10.0}, 16, lambda number: 0.0) == 40.0
+    assert extrapolate({4: 10.0}, 16, None) == 40.0
+    assert extrapolate({}, 16, None) == 0.0
+    assert extrapolate({4: 10.0}, 16, lambda number: 3.0) == 10.0
 
 
 def test_the_most_expensive_points_are_left_out_but_never_all():

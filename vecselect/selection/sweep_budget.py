@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     Key = TypeVar("Key", bound=Hashable)
 
 
-def extrapolate(seen: Mapping[int, float], num_envs: int, guess: Callable[[int], float]) -> float:
+def extrapolate(
+    seen: Mapping[int, float], num_envs: int, guess: Callable[[int], float] | None
+) -> float:
     """A quantity that grows with the number of sub-environments, beyond where it was seen.
 
     Args:
         seen: What it was, by number of sub-environments.
         num_envs: The number to tell it for.
-        guess: What to think of it for a number where nothing was seen; 0 where that is not known.
+        guess: What to think of it for a number where nothing was seen, if anything.
 
     Returns:
         What the line through the two largest numbers gives. With a single one, that and as much
@@ -24,12 +26,13 @@ def extrapolate(seen: Mapping[int, float], num_envs: int, guess: Callable[[int],
     """
     known = sorted(number for number in seen if number <= num_envs)
     if not known:
-        return guess(num_envs)
+        return guess(num_envs) if guess else 0.0
     last = known[-1]
     if len(known) == 1:
         in_proportion = seen[last] * num_envs / last
-        more = guess(num_envs) - guess(last)
-        return min(in_proportion, seen[last] + more) if more > 0 else in_proportion
+        if guess is None:
+            return in_proportion
+        return min(in_proportion, seen[last] + max(guess(num_envs) - guess(last), 0.0))
     slope = (seen[last] - seen[known[-2]]) / (last - known[-2])
     return seen[last] + max(slope, 0.0) * (num_envs - last)
 

@@ -274,7 +274,7 @@ def test_what_a_point_takes_is_learned_from_the_smaller_ones(small):
     assert entries.cost_s(("sync", 4)) > 0
     assert entries.groups(["sync"], 4, machine, together=True) == [["sync"]]
     assert entries.too_long([("sync", 4)], 10.0, 10.0) == {}
-    (why,) = entries.too_long([("sync", 2), ("sync", 4)], 1e-9, 10.0).values()
+    why = entries.too_long([("sync", 2), ("sync", 4)], 1e-9, 10.0)["sync", 4]
     assert "too much of the 10 s that the sweep may take; a budget of" in why
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 START_S = 0.4
 """Seconds that starting and ending a heat's process takes."""
 
-VECTOR_STEPS = 6
+VECTOR_STEPS = 4
 """Vector steps that a mode makes in a heat at least: compared, to warm up, and in one round."""
 
 COST_SHARE = 0.5
@@ -104,7 +104,7 @@ class Entries:
         return num_envs * found.profile.mean_step_with_resets_s / at_once
 
     def too_long(self, points: Sequence[Key], left_s: float, budget_s: float) -> dict[Key, str]:
-        """By point why there is no time for it, where there is none.
+        """By point why there is no time for it, where there is none; the very first one has it.
 
         Args:
             points: All that are still open.
@@ -115,7 +115,7 @@ class Entries:
         heats = len({num_envs for _, num_envs in points})
         # Where starting processes takes all the time there is, the work itself still gets some.
         limit_s = COST_SHARE * max(left_s - heats * START_S, left_s / 2)
-        out = too_costly(costs_s, limit_s)
+        out = too_costly(costs_s, limit_s, keep=0 if any(self.step_s.values()) else 1)
         more_s = sum(costs_s.values()) / COST_SHARE + heats * START_S
         enough_s = math.ceil(more_s + max(budget_s - left_s, 0.0))
         return {

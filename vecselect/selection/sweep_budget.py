@@ -37,15 +37,16 @@ def extrapolate(
     return seen[last] + max(slope, 0.0) * (num_envs - last)
 
 
-def too_costly(costs_s: Mapping[Key, float], limit_s: float) -> set[Key]:
-    """Which points to leave out so that the others fit: the most expensive ones, but never all.
+def too_costly(costs_s: Mapping[Key, float], limit_s: float, keep: int = 0) -> set[Key]:
+    """Which points to leave out so that the others fit: the most expensive ones.
 
     Args:
         costs_s: Seconds that each takes at least.
         limit_s: Seconds there are.
+        keep: So many of them stay in any case.
     """
     kept = dict(costs_s)
-    while len(kept) > 1 and sum(kept.values()) > limit_s:
+    while len(kept) > keep and sum(kept.values()) > limit_s:
         del kept[max(kept, key=kept.__getitem__)]
     return set(costs_s) - set(kept)
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
-from vecselect.backends.pool.handle import PENDING
+from vecselect.backends.pool.handle import PENDING, Raised
 from vecselect.backends.pool.lane import LaneFailure, raised_here
 from vecselect.errors import StepTimeout, WorkerDied
-from vecselect.failures import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,8 +165,8 @@ class Conversation:
             if reply is PENDING:
                 self._replace_stuck(place)
                 reply = self._reply(place, None)
-            if isinstance(reply, Failed):
-                self._failure = self._failure or raised_there(reply)
+            if isinstance(reply, Raised):
+                self._failure = self._failure or reply.error
             self._replies.append(reply)
         self.pending = None
         if self._failure is not None:
@@ -191,7 +190,7 @@ class Conversation:
 
     def _place_of_the_dead(self, place: int) -> int:
         """Where the worker stands whose death was noticed while waiting for another one."""
-        dead = [i for i, one in enumerate(self.handles) if one.process.exitcode is not None]
+        dead = [i for i, one in enumerate(self.handles) if one.has_died()]
         return place if place in dead or not dead else dead[0]
 
     def _look_around(self) -> None:
@@ -204,8 +203,8 @@ class Conversation:
     def _failure_of(self, handle: Handle) -> BaseException:
         """What a worker raised that has answered."""
         failed = handle.collect()
-        assert isinstance(failed, Failed)
-        return self._failure or raised_there(failed)
+        assert isinstance(failed, Raised)
+        return self._failure or failed.error
 
     def _died(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
@@ -258,7 +257,7 @@ class Conversation:
         if self._replace is None:
             self.pending = None
             raise late
-        handle.process.kill()
+        handle.kill()
         self._died(place, late)
 
 

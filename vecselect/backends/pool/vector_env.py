@@ -15,15 +15,15 @@ from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from vecselect import processes
 from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, end_all
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.layout import assembled, leaves
+from vecselect.backends.pool.starter import ProcessStarter
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.construction import Settings
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import Extra
+    from vecselect.backends.pool.starter import Starter
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
@@ -47,6 +48,8 @@ class PoolVectorEnv(VectorEnv):
     the episode that ended.
     """
 
+    _workers: type[Starter] = ProcessStarter
+
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
         """Builds the sub-environments, those of the workers in their processes.
 
@@ -57,7 +60,7 @@ class PoolVectorEnv(VectorEnv):
         Raises: What `construct` does.
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
-        parts = construct(env_fns, settings)
+        parts = construct(env_fns, settings, self._workers)
         first = parts.envs[0]
         self.num_envs = len(env_fns)
         self.copy = settings.copy
@@ -97,7 +100,9 @@ class PoolVectorEnv(VectorEnv):
         self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but
         # not in a process that somebody forked from this one.
-        self._finalizer = Finalize(self, _leave, (self._handles, self._lane), exitpriority=10)
+        self._finalizer = Finalize(
+            self, _leave, (self._workers, self._handles, self._lane), exitpriority=10
+        )
 
     @property
     def np_random(self) -> Any:
@@ -254,7 +259,7 @@ class PoolVectorEnv(VectorEnv):
         if os.getpid() != self._owner:  # all of it is the business of the process we come from
             return
         patience_s = CLOSE_LIMIT_S if timeout is None else timeout
-        end_all(self._handles, 0.0 if terminate else patience_s)
+        self._workers.end_all(self._handles, 0.0 if terminate else patience_s)
         self._handles.clear()
         lane = self._lane
         del self._lane, self._arena, self._infos, self._conversation, self._starter
@@ -267,7 +272,9 @@ class PoolVectorEnv(VectorEnv):
     def _begin(self, kind: str, joint: bool = False) -> None:
         self._need_open()
         if os.getpid() != self._owner:
-            raise VecselectError("This pool belongs to the process that this one was forked from.")
+            raise VecselectError(
+                "It belongs to the process that this one was forked from. Make another one here."
+            )
         self._conversation.begin(kind, joint)
 
     def _need_open(self) -> None:
@@ -354,7 +361,7 @@ class PoolVectorEnv(VectorEnv):
         for handle, reply in zip(self._handles, replies[1:], strict=True):
             if reply is not None:
                 infos, objects = reply
-                loose = loose + [(row, processes.loads(info)) for row, info in infos]
+                loose = loose + [(row, handle.read_info(info)) for row, info in infos]
                 for path, values in objects.items():
                     self._lane.objects[path][handle.rows.start : handle.rows.stop] = values
         batched = self._infos.batch(loose, self._add_info)
@@ -386,12 +393,14 @@ class PoolVectorEnv(VectorEnv):
         return assembled(self.single_observation_space, iter(parts))
 
     def __reduce__(self) -> Any:
-        """Refused, and with it copying: two pools could not share the workers."""
-        raise VecselectError("A pool cannot be copied or pickled; make another with auto_make_vec.")
+        """Refused, and with it copying: two of them could not share the workers."""
+        raise VecselectError(
+            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
+        )
 
 
-def _leave(handles: list[Handle], lane: Lane) -> None:
-    """Closes what a pool that was not closed has left open."""
-    end_all(handles)
+def _leave(workers: type[Starter], handles: list[Handle], lane: Lane) -> None:
+    """Closes what a vector environment that was not closed has left open."""
+    workers.end_all(handles)
     with contextlib.suppress(LaneFailure):  # there is nobody left to tell
         lane.close()

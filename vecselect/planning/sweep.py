@@ -22,7 +22,7 @@ from vecselect.planning.entries import Entries, proposed
 from vecselect.planning.heat import run_heat
 from vecselect.planning.heat_apart import HeatLost, heat_apart
 from vecselect.planning.sweep_asked import SweepProgress
-from vecselect.selection.sweep import NOT_REACHED, Point
+from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Point
 from vecselect.sweep_record import Sweep
 from vecselect.torch_ import loaded_torch
 
@@ -144,7 +144,7 @@ class _Sweeping:
                 if reasons[mode] is not None:
                     self._skip(mode, num_envs, str(reasons[mode]))
                 elif other != mode:
-                    self._skip(mode, num_envs, f"with {num_envs} it is the same as {other}")
+                    self._skip(mode, num_envs, SAME_AS.format(num_envs, other))
 
     def _heats(self, num_envs: int, entries: Entries, *, apart: bool) -> None:
         """Times what fits of one number of sub-environments."""
@@ -160,10 +160,14 @@ class _Sweeping:
         for mode in modes:
             if (mode, num_envs) in why:
                 self._skip(mode, num_envs, why[mode, num_envs])
+        for mode, number in open_points:
+            # What takes too long or too much with this number does so with a larger one.
+            if number > num_envs and (mode, num_envs) in why:
+                self._skip(mode, number, why.get((mode, number), why[mode, num_envs]))
         modes = [mode for mode in modes if (mode, num_envs) not in why]
         if not modes:
             return
-        still_open = [point for point in open_points if point not in why]
+        still_open = [p for p in open_points if p not in why and p not in self.points]
         together = self.found is None or not self.found.holds
         for group in entries.groups(modes, num_envs, read_machine(), together=together):
             if self.left_s <= 0 and self.points_measured():

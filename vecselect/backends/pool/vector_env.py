@@ -27,7 +27,7 @@ from vecselect.backends.pool.starter import ProcessStarter
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import gymnasium as gym
 
@@ -138,12 +138,8 @@ class PoolVectorEnv(VectorEnv):
         Raises:
             AlreadyPendingCallError: If another call waits to be collected.
         """
-        self._begin("step")
-        try:
+        with self._begun("step"):
             self._send_step(copying.deepcopy(actions))
-        except BaseException:
-            self._conversation.drop()
-            raise
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began.
@@ -180,12 +176,8 @@ class PoolVectorEnv(VectorEnv):
         options: dict[str, Any] | None = None,
     ) -> None:
         """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
-        self._begin("reset")
-        try:
+        with self._begun("reset"):
             self._send_reset(seed, options)
-        except BaseException:
-            self._conversation.drop()
-            raise
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
@@ -277,6 +269,16 @@ class PoolVectorEnv(VectorEnv):
             )
         self._conversation.begin(kind, joint)
 
+    @contextlib.contextmanager
+    def _begun(self, kind: str, joint: bool = False) -> Iterator[None]:
+        """Begins a command, and drops it if giving it fails."""
+        self._begin(kind, joint)
+        try:
+            yield
+        except BaseException:
+            self._conversation.drop()
+            raise
+
     def _need_open(self) -> None:
         if self.closed:
             raise ClosedEnvironmentError(f"{self!r} was used after close().")
@@ -285,12 +287,8 @@ class PoolVectorEnv(VectorEnv):
         self, name: str, arguments: Callable[[range], tuple[Any, ...]], joint: bool = False
     ) -> None:
         """Begins a call of a lane's method in every lane."""
-        self._begin("call", joint)
-        try:
+        with self._begun("call", joint):
             self._conversation.ask_all(name, arguments)
-        except BaseException:
-            self._conversation.drop()
-            raise
         own = arguments(self._lane.rows)
         self._conversation.own(lambda: getattr(self._lane, name)(*own))
 

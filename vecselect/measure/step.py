@@ -63,6 +63,8 @@ class StepProfile:
             second of a plain loop that draws an action, steps, and resets when an episode ends.
         step_times_s: Up to 2048 of the step times, evenly spread over the run, in order.
         reset_times_s: The same of the resets, the first one not included.
+        free_share: Share of the step's computing that does without the interpreter's lock, so that
+            threads can do it side by side, from 0 to 1; None where it was not measured.
     """
 
     steps: int
@@ -85,6 +87,7 @@ class StepProfile:
     plain_steps_per_s: float
     step_times_s: tuple[float, ...]
     reset_times_s: tuple[float, ...]
+    free_share: float | None = None
 
     @property
     def mean_step_with_resets_s(self) -> float:

@@ -103,7 +103,7 @@ def test_blocks_are_as_long_as_was_asked_for():
         race(BusyEnv, ["sync"], terms=the_terms(block_s=block_s)) for block_s in (0.001, 0.1)
     )
     assert short.vector_steps == 2
-    assert 4 <= long.vector_steps <= 17
+    assert short.vector_steps < long.vector_steps <= 17
 
 
 def test_it_is_told_what_is_being_done():

@@ -14,9 +14,9 @@ import pytest
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, ProfileError, RequestError, Sweep, sweep
 from vecselect.machine import read_machine
-from vecselect.planning import sweep as sweeping
-from vecselect.planning.entries import Entries, proposed
-from vecselect.planning.sweep_asked import SIZES, read_sweep_asked
+from vecselect.sweeping import run as sweeping
+from vecselect.sweeping.asked import SIZES, read_sweep_asked
+from vecselect.sweeping.entries import Entries, proposed
 
 
 def echo():

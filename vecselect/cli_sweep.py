@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vecselect.planning.sweep_asked import SweepProgress
-    from vecselect.sweep_record import Sweep
+    from vecselect.sweeping.asked import SweepProgress
+    from vecselect.sweeping.record import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -57,7 +57,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _sweep(asked: argparse.Namespace) -> int:
-    from vecselect.sweep_record import ending_of
+    from vecselect.sweeping.record import ending_of
 
     if asked.output is not None:
         ending_of(asked.output)  # a wrong name is told before anything is measured
@@ -83,8 +83,8 @@ def _sweep(asked: argparse.Namespace) -> int:
 
 def _measure(asked: argparse.Namespace) -> Sweep:
     from vecselect.make import sweep
-    from vecselect.planning.sweep_asked import SIZES
     from vecselect.report.progress import progress_bar
+    from vecselect.sweeping.asked import SIZES
 
     # What importing the environment's module prints is no part of our output.
     with contextlib.redirect_stdout(sys.stderr), progress_bar(sys.stderr) as show:

@@ -14,10 +14,10 @@ from vecselect.pins import AUTO, read_pin
 from vecselect.planning.asked import read_asked
 from vecselect.planning.decide import make_plan
 from vecselect.planning.draft import space_text
-from vecselect.planning.sweep import all_fail, run_sweep
-from vecselect.planning.sweep_asked import SIZES, read_sweep_asked
 from vecselect.request import EnvFn, read_request
 from vecselect.store.plans import PlanStore
+from vecselect.sweeping.asked import SIZES, read_sweep_asked
+from vecselect.sweeping.run import all_fail, run_sweep
 from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
     from vecselect.plan import Plan
-    from vecselect.planning.sweep_asked import SweepProgress
     from vecselect.request import Request
-    from vecselect.sweep_record import Sweep
+    from vecselect.sweeping.asked import SweepProgress
+    from vecselect.sweeping.record import Sweep
 
 
 def auto_make_vec(

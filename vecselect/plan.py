@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from vecselect.selection.estimate import Estimate
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 from vecselect.selection.situation import Situation
+from vecselect.values import exactly, rebuilt
 
 if TYPE_CHECKING:
     from vecselect.report import Report
@@ -208,7 +207,7 @@ class Plan:
                 )
             if schema == 2:
                 data = _upgraded(data)
-            plan: Plan = _read(cls, data)
+            plan: Plan = rebuilt(cls, data)
         except (TypeError, ValueError, RecursionError) as error:
             if isinstance(error, PlanError):
                 raise
@@ -218,43 +217,16 @@ class Plan:
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
     """A document of schema 2 in the form of schema 3."""
-    texts = [str(_of(str, note)) for note in _of(list, data.get("notes"))]
+    texts = [str(exactly(str, note)) for note in exactly(list, data.get("notes"))]
     notes = [  # a loud one stood behind a mark
         {"code": "note", "text": text.removeprefix("!!! "), "loud": text.startswith("!!! ")}
         for text in texts
     ]
     loops, estimate = data.get("loops"), data.get("estimate")
     if loops is not None:
-        loops = {**dataclasses.asdict(LoopCosts(0.0, 0.0, 0.0)), **_of(dict, loops)}
+        loops = {**dataclasses.asdict(LoopCosts(0.0, 0.0, 0.0)), **exactly(dict, loops)}
     if estimate is not None:
-        forecasts = _of(list, _of(dict, estimate).get("forecasts"))
-        forecasts = [{**_of(dict, forecast), "parts": None} for forecast in forecasts]
+        forecasts = exactly(list, exactly(dict, estimate).get("forecasts"))
+        forecasts = [{**exactly(dict, forecast), "parts": None} for forecast in forecasts]
         estimate = {**estimate, "forecasts": forecasts}
     return {**data, "schema": SCHEMA, "notes": notes, "loops": loops, "estimate": estimate}
-
-
-def _read(kind: Any, data: Any) -> Any:
-    """Rebuilds a value of a type from the plain data that JSON gave."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if data is None else _read(arguments[0], data)
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        missing = hints.keys() - _of(dict, data).keys()
-        if missing:
-            raise TypeError(f"{', '.join(sorted(missing))} is missing")
-        return kind(**{name: _read(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
-    if origin is tuple:
-        return tuple(_read(arguments[0], item) for item in _of(list, data))
-    if origin is dict:
-        return {str(key): _read(arguments[1], value) for key, value in _of(dict, data).items()}
-    if kind is float and type(data) in (int, float):
-        return float(data)
-    return _of(kind, data)
-
-
-def _of(kind: type, data: Any) -> Any:
-    """The data itself, if it is of the type that JSON gives for it."""
-    if type(data) is not kind:
-        raise TypeError(f"{data!r} stands where a {kind.__name__} should")
-    return data

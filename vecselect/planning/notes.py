@@ -20,6 +20,8 @@ Notes have codes that stay the same from version to version:
 | `learner-threads` | the learner's threads keep the cores from the workers |
 | `learner-stand-in` | a small network ran in place of the learner |
 | `copy` | copying observations takes a share worth saving |
+| `not-together` | a sweep measured modes one after another |
+| `heat-lost` | a sweep's process died |
 | `note` | a note of an older version |
 """
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from vecselect.selection.sweep import Point
-    from vecselect.sweep_record import Sweep
+    from vecselect.sweeping.record import Sweep
 
 WIDTH = 80
 MODES_PER_TABLE = 5

@@ -309,19 +309,19 @@ def _is_open(other: _Terms, ours: _Terms, simpler: bool, learner_s: float) -> bo
     """
     if simpler:
         # It is chosen if it is no more than 5 % slower.
-        ratios = (other.bound(-1) + learner_s) / (_hedged(ours, other, 1) + learner_s)
+        ratios = (other.bound(-1) + learner_s) / (_hedged(ours, other) + learner_s)
         return float(np.quantile(ratios, 0.05)) <= 1 + TIE
     # It is chosen only if it is more than 5 % faster.
-    ratios = (_hedged(ours, other, 1) + learner_s) / (other.bound(-1) + learner_s)
+    ratios = (_hedged(ours, other) + learner_s) / (other.bound(-1) + learner_s)
     return float(np.quantile(ratios, 0.95)) > 1 + TIE
 
 
-def _hedged(ours: _Terms, other: _Terms, sign: int) -> np.ndarray:
+def _hedged(ours: _Terms, other: _Terms) -> np.ndarray:
     """The vector step of the chosen one at its worst, except for what is as bad in the other."""
     if ours.parallel and other.parallel:
         # Lanes that slow each other down do so in both; the other was taken at its best.
-        return ours.bound(-1) + ours.overhead_s * (1 + sign) * OVERHEAD_ERROR
-    return ours.bound(sign)
+        return ours.bound(-1) + ours.overhead_s * 2 * OVERHEAD_ERROR
+    return ours.bound(1)
 
 
 def _break_even_s(

@@ -18,20 +18,20 @@ from vecselect.measure.memory import memory_kind
 from vecselect.measure.probe import probe
 from vecselect.plan import Note
 from vecselect.planning import notes
-from vecselect.planning.entries import Entries, proposed
-from vecselect.planning.heat import run_heat
-from vecselect.planning.heat_apart import HeatLost, heat_apart
-from vecselect.planning.sweep_asked import SweepProgress
 from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Point
-from vecselect.sweep_record import Sweep
+from vecselect.sweeping.apart import HeatLost, heat_apart
+from vecselect.sweeping.asked import SweepProgress
+from vecselect.sweeping.entries import Entries, proposed
+from vecselect.sweeping.heat import run_heat
+from vecselect.sweeping.record import Sweep
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from vecselect.measure.learner import Learner
     from vecselect.measure.probe import Probe
-    from vecselect.planning.heat import Heat
-    from vecselect.planning.sweep_asked import SweepAsked
     from vecselect.request import Request
+    from vecselect.sweeping.asked import SweepAsked
+    from vecselect.sweeping.heat import Heat
 
 PROFILE_S = 1.0
 """Seconds that stepping one sub-environment may take, and no more than a tenth of the budget."""

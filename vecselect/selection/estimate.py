@@ -172,8 +172,8 @@ def estimate(
     `sync` and `pool:0`: `sum(s)` and the loop; `pool:K`: the hand-offs and
     `max(longest lane, computing / C)`; `async`: between the messages overlapping that wholly and
     not at all; `thread:K`: as the pool, but what computes with the interpreter's lock held takes
-    turns, as do the hand-offs. The expectation is taken by drawing from the record, not from a distribution, so
-    that tails and resets count as they came.
+    turns, as do the hand-offs. The expectation is taken by drawing from the record, not from a
+    distribution, so that tails and resets count as they came.
 
     Args:
         modes: The candidates.
@@ -302,7 +302,7 @@ def _interval(terms: _Terms) -> Interval:
 
 
 def _is_open(other: _Terms, ours: _Terms, simpler: bool, learner_s: float) -> bool:
-    """Whether a candidate, simpler or not than the chosen one, may have to be chosen instead, within the errors of the model.
+    """Whether a candidate may have to be chosen instead, within the errors of the model.
 
     Both are taken from the same redrawn records, so what is uncertain about the environment alone
     does not count. The error of lanes counts once where both run in lanes.

@@ -284,6 +284,9 @@ def _terms(
     # More lanes than cores do not spin: see the pool's own default.
     if sleeps or asleep or workers >= calibration.effective_cores + 1:
         hand_off_s += calibration.wake_s
+    # Beyond the cores, waking a process takes no less than waking a thread.
+    beyond = max(workers - calibration.effective_cores, 0.0)
+    hand_off_s += beyond * max(calibration.thread_s - calibration.worker_s, 0.0)
     if threads:
         hand_off_s = workers * calibration.thread_s
     return _Terms(

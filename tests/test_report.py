@@ -201,9 +201,9 @@ def test_a_notebook_gets_text_and_html():
     bundle = MEASURED.report._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html"}
     assert bundle["text/plain"] == str(MEASURED.report)
-    assert bundle["text/html"].startswith("<pre")
-    assert "Walker-v0 x 8" in bundle["text/html"]
-    assert "color:" in bundle["text/html"]
+    assert bundle["text/html"].startswith('<div class="vecselect">')
+    assert "Walker-v0 &times; 8" in bundle["text/html"]
+    assert MEASURED._repr_mimebundle_() == bundle
 
 
 def test_inside_a_notebook_the_texts_are_the_same(monkeypatch):

@@ -112,6 +112,15 @@ def _add_request(command: argparse.ArgumentParser) -> None:
         metavar="MODE",
         help="a mode that may be chosen although it is another implementation: native",
     )
+    command.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the report to a file too, whose name ends in .html, .svg (the plots), .md or "
+        ".json; may be repeated",
+    )
 
 
 def _add_loop(command: argparse.ArgumentParser, budget: str = "") -> None:
@@ -152,7 +161,10 @@ def _key_and_value(text: str) -> tuple[str, Any]:
 
 def _recommend(asked: argparse.Namespace) -> int:
     from vecselect.make import recommend
+    from vecselect.report.outputs import check_output, write_output
 
+    for path in asked.output:
+        check_output(path)
     learner_s = None if asked.learner_ms is None else asked.learner_ms / 1000
     # What importing the environment's module prints is no part of our output.
     with contextlib.redirect_stdout(sys.stderr), _progress() as progress:
@@ -167,6 +179,8 @@ def _recommend(asked: argparse.Namespace) -> int:
             progress=progress,
             env_kwargs=dict(asked.env_kwarg),
         )
+    for path in asked.output:
+        write_output(plan.report, path)
     if asked.json:
         sys.stdout.write(plan.to_json() + "\n")
     else:

@@ -180,6 +180,10 @@ class Plan:
 
         return Report(self)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it: its report."""
+        return self.report._repr_mimebundle_(include, exclude)
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as dicts, lists, numbers, strings and None."""
         return dataclasses.asdict(self)

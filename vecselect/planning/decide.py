@@ -74,8 +74,11 @@ def make_plan(request: Request, asked: Asked) -> Plan:
         raise RequestError(f"No mode can run {request.label}. {reasons}.")
     blocked = processes.why_no_children() or request.why_not_sent
     if blocked is not None:
-        # Nothing can be measured in another process, and then nothing can run in one either.
-        reason = f"It is the only mode that can run here: {blocked}."
+        # Nothing can be measured in another process, and then nothing can run in one either; of
+        # the modes without processes this is the simplest.
+        reason = f"No other process can measure or run it: {blocked}."
+        if "thread" in able[1:]:
+            reason += ' Where steps wait, mode="thread" lets them wait together.'
         return draft.plan(able[0], reason, "elimination")
     if able == ["native"]:
         # There is no single environment to be measured.

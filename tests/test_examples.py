@@ -16,6 +16,7 @@ SAYS = {
     "plan_with_a_learner.py": "recalled: True",
     "sweep.py": "returns diminish from",
     "training_loop.py": "final policy: mean return",
+    "waiting_env.py": "thread:15:",
 }
 
 

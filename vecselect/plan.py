@@ -22,12 +22,16 @@ from vecselect.values import exactly, rebuilt
 if TYPE_CHECKING:
     from vecselect.report import Report
 
-SCHEMA = 3
+SCHEMA = 4
 """Number of the JSON form; it grows when an older reader could misread the newer form.
 
 1: the first. 2: candidates with intervals; estimate, race, learner and plan store. 3: notes with
-codes; predictions taken apart. A plan of schema 2 is read too.
+codes; predictions taken apart. 4: what a thread costs, and computing without the interpreter's
+lock. Plans of schema 2 and 3 are read too.
 """
+
+OLDEST = 2
+"""The oldest schema that is still read."""
 
 
 @dataclass(frozen=True)
@@ -204,13 +208,15 @@ class Plan:
             if not isinstance(data, dict):
                 raise TypeError("it is not an object")
             schema = data.get("schema")
-            if schema not in (2, SCHEMA):
+            if type(schema) is not int or not OLDEST <= schema <= SCHEMA:
                 raise PlanError(
-                    f"The plan has schema {schema!r}; this version of vecselect reads 2 and "
+                    f"The plan has schema {schema!r}; this version of vecselect reads {OLDEST} to "
                     f"{SCHEMA}. Plan again, or read it with the version that wrote it."
                 )
             if schema == 2:
-                data = _upgraded(data)
+                data = _from_2(data)
+            if data["schema"] == 3:
+                data = _from_3(data)
             plan: Plan = rebuilt(cls, data)
         except (TypeError, ValueError, RecursionError) as error:
             if isinstance(error, PlanError):
@@ -219,7 +225,7 @@ class Plan:
         return plan
 
 
-def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+def _from_2(data: dict[str, Any]) -> dict[str, Any]:
     """A document of schema 2 in the form of schema 3."""
     texts = [str(exactly(str, note)) for note in exactly(list, data.get("notes"))]
     notes = [  # a loud one stood behind a mark
@@ -233,4 +239,14 @@ def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
         forecasts = exactly(list, exactly(dict, estimate).get("forecasts"))
         forecasts = [{**exactly(dict, forecast), "parts": None} for forecast in forecasts]
         estimate = {**estimate, "forecasts": forecasts}
-    return {**data, "schema": SCHEMA, "notes": notes, "loops": loops, "estimate": estimate}
+    return {**data, "schema": 3, "notes": notes, "loops": loops, "estimate": estimate}
+
+
+def _from_3(data: dict[str, Any]) -> dict[str, Any]:
+    """A document of schema 3 in the form of schema 4."""
+    profile, calibration = data.get("profile"), data.get("calibration")
+    if profile is not None:
+        profile = {"free_share": None, **exactly(dict, profile)}
+    if calibration is not None:
+        calibration = {"thread_s": 0.0, **exactly(dict, calibration)}
+    return {**data, "schema": 4, "profile": profile, "calibration": calibration}

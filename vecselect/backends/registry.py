@@ -9,6 +9,7 @@ from vecselect.backends.native import Native
 from vecselect.backends.pool.backend import Pool, count_workers
 from vecselect.backends.pool.signals import EAGER_TRIES
 from vecselect.backends.sync import Sync
+from vecselect.backends.thread import Thread, count_threads
 from vecselect.errors import RequestError, unknown
 
 if TYPE_CHECKING:
@@ -16,22 +17,23 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (Sync(), Pool(), Async(), Native())
+    backend.name: backend for backend in (Sync(), Pool(), Async(), Thread(), Native())
 }
 """Every backend by its mode, the simpler ones first."""
 
-COUNTED = frozenset({"pool"})
+COUNTED = frozenset({"pool", "thread"})
 """Modes whose name may be followed by the number of workers, as in `pool:4`."""
 
 OTHER_IMPLEMENTATIONS = frozenset({"native"})
 """Modes that do not run the user's own environments, and so return other numbers."""
 
 SLEEP = "sleep"
-"""Follows the number of workers where they sleep at once while they wait, as in `pool:4:sleep`."""
+"""Follows the number of workers where they sleep at once while they wait, as in `pool:4:sleep`.
+Threads always do."""
 
 
 def exact(mode: str, num_envs: int, machine: Machine) -> str:
-    """The mode by the name that says all: `pool` and numbers beyond use become the number it is.
+    """The mode by the name that says all: no number, or one beyond use, becomes the number it is.
 
     Args:
         mode: An existing mode.
@@ -41,6 +43,8 @@ def exact(mode: str, num_envs: int, machine: Machine) -> str:
     backend, parameters = find(mode)
     if backend.name not in COUNTED:
         return mode
+    if backend.name == "thread":
+        return f"thread:{count_threads(num_envs, parameters.get('workers'))}"
     workers = count_workers(num_envs, machine, parameters.get("workers"))
     return pool_mode(workers, sleep=bool(workers) and "tries" in parameters)
 
@@ -66,7 +70,12 @@ def find(mode: str) -> tuple[Backend, dict[str, int]]:
         raise RequestError(f"Mode {mode!r} has a number of workers, but {name!r} takes none.")
     count, *manner = words
     if not count.isdecimal():
-        raise RequestError(f"Mode {mode!r}: {count!r} is no number of workers, as in 'pool:2'.")
+        raise RequestError(f"Mode {mode!r}: {count!r} is no number of workers, as in '{name}:2'.")
+    if manner and name == "thread":
+        raise RequestError(
+            f"Mode {mode!r}: threads always sleep while they wait, so nothing may follow their "
+            f"number. Use 'thread:{count}'."
+        )
     if manner not in ([], [SLEEP]):
         raise RequestError(
             f"Mode {mode!r}: after the number of workers only ':{SLEEP}' may follow, as in "

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vecselect.selection.race import RaceRecord
     from vecselect.selection.rule import RuleVerdict
 
-POOL_NEEDS_EVIDENCE = "the rule chooses between sync and async; pin it to use it"
+LANES_NEED_EVIDENCE = "the rule chooses between sync and async; pin it to use it"
 NATIVE_NEEDS_PIN = "another implementation of the environment; pin it to use it"
 NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'

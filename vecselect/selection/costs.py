@@ -25,6 +25,7 @@ class Calibration:
         async_message_s: Seconds of a vector step of `async` per sub-environment.
         async_fixed_s: Seconds of a vector step of `async` whatever their number.
         seconds: How long measuring this took.
+        thread_s: Seconds of a vector step of `thread` per thread besides the caller's.
     """
 
     effective_cores: float
@@ -34,6 +35,7 @@ class Calibration:
     async_message_s: float = 0.0
     async_fixed_s: float = 0.0
     seconds: float = 0.0
+    thread_s: float = 0.0
 
 
 HAND_OFF_MOST_S = 1e-4

@@ -7,7 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vecselect.machine import WORKER_BYTES
-from vecselect.selection.candidates import MEMORY_SHARE, simplicity, worker_counts
+from vecselect.selection.candidates import (
+    MEMORY_SHARE,
+    lanes_of,
+    processes_of,
+    thread_counts,
+    worker_counts,
+)
 from vecselect.selection.sweep_budget import extrapolate, groups_that_fit, too_costly
 
 if TYPE_CHECKING:
@@ -49,7 +55,9 @@ def proposed(num_envs: int, machine: Machine, profile: StepProfile | None) -> tu
         if max(counts) > cores - 1:
             wanted |= {max(counts), 4 * max(cores, 1) - 1}
     pools = sorted(count for count in wanted & counts if 0 <= count < max(num_envs, 1))
-    return ("sync", *(f"pool:{count}" for count in pools), "async", "native")
+    threads = [] if profile is None else thread_counts(num_envs, machine, profile)[-1:]
+    modes = ("sync", *(f"pool:{count}" for count in pools), "async")
+    return (*modes, *(f"thread:{count}" for count in threads), "native")
 
 
 class Entries:
@@ -92,13 +100,13 @@ class Entries:
     def _build_s(self, found: Probe, mode: str, num_envs: int) -> float:
         """Seconds that building and a reset take, by what one sub-environment took."""
         each_s = found.construct_s + found.profile.reset_time_s
-        lanes = _lanes(mode, num_envs)
+        lanes = lanes_of(mode, num_envs)
         started_s = found.start_s * (lanes - 1) / self.machine.cores
         return -(-num_envs // lanes) * each_s + started_s
 
     def _step_s(self, found: Probe, mode: str, num_envs: int) -> float:
         """Seconds that a vector step takes, by what one sub-environment took."""
-        lanes, waits = _lanes(mode, num_envs), found.profile.wait_share
+        lanes, waits = lanes_of(mode, num_envs), found.profile.wait_share
         # As many lanes as there are cores get on at the same time, and more where they wait.
         at_once = max(min(lanes, self.machine.cores / max(1.0 - waits, 0.01)), 1.0)
         return num_envs * found.profile.mean_step_with_resets_s / at_once
@@ -168,13 +176,7 @@ class Entries:
         return own_s + max(over_s, 0.0) / heats * part
 
 
-def _lanes(mode: str, num_envs: int) -> int:
-    name, workers, _ = simplicity(mode)
-    return num_envs if name == simplicity("async")[0] else min(workers + 1, num_envs)
-
-
 def _needed_bytes(found: Probe, mode: str, num_envs: int) -> float:
     """Memory that a mode takes, by what one sub-environment took."""
-    name, workers, _ = simplicity(mode)
-    children = num_envs if name == simplicity("async")[0] else workers
+    children = processes_of(mode, num_envs)
     return float(num_envs * (found.profile.memory_bytes or 0) + children * WORKER_BYTES)

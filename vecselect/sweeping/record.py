@@ -127,6 +127,8 @@ class Sweep:
                     f"The sweep has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
                     "Sweep again, or read it with the version that wrote it."
                 )
+            if isinstance(data.get("profile"), dict):
+                data["profile"].setdefault("free_share", None)  # older ones do not know it
             sweep: Sweep = rebuilt(cls, data)
         except (TypeError, ValueError, RecursionError) as error:
             if isinstance(error, PlanError):

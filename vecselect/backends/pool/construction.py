@@ -9,14 +9,10 @@ from typing import TYPE_CHECKING
 import psutil
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
-from vecselect import processes
 from vecselect.backends.base import check_distinct
-from vecselect.backends.pool.arena import Arena, Layout
-from vecselect.backends.pool.handle import Handle, end_all, greeted
+from vecselect.backends.pool.arena import Layout
 from vecselect.backends.pool.layout import leaves
-from vecselect.backends.pool.memory import Memory
-from vecselect.backends.pool.starter import Starter
-from vecselect.backends.pool.worker import Work, mismatch
+from vecselect.backends.pool.server import Work, mismatch
 from vecselect.errors import VecselectWarning
 from vecselect.failures import annotate
 from vecselect.machine import WORKER_BYTES
@@ -27,37 +23,41 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import AutoresetMode
 
+    from vecselect.backends.pool.arena import Arena
+    from vecselect.backends.pool.handle import Handle
+    from vecselect.backends.pool.starter import Starter
+
 
 @dataclass(frozen=True)
 class Settings:
     """How a pool is to run.
 
     Attributes:
-        workers: Processes besides the caller's, fewer than there are sub-environments.
-        threads: Threads that the numerical libraries of a worker may start.
-        tries: Tries to take a signal before sleeping.
+        workers: Lanes besides the caller's, fewer than there are sub-environments.
         copy: Whether results are the caller's to keep. Without it, observations are views of shared
             memory: they hold until the second next step or reset begins.
         observation_mode: As in `SyncVectorEnv`.
         autoreset_mode: What happens to a sub-environment whose episode ended.
-        context: Start method of the workers; the safest one by default.
-        daemon: Whether the workers are daemons, which may not start processes themselves.
         step_timeout_s: Seconds that workers may take for a step, a reset or a call.
         start_timeout_s: Seconds that they may take to start and to build their sub-environments.
-        restart: Whether a worker that died is replaced.
-        memory_available_bytes: What may be used; a warning is given where workers take more.
+        threads: Threads that the numerical libraries of a worker process may start.
+        tries: Tries to take a signal of a worker process before sleeping.
+        context: Start method of worker processes; the safest one by default.
+        daemon: Whether worker processes are daemons, which may not start processes themselves.
+        restart: Whether a worker process that died is replaced.
+        memory_available_bytes: What worker processes may take before a warning is given.
     """
 
     workers: int
-    threads: int
-    tries: int
     copy: bool
     observation_mode: str | tuple[gym.Space, gym.Space]
     autoreset_mode: AutoresetMode
-    context: str | None
-    daemon: bool
     step_timeout_s: float | None = None
     start_timeout_s: float | None = None
+    threads: int = 1
+    tries: int = 0
+    context: str | None = None
+    daemon: bool = False
     restart: bool = False
     memory_available_bytes: int | None = None
 
@@ -75,7 +75,7 @@ class Parts:
         envs: The sub-environments of the caller's lane.
         handles: The workers.
         arena: What they share.
-        starter: Starts workers in place of those that die.
+        starter: What started the workers, and starts others in place of those that die.
         single_observation_space: Of one sub-environment, as it is batched.
         observation_space: Of the batch.
     """
@@ -88,8 +88,15 @@ class Parts:
     observation_space: gym.Space
 
 
-def construct(env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> Parts:
+def construct(
+    env_fns: Sequence[Callable[[], gym.Env]], settings: Settings, kind: type[Starter]
+) -> Parts:
     """Builds every sub-environment and the arena; leaves nothing behind if that fails.
+
+    Args:
+        env_fns: One factory per sub-environment.
+        settings: How they are to run.
+        kind: What makes the workers.
 
     Raises:
         RuntimeError: If the spaces of the sub-environments do not go together.
@@ -99,9 +106,9 @@ def construct(env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> P
     envs: list[gym.Env] = []
     handles: list[Handle] = []
     try:
-        return _construct(envs, handles, env_fns, settings)
+        return _construct(envs, handles, env_fns, settings, kind)
     except BaseException:
-        end_all(handles)
+        kind.end_all(handles)
         for env in envs:
             env.close()
         raise
@@ -112,6 +119,7 @@ def _construct(
     handles: list[Handle],
     env_fns: Sequence[Callable[[], gym.Env]],
     settings: Settings,
+    kind: type[Starter],
 ) -> Parts:
     """Does so; what it builds and starts is in the two lists, however far it gets."""
     count = len(env_fns)
@@ -134,8 +142,7 @@ def _construct(
         actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
         buffers=1 if settings.copy else 2,
     )
-    memory = Memory(layout.size_bytes())
-    arena = Arena(layout, memory.map)
+    starter = kind(settings, layout)
     own, *others = lane_slices(count, settings.workers + 1)
     works = [
         Work(
@@ -148,23 +155,21 @@ def _construct(
             action_space=first.action_space,
             same_spaces=settings.same_spaces,
             tries=settings.tries,
-            global_seed=processes.child_seed(index),
         )
         for index, rows in enumerate(others)
     ]
-    starter = Starter(settings, works, memory, arena)
     for work in works:
         handles.append(starter.start(work))  # noqa: PERF401 (what is started is noted at once)
-    if not settings.restart:
-        memory.forget_descriptor()
-    # While the workers build theirs, the caller builds the rest of its own.
+    starter.all_started()
+    # While worker processes build theirs, the caller builds the rest of its own.
     for row in own[1:]:
         envs.append(_built(env_fns[row], row))  # noqa: PERF401 (here too)
     check_distinct(envs)
     spaces = _agreed(envs, handles, single, settings)
+    check_distinct([*envs, *(env for handle in handles for env in handle.envs)])
     if mode == "different":
         batched = batch_differing_spaces(spaces)
-    return Parts(envs, handles, arena, starter, single, batched)
+    return Parts(envs, handles, starter.arena, starter, single, batched)
 
 
 def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
@@ -201,7 +206,7 @@ def _agreed(
     problems = [mismatch(env, row, *fitting) for row, env in enumerate(envs)]
     spaces = [env.observation_space for env in envs]
     for handle in handles:
-        trouble, theirs = greeted(handle, settings.start_timeout_s)
+        trouble, theirs = handle.greeting(settings.start_timeout_s)
         problems.append(trouble)
         spaces += theirs
     if problem := next(filter(None, problems), None):

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
-from vecselect.backends.pool.handle import PENDING
+from vecselect.backends.pool.handle import PENDING, Raised
 from vecselect.backends.pool.lane import LaneFailure, raised_here
 from vecselect.errors import StepTimeout, WorkerDied
-from vecselect.failures import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.handle import Handle
 
     Replace = Callable[[Handle, Exception], Handle]
-    Arguments = Callable[[range], tuple[Any, ...]]
+    Arguments = Callable[[range], tuple[Any, ...] | None]
 
 
 class Conversation:
@@ -108,14 +107,17 @@ class Conversation:
 
         Args:
             name: Of the method.
-            arguments: Gives its arguments for a lane's rows.
+            arguments: Gives its arguments for a lane's rows; None for a lane that has no part in
+                it, and whose reply then is None.
             buffer: Where observations go.
         """
         self._asked, self._buffer = (name, arguments), buffer
-        packed = [handle.packed(name, arguments(handle.rows)) for handle in self.handles]
+        asked = [(handle, arguments(handle.rows)) for handle in self.handles]
+        packed = [None if args is None else handle.packed(name, args) for handle, args in asked]
         for place, data in enumerate(packed):
             try:
-                self.handles[place].request(data, buffer)
+                if data is not None:
+                    self.handles[place].request(data, buffer)
             except WorkerDied as death:
                 self._died(place, death)
                 self._repeat(place)
@@ -166,8 +168,8 @@ class Conversation:
             if reply is PENDING:
                 self._replace_stuck(place)
                 reply = self._reply(place, None)
-            if isinstance(reply, Failed):
-                self._failure = self._failure or raised_there(reply)
+            if isinstance(reply, Raised):
+                self._failure = self._failure or reply.error
             self._replies.append(reply)
         self.pending = None
         if self._failure is not None:
@@ -176,6 +178,8 @@ class Conversation:
 
     def _reply(self, place: int, left_s: Callable[[], float] | None) -> Any:
         """What a worker answers; if it has died, what the one in its place does."""
+        if not self.handles[place].outstanding:  # it was not asked
+            return None
         try:
             return self.handles[place].collect(left_s, self._look_around)
         except _Elsewhere as elsewhere:
@@ -191,7 +195,7 @@ class Conversation:
 
     def _place_of_the_dead(self, place: int) -> int:
         """Where the worker stands whose death was noticed while waiting for another one."""
-        dead = [i for i, one in enumerate(self.handles) if one.process.exitcode is not None]
+        dead = [i for i, one in enumerate(self.handles) if one.has_died()]
         return place if place in dead or not dead else dead[0]
 
     def _look_around(self) -> None:
@@ -204,8 +208,8 @@ class Conversation:
     def _failure_of(self, handle: Handle) -> BaseException:
         """What a worker raised that has answered."""
         failed = handle.collect()
-        assert isinstance(failed, Failed)
-        return self._failure or raised_there(failed)
+        assert isinstance(failed, Raised)
+        return self._failure or failed.error
 
     def _died(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
@@ -233,7 +237,9 @@ class Conversation:
             handle.step(self._buffer)
         else:
             name, arguments = self._asked
-            handle.request(handle.packed(name, arguments(handle.rows)), self._buffer)
+            args = arguments(handle.rows)
+            if args is not None:
+                handle.request(handle.packed(name, args), self._buffer)
 
     def _replace_stuck(self, place: int) -> None:
         """Replaces a worker that takes too long, and gives the new one the same command."""
@@ -258,7 +264,7 @@ class Conversation:
         if self._replace is None:
             self.pending = None
             raise late
-        handle.process.kill()
+        handle.kill()
         self._died(place, late)
 
 

@@ -1,159 +1,74 @@
-"""The caller's side of one worker."""
+"""The caller's side of one worker, whatever that is."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
-from multiprocessing import connection
-from typing import TYPE_CHECKING, Any
-
-from vecselect import processes
-from vecselect.backends.interrupts import Unbroken
-from vecselect.backends.pool.entry import THREAD_VARIABLES, run
-from vecselect.backends.pool.signals import Signal
-from vecselect.backends.pool.worker import (
-    BEGUN,
-    BUFFER,
-    COMMAND,
-    DONE,
-    END,
-    FAILED,
-    GIVEN,
-    REQUEST,
-    SILENT,
-    STATUS,
-    STEP,
-    Work,
-)
-from vecselect.errors import StepTimeout, WorkerDied
-from vecselect.failures import Failed, raised_there
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from multiprocessing.context import BaseContext
+    from collections.abc import Callable, Sequence
 
     import gymnasium as gym
-    import numpy as np
 
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.memory import Memory
+
+    Greeting = tuple[str, list[gym.Space]]
+    """What is wrong with its spaces, if anything, and these spaces where they may differ."""
 
 CLOSE_LIMIT_S = 4.0
-"""How long workers may take to end, all together, before they are terminated and then killed."""
-
-NEVER_GIVEN_S = 0.1
-"""A worker begins a command in much less than this; one that was interrupted and has not been begun
-by then was never given."""
+"""How long workers may take to end, all together, before they are ended, or left behind."""
 
 PENDING = object()
 """What `collect` returns where the time ran out."""
 
 
-class Handle:
-    """One worker as the caller sees it.
+@dataclass(frozen=True)
+class Raised:
+    """What `collect` returns where a sub-environment raised.
 
     Attributes:
+        error: What it raised, with a note of which one it was.
+    """
+
+    error: BaseException
+
+
+class Handle(Protocol):
+    """One worker as the caller sees it. It has one command at a time.
+
+    Attributes:
+        index: Of the worker.
         rows: Indices of its sub-environments.
         outstanding: Whether a command was given whose end has not been seen.
         ended: Whether it was told to end.
         news: Info templates to tell it of with the next command.
+        envs: Its sub-environments, where they live in the calling process.
     """
 
-    def __init__(
-        self,
-        context: BaseContext,
-        work: Work,
-        memory: Memory,
-        control: np.ndarray,
-        daemon: bool,
-        threads: int,
-    ) -> None:
-        """Starts the worker; `greeting` waits until it has built its sub-environments."""
-        self.index = work.index
-        self.rows = range(work.first_row, work.first_row + len(work.env_fns))
-        self.outstanding = False
-        self.ended = False
-        self._number = 0
-        self._signalled = False
-        self._greeted = False
-        self.news: list[Template] = []
-        self._control: Any = control.data
-        self._tries = work.tries
-        self._go, self._done = Signal(), Signal()
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(  # type: ignore[attr-defined]
-            target=run,
-            args=(
-                thread_variables(threads),
-                processes.dumps(work),
-                memory,
-                self._go,
-                self._done,
-                theirs,
-            ),
-            name=f"vecselect-pool-{work.index}",
-            daemon=daemon,
-        )
-        with processes.hidden_main():
-            self.process.start()
-        theirs.close()
-        self._pid = self.process.pid
+    index: int
+    rows: range
+    outstanding: bool
+    ended: bool
+    news: list[Template]
+    envs: Sequence[gym.Env]
 
-    def greeting(self, timeout_s: float | None = None) -> Any:
-        """What the worker says once its sub-environments are built, or why it could not.
+    def greeting(self, timeout_s: float | None = None) -> Greeting:
+        """What the worker says of its spaces, once it has built its sub-environments.
 
         Raises:
-            StepTimeout: If it has not said anything by then.
-            WorkerDied: If its process has ended instead.
+            StepTimeout: If it does not within the time limit.
+            WorkerDied: If it ends instead.
+            Exception: What a factory raised.
         """
-        # The process is watched beside the pipe: a child of an environment may hold that open.
-        said = connection.wait([self.pipe, self.process.sentinel], timeout_s)
-        if not said:
-            raise StepTimeout(
-                f"{self.name()} has not built its sub-environments within start_timeout_s="
-                f"{timeout_s:g}."
-            )
-        with self._death_named():
-            if not self.pipe.poll():
-                raise EOFError
-            greeting = self.pipe.recv()
-        self._greeted = True
-        self.forget_names()
-        return greeting
-
-    def forget_names(self) -> None:
-        """Removes the names of the signals, which the worker has opened or will never need."""
-        for one in (self._go, self._done):
-            one.forget_name()
 
     def step(self, buffer: int) -> None:
-        """Begins a step with the actions in the arena."""
-        if self.news:
-            self.request(self.packed("step", (None,)), buffer)
-        else:
-            self._give(STEP, buffer)
+        """Begins a step with the actions in the arena; observations go into that buffer."""
 
-    def _give(self, command: int, buffer: int) -> None:
-        self._number = (self._number + 1) % 256
-        control = self._control
-        control[BUFFER] = buffer
-        control[GIVEN] = self._number
-        control[COMMAND] = command
-        self.outstanding = True
-        self._go.give()
-
-    def packed(self, name: str, args: tuple[Any, ...]) -> bytes:
+    def packed(self, name: str, args: tuple[Any, ...]) -> Any:
         """A request to call a method of the lane, with the news; `request` sends it."""
-        return processes.dumps((self.news, name, args))
 
-    def request(self, data: bytes, buffer: int = 0) -> None:
-        """Begins what was packed before, so that nothing can fail half-way through the workers."""
-        self.check()
-        with self._death_named(), Unbroken():
-            self._give(REQUEST, buffer)
-            self.pipe.send_bytes(data)
-            self.news = []
+    def request(self, data: Any, buffer: int = 0) -> None:
+        """Begins what `packed` made."""
 
     def collect(
         self,
@@ -168,28 +83,18 @@ class Handle:
                 default it is seen whether this worker is alive.
 
         Returns:
-            The worker's reply, None if all is in the arena, or `PENDING` if the time ran out.
+            The worker's reply, None if all is in the arena, a `Raised`, or `PENDING` if the time
+            ran out.
 
         Raises:
-            WorkerDied: If its process has ended.
+            WorkerDied: If it has died.
         """
-        # Taking a signal and noting that it was taken are two things, and Ctrl-C may come between
-        # them. So what counts is the number: a signal that was lost is not waited for, and one that
-        # is left over from an interrupted command is passed over.
-        while self._control[DONE] != self._number or not self._signalled:
-            if not self._done.take(self._tries, look_around or self.check, deadline_s):
-                return PENDING
-            self._signalled = True
-        if self._control[STATUS] != SILENT:
-            return processes.loads(self._received())
-        self.outstanding = self._signalled = False
-        return None
+
+    def read_info(self, info: Any) -> dict[str, Any]:
+        """An info that it replied with."""
 
     def has_failed(self) -> bool:
         """Whether what was begun has ended in a failure that was not collected yet."""
-        control = self._control
-        done = self.outstanding and control[DONE] == self._number
-        return bool(done and control[STATUS] == FAILED)
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Takes in, and lets go of, what an interrupted command still owes.
@@ -197,83 +102,15 @@ class Handle:
         Returns:
             `PENDING` if the time ran out before.
         """
-        until_s = time.monotonic() + NEVER_GIVEN_S
-        while self._control[BEGUN] != self._number and not self._go.is_given():
-            if time.monotonic() > until_s:  # interrupted before the worker was told of it
-                self.outstanding = False
-                return None
-        if self._control[DONE] == self._number:
-            self._signalled = True
-        return self.collect(deadline_s)
 
-    def _received(self) -> bytes:
-        """The message that ends a command; it is read whole, and noted as read, or not at all."""
-        with self._death_named(), Unbroken():
-            message = self.pipe.recv_bytes()
-            self.outstanding = self._signalled = False
-        return message
-
-    @contextlib.contextmanager
-    def _death_named(self) -> Iterator[None]:
-        """Turns a broken pipe into the error that says how the worker ended."""
-        try:
-            yield
-        except (EOFError, ConnectionError):
-            self.process.join(processes.END_GRACE_S)
-            self.check()
-            raise
+    def has_died(self) -> bool:
+        """Whether it has died."""
 
     def check(self) -> None:
-        """Raises if the worker's process has ended."""
-        code = self.process.exitcode
-        if code is not None:
-            raise WorkerDied(
-                f"{self.name()} {processes.how_it_ended(code)}.{processes.memory_picture(code)}"
-            )
+        """Raises WorkerDied if it has died."""
+
+    def kill(self) -> None:
+        """Ends it at once; asked only where workers are replaced."""
 
     def name(self) -> str:
         """The worker and what it runs, as the beginning of a sentence."""
-        first, last = self.rows[0], self.rows[-1]
-        ran = f" {first}" if first == last else f"s {first}-{last}"
-        return f"Worker {self.index} (pid {self._pid}), which runs sub-environment{ran},"
-
-    def ask_to_end(self) -> None:
-        """Tells the worker to close its sub-environments and end."""
-        self.ended = True
-        self._control[COMMAND] = END
-        self._go.give()
-        if self._greeted:  # else it has them still to open
-            self.forget_names()
-        self.pipe.close()
-
-
-def greeted(handle: Handle, timeout_s: float | None) -> tuple[str, list[gym.Space]]:
-    """What a worker says of its spaces, once it has built its sub-environments.
-
-    Raises:
-        StepTimeout: If it does not within the time limit.
-        WorkerDied: If its process ends instead.
-        Exception: What a factory raised.
-    """
-    greeting: Any = handle.greeting(timeout_s)
-    if isinstance(greeting, Failed):
-        raise raised_there(greeting)
-    problem, spaces = greeting
-    return problem, spaces
-
-
-def end_all(handles: Sequence[Handle], limit_s: float = CLOSE_LIMIT_S) -> None:
-    """Ends workers: asks, and after the time limit terminates and kills. Twice does nothing."""
-    handles = [handle for handle in handles if not handle.ended]
-    for handle in handles:
-        handle.ask_to_end()
-    try:
-        processes.end_all([handle.process for handle in handles], limit_s)
-    finally:
-        for handle in handles:
-            handle.forget_names()
-
-
-def thread_variables(threads: int) -> Mapping[str, str]:
-    """What a worker's numerical libraries are told, where the user has not told them."""
-    return {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}

@@ -11,34 +11,35 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.error import ClosedEnvironmentError
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, iterate
 
-from vecselect import processes
 from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
+from vecselect.backends.pool.calls import LaneCalls
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, end_all
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.layout import assembled, leaves
-from vecselect.errors import VecselectError, WorkerDied
+from vecselect.backends.pool.starter import ProcessStarter
+from vecselect.errors import VecselectError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import gymnasium as gym
 
     from vecselect.backends.pool.construction import Settings
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import Extra
+    from vecselect.backends.pool.starter import Starter
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
-class PoolVectorEnv(VectorEnv):
+class PoolVectorEnv(LaneCalls):
     """Steps the sub-environments in lanes: one in the calling process, one in each worker.
 
     Observations, rewards, flags, actions and numeric infos pass through shared memory. Every value
@@ -46,6 +47,8 @@ class PoolVectorEnv(VectorEnv):
     environment has overwritten in the meantime: `final_obs` and `final_info` are always those of
     the episode that ended.
     """
+
+    _workers: type[Starter] = ProcessStarter
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
         """Builds the sub-environments, those of the workers in their processes.
@@ -57,7 +60,7 @@ class PoolVectorEnv(VectorEnv):
         Raises: What `construct` does.
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
-        parts = construct(env_fns, settings)
+        parts = construct(env_fns, settings, self._workers)
         first = parts.envs[0]
         self.num_envs = len(env_fns)
         self.copy = settings.copy
@@ -97,21 +100,9 @@ class PoolVectorEnv(VectorEnv):
         self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but
         # not in a process that somebody forked from this one.
-        self._finalizer = Finalize(self, _leave, (self._handles, self._lane), exitpriority=10)
-
-    @property
-    def np_random(self) -> Any:
-        """The generators of the sub-environments, a tuple; those from workers are copies."""
-        return self.get_attr("np_random")
-
-    @np_random.setter
-    def np_random(self, value: Any) -> None:
-        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
-
-    @property
-    def np_random_seed(self) -> Any:
-        """The seeds of the sub-environments' generators, a tuple."""
-        return self.get_attr("np_random_seed")
+        self._finalizer = Finalize(
+            self, _leave, (self._workers, self._handles, self._lane), exitpriority=10
+        )
 
     def step(self, actions: Any) -> StepResult:
         """Steps every sub-environment; arguments and results as in `SyncVectorEnv`.
@@ -180,61 +171,6 @@ class PoolVectorEnv(VectorEnv):
         self._conversation.need_pending("reset")
         return self._reset_result(timeout)
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
-        self._ask("call", lambda rows: (name, args, kwargs), joint=True)
-        try:
-            return self.call_wait()
-        finally:
-            self._conversation.drop()
-
-    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Begins a call in the workers; the caller's lane is called in `call_wait`.
-
-        Raises:
-            ValueError: For `reset`, `step` and `close`, which would go behind the pool's back.
-        """
-        self._ask("call", lambda rows: (name, args, kwargs))
-
-    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Collects what `call_async` began; arguments and errors as in `step_wait`."""
-        self._need_open()
-        self._conversation.need_pending("call")
-        return tuple(itertools.chain.from_iterable(self._conversation.finish(timeout)))
-
-    def render(self) -> tuple[Any, ...]:
-        """A frame of every sub-environment, as its render mode gives it."""
-        return self.call("render")
-
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of every sub-environment; values from workers are copies."""
-        return self.call(name)
-
-    def set_attr(self, name: str, values: Any) -> None:
-        """Sets an attribute of every sub-environment, or of none if one of them refuses.
-
-        Args:
-            name: The attribute's name.
-            values: A list or tuple of `num_envs` values, or one value for all.
-        """
-        if not isinstance(values, (list, tuple)):
-            values = [values] * self.num_envs
-        if (given := len(values)) != self.num_envs:
-            raise ValueError(f"values holds {given} values; {self.num_envs} are needed, one each.")
-        # What cannot be sent raises here, before any lane has set anything.
-        self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]), joint=True)
-        try:
-            self._conversation.finish()
-        except WorkerDied:
-            raise
-        except Exception:
-            self._conversation.drop()
-            self._ask("undo_set_attr", lambda rows: (), joint=True)
-            self._conversation.finish()
-            raise
-        finally:
-            self._conversation.drop()
-
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Closes every sub-environment and ends every worker.
 
@@ -246,7 +182,7 @@ class PoolVectorEnv(VectorEnv):
         if os.getpid() != self._owner:  # all of it is the business of the process we come from
             return
         patience_s = CLOSE_LIMIT_S if timeout is None else timeout
-        end_all(self._handles, 0.0 if terminate else patience_s)
+        self._workers.end_all(self._handles, 0.0 if terminate else patience_s)
         self._handles.clear()
         lane = self._lane
         del self._lane, self._arena, self._infos, self._conversation, self._starter
@@ -255,35 +191,6 @@ class PoolVectorEnv(VectorEnv):
             lane.close()
         except LaneFailure as failure:
             raise raised_here(failure) from None
-
-    def _begin(self, kind: str, joint: bool = False) -> None:
-        self._need_open()
-        if os.getpid() != self._owner:
-            raise VecselectError("This pool belongs to the process that this one was forked from.")
-        self._conversation.begin(kind, joint)
-
-    @contextlib.contextmanager
-    def _begun(self, kind: str, joint: bool = False) -> Iterator[None]:
-        """Begins a command, and drops it if giving it fails."""
-        self._begin(kind, joint)
-        try:
-            yield
-        except BaseException:
-            self._conversation.drop()
-            raise
-
-    def _need_open(self) -> None:
-        if self.closed:
-            raise ClosedEnvironmentError(f"{self!r} was used after close().")
-
-    def _ask(
-        self, name: str, arguments: Callable[[range], tuple[Any, ...]], joint: bool = False
-    ) -> None:
-        """Begins a call of a lane's method in every lane."""
-        with self._begun("call", joint):
-            self._conversation.ask_all(name, arguments)
-        own = arguments(self._lane.rows)
-        self._conversation.own(lambda: getattr(self._lane, name)(*own))
 
     def _send_step(self, actions: Any) -> None:
         if self.autoreset_mode is AutoresetMode.DISABLED:
@@ -352,7 +259,7 @@ class PoolVectorEnv(VectorEnv):
         for handle, reply in zip(self._handles, replies[1:], strict=True):
             if reply is not None:
                 infos, objects = reply
-                loose = loose + [(row, processes.loads(info)) for row, info in infos]
+                loose = loose + [(row, handle.read_info(info)) for row, info in infos]
                 for path, values in objects.items():
                     self._lane.objects[path][handle.rows.start : handle.rows.stop] = values
         batched = self._infos.batch(loose, self._add_info)
@@ -384,12 +291,14 @@ class PoolVectorEnv(VectorEnv):
         return assembled(self.single_observation_space, iter(parts))
 
     def __reduce__(self) -> Any:
-        """Refused, and with it copying: two pools could not share the workers."""
-        raise VecselectError("A pool cannot be copied or pickled; make another with auto_make_vec.")
+        """Refused, and with it copying: two of them could not share the workers."""
+        raise VecselectError(
+            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
+        )
 
 
-def _leave(handles: list[Handle], lane: Lane) -> None:
-    """Closes what a pool that was not closed has left open."""
-    end_all(handles)
+def _leave(workers: type[Starter], handles: list[Handle], lane: Lane) -> None:
+    """Closes what a vector environment that was not closed has left open."""
+    workers.end_all(handles)
     with contextlib.suppress(LaneFailure):  # there is nobody left to tell
         lane.close()

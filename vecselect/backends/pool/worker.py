@@ -1,99 +1,32 @@
-"""A worker: the process that steps one lane."""
+"""A worker process: it steps one lane over shared memory."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from gymnasium.spaces.utils import is_space_dtype_shape_equiv
-from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect import processes
 from vecselect.backends.orphans import ParentWatch
-from vecselect.backends.pool.arena import Arena, Layout
-from vecselect.backends.pool.infos import InfoTable, Template
-from vecselect.backends.pool.lane import Lane, LaneFailure, keep_packed
-from vecselect.backends.pool.layout import assembled
+from vecselect.backends.pool.arena import Arena
+from vecselect.backends.pool.lane import LaneFailure, keep_packed
+from vecselect.backends.pool.server import BEGUN, COMMAND, DONE, GIVEN, STATUS, Server
 from vecselect.failures import Failed, portable, report_closing
 from vecselect.torch_ import seed_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
     from threading import Event
 
-    import gymnasium as gym
-    import numpy as np
-    from gymnasium.vector import AutoresetMode
-
     from vecselect.backends.pool.memory import Memory
+    from vecselect.backends.pool.server import Work
     from vecselect.backends.pool.signals import Signal
-
-COMMAND, STATUS, BUFFER, GIVEN, BEGUN, DONE = range(6)
-"""Bytes of a worker's control block; the last three number the commands: given, begun and done."""
 
 STEP, REQUEST, END = 1, 2, 3
 """Commands: step with the arena's actions; do what stands in the pipe; end."""
 
 SILENT, REPLY, FAILED = 0, 1, 2
 """Statuses: all is in the arena; the rest is in the pipe; what stands there is a `Failed`."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker is started with.
-
-    Attributes:
-        index: Of the worker.
-        env_fns: The factories of its lane.
-        first_row: Index of the lane's first sub-environment.
-        layout: Of the arena.
-        autoreset_mode: What happens to a sub-environment whose episode ended.
-        observation_space: Of one sub-environment, as it is batched.
-        action_space: Of one sub-environment.
-        same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
-        tries: Tries to take a signal before sleeping.
-        global_seed: Of the process's global random generators.
-        restart_seeds: Where it replaces a worker that died: seeds to begin its episodes anew with.
-    """
-
-    index: int
-    env_fns: tuple[Callable[[], gym.Env], ...]
-    first_row: int
-    layout: Layout
-    autoreset_mode: AutoresetMode
-    observation_space: gym.Space
-    action_space: gym.Space
-    same_spaces: bool
-    tries: int
-    global_seed: int = 0
-    restart_seeds: tuple[int | None, ...] | None = None
-
-
-def mismatch(
-    env: gym.Env, row: int, observations: gym.Space, actions: gym.Space, same: bool
-) -> str:
-    """A sentence if an environment's spaces do not fit the batch's, else an empty string."""
-    fits = (
-        env.observation_space == observations
-        if same
-        else is_space_dtype_shape_equiv(env.observation_space, observations)
-    )
-    if not fits:
-        advice = (
-            " If that is meant, use vector_kwargs={'observation_mode': 'different'}."
-            if same
-            else ""
-        )
-        return (
-            f"Sub-environment {row} has the observation space {env.observation_space}, which does "
-            f"not fit {observations}.{advice}"
-        )
-    if env.action_space != actions:
-        return f"Sub-environment {row} has the action space {env.action_space}, not {actions}."
-    return ""
 
 
 def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connection) -> None:
@@ -110,7 +43,8 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             row += 1
         row = task.first_row
         seed_torch(task.global_seed)
-        server = _Server(task, envs, Arena(task.layout, memory.map))
+        arena = Arena(task.layout, memory.map)
+        server = Server(task, envs, arena, keep_packed, keep_packed)
         _tell(pipe, server.greeting())
     except BaseException as error:
         _tell(pipe, Failed(row, "construct", portable(error)))
@@ -118,7 +52,7 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             env.close()
         return
     try:
-        server.loop(go, done, pipe, watch.gone)
+        _answer(server, go, done, pipe, watch.gone)
     except (EOFError, ConnectionError):  # the parent has hung up
         pass
     finally:
@@ -135,115 +69,42 @@ def _tell(pipe: Connection, value: Any) -> None:
         pipe.send(value)
 
 
-class _Server:
-    """The worker's side of the conversation."""
-
-    def __init__(self, task: Work, envs: list[gym.Env], arena: Arena) -> None:
-        self.task = task
-        self.arena = arena
-        self.control: Any = arena.control[task.index].data
-        self.infos = InfoTable(arena)
-        self.lane = Lane(
-            envs,
-            task.first_row,
-            task.observation_space,
-            task.autoreset_mode,
-            arena,
-            self.infos,
-            keep_packed,
-            keep_packed,
-            task.restart_seeds,
-        )
-        self.slice = slice(task.first_row, task.first_row + len(envs))
-        self.batched_actions = batch_space(task.action_space, len(envs))
-        self.action_parts: dict[tuple[int, int], np.ndarray] = {}
-
-    def greeting(self) -> tuple[str, list[gym.Space]]:
-        """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
-        task = self.task
-        spaces = (task.observation_space, task.action_space, task.same_spaces)
-        for row, env in zip(self.lane.rows, self.lane.envs, strict=True):
-            if problem := mismatch(env, row, *spaces):
-                return problem, []
-        if task.same_spaces:
-            return "", []
-        return "", [env.observation_space for env in self.lane.envs]
-
-    def loop(self, go: Signal, done: Signal, pipe: Connection, orphaned: Event) -> None:
-        """Answers commands until the last one."""
-        control, tries = self.control, self.task.tries
-        while True:
-            go.take(tries, _nothing)
-            command, number = control[COMMAND], control[GIVEN]
-            control[BEGUN] = number
-            if command == END or orphaned.is_set():
-                return
-            try:
-                reply = (
-                    self.step()
-                    if command == STEP
-                    else self.request(*processes.loads(pipe.recv_bytes()))
-                )
-            except LaneFailure as failure:
-                assert failure.__cause__ is not None
-                error = portable(failure.__cause__)
-                reply = Failed(failure.row, failure.phase, error, failure.when)
-            data = None if reply is None else self.packed(reply)
-            failed = isinstance(reply, Failed)
-            control[STATUS] = SILENT if data is None else FAILED if failed else REPLY
-            control[DONE] = number
-            done.give()
-            if data is not None:
-                pipe.send_bytes(data)  # After the signal: a full pipe waits for the parent to read.
-
-    def step(self) -> Any:
-        """Steps with the actions in the arena."""
-        self.lane.step(self.actions(), self.control[BUFFER])
-        return self.beside_the_arena()
-
-    def request(self, templates: list[Template], name: str, args: tuple[Any, ...]) -> Any:
-        """Learns templates, then does what is asked for."""
-        self.infos.add(templates)
-        if name == "step":
-            self.lane.step(self.actions() if args[0] is None else args[0], self.control[BUFFER])
-            return self.beside_the_arena()
-        if name == "reset":
-            seeds, options, mask = args
-            self.lane.reset(seeds, options, mask, self.control[BUFFER])
-            return self.beside_the_arena()
-        return getattr(self.lane, name)(*args)
-
-    def actions(self) -> Iterable[Any]:
-        """The lane's actions, copied out of the arena: an environment may keep its own."""
-        codes = self.arena.action_dtypes
-        parts = [self.action_part(index, code) for index, code in enumerate(codes.tolist())]
-        if self.arena.plain_actions:
-            return parts[0]
-        return iterate(self.batched_actions, assembled(self.task.action_space, iter(parts)))
-
-    def action_part(self, index: int, code: int) -> np.ndarray:
-        """The lane's part of an action leaf."""
-        part = self.action_parts.get((index, code))
-        if part is None:
-            part = self.action_parts[index, code] = self.arena.action(index, code)[self.slice]
-        copied: np.ndarray = part.copy()
-        return copied
-
-    def beside_the_arena(self) -> Any:
-        """What the last step or reset left that the arena cannot hold; None if nothing."""
-        lane = self.lane
-        if not lane.loose and not lane.objects:
-            return None
-        return lane.loose, {path: values[self.slice] for path, values in lane.objects.items()}
-
-    def packed(self, reply: Any) -> bytes:
-        """A reply as bytes; what cannot be pickled becomes an error that can."""
+def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned: Event) -> None:
+    """Answers commands until the last one."""
+    control, tries = server.control, server.task.tries
+    while True:
+        go.take(tries, _nothing)
+        command, number = control[COMMAND], control[GIVEN]
+        control[BEGUN] = number
+        if command == END or orphaned.is_set():
+            return
         try:
-            return processes.dumps_importable(reply)
-        except Exception as error:
-            return processes.dumps(
-                Failed(self.lane.rows[0], "sending the answer of", portable(error))
+            reply = (
+                server.step()
+                if command == STEP
+                else server.request(*processes.loads(pipe.recv_bytes()))
             )
+        except LaneFailure as failure:
+            assert failure.__cause__ is not None
+            error = portable(failure.__cause__)
+            reply = Failed(failure.row, failure.phase, error, failure.when)
+        data = None if reply is None else _packed(server, reply)
+        failed = isinstance(reply, Failed)
+        control[STATUS] = SILENT if data is None else FAILED if failed else REPLY
+        control[DONE] = number
+        done.give()
+        if data is not None:
+            pipe.send_bytes(data)  # After the signal: a full pipe waits for the parent to read.
+
+
+def _packed(server: Server, reply: Any) -> bytes:
+    """A reply as bytes; what cannot be pickled becomes an error that can."""
+    try:
+        return processes.dumps_importable(reply)
+    except Exception as error:
+        return processes.dumps(
+            Failed(server.lane.rows[0], "sending the answer of", portable(error))
+        )
 
 
 def _nothing() -> None:

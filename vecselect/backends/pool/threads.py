@@ -1,0 +1,308 @@
+"""A worker that is a thread: both sides of it.
+
+It steps its lane into the arena, which is ordinary memory here. Nothing is packed: commands and
+answers are handed over as they are, with a lock each way that one side takes and the other gives
+free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from vecselect.backends.pool.arena import Arena
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised
+from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
+from vecselect.backends.pool.server import BUFFER, Server
+from vecselect.backends.pool.signals import WATCH_PERIOD_S
+from vecselect.errors import StepTimeout, VecselectError, VecselectWarning
+from vecselect.failures import annotate, report_closing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import gymnasium as gym
+
+    from vecselect.backends.pool.arena import Layout
+    from vecselect.backends.pool.construction import Settings
+    from vecselect.backends.pool.handle import Greeting, Handle
+    from vecselect.backends.pool.infos import InfoTable, Template
+    from vecselect.backends.pool.server import Work
+
+
+class _Desk:
+    """What passes between the caller and one thread.
+
+    A signal is a lock that is held: who gives it releases it. Signals only say that there may be
+    something to see; what counts are the numbers of the commands. So one that was lost to Ctrl-C,
+    or is left over from an interrupted command, does no harm.
+
+    Attributes:
+        number: Of the command given last.
+        finished: Of the command answered last.
+        command: The templates to learn, a method of the lane and its arguments; None for a step.
+        reply: The last answer.
+        ending: Whether there will be no other command.
+        envs: The sub-environments of the lane, as far as they are built.
+    """
+
+    def __init__(self) -> None:
+        self.number = self.finished = 0
+        self.command: tuple[list[Template], str, tuple[Any, ...]] | None = None
+        self.reply: Any = None
+        self.ending = False
+        self.envs: list[gym.Env] = []
+        self.go, self.done = threading.Lock(), threading.Lock()
+        self.go.acquire()
+        self.done.acquire()
+
+    def tell(self) -> None:
+        """Has the thread look for a command."""
+        if self.go.locked():
+            self.go.release()
+
+    def answer(self, number: int, reply: Any) -> None:
+        """Answers a command, and has the caller look."""
+        self.reply = reply
+        self.finished = number
+        if self.done.locked():
+            self.done.release()
+
+
+class _Crew:
+    """The threads of one vector environment.
+
+    Attributes:
+        last: The desk of the thread that was given a command last. It is waited for first: by then
+            most others have answered, and the caller was woken once instead of once for each.
+    """
+
+    def __init__(self) -> None:
+        self.last = _Desk()
+
+
+class ThreadHandle:
+    """A thread as the caller sees it; a `Handle`."""
+
+    def __init__(self, work: Work, arena: Arena, crew: _Crew) -> None:
+        """Prepares the thread; `greeting` starts it, so that environments are built in order."""
+        self.index = work.index
+        self.rows = work.rows
+        self.outstanding = False
+        self.ended = False
+        self.news: list[Template] = []
+        self._desk = _Desk()
+        self.envs: Sequence[gym.Env] = self._desk.envs
+        self._number = 0
+        self._crew = crew
+        self._control: Any = arena.control[work.index].data
+        # A daemon: the program can end whatever an environment is doing.
+        self.thread = threading.Thread(
+            target=_serve,
+            args=(self._desk, work, arena),
+            name=f"vecselect-thread-{work.index}",
+            daemon=True,
+        )
+
+    def greeting(self, timeout_s: float | None = None) -> Greeting:
+        """Starts the thread and waits until it has built its sub-environments."""
+        self._number = self._desk.number = 1
+        try:
+            self.thread.start()
+        except RuntimeError as error:
+            raise VecselectError(
+                f"The system lets this program start no more than {self.index} threads here "
+                f'({error}). Use fewer, as in mode="thread:{max(self.index // 2, 1)}".'
+            ) from error
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._crew.last = self._desk
+        found = self.collect(None if until_s is None else lambda: until_s - time.monotonic())
+        if found is PENDING:
+            raise StepTimeout(
+                f"{self.name()} has not built its sub-environments within start_timeout_s="
+                f"{timeout_s:g}."
+            )
+        if isinstance(found, Raised):
+            raise found.error
+        return found  # type: ignore[no-any-return]
+
+    def step(self, buffer: int) -> None:
+        """Begins a step with the actions in the arena."""
+        self.request(self.packed("step", (None,)) if self.news else None, buffer)
+
+    def packed(self, name: str, args: tuple[Any, ...]) -> Any:
+        """A request to call a method of the lane, with the news; `request` gives it."""
+        return self.news, name, args
+
+    def request(self, data: Any, buffer: int = 0) -> None:
+        """Begins what `packed` made."""
+        desk = self._desk
+        self._control[BUFFER] = buffer
+        desk.command = data
+        self.outstanding = True
+        self._crew.last = desk
+        self._number = desk.number = self._number + 1
+        desk.tell()
+        if data is not None:
+            self.news = []
+
+    def collect(
+        self,
+        deadline_s: Callable[[], float] | None = None,
+        look_around: Callable[[], None] | None = None,
+    ) -> Any:
+        """Waits for the end of what was begun; see `Handle`."""
+        desk, last = self._desk, self._crew.last
+        while desk.finished != self._number:
+            period_s = WATCH_PERIOD_S
+            if deadline_s is not None:
+                period_s = min(period_s, max(deadline_s(), 0.0))
+            awaited = desk if last.finished == last.number else last
+            if awaited.done.acquire(True, period_s) or desk.finished == self._number:
+                continue
+            if look_around is not None:
+                look_around()
+            if deadline_s is not None and deadline_s() <= 0:
+                return PENDING
+        reply, desk.reply = desk.reply, None
+        self.outstanding = False
+        return reply
+
+    def read_info(self, info: dict[str, Any]) -> dict[str, Any]:
+        """An info that it replied with: itself."""
+        return info
+
+    def has_failed(self) -> bool:
+        """Whether what was begun has ended in a failure that was not collected yet."""
+        desk = self._desk
+        done = self.outstanding and desk.finished == self._number
+        return done and isinstance(desk.reply, Raised)
+
+    def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
+        """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
+        self._desk.tell()  # Ctrl-C may have come before it was told
+        return self.collect(deadline_s)
+
+    def has_died(self) -> bool:
+        """Never: a thread ends when it is told to, or with the program."""
+        return False
+
+    def check(self) -> None:
+        """Nothing to see: a thread does not die."""
+
+    def kill(self) -> None:
+        """Refused: there is no way to do it."""
+        raise VecselectError("A thread cannot be ended from outside.")
+
+    def name(self) -> str:
+        """The thread and what it runs, as the beginning of a sentence."""
+        first, last = self.rows[0], self.rows[-1]
+        ran = f" {first}" if first == last else f"s {first}-{last}"
+        return f"Thread {self.index}, which runs sub-environment{ran},"
+
+    def ask_to_end(self) -> None:
+        """Tells the thread to close its sub-environments and end."""
+        self.ended = True
+        self._desk.ending = True
+        self._desk.tell()
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits for its end; whether it has come."""
+        if self.thread.ident is None or self.thread is threading.current_thread():
+            return True  # never started; or its own garbage collector closes what it belongs to
+        self.thread.join(max(timeout_s, 0.0))
+        return not self.thread.is_alive()
+
+
+class ThreadStarter:
+    """Makes workers that are threads; a `Starter`."""
+
+    def __init__(self, settings: Settings, layout: Layout) -> None:
+        self.arena = Arena(layout, mmap.mmap(-1, layout.size_bytes()))
+        self._crew = _Crew()
+
+    def start(self, work: Work) -> ThreadHandle:
+        """Prepares a thread; its greeting starts it."""
+        return ThreadHandle(work, self.arena, self._crew)
+
+    def all_started(self) -> None:
+        """Nothing was needed that could be let go of."""
+
+    def note_seeds(self, seeds: Sequence[int | None]) -> None:
+        """No thread is ever replaced, so none needs a seed for that."""
+
+    def replaced(self, infos: InfoTable, handle: Handle, death: Exception) -> Handle:
+        """Refused: a thread does not die alone."""
+        raise VecselectError("A thread cannot be replaced.")
+
+    @staticmethod
+    def end_all(handles: Sequence[Any], limit_s: float = CLOSE_LIMIT_S) -> None:
+        """Ends threads; warns of those that are stuck in an environment. Twice does nothing."""
+        mine: list[ThreadHandle] = [handle for handle in handles if not handle.ended]
+        for handle in mine:
+            handle.ask_to_end()
+        until_s = time.monotonic() + limit_s
+        stuck = [handle for handle in mine if not handle.join(until_s - time.monotonic())]
+        if stuck:
+            rows = [row for handle in stuck for row in handle.rows]
+            warnings.warn(
+                f"The threads of sub-environments {rows} were still busy {limit_s:g} s after they "
+                "had been told to end. A thread cannot be ended from outside: each closes its "
+                "sub-environments when they return, or ends with the program.",
+                VecselectWarning,
+                stacklevel=2,
+            )
+
+
+def _serve(desk: _Desk, work: Work, arena: Arena) -> None:
+    """Runs in the thread: builds a lane and does what the caller asks for until the end."""
+    server = _built(desk, work, arena)
+    if server is None:
+        return
+    while True:
+        desk.go.acquire()
+        number = desk.number
+        if desk.ending:
+            break
+        if number != desk.finished:
+            desk.answer(number, _done(server, desk.command))
+    try:
+        server.lane.close()
+    except LaneFailure as failure:
+        report_closing(failure.row, failure.__cause__)
+
+
+def _built(desk: _Desk, work: Work, arena: Arena) -> Server | None:
+    """The lane of a thread, its sub-environments built in it; None if that failed, or is over."""
+    row = work.first_row
+    try:
+        for make in work.env_fns:
+            desk.envs.append(make())
+            row += 1
+        row = work.first_row
+        server = Server(work, desk.envs, arena, dict, keep_copied)
+        greeting = server.greeting()
+    except BaseException as error:
+        annotate(error, row, "construct")
+        for env in desk.envs:
+            with contextlib.suppress(Exception):
+                env.close()
+        desk.envs.clear()
+        desk.answer(1, Raised(error))
+        return None
+    desk.answer(1, greeting)
+    return server
+
+
+def _done(server: Server, command: tuple[list[Template], str, tuple[Any, ...]] | None) -> Any:
+    """What a command was answered with."""
+    try:
+        return server.step() if command is None else server.request(*command)
+    except LaneFailure as failure:
+        return Raised(raised_here(failure))
+    except BaseException as error:  # what would end the program, were it raised in its own thread
+        return Raised(error)

@@ -1,0 +1,85 @@
+"""`thread`: lanes in threads of the calling process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vecselect.backends import base
+from vecselect.backends.pool.construction import Settings
+from vecselect.backends.pool.threads import ThreadStarter
+from vecselect.backends.pool.vector_env import PoolVectorEnv
+
+if TYPE_CHECKING:
+    from vecselect.machine import Machine
+    from vecselect.request import Request
+
+MOST_THREADS = 255
+"""Threads by default at the most. Handing a step to one takes some 15 us of a core's time, so that
+more of them hardly wait for anything but each other."""
+
+_TAKES = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
+
+
+def count_threads(num_envs: int, workers: int | None = None) -> int:
+    """The number of threads besides the caller's.
+
+    Args:
+        num_envs: The number of sub-environments.
+        workers: The number asked for; by default a lane for each sub-environment, up to
+            `MOST_THREADS`.
+
+    Returns:
+        That number, but never more than give each lane a sub-environment of its own.
+    """
+    return max(min(MOST_THREADS if workers is None else workers, num_envs - 1), 0)
+
+
+class ThreadVectorEnv(PoolVectorEnv):
+    """Steps the sub-environments in lanes: one in the calling thread, one in each further thread.
+
+    It gives what the pool gives. What waits, or computes without the interpreter's lock, overlaps;
+    the rest takes turns. Nothing is packed or copied to another process, so callables, values and
+    exceptions may be of any kind, and `get_attr` returns the objects themselves.
+
+    Sub-environments are built in the order of their rows, each in the thread that steps and closes
+    it.
+    """
+
+    _workers = ThreadStarter
+
+
+class Thread:
+    """Runs the sub-environments in lanes: the caller's own, and one in each thread."""
+
+    name = "thread"
+
+    def missing(self, machine: Machine) -> str | None:
+        """Never: threads run everywhere."""
+        return None
+
+    def why_not(self, request: Request, machine: Machine) -> str | None:
+        """Says which option has no meaning among threads."""
+        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        if request.vector_kwargs.get("on_worker_death") == "restart":
+            reason = reason or "threads live and die with the program; only the pool replaces them"
+        return reason
+
+    def build(self, request: Request, *, workers: int | None = None) -> ThreadVectorEnv:
+        """Builds a `ThreadVectorEnv`.
+
+        Args:
+            request: What was asked for.
+            workers: Threads besides the caller's; see `count_threads`.
+        """
+        options = request.vector_kwargs
+        settings = Settings(
+            workers=count_threads(request.num_envs, workers),
+            copy=options.get("copy", True),
+            observation_mode=options.get("observation_mode", "same"),
+            autoreset_mode=request.autoreset_mode,
+            step_timeout_s=options.get("step_timeout_s"),
+            start_timeout_s=options.get("start_timeout_s"),
+        )
+        env = ThreadVectorEnv(request.env_fns, settings)
+        base.set_spec(env, request, None)
+        return env

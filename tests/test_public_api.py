@@ -106,7 +106,8 @@ def test_nothing_imports_the_command_line_or_the_orchestration():
         for name in importers("vecselect.cli", "vecselect.make")
         if not inside(name, "vecselect.cli")
     }
-    assert outside == {"vecselect", "vecselect.__main__"}
+    assert outside == {"vecselect", "vecselect.__main__", "vecselect.sb3"}
+    assert not importers("vecselect.sb3")
 
 
 @pytest.mark.parametrize(

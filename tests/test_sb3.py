@@ -1,0 +1,333 @@
+"""For Stable-Baselines3 every mode is what `DummyVecEnv` over the same environments is."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from tests import zoo
+from tests.compare import assert_same
+
+pytest.importorskip("stable_baselines3", exc_type=ImportError)
+
+from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
+from stable_baselines3.common import vec_env as sb3
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
+
+from vecselect import auto_make_vec
+from vecselect.errors import ModeUnavailable, RequestError, VecselectWarning
+from vecselect.sb3 import Sb3VecEnv, make_vec_env
+
+MODES = ["sync", "pool:0", "pool:1", "async", "thread:1"]
+SPACES = ["dict", "discrete", "multidiscrete", "multibinary"]
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    return request.param
+
+
+def pair(env_fns, mode, wrap=lambda envs: envs):
+    """The mode under test and the oracle over the same callables."""
+    made = make_vec_env(env_fns, mode=mode)
+    ours = made.venv if isinstance(made, sb3.VecMonitor) else made
+    return wrap(ours), wrap(sb3.DummyVecEnv(env_fns))
+
+
+def comparable(infos):
+    """Infos without what differs from run to run."""
+    found = []
+    for info in infos:
+        info = dict(info)
+        if "TimeLimit.truncated" in info:
+            info["TimeLimit.truncated"] = bool(info["TimeLimit.truncated"])
+        if "episode" in info:
+            info["episode"] = {key: info["episode"][key] for key in ("r", "l")}
+        found.append(info)
+    return found
+
+
+def assert_same_run(ours, oracle, steps=30):
+    """Fails unless the two return the same for the same seeds and actions."""
+    space = oracle.action_space
+    space.seed(3)
+    for envs in (ours, oracle):
+        envs.seed(5)
+    assert_same(ours.reset(), oracle.reset(), "reset")
+    assert_same(ours.reset_infos, oracle.reset_infos, "reset_infos", ordered=False)
+    ended = 0
+    for step in range(steps):
+        actions = np.array([space.sample() for _ in range(oracle.num_envs)])
+        actual, expected = ours.step(actions.copy()), oracle.step(actions)
+        assert_same(actual[:3], expected[:3], f"step {step}")
+        here = (comparable(actual[3]), comparable(expected[3]))
+        assert_same(*here, f"infos of step {step}", ordered=False)
+        assert_same(ours.reset_infos, oracle.reset_infos, "reset_infos", ordered=False)
+        ended += int(expected[2].sum())
+    assert ended
+    assert_same(ours.reset(), oracle.reset(), "reset without seeds")
+    ours.close()
+    oracle.close()
+
+
+class MixedInfoEnv(zoo.EchoEnv):
+    """Its infos cannot be batched without a loss, or at all."""
+
+    def step(self, action):
+        observation, reward, terminated, truncated, _ = super().step(action)
+        kinds = [
+            {"score": 1, "legal": np.arange(self.index + 1)},
+            {"score": 1.5, "nested": {"deep": [self.steps, {"a": (1, "x")}]}},
+            {},
+            {"score": np.float32(2.5), "_private": "x", "final_info": 3, "none": None},
+        ]
+        return observation, reward, terminated, truncated, kinds[self.steps % 4]
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "HalfCheetah-v5"])
+def test_stock_environments_equal_dummy_vec_env(id, mode):
+    make = functools.partial(gym.make, id, max_episode_steps=12)
+    assert_same_run(*pair([make] * 3, mode))
+
+
+@pytest.mark.parametrize("kind", [zoo.EchoEnv, zoo.InfoEnv, MixedInfoEnv])
+def test_infos_are_those_of_each_environment_types_and_all(kind, mode):
+    assert_same_run(*pair([functools.partial(kind, index) for index in range(5)], mode), 40)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_observations_of_every_space_that_it_knows(name, mode):
+    makers = [functools.partial(zoo.SampleEnv, zoo.SPACES[name], None, 3 + i) for i in range(3)]
+    assert_same_run(*pair(makers, mode))
+
+
+@pytest.mark.parametrize("name", ["box", "multidiscrete", "multibinary", "discrete from 5"])
+def test_each_environment_gets_its_action(name, mode):
+    makers = [functools.partial(zoo.ActionEnv, zoo.ACTION_SPACES[name])] * 3
+    ours, oracle = pair(makers, mode)
+    for envs in (ours, oracle):
+        envs.reset()
+    actions = np.array([ours.action_space.sample() for _ in range(3)])
+    told = [[info["action"] for info in envs.step(actions)[3]] for envs in (ours, oracle)]
+    assert told[0] == told[1]
+    ours.close()
+
+
+def monitored(index):
+    return Monitor(gym.make("CartPole-v1", max_episode_steps=9 + index))
+
+
+def test_a_monitor_in_each_environment_reports_its_episodes(mode):
+    makers = [functools.partial(monitored, index) for index in range(3)]
+    with_monitor = make_vec_env(makers, mode=mode)
+    assert type(with_monitor) is Sb3VecEnv
+    assert_same_run(with_monitor, sb3.DummyVecEnv(makers))
+
+
+def test_without_one_episodes_are_monitored_around_all_of_them(mode):
+    ours = make_vec_env("CartPole-v1", 3, mode, max_episode_steps=9)
+    oracle = sb3.VecMonitor(
+        sb3.DummyVecEnv([functools.partial(gym.make, "CartPole-v1", max_episode_steps=9)] * 3)
+    )
+    assert ours.envs.mode == mode
+    assert_same_run(ours, oracle)
+
+
+def wrapped(envs):
+    envs = sb3.VecNormalize(sb3.VecFrameStack(sb3.VecMonitor(envs), 3), clip_reward=2.0)
+    return sb3.VecCheckNan(envs, raise_exception=True)
+
+
+def test_its_wrappers_give_the_same_around_every_mode(mode):
+    make = functools.partial(gym.make, "Pendulum-v1", max_episode_steps=12)
+    assert_same_run(*pair([make] * 3, mode, wrapped))
+
+
+def test_options_reach_the_environments_once(mode):
+    makers = [functools.partial(zoo.EchoEnv, index) for index in range(3)]
+    ours, oracle = pair(makers, mode)
+    for options in ({"a": 1}, [{"a": 1}, {}, {"b": 2, "c": 3}], [{}, {}, {}]):
+        for envs in (ours, oracle):
+            envs.seed(3)
+            envs.set_options(options)
+        for _ in range(2):
+            assert_same(ours.reset(), oracle.reset())
+            assert_same(ours.reset_infos, oracle.reset_infos)
+    ours.close()
+
+
+def test_methods_and_attributes_of_some_environments(mode):
+    makers = [functools.partial(zoo.EchoEnv, index) for index in range(4)]
+    ours, oracle = pair(makers, mode)
+    for indices in (None, 2, [3, 0], -1, [1, -2]):
+        for envs in (ours, oracle):
+            envs.set_attr("label", [f"set for {indices}"], indices=indices)
+        assert ours.get_attr("label") == oracle.get_attr("label")
+        actual = ours.env_method("double", 4, plus=1, indices=indices)
+        assert actual == oracle.env_method("double", 4, plus=1, indices=indices)
+        assert ours.get_attr("index", indices) == oracle.get_attr("index", indices)
+    assert ours.has_attr("label")
+    assert not ours.has_attr("no_such_thing")
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        ours.get_attr("no_such_thing", 1)
+    with pytest.raises(IndexError):
+        ours.env_method("double", 1, indices=4)
+    ours.close()
+
+
+class Outer(Monitor):
+    """A wrapper derived from one that is asked for."""
+
+
+def test_wrappers_are_found_by_class_and_by_what_it_derives_from(mode):
+    makers = [lambda: Outer(zoo.EchoEnv()), lambda: gym.wrappers.TimeLimit(zoo.EchoEnv(), 5)]
+    ours, oracle = pair(makers, mode)
+    for kind in (Outer, Monitor, gym.wrappers.TimeLimit, gym.wrappers.ClipReward, gym.Wrapper):
+        assert ours.env_is_wrapped(kind) == oracle.env_is_wrapped(kind)
+    assert ours.env_is_wrapped(Monitor, [1]) == [False]
+    ours.close()
+
+
+def test_frames_are_tiled(mode):
+    make = functools.partial(gym.make, "CartPole-v1", render_mode="rgb_array")
+    ours, oracle = pair([make] * 3, mode)
+    for envs in (ours, oracle):
+        envs.seed(1)
+        envs.reset()
+    assert ours.render_mode == "rgb_array"
+    assert ours.metadata == oracle.metadata
+    assert_same(ours.render(), oracle.render())
+    ours.close()
+
+
+def test_without_frames_it_says_so(mode):
+    envs = make_vec_env(zoo.EchoEnv, 2, mode)
+    assert envs.render_mode is None
+    with pytest.warns(UserWarning, match='render_mode="rgb_array"'):
+        assert envs.get_images() == [None, None]
+    envs.close()
+    envs.close()
+
+
+def test_a_model_is_evaluated_saved_and_loaded_the_same(mode, tmp_path):
+    makers = [functools.partial(monitored, index) for index in range(2)]
+    found = []
+    for envs in pair(makers, mode):
+        model = PPO("MlpPolicy", envs, n_steps=16, batch_size=16, n_epochs=1, seed=3, device="cpu")
+        model.learn(64).save(tmp_path / "model")
+        loaded = PPO.load(tmp_path / "model", env=envs, device="cpu").learn(32)
+        envs.seed(4)
+        found.append(evaluate_policy(loaded, envs, 6, return_episode_rewards=True))
+        envs.close()
+    assert found[0] == found[1]
+
+
+class ReachEnv(gym.Env):
+    """A goal to walk to on a line."""
+
+    action_space = spaces.Box(-1, 1, (1,), np.float32)
+    observation_space = spaces.Dict(
+        {
+            key: spaces.Box(-9, 9, (1,), np.float32)
+            for key in ("observation", "achieved_goal", "desired_goal")
+        }
+    )
+
+    def _observe(self):
+        return {
+            "observation": self.at.copy(),
+            "achieved_goal": self.at.copy(),
+            "desired_goal": self.goal,
+        }
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.steps = np.zeros(1, np.float32), 0
+        self.goal = self.np_random.uniform(-1, 1, 1).astype(np.float32)
+        return self._observe(), {}
+
+    def step(self, action):
+        self.at, self.steps = np.clip(self.at + action, -9, 9).astype(np.float32), self.steps + 1
+        reward = self.compute_reward(self.at, self.goal, {})
+        return self._observe(), float(reward), False, self.steps >= 8, {"steps": self.steps}
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return -(np.abs(achieved_goal - desired_goal).max(axis=-1) > 0.2).astype(np.float32)
+
+
+def test_hindsight_asks_the_environments_for_rewards(mode):
+    envs = make_vec_env(ReachEnv, 2, mode)
+    model = SAC(
+        "MultiInputPolicy",
+        envs,
+        replay_buffer_class=HerReplayBuffer,
+        learning_starts=40,
+        batch_size=16,
+        device="cpu",
+        policy_kwargs={"net_arch": [8]},
+    )
+    model.learn(60)
+    assert model.replay_buffer.sample(8).rewards.shape == (8, 1)
+    envs.close()
+
+
+def test_off_policy_learning_takes_the_same_course(mode):
+    makers = [functools.partial(gym.make, "CartPole-v1")] * 2
+    weights = []
+    for envs in pair(makers, mode):
+        model = DQN("MlpPolicy", envs, learning_starts=20, train_freq=4, seed=1, device="cpu")
+        model.learn(80)
+        weights.append(next(model.policy.parameters()).detach().numpy().tobytes())
+        envs.close()
+    assert weights[0] == weights[1]
+
+
+class MortalEnv(zoo.EchoEnv):
+    def step(self, action):
+        if action == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def test_a_worker_that_died_is_told_of_in_the_infos():
+    options = {"on_worker_death": "restart"}
+    makers = [functools.partial(MortalEnv, index) for index in range(2)]
+    envs = make_vec_env(makers, mode="pool:1", vector_kwargs=options)
+    envs.reset()
+    with pytest.warns(VecselectWarning, match="SIGKILL"):
+        observations, _, dones, infos = envs.step(np.array([1, 9]))
+    assert dones.tolist() == [False, True]
+    assert infos[1]["worker_restarted"]
+    assert infos[1]["TimeLimit.truncated"]
+    assert_same(infos[1]["terminal_observation"], observations[1])
+    assert "worker_restarted" not in envs.step(np.array([1, 1]))[3][1]
+    envs.close()
+
+
+def test_what_it_cannot_use_is_refused():
+    with pytest.raises(RequestError, match="cannot have autoreset_mode=NextStep"):
+        make_vec_env("CartPole-v1", 2, vector_kwargs={"autoreset_mode": "NextStep"})
+    with pytest.raises(RequestError, match="cannot have copy=False"):
+        make_vec_env("CartPole-v1", 2, vector_kwargs={"copy": False})
+    with pytest.raises(ModeUnavailable):
+        make_vec_env("CartPole-v1", 2, "native")
+    options = {"autoreset_mode": "SameStep"}
+    with (
+        auto_make_vec("CartPole-v1", 2, "sync", vector_kwargs=options) as envs,
+        pytest.raises(RequestError, match=r"Make them by vecselect.sb3.make_vec_env"),
+    ):
+        Sb3VecEnv(envs)
+
+
+def test_the_mode_is_chosen_as_elsewhere():
+    envs = make_vec_env("CartPole-v1", 4, effort="rule")
+    assert envs.envs.plan.decided_by == "rule"
+    assert envs.reset().shape == (4, 4)
+    envs.close()

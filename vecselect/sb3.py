@@ -1,0 +1,179 @@
+"""For Stable-Baselines3: a vector environment as the `VecEnv` that its algorithms take.
+
+    from stable_baselines3 import PPO
+    from vecselect.sb3 import make_vec_env
+
+    model = PPO("MlpPolicy", make_vec_env("CartPole-v1", 8)).learn(100_000)
+
+Needs `pip install 'vecselect[sb3]'`. Nothing else of vecselect imports this module.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecMonitor
+from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+
+from vecselect.errors import RequestError
+from vecselect.make import auto_make_vec
+from vecselect.whole_infos import WholeInfos, name_of, one_by_one
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import gymnasium as gym
+
+    from vecselect.vector_env import AutoVectorEnv
+
+
+def make_vec_env(
+    *args: Any,
+    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
+    vector_kwargs: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> VecEnv:
+    """Makes a vector environment as `auto_make_vec` does, for Stable-Baselines3.
+
+    Args:
+        *args: As `auto_make_vec` takes them.
+        wrappers: The same.
+        vector_kwargs: The same, but `autoreset_mode` and `copy` are settled: Stable-Baselines3 has
+            one way to reset, and keeps observations beyond the next step.
+        **kwargs: As `auto_make_vec` takes them.
+
+    Returns:
+        What `DummyVecEnv` over the same sub-environments would be, bit for bit, but faster where
+        workers pay. Its attribute `envs` is the vector environment with its plan and report. A
+        `VecMonitor` around it records episodes, unless the sub-environments have a `Monitor`
+        already, which costs an import of Stable-Baselines3 in every worker.
+
+    Raises:
+        RequestError: If something asked for cannot be.
+    """
+    options = {"autoreset_mode": AutoresetMode.SAME_STEP, **(vector_kwargs or {})}
+    _need_usable(options["autoreset_mode"], options.get("copy", True))
+    chain = [*(wrappers or ()), WholeInfos]
+    made = Sb3VecEnv(auto_make_vec(*args, wrappers=chain, vector_kwargs=options, **kwargs))
+    return made if made.env_is_wrapped(Monitor)[0] else VecMonitor(made)
+
+
+class Sb3VecEnv(VecEnv):
+    """A vector environment as Stable-Baselines3 sees one; `make_vec_env` makes it.
+
+    It differs from `DummyVecEnv` in `set_attr`, which sets an attribute where it is, and not on the
+    outermost wrapper only.
+
+    Attributes:
+        envs: The vector environment, with its plan and report.
+    """
+
+    def __init__(self, envs: AutoVectorEnv) -> None:
+        """Wraps a vector environment.
+
+        Args:
+            envs: With `WholeInfos` as the last wrapper of each sub-environment and
+                `autoreset_mode=SAME_STEP`; it belongs to this one from here on.
+
+        Raises:
+            RequestError: If it was made otherwise.
+        """
+        _need_usable(envs.autoreset_mode, getattr(envs.unwrapped, "copy", True))
+        self.envs = envs
+        self.num_envs = envs.num_envs
+        if not self.has_attr("options_once"):
+            raise RequestError(
+                "These sub-environments batch their infos, which Stable-Baselines3 needs one by "
+                "one. Make them by vecselect.sb3.make_vec_env, which takes the same arguments."
+            )
+        super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
+        self.metadata = self.get_attr("metadata", 0)[0]
+
+    def reset(self) -> Any:
+        """Resets every sub-environment, with the seeds and options that were set before."""
+        options = self._options[0]
+        if any(other != options for other in self._options[1:]):
+            self.envs.set_attr("options_once", list(self._options))
+            options = {}
+        observations, infos = self.envs.reset(seed=list(self._seeds), options=options or None)
+        self.reset_infos = one_by_one(infos, self.num_envs)
+        # Both hold for one reset only.
+        self._reset_seeds()
+        self._reset_options()
+        return observations
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Begins a step."""
+        self.envs.step_async(actions)
+
+    def step_wait(self) -> Any:
+        """Collects a step: observations, rewards (float32), dones and infos."""
+        observations, rewards, terminated, truncated, batch = self.envs.step_wait()
+        dones = terminated | truncated
+        infos = one_by_one(batch, self.num_envs)
+        if dones.any():
+            finals = one_by_one(batch.get("final_info", {}), self.num_envs)
+            for index in dones.nonzero()[0].tolist():
+                self.reset_infos[index], infos[index] = infos[index], finals[index]
+                infos[index]["terminal_observation"] = batch["final_obs"][index]
+        limited = (truncated & ~terminated).tolist()
+        for info, truncated_only in zip(infos, limited, strict=True):
+            info["TimeLimit.truncated"] = truncated_only
+        return observations, rewards.astype(np.float32), dones, infos
+
+    def close(self) -> None:
+        """Closes every sub-environment and ends every worker."""
+        self.envs.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """A frame of every sub-environment, where its render mode is `rgb_array`."""
+        if self.render_mode != "rgb_array":
+            warnings.warn(
+                f"The render mode is {self.render_mode!r}, which gives no images; make the "
+                'sub-environments with render_mode="rgb_array".',
+                stacklevel=2,
+            )
+            return [None] * self.num_envs
+        return list(self.envs.call("render"))
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        """An attribute of sub-environments."""
+        return self.env_method("get_wrapper_attr", attr_name, indices=indices)
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        """Sets an attribute of sub-environments, the same value for all of them."""
+        chosen = self._chosen(indices)
+        self.envs.set_attr(attr_name, [value] * len(chosen), indices=chosen)
+
+    def env_method(
+        self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any
+    ) -> list[Any]:
+        """Calls a method of sub-environments."""
+        return list(self.envs.call(method_name, *args, indices=self._chosen(indices), **kwargs))
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
+        """Whether sub-environments have a wrapper of a class, or of one derived from it."""
+        return self.env_method("is_wrapped_by", name_of(wrapper_class), indices=indices)
+
+    def _chosen(self, indices: Any) -> list[int]:
+        """Which sub-environments are meant; negative numbers count from the end."""
+        every = range(self.num_envs)
+        return [every[index] for index in self._get_indices(indices)]
+
+
+def _need_usable(autoreset_mode: Any, copy: bool) -> None:
+    """Refuses options of a vector environment with which Stable-Baselines3 would learn nonsense."""
+    if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
+        raise RequestError(
+            f"Stable-Baselines3 cannot have autoreset_mode={autoreset_mode}: it takes the first "
+            "observation of an episode with the end of the one before. Leave it out."
+        )
+    if not copy:
+        raise RequestError(
+            "Stable-Baselines3 cannot have copy=False: it keeps observations beyond the next "
+            "step, which would overwrite them. Leave it out."
+        )

@@ -17,6 +17,12 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 
 
+def pytest_ignore_collect(collection_path, config):
+    """`tests/ecosystem` is entered only by name: it loads torch, by which vecselect plans otherwise."""
+    named = any("ecosystem" in argument for argument in config.args)
+    return True if collection_path.name == "ecosystem" and not named else None
+
+
 @pytest.fixture(scope="module", autouse=True)
 def no_name_is_left():
     """What a module's tests made in shared memory has gone with them."""

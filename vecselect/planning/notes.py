@@ -27,6 +27,7 @@ Notes have codes that stay the same from version to version:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vecselect.measure.learner import torch_threads
@@ -125,7 +126,7 @@ def not_raced(holds: Sequence[str], doubts: Sequence[Doubt]) -> Note:
 def too_long(needed_s: float, budget_s: float, doubts: Sequence[Doubt]) -> Note:
     """Why a race does not fit into the budget."""
     doubt = f"{doubts[0].reason} " if doubts else ""
-    enough_s = round(3 * needed_s + budget_s)
+    enough_s = math.ceil(3 * needed_s + budget_s)
     text = (
         f"{doubt}No race: building its entrants would take about {needed_s:.1f} s of the "
         f"{budget_s:g} s that planning may take; budget_s={enough_s} allows it."

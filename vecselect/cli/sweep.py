@@ -7,9 +7,9 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from vecselect.cli.loop import add_loop
 
+if TYPE_CHECKING:
     from vecselect.sweeping.asked import SweepProgress
     from vecselect.sweeping.record import Sweep
 
@@ -22,15 +22,8 @@ MODES_HELP = "the modes, such as sync,pool:1,async; by default those that may be
 OUTPUT_HELP = "write it to a file too: .json, or .svg or .png for a plot (vecselect[plot])"
 
 
-def add_command(
-    commands: Commands, add_loop: Callable[[argparse.ArgumentParser, str], None]
-) -> None:
-    """Adds `sweep` to the command line.
-
-    Args:
-        commands: The subparsers of the command line.
-        add_loop: Adds the environment and what else says for which loop to measure.
-    """
+def add_command(commands: Commands) -> None:
+    """Adds `sweep` to the command line."""
     summary = "throughput and memory against the number of sub-environments"
     parser = commands.add_parser("sweep", help=summary, description=summary.capitalize() + ".")
     parser.set_defaults(run=_sweep)

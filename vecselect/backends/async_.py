@@ -19,7 +19,7 @@ from vecselect.backends import base
 from vecselect.backends.exchange import CLOSE_LIMIT_S, Exchange, end_all
 from vecselect.backends.guard import Factory, Guarded
 from vecselect.errors import RequestError, StepTimeout, VecselectError
-from vecselect.request import VECTOR_OPTIONS
+from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vecselect.request import Request
 
 
-_TAKES = VECTOR_OPTIONS - {"on_worker_death"}
+_TAKES = VECTOR_OPTIONS - RAY_OPTIONS - {"on_worker_death"}
 
 
 class Async:

@@ -267,7 +267,7 @@ class Lane:
         """
         if name in FORBIDDEN_CALLS:
             message = f"call({name!r}) is not possible; use envs.{name}() instead."
-            raise LaneFailure(self.rows[0], "call") from ValueError(message)
+            raise LaneFailure(self._first, "call") from ValueError(message)
         results = []
         for row, env in zip(self.rows, self.envs, strict=True):
             try:

@@ -18,7 +18,18 @@ from tests.compare import assert_same, assert_same_run
 from vecselect import auto_make_vec
 
 GYMNASIUM = tuple(map(int, gym.__version__.split(".")[:2]))
-MODES = ["sync", "async", "pool:0", "pool:1", "pool:2", "pool:3", "pool:2 spawn", "thread:0", "thread:1", "thread:2"]
+MODES = [
+    "sync",
+    "async",
+    "pool:0",
+    "pool:1",
+    "pool:2",
+    "pool:3",
+    "pool:2 spawn",
+    "thread:0",
+    "thread:1",
+    "thread:2",
+]
 UNORDERED = ["async"]
 """Gymnasium's AsyncVectorEnv puts `final_info` before the keys of the new episode in SAME_STEP."""
 

@@ -113,6 +113,10 @@ class LaneActor:
         started_s = psutil.Process(pid).create_time()
         return Place(f"{address}/{context.get_node_id()[:8]}", machine_id(), pid, started_s)
 
+    def beat(self) -> bool:
+        """True: it lives."""
+        return True
+
     def build(self, packed: bytes) -> bytes:
         """Builds the sub-environments of a `Task`; a `Sample` or a `Failed`, packed."""
         first_row = 0

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.infos import InfoTable, Template
     from vecselect.backends.ray.actor import Task
 
+PULSE_S = 1.0
+"""How often a lane that has answered is asked whether it lives, while another one is waited for."""
+
 LOOK_S = 0.05
 """How long one lane is waited for before it is seen what has become of the others."""
 
@@ -55,6 +58,8 @@ class RayHandle:
         self._ref: Any = None
         self._answer: Any = PENDING
         self._death: WorkerDied | None = None
+        self._pulse: Any = None
+        self._felt_s = 0.0
         self._buffer = 0
         self._mask: list[bool] | None = None
         self._leased = True
@@ -111,7 +116,7 @@ class RayHandle:
 
     def request(self, data: Any, buffer: int = 0) -> None:
         """Begins what `packed` made."""
-        self.check()
+        self._need_alive()
         with Unbroken():
             message, self._mask = data
             self._buffer = buffer
@@ -146,23 +151,27 @@ class RayHandle:
                 look_around()
             if deadline_s is not None and deadline_s() <= 0:
                 return PENDING
-        self.check()
+        self._need_alive()
         return self._answer
 
     def _look(self, timeout_s: float = 0.0) -> bool:
         """Whether there is an answer, or never will be, within a time."""
-        if self._answer is not PENDING or self._death is not None:
-            return True
+        if self._answer is PENDING and self._death is None:
+            self._answer = self._got(self._ref, timeout_s)
+        return self._answer is not PENDING or self._death is not None
+
+    def _got(self, ref: Any, timeout_s: float) -> Any:
+        """What came, `PENDING` if nothing did; notes a death."""
         errors = self._ray.exceptions
         try:
-            self._answer = self._ray.get(self._ref, timeout=timeout_s)
+            return self._ray.get(ref, timeout=timeout_s)
         except errors.GetTimeoutError:
-            return False
+            return PENDING
         except errors.RayTaskError:
             raise
         except errors.RayError as error:
             self._death = WorkerDied(f"{self.name()} has died: {_cause(error)}")
-        return True
+            return PENDING
 
     def _taken_in(
         self,
@@ -212,12 +221,26 @@ class RayHandle:
         """Whether it has died."""
         if self.outstanding:
             self._look()
+        elif self._death is None:
+            self._feel_pulse()
         return self._death is not None
+
+    def _feel_pulse(self) -> None:
+        """Asks a lane that has nothing to do whether it lives."""
+        if self._pulse is None:
+            if time.monotonic() - self._felt_s > PULSE_S:
+                self._felt_s = time.monotonic()
+                self._pulse = self.actor.beat.remote()
+        elif self._got(self._pulse, 0.0) is not PENDING:
+            self._pulse = None
 
     def check(self) -> None:
         """Raises WorkerDied if it has died."""
-        if self.has_died():
-            assert self._death is not None
+        self.has_died()
+        self._need_alive()
+
+    def _need_alive(self) -> None:
+        if self._death is not None:
             raise WorkerDied(str(self._death))
 
     def kill(self) -> None:
@@ -313,6 +336,6 @@ def _cause(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     skipped = ("class_name", "actor_id", "pid:", "namespace", "ip:", "name:")
     said = [line for line in lines if not line.startswith(skipped)]
-    text = " ".join(said) or type(error).__name__
+    text = " ".join(said).partition(" Some common causes")[0] or type(error).__name__
     text = text if len(text) <= 400 else f"{text[:400]}..."
     return text if text.endswith((".", "...")) else f"{text}."

@@ -137,8 +137,7 @@ class RayStarter:
             death: How it ended.
 
         Raises:
-            WorkerDied: If that lane has died too often.
-            ModeUnavailable: If the cluster has no room for another.
+            WorkerDied: If that lane has died too often, or the cluster has no room for another.
             Exception: What a factory raised this time.
         """
         restarts = self._restarts
@@ -152,7 +151,10 @@ class RayStarter:
         )
         with cluster.leased():
             self.end_all([handle], 0.0)
-            new = self.start(task)
+            try:
+                new = self.start(task)
+            except ModeUnavailable as error:
+                raise WorkerDied(f"{death} It was not replaced: {error}") from death
             try:
                 new.sampled(self.settings.start_timeout_s)
             except BaseException:

@@ -1,15 +1,17 @@
 import gc
 import multiprocessing
 import os
+from multiprocessing import forkserver, resource_tracker
 
 import pytest
 
 import vecselect
 from tests.faults import census
+from tests.racers import children
 
 # Set before any test starts the fork server: its children then start in milliseconds.
 multiprocessing.set_forkserver_preload(
-    ["gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds"]
+    ["gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers"]
 )
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
@@ -42,3 +44,13 @@ def own_store(monkeypatch, tmp_path):
 def no_pin(monkeypatch):
     """The tests choose their modes themselves, whatever is set where they run."""
     monkeypatch.delenv("VECSELECT_MODE", raising=False)
+
+
+@pytest.fixture
+def no_process_is_left():
+    """None but the fork server and the resource tracker, which multiprocessing keeps."""
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+    before = children()
+    yield
+    assert children() <= before

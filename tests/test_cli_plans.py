@@ -186,6 +186,9 @@ def test_explain_takes_an_environment_and_a_file_too(run, keys, tmp_path):
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
     assert run("explain", path).out.startswith(f"{plan.report}\n")
+    assert run("explain", path, "-o", tmp_path / "plan.md").code == 0
+    assert plan.env in (tmp_path / "plan.md").read_text()
+    assert run("explain", path, path, "-o", tmp_path / "plan.md").code == 2
     path.write_text("{}")
     assert run("explain", path).code == 2
     assert run("explain", tmp_path / "nothing.json").code == 1

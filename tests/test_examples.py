@@ -14,7 +14,9 @@ SAYS = {
     "custom_env.py": "between two steps (seconds)",
     "heterogeneous.py": "observations of shape (3, 3)",
     "plan_with_a_learner.py": "recalled: True",
+    "sweep.py": "returns diminish from",
     "training_loop.py": "final policy: mean return",
+    "waiting_env.py": "thread:15:",
 }
 
 

@@ -107,7 +107,7 @@ def test_json_that_is_no_object_is_refused(text):
 @pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "1", None])
 def test_another_schema_is_refused_by_name(schema):
     data = a_plan().to_dict() | {"schema": schema}
-    with pytest.raises(PlanError, match=f"schema {schema!r}; this version .* reads 2 and {SCHEMA}"):
+    with pytest.raises(PlanError, match=f"schema {schema!r}; this version .* reads 2 to {SCHEMA}"):
         Plan.from_json(json.dumps(data))
 
 
@@ -171,6 +171,18 @@ def test_a_plan_of_an_older_version_is_read():
     assert plan.estimate.of("pool:1").mid == old["estimate"]["forecasts"][2]["vector_step_s"]["mid"]
     assert plan.estimate.forecast("pool:1").parts is None
     assert "CartPole-v1 x 8" in str(plan.report)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_plan_of_schema_3_is_read():
+    new = a_plan().to_dict()
+    old = new | {"schema": 3}
+    old["profile"] = {k: v for k, v in new["profile"].items() if k != "free_share"}
+    old["calibration"] = {k: v for k, v in new["calibration"].items() if k != "thread_s"}
+    plan = Plan.from_json(json.dumps(old))
+    assert plan.schema == SCHEMA
+    assert plan.profile.free_share is None
+    assert plan.calibration.thread_s == 0.0
     assert Plan.from_json(plan.to_json()) == plan
 
 

@@ -135,7 +135,10 @@ def test_a_deadline_and_a_replaced_lane(cluster):
 def test_a_node_that_dies_is_named_or_its_lane_goes_on_elsewhere(cluster):
     lost = cluster.add_node(num_cpus=1, resources={"lost": 1})
     cluster.wait_for_nodes()
-    with told(3, "ray:3", num_cpus=0.5) as envs, told(1, "ray:1", num_cpus=0.1, resources={"lost": 0.5}) as other:
+    with (
+        told(3, "ray:3", num_cpus=0.5) as envs,
+        told(1, "ray:1", num_cpus=0.1, resources={"lost": 0.5}) as other,
+    ):
         (place,) = [handle.place for handle in other.unwrapped._handles]
         assert lost.node_id.startswith(place.node.partition("/")[2])
         envs.reset(seed=1)

@@ -124,3 +124,13 @@ def test_a_plan_has_a_situation_where_the_model_was_asked():
     situation = plans.RACED.situation
     assert situation.learner_s == plans.RACED.learner_s
     assert situation.names == ("sync", "pool", "async")
+
+
+def test_a_fixed_part_that_noise_made_larger_than_the_whole_leaves_no_time_below_zero():
+    loops = LoopCosts(sync_s=9 * US, pool_s=5 * US, pool_fixed_s=8 * US)
+    situation = dataclasses.replace(a_situation(step_s=1e-9), loops=loops)
+    for num_envs in (1, 8, 32, 512):
+        found = situation.with_num_envs(num_envs).estimate()
+        assert all(forecast.vector_step_s.low > 0 for forecast in found.forecasts)
+    assert len(changes(situation)) == 4
+    assert loops.pool(2.0).total_s == loops.pool_s

@@ -57,6 +57,22 @@ class EchoEnv(gym.Env):
         return np.full((2, 2, 3), self.index, np.uint8)
 
 
+class PickyEnv(EchoEnv):
+    """Refuses some values of an attribute."""
+
+    _limit = 10
+
+    @property
+    def limit(self):
+        return self._limit
+
+    @limit.setter
+    def limit(self, value):
+        if value < 0:
+            raise ValueError(f"{value} is refused")
+        self._limit = value
+
+
 class SampleEnv(gym.Env):
     """Draws its observations from any space, with a generator that follows from the seed."""
 

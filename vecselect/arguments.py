@@ -6,6 +6,7 @@ others; so the whole batch is looked at first.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -163,6 +164,58 @@ def _read_seed(seed: Any) -> int:
     if seed < 0:
         raise ValueError(f"A seed is {seed}; seeds are whole numbers of at least 0, or None.")
     return int(seed)
+
+
+def read_indices(indices: Any, num_envs: int) -> list[int] | None:
+    """Which sub-environments are meant.
+
+    Args:
+        indices: An int, a sequence of them, or None for all.
+        num_envs: How many there are.
+
+    Returns:
+        The indices in the order given; None for all.
+
+    Raises:
+        TypeError: If it is something else, such as a mask.
+        IndexError: If there is no such sub-environment. Negative numbers do not count from the end:
+            they are more often the result of a mistake.
+        ValueError: If one is named twice.
+    """
+    if indices is None:
+        return None
+    try:
+        listed = [indices] if isinstance(indices, (int, np.integer)) else list(indices)
+        found = [operator.index(index) for index in listed]
+    except TypeError:
+        listed, found = [True], []
+    if any(isinstance(index, (bool, np.bool_)) for index in listed):
+        raise TypeError(
+            f"indices={indices!r} is neither an int, nor a sequence of ints, nor None for all "
+            "sub-environments. Of a mask take numpy.flatnonzero(mask)."
+        )
+    for index in found:
+        if not 0 <= index < num_envs:
+            raise IndexError(
+                f"indices holds {index}, but the sub-environments are numbered from 0 to "
+                f"{num_envs - 1}; nothing was called."
+            )
+    if len(set(found)) < len(found):
+        raise ValueError(f"indices={indices!r} names a sub-environment twice; name each once.")
+    return found
+
+
+def one_each(values: Any, count: int) -> Sequence[Any]:
+    """So many values: those of a list or tuple, or one value for all.
+
+    Raises:
+        ValueError: If a list or tuple has another length.
+    """
+    if not isinstance(values, (list, tuple)):
+        return [values] * count
+    if (given := len(values)) != count:
+        raise ValueError(f"values holds {given} values; {count} are needed, one each.")
+    return values
 
 
 def read_options(options: Mapping[str, Any] | None, num_envs: int) -> dict[str, Any] | None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
+from vecselect.loop_calls import LoopCalls
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from gymnasium.vector import VectorEnv
 
@@ -48,6 +50,12 @@ class Deferred:
     def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         """Notes the arguments of the next `call_wait`."""
         self._defer("call", lambda: self._env.call(name, *args, **kwargs))  # type: ignore[attr-defined]
+
+    def call_some_async(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Notes the arguments of the next `call_wait`, which calls some sub-environments."""
+        self._defer("call", lambda: LoopCalls(self._env).call_some(indices, name, args, kwargs))  # type: ignore[arg-type]
 
     def call_wait(self, timeout: float | None = None) -> Any:
         """Calls. `timeout` cannot be kept: there is nobody to wait for."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
-import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +17,21 @@ from vecselect.selection.estimate import Estimate
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 from vecselect.selection.situation import Situation
+from vecselect.values import exactly, rebuilt
 
 if TYPE_CHECKING:
     from vecselect.report import Report
 
-SCHEMA = 3
+SCHEMA = 4
 """Number of the JSON form; it grows when an older reader could misread the newer form.
 
 1: the first. 2: candidates with intervals; estimate, race, learner and plan store. 3: notes with
-codes; predictions taken apart. A plan of schema 2 is read too.
+codes; predictions taken apart. 4: what a thread costs, and computing without the interpreter's
+lock. Plans of schema 2 and 3 are read too.
 """
+
+OLDEST = 2
+"""The oldest schema that is still read."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,10 @@ class Plan:
 
         return Report(self)
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it: its report."""
+        return self.report._repr_mimebundle_(include, exclude)
+
     def to_dict(self) -> dict[str, Any]:
         """The plan as dicts, lists, numbers, strings and None."""
         return dataclasses.asdict(self)
@@ -201,14 +208,16 @@ class Plan:
             if not isinstance(data, dict):
                 raise TypeError("it is not an object")
             schema = data.get("schema")
-            if schema not in (2, SCHEMA):
+            if type(schema) is not int or not OLDEST <= schema <= SCHEMA:
                 raise PlanError(
-                    f"The plan has schema {schema!r}; this version of vecselect reads 2 and "
+                    f"The plan has schema {schema!r}; this version of vecselect reads {OLDEST} to "
                     f"{SCHEMA}. Plan again, or read it with the version that wrote it."
                 )
             if schema == 2:
-                data = _upgraded(data)
-            plan: Plan = _read(cls, data)
+                data = _from_2(data)
+            if data["schema"] == 3:
+                data = _from_3(data)
+            plan: Plan = rebuilt(cls, data)
         except (TypeError, ValueError, RecursionError) as error:
             if isinstance(error, PlanError):
                 raise
@@ -216,45 +225,28 @@ class Plan:
         return plan
 
 
-def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+def _from_2(data: dict[str, Any]) -> dict[str, Any]:
     """A document of schema 2 in the form of schema 3."""
-    texts = [str(_of(str, note)) for note in _of(list, data.get("notes"))]
+    texts = [str(exactly(str, note)) for note in exactly(list, data.get("notes"))]
     notes = [  # a loud one stood behind a mark
         {"code": "note", "text": text.removeprefix("!!! "), "loud": text.startswith("!!! ")}
         for text in texts
     ]
     loops, estimate = data.get("loops"), data.get("estimate")
     if loops is not None:
-        loops = {**dataclasses.asdict(LoopCosts(0.0, 0.0, 0.0)), **_of(dict, loops)}
+        loops = {**dataclasses.asdict(LoopCosts(0.0, 0.0, 0.0)), **exactly(dict, loops)}
     if estimate is not None:
-        forecasts = _of(list, _of(dict, estimate).get("forecasts"))
-        forecasts = [{**_of(dict, forecast), "parts": None} for forecast in forecasts]
+        forecasts = exactly(list, exactly(dict, estimate).get("forecasts"))
+        forecasts = [{**exactly(dict, forecast), "parts": None} for forecast in forecasts]
         estimate = {**estimate, "forecasts": forecasts}
-    return {**data, "schema": SCHEMA, "notes": notes, "loops": loops, "estimate": estimate}
+    return {**data, "schema": 3, "notes": notes, "loops": loops, "estimate": estimate}
 
 
-def _read(kind: Any, data: Any) -> Any:
-    """Rebuilds a value of a type from the plain data that JSON gave."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return None if data is None else _read(arguments[0], data)
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        missing = hints.keys() - _of(dict, data).keys()
-        if missing:
-            raise TypeError(f"{', '.join(sorted(missing))} is missing")
-        return kind(**{name: _read(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
-    if origin is tuple:
-        return tuple(_read(arguments[0], item) for item in _of(list, data))
-    if origin is dict:
-        return {str(key): _read(arguments[1], value) for key, value in _of(dict, data).items()}
-    if kind is float and type(data) in (int, float):
-        return float(data)
-    return _of(kind, data)
-
-
-def _of(kind: type, data: Any) -> Any:
-    """The data itself, if it is of the type that JSON gives for it."""
-    if type(data) is not kind:
-        raise TypeError(f"{data!r} stands where a {kind.__name__} should")
-    return data
+def _from_3(data: dict[str, Any]) -> dict[str, Any]:
+    """A document of schema 3 in the form of schema 4."""
+    profile, calibration = data.get("profile"), data.get("calibration")
+    if profile is not None:
+        profile = {"free_share": None, **exactly(dict, profile)}
+    if calibration is not None:
+        calibration = {"thread_s": 0.0, **exactly(dict, calibration)}
+    return {**data, "schema": 4, "profile": profile, "calibration": calibration}

@@ -6,15 +6,17 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, ResetNeeded
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
-from vecselect.arguments import action_check, read_options, read_seeds
+from vecselect.arguments import action_check, one_each, read_indices, read_options, read_seeds
 from vecselect.deferred import Deferred
 from vecselect.errors import VecselectError
+from vecselect.loop_calls import LoopCalls
 from vecselect.report import Report
 from vecselect.watching import Stats, Watch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from typing_extensions import Self
@@ -157,46 +159,77 @@ class AutoVectorEnv(VectorWrapper):
         self._was_reset = True
         return result
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Calls a method of every sub-environment, or reads an attribute that is not callable.
+    def call(
+        self, name: str, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
+    ) -> tuple[Any, ...]:
+        """Calls a method of sub-environments, or reads an attribute that is not callable.
 
         Args:
             name: The method's name; the wrappers are searched from the outside in. In modes with
-                processes not `reset`, `step` or `close`, which have calls of their own.
+                workers not `reset`, `step` or `close`, which have calls of their own.
             *args: Its arguments, the same for all.
+            indices: Which sub-environments: an int, several in any order, or None for all. Numbers
+                from 0 on, each once; negative ones are refused.
             **kwargs: Its keyword arguments, the same for all.
 
         Returns:
-            One result per sub-environment.
+            One result per sub-environment, in the order of `indices`.
+
+        Raises:
+            IndexError: If there is no such sub-environment; nothing was called.
+            ValueError: If `indices` names one twice; nothing was called.
         """
         self._need_ready("call")
-        return self._of_sub_environments("call")(name, *args, **kwargs)  # type: ignore[no-any-return]
+        chosen = read_indices(indices, self.num_envs)
+        if chosen is None:
+            return self._of_sub_environments("call")(name, *args, **kwargs)  # type: ignore[no-any-return]
+        some = self._of_some("call")
+        return some.call_some(chosen, name, args, kwargs) if chosen else ()
 
-    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Begins a call; `call_wait` collects it. Arguments as in `call`."""
+    def call_async(
+        self, name: str, /, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
+    ) -> None:
+        """Begins a call; `call_wait` collects it. Arguments and errors as in `call`."""
         self._need_open()
         self._of_sub_environments("call")
-        self._split.call_async(name, *args, **kwargs)
+        chosen = read_indices(indices, self.num_envs)
+        if chosen is None:
+            self._split.call_async(name, *args, **kwargs)
+        else:
+            self._of_some("call")
+            self._split.call_some_async(chosen, name, args, kwargs)
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
         """Collects what `call_async` began. Arguments and errors as in `step_wait`."""
         self._need_open()
         return self._split.call_wait(timeout)  # type: ignore[no-any-return]
 
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of every sub-environment, one value each."""
+    def get_attr(self, name: str, indices: int | Sequence[int] | None = None) -> tuple[Any, ...]:
+        """An attribute of every sub-environment, or of those that `indices` names as in `call`."""
         self._need_ready("call")
-        return self._of_sub_environments("get_attr")(name)  # type: ignore[no-any-return]
+        chosen = read_indices(indices, self.num_envs)
+        if chosen is None:
+            return self._of_sub_environments("get_attr")(name)  # type: ignore[no-any-return]
+        some = self._of_some("get_attr")
+        return some.call_some(chosen, name) if chosen else ()
 
-    def set_attr(self, name: str, values: Any) -> None:
-        """Sets an attribute of every sub-environment.
+    def set_attr(self, name: str, values: Any, indices: int | Sequence[int] | None = None) -> None:
+        """Sets an attribute of sub-environments.
 
         Args:
             name: The attribute's name.
-            values: A list or tuple of `num_envs` values, or one value for all.
+            values: A list or tuple with a value for each of them, or one value for all.
+            indices: Which of them, as in `call`.
         """
         self._need_ready("call")
-        self._of_sub_environments("set_attr")(name, values)
+        chosen = read_indices(indices, self.num_envs)
+        if chosen is None:
+            self._of_sub_environments("set_attr")(name, values)
+            return
+        some = self._of_some("set_attr")
+        each = one_each(values, len(chosen))
+        if chosen:
+            some.set_attr_some(chosen, name, each)
 
     def render(self) -> tuple[Any, ...] | None:
         """A frame of every sub-environment, as its render mode gives it."""
@@ -244,6 +277,10 @@ class AutoVectorEnv(VectorWrapper):
         """Names the mode and what runs in it."""
         return f"<AutoVectorEnv mode={self.mode!r}, {self.env}>"
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it: its report; in text, its name."""
+        return {**self.report._repr_mimebundle_(include, exclude), "text/plain": repr(self)}
+
     def _read_reset(self, seed: Any, options: dict[str, Any] | None) -> dict[str, Any]:
         """The arguments of a reset, checked and copied."""
         checked = read_options(options, self.num_envs)
@@ -270,6 +307,19 @@ class AutoVectorEnv(VectorWrapper):
                 'sub-environments. Pin one that does, such as mode="sync".'
             )
         return method
+
+    def _of_some(self, name: str) -> Any:
+        """What calls some of the sub-environments only."""
+        self._of_sub_environments(name)
+        if isinstance(self.env, SyncVectorEnv):
+            return LoopCalls(self.env)
+        if not hasattr(self.env, "call_some"):
+            raise VecselectError(
+                f"Mode {self.mode!r} cannot reach some of its sub-environments: "
+                f"{type(self.env).__name__} has a {name} for all of them only. Leave indices out, "
+                'or pin a mode that can, such as mode="sync".'
+            )
+        return self.env
 
     def _need_ready(self, kind: str) -> None:
         self._need_open()

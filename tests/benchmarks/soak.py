@@ -407,6 +407,8 @@ def main():
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    # A shell has its background jobs ignore Ctrl-C, and this one sends it to itself.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     bad = False
     if asked.minutes:
         bad |= soak(asked.minutes, asked.seed)

@@ -28,10 +28,7 @@ class Defect(NamedTuple):
 DEFECTS = [
     # DEFECT: an array of one as reward is refused: sync by NumPy 2.4 inside of Gymnasium, the pool
     # in lane.py, where the memoryview takes floats only. Fix: on that error try `.item()` once.
-    Defect(r"reward_in_an_array_of_one.*(\[sync|pool)", "rewards of shape (1,)"),
-    # DEFECT: multiprocessing's fork server leaves its folder pymp-*/listener-* in TMPDIR when the
-    # program is killed. Fix: the orphaned workers remove forkserver's folder.
-    Defect(r"killed_program_leaves_no_files", "pymp-* left in the temporary folder"),
+    Defect(r"reward_in_an_array_of_one.*(\[sync|pool|thread)", "rewards of shape (1,)"),
 ]
 
 

@@ -29,7 +29,7 @@ from tests.faults.zygote import Zygote
 
 AT_ONCE = int(os.environ.get("VECSELECT_FAULT_AT_ONCE", "2"))
 
-MODES = ["sync", "async", "pool:0", "pool:2"]
+MODES = ["sync", "async", "pool:0", "pool:2", "thread:2"]
 PROCESSES = ["async", "pool:2"]
 
 

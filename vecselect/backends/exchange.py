@@ -75,18 +75,9 @@ class Line:
         reply, self.reply = self.reply, None
         return reply
 
-    def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether the answer is there."""
-        return self.answered or self._exchange.gather(timeout)
-
     def close(self) -> None:
         """Closes the pipe."""
         self.pipe.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the pipe is closed."""
-        return self.pipe.closed
 
     def stirs(self, timeout_s: float) -> bool:
         """Whether within a time an answer comes, or the process ends; notes which of them."""
@@ -135,8 +126,7 @@ class Exchange:
         Raises:
             WorkerDied: If a worker has died before.
         """
-        if self._dead is not None:
-            raise WorkerDied(self._dead)
+        self._need_living()
         self._prepared = []
 
     def prepare(self, line: Line, command: tuple[str, Any]) -> None:
@@ -177,7 +167,8 @@ class Exchange:
             StepTimeout: If workers take longer than they may.
             Exception: What a sub-environment raised.
         """
-        self.begin_waiting()
+        self._need_living()
+        self.flush()
         limit_s, option = self.limit_s
         users = timeout_s is not None and (limit_s is None or timeout_s < limit_s)
         wait_s = timeout_s if users else limit_s
@@ -197,12 +188,6 @@ class Exchange:
         self._raise_failure()
         return True
 
-    def begin_waiting(self) -> None:
-        """Sends what is still prepared; raises WorkerDied if a worker has died before."""
-        if self._dead is not None:
-            raise WorkerDied(self._dead)
-        self.flush()
-
     def pending(self) -> bool:
         """Whether there are answers to wait for."""
         return not all(line.answered for line in self.lines)
@@ -213,6 +198,11 @@ class Exchange:
         self._number += 1
         for line in self.lines:
             line.answered, line.reply = True, None
+
+    def _need_living(self) -> None:
+        """Raises WorkerDied if a worker has died before."""
+        if self._dead is not None:
+            raise WorkerDied(self._dead)
 
     def _look_around(self) -> None:
         """Takes in what is there; raises if one has failed or died."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,9 @@ class StepProfile:
             second of a plain loop that draws an action, steps, and resets when an episode ends.
         step_times_s: Up to 2048 of the step times, evenly spread over the run, in order.
         reset_times_s: The same of the resets, the first one not included.
+        free_share: Share of the step's computing that does without the interpreter's lock, so that
+            threads can do it side by side, from 0 to 1: 1 on a free-threaded Python; None where it
+            is not known, which counts as 0.
     """
 
     steps: int
@@ -85,6 +89,7 @@ class StepProfile:
     plain_steps_per_s: float
     step_times_s: tuple[float, ...]
     reset_times_s: tuple[float, ...]
+    free_share: float | None = None
 
     @property
     def mean_step_with_resets_s(self) -> float:
@@ -213,6 +218,7 @@ class _Profiling:
             plain_steps_per_s=1.0 / max(loop_s, 1e-9),
             step_times_s=_kept(times_s),
             reset_times_s=_kept(np.array(resets) * 1e-9),
+            free_share=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
         )
 
     def step(self, action: Any) -> tuple[int, int, bool]:

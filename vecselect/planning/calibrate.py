@@ -54,6 +54,7 @@ def calibrate(machine: Machine) -> Calibration:
         "worker": ("pool:1", LARGE),
         "sleeper": ("pool:1:sleep", LARGE),
         "workers": (f"pool:{most}", max(LARGE, most + 1)),
+        "threads": (f"thread:{LARGE - 1}", LARGE),
         "one message": ("async", ASYNC_SMALL),
         "messages": ("async", ASYNC_LARGE),
     }
@@ -68,10 +69,13 @@ def calibrate(machine: Machine) -> Calibration:
     }
     with _trials(requests) as trials:
         times_s = _step_times(trials)
-    if "worker" not in times_s:
-        return Calibration(effective_cores=cores, seconds=time.perf_counter() - start_s)
     each_s = max((times_s["eight"] - times_s["alone"]) / (LARGE - SMALL), 0.0)
     fixed_s = max(times_s["alone"] - each_s, 0.0)
+    threads_s = max(times_s["threads"] - fixed_s - each_s * LARGE, 0.0)
+    thread_s = threads_s / (LARGE - 1)
+    if "worker" not in times_s:
+        seconds = time.perf_counter() - start_s
+        return Calibration(effective_cores=cores, thread_s=thread_s, seconds=seconds)
     hand_off_s = max(times_s["worker"] - fixed_s - each_s * LARGE / 2, 0.0)
     sleeping_s = max(times_s["sleeper"] - fixed_s - each_s * LARGE / 2, hand_off_s)
     further_s = 0.0
@@ -88,6 +92,7 @@ def calibrate(machine: Machine) -> Calibration:
         async_message_s=max(message_s - stub_s, 0.0),
         async_fixed_s=max(times_s["one message"] - message_s, 0.0),
         seconds=time.perf_counter() - start_s,
+        thread_s=thread_s,
     )
 
 

@@ -74,8 +74,11 @@ def make_plan(request: Request, asked: Asked) -> Plan:
         raise RequestError(f"No mode can run {request.label}. {reasons}.")
     blocked = processes.why_no_children() or request.why_not_sent
     if blocked is not None:
-        # Nothing can be measured in another process, and then nothing can run in one either.
-        reason = f"It is the only mode that can run here: {blocked}."
+        # Nothing can be measured in another process, and then nothing can run in one either; of
+        # the modes without processes this is the simplest.
+        reason = f"No other process can measure or run it: {blocked}."
+        if "thread" in able[1:]:
+            reason += ' Where steps wait, mode="thread" lets them wait together.'
         return draft.plan(able[0], reason, "elimination")
     if able == ["native"]:
         # There is no single environment to be measured.
@@ -109,7 +112,8 @@ def _leave_out(draft: Draft) -> None:
     """Notes which modes are not to be chosen although they could run."""
     skipped, asked = draft.skipped, draft.asked
     if asked.effort == "rule":
-        skipped["pool"] = skipped["pool"] or notes.POOL_NEEDS_EVIDENCE
+        for mode in ("pool", "thread"):
+            skipped[mode] = skipped[mode] or notes.LANES_NEED_EVIDENCE
         skipped["native"] = skipped["native"] or notes.NATIVE_NEEDS_PIN
     elif "native" not in asked.allow:
         skipped["native"] = skipped["native"] or notes.NATIVE_NOT_ALLOWED
@@ -158,7 +162,9 @@ def _estimate(draft: Draft, memory: Memory) -> None:
         machine=machine,
         num_envs=request.num_envs,
         learner_s=draft.learner.seconds or 0.0,
-        names=tuple(name for name in ("sync", "pool", "async") if draft.skipped[name] is None),
+        names=tuple(
+            name for name in ("sync", "pool", "async", "thread") if draft.skipped[name] is None
+        ),
     )
     modes = situation.modes()
     for mode in list(modes):
@@ -268,6 +274,8 @@ def _build_s(draft: Draft, mode: str) -> float:
         return count * each_s
     if mode == "async":
         return each_s + count * start_s / draft.machine.cores
+    if mode.startswith("thread:"):
+        return count * each_s  # one after the other
     workers = find(mode)[1]["workers"]
     here_s = -(-count // (workers + 1)) * each_s
     return here_s + (workers > 0) * start_s * max(workers / draft.machine.cores, 1.0)

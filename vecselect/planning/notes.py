@@ -20,11 +20,14 @@ Notes have codes that stay the same from version to version:
 | `learner-threads` | the learner's threads keep the cores from the workers |
 | `learner-stand-in` | a small network ran in place of the learner |
 | `copy` | copying observations takes a share worth saving |
+| `not-together` | a sweep measured modes one after another |
+| `heat-lost` | a sweep's process died |
 | `note` | a note of an older version |
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vecselect.measure.learner import torch_threads
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from vecselect.selection.race import RaceRecord
     from vecselect.selection.rule import RuleVerdict
 
-POOL_NEEDS_EVIDENCE = "the rule chooses between sync and async; pin it to use it"
+LANES_NEED_EVIDENCE = "the rule chooses between sync and async; pin it to use it"
 NATIVE_NEEDS_PIN = "another implementation of the environment; pin it to use it"
 NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
@@ -123,7 +126,7 @@ def not_raced(holds: Sequence[str], doubts: Sequence[Doubt]) -> Note:
 def too_long(needed_s: float, budget_s: float, doubts: Sequence[Doubt]) -> Note:
     """Why a race does not fit into the budget."""
     doubt = f"{doubts[0].reason} " if doubts else ""
-    enough_s = round(3 * needed_s + budget_s)
+    enough_s = math.ceil(3 * needed_s + budget_s)
     text = (
         f"{doubt}No race: building its entrants would take about {needed_s:.1f} s of the "
         f"{budget_s:g} s that planning may take; budget_s={enough_s} allows it."

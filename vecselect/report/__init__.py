@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from os import PathLike
+    from pathlib import Path
     from typing import TextIO
 
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -14,12 +16,12 @@ if TYPE_CHECKING:
     from vecselect.watching import Stats
 
 WIDTH = 80
-"""Columns of the plain text, and of the report in notebooks."""
+"""Columns of the plain text."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """A plan, rendered for people: `print(report)`, rich's consoles, notebooks.
+    """A plan, rendered for people: `print(report)`, rich's consoles, notebooks, files.
 
     Attributes:
         plan: The plan.
@@ -46,6 +48,39 @@ class Report:
 
         stream.write(text.render(self), file)
 
+    def to_html(self, path: str | PathLike[str]) -> Path:
+        """Writes the report as one HTML file that needs nothing else, with plots.
+
+        Without matplotlib it has no plots, and says so.
+
+        Args:
+            path: The file. One that is there is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            RequestError: If it cannot be written.
+        """
+        return self._written(".html", path)
+
+    def to_svg(self, path: str | PathLike[str]) -> Path:
+        """Writes the report's plots as one SVG file; needs matplotlib. Otherwise as `to_html`."""
+        return self._written(".svg", path)
+
+    def to_markdown(self, path: str | PathLike[str]) -> Path:
+        """Writes the report as Markdown, to be pasted into an issue. Otherwise as `to_html`."""
+        return self._written(".md", path)
+
+    def to_json(self, path: str | PathLike[str]) -> Path:
+        """Writes the plan as JSON, as `Plan.from_json` reads it. Otherwise as `to_html`."""
+        return self._written(".json", path)
+
+    def _written(self, form: str, path: str | PathLike[str]) -> Path:
+        from vecselect.report.outputs import write_as
+
+        return write_as(self, form, path)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What rich prints for it."""
         from vecselect.report.text import render
@@ -53,7 +88,7 @@ class Report:
         yield render(self)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it."""
-        from vecselect.report import stream, text
+        """What a notebook shows for it: the upper part of the HTML report."""
+        from vecselect.report.html import fragment
 
-        return {"text/plain": str(self), "text/html": stream.html(text.render(self), WIDTH)}
+        return {"text/plain": str(self), "text/html": fragment(self)}

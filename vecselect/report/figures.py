@@ -160,8 +160,8 @@ def svg(figure: Figure, title: str = "", *, standalone: bool = False) -> str:
     Args:
         figure: Made inside `styled`.
         title: What it shows, for those who cannot see it.
-        standalone: Whether it becomes a file of its own: that has a prolog, and chooses dark or
-            light text by what the viewer prefers.
+        standalone: Whether it becomes a file of its own: that has a prolog, and is dark or light by
+            what the viewer prefers.
     """
     buffer = io.StringIO()
     with styled():
@@ -230,9 +230,11 @@ def _with_head(text: str, title: str, standalone: bool) -> str:
     named = f"\n <title>{html.escape(title)}</title>" if title else ""
     if not standalone:
         return f"<svg {' '.join(attributes)}>{named}{rest}"
+    # With a background of its own: a browser shows such a file on white, whatever is preferred.
     themes = (
-        f"\n <style>svg {{ color: {INK} }} "
-        "@media (prefers-color-scheme: dark) { svg { color: #e6e9ed } }</style>"
+        f"\n <style>svg {{ color: {INK}; background: {PAPER}; --plot-paper: {PAPER} }} "
+        "@media (prefers-color-scheme: dark) "
+        "{ svg { color: #e6e9ed; background: #15181c; --plot-paper: #15181c } }</style>"
     )
     prolog = '<?xml version="1.0" encoding="utf-8"?>\n'
     return f"{prolog}<svg {' '.join(attributes)}>{named}{themes}{rest}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.selection.sweep import Point
-    from vecselect.sweep_record import Sweep
+    from vecselect.sweeping.record import Sweep
 
 WIDTH_IN, HEIGHT_IN = 6.6, 5.0
 FAR = 6.0

@@ -15,6 +15,7 @@ from vecselect.report import stream
 from vecselect.report.units import rate, ratio, seconds, size
 from vecselect.selection.sweep import (
     NOT_REACHED,
+    SAME_AS,
     another_text,
     fastest_by_number,
     returns_text,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from vecselect.selection.sweep import Point
-    from vecselect.sweep_record import Sweep
+    from vecselect.sweeping.record import Sweep
 
 WIDTH = 80
 MODES_PER_TABLE = 5
@@ -179,8 +180,9 @@ def _against_sync(sweep: Sweep, best: Point) -> str:
 def left_out(sweep: Sweep) -> list[str]:
     """Why points were not measured, those with one reason together."""
     groups: dict[tuple[str, str], list[Point]] = {}
+    quiet = NOT_REACHED if sweep.named_modes else (NOT_REACHED, SAME_AS.partition("{}")[0])
     for point in sweep.points:
-        if point.skipped is not None and point.skipped != NOT_REACHED:
+        if point.skipped is not None and not point.skipped.startswith(quiet):
             # Reasons that differ in their numbers alone are one: the first stands for all.
             reason = re.sub(r"\d+(\.\d+)?", "#", point.skipped)
             groups.setdefault((point.mode, reason), []).append(point)

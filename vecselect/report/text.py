@@ -98,17 +98,18 @@ def _modes(plan: Plan) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("   mode", no_wrap=True)
     headings = ("loop" if plan.learner != "none" else "vector step", "env steps/s", "vs sync")
-    for heading in (*headings, "measured", "predicted"):
+    raced = any(candidate.measured is not None for candidate in plan.candidates)
+    for heading in (*headings, *(["measured"] if raced else []), "predicted"):
         table.add_column(heading, justify="right", no_wrap=True)
     for candidate in plan.candidates:
         if candidate.loop_s is not None:
             chosen = candidate.mode == plan.mode
-            cells = map(Text, _row(plan, candidate, chosen))
+            cells = map(Text, _row(plan, candidate, chosen, raced))
             table.add_row(*cells, style="bold" if chosen else None)
     return table if table.row_count else Text()
 
 
-def _row(plan: Plan, candidate: Candidate, chosen: bool) -> tuple[str, ...]:
+def _row(plan: Plan, candidate: Candidate, chosen: bool, raced: bool) -> tuple[str, ...]:
     assert candidate.loop_s is not None
     spread = predicted = "-"
     if candidate.measured is not None:
@@ -120,7 +121,7 @@ def _row(plan: Plan, candidate: Candidate, chosen: bool) -> tuple[str, ...]:
         seconds(candidate.loop_s),
         rate(plan.num_envs / candidate.loop_s),
         _against_sync(plan, candidate),
-        spread,
+        *([spread] if raced else []),
         predicted,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 
 def seconds(value: float) -> str:
@@ -38,6 +39,11 @@ def share(value: float) -> str:
 def ratio(value: float) -> str:
     """A ratio of two throughputs: `1.52x`."""
     return f"{_three_digits(value)}x"
+
+
+def short(text: str) -> str:
+    """A number of this module without the zeros behind its point, for an axis: `1 k`, `50 us`."""
+    return re.sub(r"\.0+(?= |x|$)|(?<=\.\d)0(?= |x|$)", "", text)
 
 
 def _three_digits(value: float) -> str:

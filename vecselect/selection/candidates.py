@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from vecselect.machine import WORKER_BYTES
@@ -15,13 +16,60 @@ MEMORY_SHARE = 0.8
 """Share of the memory available that a vector environment may take."""
 
 
-def simplicity(mode: str) -> tuple[int, int, int]:
-    """A key that sorts candidates, the simpler ones first; workers that sleep come after others."""
+THREADS_SHARE = 0.25
+"""Share of the computing that must do without the interpreter's lock for threads to be worth
+considering where nothing waits."""
+
+CROWD = 2
+"""A pool with more than so many workers per core needs them only to wait: threads wait as well."""
+
+
+def simplicity(mode: str, cores: float = math.inf) -> tuple[int, int, int]:
+    """A key that sorts candidates, the simpler ones first; workers that sleep come after others.
+
+    Args:
+        mode: The candidate.
+        cores: The cores there are. A pool with several times as many workers comes after threads:
+            each of its processes takes memory, descriptors and time to start, only to wait.
+    """
     name, _, rest = mode.partition(":")
     workers, _, manner = rest.partition(":")
-    order = ("sync", "pool", "async", "thread", "native")
+    order = ("sync", "pool", "async", "thread", "crowd", "native")
+    count = int(workers or 0)
+    if name == "pool" and count > CROWD * max(cores, 1.0):
+        name = "crowd"
     place = order.index(name) if name in order else len(order)
-    return place, int(workers or 0), bool(manner)
+    return place, count, bool(manner)
+
+
+def processes_of(mode: str, num_envs: int) -> int:
+    """The processes that a mode starts."""
+    name = mode.partition(":")[0]
+    return num_envs if name == "async" else simplicity(mode)[1] if name == "pool" else 0
+
+
+def lanes_of(mode: str, num_envs: int) -> int:
+    """The lanes that a mode steps side by side; each process of `async` is one."""
+    if mode.partition(":")[0] == "async":
+        return num_envs
+    return min(simplicity(mode)[1] + 1, num_envs)
+
+
+def thread_counts(num_envs: int, machine: Machine, profile: StepProfile) -> tuple[int, ...]:
+    """The numbers of threads worth considering, the caller's not included.
+
+    Where steps wait, as many as workers of a pool, one at least; where they compute without the
+    interpreter's lock, one lane per core; elsewhere none.
+
+    Args:
+        num_envs: The number of sub-environments.
+        machine: The cores there are.
+        profile: How a step spends its time.
+    """
+    if profile.wait_share >= WAITING / 5:
+        return tuple(count for count in worker_counts(num_envs, machine, profile) if count)
+    count = min(int(machine.cores), num_envs) - 1
+    return (count,) if (profile.free_share or 0.0) >= THREADS_SHARE and count > 0 else ()
 
 
 def worker_counts(num_envs: int, machine: Machine, profile: StepProfile) -> tuple[int, ...]:
@@ -58,8 +106,7 @@ def why_not_enough_memory(
         profile: What one of them takes.
         machine: What is left.
     """
-    name, workers, _ = simplicity(mode)
-    processes = {1: workers, 2: num_envs}.get(name, 0)
+    processes = processes_of(mode, num_envs)
     needed = num_envs * (profile.memory_bytes or 0) + processes * WORKER_BYTES
     allowed = MEMORY_SHARE * machine.memory_available_bytes
     if processes and needed > allowed:

@@ -25,6 +25,7 @@ class Calibration:
         async_message_s: Seconds of a vector step of `async` per sub-environment.
         async_fixed_s: Seconds of a vector step of `async` whatever their number.
         seconds: How long measuring this took.
+        thread_s: Seconds of a vector step of `thread` per thread besides the caller's.
     """
 
     effective_cores: float
@@ -34,6 +35,7 @@ class Calibration:
     async_message_s: float = 0.0
     async_fixed_s: float = 0.0
     seconds: float = 0.0
+    thread_s: float = 0.0
 
 
 HAND_OFF_MOST_S = 1e-4
@@ -99,17 +101,22 @@ class LoopCosts:
         Args:
             lanes: How many do the work for their sub-environments side by side.
         """
-        total_s = self.pool_fixed_s + (self.pool_s - self.pool_fixed_s) / lanes
+        total_s = self._fixed_s + (self.pool_s - self._fixed_s) / lanes
         infos_s = self.pool_infos_s * (total_s / self.pool_s if self.pool_s else 1.0)
         return _share(total_s, infos_s, self.pool_copying_s)
 
+    @property
+    def _fixed_s(self) -> float:
+        """The same as `pool_fixed_s`, or all there is: noise may make the part the larger one."""
+        return min(self.pool_fixed_s, self.pool_s)
+
     def scaled(self, factor: float) -> LoopCosts:
         """The loops of so many times as many sub-environments."""
-        pool_s = self.pool_fixed_s + (self.pool_s - self.pool_fixed_s) * factor
+        pool_s = self._fixed_s + (self.pool_s - self._fixed_s) * factor
         return LoopCosts(
             sync_s=self.sync_s * factor,
             pool_s=pool_s,
-            pool_fixed_s=self.pool_fixed_s,
+            pool_fixed_s=self._fixed_s,
             sync_infos_s=self.sync_infos_s * factor,
             sync_copying_s=self.sync_copying_s * factor,
             pool_infos_s=self.pool_infos_s * factor,

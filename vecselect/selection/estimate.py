@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -162,6 +163,7 @@ def estimate(
     loops: LoopCosts,
     num_envs: int,
     learner_s: float = 0.0,
+    cores: float = math.inf,
 ) -> Estimate:
     """Predicts every candidate.
 
@@ -169,8 +171,9 @@ def estimate(
     and lanes of sub-environments that differ by one at the most:
     `sync` and `pool:0`: `sum(s)` and the loop; `pool:K`: the hand-offs and
     `max(longest lane, computing / C)`; `async`: between the messages overlapping that wholly and
-    not at all. The expectation is taken by drawing from the record, not from a distribution, so
-    that tails and resets count as they came.
+    not at all; `thread:K`: as the pool, but what computes with the interpreter's lock held takes
+    turns, as do the hand-offs. The expectation is taken by drawing from the record, not from a
+    distribution, so that tails and resets count as they came.
 
     Args:
         modes: The candidates.
@@ -179,23 +182,42 @@ def estimate(
         loops: What the loops cost with this environment's spaces.
         num_envs: The number of sub-environments.
         learner_s: Seconds of the learner between two vector steps.
+        cores: The cores there are; which of several equals is the simplest depends on them.
     """
     draws_s = _draws(profile, num_envs)
     computing = 1.0 - profile.wait_share
     # Sub-environments side by side wait at the same time, but share the cores to compute.
     shared_s = draws_s.sum(axis=2) * computing / calibration.effective_cores
+    # Threads of one process compute one at a time, but for what does without its lock.
+    locked_s = draws_s.sum(axis=2) * computing * (1.0 - (profile.free_share or 0.0))
+    turns_s = np.maximum(locked_s, shared_s)
     asleep = learner_s > SPIN_S
-    modes = sorted(modes, key=simplicity)
-    terms = {mode: _terms(mode, draws_s, shared_s, calibration, loops, asleep) for mode in modes}
+    modes = sorted(modes, key=lambda mode: simplicity(mode, cores))
+    terms = {
+        mode: _terms(
+            mode,
+            draws_s,
+            turns_s if mode.startswith("thread:") else shared_s,
+            calibration,
+            loops,
+            asleep,
+        )
+        for mode in modes
+    }
     mids = {mode: float(np.mean(terms[mode].bound(0))) + learner_s for mode in modes}
     best_s = min(mids.values())
     chosen = next(mode for mode in modes if mids[mode] <= best_s * (1 + TIE))
+
+    def is_open(mode: str) -> bool:
+        simpler = modes.index(mode) < modes.index(chosen)
+        return _is_open(terms[mode], terms[chosen], simpler, learner_s)
+
     return Estimate(
         mode=chosen,
         forecasts=tuple(
             Forecast(mode, _interval(terms[mode]), terms[mode].parts()) for mode in modes
         ),
-        close=tuple(m for m in modes if m == chosen or _is_open(m, chosen, terms, learner_s)),
+        close=tuple(m for m in modes if m == chosen or is_open(m)),
         break_even_s={
             mode: _break_even_s(mode, modes, terms, num_envs)
             for mode in ("pool", "async")
@@ -253,6 +275,7 @@ def _terms(
         even_s = max(whole_s / num_envs, float(np.mean(least_s)))
         return _Terms(together_s, even_s, hand_off_s, LoopShare(), least_s)
     _, workers, sleeps = simplicity(mode)
+    threads = mode.startswith("thread:")
     if workers == 0:
         return _Terms(alone_s, whole_s, 0.0, loops.pool())
     lanes = np.array_split(draws_s, workers + 1, axis=2)
@@ -261,11 +284,16 @@ def _terms(
     # More lanes than cores do not spin: see the pool's own default.
     if sleeps or asleep or workers >= calibration.effective_cores + 1:
         hand_off_s += calibration.wake_s
+    # Beyond the cores, waking a process takes no less than waking a thread.
+    beyond = max(workers - calibration.effective_cores, 0.0)
+    hand_off_s += beyond * max(calibration.thread_s - calibration.worker_s, 0.0)
+    if threads:
+        hand_off_s = workers * calibration.thread_s
     return _Terms(
         stepping_s=np.maximum(longest_s, shared_s).mean(axis=1),
         even_s=max(whole_s / (workers + 1), float(np.mean(least_s))),
         hand_off_s=hand_off_s,
-        loop=loops.pool(min(workers + 1, calibration.effective_cores)),
+        loop=loops.pool(1 if threads else min(workers + 1, calibration.effective_cores)),
         least_s=least_s,
     )
 
@@ -276,28 +304,27 @@ def _interval(terms: _Terms) -> Interval:
     return Interval(mid, min(float(low), mid), max(float(high), mid))
 
 
-def _is_open(mode: str, chosen: str, terms: Mapping[str, _Terms], learner_s: float) -> bool:
+def _is_open(other: _Terms, ours: _Terms, simpler: bool, learner_s: float) -> bool:
     """Whether a candidate may have to be chosen instead, within the errors of the model.
 
     Both are taken from the same redrawn records, so what is uncertain about the environment alone
     does not count. The error of lanes counts once where both run in lanes.
     """
-    other, ours = terms[mode], terms[chosen]
-    if simplicity(mode) < simplicity(chosen):
+    if simpler:
         # It is chosen if it is no more than 5 % slower.
-        ratios = (other.bound(-1) + learner_s) / (_hedged(ours, other, 1) + learner_s)
+        ratios = (other.bound(-1) + learner_s) / (_hedged(ours, other) + learner_s)
         return float(np.quantile(ratios, 0.05)) <= 1 + TIE
     # It is chosen only if it is more than 5 % faster.
-    ratios = (_hedged(ours, other, 1) + learner_s) / (other.bound(-1) + learner_s)
+    ratios = (_hedged(ours, other) + learner_s) / (other.bound(-1) + learner_s)
     return float(np.quantile(ratios, 0.95)) > 1 + TIE
 
 
-def _hedged(ours: _Terms, other: _Terms, sign: int) -> np.ndarray:
+def _hedged(ours: _Terms, other: _Terms) -> np.ndarray:
     """The vector step of the chosen one at its worst, except for what is as bad in the other."""
     if ours.parallel and other.parallel:
         # Lanes that slow each other down do so in both; the other was taken at its best.
-        return ours.bound(-1) + ours.overhead_s * (1 + sign) * OVERHEAD_ERROR
-    return ours.bound(sign)
+        return ours.bound(-1) + ours.overhead_s * 2 * OVERHEAD_ERROR
+    return ours.bound(1)
 
 
 def _break_even_s(

@@ -87,12 +87,12 @@ def finalists(
     """
     modes = [forecast.mode for forecast in estimate.forecasts]
     running = set(modes if exhaustive else estimate.close) | ({"sync"} & set(modes))
-    pools = [mode for mode in modes if simplicity(mode)[1] > 0]
+    pools = [mode for mode in modes if mode.startswith("pool:") and mode != "pool:0"]
     if contention and pools:
         running.add(min(pools, key=lambda mode: _mid(estimate, mode)))
     if sleepers:
         running |= {f"{mode}:sleep" for mode in running if mode in pools}
-    return sorted(running, key=simplicity)
+    return sorted(running, key=lambda mode: (modes.index(mode.removesuffix(":sleep")), mode))
 
 
 def within_time(

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vecselect.selection.candidates import worker_counts
+from vecselect.selection.candidates import thread_counts, worker_counts
 from vecselect.selection.estimate import estimate
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Situation:
         machine: The machine.
         num_envs: The number of sub-environments.
         learner_s: Seconds of the learner between two vector steps.
-        names: Modes that come into question, without parameters: `sync`, `pool`, `async`.
+        names: Modes that come into question, without parameters: `sync`, `pool`.
     """
 
     profile: StepProfile
@@ -38,14 +38,18 @@ class Situation:
     machine: Machine
     num_envs: int
     learner_s: float = 0.0
-    names: tuple[str, ...] = ("sync", "pool", "async")
+    names: tuple[str, ...] = ("sync", "pool", "async", "thread")
 
     def modes(self) -> list[str]:
         """The candidates: modes with the parameters worth considering."""
-        modes = [name for name in self.names if name != "pool"]
-        if "pool" in self.names:
-            counts = worker_counts(self.num_envs, self.machine, self.profile)
-            modes += [f"pool:{count}" for count in counts]
+        modes = []
+        for name in self.names:
+            if name in ("pool", "thread"):
+                counts = worker_counts if name == "pool" else thread_counts
+                found = counts(self.num_envs, self.machine, self.profile)
+                modes += [f"{name}:{count}" for count in found]
+            else:
+                modes.append(name)
         return modes
 
     def estimate(self, modes: Sequence[str] | None = None) -> Estimate:
@@ -57,6 +61,7 @@ class Situation:
             self.loops,
             self.num_envs,
             self.learner_s,
+            self.machine.cores,
         )
 
     def with_num_envs(self, num_envs: int) -> Situation:

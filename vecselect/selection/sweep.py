@@ -20,6 +20,10 @@ WORTH_DOUBLING = 0.10
 WORTH_SAYING = 1.1
 """Another implementation that gives this many times as much is pointed out."""
 
+MOST_RUNS = 3
+"""Of numbers in sequence with one mode to take: what changes more often is not worth saying."""
+
+SAME_AS = "with {} it is the same as {}"
 NOT_REACHED = "the sweep was interrupted before its turn"
 
 
@@ -198,7 +202,10 @@ def returns_text(points: Sequence[Point], mode: str) -> str | None:
 
 
 def winners_text(points: Sequence[Point], modes: Sequence[str] = ()) -> str | None:
-    """Which mode to take at which number, in a sentence; None where it is the same at all."""
+    """Which mode to take at which number, in a sentence.
+
+    None where it is the same at all numbers, or changes so often that only chance can be behind it.
+    """
     winners = {n: point.mode for n, point in fastest_by_number(points, modes).items()}
     if len(set(winners.values())) < 2:
         return None
@@ -207,6 +214,8 @@ def winners_text(points: Sequence[Point], modes: Sequence[str] = ()) -> str | No
         if not runs or runs[-1][0] != mode:
             runs.append((mode, []))
         runs[-1][1].append(number)
+    if len(runs) > MOST_RUNS:
+        return None
     parts = [f"{mode} {_span(numbers, last=(mode, numbers) == runs[-1])}" for mode, numbers in runs]
     return f"What to take by number: {', '.join(parts)}."
 

@@ -10,13 +10,15 @@ if TYPE_CHECKING:
     Key = TypeVar("Key", bound=Hashable)
 
 
-def extrapolate(seen: Mapping[int, float], num_envs: int, guess: Callable[[int], float]) -> float:
+def extrapolate(
+    seen: Mapping[int, float], num_envs: int, guess: Callable[[int], float] | None
+) -> float:
     """A quantity that grows with the number of sub-environments, beyond where it was seen.
 
     Args:
         seen: What it was, by number of sub-environments.
         num_envs: The number to tell it for.
-        guess: What to think of it for a number where nothing was seen; 0 where that is not known.
+        guess: What to think of it for a number where nothing was seen, if anything.
 
     Returns:
         What the line through the two largest numbers gives. With a single one, that and as much
@@ -24,25 +26,27 @@ def extrapolate(seen: Mapping[int, float], num_envs: int, guess: Callable[[int],
     """
     known = sorted(number for number in seen if number <= num_envs)
     if not known:
-        return guess(num_envs)
+        return guess(num_envs) if guess else 0.0
     last = known[-1]
     if len(known) == 1:
         in_proportion = seen[last] * num_envs / last
-        more = guess(num_envs) - guess(last)
-        return min(in_proportion, seen[last] + more) if more > 0 else in_proportion
+        if guess is None:
+            return in_proportion
+        return min(in_proportion, seen[last] + max(guess(num_envs) - guess(last), 0.0))
     slope = (seen[last] - seen[known[-2]]) / (last - known[-2])
     return seen[last] + max(slope, 0.0) * (num_envs - last)
 
 
-def too_costly(costs_s: Mapping[Key, float], limit_s: float) -> set[Key]:
-    """Which points to leave out so that the others fit: the most expensive ones, but never all.
+def too_costly(costs_s: Mapping[Key, float], limit_s: float, keep: int = 0) -> set[Key]:
+    """Which points to leave out so that the others fit: the most expensive ones.
 
     Args:
         costs_s: Seconds that each takes at least.
         limit_s: Seconds there are.
+        keep: So many of them stay in any case.
     """
     kept = dict(costs_s)
-    while len(kept) > 1 and sum(kept.values()) > limit_s:
+    while len(kept) > keep and sum(kept.values()) > limit_s:
         del kept[max(kept, key=kept.__getitem__)]
     return set(costs_s) - set(kept)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.handle import Handle
 
     Replace = Callable[[Handle, Exception], Handle]
-    Arguments = Callable[[range], tuple[Any, ...]]
+    Arguments = Callable[[range], tuple[Any, ...] | None]
 
 
 class Conversation:
@@ -107,14 +107,17 @@ class Conversation:
 
         Args:
             name: Of the method.
-            arguments: Gives its arguments for a lane's rows.
+            arguments: Gives its arguments for a lane's rows; None for a lane that has no part in
+                it, and whose reply then is None.
             buffer: Where observations go.
         """
         self._asked, self._buffer = (name, arguments), buffer
-        packed = [handle.packed(name, arguments(handle.rows)) for handle in self.handles]
+        asked = [(handle, arguments(handle.rows)) for handle in self.handles]
+        packed = [None if args is None else handle.packed(name, args) for handle, args in asked]
         for place, data in enumerate(packed):
             try:
-                self.handles[place].request(data, buffer)
+                if data is not None:
+                    self.handles[place].request(data, buffer)
             except WorkerDied as death:
                 self._died(place, death)
                 self._repeat(place)
@@ -175,6 +178,8 @@ class Conversation:
 
     def _reply(self, place: int, left_s: Callable[[], float] | None) -> Any:
         """What a worker answers; if it has died, what the one in its place does."""
+        if not self.handles[place].outstanding:  # it was not asked
+            return None
         try:
             return self.handles[place].collect(left_s, self._look_around)
         except _Elsewhere as elsewhere:
@@ -232,7 +237,9 @@ class Conversation:
             handle.step(self._buffer)
         else:
             name, arguments = self._asked
-            handle.request(handle.packed(name, arguments(handle.rows)), self._buffer)
+            args = arguments(handle.rows)
+            if args is not None:
+                handle.request(handle.packed(name, args), self._buffer)
 
     def _replace_stuck(self, place: int) -> None:
         """Replaces a worker that takes too long, and gives the new one the same command."""

@@ -9,11 +9,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vecselect import processes
+from vecselect.backends.attributes import Attributes
 from vecselect.backends.pool.layout import leaves, writer
 from vecselect.failures import annotate, how_far
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import gymnasium as gym
 
@@ -118,7 +119,7 @@ class Lane:
         self._terminated = arena.terminated.view(np.uint8).data
         self._truncated = arena.truncated.view(np.uint8).data
         self._targets = [_Target(space, {**part, **self.objects}) for part in arena.observations]
-        self._undo: list[tuple[gym.Env, str, Any]] = []
+        self._attributes = Attributes()
         self._end_episode = {
             AutoresetMode.NEXT_STEP: self._reset_next,
             AutoresetMode.SAME_STEP: self._reset_now,
@@ -259,43 +260,47 @@ class Lane:
         except Exception as error:
             raise LaneFailure(row, "reset", self._when(row - self._first)) from error
 
-    def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        """Calls a method of every sub-environment, or reads an attribute that is not callable.
+    def call(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], rows: Sequence[int]
+    ) -> dict[int, Any]:
+        """Calls a method of sub-environments, or reads an attribute that is not callable.
+
+        Args:
+            name: The method's name.
+            args: Its arguments, the same for all.
+            kwargs: Its keyword arguments, the same for all.
+            rows: Which sub-environments of this lane.
+
+        Returns:
+            The results by row.
 
         Raises:
             LaneFailure: If that raises, or the method would go behind the lane's back.
         """
         if name in FORBIDDEN_CALLS:
             message = f"call({name!r}) is not possible; use envs.{name}() instead."
-            raise LaneFailure(self._first, "call") from ValueError(message)
-        results = []
-        for row, env in zip(self.rows, self.envs, strict=True):
+            raise LaneFailure(rows[0], "call") from ValueError(message)
+        results = {}
+        for row in rows:
             try:
-                found = env.get_wrapper_attr(name)
-                results.append(found(*args, **kwargs) if callable(found) else found)
+                found = self.envs[row - self._first].get_wrapper_attr(name)
+                results[row] = found(*args, **kwargs) if callable(found) else found
             except Exception as error:
                 raise LaneFailure(row, f"call({name!r})") from error
         return results
 
-    def set_attr(self, name: str, values: Sequence[Any]) -> None:
-        """Sets an attribute of every sub-environment; `undo_set_attr` takes it back."""
-        self._undo = []
-        for row, env, value in zip(self.rows, self.envs, values, strict=True):
+    def set_attr(self, name: str, values: Mapping[int, Any]) -> None:
+        """Sets an attribute of sub-environments, by row; `undo_set_attr` takes it back."""
+        self._attributes = Attributes()
+        for row, value in values.items():
             try:
-                before = env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else _ABSENT
-                env.set_wrapper_attr(name, value)
+                self._attributes.set(self.envs[row - self._first], name, value)
             except Exception as error:
                 raise LaneFailure(row, f"set_attr({name!r})") from error
-            self._undo.append((env, name, before))
 
     def undo_set_attr(self) -> None:
         """Takes back what the last `set_attr` did, as far as it got."""
-        for env, name, before in reversed(self._undo):
-            if before is _ABSENT:
-                delattr(env, name)
-            else:
-                env.set_wrapper_attr(name, before)
-        self._undo = []
+        self._attributes.undo()
 
     def close(self) -> None:
         """Closes every sub-environment, also where one of them raises. Twice does nothing."""
@@ -329,9 +334,6 @@ class _Target:
         batch = batches.get(())
         if isinstance(batch, np.ndarray) and batch.ndim > 1:
             self.rows, self.dtype, self.shape = list(batch), batch.dtype, batch.shape[1:]
-
-
-_ABSENT = object()
 
 
 def keep_packed(info: dict[str, Any]) -> bytes:

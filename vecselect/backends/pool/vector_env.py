@@ -11,12 +11,12 @@ from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.error import ClosedEnvironmentError
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
+from vecselect.backends.pool.calls import LaneCalls
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.conversation import Conversation
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S
@@ -24,7 +24,7 @@ from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.layout import assembled, leaves
 from vecselect.backends.pool.starter import ProcessStarter
-from vecselect.errors import VecselectError, WorkerDied
+from vecselect.errors import VecselectError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
-class PoolVectorEnv(VectorEnv):
+class PoolVectorEnv(LaneCalls):
     """Steps the sub-environments in lanes: one in the calling process, one in each worker.
 
     Observations, rewards, flags, actions and numeric infos pass through shared memory. Every value
@@ -107,20 +107,6 @@ class PoolVectorEnv(VectorEnv):
             self, _leave, (self._workers, self._handles, self._lane), exitpriority=10
         )
 
-    @property
-    def np_random(self) -> Any:
-        """The generators of the sub-environments, a tuple; those from workers are copies."""
-        return self.get_attr("np_random")
-
-    @np_random.setter
-    def np_random(self, value: Any) -> None:
-        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
-
-    @property
-    def np_random_seed(self) -> Any:
-        """The seeds of the sub-environments' generators, a tuple."""
-        return self.get_attr("np_random_seed")
-
     def step(self, actions: Any) -> StepResult:
         """Steps every sub-environment; arguments and results as in `SyncVectorEnv`.
 
@@ -141,12 +127,8 @@ class PoolVectorEnv(VectorEnv):
         Raises:
             AlreadyPendingCallError: If another call waits to be collected.
         """
-        self._begin("step")
-        try:
+        with self._begun("step"):
             self._send_step(copying.deepcopy(actions))
-        except BaseException:
-            self._conversation.drop()
-            raise
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began.
@@ -183,73 +165,14 @@ class PoolVectorEnv(VectorEnv):
         options: dict[str, Any] | None = None,
     ) -> None:
         """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
-        self._begin("reset")
-        try:
+        with self._begun("reset"):
             self._send_reset(seed, options)
-        except BaseException:
-            self._conversation.drop()
-            raise
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
         self._need_open()
         self._conversation.need_pending("reset")
         return self._reset_result(timeout)
-
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
-        self._ask("call", lambda rows: (name, args, kwargs), joint=True)
-        try:
-            return self.call_wait()
-        finally:
-            self._conversation.drop()
-
-    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Begins a call in the workers; the caller's lane is called in `call_wait`.
-
-        Raises:
-            ValueError: For `reset`, `step` and `close`, which would go behind the pool's back.
-        """
-        self._ask("call", lambda rows: (name, args, kwargs))
-
-    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Collects what `call_async` began; arguments and errors as in `step_wait`."""
-        self._need_open()
-        self._conversation.need_pending("call")
-        return tuple(itertools.chain.from_iterable(self._conversation.finish(timeout)))
-
-    def render(self) -> tuple[Any, ...]:
-        """A frame of every sub-environment, as its render mode gives it."""
-        return self.call("render")
-
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of every sub-environment; values from workers are copies."""
-        return self.call(name)
-
-    def set_attr(self, name: str, values: Any) -> None:
-        """Sets an attribute of every sub-environment, or of none if one of them refuses.
-
-        Args:
-            name: The attribute's name.
-            values: A list or tuple of `num_envs` values, or one value for all.
-        """
-        if not isinstance(values, (list, tuple)):
-            values = [values] * self.num_envs
-        if (given := len(values)) != self.num_envs:
-            raise ValueError(f"values holds {given} values; {self.num_envs} are needed, one each.")
-        # What cannot be sent raises here, before any lane has set anything.
-        self._ask("set_attr", lambda rows: (name, values[rows.start : rows.stop]), joint=True)
-        try:
-            self._conversation.finish()
-        except WorkerDied:
-            raise
-        except Exception:
-            self._conversation.drop()
-            self._ask("undo_set_attr", lambda rows: (), joint=True)
-            self._conversation.finish()
-            raise
-        finally:
-            self._conversation.drop()
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Closes every sub-environment and ends every worker.
@@ -271,31 +194,6 @@ class PoolVectorEnv(VectorEnv):
             lane.close()
         except LaneFailure as failure:
             raise raised_here(failure) from None
-
-    def _begin(self, kind: str, joint: bool = False) -> None:
-        self._need_open()
-        if os.getpid() != self._owner:
-            raise VecselectError(
-                "It belongs to the process that this one was forked from. Make another one here."
-            )
-        self._conversation.begin(kind, joint)
-
-    def _need_open(self) -> None:
-        if self.closed:
-            raise ClosedEnvironmentError(f"{self!r} was used after close().")
-
-    def _ask(
-        self, name: str, arguments: Callable[[range], tuple[Any, ...]], joint: bool = False
-    ) -> None:
-        """Begins a call of a lane's method in every lane."""
-        self._begin("call", joint)
-        try:
-            self._conversation.ask_all(name, arguments)
-        except BaseException:
-            self._conversation.drop()
-            raise
-        own = arguments(self._lane.rows)
-        self._conversation.own(lambda: getattr(self._lane, name)(*own))
 
     def _send_step(self, actions: Any) -> None:
         if self.autoreset_mode is AutoresetMode.DISABLED:

@@ -20,13 +20,8 @@ if TYPE_CHECKING:
 KEY_HELP = "the key of a stored plan, or as much of its beginning as tells it from the others"
 
 
-def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) -> None:
-    """Adds `plans` to the command line.
-
-    Args:
-        commands: The subparsers of the command line.
-        write_rows: Writes the stored plans to stdout as a table.
-    """
+def add_commands(commands: Commands) -> None:
+    """Adds `plans` to the command line."""
     plans = commands.add_parser("plans", help="list, show, share and forget remembered plans")
     actions = plans.add_subparsers(required=True, metavar="ACTION")
 
@@ -36,7 +31,6 @@ def add_commands(commands: Commands, write_rows: Callable[[list[Row]], None]) ->
         return parser
 
     listing = add("list", _list, "all stored plans, the newest first")
-    listing.set_defaults(write_rows=write_rows)
     show = add("show", _show, "what a stored plan is for, and what use of it showed")
     show.add_argument("key", metavar="KEY", help=KEY_HELP)
     export = add("export", _export, "plans as one JSON document, for `plans import` elsewhere")
@@ -69,7 +63,7 @@ def _list(asked: argparse.Namespace) -> int:
     if asked.json:
         write_json(rows)
     elif rows:
-        asked.write_rows(rows)
+        _write_table(rows)
     else:
         sys.stdout.write(f"no plans are stored in {store.folder}\n")
     return 0
@@ -217,3 +211,38 @@ def write_lines(lines: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         sys.stdout.write(f"{name.ljust(width)}  {text}\n")
+
+
+def _write_table(rows: list[Row]) -> None:
+    """Writes the stored plans as a table."""
+    import io
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for heading in ("key", "environment", "envs", "mode", "effort", "decided by", "made", "here"):
+        table.add_column(heading, justify="right" if heading == "envs" else "left")
+    for row in rows:
+        cells = (
+            row["key"],
+            row["env"],
+            str(row["num_envs"]),
+            row["mode"],
+            row["effort"] or "-",
+            row["decided_by"],
+            row["created"][:16].replace("T", " "),
+            "used" if row["here"] else "other machine",
+        )
+        table.add_row(*map(Text, cells), style=None if row["here"] else "dim")
+    if sys.stdout.isatty():
+        Console(file=sys.stdout, force_jupyter=False).print(table)
+        return
+    # In a pipe a row is a line, however long.
+    wide = Console(file=io.StringIO(), width=1000, color_system=None, force_jupyter=False)
+    with wide.capture() as captured:
+        wide.print(table)
+    lines = (line.rstrip() for line in captured.get().splitlines())
+    sys.stdout.write("\n".join(line for line in lines if line) + "\n")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from vecselect.errors import PlanError, RequestError
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
-from vecselect.plan import Note, _read
+from vecselect.plan import Note
 from vecselect.selection.sweep import Point, best, diminishing
+from vecselect.values import rebuilt
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -126,7 +127,9 @@ class Sweep:
                     f"The sweep has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
                     "Sweep again, or read it with the version that wrote it."
                 )
-            sweep: Sweep = _read(cls, data)
+            if isinstance(data.get("profile"), dict):
+                data["profile"].setdefault("free_share", None)  # older ones do not know it
+            sweep: Sweep = rebuilt(cls, data)
         except (TypeError, ValueError, RecursionError) as error:
             if isinstance(error, PlanError):
                 raise

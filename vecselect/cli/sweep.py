@@ -7,11 +7,11 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from vecselect.cli.loop import add_loop
 
-    from vecselect.planning.sweep_asked import SweepProgress
-    from vecselect.sweep_record import Sweep
+if TYPE_CHECKING:
+    from vecselect.sweeping.asked import SweepProgress
+    from vecselect.sweeping.record import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -22,15 +22,8 @@ MODES_HELP = "the modes, such as sync,pool:1,async; by default those that may be
 OUTPUT_HELP = "write it to a file too: .json, or .svg or .png for a plot (vecselect[plot])"
 
 
-def add_command(
-    commands: Commands, add_loop: Callable[[argparse.ArgumentParser, str], None]
-) -> None:
-    """Adds `sweep` to the command line.
-
-    Args:
-        commands: The subparsers of the command line.
-        add_loop: Adds the environment and what else says for which loop to measure.
-    """
+def add_command(commands: Commands) -> None:
+    """Adds `sweep` to the command line."""
     summary = "throughput and memory against the number of sub-environments"
     parser = commands.add_parser("sweep", help=summary, description=summary.capitalize() + ".")
     parser.set_defaults(run=_sweep)
@@ -57,7 +50,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _sweep(asked: argparse.Namespace) -> int:
-    from vecselect.sweep_record import ending_of
+    from vecselect.sweeping.record import ending_of
 
     if asked.output is not None:
         ending_of(asked.output)  # a wrong name is told before anything is measured
@@ -83,8 +76,8 @@ def _sweep(asked: argparse.Namespace) -> int:
 
 def _measure(asked: argparse.Namespace) -> Sweep:
     from vecselect.make import sweep
-    from vecselect.planning.sweep_asked import SIZES
     from vecselect.report.progress import progress_bar
+    from vecselect.sweeping.asked import SIZES
 
     # What importing the environment's module prints is no part of our output.
     with contextlib.redirect_stdout(sys.stderr), progress_bar(sys.stderr) as show:

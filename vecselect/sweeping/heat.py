@@ -24,7 +24,7 @@ from vecselect.measure.memory import tree_bytes
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
 from vecselect.planning.rounds import LEAD_IN_S
-from vecselect.selection.candidates import simplicity
+from vecselect.selection.candidates import processes_of
 from vecselect.selection.race import order_of_round
 from vecselect.selection.sweep import Point, timed_point
 
@@ -288,5 +288,4 @@ def _own(modes: Collection[str]) -> list[str]:
 
 
 def _has_processes(mode: str) -> bool:
-    name, workers, _ = simplicity(mode)
-    return name == simplicity("async")[0] or workers > 0
+    return processes_of(mode, 1) > 0

@@ -10,14 +10,14 @@ from vecselect import processes
 from vecselect.child import ChildEnded, child_at_work, tell, tell_failure
 from vecselect.measure.learner import read_learner
 from vecselect.planning.apart import STALL_LIMIT_S
-from vecselect.planning.heat import run_heat
+from vecselect.sweeping.heat import run_heat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
 
-    from vecselect.planning.heat import Heat
     from vecselect.request import Request
+    from vecselect.sweeping.heat import Heat
 
 
 class HeatLost(Exception):

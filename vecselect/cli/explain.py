@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.cli_plans import KEY_HELP, summary, write_json, write_lines
+from vecselect.cli.plans import KEY_HELP, summary, write_json, write_lines
 
 if TYPE_CHECKING:
     import argparse
 
-    from vecselect.cli_plans import Commands
+    from vecselect.cli.plans import Commands
     from vecselect.plan import Plan
 
 SHORT = 8
@@ -42,18 +42,31 @@ def add_command(commands: Commands) -> None:
         "`recommend --json` wrote; the newest plan of all without one; with two, what differs",
     )
     explain.add_argument("--json", action="store_true", help="print one JSON document instead")
+    explain.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the report of one plan to a file: .html, .svg (the plots), .md or .json",
+    )
 
 
 def _explain(asked: argparse.Namespace) -> int:
     from vecselect.errors import RequestError
+    from vecselect.report.outputs import check_output, write_output
 
     if len(asked.plans) > 2:
         raise RequestError(f"explain takes one plan or two; {len(asked.plans)} were given.")
+    if asked.output is not None:
+        if len(asked.plans) == 2:
+            raise RequestError("--output takes the report of one plan, and two were given.")
+        check_output(asked.output)
     found = [_find(word) for word in asked.plans or [None]]
     if len(found) == 2:
         _write_difference(found, asked.json)
         return 0
     (one,) = found
+    if asked.output is not None:
+        write_output(one.plan.report, asked.output)
     if asked.json:
         write_json({**one.document, "plan": one.plan.to_dict()})
         return 0

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 from vecselect.machine import WORKER_BYTES
-from vecselect.selection.candidates import MEMORY_SHARE, simplicity, worker_counts
+from vecselect.selection.candidates import (
+    MEMORY_SHARE,
+    lanes_of,
+    processes_of,
+    thread_counts,
+    worker_counts,
+)
 from vecselect.selection.sweep_budget import extrapolate, groups_that_fit, too_costly
 
 if TYPE_CHECKING:
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
 START_S = 0.4
 """Seconds that starting and ending a heat's process takes."""
 
-VECTOR_STEPS = 6
+VECTOR_STEPS = 4
 """Vector steps that a mode makes in a heat at least: compared, to warm up, and in one round."""
 
 COST_SHARE = 0.5
@@ -48,7 +55,9 @@ def proposed(num_envs: int, machine: Machine, profile: StepProfile | None) -> tu
         if max(counts) > cores - 1:
             wanted |= {max(counts), 4 * max(cores, 1) - 1}
     pools = sorted(count for count in wanted & counts if 0 <= count < max(num_envs, 1))
-    return ("sync", *(f"pool:{count}" for count in pools), "async", "native")
+    threads = [] if profile is None else thread_counts(num_envs, machine, profile)[-1:]
+    modes = ("sync", *(f"pool:{count}" for count in pools), "async")
+    return (*modes, *(f"thread:{count}" for count in threads), "native")
 
 
 class Entries:
@@ -80,37 +89,30 @@ class Entries:
     def cost_s(self, point: Key) -> float:
         """Seconds that a point takes at least: building, a reset and a few vector steps."""
         mode, num_envs = point
-        build_s = extrapolate(self.build_s[mode], num_envs, partial(self._build_s, mode))
-        step_s = extrapolate(self.step_s[mode], num_envs, partial(self._step_s, mode))
-        return build_s + VECTOR_STEPS * step_s
-
-    def _build_s(self, mode: str, num_envs: int) -> float:
-        """Seconds that building and a reset take, by what one sub-environment took."""
         if self.found is None:
-            return 0.0
-        each_s = self.found.construct_s + self.found.profile.reset_time_s
-        lanes = self._lanes(mode, num_envs)
-        started_s = self.found.start_s * (lanes - 1) / self.machine.cores
+            build = step = None
+        else:
+            build = partial(self._build_s, self.found, mode)
+            step = partial(self._step_s, self.found, mode)
+        build_s = extrapolate(self.build_s[mode], num_envs, build)
+        return build_s + VECTOR_STEPS * extrapolate(self.step_s[mode], num_envs, step)
+
+    def _build_s(self, found: Probe, mode: str, num_envs: int) -> float:
+        """Seconds that building and a reset take, by what one sub-environment took."""
+        each_s = found.construct_s + found.profile.reset_time_s
+        lanes = lanes_of(mode, num_envs)
+        started_s = found.start_s * (lanes - 1) / self.machine.cores
         return -(-num_envs // lanes) * each_s + started_s
 
-    def _step_s(self, mode: str, num_envs: int) -> float:
+    def _step_s(self, found: Probe, mode: str, num_envs: int) -> float:
         """Seconds that a vector step takes, by what one sub-environment took."""
-        if self.found is None:
-            return 0.0
-        at_once = self._at_once(self._lanes(mode, num_envs))
-        return num_envs * self.found.profile.mean_step_with_resets_s / at_once
-
-    def _lanes(self, mode: str, num_envs: int) -> int:
-        name, workers, _ = simplicity(mode)
-        return num_envs if name == simplicity("async")[0] else min(workers + 1, num_envs)
-
-    def _at_once(self, lanes: int) -> float:
-        """Lanes that get on at the same time: as many as there are cores, and more if they wait."""
-        waits = self.found.profile.wait_share if self.found else 0.0
-        return max(min(lanes, self.machine.cores / max(1.0 - waits, 0.01)), 1.0)
+        lanes, waits = lanes_of(mode, num_envs), found.profile.wait_share
+        # As many lanes as there are cores get on at the same time, and more where they wait.
+        at_once = max(min(lanes, self.machine.cores / max(1.0 - waits, 0.01)), 1.0)
+        return num_envs * found.profile.mean_step_with_resets_s / at_once
 
     def too_long(self, points: Sequence[Key], left_s: float, budget_s: float) -> dict[Key, str]:
-        """By point why there is no time for it, where there is none.
+        """By point why there is no time for it, where there is none; the very first one has it.
 
         Args:
             points: All that are still open.
@@ -119,11 +121,11 @@ class Entries:
         """
         costs_s = {point: self.cost_s(point) for point in points}
         heats = len({num_envs for _, num_envs in points})
-        # The first number is always measured, in one mode at least.
-        limit_s = COST_SHARE * max(left_s, 0.0) - heats * START_S
-        out = too_costly(costs_s, limit_s)
-        more_s = sum(costs_s.values()) + heats * START_S
-        enough_s = round(more_s / COST_SHARE + max(budget_s - left_s, 0.0) + 0.5)
+        # Where starting processes takes all the time there is, the work itself still gets some.
+        limit_s = COST_SHARE * max(left_s - heats * START_S, left_s / 2)
+        out = too_costly(costs_s, limit_s, keep=0 if any(self.step_s.values()) else 1)
+        more_s = sum(costs_s.values()) / COST_SHARE + heats * START_S
+        enough_s = math.ceil(more_s + max(budget_s - left_s, 0.0))
         return {
             point: f"building and timing it takes about {costs_s[point]:.2g} s, too much of the "
             f"{budget_s:g} s that the sweep may take; a budget of {enough_s} s allows it"
@@ -133,13 +135,8 @@ class Entries:
     def needed_bytes(self, point: Key) -> float:
         """Memory that a point takes, as far as can be told."""
         mode, num_envs = point
-        return extrapolate(self.bytes[mode], num_envs, partial(self._needed_bytes, mode))
-
-    def _needed_bytes(self, mode: str, num_envs: int) -> float:
-        each = (self.found.profile.memory_bytes or 0) if self.found else 0
-        name, workers, _ = simplicity(mode)
-        children = num_envs if name == simplicity("async")[0] else workers
-        return float(num_envs * each + children * WORKER_BYTES)
+        guess = None if self.found is None else partial(_needed_bytes, self.found, mode)
+        return extrapolate(self.bytes[mode], num_envs, guess)
 
     def too_large(self, points: Sequence[Key], machine: Machine) -> dict[Key, str]:
         """By point why it does not fit into the memory, where it does not."""
@@ -177,3 +174,9 @@ class Entries:
         # Of several heats with one number each gets a part of that number's share.
         part = len(modes) / max(sum(number == num_envs for _, number in points), 1)
         return own_s + max(over_s, 0.0) / heats * part
+
+
+def _needed_bytes(found: Probe, mode: str, num_envs: int) -> float:
+    """Memory that a mode takes, by what one sub-environment took."""
+    children = processes_of(mode, num_envs)
+    return float(num_envs * (found.profile.memory_bytes or 0) + children * WORKER_BYTES)

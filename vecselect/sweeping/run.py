@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, exact, find
+from vecselect.backends.registry import COUNTED, OTHER_IMPLEMENTATIONS, exact, find
 from vecselect.errors import ModeUnavailable, ProfileError
 from vecselect.machine import read_machine
 from vecselect.measure.learner import read_learner
@@ -18,20 +18,20 @@ from vecselect.measure.memory import memory_kind
 from vecselect.measure.probe import probe
 from vecselect.plan import Note
 from vecselect.planning import notes
-from vecselect.planning.entries import Entries, proposed
-from vecselect.planning.heat import run_heat
-from vecselect.planning.heat_apart import HeatLost, heat_apart
-from vecselect.planning.sweep_asked import SweepProgress
-from vecselect.selection.sweep import NOT_REACHED, Point
-from vecselect.sweep_record import Sweep
+from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Point
+from vecselect.sweeping.apart import HeatLost, heat_apart
+from vecselect.sweeping.asked import SweepProgress
+from vecselect.sweeping.entries import Entries, proposed
+from vecselect.sweeping.heat import run_heat
+from vecselect.sweeping.record import Sweep
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from vecselect.measure.learner import Learner
     from vecselect.measure.probe import Probe
-    from vecselect.planning.heat import Heat
-    from vecselect.planning.sweep_asked import SweepAsked
     from vecselect.request import Request
+    from vecselect.sweeping.asked import SweepAsked
+    from vecselect.sweeping.heat import Heat
 
 PROFILE_S = 1.0
 """Seconds that stepping one sub-environment may take, and no more than a tenth of the budget."""
@@ -96,7 +96,7 @@ class _Sweeping:
         profile = self.found.profile if self.found else None
         largest = self.asked.num_envs[-1]
         named = dict.fromkeys(
-            exact(mode, largest, self.machine) if mode == "pool" else mode
+            exact(mode, largest, self.machine) if mode in COUNTED else mode
             for mode in self.asked.modes
         )
         self.modes = tuple(named) or proposed(largest, self.machine, profile)
@@ -144,7 +144,7 @@ class _Sweeping:
                 if reasons[mode] is not None:
                     self._skip(mode, num_envs, str(reasons[mode]))
                 elif other != mode:
-                    self._skip(mode, num_envs, f"with {num_envs} it is the same as {other}")
+                    self._skip(mode, num_envs, SAME_AS.format(num_envs, other))
 
     def _heats(self, num_envs: int, entries: Entries, *, apart: bool) -> None:
         """Times what fits of one number of sub-environments."""
@@ -160,10 +160,14 @@ class _Sweeping:
         for mode in modes:
             if (mode, num_envs) in why:
                 self._skip(mode, num_envs, why[mode, num_envs])
+        for mode, number in open_points:
+            # What takes too long or too much with this number does so with a larger one.
+            if number > num_envs and (mode, num_envs) in why:
+                self._skip(mode, number, why.get((mode, number), why[mode, num_envs]))
         modes = [mode for mode in modes if (mode, num_envs) not in why]
         if not modes:
             return
-        still_open = [point for point in open_points if point not in why]
+        still_open = [p for p in open_points if p not in why and p not in self.points]
         together = self.found is None or not self.found.holds
         for group in entries.groups(modes, num_envs, read_machine(), together=together):
             if self.left_s <= 0 and self.points_measured():

@@ -1,0 +1,20 @@
+"""How many sub-environments are worth it, and in which mode?
+
+`vecselect sweep CartPole-v1` asks the same from a shell.
+"""
+
+from vecselect import sweep
+
+
+def main() -> None:
+    found = sweep("CartPole-v1", (1, 4, 16), modes=("sync", "pool:1"), budget_s=5)
+    print(found)
+    best = found.best
+    assert best is not None
+    print(f"\nbest: {best.mode} with {best.num_envs} sub-environments")
+    print(f"returns diminish from: {found.diminishing}")
+    # With `pip install vecselect[plot]` the same as a plot: found.save("sweep.svg")
+
+
+if __name__ == "__main__":
+    main()

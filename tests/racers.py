@@ -1,0 +1,143 @@
+"""Environments that race, and how a race of them is run."""
+
+import multiprocessing
+import random
+import time
+
+import gymnasium as gym
+import numpy as np
+import psutil
+from gymnasium import spaces
+
+from tests.zoo import EchoEnv
+from vecselect.measure.learner import read_learner
+from vecselect.planning.rounds import Terms, run_race
+from vecselect.request import read_request
+
+NUM_ENVS = 2
+
+
+def in_a_worker():
+    return multiprocessing.parent_process() is not None
+
+
+class WaitEnv(gym.Env):
+    """Waits in each step: a worker halves that however busy the machine is."""
+
+    observation_space = spaces.Box(0, 1, (3,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.random(3, dtype=np.float32), {}
+
+    def step(self, action):
+        time.sleep(0.02)
+        return self.np_random.random(3, dtype=np.float32), float(action), False, False, {}
+
+
+class GlobalEnv(EchoEnv):
+    """Draws from the generators of the process it runs in."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        observation[0] = np.random.random() + random.random()
+        return observation, *rest
+
+
+class HomeEnv(EchoEnv):
+    """Fails in a worker, when it comes to `phase`."""
+
+    def __init__(self, phase, steps=0):
+        super().__init__()
+        self.phase, self.steps_left = phase, steps
+        self.enter("construct")
+
+    def enter(self, phase):
+        if phase == self.phase and in_a_worker():
+            self.steps_left -= 1
+            if self.steps_left < 0:
+                raise OSError("the licence allows one process")
+
+    def reset(self, **kwargs):
+        self.enter("reset")
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        self.enter("step")
+        return super().step(action)
+
+
+class FlagEnv(EchoEnv):
+    """Fails in workers (or everywhere) as soon as a file is there."""
+
+    def __init__(self, file, everywhere=False):
+        super().__init__()
+        self.file, self.everywhere = file, everywhere
+
+    def step(self, action):
+        if (in_a_worker() or self.everywhere) and self.file.exists():
+            raise OSError("the cable was pulled")
+        return super().step(action)
+
+
+class ClosingEnv(EchoEnv):
+    """Leaves a file for every one that was closed; refuses to close quietly."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+
+    def close(self):
+        (self.folder / str(time.monotonic_ns())).touch()
+        raise OSError("it does not want to close")
+
+
+class StuckEnv(EchoEnv):
+    """Is different in a worker, in a value, in a type or in a key."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        if in_a_worker():
+            if self.how == "reward":
+                reward += 1e-9
+            elif self.how == "info":
+                info["worker"] = 1
+            else:
+                observation[2] = np.nextafter(observation[2], 9)
+        return observation, reward, terminated, truncated, info
+
+
+def children():
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def wait_until_gone(before, limit_s=10.0):
+    """Fails unless all child processes but those of `before` end within a while."""
+    end_s = time.monotonic() + limit_s
+    while not children() <= before and time.monotonic() < end_s:
+        time.sleep(0.02)
+    assert children() <= before
+
+
+def a_learner(given=None, num_envs=NUM_ENVS):
+    return read_learner(0.0 if given is None else given, num_envs, spaces.Discrete(2))
+
+
+def the_terms(**options):
+    values = {"block_s": 0.002, "max_rounds": 3, "deadline_s": time.perf_counter() + 30}
+    return Terms(**{**values, **options})
+
+
+def race(make, modes=("sync", "pool:1"), learner=None, num_envs=NUM_ENVS, terms=None, **options):
+    request = read_request(make, None if isinstance(make, list) else num_envs)
+    count = request.num_envs
+    return run_race(request, modes, a_learner(learner, count), terms or the_terms(), **options)
+
+
+def the_modes(record):
+    return [entrant.mode for entrant in record.entrants]

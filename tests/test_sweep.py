@@ -1,0 +1,299 @@
+"""Sweeps that are run: small budgets, cheap environments, and no assertion about speed."""
+
+import dataclasses
+import math
+import os
+import signal
+import time
+
+import gymnasium as gym
+import numpy as np
+import psutil
+import pytest
+
+from tests.zoo import EchoEnv
+from vecselect import ModeUnavailable, ProfileError, RequestError, Sweep, sweep
+from vecselect.machine import read_machine
+from vecselect.sweeping import run as sweeping
+from vecselect.sweeping.asked import SIZES, read_sweep_asked
+from vecselect.sweeping.entries import Entries, proposed
+
+
+def echo():
+    return EchoEnv()
+
+
+class Raising(EchoEnv):
+    """Three of it in one process are one too many."""
+
+    alive = 0
+
+    def __init__(self):
+        super().__init__()
+        type(self).alive += 1
+        if self.alive > 2:
+            type(self).alive = 0
+            raise OSError("the port is taken")
+
+    def close(self):
+        type(self).alive -= 1
+
+
+class Deadly(EchoEnv):
+    """Ends its process in its 12th step, as long as that is not a profile of one environment."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        type(self).made += 1
+        self.deadly = self.made >= 4
+
+    def step(self, action):
+        if self.deadly:
+            os._exit(5)
+        return super().step(action)
+
+
+def children():
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def by_key(found):
+    return {(point.mode, point.num_envs): point for point in found.points}
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A sweep of two numbers and two modes, and what its progress was."""
+    states = []
+    found = sweep(echo, (2, 1, 2), modes=("pool:1", "sync"), budget_s=30, progress=states.append)
+    return found, states
+
+
+def test_every_point_has_its_throughput_memory_and_blocks(small):
+    found, _ = small
+    assert (found.num_envs, found.modes) == ((1, 2), ("sync", "pool:1"))
+    assert found.env == "echo" and not found.by_id and found.whole
+    points = by_key(found)
+    assert list(points) == [("sync", 1), ("pool:1", 1), ("sync", 2), ("pool:1", 2)]
+    assert points["pool:1", 1].skipped == "with 1 it is the same as pool:0"
+    for key in (("sync", 1), ("sync", 2), ("pool:1", 2)):
+        point = points[key]
+        assert point.skipped is None
+        rate = point.env_steps_per_s
+        assert 0 < rate.low <= rate.mid <= rate.high < math.inf
+        assert point.vector_step_s > 0
+        assert len(point.blocks_s) >= 1
+        assert point.vector_steps >= 1
+        assert point.memory_bytes > 10e6
+        assert not point.other_implementation
+    assert points["pool:1", 2].memory_bytes > points["sync", 2].memory_bytes + 5e6
+
+
+def test_the_sweep_says_what_is_best_and_survives_json(small):
+    found, _ = small
+    assert found.best in found.points
+    assert Sweep.from_json(found.to_json()) == found
+    assert found.best.mode in str(found)
+
+
+def test_progress_goes_up_and_says_what_is_done(small):
+    _, states = small
+    shares = [state.share for state in states]
+    assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] <= 1
+    assert all(state.left_s >= 0 for state in states)
+    texts = [state.text for state in states]
+    assert texts[0] == "measuring one environment's step"
+    assert "2 x sync, pool:1: building pool:1" in texts
+
+
+def test_no_process_is_left(small):
+    before = children()
+    sweep(echo, 2, modes=["pool:1"], budget_s=1)
+    # The fork server and its tracker may have been started; what the sweep started is gone.
+    assert len(children() - before) <= 2
+
+
+def test_by_default_the_modes_are_proposed_and_native_is_marked():
+    found = sweep("CartPole-v1", 2, budget_s=30)
+    assert found.named_modes == ()
+    assert {"sync", "pool:0", "async", "native"} <= set(found.modes)
+    native = found.of("native", 2)
+    assert native.other_implementation
+    assert found.best.mode != "native"
+    assert "bits-differ" not in {note.code for note in found.notes}
+
+
+def test_a_mode_that_has_nothing_to_do_with_the_environment_is_not_in_the_table():
+    found = sweep("FrozenLake-v1", 1, budget_s=1, env_kwargs={"is_slippery": False})
+    assert "native" not in found.modes
+
+
+def test_without_time_one_point_is_measured_and_the_others_say_why_not():
+    found = sweep(echo, (1, 2, 64), modes=("sync", "async"), budget_s=0.05)
+    measured = [point for point in found.points if point.env_steps_per_s is not None]
+    assert measured
+    reasons = {point.skipped for point in found.points} - {None}
+    assert all("sweep may take" in why or "the time" in why for why in reasons)
+    assert found.of("async", 64).skipped
+
+
+def test_what_does_not_fit_into_the_memory_is_left_out(monkeypatch):
+    machine = dataclasses.replace(read_machine(), memory_available_bytes=200_000_000)
+    monkeypatch.setattr(sweeping, "read_machine", lambda: machine)
+    found = sweep(echo, (1, 2, 64), modes=("sync", "async"), budget_s=30)
+    assert "of the memory available is 0.2 GB" in found.of("async", 64).skipped
+    assert found.of("sync", 64).env_steps_per_s is not None
+
+
+def test_what_raises_gives_its_reason_and_the_rest_stands():
+    found = sweep(Raising, (1, 3), modes=("sync", "pool:0"), budget_s=30)
+    assert found.of("sync", 1).env_steps_per_s is not None
+    assert found.of("pool:0", 1).env_steps_per_s is not None
+    assert found.of("sync", 3).skipped == "it raised OSError: the port is taken"
+    assert "port is taken" in str(found)
+
+
+def test_where_every_mode_fails_it_is_an_error():
+    with pytest.raises(ProfileError, match="port is taken"):
+        sweep(Raising, 3, modes=["sync"], budget_s=30)
+
+
+def test_a_process_that_dies_takes_its_number_along_and_nothing_else():
+    found = sweep(Deadly, (1, 4), modes=["sync"], budget_s=30)
+    assert found.of("sync", 1).env_steps_per_s is not None
+    assert "exited with code 5" in found.of("sync", 4).skipped
+    assert [note.code for note in found.notes if note.code == "heat-lost"] == ["heat-lost"]
+
+
+def test_a_learner_runs_here_and_counts():
+    seen = []
+
+    def learn(observations):
+        seen.append((os.getpid(), len(observations)))
+        time.sleep(0.002)
+
+    found = sweep(echo, 3, modes=["sync", "pool:0"], budget_s=30, learner=learn)
+    assert set(seen) == {(os.getpid(), 3)}
+    point = found.of("sync", 3)
+    assert point.learner_s >= 0.002
+    assert found.learner == "callable"
+    assert point.env_steps_per_s.mid < 3 / 0.002
+
+
+def test_a_learner_that_fails_is_an_error():
+    with pytest.raises(ProfileError, match="The learner raised ZeroDivisionError"):
+        sweep(echo, 2, modes=["sync"], budget_s=30, learner=lambda observations: 1 / 0)
+
+
+def test_the_generators_of_this_process_stay_as_they_are():
+    np.random.seed(3)
+    before = np.random.get_state()[1].tolist()
+    sweep(echo, 1, modes=["sync"], budget_s=30, learner=lambda: np.random.random())
+    assert np.random.get_state()[1].tolist() == before
+
+
+def test_a_list_of_callables_gives_its_first_ones():
+    found = sweep([echo, echo, echo], (1, 2), modes=["sync"], budget_s=30)
+    assert found.of("sync", 2).env_steps_per_s is not None
+    with pytest.raises(RequestError, match="goes up to 4, but the list holds 3"):
+        sweep([echo, echo, echo], (1, 4))
+
+
+def test_an_interrupt_carries_what_was_measured():
+    def stop(state):
+        if state.text.startswith("2 x") and "round 2" in state.text:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        sweep(echo, (1, 2, 4), modes=["sync"], budget_s=30, progress=stop)
+    found = caught.value.sweep
+    assert not found.whole
+    assert found.of("sync", 1).env_steps_per_s is not None
+    assert found.of("sync", 2).env_steps_per_s is not None
+    assert found.of("sync", 4).skipped == "the sweep was interrupted before its turn"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_envs": ()}, "num_envs is empty"),
+        ({"num_envs": 0}, "num_envs holds 0"),
+        ({"num_envs": (1, -2)}, "num_envs holds -2"),
+        ({"num_envs": (1, 2.5)}, "num_envs holds 2.5"),
+        ({"num_envs": "1,2"}, "num_envs is '1,2'"),
+        ({"modes": "sync"}, r"modes=\('sync',\)"),
+        ({"modes": ()}, "modes is empty"),
+        ({"modes": ("auto",)}, "'auto', which is a choice"),
+        ({"modes": ("synk",)}, "Did you mean 'sync'"),
+        ({"budget_s": 0}, "budget_s is 0"),
+        ({"learner": "fast"}, "learner is 'fast'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_measured(options, message):
+    with pytest.raises(RequestError, match=message):
+        sweep(echo, **options)
+
+
+def test_modes_that_cannot_run_are_an_error_that_says_why():
+    with pytest.raises(ModeUnavailable, match="native: a callable has no vector_entry_point"):
+        sweep(echo, 2, modes=["native"], budget_s=30)
+
+
+def test_the_words_of_the_request_are_sorted_and_have_their_defaults():
+    asked = read_sweep_asked(np.int64(4), ["async", "sync", "sync"], None, None, print)
+    assert (asked.num_envs, asked.modes, asked.budget_s) == ((4,), ("sync", "async"), 25.0)
+    assert read_sweep_asked(SIZES, None, 3, None, print).num_envs == SIZES
+
+
+@pytest.mark.parametrize(
+    ("cores", "num_envs", "pools"),
+    [(1.0, 8, ["pool:0"]), (2.0, 8, ["pool:0", "pool:1"]), (2.0, 1, ["pool:0"])],
+)
+def test_pools_of_no_worker_half_and_all_cores_are_proposed(cores, num_envs, pools):
+    machine = dataclasses.replace(read_machine(), cores=cores)
+    assert list(proposed(num_envs, machine, None)) == ["sync", *pools, "async", "native"]
+
+
+def test_where_steps_wait_pools_with_more_lanes_than_cores_are_proposed():
+    from tests.plans import PROFILE
+
+    waiting = dataclasses.replace(PROFILE, wait_share=0.9)
+    machine = dataclasses.replace(read_machine(), cores=4.0)
+    modes = proposed(64, machine, waiting)
+    pools = ("pool:0", "pool:1", "pool:3", "pool:15", "pool:63")
+    assert modes == ("sync", *pools, "async", "thread:63", "native")
+
+
+def test_what_a_point_takes_is_learned_from_the_smaller_ones(small):
+    found, _ = small
+    machine = read_machine()
+    entries = Entries(("sync",), (1, 2, 4), machine, None)
+    assert entries.cost_s(("sync", 4)) == 0.0
+    entries.learn(point for point in found.points if point.mode == "sync")
+    assert entries.cost_s(("sync", 4)) > 0
+    assert entries.groups(["sync"], 4, machine, together=True) == [["sync"]]
+    assert entries.too_long([("sync", 4)], 10.0, 10.0) == {}
+    why = entries.too_long([("sync", 2), ("sync", 4)], 1e-9, 10.0)["sync", 4]
+    assert "too much of the 10 s that the sweep may take; a budget of" in why
+
+
+def test_an_environment_that_holds_something_has_no_two_modes_alive_at_once():
+    groups = Entries(("sync", "pool:1"), (2,), read_machine(), None).groups(
+        ["sync", "pool:1"], 2, read_machine(), together=False
+    )
+    assert groups == [["sync"], ["pool:1"]]
+
+
+def test_wrappers_and_options_get_to_every_environment():
+    found = sweep(
+        "CartPole-v1",
+        2,
+        modes=["sync", "pool:1"],
+        budget_s=30,
+        wrappers=[lambda env: gym.wrappers.TimeLimit(env, 3)],
+        vector_kwargs={"copy": False},
+    )
+    assert found.profile.episode_steps <= 3
+    assert found.of("pool:1", 2).env_steps_per_s is not None

@@ -1,0 +1,403 @@
+"""What is special about lanes in threads; what they have in common with others is the contract."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+
+from tests import zoo
+from tests.compare import assert_same_run
+from vecselect import ModeUnavailable, RequestError, VecselectError, VecselectWarning, auto_make_vec
+from vecselect.errors import StepTimeout
+
+LONG_S = 60.0
+
+
+class Told(zoo.EchoEnv):
+    """Does in a step what its action says: 9 waits until it is let go, 8 raises, 7 exits."""
+
+    def __init__(self, index=0):
+        super().__init__(index)
+        self.gate = threading.Event()
+        self.waits = threading.Event()
+        self.threads = []
+        self.closed = False
+
+    def step(self, action):
+        self.threads.append(threading.get_ident())
+        if action == 9:
+            self.waits.set()
+            assert self.gate.wait(LONG_S)
+        if action == 8:
+            raise Unpicklable(threading.Lock())
+        if action == 7:
+            sys.exit("the environment wants to end")
+        return super().step(action)
+
+    def close(self):
+        self.closed = True
+        self.threads.append(threading.get_ident())
+
+
+class Unpicklable(Exception):
+    pass
+
+
+def told(count=4, mode="thread", **options):
+    envs = [Told(index) for index in range(count)]
+    made = auto_make_vec([lambda env=env: env for env in envs], mode=mode, vector_kwargs=options)
+    made.reset(seed=1)
+    return made, envs
+
+
+def actions(*deeds, count=4):
+    batch = np.ones(count, np.int64)
+    for row, deed in deeds:
+        batch[row] = deed
+    return batch
+
+
+def ours():
+    return [one for one in threading.enumerate() if one.name.startswith("vecselect-thread")]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    gc.collect()
+    until_s = time.monotonic() + 5.0
+    while ours() and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert not ours()
+
+
+def assert_goes_on(made):
+    """A reset brings everything back, and the next batch is the one that was asked for."""
+    made.reset(seed=5)
+    batch = np.arange(made.num_envs) % 6
+    assert made.step(batch)[0][:, 4].tolist() == batch.tolist()
+
+
+def test_each_lane_is_one_thread_from_its_building_to_its_closing():
+    built = []
+
+    class Noted(Told):
+        def __init__(self, index):
+            super().__init__(index)
+            built.append(index)
+            self.threads.append(threading.get_ident())
+
+    envs = []
+
+    def make(index):
+        envs.append(Noted(index))
+        return envs[-1]
+
+    with auto_make_vec([lambda i=i: make(i) for i in range(5)], mode="thread:2") as made:
+        assert made.mode == "thread:2"
+        made.reset(seed=1)
+        made.step(np.ones(5, np.int64))
+    assert built == [0, 1, 2, 3, 4]
+    lanes = [set(env.threads) for env in envs]
+    assert all(len(lane) == 1 for lane in lanes)
+    assert lanes[0] == {threading.get_ident()}
+    assert lanes[1] == lanes[2] != lanes[3] == lanes[4]
+
+
+def test_there_is_a_lane_for_each_sub_environment_by_default():
+    made, _ = told(6)
+    with made:
+        assert made.mode == "thread:5"
+    made, _ = told(6, "thread:100")
+    with made:
+        assert made.mode == "thread:5"
+    made, _ = told(1)
+    with made:
+        assert made.mode == "thread:0"
+
+
+def test_waiting_overlaps():
+    barrier = threading.Barrier(8)
+
+    class Meeting(zoo.EchoEnv):
+        def step(self, action):
+            barrier.wait(LONG_S)  # returns only when all of them are in their steps
+            return super().step(action)
+
+    env_fns = [lambda i=i: Meeting(i) for i in range(8)]
+    with auto_make_vec(env_fns, mode="thread") as made:
+        made.reset(seed=1)
+        for _ in range(3):
+            assert made.step(np.full(8, 2))[0][:, 0].tolist() == list(range(8))
+
+
+def test_values_are_the_objects_themselves():
+    made, envs = told()
+    with made:
+        assert made.get_attr("gate") == tuple(env.gate for env in envs)
+        lock = threading.Lock()
+        made.set_attr("lock", lock)
+        assert [env.lock for env in envs] == [lock] * 4
+        assert made.call("get_wrapper_attr", "lock", indices=[2]) == (lock,)
+
+
+def test_what_is_raised_is_the_exception_itself_with_a_note_of_where():
+    made, _ = told()
+    with made:
+        with pytest.raises(Unpicklable) as caught:
+            made.step(actions((2, 8)))
+        assert isinstance(caught.value.args[0], type(threading.Lock()))
+        if sys.version_info >= (3, 11):
+            assert "sub-environment 2 in step, step 1" in caught.value.__notes__[0]
+        assert_goes_on(made)
+
+
+def test_an_environment_that_exits_does_so_in_the_caller():
+    made, _ = told()
+    with made:
+        with pytest.raises(SystemExit, match="wants to end"):
+            made.step(actions((3, 7)))
+        assert_goes_on(made)
+
+
+def test_two_rows_that_share_an_instance_are_refused_across_lanes():
+    env = Told()
+    with pytest.raises(RequestError, match="same instance"):
+        auto_make_vec([lambda: env] * 3, mode="thread")
+    assert env.closed
+
+
+def test_a_factory_that_raises_leaves_nothing():
+    envs = [Told(0), Told(1)]
+
+    def refuse():
+        raise Unpicklable(threading.Lock())
+
+    env_fns = [lambda: envs[0], lambda: envs[1], refuse, Told]
+    with pytest.raises(Unpicklable) as caught:
+        auto_make_vec(env_fns, mode="thread")
+    if sys.version_info >= (3, 11):
+        assert caught.value.__notes__ == ["Raised by sub-environment 2 in construct."]
+    assert all(env.closed for env in envs)
+
+
+def test_a_step_that_takes_too_long_is_a_timeout_and_taken_in_later():
+    made, envs = told(step_timeout_s=0.2)
+    with made:
+        with pytest.raises(StepTimeout, match="Thread 1, which runs sub-environment 2"):
+            made.step(actions((2, 9)))
+        with pytest.raises(StepTimeout):
+            made.reset(seed=3)
+        envs[2].gate.set()
+        until_s = time.monotonic() + LONG_S
+        while True:
+            try:
+                assert_goes_on(made)
+                break
+            except StepTimeout:
+                assert time.monotonic() < until_s
+
+
+def test_building_that_takes_too_long_is_a_timeout():
+    gate = threading.Event()
+
+    def wait():
+        gate.wait(LONG_S)
+        return Told()
+
+    with (
+        pytest.warns(VecselectWarning, match="cannot be ended"),
+        pytest.raises(StepTimeout, match="start_timeout_s=0.2"),
+    ):
+        auto_make_vec([Told, wait], mode="thread", vector_kwargs={"start_timeout_s": 0.2})
+    gate.set()
+
+
+def test_closing_does_not_wait_for_ever_and_says_so():
+    made, envs = told()
+    made.step_async(actions((1, 9), (3, 9)))
+    assert envs[1].waits.wait(LONG_S)
+    assert envs[3].waits.wait(LONG_S)
+    start_s = time.monotonic()
+    with pytest.warns(VecselectWarning, match=r"\[1, 3\] were still busy"):
+        made.close()
+    assert time.monotonic() - start_s < 5.0
+    assert made.closed
+    assert envs[0].closed and envs[2].closed
+    for env in envs:
+        env.gate.set()
+    until_s = time.monotonic() + LONG_S
+    while not all(env.closed for env in envs):
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+
+
+def test_one_that_is_dropped_is_closed():
+    made, envs = told()
+    gone = weakref.ref(made.unwrapped)
+    del made
+    gc.collect()
+    assert gone() is None
+    assert all(env.closed for env in envs)
+
+
+def test_an_interrupted_step_is_taken_in_before_the_next_command():
+    made, envs = told()
+    with made:
+
+        def interrupt():
+            assert envs[2].waits.wait(LONG_S)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.3)
+            envs[2].gate.set()
+
+        meddler = threading.Thread(target=interrupt)
+        meddler.start()
+        with pytest.raises(KeyboardInterrupt):
+            made.step(actions((2, 9)))
+        assert not envs[2].gate.is_set()
+        assert_goes_on(made)
+        assert envs[2].gate.is_set()  # the reset waited for the step
+        meddler.join(LONG_S)
+
+
+def test_many_interrupts_leave_nothing_stale():
+    env_fns = [lambda i=i: zoo.EchoEnv(i) for i in range(6)]
+    with auto_make_vec(env_fns, mode="thread") as made:
+        stop = threading.Event()
+
+        def meddle():
+            generator = np.random.default_rng(3)
+            while not stop.is_set():
+                time.sleep(generator.random() * 2e-3)
+                if steps:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+        steps, interrupted = [], 0
+        meddler = threading.Thread(target=meddle)
+        meddler.start()
+        try:
+            until_s = time.monotonic() + 2.0
+            number = 0
+            while time.monotonic() < until_s:
+                try:
+                    try:
+                        steps.append(1)
+                        while True:
+                            number += 1
+                            made.reset(seed=number)
+                            batch = (np.arange(6) + number) % 10
+                            observations, rewards, *_ = made.step(batch)
+                            assert observations[:, 4].tolist() == batch.tolist()
+                            assert observations[:, 1].tolist() == [number + i for i in range(6)]
+                            assert rewards.tolist() == [
+                                1000.0 * i + 10.0 + a / 10 for i, a in enumerate(batch)
+                            ]
+                    finally:
+                        steps.clear()
+                except KeyboardInterrupt:
+                    interrupted += 1
+        finally:
+            while True:
+                try:
+                    stop.set()
+                    meddler.join(LONG_S)
+                    break
+                except KeyboardInterrupt:
+                    pass
+        assert interrupted > 10
+
+
+def test_in_a_forked_child_it_is_refused_and_harmless():
+    program = """
+        import os, sys, warnings
+        warnings.simplefilter("ignore")
+        import numpy as np
+        from tests.zoo import EchoEnv
+        from vecselect import VecselectError, auto_make_vec
+        envs = auto_make_vec([EchoEnv] * 3, mode="thread")
+        envs.reset(seed=1)
+        child = os.fork()
+        if not child:
+            try:
+                envs.step(np.ones(3, np.int64))
+            except VecselectError as error:
+                envs.close()
+                os._exit(7 if "forked" in str(error) else 1)
+            os._exit(2)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert envs.step(np.ones(3, np.int64))[0][:, 3].tolist() == [1, 1, 1]
+        envs.close()
+        sys.exit(code)
+    """
+    assert run(program).returncode == 7
+
+
+def test_the_program_can_end_whatever_an_environment_does():
+    program = """
+        import threading
+        import numpy as np
+        from tests.zoo import EchoEnv
+        from vecselect import auto_make_vec
+        class Stuck(EchoEnv):
+            def step(self, action):
+                started.set()
+                threading.Event().wait()
+        started = threading.Event()
+        envs = auto_make_vec([EchoEnv, Stuck], mode="thread")
+        envs.reset(seed=1)
+        envs.step_async(np.ones(2, np.int64))
+        started.wait()
+        print("ends")
+    """
+    done = run(program)
+    assert done.returncode == 0, done.stderr
+    assert "ends" in done.stdout
+
+
+def run(program):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("option", [{"on_worker_death": "restart"}, {"context": "spawn"}])
+def test_options_of_processes_are_refused(option):
+    with pytest.raises(ModeUnavailable, match="no meaning"):
+        auto_make_vec([Told] * 2, mode="thread", vector_kwargs=option)
+
+
+def test_threads_take_no_manner():
+    with pytest.raises(RequestError, match="always sleep"):
+        auto_make_vec([Told] * 2, mode="thread:1:sleep")
+
+
+def test_it_cannot_be_copied():
+    made, _ = told()
+    with made, pytest.raises(VecselectError, match="cannot be copied"):
+        made.unwrapped.__reduce__()
+
+
+def test_hundreds_of_them_run_as_the_loop_does():
+    from gymnasium.vector import SyncVectorEnv
+
+    env_fns = [lambda i=i: zoo.InfoEnv(i % 200) for i in range(300)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = auto_make_vec(env_fns, mode="thread")
+    with made:
+        assert made.mode == "thread:255"
+        assert_same_run(made, SyncVectorEnv(env_fns), 6)

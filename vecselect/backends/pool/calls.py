@@ -1,0 +1,177 @@
+"""Calls of the sub-environments' own methods and attributes, of all of them or of some."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.error import ClosedEnvironmentError
+from gymnasium.vector import VectorEnv
+
+from vecselect.arguments import one_each
+from vecselect.errors import VecselectError, WorkerDied
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from vecselect.backends.pool.conversation import Arguments, Conversation
+    from vecselect.backends.pool.lane import Lane
+
+
+class LaneCalls(VectorEnv):
+    """A vector environment in lanes, as far as no step or reset is concerned."""
+
+    _lane: Lane
+    _conversation: Conversation
+    _owner: int
+    _called: Sequence[int]
+
+    @property
+    def np_random(self) -> Any:
+        """The generators of the sub-environments, a tuple; those from workers are copies."""
+        return self.get_attr("np_random")
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of the sub-environments' generators, a tuple."""
+        return self.get_attr("np_random_seed")
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        return self.call_some(range(self.num_envs), name, args, kwargs)
+
+    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begins a call in the workers; the caller's lane is called in `call_wait`.
+
+        Raises:
+            ValueError: For `reset`, `step` and `close`, which would go behind the lanes' backs.
+        """
+        self.call_some_async(range(self.num_envs), name, args, kwargs)
+
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Collects what `call_async` began; arguments and errors as in `step_wait`."""
+        self._need_open()
+        self._conversation.need_pending("call")
+        replies = self._conversation.finish(timeout)
+        found: dict[int, Any] = {}
+        for reply in replies:
+            found.update(reply or {})
+        return tuple(found[row] for row in self._called)
+
+    def call_some(
+        self,
+        indices: Sequence[int],
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, ...]:
+        """Calls a method of some sub-environments; the results are in the order of `indices`."""
+        self._ask("call", _call(indices, name, args, kwargs or {}), joint=True)
+        self._called = indices
+        try:
+            return self.call_wait()
+        finally:
+            self._conversation.drop()
+
+    def call_some_async(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Begins `call_some`; `call_wait` collects it."""
+        self._ask("call", _call(indices, name, args, kwargs))
+        self._called = indices
+
+    def render(self) -> tuple[Any, ...]:
+        """A frame of every sub-environment, as its render mode gives it."""
+        return self.call("render")
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every sub-environment; values from worker processes are copies."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of every sub-environment, or of none if one of them refuses.
+
+        Args:
+            name: The attribute's name.
+            values: A list or tuple of `num_envs` values, or one value for all.
+        """
+        self.set_attr_some(range(self.num_envs), name, one_each(values, self.num_envs))
+
+    def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
+        """Sets an attribute of some sub-environments, or of none if one of them refuses.
+
+        Args:
+            indices: Which of them.
+            name: The attribute's name.
+            values: As many values.
+        """
+        value_of = dict(zip(indices, values, strict=True))
+
+        def arguments(rows: range) -> tuple[Any, ...] | None:
+            mine = {row: value_of[row] for row in rows if row in value_of}
+            return (name, mine) if mine else None
+
+        # What cannot be sent raises here, before any lane has set anything.
+        self._ask("set_attr", arguments, joint=True)
+        try:
+            self._conversation.finish()
+        except WorkerDied:
+            raise
+        except Exception:
+            self._conversation.drop()
+            undo = lambda rows: None if value_of.keys().isdisjoint(rows) else ()  # noqa: E731
+            self._ask("undo_set_attr", undo, joint=True)
+            self._conversation.finish()
+            raise
+        finally:
+            self._conversation.drop()
+
+    def _ask(self, name: str, arguments: Arguments, joint: bool = False) -> None:
+        """Begins a call of a lane's method in every lane for which there are arguments."""
+        with self._begun("call", joint):
+            self._conversation.ask_all(name, arguments)
+        own = arguments(self._lane.rows)
+        self._conversation.own(
+            lambda: None if own is None else getattr(self._lane, name)(*own),
+        )
+
+    def _begin(self, kind: str, joint: bool = False) -> None:
+        self._need_open()
+        if os.getpid() != self._owner:
+            raise VecselectError(
+                "This vector environment belongs to the process that this one was forked from. "
+                "Make another one here."
+            )
+        self._conversation.begin(kind, joint)
+
+    @contextlib.contextmanager
+    def _begun(self, kind: str, joint: bool = False) -> Iterator[None]:
+        """Begins a command, and drops it if giving it fails."""
+        self._begin(kind, joint)
+        try:
+            yield
+        except BaseException:
+            self._conversation.drop()
+            raise
+
+    def _need_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self!r} was used after close().")
+
+
+def _call(
+    indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Arguments:
+    """What each lane is asked for in a call of some sub-environments."""
+    wanted = frozenset(indices)
+
+    def arguments(rows: range) -> tuple[Any, ...] | None:
+        mine = [row for row in rows if row in wanted]
+        return (name, args, kwargs, mine) if mine else None
+
+    return arguments

@@ -1,0 +1,200 @@
+"""What a plan says, in words and rows: shared by the reports that are files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vecselect.report.units import rate, ratio, seconds, share
+from vecselect.selection.situation import changes
+
+if TYPE_CHECKING:
+    from vecselect.plan import Candidate, Plan
+    from vecselect.selection.compare import Interval
+    from vecselect.watching import Stats
+
+_ID = re.compile(r"(?:[\w.]+:)?[\w./-]+-v\d+")
+"""What looks like the id of an environment, and not like the name of a callable."""
+
+
+@dataclass(frozen=True)
+class CandidateRow:
+    """A candidate in words.
+
+    Attributes:
+        mode: The mode.
+        predicted: Its vector step as predicted, with the interval; empty if it was not.
+        measured: The same as measured.
+        rate: Env steps per second.
+        against_sync: How many times the throughput of `sync`.
+        remark: That it was chosen, or why it was skipped.
+        env_steps_per_s: The same as `rate`, as a number; 0.0 where nothing is known.
+        chosen: Whether it is the choice.
+    """
+
+    mode: str
+    predicted: str
+    measured: str
+    rate: str
+    against_sync: str
+    remark: str
+    env_steps_per_s: float
+    chosen: bool
+
+
+def between(interval: Interval) -> str:
+    """A duration with its ends, where it has any width: `10.2 ms (9.10-11.4 ms)`."""
+    low, high = seconds(interval.low), seconds(interval.high)
+    if low == high:
+        return seconds(interval.mid)
+    number, _, unit = low.partition(" ")
+    low = number if high.endswith(f" {unit}") else low
+    return f"{seconds(interval.mid)} ({low}-{high})"
+
+
+def faster(plan: Plan) -> tuple[str, str] | None:
+    """How many times the throughput of `sync` the choice has, and how far that may be off.
+
+    Returns:
+        The number, and a phrase about it; None where it is `sync`, or nothing is known.
+    """
+    if plan.mode == "sync":
+        return None
+    race = plan.race
+    if race is not None and race.chosen == plan.mode and race.speedup is not None:
+        found = race.speedup
+        return ratio(
+            found.mid
+        ), f"measured after the choice; 95 %: {ratio(found.low)}-{ratio(found.high)}"
+    pair = _beside_sync(plan, plan.chosen) if plan.chosen else None
+    if pair is None:
+        return None
+    sync, ours, how = pair
+    low, high = ratio(sync.mid / ours.high), ratio(sync.mid / ours.low)
+    return ratio(sync.mid / ours.mid), how if low == high else f"{how}; {low}-{high}"
+
+
+def _beside_sync(plan: Plan, candidate: Candidate) -> tuple[Interval, Interval, str] | None:
+    """A candidate and `sync`, both measured or both predicted."""
+    sync = next((one for one in plan.candidates if one.mode == "sync"), None)
+    if sync is None:
+        return None
+    if sync.measured is not None and candidate.measured is not None:
+        return sync.measured, candidate.measured, "measured"
+    if sync.predicted is not None and candidate.predicted is not None:
+        return sync.predicted, candidate.predicted, "predicted"
+    return None
+
+
+def how_sure(plan: Plan) -> str:
+    """What decided, and how sure that is."""
+    race, estimate, rule = plan.race, plan.estimate, plan.rule
+    if plan.decided_by == "race" and race is not None:
+        rounds = f"By a race of {race.rounds} rounds: "
+        if race.chosen != race.leader:
+            return f"{rounds}within 5 % of the fastest, {race.leader}, and simpler."
+        lost = f"taking it is expected to lose {share(race.expected_loss)}"
+        return f"{rounds}the fastest with {share(race.p_best)} certainty; {lost}."
+    if plan.decided_by == "estimate" and estimate is not None:
+        close = ", ".join(mode for mode in estimate.close if mode != plan.mode)
+        return f"By prediction: close to {close}." if close else "By prediction, and clear."
+    if plan.decided_by == "rule" and rule is not None:
+        line = short_rule(plan)
+        return f"By the ~1 ms rule: {'close to' if rule.near_line else 'clear of'} the {line}."
+    if plan.decided_by == "pin":
+        return f"Pinned by {plan.pinned_by}."
+    return "The only mode left."
+
+
+def short_rule(plan: Plan) -> str:
+    """Where the rule draws its line."""
+    assert plan.rule is not None
+    return f"line of {seconds(plan.rule.threshold_s)}"
+
+
+def pins(plan: Plan) -> tuple[str, str]:
+    """The line of Python that reproduces the choice, and the environment variable."""
+    env = f'"{plan.env}"' if _ID.fullmatch(plan.env) else "..."
+    call = f'auto_make_vec({env}, {plan.num_envs}, mode="{plan.mode}")'
+    return call, f"VECSELECT_MODE={plan.mode}"
+
+
+def candidates(plan: Plan) -> list[CandidateRow]:
+    """Every candidate, those with figures first."""
+    rows = [_row(plan, candidate) for candidate in plan.candidates]
+    return sorted(rows, key=lambda row: row.env_steps_per_s == 0)
+
+
+def _row(plan: Plan, candidate: Candidate) -> CandidateRow:
+    chosen = candidate.mode == plan.mode
+    remarks = ["chosen"] if chosen else []
+    if candidate.skipped:
+        remarks.append(f"skipped: {candidate.skipped}")
+    pair = _beside_sync(plan, candidate)
+    per_s = plan.num_envs / candidate.loop_s if candidate.loop_s else 0.0
+    return CandidateRow(
+        mode=candidate.mode,
+        predicted=between(candidate.predicted) if candidate.predicted else "",
+        measured=between(candidate.measured) if candidate.measured else "",
+        rate=rate(per_s) if per_s else "",
+        against_sync=ratio(pair[0].mid / pair[1].mid) if pair else "",
+        remark="; ".join(remarks),
+        env_steps_per_s=per_s,
+        chosen=chosen,
+    )
+
+
+def what_would_change(plan: Plan) -> list[tuple[str, str, str, str]]:
+    """What the model would choose if one thing were different.
+
+    Returns:
+        The thing, the mode then, its throughput, and whether it is the same choice.
+    """
+    situation = plan.situation
+    if situation is None:
+        return []
+    here = plan.mode.removesuffix(":sleep")
+    rows = []
+    for change in changes(situation):
+        same = "the same choice" if change.mode == here else "another choice"
+        times = "" if change.speedup is None else f"{ratio(change.speedup)} sync"
+        rows.append((change.what, change.mode, times, same))
+    return rows
+
+
+def break_even(plan: Plan) -> list[tuple[str, str]]:
+    """From which step time on a mode pays here, beside the ~1 ms rule."""
+    rule = plan.rule
+    if rule is None:
+        return []
+    from_s = {"async": rule.break_even_s}
+    if plan.estimate is not None:
+        from_s = plan.estimate.break_even_s
+    rows = [(f"{mode} pays", _pays(at_s)) for mode, at_s in from_s.items()]
+    rows.append(("the rule's line", f"{seconds(rule.threshold_s)} per step, then async"))
+    near = "close to the line" if rule.near_line else "clear of the line"
+    rows.append(("this environment", f"{seconds(rule.step_time_s)} per step, {near}"))
+    rows.append(("the rule says", f"{rule.mode}. {rule.reason}"))
+    return rows
+
+
+def _pays(from_s: float | None) -> str:
+    if from_s is None:
+        return "never here"
+    return f"from {seconds(from_s)} per step" if from_s > 0 else "at any step time"
+
+
+def so_far(plan: Plan, stats: Stats | None) -> list[tuple[str, str]]:
+    """How a run after the plan has gone so far."""
+    if stats is None or stats.outside_s <= 0 or not stats.vector_steps:
+        return []
+    planned = plan.chosen.loop_s if plan.chosen else None
+    promised = f"; planned: {seconds(max(planned - plan.learner_s, 0.0))}" if planned else ""
+    inside = share(stats.inside_s / (stats.inside_s + stats.outside_s))
+    return [
+        ("vector steps", f"{stats.vector_steps}"),
+        ("vector step", f"{seconds(stats.inside_s / stats.vector_steps)}{promised}"),
+        ("share of the loop", inside),
+        ("throughput", f"{rate(stats.env_steps_per_s)} env steps/s, learner included"),
+    ]

@@ -1,0 +1,1 @@
+"""Throughput and memory against the number of sub-environments."""

@@ -1,0 +1,48 @@
+"""Frozen dataclasses from the plain data that JSON gave: values only, nothing is executed."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from typing import Any
+
+
+def rebuilt(kind: Any, data: Any) -> Any:
+    """A value of a type from plain data.
+
+    Args:
+        kind: A dataclass, or a type as its fields have them.
+        data: What `dataclasses.asdict` gave, after a trip through JSON.
+
+    Raises:
+        TypeError: If something is missing, or of another type.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return None if data is None else rebuilt(arguments[0], data)
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        missing = hints.keys() - exactly(dict, data).keys()
+        if missing:
+            raise TypeError(f"{', '.join(sorted(missing))} is missing")
+        return kind(**{name: rebuilt(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
+    if origin is tuple:
+        return tuple(rebuilt(arguments[0], item) for item in exactly(list, data))
+    if origin is dict:
+        items = exactly(dict, data).items()
+        return {str(key): rebuilt(arguments[1], value) for key, value in items}
+    if kind is float and type(data) in (int, float):
+        return float(data)
+    return exactly(kind, data)
+
+
+def exactly(kind: type, data: Any) -> Any:
+    """The data itself, if it is of the type that JSON gives for it.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if type(data) is not kind:
+        raise TypeError(f"{data!r} stands where a {kind.__name__} should")
+    return data

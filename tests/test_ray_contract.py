@@ -75,9 +75,10 @@ def test_actions_of_any_space(name):
         assert_same_run(envs, SyncVectorEnv(fns), 8)
 
 
-def test_seeds_masks_options_calls_and_halves_in_one_vector_environment():
+@pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
+def test_seeds_masks_options_calls_and_halves_in_one_vector_environment(lane_mode):
     fns = contract.echoes(4)
-    with auto_make_vec(fns, mode="ray:2") as envs:
+    with auto_make_vec(fns, mode="ray:2", vector_kwargs={"lane_mode": lane_mode}) as envs:
         oracle = SyncVectorEnv(fns)
         for seed in (None, 5, [3, None, 9, 2]):
             assert_same(envs.reset(seed=seed), oracle.reset(seed=seed))
@@ -93,6 +94,9 @@ def test_seeds_masks_options_calls_and_halves_in_one_vector_environment():
         assert envs.call("double", 4, plus=1) == oracle.call("double", 4, plus=1) == (9, 10, 11, 12)
         envs.set_attr("label", ["a", "b", "c", "d"])
         assert envs.get_attr("label") == ("a", "b", "c", "d")
+        assert envs.call("double", 4, indices=[2]) == (10,)
+        envs.set_attr("label", ["x"], indices=[3])
+        assert envs.get_attr("label") == ("a", "b", "c", "x")
         assert_same(envs.render(), oracle.render())
         envs.reset_async(seed=4)
         assert_same(envs.reset_wait(), oracle.reset(seed=4))

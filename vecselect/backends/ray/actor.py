@@ -21,7 +21,7 @@ from vecselect.failures import Failed, portable
 from vecselect.torch_ import seed_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Set
 
     import gymnasium as gym
 
@@ -168,10 +168,8 @@ class LaneActor:
 
 
 def _joined(replies: list[Any]) -> Any:
-    """What a lane of one part would have replied."""
-    if isinstance(replies[0], list):
-        return [value for reply in replies for value in reply]
-    return None
+    """What a lane of one part would have replied: results by row, or nothing."""
+    return {row: value for reply in replies for row, value in (reply or {}).items()}
 
 
 class _Crew:
@@ -184,6 +182,7 @@ class _Crew:
         self._parts = parts
         self._settings = settings
         self._first = parts.envs[0]
+        self._set_rows: Set[int] = frozenset()
         self._slice = slice(task.rows.start, task.rows.stop)
         self._infos = InfoTable(parts.arena)
         self._lane = Lane(
@@ -204,15 +203,17 @@ class _Crew:
 
     def sample(self) -> Sample:
         """What the caller has to know of the sub-environments."""
-        differ = (
-            () if self._settings.same_spaces else self.do("call", ("observation_space", (), {}))
-        )
+        rows = range(self._slice.start, self._slice.stop)
+        asked: tuple[Any, ...] = ("observation_space", (), {}, rows)
+        spaces: dict[int, Any] = {}
+        if not self._settings.same_spaces:
+            spaces = _joined(self.do("call", asked))
         return Sample(
             self._parts.single_observation_space,
             self._first.action_space,
             dict(self._first.metadata),
             self._first.render_mode,
-            tuple(space for spaces in differ for space in spaces),
+            tuple(spaces[row] for row in rows if row in spaces),
         )
 
     def learn(self, templates: list[Any]) -> None:
@@ -234,14 +235,14 @@ class _Crew:
             self._parts.starter.note_seeds(args[0], self.first_row)
         where = (0,) if name in ("step", "reset") else ()
         lane = self._lane
-        own = (*self._part(name, args, lane.rows), *where)
+        own = self._part(name, args, lane.rows)
         if not self._parts.handles:
-            return [getattr(lane, name)(*own)]
+            return [None if own is None else getattr(lane, name)(*own, *where)]
         conversation, failures = self._conversation, []
 
         def own_part() -> Any:
             try:
-                return getattr(lane, name)(*own)
+                return None if own is None else getattr(lane, name)(*own, *where)
             except LaneFailure as failure:
                 failures.append(failure)
                 raise LaneFailure(failure.row, failure.phase) from Exception()
@@ -258,16 +259,21 @@ class _Crew:
         finally:
             conversation.drop()
 
-    def _part(self, name: str, args: tuple[Any, ...], rows: range) -> tuple[Any, ...]:
-        """The arguments of a lane's method for some of its rows."""
+    def _part(self, name: str, args: tuple[Any, ...], rows: range) -> tuple[Any, ...] | None:
+        """The arguments of a lane's method for some of its rows; None if it is not for them."""
         part = slice(rows.start - self.first_row, rows.stop - self.first_row)
         if name == "step":
             return (args[0][part],)
         if name == "reset":
             return args[0][part], args[1], args[2][part]
+        if name == "call":
+            mine = [row for row in args[3] if row in rows]
+            return (*args[:3], mine) if mine else None
         if name == "set_attr":
-            return args[0], args[1][part]
-        return args
+            values = {row: value for row, value in args[1].items() if row in rows}
+            self._set_rows = args[1].keys()
+            return (args[0], values) if values else None
+        return None if self._set_rows.isdisjoint(rows) else ()  # undo_set_attr
 
     def _actions(self, leaves: list[Any]) -> Any:
         """The actions of the lane from the arrays of their leaves, each sliceable by row."""

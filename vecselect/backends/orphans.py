@@ -51,9 +51,9 @@ class ParentWatch(threading.Thread):
         while not connection.wait([parent.sentinel], LOOK_S if direct else None):
             if direct and os.getppid() != parent.pid:
                 break
+        _remove_folder_of_parent()  # first: what is woken may end this process
         self.gone.set()
         self._wake()
-        _remove_folder_of_parent()
         time.sleep(ORPHAN_GRACE_S)
         _kill_own_group()
         os._exit(1)

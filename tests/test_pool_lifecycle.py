@@ -266,6 +266,7 @@ def test_a_worker_that_cannot_be_started_leaves_no_name_and_no_file(monkeypatch)
     def start(process):
         raise OSError("no more processes")
 
+    auto_make_vec("CartPole-v1", 4, mode="pool:2").close()  # what multiprocessing itself keeps open
     kind = type(processes.get_context().Process(target=None))
     monkeypatch.setattr(kind, "start", start)
     before = len(os.listdir("/proc/self/fd"))

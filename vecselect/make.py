@@ -81,7 +81,7 @@ def auto_make_vec(
         wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
         vector_kwargs: Options of the vector environment as Gymnasium's classes take them:
             `autoreset_mode`, `copy`, `observation_mode`, and for processes `context`, `daemon`,
-            `max_concurrency`, `shared_memory`, `worker`; and with the pool and `async`
+            `max_concurrency`, `shared_memory`, `worker`; and with the pool, `thread` and `async`
             `step_timeout_s` and `start_timeout_s`, after which a worker that does not answer is a
             `StepTimeout`. The pool's `on_worker_death="restart"` replaces a worker that died (or
             missed its deadline): its sub-environments begin anew, with `truncated` and
@@ -193,7 +193,8 @@ def sweep(
         id: See `auto_make_vec`. Of an iterable of callables the first ones are taken.
         num_envs: The numbers of sub-environments.
         modes: The modes, such as `("sync", "pool:1")`; by default sync, pools of no worker, half of
-            the cores and all of them, async, and native where there is one. Native is another
+            the cores and all of them, async, threads where steps wait, and native where there is
+            one. Native is another
             implementation: it is the best only where it is named here.
         budget_s: Seconds after which nothing new is begun; 25 by default.
         learner: What your loop does between two steps.

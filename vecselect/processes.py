@@ -151,10 +151,19 @@ def settle_in(seed: int) -> None:
     Args:
         seed: What `child_seed` gave the parent for this child.
     """
-    import numpy as np
-
     with contextlib.suppress(OSError, AttributeError):  # a session's leader, or no POSIX
         os.setpgid(0, 0)
+    seed_generators(seed)
+
+
+def seed_generators(seed: int) -> None:
+    """Gives a process's global random generators a seed.
+
+    Args:
+        seed: What `child_seed` gave.
+    """
+    import numpy as np
+
     random.seed(seed)
     np.random.seed(seed % (1 << 32))
 

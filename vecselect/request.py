@@ -8,6 +8,7 @@ import importlib
 import math
 import numbers
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
@@ -32,11 +33,16 @@ PROCESS_OPTIONS = frozenset({"context", "daemon", "max_concurrency", "shared_mem
 PROCESS_OPTIONS |= FAILURE_OPTIONS
 """The `vector_kwargs` that say how processes are run; they bind only a mode that has processes."""
 
+RAY_OPTIONS = frozenset({"address", "lane_mode", "num_cpus", "num_workers", "resources"})
+"""The `vector_kwargs` that say how lanes are run in a cluster; they bind only `ray`."""
+
 ON_WORKER_DEATH = ("raise", "restart")
 
 VECTOR_OPTIONS = frozenset({"autoreset_mode", "copy", "observation_mode", "worker"})
-VECTOR_OPTIONS |= PROCESS_OPTIONS
+VECTOR_OPTIONS |= PROCESS_OPTIONS | RAY_OPTIONS
 """Every key that `vector_kwargs` may have: those of Gymnasium's vector environments, and ours."""
+
+LANE_MODES = re.compile(r"sync|pool:\d+")
 
 
 @dataclass(frozen=True)
@@ -280,6 +286,7 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
         raise RequestError(unknown("on_worker_death", options["on_worker_death"], ON_WORKER_DEATH))
     for key in ("start_timeout_s", "step_timeout_s"):
         need_seconds(key, options.get(key))
+    _check_ray_options(options)
     mode = options.get("observation_mode", "same")
     if mode not in ("same", "different") and not (
         isinstance(mode, tuple)
@@ -291,3 +298,29 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
             "space, space of one sub-environment)."
         )
     return options
+
+
+def _check_ray_options(options: Mapping[str, Any]) -> None:
+    """Refuses options of `ray` that cannot be."""
+    address, lane_mode = options.get("address"), options.get("lane_mode")
+    if address is not None and not isinstance(address, str):
+        raise RequestError(f"address is {address!r}; it must be text, such as 'auto'.")
+    if "num_workers" in options:
+        try:
+            _checked_count(options["num_workers"])
+        except RequestError:
+            raise RequestError(
+                f"num_workers is {options['num_workers']!r}; it must be a whole number of at "
+                "least 1: the lanes, each a Ray actor."
+            ) from None
+    if lane_mode is not None and not LANE_MODES.fullmatch(str(lane_mode)):
+        raise RequestError(
+            f"lane_mode is {lane_mode!r}; it must be 'sync' or, as in 'pool:3', a pool."
+        )
+    num_cpus, resources = options.get("num_cpus"), options.get("resources", {})
+    if num_cpus is not None and not is_seconds(num_cpus):
+        raise RequestError(f"num_cpus is {num_cpus!r}; it must be a number from 0 on.")
+    if not isinstance(resources, Mapping) or not all(map(is_seconds, resources.values())):
+        raise RequestError(
+            f"resources is {resources!r}; it must be a dict of numbers, as in {{'gpu_node': 1}}."
+        )

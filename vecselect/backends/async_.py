@@ -10,7 +10,7 @@ from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.bounded import BoundedAsyncVectorEnv, NotShareable
 from vecselect.errors import RequestError
-from vecselect.request import VECTOR_OPTIONS
+from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vecselect.request import Request
 
 
-_TAKES = VECTOR_OPTIONS - {"on_worker_death"}
+_TAKES = VECTOR_OPTIONS - RAY_OPTIONS - {"on_worker_death"}
 
 
 class Async:

@@ -6,7 +6,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vecselect.errors import RequestError, same_instance
-from vecselect.request import PROCESS_OPTIONS
+from vecselect.request import PROCESS_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -49,8 +49,8 @@ class Backend(Protocol):
 def refused_options(request: Request, takes: Set[str]) -> str | None:
     """One sentence if `vector_kwargs` names something that has no meaning in a mode.
 
-    Options that say how processes are run bind only modes that have any: an automatic choice
-    passes over them, a pinned mode without processes refuses them.
+    Options that say how processes and lanes are run bind only modes that have any: an automatic
+    choice passes over them, a pinned mode without any refuses them.
 
     Args:
         request: What was asked for.
@@ -58,7 +58,7 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
     """
     meaningless = set(request.vector_kwargs) - takes
     if request.pin is None:
-        meaningless -= PROCESS_OPTIONS
+        meaningless -= PROCESS_OPTIONS | RAY_OPTIONS
     if meaningless:
         return f"vector_kwargs {', '.join(sorted(meaningless))} has no meaning in it"
     return None
@@ -102,14 +102,18 @@ def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -
     env.unwrapped.spec = spec
 
 
-def check_distinct(envs: list[Any]) -> None:
+def check_distinct(envs: list[Any], first_row: int = 0) -> None:
     """Refuses environments built in this process of which two are one instance.
+
+    Args:
+        envs: The environments.
+        first_row: Index of the first of them.
 
     Raises:
         RequestError: Naming the two.
     """
     seen: dict[int, int] = {}
-    for index, env in enumerate(envs):
+    for index, env in enumerate(envs, first_row):
         first = seen.setdefault(id(env.unwrapped), index)
         if first != index:
             raise RequestError(same_instance(first, index))

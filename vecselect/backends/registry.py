@@ -8,6 +8,7 @@ from vecselect.backends.async_ import Async
 from vecselect.backends.native import Native
 from vecselect.backends.pool.backend import Pool, count_workers
 from vecselect.backends.pool.signals import EAGER_TRIES
+from vecselect.backends.ray.backend import Ray
 from vecselect.backends.sync import Sync
 from vecselect.backends.thread import Thread, count_threads
 from vecselect.errors import RequestError, unknown
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
 
 BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (Sync(), Pool(), Async(), Thread(), Native())
+    backend.name: backend for backend in (Sync(), Pool(), Async(), Thread(), Native(), Ray())
 }
 """Every backend by its mode, the simpler ones first."""
 
-COUNTED = frozenset({"pool", "thread"})
+COUNTED = frozenset({"pool", "thread", "ray"})
 """Modes whose name may be followed by the number of workers, as in `pool:4`."""
 
 OTHER_IMPLEMENTATIONS = frozenset({"native"})
@@ -43,6 +44,8 @@ def exact(mode: str, num_envs: int, machine: Machine) -> str:
     backend, parameters = find(mode)
     if backend.name not in COUNTED:
         return mode
+    if backend.name == "ray":  # without a number, as many as the cluster has room for
+        return f"ray:{min(parameters['workers'], num_envs)}" if parameters else mode
     if backend.name == "thread":
         return f"thread:{count_threads(num_envs, parameters.get('workers'))}"
     workers = count_workers(num_envs, machine, parameters.get("workers"))
@@ -71,6 +74,11 @@ def find(mode: str) -> tuple[Backend, dict[str, int]]:
     count, *manner = words
     if not count.isdecimal():
         raise RequestError(f"Mode {mode!r}: {count!r} is no number of workers, as in '{name}:2'.")
+    if name == "ray" and (manner or count == "0"):
+        raise RequestError(
+            f"Mode {mode!r}: after 'ray:' the number of lanes stands, each an actor, at least 1, "
+            "and nothing else."
+        )
     if manner and name == "thread":
         raise RequestError(
             f"Mode {mode!r}: threads always sleep while they wait, so nothing may follow their "

@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 SPACE_TEXT_CHARACTERS = 160
 
 
+ONLY_WHEN_ASKED = frozenset({"ray"})
+"""Modes of which nothing is said unless the user has named them."""
+
+
+def _is_asked_for(mode: str, request: Request, asked: Asked) -> bool:
+    pinned = request.pin is not None and request.pin.mode.partition(":")[0] == mode
+    return pinned or mode in asked.allow
+
+
 class Draft:
     """What is known so far. Every level of effort adds to it; `plan` can be called at any time.
 
@@ -46,6 +55,7 @@ class Draft:
         self.skipped: dict[str, str | None] = {
             mode: backend.missing(self.machine) or backend.why_not(request, self.machine)
             for mode, backend in BACKENDS.items()
+            if mode not in ONLY_WHEN_ASKED or _is_asked_for(mode, request, asked)
         }
         self.found: Probe | None = None
         self.ipc: IpcProfile | None = None

@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, exact, find
+from vecselect.backends.registry import COUNTED, OTHER_IMPLEMENTATIONS, exact, find
 from vecselect.errors import ModeUnavailable, ProfileError
 from vecselect.machine import read_machine
 from vecselect.measure.learner import read_learner
@@ -96,7 +96,7 @@ class _Sweeping:
         profile = self.found.profile if self.found else None
         largest = self.asked.num_envs[-1]
         named = dict.fromkeys(
-            exact(mode, largest, self.machine) if mode == "pool" else mode
+            exact(mode, largest, self.machine) if mode in COUNTED else mode
             for mode in self.asked.modes
         )
         self.modes = tuple(named) or proposed(largest, self.machine, profile)

@@ -46,6 +46,8 @@ class Settings:
         daemon: Whether worker processes are daemons, which may not start processes themselves.
         restart: Whether a worker process that died is replaced.
         memory_available_bytes: What worker processes may take before a warning is given.
+        first_row: Index of the first sub-environment, where the pool is a part of something larger.
+        restart_seeds: Where that part takes the place of one that died: seeds to begin anew with.
     """
 
     workers: int
@@ -60,6 +62,8 @@ class Settings:
     daemon: bool = False
     restart: bool = False
     memory_available_bytes: int | None = None
+    first_row: int = 0
+    restart_seeds: tuple[int | None, ...] | None = None
 
     @property
     def same_spaces(self) -> bool:
@@ -122,10 +126,10 @@ def _construct(
     kind: type[Starter],
 ) -> Parts:
     """Does so; what it builds and starts is in the two lists, however far it gets."""
-    count = len(env_fns)
+    count, start = len(env_fns), settings.first_row
     process = psutil.Process()
     before_bytes = process.memory_info().rss
-    first = _built(env_fns[0], 0)
+    first = _built(env_fns[0], start)
     envs.append(first)
     _warn_of_memory(process.memory_info().rss - before_bytes, settings)
     mode = settings.observation_mode
@@ -136,7 +140,7 @@ def _construct(
         batched = batch_space(single, count)
     actions = tuple(leaves(first.action_space))
     layout = Layout(
-        num_envs=count,
+        num_envs=start + count,  # of the rows before ours nothing is ever touched
         workers=settings.workers,
         observations=tuple(leaf for leaf in leaves(single) if leaf.dtype is not None),
         actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
@@ -148,13 +152,14 @@ def _construct(
         Work(
             index=index,
             env_fns=tuple(env_fns[rows.start : rows.stop]),
-            first_row=rows.start,
+            first_row=start + rows.start,
             layout=layout,
             autoreset_mode=settings.autoreset_mode,
             observation_space=single,
             action_space=first.action_space,
             same_spaces=settings.same_spaces,
             tries=settings.tries,
+            restart_seeds=settings.restart_seeds and settings.restart_seeds[rows.start : rows.stop],
         )
         for index, rows in enumerate(others)
     ]
@@ -163,10 +168,10 @@ def _construct(
     starter.all_started()
     # While worker processes build theirs, the caller builds the rest of its own.
     for row in own[1:]:
-        envs.append(_built(env_fns[row], row))  # noqa: PERF401 (here too)
-    check_distinct(envs)
+        envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (here too)
+    check_distinct(envs, start)
     spaces = _agreed(envs, handles, single, settings)
-    check_distinct([*envs, *(env for handle in handles for env in handle.envs)])
+    check_distinct([*envs, *(env for handle in handles for env in handle.envs)], start)
     if mode == "different":
         batched = batch_differing_spaces(spaces)
     return Parts(envs, handles, starter.arena, starter, single, batched)
@@ -203,7 +208,7 @@ def _agreed(
         The observation spaces; of the workers' environments only where they may differ.
     """
     fitting = (single, envs[0].action_space, settings.same_spaces)
-    problems = [mismatch(env, row, *fitting) for row, env in enumerate(envs)]
+    problems = [mismatch(env, row, *fitting) for row, env in enumerate(envs, settings.first_row)]
     spaces = [env.observation_space for env in envs]
     for handle in handles:
         trouble, theirs = handle.greeting(settings.start_timeout_s)

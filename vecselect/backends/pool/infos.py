@@ -133,6 +133,18 @@ class InfoTable:
         self._used_bytes = offset
         return Template(len(self._known) + 1, keys, tuple(columns))
 
+    def columns_of(self, rows: slice) -> dict[int, list[np.ndarray]]:
+        """The parts of the columns in which some rows have infos now, by their template's id."""
+        present = set(self._ids[rows].tobytes()) - {NOTHING, LOOSE}
+        return {id: [array[rows] for *_, array in self._known[id - 1].arrays] for id in present}
+
+    def put(self, rows: slice, ids: bytes, columns: dict[int, list[np.ndarray]]) -> None:
+        """Takes in what `columns_of` gave in another process, and the ids of these rows."""
+        self._id_of_row[rows] = ids
+        for id, parts in columns.items():
+            for (*_, array), part in zip(self._known[id - 1].arrays, parts, strict=True):
+                array[rows] = part
+
     def batch(self, loose: list[Extra], add_info: AddInfo) -> dict[str, Any]:
         """The infos of all rows, as `_add_info` would have built them one row after another.
 

@@ -154,7 +154,11 @@ class Lane:
                     rewards[row] = 0.0
                     observation, info = self._begin_episode(index)
                 else:
-                    observation, rewards[row], terminated, truncated, info = step(action)
+                    observation, reward, terminated, truncated, info = step(action)
+                    try:
+                        rewards[row] = reward
+                    except TypeError:
+                        rewards[row] = _only(reward, row)
                     if terminated or truncated:
                         self._terminated[row] = bool(terminated)
                         self._truncated[row] = bool(truncated)
@@ -173,13 +177,7 @@ class Lane:
                     raise TypeError(f"Sub-environment {row} returned None as its info, not a dict.")
         except Exception as error:
             phase, self._phase = self._phase, "step"
-            cause = error
-            # The rewards' or flags' own error says no more; an environment's may have no text.
-            if type(error) is TypeError and str(error).startswith("memoryview: "):
-                cause = TypeError(
-                    f"Sub-environment {first + index} returned a reward that is no float."
-                )
-            raise LaneFailure(first + index, phase, self._when(index)) from cause
+            raise LaneFailure(first + index, phase, self._when(index)) from error
 
     def _begin_episode(self, index: int) -> tuple[Any, dict[str, Any]]:
         """What a step does in which a sub-environment is reset instead."""
@@ -347,3 +345,14 @@ def keep_copied(info: dict[str, Any]) -> dict[str, Any]:
         return copy.deepcopy(info)
     except Exception:  # what cannot be copied is handed out as it is, as in a loop
         return dict(info)
+
+
+def _only(reward: Any, row: int) -> float:
+    """The number in an array of one, which some environments return as their reward.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
+    if isinstance(reward, np.ndarray) and reward.size == 1 and reward.dtype.kind in "fiub":
+        return float(reward.item())
+    raise TypeError(f"Sub-environment {row} returned a reward that is no float: {reward!r:.80}.")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import time
-import warnings
 from typing import TYPE_CHECKING, Any, Protocol
-
-import numpy as np
 
 from vecselect import processes
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.process import ProcessHandle, end_all
-from vecselect.errors import VecselectWarning, WorkerDied
+from vecselect.backends.pool.restarts import Restarts, announce
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +20,6 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import InfoTable
     from vecselect.backends.pool.server import Work
-
-RESTARTS = 3
-RESTART_WINDOW_S = 60.0
-"""A worker is replaced this many times within this long; one that dies more often is broken."""
 
 
 class Starter(Protocol):
@@ -45,8 +36,8 @@ class Starter(Protocol):
     def all_started(self) -> None:
         """Lets go of what is needed only to start the first workers."""
 
-    def note_seeds(self, seeds: Sequence[int | None]) -> None:
-        """Takes in what the sub-environments are being reset with."""
+    def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
+        """Takes in what the sub-environments from a row on are being reset with."""
 
     def replaced(self, infos: InfoTable, handle: Handle, death: Exception) -> Handle:
         """A new worker in place of one that died, its sub-environments built."""
@@ -66,11 +57,7 @@ class ProcessStarter:
         self.arena = Arena(layout, self._memory.map)
         self._control = self.arena.control
         self._context = processes.get_context(settings.context)
-        self._deaths: dict[int, collections.deque[float]] = collections.defaultdict(
-            collections.deque
-        )
-        self._restarts = 0
-        self._seeds: dict[int, int] = {}
+        self._restarts = Restarts()
 
     def start(self, work: Work) -> ProcessHandle:
         """Starts a worker; it builds its sub-environments by itself."""
@@ -87,11 +74,9 @@ class ProcessStarter:
         if not self.settings.restart:
             self._memory.forget_descriptor()
 
-    def note_seeds(self, seeds: Sequence[int | None]) -> None:
-        """Takes in what the sub-environments are being reset with."""
-        for row, seed in enumerate(seeds):
-            if seed is not None:
-                self._seeds[row] = seed
+    def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
+        """Takes in what the sub-environments from a row on are being reset with."""
+        self._restarts.note_seeds(seeds, first_row)
 
     def replaced(self, infos: InfoTable, handle: Handle, death: Exception) -> ProcessHandle:
         """A new worker in place of one that died, its sub-environments built.
@@ -105,24 +90,13 @@ class ProcessStarter:
             WorkerDied: If that worker has died too often.
             Exception: What a factory raised this time.
         """
-        deaths, now_s = self._deaths[handle.index], time.monotonic()
-        deaths.append(now_s)
-        while now_s - deaths[0] > RESTART_WINDOW_S:
-            deaths.popleft()
-        if len(deaths) > RESTARTS:
-            raise WorkerDied(
-                f"{death} It was the death number {len(deaths)} of this worker within "
-                f"{RESTART_WINDOW_S:.0f} s, so it was not replaced again."
-            ) from death
-        self._restarts += 1
+        self._restarts.note_death(handle.index, death)
         self.end_all([handle], 0.0)
         self._control[handle.index] = 0
-        rows = handle.rows
-        fresh = tuple(self._fresh_seed(row) for row in rows)
         work = dataclasses.replace(
             self._works[handle.index],
-            restart_seeds=fresh,
-            global_seed=processes.child_seed(handle.index + 1000 * self._restarts),
+            restart_seeds=self._restarts.fresh_seeds(handle.rows),
+            global_seed=processes.child_seed(handle.index + 1000 * self._restarts.count),
         )
         new = self.start(work)
         try:
@@ -131,23 +105,10 @@ class ProcessStarter:
             end_all([new], 0.0)
             raise
         new.news = infos.templates()
-        warnings.warn(
-            f"{death} It was replaced: sub-environments {rows[0]}-{rows[-1]} begin anew and "
-            "report their episodes as truncated.",
-            VecselectWarning,
-            stacklevel=2,
-        )
+        announce(death, handle.rows)
         return new
 
     @staticmethod
     def end_all(handles: Sequence[Any], limit_s: float = CLOSE_LIMIT_S) -> None:
         """Ends workers: asks, and after the time limit terminates and kills."""
         end_all(handles, limit_s)
-
-    def _fresh_seed(self, row: int) -> int | None:
-        """A seed for an episode after a restart: none where none was given before."""
-        seed = self._seeds.get(row)
-        if seed is None:
-            return None
-        entropy = [seed, row, self._restarts]
-        return int(np.random.SeedSequence(entropy).generate_state(1)[0])

@@ -232,7 +232,7 @@ class ThreadStarter:
     def all_started(self) -> None:
         """Nothing was needed that could be let go of."""
 
-    def note_seeds(self, seeds: Sequence[int | None]) -> None:
+    def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
         """No thread is ever replaced, so none needs a seed for that."""
 
     def replaced(self, infos: InfoTable, handle: Handle, death: Exception) -> Handle:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.construction import Settings
+    from vecselect.backends.pool.construction import Parts, Settings
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import Extra
     from vecselect.backends.pool.starter import Starter
@@ -61,8 +61,11 @@ class PoolVectorEnv(LaneCalls):
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
         parts = construct(env_fns, settings, self._workers)
-        first = parts.envs[0]
-        self.num_envs = len(env_fns)
+        self._set_up(parts, parts.envs[0], len(env_fns), settings)
+
+    def _set_up(self, parts: Parts, first: Any, num_envs: int, settings: Settings) -> None:
+        """Begins to use what was built; `first` has the attributes of the first sub-environment."""
+        self.num_envs = num_envs
         self.copy = settings.copy
         self.autoreset_mode = settings.autoreset_mode
         self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}

@@ -1,0 +1,255 @@
+"""vecselect beside the vector environments that people use today, each cell an interleaved run.
+
+Same environments, same actions, results in the form that each of them gives, resets included.
+Peers that are not installed are left out; the extra `vecselect[peers]` brings all of them.
+
+Run from the repository's root: python -m tests.benchmarks.peers [--json F] [--plot F] [ENV ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import warnings
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+
+from tests.benchmarks.blocks import Racer, race
+from vecselect import auto_make_vec
+from vecselect.machine import read_machine
+from vecselect.selection.compare import compare, median_interval
+
+ENVS = [
+    "CartPole-v1",
+    "Pendulum-v1",
+    "LunarLander-v3",
+    "HalfCheetah-v5",
+    "Ant-v5",
+    "Humanoid-v5",
+    "CarRacing-v3",
+]
+GYMNASIUM = ("gymnasium sync", "gymnasium async")
+SB3 = ("sb3 dummy", "sb3 subproc")
+TIANSHOU = ("tianshou dummy", "tianshou shmem", "tianshou subproc")
+RIVALS = {
+    "the better of Gymnasium's": GYMNASIUM,
+    "the best Python vectorizer": (*GYMNASIUM, *SB3, *TIANSHOU),
+    "EnvPool": ("envpool",),
+}
+
+
+class Peer:
+    """A vector environment that resets ended episodes by itself, as `race` takes it."""
+
+    def __init__(self, envs, action_space, num_envs):
+        self.envs = envs
+        self.action_space = action_space
+        self.num_envs = num_envs
+
+    def reset(self, seed):
+        self.envs.reset(seed=seed)
+
+    def step(self, actions):
+        return self.envs.step(actions)
+
+    def close(self):
+        self.envs.close()
+
+
+class Sb3(Peer):
+    """Stable-Baselines3 takes its seed apart."""
+
+    def reset(self, seed):
+        self.envs.seed(seed)
+        self.envs.reset()
+
+
+class Tianshou(Peer):
+    """Tianshou leaves it to its user to reset ended episodes."""
+
+    def reset(self, seed):
+        self.envs.seed(seed)
+        self.envs.reset()
+
+    def step(self, actions):
+        result = self.envs.step(actions)
+        ended = np.flatnonzero(result[2] | result[3])
+        if len(ended):
+            self.envs.reset(ended)
+        return result
+
+
+class EnvPool(Peer):
+    """EnvPool's C++ environments have their seed from the beginning."""
+
+    def reset(self, seed):
+        self.envs.reset()
+
+
+def has(*packages):
+    return all(importlib.util.find_spec(package) is not None for package in packages)
+
+
+def peers_of(id, num_envs, mode):
+    """By name, each peer's class and what builds its vector environment."""
+    make = functools.partial(gym.make, id)
+    env_fns = [make] * num_envs
+    found = {
+        "vecselect": (Peer, lambda: auto_make_vec(id, num_envs, mode=mode)),
+        "gymnasium sync": (Peer, lambda: SyncVectorEnv(env_fns)),
+        "gymnasium async": (Peer, lambda: AsyncVectorEnv(env_fns, context="forkserver")),
+    }
+    if has("stable_baselines3"):
+        from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+        found["sb3 dummy"] = (Sb3, lambda: DummyVecEnv(env_fns))
+        found["sb3 subproc"] = (Sb3, lambda: SubprocVecEnv(env_fns, start_method="forkserver"))
+    if has("tianshou"):
+        from tianshou.env import DummyVectorEnv, ShmemVectorEnv, SubprocVectorEnv
+
+        found["tianshou dummy"] = (Tianshou, lambda: DummyVectorEnv(env_fns))
+        found["tianshou shmem"] = (Tianshou, lambda: ShmemVectorEnv(env_fns))
+        found["tianshou subproc"] = (Tianshou, lambda: SubprocVectorEnv(env_fns))
+    if has("envpool"):
+        import envpool
+
+        if id in envpool.list_all_envs():
+            build = functools.partial(envpool.make_gymnasium, id, num_envs=num_envs, seed=1)
+            found["envpool"] = (EnvPool, build)
+    return found
+
+
+def chosen(id, num_envs):
+    """What vecselect chooses for a loop without a learner.
+
+    In a process of its own: the peers load torch into this one, and that would be a learner.
+    """
+    words = ["recommend", id, "-n", str(num_envs), "--no-store", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "vecselect", *words], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)["mode"]
+
+
+def cell(id, num_envs, rounds, block_s):
+    """Env steps/s of each peer, block by block, and the mode that was chosen."""
+    mode = chosen(id, num_envs)
+    env = gym.make(id)
+    batch_space = gym.vector.utils.batch_space(env.action_space, num_envs)
+    env.close()
+    racers = []
+    try:
+        for name, (adapter, build) in peers_of(id, num_envs, mode).items():
+            try:
+                racers.append(Racer(name, adapter(build(), batch_space, num_envs)))
+            except Exception as error:
+                print(f"  {name} is left out: {type(error).__name__}: {error}"[:160])
+        race(racers, rounds, block_s)
+    finally:
+        for racer in racers:
+            racer.envs.close()
+    return mode, {racer.name: racer.rates for racer in racers}
+
+
+def ratio(rates, names):
+    """Throughput of vecselect over that of the best of some, with its 95 % interval."""
+    present = [name for name in names if name in rates]
+    if not present:
+        return None
+    best = max(present, key=lambda name: np.median(rates[name]))
+    return best, compare(best, rates["vecselect"], rates[best]).ratio
+
+
+def print_cell(row):
+    """Writes one cell: every peer, the fastest first, and what vecselect is over the best."""
+    rates = row["env_steps_per_s"]
+    print(f"\n{row['env']} x {row['num_envs']}: {row['mode']}")
+    for name, values in sorted(rates.items(), key=lambda item: -np.median(item[1])):
+        found = median_interval(values)
+        print(f"  {name:>16} {found.mid:10.0f}  ({found.low:.0f}-{found.high:.0f})")
+    for label, names in RIVALS.items():
+        if (found := ratio(rates, names)) is not None:
+            best, ours = found
+            print(f"  {ours.mid:.2f}x ({ours.low:.2f}-{ours.high:.2f}) {label}: {best}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("envs", nargs="*", default=ENVS)
+    parser.add_argument("--num-envs", default="8,32")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--block", type=float, default=0.1)
+    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--plot", metavar="FILE")
+    asked = parser.parse_args()
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    print(f"{read_machine().cores:g} usable cores; env steps/s, medians of {asked.rounds} blocks")
+    rows = []
+    for id in asked.envs:
+        for num_envs in map(int, asked.num_envs.split(",")):
+            mode, rates = cell(id, num_envs, asked.rounds, asked.block)
+            rows.append({"env": id, "num_envs": num_envs, "mode": mode, "env_steps_per_s": rates})
+            print_cell(rows[-1])
+    for label, names in RIVALS.items():
+        found = [ratio(row["env_steps_per_s"], names) for row in rows]
+        gains = [one[1].mid for one in found if one is not None]
+        if gains:
+            mean = float(np.exp(np.mean(np.log(gains))))
+            print(f"against {label}: geometric mean {mean:.2f}, least {min(gains):.2f}")
+    if asked.json:
+        with open(asked.json, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=1)
+    if asked.plot:
+        plot(rows, asked.plot)
+
+
+def plot(rows, path):
+    """Bars of env steps/s over those of Gymnasium's sync, a group for each cell."""
+    from vecselect.report.figures import MUTED, new_figure, styled, svg
+
+    names = list(dict.fromkeys(name for row in rows for name in row["env_steps_per_s"]))
+    colours = dict(zip(names, COLOURS, strict=False))
+    with styled():
+        figure = new_figure(9.0, 0.5 + 0.62 * len(rows))
+        axes = figure.subplots()
+        height = 0.82 / len(names)
+        for place, row in enumerate(rows):
+            base = np.median(row["env_steps_per_s"]["gymnasium sync"])
+            for number, name in enumerate(names):
+                if name in row["env_steps_per_s"]:
+                    gain = np.median(row["env_steps_per_s"][name]) / base
+                    where = place + (number - len(names) / 2) * height
+                    label = name if place == 0 else None
+                    axes.barh(where, gain, height, color=colours[name], label=label)
+        axes.axvline(1.0, color=MUTED, linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [f"{row['env']} x {row['num_envs']}" for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel("env steps/s, as a multiple of Gymnasium's sync")
+        axes.legend(loc="lower right")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(svg(figure, "vecselect beside its peers", standalone=True))
+
+
+COLOURS = (
+    "#d55e00",
+    "#0072b2",
+    "#009e73",
+    "#56b4e9",
+    "#a6cee3",
+    "#cc79a7",
+    "#e8a020",
+    "#8c6bb1",
+    "#999933",
+)
+
+
+if __name__ == "__main__":
+    main()

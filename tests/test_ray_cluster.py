@@ -1,0 +1,229 @@
+"""Mode `ray` on three nodes, all on this machine: deaths, hangs, leftovers, restarts."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from tests.compare import assert_same_run
+from tests.ray_support import DIE, QUIET, RAISE, SLEEP, STOP, pids, told, wait_until_gone
+from tests.zoo import EchoEnv
+from vecselect import ModeUnavailable, VecselectWarning, WorkerDied, auto_make_vec
+from vecselect.errors import StepTimeout
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.filterwarnings(text) for text in QUIET]
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 1, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        made.add_node(num_cpus=1)
+    made.wait_for_nodes()
+    ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    gc.collect()
+
+
+def kill_node(node):
+    """Ends all processes of a node at once, as when its machine loses power."""
+    processes = [
+        psutil.Process(one.process.pid) for ones in node.all_processes.values() for one in ones
+    ]
+    processes += [child for one in processes for child in one.children(recursive=True)]
+    for process in processes:
+        process.kill()
+
+
+def actions(num_envs, **told):
+    batch = np.ones(num_envs, np.int64)
+    for name, action in told.items():
+        batch[int(name[1:])] = action
+    return batch
+
+
+def test_lanes_spread_over_the_nodes_and_return_the_same_bits(cluster):
+    from gymnasium.vector import SyncVectorEnv
+
+    fns = [EchoEnv] * 7
+    with auto_make_vec(fns, mode="ray", vector_kwargs={"address": cluster.address}) as envs:
+        assert len(envs.unwrapped._handles) == 3
+        assert len({handle.place.node for handle in envs.unwrapped._handles}) == 3
+        assert_same_run(envs, SyncVectorEnv(fns), 10)
+        mine = pids(envs)
+    wait_until_gone(mine)
+    assert ray.is_initialized()
+
+
+def test_no_room_says_what_was_asked_for_and_leaves_nothing(cluster):
+    with pytest.raises(ModeUnavailable, match="4 lanes ask for 4 CPU; the cluster has 3 CPU"):
+        told(4, "ray:4", start_timeout_s=2.0)
+    with pytest.raises(ModeUnavailable, match="ask for 1 CPU, 2 tpu; the cluster has 3 CPU, 0 tpu"):
+        told(4, "ray:1", start_timeout_s=1.0, resources={"tpu": 2})
+    told(3, "ray:3").close()  # there is room for three again
+
+
+def test_errors_arrive_as_they_were_also_while_another_lane_is_stuck(cluster, tmp_path):
+    envs = told(6, "ray:3", tmp_path)
+    envs.reset(seed=1)
+    with pytest.raises(LookupError, match="told to") as caught:
+        envs.step(actions(6, _3=RAISE))
+    assert "sub-environment 3 in step, step 1 of its episode" in str(
+        getattr(caught.value, "__notes__", "sub-environment 3 in step, step 1 of its episode")
+    )
+    assert envs.reset(seed=5)[0][:, 1].tolist() == [5, 6, 7, 8, 9, 10]
+    start_s = time.monotonic()
+    with pytest.raises(LookupError):
+        envs.step(actions(6, _0=SLEEP, _3=RAISE))
+    assert time.monotonic() - start_s < 3
+    mine, start_s = pids(envs), time.monotonic()
+    envs.close()
+    assert time.monotonic() - start_s < 5
+    wait_until_gone(mine, 1.0)
+    assert {path.name for path in tmp_path.iterdir()} == {f"closed {i}" for i in (2, 3, 4, 5)}
+
+
+def test_a_death_is_named_also_while_another_lane_is_stuck(cluster):
+    envs = told(6, "ray:3")
+    envs.reset(seed=1)
+    start_s = time.monotonic()
+    with pytest.raises(WorkerDied, match=r"Lane 1 \(node .*, pid .*sub-environments 2-3, has died"):
+        envs.step(actions(6, _0=STOP, _3=DIE))
+    assert time.monotonic() - start_s < 5
+    with pytest.raises(WorkerDied, match="Lane 1"):
+        envs.reset()
+    mine, start_s = pids(envs), time.monotonic()
+    envs.close()
+    assert time.monotonic() - start_s < 5
+    wait_until_gone(mine, 1.0)
+
+
+def test_a_deadline_and_a_replaced_lane(cluster):
+    envs = told(3, "ray:3", step_timeout_s=1.0, on_worker_death="restart")
+    envs.reset(seed=1)
+    envs.step(actions(3))
+    with pytest.warns(VecselectWarning, match="Lane 1 .*has not answered within step_timeout_s=1"):
+        observations, *_, truncated, infos = envs.step(actions(3, _1=SLEEP))
+    assert truncated.tolist() == [False, True, False]
+    assert infos["worker_restarted"].tolist() == [False, True, False]
+    seeds = infos["restart_seed"]
+    assert seeds[1] not in (1, 2, 3)
+    assert observations[:, 1].tolist() == [1, seeds[1], 3]
+    envs.close(terminate=True)
+    envs = told(2, "ray:2", step_timeout_s=0.5)
+    envs.reset()
+    with pytest.raises(StepTimeout, match="Lane 1 .*step_timeout_s=0.5"):
+        envs.step(actions(2, _1=SLEEP))
+    envs.close(terminate=True)
+
+
+def test_a_node_that_dies_is_named_or_its_lane_goes_on_elsewhere(cluster):
+    lost = cluster.add_node(num_cpus=1, resources={"lost": 1})
+    cluster.wait_for_nodes()
+    with (
+        told(3, "ray:3", num_cpus=0.5) as envs,
+        told(1, "ray:1", num_cpus=0.1, resources={"lost": 0.5}) as other,
+    ):
+        (place,) = [handle.place for handle in other.unwrapped._handles]
+        assert lost.node_id.startswith(place.node.partition("/")[2])
+        envs.reset(seed=1)
+        other.reset(seed=1)
+        kill_node(lost)
+        start_s = time.monotonic()
+        with pytest.raises(WorkerDied, match=f"Lane 0 .node {place.node}, .*sub-environment 0,"):
+            other.step(actions(1))
+        assert time.monotonic() - start_s < 5
+        other.close()
+    lost = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    # The nodes have a CPU each, so one of four lanes runs on the node that is killed; the others
+    # have room for it because a lane asks for half a CPU.
+    with told(8, "ray:4", num_cpus=0.5, on_worker_death="restart") as envs:
+        envs.reset(seed=1)
+        envs.step(actions(8))
+        nodes = [handle.place.node for handle in envs.unwrapped._handles]
+        gone = [place for place, node in enumerate(nodes) if lost.node_id[:8] in node]
+        kill_node(lost)
+        with pytest.warns(VecselectWarning, match=f"Lane {gone[0]} .*has died.*was replaced"):
+            *_, truncated, infos = envs.step(actions(8))
+        expected = [row // 2 in gone for row in range(8)]
+        assert truncated.tolist() == expected
+        assert infos["worker_restarted"].tolist() == expected
+        assert lost.node_id[:8] not in envs.unwrapped._handles[gone[0]].place.node
+        envs.step(actions(8))
+
+
+PROGRAM = """
+    import os, sys, time
+    import numpy as np
+    from tests.ray_support import SLEEP, pids, told
+
+    envs = told(2, "ray:2", sys.argv[1], address=sys.argv[2] or None)
+    envs.reset(seed=1)
+    for env_sleep in envs.get_attr("sleep_s"):
+        pass
+    envs.set_attr("sleep_s", 1.5)
+    print(*pids(envs), flush=True)
+    try:
+        while True:
+            envs.step(np.array([SLEEP, 1]))
+    except KeyboardInterrupt:
+        print(envs.reset(seed=5)[0][:, 1].tolist(), flush=True)
+"""
+
+
+def program(folder, address):
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(folder), address],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+
+
+def test_a_killed_program_leaves_no_actors(cluster, tmp_path):
+    with program(tmp_path, cluster.address) as running:
+        actors = list(map(int, running.stdout.readline().split()))
+        assert len(actors) == 2
+        running.kill()
+    wait_until_gone(actors, 10.0)
+
+
+def test_a_killed_program_leaves_nothing_of_the_ray_it_started(tmp_path):
+    with program(tmp_path, "") as running:
+        actors = list(map(int, running.stdout.readline().split()))
+        family = psutil.Process(running.pid).children(recursive=True)
+        assert len(actors) == 2
+        assert {child.pid for child in family} >= set(actors)
+        running.kill()
+    wait_until_gone(actors, 10.0)
+    wait_until_gone([child.pid for child in family], 60.0)  # Ray's own daemons take their time
+
+
+def test_ctrl_c_lets_go_on_and_leaving_closes_everything(tmp_path):
+    with program(tmp_path, "") as running:
+        running.stdout.readline()
+        family = psutil.Process(running.pid).children(recursive=True)
+        time.sleep(0.5)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all in the group
+        assert running.stdout.readline() == "[5.0, 6.0]\n"
+        assert running.wait(30) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"closed 0", "closed 1"}
+    wait_until_gone([child.pid for child in family], 10.0)

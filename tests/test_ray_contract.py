@@ -1,0 +1,175 @@
+"""Mode `ray` returns what `SyncVectorEnv` returns: the contract of all modes, in fewer actors."""
+
+import functools
+import gc
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from tests import test_contract as contract
+from tests import zoo
+from tests.compare import assert_same, assert_same_run
+from tests.ray_support import QUIET
+from vecselect import RequestError, auto_make_vec
+
+ray = pytest.importorskip("ray")
+pytestmark = [pytest.mark.filterwarnings(text) for text in QUIET]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def local_ray():
+    ray.init(address="local", num_cpus=8, include_dashboard=False, log_to_driver=False)
+    yield
+    assert ray.is_initialized()  # what was there before is left alone
+    ray.shutdown()
+    gc.collect()
+
+
+@pytest.mark.parametrize("id", ["FrozenLake-v1", "HalfCheetah-v5"])
+def test_stock_environments(id):
+    contract.test_stock_environments_equal_the_loop_in_every_autoreset_mode(id, "ray:2")
+
+
+@pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
+@pytest.mark.parametrize("autoreset_mode", AutoresetMode)
+def test_infos_in_every_autoreset_mode(autoreset_mode, lane_mode):
+    options = {"autoreset_mode": autoreset_mode}
+    fns = contract.echoes(5, zoo.InfoEnv)
+    reset = contract.masked_reset if autoreset_mode is AutoresetMode.DISABLED else None
+    with auto_make_vec(
+        fns, mode="ray:2", vector_kwargs={**options, "lane_mode": lane_mode, "num_cpus": 1}
+    ) as envs:
+        assert_same_run(envs, SyncVectorEnv(fns, **options), 40, reset=reset)
+
+
+EVERYTHING = spaces.Dict({name.replace(" ", "_"): zoo.SPACES[name] for name in zoo.SPACES})
+
+
+@pytest.mark.parametrize("name", ["everything", "text", "graph", "tuple", "discrete"])
+def test_observations_of_any_space(name):
+    space = EVERYTHING if name == "everything" else zoo.SPACES[name]
+    fns = contract.samples(space)
+    with auto_make_vec(fns, mode="ray:2") as envs:
+        oracle = SyncVectorEnv(fns)
+        assert envs.observation_space == oracle.observation_space
+        assert_same_run(envs, oracle, 12)
+
+
+@pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
+def test_any_space_in_a_lane_of_a_pool(lane_mode):
+    fns = contract.samples(EVERYTHING, 4)
+    with auto_make_vec(
+        fns, mode="ray:1", vector_kwargs={"lane_mode": lane_mode, "copy": False}
+    ) as envs:
+        assert_same_run(envs, SyncVectorEnv(fns, copy=False), 6)
+
+
+@pytest.mark.parametrize("name", zoo.ACTION_SPACES)
+def test_actions_of_any_space(name):
+    fns = [functools.partial(zoo.ActionEnv, zoo.ACTION_SPACES[name])] * 3
+    lane_mode = "pool:1" if name in ("box", "dict") else "sync"
+    with auto_make_vec(fns, mode="ray:1", vector_kwargs={"lane_mode": lane_mode}) as envs:
+        assert_same_run(envs, SyncVectorEnv(fns), 8)
+
+
+@pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
+def test_seeds_masks_options_calls_and_halves_in_one_vector_environment(lane_mode):
+    fns = contract.echoes(4)
+    with auto_make_vec(fns, mode="ray:2", vector_kwargs={"lane_mode": lane_mode}) as envs:
+        oracle = SyncVectorEnv(fns)
+        for seed in (None, 5, [3, None, 9, 2]):
+            assert_same(envs.reset(seed=seed), oracle.reset(seed=seed))
+        mask = np.array([True, False, False, True])
+
+        def now_and_then(step, done):
+            options = {"reset_mask": mask, "deep": 1}
+            return {"seed": step, "options": options} if step % 3 == 1 else None
+
+        assert_same_run(envs, oracle, 12, reset=now_and_then)
+        for vector in (envs, oracle):
+            vector.reset(seed=1)
+        assert envs.call("double", 4, plus=1) == oracle.call("double", 4, plus=1) == (9, 10, 11, 12)
+        envs.set_attr("label", ["a", "b", "c", "d"])
+        assert envs.get_attr("label") == ("a", "b", "c", "d")
+        assert envs.call("double", 4, indices=[2]) == (10,)
+        envs.set_attr("label", ["x"], indices=[3])
+        assert envs.get_attr("label") == ("a", "b", "c", "x")
+        assert_same(envs.render(), oracle.render())
+        envs.reset_async(seed=4)
+        assert_same(envs.reset_wait(), oracle.reset(seed=4))
+        for step in range(8):
+            actions = np.array([step % 10, 1, 2, 3])
+            envs.step_async(actions)
+            assert_same(envs.step_wait(), oracle.step(actions))
+        with pytest.raises(ValueError, match=r"call\('reset'\)"):
+            envs.call("reset")
+        assert envs.call("double", 1) == oracle.call("double", 1)
+
+
+def test_arrays_are_the_caller_s_to_keep():
+    contract.test_returned_arrays_never_change_later("ray:1")
+
+
+def test_different_bounds():
+    contract.test_different_bounds_batch_under_observation_mode_different("ray:2")
+
+
+def test_wrappers_and_the_spec():
+    contract.test_wrappers_of_single_environments_are_applied("ray:1")
+    contract.test_the_spec_makes_the_same_environments_again("ray:1")
+
+
+def test_environments_without_a_module_are_sent():
+    class Local(gym.Env):
+        observation_space = spaces.Box(0, 1, (2,), np.float32)
+        action_space = spaces.Discrete(2)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return self.np_random.random(2, dtype=np.float32), {"me": Fraction(1, 3)}
+
+        def step(self, action):
+            return self.np_random.random(2, dtype=np.float32), 1.0, False, False, {}
+
+    from fractions import Fraction
+
+    with auto_make_vec(Local, 2, mode="ray:2") as envs:
+        assert_same_run(envs, SyncVectorEnv([Local] * 2), 4)
+
+
+def test_spaces_that_do_not_go_together_name_the_sub_environment():
+    fns = contract.samples(zoo.SPACES["discrete"], 2) + contract.samples(zoo.SPACES["text"], 1)
+    with pytest.raises(RuntimeError, match="Sub-environment 2 has the observation space Text"):
+        auto_make_vec(fns, mode="ray:2")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_workers": 0}, "num_workers is 0"),
+        ({"lane_mode": "async"}, "lane_mode is 'async'"),
+        ({"num_cpus": -1}, "num_cpus is -1"),
+        ({"resources": {"gpu": "two"}}, "resources is"),
+        ({"address": 5}, "address is 5"),
+        ({"num_workers": 3}, "'ray:2' and vector_kwargs num_workers=3 say two numbers"),
+        ({"address": "10.0.0.1:99"}, "connected to the Ray at"),
+        ({"context": "fork"}, "context has no meaning"),
+    ],
+)
+def test_what_cannot_be_is_refused(options, words):
+    with pytest.raises(RequestError, match=words):
+        auto_make_vec("CartPole-v1", 4, mode="ray:2", vector_kwargs=options)
+
+
+@pytest.mark.parametrize("mode", ["ray:0", "ray:2:sleep", "ray:x"])
+def test_names_that_cannot_be_are_refused(mode):
+    with pytest.raises(RequestError, match="ray"):
+        auto_make_vec("CartPole-v1", 4, mode=mode)
+
+
+def test_its_options_are_refused_by_other_modes():
+    with pytest.raises(RequestError, match="num_workers has no meaning"):
+        auto_make_vec("CartPole-v1", 4, mode="pool:1", vector_kwargs={"num_workers": 2})

@@ -1,0 +1,1 @@
+"""`ray`: lanes in Ray actors, across the machines of a cluster."""

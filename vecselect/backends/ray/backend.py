@@ -1,0 +1,79 @@
+"""`ray`: lanes in Ray actors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vecselect.backends import base
+from vecselect.backends.pool.construction import Settings
+from vecselect.backends.pool.signals import EAGER_TRIES
+from vecselect.backends.ray import cluster
+from vecselect.errors import RequestError
+from vecselect.machine import read_machine
+from vecselect.request import FAILURE_OPTIONS, RAY_OPTIONS
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+    from vecselect.machine import Machine
+    from vecselect.request import Request
+
+_TAKES = base.LOOP_OPTIONS | FAILURE_OPTIONS | RAY_OPTIONS
+
+
+class Ray:
+    """Runs the sub-environments in lanes, each a Ray actor."""
+
+    name = "ray"
+
+    def missing(self, machine: Machine) -> str | None:
+        """Says so where Ray is not installed."""
+        return cluster.why_not_installed()
+
+    def why_not(self, request: Request, machine: Machine) -> str | None:
+        """Says what cannot be sent to an actor."""
+        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        return reason or request.why_not_sent
+
+    def build(self, request: Request, *, workers: int | None = None) -> VectorEnv:
+        """Builds a `RayVectorEnv`.
+
+        Args:
+            request: What was asked for.
+            workers: Lanes, each an actor; by default the option `num_workers`, or as many as the
+                cluster has room for.
+
+        Raises:
+            RequestError: If the number of lanes is said twice, and differently.
+        """
+        from vecselect.backends.ray.starter import Needs
+        from vecselect.backends.ray.vector_env import Cluster, RayVectorEnv
+
+        options = request.vector_kwargs
+        lanes = options.get("num_workers", workers)
+        if workers is not None and lanes != workers:
+            raise RequestError(
+                f"Mode 'ray:{workers}' and vector_kwargs num_workers={lanes} say two numbers of "
+                "lanes; give one of them."
+            )
+        beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
+        settings = Settings(
+            workers=0,
+            copy=options.get("copy", True),
+            observation_mode=options.get("observation_mode", "same"),
+            autoreset_mode=request.autoreset_mode,
+            step_timeout_s=options.get("step_timeout_s"),
+            start_timeout_s=options.get("start_timeout_s"),
+            tries=EAGER_TRIES,
+            restart=options.get("on_worker_death") == "restart",
+        )
+        asked = Cluster(
+            address=options.get("address"),
+            lanes=lanes,
+            needs=Needs(options.get("num_cpus", 1 + beside), options.get("resources", {})),
+            lane_workers=beside,
+            cores=max(int(read_machine().cores), 1),
+        )
+        env = RayVectorEnv(request.env_fns, settings, asked)
+        base.set_spec(env, request, None)
+        return env

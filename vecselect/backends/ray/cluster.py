@@ -1,0 +1,129 @@
+"""Ray itself: found, started where there is none, and ended again by whoever started it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import threading
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from vecselect.errors import ModeUnavailable, RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_lock = threading.RLock()
+_leases = 0
+_ours = False
+
+
+def why_not_installed() -> str | None:
+    """One sentence if Ray is not installed, else None."""
+    if importlib.util.find_spec("ray") is None:
+        return "Ray is not installed; pip install 'vecselect[ray]'"
+    return None
+
+
+def ray() -> Any:
+    """The module. It takes half a second to import, so it is imported where it is needed."""
+    with _quiet():
+        module = importlib.import_module("ray")
+        importlib.import_module("ray.exceptions")
+    return module
+
+
+def connect(address: str | None, cpus: float) -> None:
+    """Sees to it that this process is connected to a Ray, and takes a lease of it.
+
+    A Ray that this process is connected to already is used as it is.
+
+    Args:
+        address: Where one is running; by default what RAY_ADDRESS says, or else one is started.
+        cpus: CPUs that a Ray started here offers at least.
+
+    Raises:
+        ModeUnavailable: If none can be reached at that address.
+        RequestError: If this process is connected to another one.
+    """
+    global _ours
+    module = ray()
+    address = address or os.environ.get("RAY_ADDRESS")
+    with _lock:
+        if module.is_initialized():
+            _need_same(module, address)
+        else:
+            started = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
+            try:
+                with _quiet():
+                    module.init(
+                        address=address or "local",
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        **started,
+                    )
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                raise ModeUnavailable(
+                    f"Mode 'ray' cannot reach a Ray at address={address!r}: {error} Start one with "
+                    "'ray start --head', or leave the address out to have a local one started."
+                ) from error
+            _ours = True
+        take_lease()
+
+
+def _need_same(module: Any, address: str | None) -> None:
+    here = module.get_runtime_context().gcs_address
+    if address not in (None, "auto", "local", here):
+        raise RequestError(
+            f"vector_kwargs address is {address!r}, but this process is connected to the Ray at "
+            f"{here!r}, and it can have only one. Leave address out, or call ray.shutdown() before."
+        )
+
+
+def take_lease() -> None:
+    """Notes one more user of the connection."""
+    global _leases
+    with _lock:
+        _leases += 1
+
+
+def give_lease_back() -> None:
+    """Notes one user less; the last one ends the connection, and the Ray, that we have made."""
+    global _leases, _ours
+    with _lock:
+        _leases -= 1
+        if _leases > 0 or not _ours:
+            return
+        _ours = False
+        module = ray()
+        if module.is_initialized():
+            with _quiet():
+                module.shutdown()
+
+
+@contextlib.contextmanager
+def leased() -> Iterator[None]:
+    """Keeps the connection while inside."""
+    take_lease()
+    try:
+        yield
+    finally:
+        give_lease_back()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps Ray from sending statistics, and from warning of its own affairs."""
+    name = "RAY_USAGE_STATS_ENABLED"
+    before = os.environ.get(name)
+    os.environ[name] = before or "0"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if before is None:
+            del os.environ[name]

@@ -1,0 +1,176 @@
+"""Creating actors, the first time and in place of one that died."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vecselect import processes
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S
+from vecselect.backends.pool.restarts import Restarts, announce
+from vecselect.backends.ray import cluster
+from vecselect.backends.ray.actor import LaneActor
+from vecselect.backends.ray.handle import RayHandle, end_all
+from vecselect.errors import ModeUnavailable, WorkerDied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from vecselect.backends.pool.arena import Arena, Layout
+    from vecselect.backends.pool.construction import Settings
+    from vecselect.backends.pool.handle import Handle
+    from vecselect.backends.pool.infos import InfoTable
+    from vecselect.backends.ray.actor import Task
+
+PLACE_LIMIT_S = 60.0
+"""How long a cluster may take to find room for all actors, where no `start_timeout_s` is given."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an actor asks of the cluster.
+
+    Attributes:
+        num_cpus: CPUs; Ray counts them, and binds nobody to them.
+        resources: Other resources, by the names that the nodes give them.
+    """
+
+    num_cpus: float
+    resources: Mapping[str, float]
+
+    def missing(self, lanes: int) -> str:
+        """What so many of them ask for, and what there is, in words."""
+        ray = cluster.ray()
+        total, free = ray.cluster_resources(), ray.available_resources()
+        wanted = {"CPU": self.num_cpus, **self.resources}
+        asked = [f"{lanes * each:g} {name}" for name, each in wanted.items()]
+        there = [f"{total.get(name, 0):g} {name}" for name in wanted]
+        unused = [f"{free.get(name, 0):g}" for name in wanted]
+        return (
+            f"{lanes} lanes ask for {', '.join(asked)}; the cluster has {', '.join(there)}, of "
+            f"which {', '.join(unused)} would be free"
+        )
+
+
+class RayStarter:
+    """Makes workers that are Ray actors; a `Starter`."""
+
+    arena: Arena
+
+    def __init__(self, settings: Settings, layout: Layout | None = None) -> None:
+        """Makes a starter; `launch` creates the actors, and `arena` is set by who knows it."""
+        self.settings = settings
+        self.needs = Needs(1.0, {})
+        self._tasks: dict[int, Task] = {}
+        self._restarts = Restarts()
+
+    def launch(self, tasks: Sequence[Task], handles: list[RayHandle]) -> None:
+        """Creates an actor for each task, and has them begin to build their sub-environments.
+
+        Args:
+            tasks: What they are to run.
+            handles: Each is put here as soon as it is created.
+
+        Raises:
+            ModeUnavailable: If the cluster has no room for all of them within the time limit.
+            WorkerDied: If an actor cannot start.
+        """
+        ray, needs = cluster.ray(), self.needs
+        actor_class = ray.remote(LaneActor).options(
+            num_cpus=needs.num_cpus,
+            resources=dict(needs.resources),
+            scheduling_strategy="SPREAD",
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        limit_s = self.settings.start_timeout_s or PLACE_LIMIT_S
+        for task in tasks:
+            cluster.take_lease()
+            try:
+                handle = RayHandle(task, actor_class.remote())
+            except BaseException:
+                cluster.give_lease_back()
+                raise
+            handles.append(handle)
+            self._tasks.setdefault(task.index, task)
+        mine = handles[-len(tasks) :]
+        waiting = [handle.placed for handle in mine]
+        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=limit_s)
+        if waiting:
+            text = needs.missing(len(tasks))
+            raise ModeUnavailable(
+                f"Mode 'ray' found no room for {len(waiting)} of its actors within {limit_s:g} s: "
+                f"{text}. Ask for fewer with num_workers or a smaller num_cpus, give more time "
+                "with start_timeout_s, or add nodes."
+            )
+        for handle, task in zip(mine, tasks, strict=True):
+            try:
+                handle.build(task)
+            except ray.exceptions.RayError as error:
+                raise WorkerDied(f"{handle.name()} could not start: {error}") from None
+
+    def start(self, work: Any) -> RayHandle:
+        """Creates one actor; arguments as in `launch`."""
+        handles: list[RayHandle] = []
+        try:
+            self.launch([work], handles)
+        except BaseException:
+            end_all(handles, 0.0)
+            raise
+        return handles[0]
+
+    def all_started(self) -> None:
+        """Nothing was needed that could be let go of."""
+
+    def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
+        """Takes in what the sub-environments from a row on are being reset with."""
+        self._restarts.note_seeds(seeds, first_row)
+
+    def replaced(self, infos: InfoTable, handle: Handle, death: Exception) -> RayHandle:
+        """A new actor in place of one that died, its sub-environments built.
+
+        Args:
+            infos: The info templates learned so far.
+            handle: The dead one.
+            death: How it ended.
+
+        Raises:
+            WorkerDied: If that lane has died too often, or the cluster has no room for another.
+            Exception: What a factory raised this time.
+        """
+        restarts = self._restarts
+        restarts.note_death(handle.index, death)
+        task = self._tasks[handle.index]
+        fresh = restarts.fresh_seeds(handle.rows)
+        task = dataclasses.replace(
+            task,
+            settings=dataclasses.replace(task.settings, restart_seeds=fresh),
+            global_seed=processes.child_seed(handle.index + 1000 * restarts.count),
+        )
+        with cluster.leased():
+            self.end_all([handle], 0.0)
+            try:
+                new = self.start(task)
+            except ModeUnavailable as error:
+                raise WorkerDied(f"{death} It was not replaced: {error}") from death
+            try:
+                new.sampled(self.settings.start_timeout_s)
+            except BaseException:
+                end_all([new], 0.0)
+                raise
+        new.settle(self.arena, infos)
+        new.news = infos.templates()
+        announce(death, handle.rows)
+        return new
+
+    @staticmethod
+    def end_all(handles: Sequence[Any], limit_s: float = CLOSE_LIMIT_S) -> None:
+        """Ends actors: asks them to close, and kills them then or after the time limit."""
+        end_all(handles, limit_s)
+
+
+def remaining_s(limit_s: float | None, start_s: float) -> float | None:
+    """What is left of a time limit that began by `time.monotonic`; None without one."""
+    return None if limit_s is None else max(limit_s - (time.monotonic() - start_s), 0.0)

@@ -18,7 +18,7 @@ census.name_own()
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`tests/ecosystem` is entered only by name: it loads torch, by which vecselect plans otherwise."""
+    """`tests/ecosystem` is entered only by name: it loads torch, which changes how we plan."""
     named = any("ecosystem" in argument for argument in config.args)
     return True if collection_path.name == "ecosystem" and not named else None
 

@@ -21,6 +21,7 @@ from gymnasium.vector import AutoresetMode
 # newest version where none is named, and its own messages for what does not exist.
 from gymnasium.envs.registration import _find_spec  # isort: skip
 
+from vecselect import registrations
 from vecselect.errors import RequestError, unknown
 from vecselect.processes import start_methods, why_unpicklable
 
@@ -55,13 +56,33 @@ class Pin:
 
 @dataclass(frozen=True)
 class EnvFactory:
-    """Builds one sub-environment with its wrappers. Can be sent to other processes."""
+    """Builds one sub-environment with its wrappers. Can be sent to other processes.
+
+    Attributes:
+        make: Builds it.
+        wrappers: Put around it, in order.
+        registered: In another process the ids that were registered where this one comes from.
+    """
 
     make: EnvFn
     wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
+    registered: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Takes along what is registered here."""
+        return EnvFactory, (self.make, self.wrappers, self.registered or registrations.pack())
 
     def __call__(self) -> gym.Env:
         """Builds a new sub-environment."""
+        try:
+            return self._build()
+        except gym.error.UnregisteredEnv:
+            # Only now: specs may import modules of the user's, and most environments need none.
+            if not registrations.unpack(self.registered):
+                raise
+        return self._build()
+
+    def _build(self) -> gym.Env:
         env = self.make()
         for wrapper in self.wrappers:
             env = wrapper(env)

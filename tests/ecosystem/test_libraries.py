@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import gymnasium as gym
-import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -72,11 +71,12 @@ def test_torchrl_rolls_out_the_same(make, autoreset_mode, mode):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_torchrl_collects_batches(mode):
     pytest.importorskip("torchrl", exc_type=ImportError)
-    from torchrl.collectors import SyncDataCollector
+    from torchrl import collectors
     from torchrl.envs import GymWrapper
 
     envs, _ = pair(CARTPOLE, mode, autoreset_mode=AutoresetMode.DISABLED)
-    collector = SyncDataCollector(GymWrapper(envs), frames_per_batch=60, total_frames=180)
+    kind = getattr(collectors, "SyncDataCollector", None) or collectors.Collector  # until 0.11
+    collector = kind(GymWrapper(envs), frames_per_batch=60, total_frames=180)
     batches = list(collector)
     assert [batch.numel() for batch in batches] == [60] * 3
     collector.shutdown()
@@ -103,17 +103,3 @@ def test_skrl_wraps_and_steps_the_same(make, mode):
         found.append([result.numpy(force=True) for result in results])
         wrapped.close()
     assert_same(*found)
-
-
-def test_skrl_trains_on_it(mode, tmp_path):
-    pytest.importorskip("skrl", exc_type=ImportError)
-    from skrl.agents.torch.dqn import DQN
-    from skrl.envs.wrappers.torch import wrap_env
-
-    assert DQN is not None
-    envs, _ = pair(CARTPOLE, mode)
-    wrapped = wrap_env(envs, verbose=False)
-    observation, _ = wrapped.reset()
-    assert observation.shape == (3, 4)
-    assert np.isfinite(observation.numpy(force=True)).all()
-    wrapped.close()

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests import zoo
-from vecselect import auto_make_vec
+from vecselect import auto_make_vec, processes
 
 GRACE_S = 15.0
 
@@ -23,7 +23,7 @@ PROGRAM = """
 import functools, os, signal, sys, time
 import numpy as np
 from tests import zoo
-from vecselect import auto_make_vec
+from vecselect import auto_make_vec, processes
 
 class Noted(zoo.EchoEnv):
     def __init__(self, index, folder):
@@ -260,3 +260,18 @@ def test_a_long_run_does_not_grow():
         assert after == before
         for early, late in zip(memory_before, memory_after, strict=True):
             assert late - early < 8 << 20
+
+
+def test_a_worker_that_cannot_be_started_leaves_no_name_and_no_file(monkeypatch):
+    def start(process):
+        raise OSError("no more processes")
+
+    auto_make_vec("CartPole-v1", 4, mode="pool:2").close()  # what multiprocessing itself keeps open
+    kind = type(processes.get_context().Process(target=None))
+    monkeypatch.setattr(kind, "start", start)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="no more processes"):
+        auto_make_vec("CartPole-v1", 4, mode="pool:2")
+    gc.collect()
+    assert not [name for name in os.listdir("/dev/shm") if f"-{os.getpid()}-" in name]
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -114,15 +114,10 @@ def test_each_lane_is_one_thread_from_its_building_to_its_closing():
 
 
 def test_there_is_a_lane_for_each_sub_environment_by_default():
-    made, _ = told(6)
-    with made:
-        assert made.mode == "thread:5"
-    made, _ = told(6, "thread:100")
-    with made:
-        assert made.mode == "thread:5"
-    made, _ = told(1)
-    with made:
-        assert made.mode == "thread:0"
+    for count, mode, exact in ((6, "thread", 5), (6, "thread:100", 5), (1, "thread", 0)):
+        made, _ = told(count, mode)
+        with made:
+            assert made.mode == f"thread:{exact}"
 
 
 def test_waiting_overlaps():

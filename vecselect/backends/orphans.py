@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import multiprocessing
-import multiprocessing.process
 import os
 import signal
 import sys
@@ -53,7 +51,6 @@ class ParentWatch(threading.Thread):
                 break
         self.gone.set()
         self._wake()
-        _remove_folder_of_parent()
         time.sleep(ORPHAN_GRACE_S)
         _kill_own_group()
         os._exit(1)
@@ -68,22 +65,6 @@ class ParentWatch(threading.Thread):
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
             _kill_own_group()
-
-
-def _remove_folder_of_parent() -> None:
-    """Removes the folder in which the parent's fork server had its socket.
-
-    multiprocessing makes it in the temporary folder, tells its children of it, and removes it when
-    the parent ends; one that was killed could not. What somebody else has put there stays.
-    """
-    folder = multiprocessing.process.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
-    if folder is None:
-        return
-    with contextlib.suppress(OSError):  # a sibling was faster
-        for path in glob.glob(os.path.join(glob.escape(folder), "listener-*")):
-            os.unlink(path)
-    with contextlib.suppress(OSError):
-        os.rmdir(folder)
 
 
 def _kill_own_group() -> None:

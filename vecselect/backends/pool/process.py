@@ -75,9 +75,15 @@ class ProcessHandle:
             name=f"vecselect-pool-{work.index}",
             daemon=daemon,
         )
-        with processes.hidden_main():
-            self.process.start()
-        theirs.close()
+        try:
+            with processes.hidden_main():
+                self.process.start()
+        except BaseException:
+            self.forget_names()
+            self.pipe.close()
+            raise
+        finally:
+            theirs.close()
         self._pid = self.process.pid
 
     def greeting(self, timeout_s: float | None = None) -> Greeting:

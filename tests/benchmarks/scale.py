@@ -67,7 +67,7 @@ def main():
     fixed_s = one_s - lane_s
     byte_s = max(vector_step_s(1, size_bytes=LARGE) - one_s, 0.0) / LARGE
     print(
-        f"F {fixed_s * 1e3:.2f} ms   C {lane_s * 1e3:.3f} ms a lane   b {byte_s * 1e9:.2f} ns a byte"
+        f"F {fixed_s * 1e3:.2f} ms, C {lane_s * 1e3:.3f} ms a lane, b {byte_s * 1e9:.2f} ns a byte"
     )
     print("lanes  per lane  step time  bytes     predicted  measured")
     for lanes, per_lane, step_time_s, size in (
@@ -85,7 +85,7 @@ def main():
         print(
             f"{lanes:5}  {per_lane:8}  {step_time_s * 1e3:6.1f} ms  {size:6}  {times}  {ratio:.2f}"
         )
-    print("env steps/s of nodes with 16 cores, lane_mode='pool:15', 4 sub-environments per core:")
+    print("env steps/s of nodes with 16 cores, lane_mode='pool:15', 4 per core:")
     print("nodes  " + "".join(f"{s:>12g} ms" for s in (0.1, 1, 10, 100)) + "   and of ideal")
     for nodes in (1, 4, 16, 64):
         cells = []

@@ -74,7 +74,8 @@ def auto_make_vec(
             observations (or nothing), run many times while racing; or seconds of busy,
             single-threaded work. Without one, what an earlier run showed is used, or, where torch
             is loaded, a forward pass of a small network.
-        allow: `("native",)` lets the environment's own vectorized implementation be chosen.
+        allow: `("native",)` lets the environment's own vectorized implementation be chosen,
+            `("ray",)` the actors of a Ray cluster.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's
             cache folder, or in `VECSELECT_CACHE_DIR`.
         verbose: Whether to print the report to stderr, once.

@@ -17,8 +17,9 @@ EFFORTS = ("rule", "estimate", "measure", "exhaustive")
 
 BUDGETS_S = {"rule": 1.5, "estimate": 1.5, "measure": 3.0, "exhaustive": 60.0}
 
-ALLOWABLE = ("native",)
-"""Modes that are chosen only where the user allows them: they are other implementations."""
+ALLOWABLE = ("native", "ray")
+"""Modes that are chosen only where the user allows them: `native` is another implementation, `ray`
+needs a cluster, or starts one."""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends.registry import exact, find
-from vecselect.errors import ModeUnavailable, RequestError
+from vecselect.errors import ModeUnavailable, RequestError, VecselectError
 from vecselect.measure.cores import effective_cores
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import read_learner
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.planning.asked import Asked
     from vecselect.request import Request
+    from vecselect.selection.costs import RayCosts
     from vecselect.selection.finalists import Doubt
 
 PROFILE_SHARE = 0.2
@@ -112,7 +114,7 @@ def _leave_out(draft: Draft) -> None:
     """Notes which modes are not to be chosen although they could run."""
     skipped, asked = draft.skipped, draft.asked
     if asked.effort == "rule":
-        for mode in ("pool", "thread"):
+        for mode in {"pool", "thread", "ray"} & skipped.keys():
             skipped[mode] = skipped[mode] or notes.LANES_NEED_EVIDENCE
         skipped["native"] = skipped["native"] or notes.NATIVE_NEEDS_PIN
     elif "native" not in asked.allow:
@@ -155,6 +157,10 @@ def _estimate(draft: Draft, memory: Memory) -> None:
     draft.asked.progress("measuring what the modes themselves cost")
     draft.calibration = memory.calibration()
     draft.loops = loop_costs(request, found)
+    ray = None
+    if draft.skipped.get("ray", "") is None:
+        draft.asked.progress("measuring Ray")
+        ray = _ray_costs(draft)
     situation = Situation(
         profile=profile,
         calibration=draft.calibration,
@@ -163,8 +169,11 @@ def _estimate(draft: Draft, memory: Memory) -> None:
         num_envs=request.num_envs,
         learner_s=draft.learner.seconds or 0.0,
         names=tuple(
-            name for name in ("sync", "pool", "async", "thread") if draft.skipped[name] is None
+            name
+            for name in ("sync", "pool", "async", "thread", "ray")
+            if draft.skipped.get(name, "") is None
         ),
+        ray=ray,
     )
     modes = situation.modes()
     for mode in list(modes):
@@ -173,6 +182,21 @@ def _estimate(draft: Draft, memory: Memory) -> None:
             modes.remove(mode)
             draft.notes.append(notes.left_out(mode, why))
     draft.estimate = situation.estimate(modes or ["sync"])
+
+
+def _ray_costs(draft: Draft) -> RayCosts | None:
+    """What actors cost; None, with the reason noted, where there are none to be had."""
+    from vecselect.planning.ray_costs import ray_costs  # Ray is imported only where it is allowed
+
+    start_s = time.perf_counter()
+    try:
+        found = ray_costs(draft.request, draft.machine)
+    except VecselectError as error:
+        draft.skipped["ray"] = str(error)
+        return None
+    draft.deadline_s += time.perf_counter() - start_s  # Ray's start, not this plan's
+    draft.notes.append(notes.ray_measured(found))
+    return found
 
 
 def _race(draft: Draft, memory: Memory) -> None:
@@ -191,8 +215,8 @@ def _race(draft: Draft, memory: Memory) -> None:
         native=native,
     )
     exhaustive = asked.effort == "exhaustive"
-    if not (doubted or exhaustive):
-        return
+    if not (doubted or exhaustive) or draft.estimate.mode.startswith("ray:"):
+        return  # starting actors takes longer than a race may
     if asked.effort == "estimate":
         draft.notes.append(notes.not_settled(doubted[0]))
         return
@@ -247,6 +271,7 @@ def _entrants(draft: Draft, doubted: tuple[Doubt, ...]) -> tuple[list[str], int]
         exhaustive=asked.effort == "exhaustive",
         sleepers=learner.kind in ("callable", "stand-in", "observed"),
     )
+    modes = [mode for mode in modes if not mode.startswith("ray:")]
     build_s = {mode: _build_s(draft, mode) for mode in modes}
     limit_s = max(draft.left_s, 0.0) * BUILD_SHARE
     modes = within_time(modes, draft.estimate, build_s, limit_s)

@@ -16,6 +16,7 @@ Notes have codes that stay the same from version to version:
 | `race-lost` | the race's process died |
 | `race-out` | an entrant was taken out of the race |
 | `bits-differ` | candidates did not return the same bits |
+| `ray-measured` | what Ray actors cost here, where `ray` was allowed |
 | `native-faster` | the environment's own vectorized implementation would be faster |
 | `learner-threads` | the learner's threads keep the cores from the workers |
 | `learner-stand-in` | a small network ran in place of the learner |
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
     from vecselect.planning.draft import Draft
+    from vecselect.selection.costs import RayCosts
     from vecselect.selection.finalists import Doubt
     from vecselect.selection.race import RaceRecord
     from vecselect.selection.rule import RuleVerdict
@@ -283,3 +285,13 @@ def _of_threads(race: RaceRecord) -> list[Note]:
         )
         return [Note("learner-threads", text)]
     return []
+
+
+def ray_measured(costs: RayCosts) -> Note:
+    """What actors cost, by which `ray` was predicted."""
+    text = (
+        f"A vector step of ray takes {costs.fixed_s * 1e3:.2g} ms and {costs.lane_s * 1e3:.2g} ms "
+        f"for each lane beside the steps; there is room for {costs.lanes} lanes of one CPU. It is "
+        "predicted, never raced."
+    )
+    return Note("ray-measured", text)

@@ -34,7 +34,7 @@ def simplicity(mode: str, cores: float = math.inf) -> tuple[int, int, int]:
     """
     name, _, rest = mode.partition(":")
     workers, _, manner = rest.partition(":")
-    order = ("sync", "pool", "async", "thread", "crowd", "native")
+    order = ("sync", "pool", "async", "thread", "crowd", "native", "ray")
     count = int(workers or 0)
     if name == "pool" and count > CROWD * max(cores, 1.0):
         name = "crowd"
@@ -52,7 +52,8 @@ def lanes_of(mode: str, num_envs: int) -> int:
     """The lanes that a mode steps side by side; each process of `async` is one."""
     if mode.partition(":")[0] == "async":
         return num_envs
-    return min(simplicity(mode)[1] + 1, num_envs)
+    beside_the_caller = 0 if mode.startswith("ray:") else 1
+    return min(simplicity(mode)[1] + beside_the_caller, num_envs)
 
 
 def thread_counts(num_envs: int, machine: Machine, profile: StepProfile) -> tuple[int, ...]:

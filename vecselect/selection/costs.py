@@ -38,6 +38,23 @@ class Calibration:
     thread_s: float = 0.0
 
 
+@dataclass(frozen=True)
+class RayCosts:
+    """What a vector step over Ray actors takes beside the environments, and what there is of them.
+
+    Attributes:
+        fixed_s: Seconds whatever the number of lanes.
+        lane_s: Seconds of the calling process for each lane.
+        lanes: As many as the cluster has room for.
+        cores: Cores' worth of work that these do at once.
+    """
+
+    fixed_s: float
+    lane_s: float
+    lanes: int
+    cores: float
+
+
 HAND_OFF_MOST_S = 1e-4
 """No hand-off takes this long between two processes that both have a core."""
 

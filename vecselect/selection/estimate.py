@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vecselect.measure.step import StepProfile
-    from vecselect.selection.costs import Calibration, LoopCosts
+    from vecselect.selection.costs import Calibration, LoopCosts, RayCosts
 
 RECORDS = 24
 """Times the whole record is drawn anew: their spread is what the record leaves open."""
@@ -164,6 +164,7 @@ def estimate(
     num_envs: int,
     learner_s: float = 0.0,
     cores: float = math.inf,
+    ray: RayCosts | None = None,
 ) -> Estimate:
     """Predicts every candidate.
 
@@ -183,6 +184,7 @@ def estimate(
         num_envs: The number of sub-environments.
         learner_s: Seconds of the learner between two vector steps.
         cores: The cores there are; which of several equals is the simplest depends on them.
+        ray: What actors cost; needed where candidates run in some.
     """
     draws_s = _draws(profile, num_envs)
     computing = 1.0 - profile.wait_share
@@ -194,7 +196,9 @@ def estimate(
     asleep = learner_s > SPIN_S
     modes = sorted(modes, key=lambda mode: simplicity(mode, cores))
     terms = {
-        mode: _terms(
+        mode: _ray_terms(mode, draws_s, computing, ray, loops)
+        if mode.startswith("ray:") and ray is not None
+        else _terms(
             mode,
             draws_s,
             turns_s if mode.startswith("thread:") else shared_s,
@@ -220,7 +224,7 @@ def estimate(
         close=tuple(m for m in modes if m == chosen or is_open(m)),
         break_even_s={
             mode: _break_even_s(mode, modes, terms, num_envs)
-            for mode in ("pool", "async")
+            for mode in ("pool", "async", "ray")
             if any(name.partition(":")[0] == mode and name != "pool:0" for name in modes)
         },
         learner_s=learner_s,
@@ -294,6 +298,25 @@ def _terms(
         even_s=max(whole_s / (workers + 1), float(np.mean(least_s))),
         hand_off_s=hand_off_s,
         loop=loops.pool(1 if threads else min(workers + 1, calibration.effective_cores)),
+        least_s=least_s,
+    )
+
+
+def _ray_terms(
+    mode: str, draws_s: np.ndarray, computing: float, ray: RayCosts, loops: LoopCosts
+) -> _Terms:
+    """Lanes that are actors: the caller steps none, and they have the cluster's cores."""
+    lanes = max(simplicity(mode)[1], 1)
+    parts = np.array_split(draws_s, lanes, axis=2)
+    longest_s = np.max([part.sum(axis=2) for part in parts], axis=0)
+    shared_s = draws_s.sum(axis=2) * computing / max(min(ray.cores, lanes), 1.0)
+    least_s = shared_s.mean(axis=1)
+    whole_s = float(np.mean(draws_s.sum(axis=2)))
+    return _Terms(
+        stepping_s=np.maximum(longest_s, shared_s).mean(axis=1),
+        even_s=max(whole_s / lanes, float(np.mean(least_s))),
+        hand_off_s=ray.fixed_s + lanes * ray.lane_s,
+        loop=loops.pool(lanes),
         least_s=least_s,
     )
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
-    from vecselect.selection.costs import Calibration, LoopCosts
+    from vecselect.selection.costs import Calibration, LoopCosts, RayCosts
     from vecselect.selection.estimate import Estimate
 
 
@@ -29,6 +29,7 @@ class Situation:
         machine: The machine.
         num_envs: The number of sub-environments.
         learner_s: Seconds of the learner between two vector steps.
+        ray: What actors cost, where they come into question.
         names: Modes that come into question, without parameters: `sync`, `pool`.
     """
 
@@ -39,6 +40,7 @@ class Situation:
     num_envs: int
     learner_s: float = 0.0
     names: tuple[str, ...] = ("sync", "pool", "async", "thread")
+    ray: RayCosts | None = None
 
     def modes(self) -> list[str]:
         """The candidates: modes with the parameters worth considering."""
@@ -48,6 +50,9 @@ class Situation:
                 counts = worker_counts if name == "pool" else thread_counts
                 found = counts(self.num_envs, self.machine, self.profile)
                 modes += [f"{name}:{count}" for count in found]
+            elif name == "ray":
+                most = min(self.ray.lanes, self.num_envs) if self.ray else 0
+                modes += [f"ray:{count}" for count in sorted({most // 2, most} - {0})]
             else:
                 modes.append(name)
         return modes
@@ -62,6 +67,7 @@ class Situation:
             self.num_envs,
             self.learner_s,
             self.machine.cores,
+            self.ray,
         )
 
     def with_num_envs(self, num_envs: int) -> Situation:

@@ -141,10 +141,8 @@ def test_ctrl_c_while_planning_leaves_nothing(after_s):
     start_s = time.monotonic()
     outcome = run.finish().check(returncode=None, result=False, noise=None)
     assert time.monotonic() - start_s < 6.0
-    # Python's own fork server says so too where it was still starting.
-    traces = outcome.stderr.split("Traceback (most recent call last):")[1:]
-    ours = [trace for trace in traces if 'File "<string>", line 1' not in trace]
-    assert len(ours) == 1 and ours[0].rstrip().endswith("KeyboardInterrupt"), outcome.stderr
+    # A process that Python was still starting may say so too, before anything of ours runs in it.
+    assert outcome.stderr.rstrip().endswith("KeyboardInterrupt"), outcome.stderr
 
 
 @case(deadline_s=60.0)

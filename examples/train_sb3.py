@@ -1,7 +1,6 @@
 """Trains Stable-Baselines3's PPO on CartPole and its SAC on Pendulum.
 
-Only the line that makes the vector environment is other than with Stable-Baselines3 alone. Needs
-`pip install 'vecselect[sb3]'`.
+Only the line that makes the vector environment is another. Needs `pip install 'vecselect[sb3]'`.
 """
 
 import torch
@@ -48,12 +47,12 @@ def main():
         envs,
         learning_rate=2e-3,
         learning_starts=400,
-        gradient_steps=2,
+        gradient_steps=3,
         policy_kwargs={"net_arch": [64, 64]},
         seed=0,
         device="cpu",
     )
-    train("SAC", sac, 5_000)
+    train("SAC", sac, 6_000)
 
 
 if __name__ == "__main__":

@@ -135,6 +135,7 @@ def test_videos_are_recorded(mode, tmp_path):
 
 
 def test_frames_are_shown(mode):
+    pytest.importorskip("cv2", exc_type=ImportError)
     make = functools.partial(CARTPOLE, render_mode="rgb_array")
     envs, oracle = stacks(make, [wrappers.HumanRendering], mode)
     assert envs.render_mode == "human"

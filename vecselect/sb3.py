@@ -62,8 +62,24 @@ def make_vec_env(
     return made if made.env_is_wrapped(Monitor)[0] else VecMonitor(made)
 
 
+def as_vec_env(envs: AutoVectorEnv) -> VecEnv:
+    """A vector environment that there is already, for Stable-Baselines3.
+
+    What `make_vec_env` makes is more exact: infos come through batches here, which turn ints beside
+    floats into floats, say, and `set_options` takes the same options for all only.
+
+    Args:
+        envs: Made with `autoreset_mode=SAME_STEP` among its `vector_kwargs`; it belongs to the
+            result from here on.
+
+    Raises:
+        RequestError: If it resets in another manner, or hands out observations without a copy.
+    """
+    return Sb3VecEnv(envs)
+
+
 class Sb3VecEnv(VecEnv):
-    """A vector environment as Stable-Baselines3 sees one; `make_vec_env` makes it.
+    """A vector environment as Stable-Baselines3 sees one; `make_vec_env` and `as_vec_env` make it.
 
     It differs from `DummyVecEnv` in `set_attr`, which sets an attribute where it is, and not on the
     outermost wrapper only.
@@ -76,8 +92,9 @@ class Sb3VecEnv(VecEnv):
         """Wraps a vector environment.
 
         Args:
-            envs: With `WholeInfos` as the last wrapper of each sub-environment and
-                `autoreset_mode=SAME_STEP`; it belongs to this one from here on.
+            envs: With `autoreset_mode=SAME_STEP`, and `WholeInfos` as the last wrapper of each
+                sub-environment if they are to keep their infos as they are; it belongs to this one
+                from here on.
 
         Raises:
             RequestError: If it was made otherwise.
@@ -85,11 +102,7 @@ class Sb3VecEnv(VecEnv):
         _need_usable(envs.autoreset_mode, getattr(envs.unwrapped, "copy", True))
         self.envs = envs
         self.num_envs = envs.num_envs
-        if not self.has_attr("options_once"):
-            raise RequestError(
-                "These sub-environments batch their infos, which Stable-Baselines3 needs one by "
-                "one. Make them by vecselect.sb3.make_vec_env, which takes the same arguments."
-            )
+        self._whole = self.has_attr("options_once")
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.metadata = self.get_attr("metadata", 0)[0]
 
@@ -97,6 +110,11 @@ class Sb3VecEnv(VecEnv):
         """Resets every sub-environment, with the seeds and options that were set before."""
         options = self._options[0]
         if any(other != options for other in self._options[1:]):
+            if not self._whole:
+                raise RequestError(
+                    "set_options gave the sub-environments different options, which a vector "
+                    "environment cannot hand on. Make it by vecselect.sb3.make_vec_env."
+                )
             self.envs.set_attr("options_once", list(self._options))
             options = {}
         observations, infos = self.envs.reset(seed=list(self._seeds), options=options or None)
@@ -157,7 +175,11 @@ class Sb3VecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: Any = None) -> list[bool]:
         """Whether sub-environments have a wrapper of a class, or of one derived from it."""
-        return self.env_method("is_wrapped_by", name_of(wrapper_class), indices=indices)
+        if self._whole:
+            return self.env_method("is_wrapped_by", name_of(wrapper_class), indices=indices)
+        # They may run elsewhere; their text names every wrapper.
+        texts = self.env_method("__str__", indices=indices)
+        return [f"<{wrapper_class.__name__}<" in text for text in texts]
 
     def _chosen(self, indices: Any) -> list[int]:
         """Which sub-environments are meant; negative numbers count from the end."""

@@ -94,8 +94,8 @@ def one_by_one(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
     """The info of each sub-environment, the last ones of ended episodes left out.
 
     Args:
-        infos: Of a vector environment over `WholeInfos`. What a worker has added to them, such as
-            `worker_restarted`, is batched and has a mask `_key` beside each `key`.
+        infos: Of a vector environment, over `WholeInfos` or not: what is batched has a mask `_key`
+            beside each `key`.
         num_envs: The number of sub-environments.
     """
     found: list[dict[str, Any]] = [{} for _ in range(num_envs)]
@@ -103,6 +103,8 @@ def one_by_one(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
         mask = infos.get(f"_{key}")
         if mask is None or key in FINAL:  # a mask itself
             continue
+        if isinstance(values, dict):
+            values = one_by_one(values, num_envs)
         for index in mask.nonzero()[0].tolist():
             if key == WHOLE:
                 found[index].update(values[index].info)

@@ -23,7 +23,7 @@ from stable_baselines3.common.monitor import Monitor
 
 from vecselect import auto_make_vec
 from vecselect.errors import ModeUnavailable, RequestError, VecselectWarning
-from vecselect.sb3 import Sb3VecEnv, make_vec_env
+from vecselect.sb3 import Sb3VecEnv, as_vec_env, make_vec_env
 
 MODES = ["sync", "pool:0", "pool:1", "async", "thread:1"]
 SPACES = ["dict", "discrete", "multidiscrete", "multibinary"]
@@ -318,12 +318,35 @@ def test_what_it_cannot_use_is_refused():
         make_vec_env("CartPole-v1", 2, vector_kwargs={"copy": False})
     with pytest.raises(ModeUnavailable):
         make_vec_env("CartPole-v1", 2, "native")
+
+
+@pytest.mark.parametrize("id", ["CartPole-v1", "Ant-v5"])
+def test_a_vector_environment_that_there_is_already_can_be_used(id, mode):
+    env_fns = [lambda: Monitor(gym.make(id, max_episode_steps=20))] * 3
     options = {"autoreset_mode": "SameStep"}
-    with (
-        auto_make_vec("CartPole-v1", 2, "sync", vector_kwargs=options) as envs,
-        pytest.raises(RequestError, match=r"Make them by vecselect.sb3.make_vec_env"),
-    ):
-        Sb3VecEnv(envs)
+    ours = as_vec_env(auto_make_vec(env_fns, mode=mode, vector_kwargs=options))
+    oracle = sb3.DummyVecEnv(env_fns)
+    assert ours.env_is_wrapped(Monitor) == [True] * 3
+    assert ours.env_is_wrapped(gym.wrappers.ClipReward) == [False] * 3
+    for envs in (ours, oracle):
+        envs.seed(5)
+    assert_same(ours.reset(), oracle.reset(), "reset")
+    oracle.action_space.seed(3)
+    for step in range(45):
+        actions = np.array([oracle.action_space.sample() for _ in range(3)])
+        actual, expected = ours.step(actions), oracle.step(actions)
+        assert_same(actual[:3], expected[:3], f"step {step}")
+        for here, there in zip(comparable(actual[3]), comparable(expected[3]), strict=True):
+            assert here.keys() == there.keys()
+            for key, value in there.items():
+                if key == "episode":
+                    assert here[key] == pytest.approx(value, rel=1e-6)
+                else:
+                    np.testing.assert_array_equal(here[key], value)
+    ours.set_options([{"a": 1}, {}, {}])
+    with pytest.raises(RequestError, match="different options"):
+        ours.reset()
+    ours.close()
 
 
 def test_the_mode_is_chosen_as_elsewhere():

@@ -186,10 +186,11 @@ def read_indices(indices: Any, num_envs: int) -> list[int] | None:
         return None
     try:
         listed = [indices] if isinstance(indices, (int, np.integer)) else list(indices)
-        found = [operator.index(index) for index in listed]
+        masked = any(isinstance(index, (bool, np.bool_)) for index in listed)
+        found = [] if masked else [operator.index(index) for index in listed]
     except TypeError:
-        listed, found = [True], []
-    if any(isinstance(index, (bool, np.bool_)) for index in listed):
+        masked = True
+    if masked:
         raise TypeError(
             f"indices={indices!r} is neither an int, nor a sequence of ints, nor None for all "
             "sub-environments. Of a mask take numpy.flatnonzero(mask)."

@@ -233,7 +233,7 @@ def plot(rows, path):
         axes.set_yticks(range(len(rows)), [f"{row['env']} x {row['num_envs']}" for row in rows])
         axes.invert_yaxis()
         axes.set_xlabel("env steps/s, as a multiple of Gymnasium's sync")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5)
         with open(path, "w", encoding="utf-8") as file:
             file.write(svg(figure, "vecselect beside its peers", standalone=True))
 

@@ -1,0 +1,76 @@
+"""The command line on a real terminal: progress that goes away, colour, Ctrl-C."""
+
+import contextlib
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+LIMIT_S = 100.0
+WORDS = ["recommend", "FrozenLake-v1", "-n", "4", "--no-store"]
+
+
+@contextlib.contextmanager
+def on_a_terminal(*words, **variables):
+    """A command of vecselect with a terminal of its own, and the file to read what it shows."""
+    ours, theirs = pty.openpty()
+    environment = {key: os.environ[key] for key in os.environ if key != "NO_COLOR"}
+    environment |= {"TERM": "xterm-256color", "COLUMNS": "90", **variables}
+    with subprocess.Popen(
+        [sys.executable, "-m", "vecselect", *words],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+    ) as command:
+        os.close(theirs)
+        try:
+            yield command, ours
+        finally:
+            command.kill()
+            os.close(ours)
+
+
+def shown(file, until=None):
+    """What a terminal shows, up to its end or to a text."""
+    text, limit_s = b"", time.monotonic() + LIMIT_S
+    with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+        while time.monotonic() < limit_s and (until is None or until not in text):
+            text += os.read(file, 4096)
+    return text.decode()
+
+
+def test_a_terminal_shows_progress_and_then_the_report_in_colour():
+    with on_a_terminal(*WORDS) as (command, file):
+        text = shown(file)
+        assert command.wait(LIMIT_S) == 0
+    progress, _, report = text.rpartition("\x1b[2K")
+    assert "measuring one environment's step ..." in progress
+    assert "\n" not in progress  # one line, written over and over
+    assert "FrozenLake-v1 x 4" in report
+    assert "\x1b[1;32m" in report
+
+
+def test_no_color_is_heeded():
+    with on_a_terminal(*WORDS, "--effort", "rule", NO_COLOR="1") as (command, file):
+        report = shown(file).rpartition("\x1b[2K")[2]
+        assert command.wait(LIMIT_S) == 0
+    assert "\x1b[1;32m" not in report and "32m" not in report
+    assert "FrozenLake-v1 x 4" in report
+
+
+def test_ctrl_c_on_a_terminal_ends_it_with_130_and_leaves_no_process():
+    with on_a_terminal("compare", "FrozenLake-v1", "-n", "4", "--budget", "60") as (command, file):
+        text = shown(file, until=b"building")
+        started = psutil.Process(command.pid).children(recursive=True)
+        os.killpg(command.pid, signal.SIGINT)
+        text += shown(file)
+        assert command.wait(LIMIT_S) == 130
+        assert text.rstrip().endswith("vecselect: interrupted")
+    _, left = psutil.wait_procs(started, timeout=10.0)
+    assert not left

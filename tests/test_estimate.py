@@ -322,6 +322,13 @@ def test_at_the_break_even_the_pool_takes_as_long_as_sync():
         assert mid_s(found, mode) == pytest.approx(mid_s(found, "sync"))
 
 
+def test_at_the_break_even_async_takes_as_long_as_sync():
+    at_s = said(1 * MS, 8, cores=2.0).break_even_s["async"]
+    found = said(at_s, 8, cores=2.0)
+    assert mid_s(found, "async") == pytest.approx(mid_s(found, "sync"), rel=0.01)
+    assert found.break_even_s["async"] == pytest.approx(at_s, rel=0.01)
+
+
 def test_the_break_even_does_not_depend_on_the_length_of_the_steps():
     short, long = (
         said(a_profile(tails(median_s, 4, 0.1)), cores=2.0, modes=("sync", "pool:1"))

@@ -114,7 +114,8 @@ class _Terms:
     """A candidate's vector step: stepping, once per redrawn record, and what the mode adds.
 
     In lanes stepping takes the cores' time at least, `least_s`; elsewhere there is no such bound.
-    Shared evenly among the lanes it would take `even_s`.
+    Shared evenly among the lanes it would take `even_s`. Stepping covers a part of the hand-off's
+    `messages_s`.
     """
 
     stepping_s: np.ndarray
@@ -122,6 +123,7 @@ class _Terms:
     hand_off_s: float
     loop: LoopShare
     least_s: np.ndarray | None = None
+    messages_s: float = 0.0
 
     @property
     def overhead_s(self) -> float:
@@ -274,10 +276,9 @@ def _terms(
     if mode == "async":
         together_s = np.maximum(draws_s.max(axis=2), shared_s).mean(axis=1)
         messages_s = num_envs * calibration.async_message_s
-        uncovered_s = np.maximum(messages_s - together_s, 0.0)
-        hand_off_s = calibration.async_fixed_s + float(messages_s + np.mean(uncovered_s)) / 2
+        hand_off_s = calibration.async_fixed_s + _uncovered_s(messages_s, together_s)
         even_s = max(whole_s / num_envs, float(np.mean(least_s)))
-        return _Terms(together_s, even_s, hand_off_s, LoopShare(), least_s)
+        return _Terms(together_s, even_s, hand_off_s, LoopShare(), least_s, messages_s)
     _, workers, sleeps = simplicity(mode)
     threads = mode.startswith("thread:")
     if workers == 0:
@@ -362,9 +363,21 @@ def _break_even_s(
     loop = terms["sync"]
     candidates = [m for m in modes if m.partition(":")[0] == mode and m != "pool:0"]
     found = []
+    loop_s = float(np.mean(loop.stepping_s))
     for name in candidates:
-        saved = 1.0 - float(np.mean(terms[name].stepping_s)) / float(np.mean(loop.stepping_s))
-        if saved > 0:
-            extra_s = max(terms[name].overhead_s - loop.overhead_s, 0.0)
-            found.append(extra_s / saved / num_envs)
+        ours = terms[name]
+        ours_s = float(np.mean(ours.stepping_s))
+        if ours_s < loop_s:
+            extra_s = ours.overhead_s - loop.overhead_s
+            extra_s -= _uncovered_s(ours.messages_s, ours.stepping_s)
+            # So many times the present step time; longer steps cover half of the messages.
+            times = (extra_s + ours.messages_s / 2) / (loop_s - ours_s)
+            if times * ours_s < ours.messages_s:
+                times = (extra_s + ours.messages_s) / (loop_s - ours_s / 2)
+            found.append(max(times, 0.0) * loop_s / num_envs)
     return min(found, default=None)
+
+
+def _uncovered_s(messages_s: float, together_s: np.ndarray) -> float:
+    """What messages add to stepping: between covering it wholly and not at all."""
+    return float(np.mean(messages_s + np.maximum(messages_s - together_s, 0.0))) / 2

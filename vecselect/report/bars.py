@@ -63,33 +63,34 @@ def bars(plan: Plan) -> RenderableType | None:
     grid.add_column(no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(no_wrap=True)
-    grid.add_row(Text("vector step", style="dim"), "", _legend(forecasts))
+    visible = [name for name in PARTS if _is_visible(name, forecasts)]
+    legend = Text()
+    for name in visible:
+        word, character, colour = PARTS[name]
+        legend.append(character, colour).append(f" {word}  ", "dim")
+    grid.add_row(Text("vector step", style="dim"), "", legend)
     for forecast in forecasts:
         assert forecast.parts is not None
-        grid.add_row(
-            forecast.mode, seconds(forecast.vector_step_s.mid), _bar(forecast.parts, scale_s)
-        )
+        bar = _bar(forecast.parts, scale_s, visible)
+        grid.add_row(forecast.mode, seconds(forecast.vector_step_s.mid), bar)
     return grid
 
 
-def _legend(forecasts: list[Forecast]) -> Text:
-    text = Text()
-    for name, (word, character, colour) in PARTS.items():
-        shares = (
-            getattr(forecast.parts, name) / forecast.vector_step_s.mid for forecast in forecasts
-        )
-        if max(shares) >= VISIBLE:
-            text.append(character, colour).append(f" {word}  ", "dim")
-    return text
+def _is_visible(name: str, forecasts: list[Forecast]) -> bool:
+    """Whether a part is large enough anywhere; others are drawn with the loop."""
+    return any(
+        getattr(forecast.parts, name) >= VISIBLE * forecast.vector_step_s.mid
+        for forecast in forecasts
+    )
 
 
-def _bar(parts: Parts, scale_s: float) -> Text:
+def _bar(parts: Parts, scale_s: float, visible: list[str]) -> Text:
     """The parts in turn; where each ends is rounded, so that the whole has the right length."""
     text, end_s, drawn = Text(), 0.0, 0
     for name, value_s in dataclasses.asdict(parts).items():
         end_s += value_s
         ends = min(round(end_s / scale_s), COLUMNS)
-        _, character, colour = PARTS[name]
+        _, character, colour = PARTS[name if name in visible else "loop_s"]
         text.append(character * (ends - drawn), colour)
         drawn = max(ends, drawn)
     return text.append(CUT, "dim") if end_s > scale_s * (COLUMNS + 1) else text

@@ -87,6 +87,12 @@ def _beside_sync(plan: Plan, candidate: Candidate) -> tuple[Interval, Interval, 
     return None
 
 
+def against_sync(plan: Plan, candidate: Candidate) -> str:
+    """How many times the throughput of `sync` a candidate has; empty where that is not known."""
+    pair = _beside_sync(plan, candidate)
+    return ratio(pair[0].mid / pair[1].mid) if pair else ""
+
+
 def how_sure(plan: Plan) -> str:
     """What decided, and how sure that is."""
     race, estimate, rule = plan.race, plan.estimate, plan.rule
@@ -131,14 +137,13 @@ def _row(plan: Plan, candidate: Candidate) -> CandidateRow:
     remarks = ["chosen"] if chosen else []
     if candidate.skipped:
         remarks.append(f"skipped: {candidate.skipped}")
-    pair = _beside_sync(plan, candidate)
     per_s = plan.num_envs / candidate.loop_s if candidate.loop_s else 0.0
     return CandidateRow(
         mode=candidate.mode,
         predicted=between(candidate.predicted) if candidate.predicted else "",
         measured=between(candidate.measured) if candidate.measured else "",
         rate=rate(per_s) if per_s else "",
-        against_sync=ratio(pair[0].mid / pair[1].mid) if pair else "",
+        against_sync=against_sync(plan, candidate),
         remark="; ".join(remarks),
         env_steps_per_s=per_s,
         chosen=chosen,
@@ -163,15 +168,19 @@ def what_would_change(plan: Plan) -> list[tuple[str, str, str, str]]:
     return rows
 
 
+def break_even_s(plan: Plan) -> dict[str, float | None]:
+    """By mode, the step time from which on it pays here: the model's, or else the rule's own."""
+    if plan.estimate is not None:
+        return plan.estimate.break_even_s
+    return {} if plan.rule is None else {"async": plan.rule.break_even_s}
+
+
 def break_even(plan: Plan) -> list[tuple[str, str]]:
     """From which step time on a mode pays here, beside the ~1 ms rule."""
     rule = plan.rule
     if rule is None:
         return []
-    from_s = {"async": rule.break_even_s}
-    if plan.estimate is not None:
-        from_s = plan.estimate.break_even_s
-    rows = [(f"{mode} pays", _pays(at_s)) for mode, at_s in from_s.items()]
+    rows = [(f"{mode} pays", _pays(at_s)) for mode, at_s in break_even_s(plan).items()]
     rows.append(("the rule's line", f"{seconds(rule.threshold_s)} per step, then async"))
     near = "close to the line" if rule.near_line else "clear of the line"
     rows.append(("this environment", f"{seconds(rule.step_time_s)} per step, {near}"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vecselect.report.facts import break_even_s
 from vecselect.report.units import rate, ratio, seconds, share, size
 from vecselect.selection.situation import changes
 
@@ -70,10 +71,7 @@ def _costs(plan: Plan) -> list[Row]:
         rows.append(("IPC cost", text))
     if rule is None:
         return rows
-    pays = {"async": rule.break_even_s}
-    if plan.estimate is not None:
-        pays = plan.estimate.break_even_s
-    texts = [f"{mode} {_pays(from_s)}" for mode, from_s in pays.items()]
+    texts = [f"{mode} {_pays(from_s)}" for mode, from_s in break_even_s(plan).items()]
     rows.append(("break-even", "; ".join(texts) or "nothing can run beside another here"))
     rows.append(("~1 ms rule", f"{rule.mode}, {certainty(plan)}"))
     return rows

@@ -6,17 +6,28 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:
     from typing import TextIO
 
     from rich.console import RenderableType
+    from rich.text import Text
 
 NARROWEST = 60
 PIPE_WIDTH = 80
 
 ASCII: dict[int, str | int] = {**str.maketrans("█▓▒░·»─", "#%:+.>-"), ord("±"): "+-"}
 """What stands for the characters of bars and rules where a stream has none."""
+
+
+def hanging(mark: str, text: Text, style: str = "") -> RenderableType:
+    """A text behind a mark, its further lines indented as the first."""
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(style=style, min_width=2)
+    grid.add_column()
+    grid.add_row(mark, text)
+    return grid
 
 
 def plain(renderable: RenderableType, width: int) -> str:

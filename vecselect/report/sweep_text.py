@@ -73,9 +73,9 @@ def render(sweep: Sweep) -> RenderableType:
         parts += _tables(sweep, shown, "env steps/s, 95 % interval", _throughput)
         parts += _tables(sweep, shown, f"{kind}, all processes", _memory)
     parts += [Text(), _conclusion(sweep)]
-    parts += [_hanging("-", Text(text), "dim") for text in left_out(sweep)]
+    parts += [stream.hanging("-", Text(text), "dim") for text in left_out(sweep)]
     parts += [
-        _hanging("!", Text(note.text), "bold red" if note.loud else "yellow")
+        stream.hanging("!", Text(note.text), "bold red" if note.loud else "yellow")
         for note in sweep.notes
     ]
     return Group(*parts)
@@ -146,20 +146,20 @@ def _conclusion(sweep: Sweep) -> RenderableType:
     best = sweep.best
     if best is None or best.env_steps_per_s is None:
         what = "Nothing was measured." if sweep.whole else "Interrupted; nothing was measured yet."
-        return _hanging("=>", Text(what), "bold red")
+        return stream.hanging("=>", Text(what), "bold red")
     title = Text.assemble(
         (f"{best.mode} x {best.num_envs}", "bold green"),
         f"  {rate(best.env_steps_per_s.mid)} env steps/s{_against_sync(sweep, best)} ({BEST})",
     )
-    lines = [_hanging("=>", title, "bold green")]
+    lines = [stream.hanging("=>", title, "bold green")]
     texts = (
         returns_text(sweep.points, best.mode),
         winners_text(sweep.points, sweep.named_modes),
         another_text(sweep.points, sweep.named_modes),
         None if sweep.whole else "It was interrupted: this is not the whole sweep.",
     )
-    lines += [_hanging("", Text(text)) for text in texts if text]
-    lines.append(_hanging("use it:", Text(line_to_paste(sweep, best)), "dim"))
+    lines += [stream.hanging("", Text(text)) for text in texts if text]
+    lines.append(stream.hanging("use it:", Text(line_to_paste(sweep, best)), "dim"))
     return Group(*lines)
 
 
@@ -192,12 +192,3 @@ def left_out(sweep: Sweep) -> list[str]:
         which = mode if len(points) == len(sweep.num_envs) else f"{mode} x {numbers}"
         texts.append(f"{which}: {points[0].skipped}.")
     return texts
-
-
-def _hanging(mark: str, text: Text, style: str = "") -> RenderableType:
-    """A text behind a mark, its further lines indented as the first."""
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(style=style, min_width=2)
-    grid.add_column()
-    grid.add_row(mark, text)
-    return grid

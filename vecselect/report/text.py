@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from vecselect.report.bars import bars
+from vecselect.report.facts import against_sync
 from vecselect.report.rows import certainty, measured_rows
-from vecselect.report.units import rate, ratio, seconds, share
+from vecselect.report.stream import hanging
+from vecselect.report.units import rate, seconds, share
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,7 +54,7 @@ def _grid(rows: list[tuple[str, str]]) -> RenderableType:
 def _note(note: Note) -> RenderableType:
     """A note behind its mark and its code."""
     text = Text.assemble((f"[{note.code}] ", "dim"), note.text)
-    return _hanging("!!!", text, "bold red") if note.loud else _hanging("!", text, "yellow")
+    return hanging("!!!", text, "bold red") if note.loud else hanging("!", text, "yellow")
 
 
 def _head(plan: Plan) -> RenderableType:
@@ -70,7 +72,7 @@ def _head(plan: Plan) -> RenderableType:
 
 def _choice(plan: Plan) -> RenderableType:
     title = Text.assemble((plan.mode, "bold green"), f"  {_how(plan)}")
-    return Group(_hanging("=>", title, "bold green"), _hanging("", Text(plan.reason)))
+    return Group(hanging("=>", title, "bold green"), hanging("", Text(plan.reason)))
 
 
 def _how(plan: Plan) -> str:
@@ -120,7 +122,7 @@ def _row(plan: Plan, candidate: Candidate, chosen: bool, raced: bool) -> tuple[s
         f"=> {candidate.mode}" if chosen else f"   {candidate.mode}",
         seconds(candidate.loop_s),
         rate(plan.num_envs / candidate.loop_s),
-        _against_sync(plan, candidate),
+        against_sync(plan, candidate) or "-",
         *([spread] if raced else []),
         predicted,
     )
@@ -144,20 +146,6 @@ def _range(plan: Plan, predicted: Interval) -> str:
     return f"{number}-{high}" if high.endswith(unit) else f"{low}-{high}"
 
 
-def _against_sync(plan: Plan, candidate: Candidate) -> str:
-    """How many times the throughput of `sync`, both measured or both predicted."""
-    sync = next((one for one in plan.candidates if one.mode == "sync"), None)
-    if sync is None:
-        return "-"
-    for theirs, ours in (
-        (sync.measured, candidate.measured),
-        (sync.predicted, candidate.predicted),
-    ):
-        if theirs is not None and ours is not None:
-            return ratio(theirs.mid / ours.mid)
-    return "-"
-
-
 def _so_far(plan: Plan, stats: Stats) -> str:
     """How a run has gone so far."""
     inside_s = stats.inside_s / stats.vector_steps
@@ -171,13 +159,4 @@ def _so_far(plan: Plan, stats: Stats) -> str:
 
 
 def _pin(plan: Plan) -> RenderableType:
-    return _hanging("pin it:", Text(f'mode="{plan.mode}"  or  VECSELECT_MODE={plan.mode}'), "dim")
-
-
-def _hanging(mark: str, text: Text, style: str = "") -> RenderableType:
-    """A text behind a mark, its further lines indented as the first."""
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(style=style, min_width=2)
-    grid.add_column()
-    grid.add_row(mark, text)
-    return grid
+    return hanging("pin it:", Text(f'mode="{plan.mode}"  or  VECSELECT_MODE={plan.mode}'), "dim")

@@ -55,22 +55,31 @@ def race_apart(
     with child_at_work(context, _run, work) as child:
         limit_s = time.perf_counter() + max(left_s, 0.0) + STALL_LIMIT_S
         while True:
-            kind, value = _said(child, limit_s)
+            kind, value = said_within(child, limit_s, RaceLost, "its process")
             if kind == "raced":
                 record: RaceRecord = value
                 return record
             terms.progress(value)
 
 
-def _said(child: Child, limit_s: float) -> tuple[str, Any]:
-    """The next thing the child says."""
+def said_within(
+    child: Child, limit_s: float, lost: type[Exception], process: str
+) -> tuple[str, Any]:
+    """The next thing the child says.
+
+    Args:
+        child: It is ended if it says nothing in time.
+        limit_s: When that is, by `time.perf_counter`: `STALL_LIMIT_S` after its own deadline.
+        lost: Raised if it is ended, or has ended.
+        process: What the error calls it.
+    """
     if not child.stirs(max(limit_s - time.perf_counter(), 0.0)):
         child.kill()
-        raise RaceLost(f"it did not end within {STALL_LIMIT_S:g} s of its time, and was ended")
+        raise lost(f"it did not end within {STALL_LIMIT_S:g} s of its time, and was ended")
     try:
         return child.said()
     except ChildEnded as ended:
-        raise RaceLost(f"its process {ended}") from None
+        raise lost(f"{process} {ended}") from None
 
 
 def _run(pipe: Connection, work: bytes) -> None:

@@ -7,9 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.child import ChildEnded, child_at_work, tell, tell_failure
+from vecselect.child import child_at_work, tell, tell_failure
 from vecselect.measure.learner import read_learner
-from vecselect.planning.apart import STALL_LIMIT_S
+from vecselect.planning.apart import STALL_LIMIT_S, said_within
 from vecselect.sweeping.heat import run_heat
 
 if TYPE_CHECKING:
@@ -53,15 +53,7 @@ def heat_apart(
     with child_at_work(context, _run, work) as child:
         limit_s = time.perf_counter() + max(left_s, 0.0) + STALL_LIMIT_S
         while True:
-            if not child.stirs(max(limit_s - time.perf_counter(), 0.0)):
-                child.kill()
-                raise HeatLost(
-                    f"it did not end within {STALL_LIMIT_S:g} s of its time, and was ended"
-                )
-            try:
-                kind, value = child.said()
-            except ChildEnded as ended:
-                raise HeatLost(f"the process it ran in {ended}") from None
+            kind, value = said_within(child, limit_s, HeatLost, "the process it ran in")
             if kind == "done":
                 return
             (found if kind == "found" else progress)(value)

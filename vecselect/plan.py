@@ -17,7 +17,7 @@ from vecselect.selection.estimate import Estimate
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 from vecselect.selection.situation import Situation
-from vecselect.values import exactly, rebuilt
+from vecselect.values import exactly, read_document
 
 if TYPE_CHECKING:
     from vecselect.report import Report
@@ -203,26 +203,23 @@ class Plan:
         Raises:
             PlanError: If the text is not such a document, or one of a newer schema.
         """
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict):
-                raise TypeError("it is not an object")
-            schema = data.get("schema")
-            if type(schema) is not int or not OLDEST <= schema <= SCHEMA:
-                raise PlanError(
-                    f"The plan has schema {schema!r}; this version of vecselect reads {OLDEST} to "
-                    f"{SCHEMA}. Plan again, or read it with the version that wrote it."
-                )
-            if schema == 2:
-                data = _from_2(data)
-            if data["schema"] == 3:
-                data = _from_3(data)
-            plan: Plan = rebuilt(cls, data)
-        except (TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, PlanError):
-                raise
-            raise PlanError(f"This is not a plan of vecselect: {error}.") from error
+        plan: Plan = read_document(cls, text, "plan", _current)
         return plan
+
+
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """A document of any schema that is still read, in today's form."""
+    schema = data.get("schema")
+    if type(schema) is not int or not OLDEST <= schema <= SCHEMA:
+        raise PlanError(
+            f"The plan has schema {schema!r}; this version of vecselect reads {OLDEST} to "
+            f"{SCHEMA}. Plan again, or read it with the version that wrote it."
+        )
+    if schema == 2:
+        data = _from_2(data)
+    if data["schema"] == 3:
+        data = _from_3(data)
+    return data
 
 
 def _from_2(data: dict[str, Any]) -> dict[str, Any]:

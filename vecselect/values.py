@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vecselect.errors import PlanError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def read_document(
+    kind: Any, text: str, name: str, current: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Any:
+    """A value of a dataclass from the JSON document that it was written to.
+
+    Args:
+        kind: The dataclass.
+        text: The document.
+        name: What errors call it.
+        current: Gives the document in the form of today's schema, or raises PlanError.
+
+    Raises:
+        PlanError: If the text is no such document.
+    """
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict):
+            raise TypeError("it is not an object")
+        return rebuilt(kind, current(data))
+    except PlanError:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise PlanError(f"This is not a {name} of vecselect: {error}.") from error
 
 
 def rebuilt(kind: Any, data: Any) -> Any:

@@ -13,7 +13,7 @@ from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
 from vecselect.plan import Note
 from vecselect.selection.sweep import Point, best, diminishing
-from vecselect.values import rebuilt
+from vecselect.values import read_document
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -117,23 +117,7 @@ class Sweep:
         Raises:
             PlanError: If the text is not such a document, or one of another schema.
         """
-        try:
-            data = json.loads(text)
-            if not isinstance(data, dict):
-                raise TypeError("it is not an object")
-            schema = data.get("schema")
-            if schema != SCHEMA:
-                raise PlanError(
-                    f"The sweep has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
-                    "Sweep again, or read it with the version that wrote it."
-                )
-            if isinstance(data.get("profile"), dict):
-                data["profile"].setdefault("free_share", None)  # older ones do not know it
-            sweep: Sweep = rebuilt(cls, data)
-        except (TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, PlanError):
-                raise
-            raise PlanError(f"This is not a sweep of vecselect: {error}.") from error
+        sweep: Sweep = read_document(cls, text, "sweep", _current)
         return sweep
 
     def save(self, path: str | Path) -> None:
@@ -196,3 +180,16 @@ def ending_of(path: str | Path) -> str:
             ".svg or .png for the plot."
         )
     return ending
+
+
+def _current(data: dict[str, Any]) -> dict[str, Any]:
+    """A document of today's schema, with what older ones of it do not know."""
+    schema = data.get("schema")
+    if schema != SCHEMA:
+        raise PlanError(
+            f"The sweep has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
+            "Sweep again, or read it with the version that wrote it."
+        )
+    if isinstance(data.get("profile"), dict):
+        data["profile"].setdefault("free_share", None)
+    return data

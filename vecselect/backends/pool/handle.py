@@ -114,3 +114,10 @@ class Handle(Protocol):
 
     def name(self) -> str:
         """The worker and what it runs, as the beginning of a sentence."""
+
+
+def which_runs(rows: range) -> str:
+    """What a worker runs, in words that follow its name: `which runs sub-environments 0-3,`."""
+    first, last = rows[0], rows[-1]
+    ran = f" {first}" if first == last else f"s {first}-{last}"
+    return f"which runs sub-environment{ran},"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect import processes
 from vecselect.backends.interrupts import Unbroken
 from vecselect.backends.pool.entry import THREAD_VARIABLES, run
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.pool.server import BEGUN, BUFFER, COMMAND, DONE, GIVEN, STATUS
 from vecselect.backends.pool.signals import Signal
 from vecselect.backends.pool.worker import END, FAILED, REQUEST, SILENT, STEP
@@ -213,9 +213,7 @@ class ProcessHandle:
 
     def name(self) -> str:
         """The worker and what it runs, as the beginning of a sentence."""
-        first, last = self.rows[0], self.rows[-1]
-        ran = f" {first}" if first == last else f"s {first}-{last}"
-        return f"Worker {self.index} (pid {self._pid}), which runs sub-environment{ran},"
+        return f"Worker {self.index} (pid {self._pid}), {which_runs(self.rows)}"
 
     def ask_to_end(self) -> None:
         """Tells the worker to close its sub-environments and end."""

@@ -15,7 +15,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.arena import Arena
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.server import BUFFER, Server
 from vecselect.backends.pool.signals import WATCH_PERIOD_S
@@ -200,9 +200,7 @@ class ThreadHandle:
 
     def name(self) -> str:
         """The thread and what it runs, as the beginning of a sentence."""
-        first, last = self.rows[0], self.rows[-1]
-        ran = f" {first}" if first == last else f"s {first}-{last}"
-        return f"Thread {self.index}, which runs sub-environment{ran},"
+        return f"Thread {self.index}, {which_runs(self.rows)}"
 
     def ask_to_end(self) -> None:
         """Tells the thread to close its sub-environments and end."""

@@ -11,7 +11,7 @@ import psutil
 
 from vecselect import processes
 from vecselect.backends.interrupts import Unbroken
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised
+from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import Place, Sample, machine_id
 from vecselect.errors import StepTimeout, WorkerDied, WorkerError
@@ -250,11 +250,9 @@ class RayHandle:
 
     def name(self) -> str:
         """The lane, its node and what it runs, as the beginning of a sentence."""
-        first, last = self.rows[0], self.rows[-1]
-        ran = f" {first}" if first == last else f"s {first}-{last}"
         where = "no node yet" if self.place is None else f"node {self.place.node}"
         pid = "" if self.place is None else f", pid {self.place.pid}"
-        return f"Lane {self.index} ({where}{pid}), which runs sub-environment{ran},"
+        return f"Lane {self.index} ({where}{pid}), {which_runs(self.rows)}"
 
     def _raised(self, failed: Failed) -> BaseException:
         """What a sub-environment raised; where a note says already which one, nothing is added."""

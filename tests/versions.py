@@ -141,6 +141,8 @@ def install(combination, interpreter, folder):
     if not python.exists():
         subprocess.run([interpreter, "-m", "venv", folder], check=True)
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # The one that came with an older Python may take very long to see which versions go together.
+    subprocess.run([*pip, "--upgrade", "pip"], check=True)
     if combination.gymnasium:
         needed = [*combination.gymnasium, *requirements("test", "plot")]
         subprocess.run([*pip, *needed], check=True)

@@ -193,8 +193,8 @@ def estimate(
     # Sub-environments side by side wait at the same time, but share the cores to compute.
     shared_s = draws_s.sum(axis=2) * computing / calibration.effective_cores
     # Threads of one process compute one at a time, but for what does without its lock.
-    locked_s = draws_s.sum(axis=2) * computing * (1.0 - (profile.free_share or 0.0))
-    turns_s = np.maximum(locked_s, shared_s)
+    free = profile.free_share or 0.0
+    turns_s = draws_s.sum(axis=2) * computing * (1.0 - free) + shared_s * free
     asleep = learner_s > SPIN_S
     modes = sorted(modes, key=lambda mode: simplicity(mode, cores))
     terms = {

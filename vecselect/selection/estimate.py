@@ -316,7 +316,7 @@ def _ray_terms(
     return _Terms(
         stepping_s=np.maximum(longest_s, shared_s).mean(axis=1),
         even_s=max(whole_s / lanes, float(np.mean(least_s))),
-        hand_off_s=ray.fixed_s + lanes * ray.lane_s,
+        hand_off_s=ray.fixed_s + lanes * ray.lane_s + draws_s.shape[2] * ray.env_s,
         loop=loops.pool(lanes),
         least_s=least_s,
     )

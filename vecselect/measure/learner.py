@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import gymnasium as gym
+
+TRIES = 3
+"""Calls after which a stand-in that has never been as quick as what was observed is given up."""
 
 
 class Learner:
@@ -155,13 +159,18 @@ def _busy(seconds: float) -> Callable[[Any], None]:
 
 
 def _filled(stand_in: StandIn | None, seconds: float) -> Callable[[Any], None]:
-    """What stands in for the learner, and busy work for the rest of the time that it takes."""
+    """What stands in for the learner, if it takes no longer, and busy work for the rest."""
     if stand_in is None:
         return _busy(seconds)
+    calls, least_s = 0, math.inf
 
     def run(observations: Any) -> None:
+        nonlocal calls, least_s
         start_s = time.perf_counter()
-        stand_in(observations)
+        if calls < TRIES or least_s <= seconds:
+            stand_in(observations)
+            least_s = min(least_s, time.perf_counter() - start_s)
+            calls += 1
         _busy(max(seconds - (time.perf_counter() - start_s), 0.0))(None)
 
     return run

@@ -4,6 +4,7 @@ import contextlib
 import time
 import types
 
+import numpy as np
 from gymnasium import spaces
 
 from vecselect.measure.learner import read_learner
@@ -21,6 +22,7 @@ class FakeTorch(types.ModuleType):
         self.threads_set = []
         self.layers = []
         self.inputs = []
+        self.drawn_from = []
         self.built = 0
         self.grad = True
         self.pass_s = 0.0
@@ -36,6 +38,7 @@ class FakeTorch(types.ModuleType):
         class Sequential:
             def __init__(self, *layers):
                 outer.built += 1
+                self.outputs = outer.layers[-1][1]
 
             def __call__(self, features):
                 assert not outer.grad
@@ -43,7 +46,32 @@ class FakeTorch(types.ModuleType):
                 end_s = time.thread_time() + outer.pass_s
                 while time.thread_time() < end_s:
                     pass
+                return np.zeros((len(features), self.outputs), np.float32)
 
+        class Distribution:
+            def __init__(self, outputs=None, deviation=None, *, logits=None):
+                self.outputs = logits if outputs is None else outputs
+                assert deviation is None or deviation.shape == self.outputs.shape[1:]
+                outer.drawn_from.append(type(self).__name__)
+
+            def sample(self):
+                return Drawn()
+
+            def log_prob(self, actions):
+                assert isinstance(actions, Drawn)
+
+        class Drawn:
+            def numpy(self):
+                return np.zeros(1)
+
+        class Categorical(Distribution):
+            pass
+
+        class Normal(Distribution):
+            pass
+
+        self.distributions = types.SimpleNamespace(Categorical=Categorical, Normal=Normal)
+        self.ones = np.ones
         self.nn = types.SimpleNamespace(Linear=Linear, Tanh=Tanh, Sequential=Sequential)
 
     def get_num_threads(self):

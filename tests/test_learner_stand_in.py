@@ -9,13 +9,9 @@ import pytest
 from gymnasium import spaces
 
 from tests.fake_torch import NUM_ENVS, a_learner
-from vecselect.measure.learner import (
-    HIDDEN_UNITS,
-    MAX_FEATURES,
-    loaded_torch,
-    one_thread,
-    torch_threads,
-)
+from vecselect.measure.learner import one_thread, torch_threads
+from vecselect.measure.stand_in import HIDDEN_UNITS, MAX_FEATURES
+from vecselect.torch_ import loaded_torch
 
 
 def test_without_torch_there_is_no_stand_in(no_torch):
@@ -92,7 +88,8 @@ def test_the_stand_in_gets_one_row_of_features_per_sub_environment(torch, space,
     learner = a_learner()
     assert (learner.kind, learner.seconds) == ("stand-in", None)
     learner.run(batch_of(space))
-    (given,) = torch.inputs
+    given, again = torch.inputs
+    assert given is again
     assert given.shape == (NUM_ENVS, features)
     assert given.dtype == np.float32
     assert torch.layers[0] == (features, HIDDEN_UNITS)
@@ -110,12 +107,12 @@ def test_objects_in_a_batch_are_passed_over(torch):
     assert torch.inputs[0].tolist() == [[1.0, 1.0]] * NUM_ENVS
 
 
-def test_the_network_is_built_once(torch):
+def test_the_networks_are_built_once(torch):
     learner = a_learner()
     for _ in range(5):
         learner.run(np.ones((NUM_ENVS, 4)))
-    assert torch.built == 1
-    assert len(torch.inputs) == 5
+    assert torch.built == 2
+    assert len(torch.inputs) == 2 * 5
 
 
 @pytest.mark.parametrize(
@@ -133,13 +130,12 @@ def test_the_network_is_built_once(torch):
     ],
     ids=str,
 )
-def test_the_network_has_as_many_outputs_as_an_action_has_numbers(torch, action_space, outputs):
+def test_a_network_has_as_many_outputs_as_an_action_has_numbers(torch, action_space, outputs):
     a_learner(action_space=action_space).run(np.ones((NUM_ENVS, 2)))
-    assert torch.layers == [
-        (2, HIDDEN_UNITS),
-        (HIDDEN_UNITS, HIDDEN_UNITS),
-        (HIDDEN_UNITS, outputs),
-    ]
+    hidden = [(2, HIDDEN_UNITS), (HIDDEN_UNITS, HIDDEN_UNITS)]
+    assert torch.layers == [*hidden, (HIDDEN_UNITS, outputs), *hidden, (HIDDEN_UNITS, 1)]
+    discrete = isinstance(action_space, spaces.Discrete)
+    assert torch.drawn_from == ["Categorical" if discrete else "Normal"]
 
 
 def test_the_stand_in_leaves_torch_s_threads_alone(torch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -73,7 +73,7 @@ class Entrant:
     mode: str
     loop_s: Interval
     learner_s: float
-    blocks_s: tuple[float, ...]
+    blocks_s: tuple[float, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)

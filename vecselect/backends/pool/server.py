@@ -130,8 +130,9 @@ class Server:
 
     def step(self) -> Any:
         """Steps with the actions in the arena."""
-        self.lane.step(self.actions(), self.control[BUFFER])
-        return self.beside_the_arena()
+        lane = self.lane
+        lane.step(self.actions(), self.control[BUFFER])
+        return self.beside_the_arena() if lane.loose or lane.objects else None
 
     def request(self, templates: list[Template], name: str, args: tuple[Any, ...]) -> Any:
         """Learns templates, then does what is asked for."""

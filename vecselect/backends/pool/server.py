@@ -114,6 +114,7 @@ class Server:
         )
         self.slice = slice(task.rows.start, task.rows.stop)
         self.batched_actions = batch_space(task.action_space, len(envs))
+        self.action_codes: Any = arena.action_dtypes.data
         self.action_parts: dict[tuple[int, int], np.ndarray] = {}
 
     def greeting(self) -> tuple[str, list[gym.Space]]:
@@ -146,10 +147,10 @@ class Server:
 
     def actions(self) -> Iterable[Any]:
         """The lane's actions, copied out of the arena: an environment may keep its own."""
-        codes = self.arena.action_dtypes
-        parts = [self.action_part(index, code) for index, code in enumerate(codes.tolist())]
         if self.arena.plain_actions:
-            return parts[0]
+            return self.action_part(0, self.action_codes[0])
+        codes = enumerate(self.action_codes)
+        parts = [self.action_part(index, code) for index, code in codes]
         return iterate(self.batched_actions, assembled(self.task.action_space, iter(parts)))
 
     def action_part(self, index: int, code: int) -> np.ndarray:

@@ -1,13 +1,16 @@
 import gc
 import multiprocessing
 import os
+import sys
 from multiprocessing import forkserver, resource_tracker
 
 import pytest
 
 import vecselect
+from tests.fake_torch import FakeTorch
 from tests.faults import census
 from tests.racers import children
+from vecselect.store.plans import PlanStore
 
 # Set before any test starts the fork server: its children then start in milliseconds.
 multiprocessing.set_forkserver_preload(
@@ -46,10 +49,32 @@ def own_store(monkeypatch, tmp_path):
     return folder
 
 
+@pytest.fixture
+def cache(own_store):
+    return own_store
+
+
+@pytest.fixture
+def store():
+    return PlanStore()
+
+
 @pytest.fixture(autouse=True)
 def no_pin(monkeypatch):
     """The tests choose their modes themselves, whatever is set where they run."""
     monkeypatch.delenv("VECSELECT_MODE", raising=False)
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    fake = FakeTorch()
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    return fake
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
 
 
 @pytest.fixture

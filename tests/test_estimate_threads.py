@@ -28,7 +28,7 @@ def test_computing_without_the_lock_overlaps_as_far_as_there_are_cores():
     free = predicted(a_profile(5 * MS, free_share=1.0), cores=4.0)
     assert free.of("thread:15").mid == pytest.approx(64 * 5 * MS / 4, rel=0.1)
     part = predicted(a_profile(5 * MS, free_share=0.5), cores=4.0)
-    assert part.of("thread:15").mid == pytest.approx(64 * 5 * MS / 2, rel=0.1)
+    assert part.of("thread:15").mid == pytest.approx(64 * 5 * MS * (0.5 + 0.5 / 4), rel=0.1)
 
 
 def test_where_a_pool_needs_a_crowd_of_workers_to_wait_threads_are_chosen():

@@ -8,7 +8,7 @@ import time
 import gymnasium as gym
 import pytest
 
-from tests.test_identity import with_logger
+from tests.test_identity_refused import with_logger
 from vecselect.machine import read_machine
 from vecselect.request import read_request
 from vecselect.store.key import Unstable, key_of, machine_fields

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import threading
 import time
 
 import gymnasium as gym
@@ -13,6 +14,7 @@ from gymnasium import spaces
 
 from vecselect import ProfileError, RequestError
 from vecselect.failures import RemoteTraceback
+from vecselect.machine import read_machine
 from vecselect.measure.probe import probe
 
 PHASES = ("construct", "reset", "step")
@@ -255,3 +257,41 @@ def test_what_was_measured_stands_if_only_closing_fails(act, capfd):
     found = probe([faulty("close", act)], budget_s=0.05)
     assert found.profile.steps > 0
     assert capfd.readouterr().err == ""
+
+
+class Computing(Faulty):
+    """Computes for a millisecond or so; a thread other than the first one gets `act` as well."""
+
+    def __init__(self, act=int):
+        super().__init__()
+        self.act = act
+
+    def step(self, action):
+        if threading.current_thread() is not threading.main_thread():
+            self.act()
+        return sum(range(50_000)), 0.0, False, False, {}
+
+
+def computing(*args):
+    return functools.partial(Computing, *args)
+
+
+@pytest.mark.skipif(read_machine().cores < 2, reason="threads have one core")
+def test_two_sub_environments_are_stepped_in_two_threads():
+    assert 0.0 <= probed(computing(), computing()).profile.free_share <= 1.0
+
+
+def test_one_sub_environment_has_no_other_to_be_stepped_beside():
+    assert probed(computing()).profile.free_share is None
+
+
+def test_steps_too_short_for_threads_are_not_tried_in_them():
+    assert probed(faulty(), faulty()).profile.free_share is None
+
+
+@pytest.mark.parametrize("act", [functools.partial(os._exit, 3), raise_lookup_error, sleep_forever])
+def test_an_environment_that_threads_break_is_profiled_all_the_same(monkeypatch, act):
+    monkeypatch.setattr("vecselect.measure.probe.LOCK_LIMIT_S", 1.0)
+    found = probed(computing(act), computing(act))
+    assert found.profile.steps > 0
+    assert found.profile.free_share is None

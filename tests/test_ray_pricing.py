@@ -1,5 +1,7 @@
 """What the cost model says of mode `ray`, without any Ray."""
 
+import dataclasses
+
 import pytest
 
 from tests.records import FREE_LOOPS, MS, a_calibration, a_machine, a_profile
@@ -11,9 +13,9 @@ from vecselect.selection.situation import Situation
 COSTS = RayCosts(fixed_s=0.2 * MS, lane_s=1.0 * MS, lanes=16, cores=16.0)
 
 
-def said(step_s, modes=("sync", "pool:1", "ray:4", "ray:16")):
+def said(step_s, modes=("sync", "pool:1", "ray:4", "ray:16"), costs=COSTS):
     calibration = a_calibration(cores=2.0)
-    return estimate(modes, a_profile(step_s), calibration, FREE_LOOPS, 64, ray=COSTS)
+    return estimate(modes, a_profile(step_s), calibration, FREE_LOOPS, 64, ray=costs)
 
 
 def test_a_cluster_wins_where_steps_are_long_and_the_caller_limits_where_they_are_short():
@@ -21,6 +23,12 @@ def test_a_cluster_wins_where_steps_are_long_and_the_caller_limits_where_they_ar
     assert long.mode == "ray:16"
     assert long.of("ray:16").mid == pytest.approx(4 * 10 * MS + 16.2 * MS)
     assert short.mode == "pool:1"
+
+
+def test_what_travels_counts_for_each_sub_environment():
+    heavy = dataclasses.replace(COSTS, env_s=0.5 * MS)
+    light_s, heavy_s = (said(10 * MS, costs=costs).of("ray:16").mid for costs in (COSTS, heavy))
+    assert heavy_s - light_s == pytest.approx(64 * 0.5 * MS)
 
 
 def test_the_break_even_is_where_the_best_number_of_lanes_takes_as_long_as_sync():

@@ -19,6 +19,7 @@ from tests.racers import (
 from tests.zoo import BusyEnv, EchoEnv, InfoEnv
 from vecselect.errors import ProfileError
 from vecselect.planning.rounds import COMPARED_STEPS, TIMED_ONLY_ROUNDS
+from vecselect.selection.race import MIN_ROUNDS
 
 pytestmark = pytest.mark.usefixtures("no_process_is_left")
 
@@ -130,10 +131,20 @@ def test_no_more_rounds_than_allowed(max_rounds):
     assert race(EchoEnv, terms=the_terms(max_rounds=max_rounds)).rounds == max_rounds
 
 
-def test_a_deadline_that_is_past_leaves_one_round():
+def test_a_deadline_that_is_past_leaves_no_more_rounds_than_a_choice_takes():
     record = race(EchoEnv, terms=the_terms(max_rounds=50, deadline_s=time.perf_counter() - 5))
-    assert record.rounds == 1
+    assert 1 <= record.rounds <= MIN_ROUNDS
     assert the_modes(record) == ["sync", "pool:1"]
+
+
+def test_one_that_is_far_behind_runs_once_and_is_measured_against_all_the_same():
+    modes = ["sync", "thread:7", "thread:15"]
+    record = race(WaitEnv, modes, num_envs=16, terms=the_terms(block_s=0.05))
+    assert record.chosen.startswith("thread:")
+    # Once in the rounds, and where the advantage is measured again.
+    assert len(record.of("sync").blocks_s) == 1
+    assert len(record.of("thread:15").blocks_s) == record.rounds
+    assert record.speedup.mid > 4
 
 
 def test_a_deadline_ends_a_race_that_would_go_on():

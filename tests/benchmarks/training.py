@@ -1,8 +1,9 @@
 """What the choice does to a training run: PPO to a fixed number of steps, planning included.
 
 A loop in the style of CleanRL (one file, torch) and Stable-Baselines3's PPO, each over what people
-have today and over vecselect's choice. Every run is a process of its own; the makers take turns, so
-that a busy machine is busy for all of them.
+have today and over vecselect's choice: in a first run, which plans, and in the next one, which
+recalls the plan. Every run is a process of its own; the makers take turns, so that a busy machine
+is busy for all of them.
 
 Run from the repository's root: python -m tests.benchmarks.training [--rounds N] [ENV ...]
 Needs torch, and stable-baselines3 for its rows.
@@ -13,21 +14,25 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from statistics import median
 
 import gymnasium as gym
 import numpy as np
 
-STEPS = {"CartPole-v1": 50_000, "HalfCheetah-v5": 50_000, "CarRacing-v3": 4_096}
+STEPS = {"CartPole-v1": 100_352, "HalfCheetah-v5": 100_352, "CarRacing-v3": 8_192}
 NUM_ENVS = 8
 ROLLOUT = 128
+IMAGES = ("CarRacing-v3",)
 MAKERS = {
     "cleanrl": ("gym.make_vec", "gym.make_vec sync", "gym.make_vec async", "vecselect"),
     "sb3": ("sb3 default", "sb3 subproc", "vecselect"),
 }
+AGAIN = "vecselect again"
 
 
 class Seen(gym.ObservationWrapper):
@@ -35,28 +40,28 @@ class Seen(gym.ObservationWrapper):
 
     def __init__(self, env):
         super().__init__(env)
-        space = env.observation_space
-        self.images = len(space.shape) == 3
-        if self.images:
-            shape = self.observation(space.sample()).shape
-            self.observation_space = gym.spaces.Box(0.0, 1.0, shape, np.float32)
+        shape = self.observation(env.observation_space.sample()).shape
+        self.observation_space = gym.spaces.Box(0.0, 1.0, shape, np.float32)
 
     def observation(self, observation):
-        if not self.images:
-            return observation
         return (observation[::12, ::12].mean(axis=2) / 255.0).astype(np.float32).ravel()
 
 
 def make(maker, id):
     """The vector environment of a maker; for Stable-Baselines3 its `VecEnv`."""
+    wrappers = [Seen] if id in IMAGES else None
     if maker.startswith("gym.make_vec"):
         mode = maker.removeprefix("gym.make_vec").strip() or None
-        if id == "CarRacing-v3" or mode is not None:
-            return gym.make_vec(id, NUM_ENVS, vectorization_mode=mode or "sync", wrappers=[Seen])
-        return gym.make_vec(id, NUM_ENVS)
+        return gym.make_vec(id, NUM_ENVS, vectorization_mode=mode, wrappers=wrappers)
+    if maker.startswith("sb3"):
+        from stable_baselines3.common.env_util import make_vec_env
+        from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+        kind = SubprocVecEnv if maker == "sb3 subproc" else DummyVecEnv
+        return make_vec_env(id, NUM_ENVS, wrapper_class=wrappers and Seen, vec_env_cls=kind)
     from vecselect import auto_make_vec
 
-    return auto_make_vec(id, NUM_ENVS, wrappers=[Seen], use_store=False)
+    return auto_make_vec(id, NUM_ENVS, wrappers=wrappers)
 
 
 def cleanrl(maker, id, total_steps):
@@ -163,44 +168,43 @@ def learn(batch, policy, log_prob, critic, last, optimizer, parameters):
 def sb3(maker, id, total_steps):
     """Stable-Baselines3's PPO, and how its time was spent."""
     from stable_baselines3 import PPO
-    from stable_baselines3.common.env_util import make_vec_env
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
     if maker == "vecselect":
-        from vecselect.sb3 import make_vec_env as make_ours
+        from vecselect.sb3 import make_vec_env
 
-        envs = make_ours(id, NUM_ENVS, wrappers=[Seen], use_store=False)
+        envs = make_vec_env(id, NUM_ENVS, wrappers=[Seen] if id in IMAGES else None)
     else:
-        kind = SubprocVecEnv if maker == "sb3 subproc" else DummyVecEnv
-        envs = make_vec_env(id, NUM_ENVS, wrapper_class=Seen, vec_env_cls=kind)
+        envs = make(maker, id)
     made_s = time.perf_counter()
     model = PPO(
         "MlpPolicy", envs, n_steps=ROLLOUT, batch_size=256, n_epochs=4, seed=1, device="cpu"
     )
-    model.learn(total_steps // (NUM_ENVS * ROLLOUT) * NUM_ENVS * ROLLOUT)
+    model.learn(total_steps)
     done_s = time.perf_counter()
     plan = envs.envs.plan if maker == "vecselect" else None
     envs.close()
     return {"made_s": made_s, "done_s": done_s, "mode": plan.mode if plan else None}
 
 
-def run(trainer, maker, id):
+def run(trainer, maker, id, steps, store):
     """One training run, in a process of its own."""
     words = [sys.executable, "-W", "ignore", "-m", __spec__.name, "--one", trainer, maker, id]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    words.append(str(steps))
+    environment = {**os.environ, "VECSELECT_CACHE_DIR": store}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def one(trainer, maker, id):
+def one(trainer, maker, id, steps):
     """What such a process does: the imports that every run needs do not count."""
     import torch  # noqa: F401
 
     if trainer == "sb3":
         import stable_baselines3  # noqa: F401
     start_s = time.perf_counter()
-    found = {"cleanrl": cleanrl, "sb3": sb3}[trainer](maker, id, STEPS[id])
+    found = {"cleanrl": cleanrl, "sb3": sb3}[trainer](maker, id, int(steps))
     found["total_s"] = found.pop("done_s") - start_s
     found["making_s"] = found.pop("made_s") - start_s
     print(json.dumps(found))
@@ -210,30 +214,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("envs", nargs="*", default=list(STEPS))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", nargs=3)
+    parser.add_argument("--trainer", choices=MAKERS)
+    parser.add_argument("--steps", type=int, help="env steps of each run")
+    parser.add_argument("--one", nargs=4)
     asked = parser.parse_args(sys.argv[1:])
     if asked.one:
         one(*asked.one)
         return
+    trainers = [asked.trainer] if asked.trainer else list(MAKERS)
+    if importlib.util.find_spec("stable_baselines3") is None:
+        trainers = [trainer for trainer in trainers if trainer != "sb3"]
     for id in asked.envs:
-        for trainer, makers in MAKERS.items():
-            if trainer == "sb3" and importlib.util.find_spec("stable_baselines3") is None:
-                continue
-            found = {maker: [] for maker in makers}
-            for number in range(asked.rounds):
-                for maker in list(makers)[:: -1 if number % 2 else 1]:
-                    found[maker].append(run(trainer, maker, id))
-            print(f"\n{id} x {NUM_ENVS}, {trainer}'s PPO, {STEPS[id]} env steps")
-            base_s = median(one["total_s"] for one in found[makers[0]])
-            for maker, runs in found.items():
-                print_row(maker, runs, base_s)
+        for trainer in trainers:
+            compare(trainer, id, asked.rounds, asked.steps or STEPS[id])
+
+
+def compare(trainer, id, rounds, steps):
+    """Runs what there is for an environment, in changing order, and writes the medians."""
+    makers = list(MAKERS[trainer])
+    if gym.spec(id).vector_entry_point is None and "gym.make_vec sync" in makers:
+        makers.remove("gym.make_vec sync")  # it is the default
+    found = {maker: [] for maker in (*makers, AGAIN)}
+    for number in range(rounds):
+        for maker in makers[:: -1 if number % 2 else 1]:
+            with tempfile.TemporaryDirectory() as store:
+                found[maker].append(run(trainer, maker, id, steps, store))
+                if maker == "vecselect":
+                    found[AGAIN].append(run(trainer, maker, id, steps, store))
+    print(f"\n{id} x {NUM_ENVS}, {trainer}'s PPO, {steps} env steps, {rounds} rounds")
+    base_s = median(one["total_s"] for one in found[makers[0]])
+    for maker, runs in found.items():
+        print_row(maker, runs, base_s)
 
 
 def print_row(maker, runs, base_s):
     """Writes the medians of one maker's runs."""
-    total_s = median(one["total_s"] for one in runs)
+    totals_s = [one["total_s"] for one in runs]
     making_s = median(one["making_s"] for one in runs)
-    text = f"  {maker:>18} {total_s:7.1f} s ({making_s:4.1f} s to make)  {base_s / total_s:5.2f}x"
+    text = (
+        f"  {maker:>18} {median(totals_s):7.1f} s ({min(totals_s):.1f}-{max(totals_s):.1f}; "
+        f"{making_s:4.1f} s to make)  {base_s / median(totals_s):5.2f}x"
+    )
     if "inside_s" in runs[0]:
         inside = median(one["inside_s"] / one["rollout_s"] for one in runs)
         whole = median(one["inside_s"] / (one["total_s"] - one["making_s"]) for one in runs)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 from vecselect import processes
 from vecselect.child import ChildEnded, child_at_work, tell, tell_failure
 from vecselect.errors import ProfileError, RequestError, same_instance
+from vecselect.machine import read_machine
 from vecselect.measure.footprint import held, read_footprint
+from vecselect.measure.lock import free_share
 from vecselect.measure.step import StepProfile, profile_step
 
 if TYPE_CHECKING:
@@ -39,6 +41,14 @@ TRANSITIONS = 32
 TRANSITIONS_LIMIT_S = 0.1
 LARGE_BYTES = 1 << 16
 """Of observations this large only four are brought back."""
+
+LOCK_FROM_S = 5e-5
+"""Step time from which on it is asked how much of a step does without the interpreter's lock; below
+it, threads cost more than they save."""
+
+LOCK_TO_S = 0.25
+LOCK_LIMIT_S = 5.0
+"""Seconds after which that question counts as having no answer."""
 
 PHASES = ("start", "construct", "reset", "step")
 
@@ -81,7 +91,7 @@ def probe(
 
     Args:
         env_fns: Factories of sub-environments; the first is profiled. A second one is called too,
-            to see that it does not return the same instance.
+            to see that it does not return the same instance, and how two do in two threads.
         budget_s: Seconds of stepping.
         start_method: Of multiprocessing; the safest one of this platform by default.
         stall_limit_s: Seconds that one `reset()` or `step()` may take.
@@ -102,7 +112,8 @@ def probe(
     start_s = time.perf_counter()
     with child_at_work(context, _run, work, progress) as child:
         found = _await(child, progress, limits_s, stall_limit_s)
-    return dataclasses.replace(found, start_s=found.start_s - start_s)
+        found = dataclasses.replace(found, start_s=found.start_s - start_s)
+        return _with_free_share(found, child)
 
 
 def _await(
@@ -135,12 +146,24 @@ def _await(
     return found
 
 
+def _with_free_share(found: Probe, child: Child) -> Probe:
+    """Adds what the child tells of threads; environments that threads end or hang say nothing."""
+    with contextlib.suppress(ChildEnded, ProfileError):
+        if child.stirs(LOCK_LIMIT_S):
+            share = child.said()[1]
+            profile = dataclasses.replace(found.profile, free_share=share)
+            return dataclasses.replace(found, profile=profile)
+    return found
+
+
 def _run(pipe: Connection, work: bytes, progress: _Progress) -> None:
     """Runs in the child: measures, reports, and closes what was built."""
     built: list[gym.Env] = []
     try:
         env_fns, budget_s = processes.loads(work)
-        tell(pipe, "found", _measure(env_fns, budget_s, built, progress))
+        found = _measure(env_fns, budget_s, built, progress)
+        tell(pipe, "found", found)
+        tell(pipe, "free share", _free_share(built, found))
     except _SameInstance:
         tell(pipe, "same instance")
     except ProfileError as error:
@@ -174,15 +197,15 @@ def _measure(
     env = env_fns[0]()
     built_s = time.perf_counter()
     built.append(env)
-    if len(env_fns) > 1:
-        second = env_fns[1]()
-        if second.unwrapped is env.unwrapped:
-            raise _SameInstance
-        with contextlib.suppress(Exception):
-            second.close()
     profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
     memory_bytes = max(process.memory_info().rss - memory_before, 0)
     transitions = _transitions(env, profile, progress)
+    holds = held(env, before, read_footprint())
+    if len(env_fns) > 1:
+        progress.enter("construct")
+        built.append(env_fns[1]())
+        if built[1].unwrapped is env.unwrapped:
+            raise _SameInstance
     return Probe(
         profile=dataclasses.replace(profile, memory_bytes=memory_bytes),
         observation=transitions[0][0],
@@ -191,8 +214,18 @@ def _measure(
         start_s=built_s,
         construct_s=built_s - before_s,
         transitions=transitions,
-        holds=held(env, before, read_footprint()),
+        holds=holds,
     )
+
+
+def _free_share(built: Sequence[gym.Env], found: Probe) -> float | None:
+    """What the profile says of it, or else what two environments in two threads show."""
+    profile = found.profile
+    if profile.free_share is not None or len(built) < 2 or found.holds:
+        return profile.free_share
+    if profile.wait_share > 0.5 or not LOCK_FROM_S <= profile.step_time_s <= LOCK_TO_S:
+        return None
+    return free_share(built, profile.step_time_s) if read_machine().cores >= 2 else None
 
 
 def _transitions(env: gym.Env, profile: StepProfile, progress: _Progress) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ from vecselect.selection.situation import Situation
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
+    from vecselect.measure.probe import Probe
     from vecselect.plan import Plan
     from vecselect.planning.asked import Asked
     from vecselect.request import Request
@@ -160,7 +161,7 @@ def _estimate(draft: Draft, memory: Memory) -> None:
     ray = None
     if draft.skipped.get("ray", "") is None:
         draft.asked.progress("measuring Ray")
-        ray = _ray_costs(draft)
+        ray = _ray_costs(draft, found)
     situation = Situation(
         profile=profile,
         calibration=draft.calibration,
@@ -184,19 +185,19 @@ def _estimate(draft: Draft, memory: Memory) -> None:
     draft.estimate = situation.estimate(modes or ["sync"])
 
 
-def _ray_costs(draft: Draft) -> RayCosts | None:
+def _ray_costs(draft: Draft, found: Probe) -> RayCosts | None:
     """What actors cost; None, with the reason noted, where there are none to be had."""
     from vecselect.planning.ray_costs import ray_costs  # Ray is imported only where it is allowed
 
     start_s = time.perf_counter()
     try:
-        found = ray_costs(draft.request, draft.machine)
+        costs = ray_costs(draft.request, draft.machine, found)
     except VecselectError as error:
         draft.skipped["ray"] = str(error)
         return None
     draft.deadline_s += time.perf_counter() - start_s  # Ray's start, not this plan's
-    draft.notes.append(notes.ray_measured(found))
-    return found
+    draft.notes.append(notes.ray_measured(costs))
+    return costs
 
 
 def _race(draft: Draft, memory: Memory) -> None:

@@ -289,9 +289,10 @@ def _of_threads(race: RaceRecord) -> list[Note]:
 
 def ray_measured(costs: RayCosts) -> Note:
     """What actors cost, by which `ray` was predicted."""
+    fixed, lane, env = (f"{s * 1e3:.2g} ms" for s in (costs.fixed_s, costs.lane_s, costs.env_s))
     text = (
-        f"A vector step of ray takes {costs.fixed_s * 1e3:.2g} ms and {costs.lane_s * 1e3:.2g} ms "
-        f"for each lane beside the steps; there is room for {costs.lanes} lanes of one CPU. It is "
-        "predicted, never raced."
+        f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each lane and {env} for "
+        f"each sub-environment; there is room for {costs.lanes} lanes of one CPU. It is predicted, "
+        "never raced."
     )
     return Note("ray-measured", text)

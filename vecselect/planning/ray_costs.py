@@ -1,33 +1,34 @@
-"""What Ray actors cost: vector environments over stubs, one lane and two."""
+"""What Ray actors cost: vector environments over stubs, in one lane, in two, in a fuller one."""
 
 from __future__ import annotations
 
+import math
 import time
 from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from vecselect.backends.ray import cluster
 from vecselect.backends.registry import find
-from vecselect.measure.stub import tiny_stub
+from vecselect.measure.stub import StubEnv
 from vecselect.request import RAY_OPTIONS, Request
 from vecselect.selection.costs import RayCosts
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
+    from vecselect.measure.probe import Probe
 
 ROUNDS = 60
 WARM_UP = 20
 START_LIMIT_S = 30.0
 
 
-def ray_costs(request: Request, machine: Machine) -> RayCosts:
+def ray_costs(request: Request, machine: Machine, found: Probe) -> RayCosts:
     """Measures them, in the seconds that connecting, or starting a Ray, takes.
 
     Args:
         request: What was asked for; its options say where the cluster is.
         machine: The cores of this one, for a Ray that is started here.
+        found: The recording of a sub-environment, whose observations travel.
 
     Raises:
         VecselectError: If there is no Ray to be had.
@@ -40,24 +41,37 @@ def ray_costs(request: Request, machine: Machine) -> RayCosts:
         free = cluster.ray().available_resources().get("CPU", 0.0)
         lanes = max(int(options.get("num_workers", free / each)), 1)
         nodes = [node for node in cluster.ray().nodes() if node["Alive"]]
-        one_s = _step_s(options, 1)
-        two_s = _step_s(options, 2) if lanes > 1 else one_s
+        # Lanes as full as they would be: what is large goes another way through Ray.
+        per_lane = math.ceil(request.num_envs / lanes)
+        one_s = _step_s(options, found, lanes=1, per_lane=per_lane)
+        two_s = _step_s(options, found, lanes=2, per_lane=per_lane) if lanes > 1 else one_s
+        double_s = _step_s(options, found, lanes=1, per_lane=2 * per_lane)
     finally:
         cluster.give_lease_back()
-    lane_s = max(two_s - one_s, 0.0)
-    cores = float(here) if len(nodes) < 2 else free
-    return RayCosts(max(one_s - lane_s, 0.0), lane_s, lanes, cores)
+    another_s = max(two_s - one_s, 0.0)
+    env_s = min(max(double_s - one_s, 0.0), another_s) / per_lane
+    return RayCosts(
+        fixed_s=max(one_s - another_s, 0.0),
+        lane_s=another_s - per_lane * env_s,
+        lanes=lanes,
+        cores=float(here) if len(nodes) < 2 else free,
+        env_s=env_s,
+    )
 
 
-def _step_s(options: dict[str, object], lanes: int) -> float:
-    """Seconds of a vector step over stubs, one in each lane."""
+def _step_s(options: dict[str, object], found: Probe, lanes: int, per_lane: int) -> float:
+    """Seconds of a vector step over stubs that replay the recording."""
+
+    def stub() -> StubEnv:
+        return StubEnv(found.observation_space, found.action_space, found.transitions)
+
     asked = {**options, "num_workers": lanes, "lane_mode": "sync"}
     asked.setdefault("start_timeout_s", START_LIMIT_S)
-    stubs = Request("stub", (tiny_stub,) * lanes, vector_kwargs=asked)
+    stubs = Request("stub", (stub,) * (lanes * per_lane), vector_kwargs=asked)
     env = find("ray")[0].build(stubs)
     try:
         env.reset(seed=1)
-        actions = np.zeros(lanes, np.int64)
+        actions = env.action_space.sample()
         times_s = []
         for _ in range(WARM_UP + ROUNDS):
             start_s = time.perf_counter()

@@ -64,6 +64,8 @@ def _steps(plan: Plan) -> list[tuple[str, str]]:
         ("action", size(profile.action_bytes)),
         ("benchmark_step", f"{rate(profile.plain_steps_per_s)} steps/s"),
     ]
+    if profile.free_share is not None:
+        rows.append(("without the interpreter's lock", share(profile.free_share)))
     if profile.memory_bytes is not None:
         rows.append(("memory of one", size(profile.memory_bytes)))
     return rows

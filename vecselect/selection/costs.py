@@ -47,12 +47,14 @@ class RayCosts:
         lane_s: Seconds of the calling process for each lane.
         lanes: As many as the cluster has room for.
         cores: Cores' worth of work that these do at once.
+        env_s: Seconds for each sub-environment, whose observation travels.
     """
 
     fixed_s: float
     lane_s: float
     lanes: int
     cores: float
+    env_s: float = 0.0
 
 
 HAND_OFF_MOST_S = 1e-4

@@ -193,8 +193,8 @@ def estimate(
     # Sub-environments side by side wait at the same time, but share the cores to compute.
     shared_s = draws_s.sum(axis=2) * computing / calibration.effective_cores
     # Threads of one process compute one at a time, but for what does without its lock.
-    locked_s = draws_s.sum(axis=2) * computing * (1.0 - (profile.free_share or 0.0))
-    turns_s = np.maximum(locked_s, shared_s)
+    free = profile.free_share or 0.0
+    turns_s = draws_s.sum(axis=2) * computing * (1.0 - free) + shared_s * free
     asleep = learner_s > SPIN_S
     modes = sorted(modes, key=lambda mode: simplicity(mode, cores))
     terms = {
@@ -316,7 +316,7 @@ def _ray_terms(
     return _Terms(
         stepping_s=np.maximum(longest_s, shared_s).mean(axis=1),
         even_s=max(whole_s / lanes, float(np.mean(least_s))),
-        hand_off_s=ray.fixed_s + lanes * ray.lane_s,
+        hand_off_s=ray.fixed_s + lanes * ray.lane_s + draws_s.shape[2] * ray.env_s,
         loop=loops.pool(lanes),
         least_s=least_s,
     )

@@ -35,22 +35,31 @@ def count_workers(num_envs: int, machine: Machine, workers: int | None = None) -
     return max(min(wanted, num_envs - 1), 0)
 
 
+def _is_alone(request: Request, machine: Machine) -> bool:
+    """Whether a pin asks for a pool that comes to the caller's lane alone."""
+    name, *words = (request.pin.mode if request.pin else "").split(":")
+    workers = count_workers(request.num_envs, machine, int(words[0]) if words else None)
+    return name == Pool.name and workers == 0
+
+
 class Pool:
     """Runs the sub-environments in lanes: the caller's own, and one in each worker."""
 
     name = "pool"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so on Windows, and inside a process that may not start others."""
+        """Says so on Windows. Where processes may not be started, `pool:0` still runs."""
         if os.name != "posix":
             return "it needs the shared memory and semaphores of a POSIX system"
-        return processes.why_no_children()
+        return None
 
     def why_not(self, request: Request, machine: Machine) -> str | None:
-        """Says what cannot be sent to another process."""
+        """Says why there can be no workers, unless a pin asks for none."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
-        alone = request.pin is not None and request.pin.mode == "pool:0"
-        return reason or (None if alone else request.why_not_sent)
+        if reason or _is_alone(request, machine):
+            return reason
+        blocked = processes.why_no_children() or request.why_not_sent
+        return blocked and f"{blocked}; pool:0 starts none"
 
     def build(
         self, request: Request, *, workers: int | None = None, tries: int | None = None
@@ -68,7 +77,8 @@ class Pool:
         workers = count_workers(request.num_envs, machine, workers)
         if tries is None:
             tries = DEFAULT_TRIES if workers < machine.cores else EAGER_TRIES
-        processes.need_descriptors(workers)
+        if workers:
+            processes.need_descriptors(workers)
         options = request.vector_kwargs
         settings = Settings(
             workers=workers,

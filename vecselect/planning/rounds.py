@@ -88,7 +88,8 @@ def run_race(
         incumbent: What was chosen and remembered before.
 
     Raises:
-        ProfileError: If no entrant could be built and stepped, or the learner failed.
+        Exception: What building the simplest entrant raised, if none could be built.
+        ProfileError: If none of them could be stepped, or the learner failed.
     """
     start_s = time.perf_counter()
     race = _Race(request, learner, terms, frozenset(timed_only))
@@ -116,6 +117,7 @@ class _Race:
         self.trials: dict[str, Trial] = {}
         self.blocks: dict[str, list[Block]] = {}
         self.out: dict[str, str] = {}
+        self.first_error: Exception | None = None
         self.last_error: Exception | None = None
         self.difference: str | None = None
         self.compared_steps = 0
@@ -133,7 +135,8 @@ class _Race:
                 self.trials[mode] = Trial(envs, self.learner)
                 if not self._is_compared(mode):
                     self.trials[mode].reset()
-        self._need_entrants()
+        if self.first_error is not None and not self.trials.keys() - self.timed_only:
+            raise self.first_error  # a pin of that mode would have raised it too
 
     def _is_compared(self, mode: str) -> bool:
         """Whether it must return what the others do; another implementation cannot."""
@@ -147,6 +150,7 @@ class _Race:
         except ProfileError:  # the learner's failure, which is no entrant's fault
             raise
         except Exception as error:
+            self.first_error = self.first_error or error
             self.last_error = error
             self._take_out(mode, f"it raised {type(error).__name__} in the race: {error}")
 

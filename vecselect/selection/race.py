@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -81,7 +81,7 @@ class Entrant:
     mode: str
     loop_s: Interval
     learner_s: float
-    blocks_s: tuple[float, ...]
+    blocks_s: tuple[float, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from tests.compare import assert_same_run
-from vecselect import ModeUnavailable, auto_make_vec, available_modes, processes
+from vecselect import ModeUnavailable, auto_make_vec, available_modes, processes, sweep
 
 NUM_ENVS = 4
 IDS = ["CartPole-v1", "HalfCheetah-v5"]
@@ -104,3 +104,17 @@ def test_the_pool_is_among_the_modes():
     modes = daemon(available_modes)
     assert modes["pool"] is modes["thread"] is modes["sync"] is None
     assert "daemon" in modes["async"]
+
+
+def test_a_sweep_times_what_starts_no_process():
+    measured, skipped = daemon(swept)
+    assert measured == {"sync", "pool:0", "thread:1"}
+    assert set(skipped) == {"pool:1", "async"}
+    assert all("daemon of multiprocessing" in reason for reason in skipped.values())
+
+
+def swept():
+    modes = ["sync", "pool:0", "pool:1", "thread:1", "async"]
+    points = sweep("CartPole-v1", [2], modes=modes, budget_s=1.0).points
+    measured = {point.mode for point in points if point.env_steps_per_s is not None}
+    return measured, {point.mode: point.skipped for point in points if point.skipped}

@@ -98,6 +98,7 @@ def auto_make_vec(
         RequestError: If something asked for cannot be.
         ModeUnavailable: If the pinned mode cannot serve the request.
         ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
+        Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
     request = read_request(
@@ -159,6 +160,7 @@ def recommend(
     Raises:
         RequestError: If something asked for cannot be.
         ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
+        Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
     request = read_request(
@@ -213,6 +215,7 @@ def sweep(
         RequestError: If something asked for cannot be.
         ModeUnavailable: If none of the modes can serve the request.
         ProfileError: If the environment fails in every mode, or the learner raises.
+        Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """

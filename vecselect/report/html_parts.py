@@ -120,7 +120,7 @@ def candidate_table(plan: Plan) -> str:
     step = "loop" if plan.learner_s > 0 else "vector step"
     headings = (
         f"{step}, predicted",
-        "vs sync, predicted",
+        "vs sync",
         f"{step}, measured",
         "env steps/s",
         "vs sync",

@@ -18,6 +18,7 @@ from vecselect.measure.memory import memory_kind
 from vecselect.measure.probe import probe
 from vecselect.plan import Note
 from vecselect.planning import notes
+from vecselect.request import Pin
 from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Point
 from vecselect.sweeping.apart import HeatLost, heat_apart
 from vecselect.sweeping.asked import SweepProgress
@@ -126,10 +127,7 @@ class _Sweeping:
         able = []
         reasons = {}
         for mode in self.modes:
-            backend, _ = find(mode)
-            reasons[mode] = backend.missing(self.machine) or backend.why_not(
-                self.request, self.machine
-            )
+            reasons[mode] = self._why_not(mode)
             if reasons[mode] is None:
                 able.append(mode)
         if not able:
@@ -145,6 +143,16 @@ class _Sweeping:
                     self._skip(mode, num_envs, str(reasons[mode]))
                 elif other != mode:
                     self._skip(mode, num_envs, SAME_AS.format(num_envs, other))
+
+    def _why_not(self, mode: str) -> str | None:
+        """Says why a mode cannot run at all, if it cannot."""
+        backend, parameters = find(mode)
+        why = backend.missing(self.machine) or backend.why_not(self.request, self.machine)
+        if why is not None and parameters.get("workers") == 0:
+            # What keeps workers from being started is no matter where there are none, as in a pin.
+            alone = dataclasses.replace(self.request, pin=Pin(mode, "the sweep"))
+            why = backend.missing(self.machine) or backend.why_not(alone, self.machine)
+        return why
 
     def _heats(self, num_envs: int, entries: Entries, *, apart: bool) -> None:
         """Times what fits of one number of sub-environments."""

@@ -1,13 +1,14 @@
 """A worker that is a thread: both sides of it.
 
 It steps its lane into the arena, which is ordinary memory here. Nothing is packed: commands and
-answers are handed over as they are, with a lock each way that one side takes and the other gives
-free.
+answers are handed over as they are. Commands are given to all threads, which are then let go at
+once; the last one to answer wakes the caller.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import threading
 import time
@@ -15,6 +16,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.arena import Arena
+from vecselect.backends.pool.gate import make_gate
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.server import BUFFER, Server
@@ -37,9 +39,9 @@ if TYPE_CHECKING:
 class _Desk:
     """What passes between the caller and one thread.
 
-    A signal is a lock that is held: who gives it releases it. Signals only say that there may be
-    something to see; what counts are the numbers of the commands. So one that was lost to Ctrl-C,
-    or is left over from an interrupted command, does no harm.
+    The gate and the answers only say that there may be something to see; what counts are the
+    numbers of the commands. So a signal that was lost to Ctrl-C, or is left over from an
+    interrupted command, does no harm.
 
     Attributes:
         number: Of the command given last.
@@ -56,33 +58,46 @@ class _Desk:
         self.reply: Any = None
         self.ending = False
         self.envs: list[gym.Env] = []
-        self.go, self.done = threading.Lock(), threading.Lock()
-        self.go.acquire()
-        self.done.acquire()
 
-    def tell(self) -> None:
-        """Has the thread look for a command."""
-        if self.go.locked():
-            self.go.release()
-
-    def answer(self, number: int, reply: Any) -> None:
-        """Answers a command, and has the caller look."""
+    def answer(self, number: int, reply: Any, answers: _Answers) -> None:
+        """Answers a command; the last one to do so has the caller look."""
         self.reply = reply
         self.finished = number
-        if self.done.locked():
-            self.done.release()
+        answers.count()
+
+
+class _Answers:
+    """The answers to commands that were given together: the caller is woken once, by the last.
+
+    They are counted anew each time, so that a count that Ctrl-C has upset is soon forgotten.
+
+    Attributes:
+        all_in: Held until the last one is in.
+    """
+
+    def __init__(self, awaited: int) -> None:
+        self.all_in = threading.Lock()
+        self.all_in.acquire()
+        # Counting down is one indivisible step in `itertools`, and would not be in Python.
+        self._left = itertools.count(awaited - 1, -1)
+
+    def count(self) -> None:
+        """Counts an answer that can be seen already."""
+        if next(self._left) == 0:
+            self.all_in.release()
 
 
 class _Crew:
     """The threads of one vector environment.
 
     Attributes:
-        last: The desk of the thread that was given a command last. It is waited for first: by then
-            most others have answered, and the caller was woken once instead of once for each.
+        gate: What they wait at for commands.
+        answers: Those to the commands that they were let go for last.
     """
 
-    def __init__(self) -> None:
-        self.last = _Desk()
+    def __init__(self, threads: int) -> None:
+        self.gate = make_gate(threads)
+        self.answers = _Answers(0)
 
 
 class ThreadHandle:
@@ -103,7 +118,7 @@ class ThreadHandle:
         # A daemon: the program can end whatever an environment is doing.
         self.thread = threading.Thread(
             target=_serve,
-            args=(self._desk, work, arena),
+            args=(self._desk, work, arena, crew),
             name=f"vecselect-thread-{work.index}",
             daemon=True,
         )
@@ -111,6 +126,7 @@ class ThreadHandle:
     def greeting(self, timeout_s: float | None = None) -> Greeting:
         """Starts the thread and waits until it has built its sub-environments."""
         self._number = self._desk.number = 1
+        self._crew.answers = _Answers(1)
         try:
             self.thread.start()
         except RuntimeError as error:
@@ -119,7 +135,6 @@ class ThreadHandle:
                 f'({error}). Use fewer, as in mode="thread:{max(self.index // 2, 1)}".'
             ) from error
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self._crew.last = self._desk
         found = self.collect(None if until_s is None else lambda: until_s - time.monotonic())
         if found is PENDING:
             raise StepTimeout(
@@ -131,7 +146,7 @@ class ThreadHandle:
         return found  # type: ignore[no-any-return]
 
     def step(self, buffer: int) -> None:
-        """Begins a step with the actions in the arena."""
+        """Gives the command to step with the actions in the arena."""
         self.request(self.packed("step", (None,)) if self.news else None, buffer)
 
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
@@ -139,14 +154,12 @@ class ThreadHandle:
         return self.news, name, args
 
     def request(self, data: Any, buffer: int = 0) -> None:
-        """Begins what `packed` made."""
+        """Gives the command that `packed` made; it begins when all are let go."""
         desk = self._desk
         self._control[BUFFER] = buffer
         desk.command = data
         self.outstanding = True
-        self._crew.last = desk
         self._number = desk.number = self._number + 1
-        desk.tell()
         if data is not None:
             self.news = []
 
@@ -156,13 +169,13 @@ class ThreadHandle:
         look_around: Callable[[], None] | None = None,
     ) -> Any:
         """Waits for the end of what was begun; see `Handle`."""
-        desk, last = self._desk, self._crew.last
+        desk = self._desk
         while desk.finished != self._number:
             period_s = WATCH_PERIOD_S
             if deadline_s is not None:
                 period_s = min(period_s, max(deadline_s(), 0.0))
-            awaited = desk if last.finished == last.number else last
-            if awaited.done.acquire(True, period_s) or desk.finished == self._number:
+            all_in = self._crew.answers.all_in
+            if all_in.acquire(True, period_s) or desk.finished == self._number:
                 continue
             if look_around is not None:
                 look_around()
@@ -184,8 +197,10 @@ class ThreadHandle:
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
-        self._desk.tell()  # Ctrl-C may have come before it was told
-        return self.collect(deadline_s)
+        hold_open = self._crew.gate.hold_open  # Ctrl-C may have come before it was let go
+        if self._desk.finished != self._number:
+            hold_open()
+        return self.collect(deadline_s, hold_open)
 
     def has_died(self) -> bool:
         """Never: a thread ends when it is told to, or with the program."""
@@ -206,7 +221,7 @@ class ThreadHandle:
         """Tells the thread to close its sub-environments and end."""
         self.ended = True
         self._desk.ending = True
-        self._desk.tell()
+        self._crew.gate.open_for_good()
 
     def join(self, timeout_s: float) -> bool:
         """Waits for its end; whether it has come."""
@@ -221,7 +236,7 @@ class ThreadStarter:
 
     def __init__(self, settings: Settings, layout: Layout) -> None:
         self.arena = Arena(layout, mmap.mmap(-1, layout.size_bytes()))
-        self._crew = _Crew()
+        self._crew = _Crew(settings.workers)
 
     def start(self, work: Work) -> ThreadHandle:
         """Prepares a thread; its greeting starts it."""
@@ -229,6 +244,13 @@ class ThreadStarter:
 
     def all_started(self) -> None:
         """Nothing was needed that could be let go of."""
+
+    def let_go(self, handles: Sequence[Handle]) -> None:
+        """Has the threads begin what they were given."""
+        given = sum([handle.outstanding for handle in handles])
+        if given:
+            self._crew.answers = _Answers(given)
+            self._crew.gate.open()
 
     def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
         """No thread is ever replaced, so none needs a seed for that."""
@@ -256,25 +278,26 @@ class ThreadStarter:
             )
 
 
-def _serve(desk: _Desk, work: Work, arena: Arena) -> None:
+def _serve(desk: _Desk, work: Work, arena: Arena, crew: _Crew) -> None:
     """Runs in the thread: builds a lane and does what the caller asks for until the end."""
-    server = _built(desk, work, arena)
+    wait = crew.gate.way(work.index)
+    server = _built(desk, work, arena, crew.answers)
     if server is None:
         return
     while True:
-        desk.go.acquire()
-        number = desk.number
+        wait()
+        number, answers = desk.number, crew.answers
         if desk.ending:
             break
         if number != desk.finished:
-            desk.answer(number, _done(server, desk.command))
+            desk.answer(number, _done(server, desk.command), answers)
     try:
         server.lane.close()
     except LaneFailure as failure:
         report_closing(failure.row, failure.__cause__)
 
 
-def _built(desk: _Desk, work: Work, arena: Arena) -> Server | None:
+def _built(desk: _Desk, work: Work, arena: Arena, answers: _Answers) -> Server | None:
     """The lane of a thread, its sub-environments built in it; None if that failed, or is over."""
     row = work.first_row
     try:
@@ -290,9 +313,9 @@ def _built(desk: _Desk, work: Work, arena: Arena) -> Server | None:
             with contextlib.suppress(Exception):
                 env.close()
         desk.envs.clear()
-        desk.answer(1, Raised(error))
+        desk.answer(1, Raised(error), answers)
         return None
-    desk.answer(1, greeting)
+    desk.answer(1, greeting, answers)
     return server
 
 

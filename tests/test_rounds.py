@@ -4,6 +4,7 @@ import functools
 import time
 
 import pytest
+from gymnasium.vector import AutoresetMode
 
 from tests.racers import (
     NUM_ENVS,
@@ -54,6 +55,17 @@ def test_all_modes_return_the_same(make):
     assert record.difference is None
     assert record.out == {}
     assert len(record.entrants) == 6
+
+
+def test_ended_episodes_are_reset_where_that_is_left_to_the_loop():
+    modes = ["sync", "pool:0", "pool:1", "async", "thread:1"]
+    options = {"autoreset_mode": AutoresetMode.DISABLED}
+    record = race(
+        [functools.partial(EchoEnv, index) for index in range(3)], modes, vector_kwargs=options
+    )
+    assert record.difference is None
+    assert record.out == {}
+    assert len(record.entrants) == 5
 
 
 def test_infos_that_differ_from_one_sub_environment_to_another_are_no_difference():

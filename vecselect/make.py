@@ -75,7 +75,7 @@ def auto_make_vec(
         learner: What your loop does between two steps: a callable that takes the batch of
             observations (or nothing), run many times while racing; or seconds of busy,
             single-threaded work. Without one, what an earlier run showed is used, or, where torch
-            is loaded, a forward pass of a small network.
+            is loaded, a step of a rollout with small networks.
         allow: `("native",)` lets the environment's own vectorized implementation be chosen,
             `("ray",)` the actors of a Ray cluster.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's

@@ -14,7 +14,7 @@ from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import one_thread, settable_threads
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
-from vecselect.selection.compare import compare, median_interval
+from vecselect.selection.compare import Interval, compare
 from vecselect.selection.race import (
     STOP_LOSS,
     TIE,
@@ -25,6 +25,7 @@ from vecselect.selection.race import (
     order_of_round,
     standing,
     steps_of_blocks,
+    times_beside,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from vecselect.measure.learner import Learner
     from vecselect.measure.trial import Block
     from vecselect.request import Request
-    from vecselect.selection.compare import Interval
 
 LEAD_IN_S = 0.002
 """Before each block a candidate runs untimed for as long as the one before it may still spin; where
@@ -268,23 +268,17 @@ class _Race:
         if chosen not in self.trials:  # it failed just now
             self._need_entrants()
             return self.record(incumbent, start_s)
+        again = None if speedup is None else ("sync", chosen, speedup)
         if speedup is not None and chosen != incumbent:
             # What looked like an advantage may have been a whim of the machine.
-            again = compare("sync", times_s["sync"], times_s[chosen])
-            if again.ratio.mid <= 1 + TIE:
+            all_rounds = compare("sync", times_s["sync"], times_s[chosen]).ratio
+            if all_rounds.mid <= 1 + TIE:
+                again = ("sync", chosen, all_rounds)
                 chosen, speedup = "sync", None
         return RaceRecord(
             chosen=chosen,
             leader=result.leader,
-            entrants=tuple(
-                Entrant(
-                    mode=mode,
-                    loop_s=median_interval([block.loop_s for block in blocks]),
-                    learner_s=median(block.learner_s / block.vector_steps for block in blocks),
-                    blocks_s=tuple(round(block.loop_s, 9) for block in blocks),
-                )
-                for mode, blocks in self.blocks.items()
-            ),
+            entrants=self._entrants(result.leader, again),
             out=self.out,
             num_envs=self.request.num_envs,
             vector_steps=max(self.vector_steps.values()),
@@ -297,6 +291,27 @@ class _Race:
             compared_steps=self.compared_steps,
             difference=self.difference,
             seconds=time.perf_counter() - start_s,
+        )
+
+    def _entrants(
+        self, leader: str, again: tuple[str, str, Interval] | None
+    ) -> tuple[Entrant, ...]:
+        """What was measured of each that is still there."""
+        blocks_s = {mode: [one.loop_s for one in blocks] for mode, blocks in self.blocks.items()}
+        if leader not in blocks_s:  # it failed just now
+            leader = min(blocks_s, key=lambda mode: median(blocks_s[mode]))
+        if again is not None and again[0] == leader:
+            mode, beside, found = again
+            again = (beside, mode, Interval(1 / found.mid, 1 / found.high, 1 / found.low))
+        times_s = times_beside(blocks_s, leader, again)
+        return tuple(
+            Entrant(
+                mode=mode,
+                loop_s=times_s[mode],
+                learner_s=times_s[mode].mid * median(map(_learner_share, blocks)),
+                blocks_s=tuple(round(block.loop_s, 9) for block in blocks),
+            )
+            for mode, blocks in self.blocks.items()
         )
 
     def _final(
@@ -363,3 +378,8 @@ class _Race:
         """Closes every entrant."""
         for trial in self.trials.values():
             trial.close()
+
+
+def _learner_share(block: Block) -> float:
+    """The learner's share of a block's time."""
+    return block.learner_s / block.total_s

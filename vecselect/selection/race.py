@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.selection.compare import Comparison, Interval, compare
+from vecselect.selection.compare import Comparison, Interval, compare, median_interval
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -72,10 +72,11 @@ class Entrant:
 
     Attributes:
         mode: The candidate.
-        loop_s: Median seconds from one vector step to the next, learner included, with a 95 %
-            interval.
+        loop_s: Seconds from one vector step to the next, learner included, with a 95 % interval:
+            the leader's median, and of the others what stands in the measured ratio to it.
         learner_s: Seconds of that spent in the learner.
-        blocks_s: The same as `loop_s` of each block; the n-th blocks of all ran in one round.
+        blocks_s: Seconds from one vector step to the next of each block; the n-th blocks of all
+            ran in one round.
     """
 
     mode: str
@@ -98,8 +99,8 @@ class RaceRecord:
         rounds: Rounds run.
         expected_loss: Mean loss of taking the leader, as a share of throughput.
         p_best: Probability that the leader is the best, at least.
-        speedup: Throughput of the chosen one over that of `sync`, measured after the choice; None
-            if it is `sync`, or that did not run.
+        speedup: Throughput of the chosen one over that of `sync`, measured after the choice, as
+            `entrants` have it too; None if it is `sync`, or that did not run.
         one_thread_speedup: What the fastest pool with a learner of one thread would give, over the
             chosen one; None where no threads are known, or there is one anyway.
         cores_used: CPU time of this process over wall time in a loop without workers, learner
@@ -253,6 +254,37 @@ def choose(
         if against.ratio.mid <= 1 + HYSTERESIS or against.p_slower < 0.95:
             return incumbent
     return tied[0]
+
+
+def times_beside(
+    blocks_s: Mapping[str, Sequence[float]],
+    leader: str,
+    again: tuple[str, str, Interval] | None = None,
+) -> dict[str, Interval]:
+    """Seconds per vector step of each candidate, so that any two stand in the ratio measured.
+
+    Medians of their own blocks would not: one that was dropped ran in other rounds than the leader,
+    and what slows a round slows all that run in it.
+
+    Args:
+        blocks_s: By candidate: seconds per vector step of each block.
+        leader: The one whose median the others stand beside.
+        again: A candidate that was measured once more, beside which other one, and its time over
+            that one's. It is not the leader, and the other one stands beside the leader as ever.
+    """
+    times_s = {leader: median_interval(blocks_s[leader])}
+    for mode in blocks_s:
+        if mode != leader:
+            found = compare(mode, blocks_s[mode], blocks_s[leader]).ratio
+            times_s[mode] = _times(times_s[leader].mid, found)
+    if again is not None:
+        mode, beside, found = again
+        times_s[mode] = _times(times_s[beside].mid, found)
+    return {mode: times_s[mode] for mode in blocks_s}
+
+
+def _times(seconds: float, ratio: Interval) -> Interval:
+    return Interval(seconds * ratio.mid, seconds * ratio.low, seconds * ratio.high)
 
 
 def _slack(rival: Comparison, incumbent: str | None) -> float:

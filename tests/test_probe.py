@@ -1,6 +1,7 @@
 """Profiling in a child process: whatever the environment does, the caller gets an answer."""
 
 import functools
+import gc
 import os
 import signal
 import sys
@@ -119,6 +120,17 @@ def test_what_a_probe_finds(method):
 
 def test_the_environment_lives_in_another_process():
     assert probed(Faulty).observation[0] != os.getpid()
+
+
+class Frozen(Faulty):
+    """Observes how many objects no collection looks at."""
+
+    def reset(self, *, seed=None, options=None):
+        return np.array([gc.get_freeze_count()]), {}
+
+
+def test_what_was_loaded_before_is_not_collected_in_the_midst_of_what_is_measured():
+    assert probed(Frozen).transitions[0][0][0] > 1000
 
 
 def allocate():

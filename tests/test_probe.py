@@ -242,6 +242,12 @@ def test_a_constructor_may_take_longer_than_a_step():
     assert probed(faulty("construct", act), stall_limit_s=0.5).construct_s >= 0.7
 
 
+def test_what_the_first_one_imports_is_not_taken_for_building_every_one():
+    found = probed(faulty("construct", functools.partial(time.sleep, 0.7)), faulty())
+    assert found.construct_s < 0.7 < found.start_s
+
+
+
 def test_a_call_that_ignores_being_asked_to_end_is_killed():
     def hang():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

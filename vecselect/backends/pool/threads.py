@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
-from vecselect.backends.pool.server import BUFFER, Server
+from vecselect.backends.pool.server import BUFFER, Server, close_all, sample_of
 from vecselect.backends.pool.signals import WATCH_PERIOD_S
 from vecselect.errors import StepTimeout, VecselectError, VecselectWarning
 from vecselect.failures import annotate, report_closing
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.arena import Layout
     from vecselect.backends.pool.construction import Settings
     from vecselect.backends.pool.handle import Greeting, Handle
     from vecselect.backends.pool.infos import InfoTable, Template
-    from vecselect.backends.pool.server import Work
+    from vecselect.backends.pool.server import Sample, Terms, Work
 
 
 class _Desk:
@@ -48,6 +47,7 @@ class _Desk:
         reply: The last answer.
         ending: Whether there will be no other command.
         envs: The sub-environments of the lane, as far as they are built.
+        server: Does what is asked for, once there is a lane.
     """
 
     def __init__(self) -> None:
@@ -56,6 +56,7 @@ class _Desk:
         self.reply: Any = None
         self.ending = False
         self.envs: list[gym.Env] = []
+        self.server: Server | None = None
         self.go, self.done = threading.Lock(), threading.Lock()
         self.go.acquire()
         self.done.acquire()
@@ -88,8 +89,8 @@ class _Crew:
 class ThreadHandle:
     """A thread as the caller sees it; a `Handle`."""
 
-    def __init__(self, work: Work, arena: Arena, crew: _Crew) -> None:
-        """Prepares the thread; `greeting` starts it, so that environments are built in order."""
+    def __init__(self, work: Work, crew: _Crew) -> None:
+        """Prepares the thread; `built` starts it, so that environments are built in order."""
         self.index = work.index
         self.rows = work.rows
         self.outstanding = False
@@ -99,16 +100,17 @@ class ThreadHandle:
         self.envs: Sequence[gym.Env] = self._desk.envs
         self._number = 0
         self._crew = crew
-        self._control: Any = arena.control[work.index].data
+        self._work = work
+        self._control: Any = None
         # A daemon: the program can end whatever an environment is doing.
         self.thread = threading.Thread(
             target=_serve,
-            args=(self._desk, work, arena),
+            args=(self._desk, work),
             name=f"vecselect-thread-{work.index}",
             daemon=True,
         )
 
-    def greeting(self, timeout_s: float | None = None) -> Greeting:
+    def built(self, timeout_s: float | None = None) -> None:
         """Starts the thread and waits until it has built its sub-environments."""
         self._number = self._desk.number = 1
         try:
@@ -128,7 +130,24 @@ class ThreadHandle:
             )
         if isinstance(found, Raised):
             raise found.error
-        return found  # type: ignore[no-any-return]
+
+    def sample(self) -> Sample:
+        """What the first of its sub-environments says of itself."""
+        return sample_of(self.envs[0])
+
+    def settle(self, terms: Terms, arena: Arena) -> None:
+        """Makes a lane of its sub-environments."""
+        try:
+            self._desk.server = Server(self._work, terms, self._desk.envs, arena, dict, keep_copied)
+        except Exception as error:
+            annotate(error, self.rows[0], "construct")
+            raise
+        self._control = self._desk.server.control
+
+    def greeting(self) -> Greeting:
+        """What it says of its spaces."""
+        assert self._desk.server is not None
+        return self._desk.server.greeting()
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
@@ -219,13 +238,18 @@ class ThreadHandle:
 class ThreadStarter:
     """Makes workers that are threads; a `Starter`."""
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
-        self.arena = Arena(layout, mmap.mmap(-1, layout.size_bytes()))
+    arena: Arena
+
+    def __init__(self, settings: Settings) -> None:
         self._crew = _Crew()
 
     def start(self, work: Work) -> ThreadHandle:
-        """Prepares a thread; its greeting starts it."""
-        return ThreadHandle(work, self.arena, self._crew)
+        """Prepares a thread; waiting for what it builds starts it."""
+        return ThreadHandle(work, self._crew)
+
+    def agree(self, terms: Terms) -> None:
+        """Makes the arena, once it is known what all lanes have in common."""
+        self.arena = Arena(terms.layout, mmap.mmap(-1, terms.layout.size_bytes()))
 
     def all_started(self) -> None:
         """Nothing was needed that could be let go of."""
@@ -256,10 +280,9 @@ class ThreadStarter:
             )
 
 
-def _serve(desk: _Desk, work: Work, arena: Arena) -> None:
-    """Runs in the thread: builds a lane and does what the caller asks for until the end."""
-    server = _built(desk, work, arena)
-    if server is None:
+def _serve(desk: _Desk, work: Work) -> None:
+    """Runs in the thread: builds and does what the caller asks for until the end."""
+    if not _built(desk, work):
         return
     while True:
         desk.go.acquire()
@@ -267,23 +290,23 @@ def _serve(desk: _Desk, work: Work, arena: Arena) -> None:
         if desk.ending:
             break
         if number != desk.finished:
-            desk.answer(number, _done(server, desk.command))
+            desk.answer(number, _done(desk.server, desk.command))
+    if desk.server is None:
+        close_all(desk.envs, work.first_row)
+        return
     try:
-        server.lane.close()
+        desk.server.lane.close()
     except LaneFailure as failure:
         report_closing(failure.row, failure.__cause__)
 
 
-def _built(desk: _Desk, work: Work, arena: Arena) -> Server | None:
-    """The lane of a thread, its sub-environments built in it; None if that failed, or is over."""
+def _built(desk: _Desk, work: Work) -> bool:
+    """Builds the sub-environments of a thread; whether that went well."""
     row = work.first_row
     try:
         for make in work.env_fns:
             desk.envs.append(make())
             row += 1
-        row = work.first_row
-        server = Server(work, desk.envs, arena, dict, keep_copied)
-        greeting = server.greeting()
     except BaseException as error:
         annotate(error, row, "construct")
         for env in desk.envs:
@@ -291,13 +314,16 @@ def _built(desk: _Desk, work: Work, arena: Arena) -> Server | None:
                 env.close()
         desk.envs.clear()
         desk.answer(1, Raised(error))
-        return None
-    desk.answer(1, greeting)
-    return server
+        return False
+    desk.answer(1, None)
+    return True
 
 
-def _done(server: Server, command: tuple[list[Template], str, tuple[Any, ...]] | None) -> Any:
+def _done(
+    server: Server | None, command: tuple[list[Template], str, tuple[Any, ...]] | None
+) -> Any:
     """What a command was answered with."""
+    assert server is not None
     try:
         return server.step() if command is None else server.request(*command)
     except LaneFailure as failure:

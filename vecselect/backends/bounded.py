@@ -79,12 +79,11 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         factories = [Factory(make, row) for row, make in enumerate(env_fns)]
         if start_timeout_s is not None:
             # Gymnasium looks at environments that it builds in this process, which may hang.
-            looked_at = (
-                factories if options.get("observation_mode") == "different" else factories[:1]
-            )
-            seen = announce(looked_at, start_timeout_s, options.get("context"))
-            for factory, announced in zip(looked_at, seen, strict=True):
-                factory.announced = announced
+            every = options.get("observation_mode") == "different"
+            looked_at = factories if every else factories[:1]
+            stand_ins = announce(looked_at, start_timeout_s, options.get("context"))
+            for factory, stand_in in zip(looked_at, stand_ins, strict=True):
+                factory.announced = stand_in
         try:
             with processes.hidden_main():
                 super().__init__(factories, worker=guarded, **options)  # type: ignore[arg-type]

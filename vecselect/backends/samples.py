@@ -69,11 +69,11 @@ def announce(
 
 def _look(pipe: Connection, env_fns: Sequence[Callable[[], gym.Env]]) -> None:
     """Runs in the child."""
-    row = 0
-    try:
-        for row, make in enumerate(env_fns):
+    for row, make in enumerate(env_fns):
+        try:
             env = make()
             tell(pipe, "built", sample_of(env))
             env.close()
-    except Exception as error:
-        tell(pipe, "raised", Failed(row, "construct", portable(error)))
+        except Exception as error:
+            tell(pipe, "raised", Failed(row, "construct", portable(error)))
+            return

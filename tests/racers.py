@@ -133,8 +133,17 @@ def the_terms(**options):
     return Terms(**{**values, **options})
 
 
-def race(make, modes=("sync", "pool:1"), learner=None, num_envs=NUM_ENVS, terms=None, **options):
-    request = read_request(make, None if isinstance(make, list) else num_envs)
+def race(
+    make,
+    modes=("sync", "pool:1"),
+    learner=None,
+    num_envs=NUM_ENVS,
+    terms=None,
+    vector_kwargs=None,
+    **options,
+):
+    count = None if isinstance(make, list) else num_envs
+    request = read_request(make, count, vector_kwargs=vector_kwargs)
     count = request.num_envs
     return run_race(request, modes, a_learner(learner, count), terms or the_terms(), **options)
 

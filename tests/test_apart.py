@@ -98,6 +98,15 @@ def test_what_the_environment_raises_in_all_modes_is_its_own_error(nothing_left)
     assert isinstance(caught.value.__cause__, LookupError)
 
 
+def test_what_building_raises_in_all_modes_is_raised_here_as_it_is(nothing_left):
+    def broken():
+        raise LookupError("no such joint")
+
+    with pytest.raises(LookupError, match="^no such joint") as caught:
+        race(broken)
+    assert "in broken" in str(caught.value.__cause__)
+
+
 def test_what_the_environment_prints_does_not_get_into_the_output(capfd, nothing_left):
     race(odd("print"))
     assert capfd.readouterr().out == ""

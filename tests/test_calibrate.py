@@ -2,7 +2,9 @@
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
+from tests.zoo import EchoEnv
 from vecselect.measure.probe import probe
 from vecselect.planning.calibrate import loop_costs
 from vecselect.request import Request
@@ -43,3 +45,10 @@ def test_what_is_not_done_takes_no_time():
     assert found.sync_infos_s == found.pool_infos_s == 0.0
     assert found.sync_copying_s == found.pool_copying_s == 0.0
     assert found.sync_s > 0
+
+
+def test_loops_that_leave_resets_to_the_caller_have_their_costs_too():
+    found = probe((EchoEnv,), budget_s=0.05)
+    options = {"autoreset_mode": AutoresetMode.DISABLED}
+    found = loop_costs(Request("echo", (EchoEnv,) * 4, vector_kwargs=options), found)
+    assert found.sync_s > 0 and found.pool_s > 0

@@ -24,8 +24,8 @@ def test_the_order_of_simplicity():
         "pool:3",
         "pool:3:sleep",
         "pool:12",
-        "async",
         "thread",
+        "async",
         "native",
         "something else",
     ]

@@ -130,6 +130,14 @@ def test_an_environment_that_fails_ends_with_1_and_one_line(noisy, capsys):
     assert output.err.count("\n") == 1
 
 
+def test_an_environment_that_cannot_be_built_is_one_line_on_stderr(noisy, capsys):
+    assert recommendation("--env-kwarg", "fase=step", env=noisy) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("vecselect: The environment raised TypeError while it was built")
+    assert output.err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,7 +7,14 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from tests.compare import assert_same_run
-from vecselect import ModeUnavailable, auto_make_vec, available_modes, processes
+from vecselect import (
+    ModeUnavailable,
+    RequestError,
+    auto_make_vec,
+    available_modes,
+    processes,
+    sweep,
+)
 
 NUM_ENVS = 4
 IDS = ["CartPole-v1", "HalfCheetah-v5"]
@@ -95,12 +102,38 @@ def test_without_a_pin_something_runs_and_the_plan_says_why(id, effort):
 
 
 def test_options_of_processes_do_not_stand_in_the_way():
-    options = {"step_timeout_s": 60.0, "on_worker_death": "restart", "context": "spawn"}
+    options = {"on_worker_death": "restart", "context": "spawn"}
     assert daemon(run, "CartPole-v1", "auto", "measure", options)[0] == "sync"
     assert daemon(run, "CartPole-v1", "pool:0", "measure", options)[0] == "pool:0"
+
+
+def test_a_deadline_is_kept_by_threads_or_not_promised():
+    deadline = {"step_timeout_s": 60.0}
+    mode, decided_by, _, skipped = daemon(run, "CartPole-v1", "auto", "measure", deadline)
+    assert (mode, decided_by) == ("thread", "elimination")
+    assert "cannot keep step_timeout_s" in skipped["sync"]
+    with pytest.raises(ModeUnavailable, match="nothing outside of that could keep the deadline"):
+        daemon(run, "CartPole-v1", "pool:0", "measure", deadline)
+    restart = {**deadline, "on_worker_death": "restart"}
+    with pytest.raises(RequestError, match="sync: it cannot keep step_timeout_s"):
+        daemon(run, "CartPole-v1", "auto", "measure", restart)
 
 
 def test_the_pool_is_among_the_modes():
     modes = daemon(available_modes)
     assert modes["pool"] is modes["thread"] is modes["sync"] is None
     assert "daemon" in modes["async"]
+
+
+def test_a_sweep_times_what_starts_no_process():
+    measured, skipped = daemon(swept)
+    assert measured == {"sync", "pool:0", "thread:1"}
+    assert set(skipped) == {"pool:1", "async"}
+    assert all("daemon of multiprocessing" in reason for reason in skipped.values())
+
+
+def swept():
+    modes = ["sync", "pool:0", "pool:1", "thread:1", "async"]
+    points = sweep("CartPole-v1", [2], modes=modes, budget_s=1.0).points
+    measured = {point.mode for point in points if point.env_steps_per_s is not None}
+    return measured, {point.mode: point.skipped for point in points if point.skipped}

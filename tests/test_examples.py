@@ -19,23 +19,40 @@ SAYS = {
     "training_loop.py": "final policy: mean return",
     "waiting_env.py": "thread:15:",
     "ppo_cleanrl_style.py": "env steps/s",
+    "train_rllib.py": "PPO after training",
     "train_sb3.py": "SAC after training",
+    "train_skrl.py": "PPO after training",
+    "train_torchrl.py": "PPO after training",
 }
-NEEDS = {"ppo_cleanrl_style.py": "torch", "train_sb3.py": "stable_baselines3"}
-LEARN = {"ppo_cleanrl_style.py", "train_sb3.py", "training_loop.py"}
-LINES = {"ppo_cleanrl_style.py": 150}
-"""Of the one that has a whole algorithm in it; the others have fewer than 60."""
+NEEDS = {
+    "ppo_cleanrl_style.py": ["torch"],
+    "train_rllib.py": ["ray", "torch", "ormsgpack", "tree"],
+    "train_sb3.py": ["stable_baselines3"],
+    "train_skrl.py": ["skrl"],
+    "train_torchrl.py": ["torchrl"],
+}
+PACKAGES = ["train_rllib.py", "train_skrl.py", "train_torchrl.py"]
+LEARN = {"ppo_cleanrl_style.py", "train_sb3.py", "training_loop.py", *PACKAGES}
+LINES = {"ppo_cleanrl_style.py": 150, "train_skrl.py": 70, "train_torchrl.py": 65}
+"""Of the one that has a whole algorithm in it, and where the package wants more parts; the others
+have fewer than 60."""
+
+IGNORED = {"train_torchrl.py": "ignore:Creating:DeprecationWarning"}
+"""TorchRL's collectors warn, as they are imported, of classes of their own."""
 
 
 def run(name):
     """What an example prints; it warns of nothing but of a machine that has become slower."""
-    if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
-        pytest.skip(f"needs {NEEDS[name]}")
+    for package in NEEDS.get(name, []):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    ignored = ["ignore:For 30 s vector steps", IGNORED.get(name)]
+    options = [part for text in ["error", *ignored] if text for part in ("-W", text)]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:For 30 s vector steps", EXAMPLES / name],
+        [sys.executable, *options, EXAMPLES / name],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=110,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -77,3 +94,9 @@ def test_stable_baselines3_learns():
     ppo_before, ppo_after, sac_before, sac_after = returns(run("train_sb3.py"))
     assert ppo_after > 4 * ppo_before
     assert sac_after > sac_before / 3
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_the_package_s_own_ppo_learns(name):
+    before, after = returns(run(name))
+    assert after > 4 * before

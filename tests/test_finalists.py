@@ -159,3 +159,26 @@ def test_without_sync_the_two_most_promising_remain():
 def test_what_nobody_predicted_is_the_least_promising():
     modes = ["sync", "pool:1", "pool:5"]
     assert within_time(modes, CLEAR, dict.fromkeys(modes, 9.0), 1.0) == ["sync", "pool:1"]
+
+
+WAITS = an_estimate(
+    {"sync": 64.0, "pool:63": 1.0, "thread:31": 2.0, "thread:63": 1.03, "async": 1.2},
+    ["thread:63"],
+)
+SLOW_START_S = {"sync": 0.1, "thread:31": 0.1, "thread:63": 0.1, "pool:63": 9.0, "async": 10.0}
+
+
+def test_what_takes_too_long_to_start_gives_way_to_what_is_predicted_as_good():
+    modes = ["sync", "async", "thread:31", "thread:63", "pool:63"]
+    kept = [within_time(modes, WAITS, SLOW_START_S, limit_s) for limit_s in (20.0, 9.5, 9.2, 1.0)]
+    assert kept == [
+        modes,
+        ["sync", "thread:31", "thread:63", "pool:63"],
+        ["sync", "thread:63", "pool:63"],
+        ["sync", "thread:31", "thread:63"],
+    ]
+
+
+def test_what_takes_too_long_to_start_stays_where_nothing_else_is_predicted_as_good():
+    modes = ["sync", "thread:31", "pool:63"]
+    assert within_time(modes, WAITS, SLOW_START_S, 1.0) == ["sync", "pool:63"]

@@ -119,7 +119,45 @@ def test_a_recommendation_is_a_plan_and_leaves_no_process_behind():
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("phase", ["construct", "reset", "step"])
+def test_what_building_raises_is_raised_as_by_a_pinned_mode():
+    for asked in (QUICK, {"mode": "sync"}, {"mode": "pool:1"}):
+        with pytest.raises(LookupError, match="no asset in construct") as caught:
+            auto_make_vec(broken("construct"), 2, **asked)
+        assert type(caught.value) is LookupError
+        with pytest.raises(TypeError, match="unexpected keyword argument 'gravity'"):
+            auto_make_vec("Pendulum-v1", 2, gravity=9.0, **asked)
+    assert multiprocessing.active_children() == []
+
+
+def test_what_is_not_installed_is_gymnasiums_own_error_when_measured():
+    class Lacking(EchoEnv):
+        def __init__(self):
+            raise gym.error.DependencyNotInstalled("no simulator; run `pip install simulator`")
+
+    for asked in (QUICK, {"mode": "sync"}):
+        with pytest.raises(gym.error.DependencyNotInstalled, match="pip install simulator"):
+            auto_make_vec(Lacking, 2, **asked)
+
+
+@pytest.mark.parametrize("asked", [QUICK, {"mode": "sync"}, {"mode": "pool:1"}])
+def test_a_factory_that_returns_no_environment_is_a_request_error(asked):
+    with pytest.raises(RequestError, match="^A sub-environment's factory returned None") as caught:
+        auto_make_vec(lambda: None, 2, **asked)
+    assert type(caught.value) is RequestError
+
+
+@pytest.mark.parametrize("effort", ["measure", "exhaustive"])
+def test_environments_of_different_spaces_are_refused_as_by_a_pin(effort):
+    makers = [lambda: gym.make("Pendulum-v1"), lambda: gym.make("CartPole-v1")]
+    with pytest.raises(RuntimeError) as pinned:
+        auto_make_vec(makers, mode="sync")
+    with pytest.raises(RuntimeError) as caught:
+        auto_make_vec(makers, effort=effort, budget_s=1.5)
+    assert "spaces are not equivalent" in str(caught.value)
+    assert (type(caught.value), str(caught.value)) == (RuntimeError, str(pinned.value))
+
+
+@pytest.mark.parametrize("phase", ["reset", "step"])
 def test_an_environment_that_fails_while_measured_is_an_error_with_its_own_chained(phase):
     with pytest.raises(ProfileError, match=rf"LookupError in {phase}\(\).*no asset") as caught:
         recommend(broken(phase), 2, **QUICK)

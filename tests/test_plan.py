@@ -210,3 +210,15 @@ def test_a_candidate_is_known_by_its_measurement_before_its_prediction():
     assert measured.loop_s == 11.2e-3
     assert predicted.loop_s == 13.2e-3
     assert skipped.loop_s is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_a_terminal_shows_for_a_plan_and_its_parts_is_short(name):
+    plan = ALL[name]
+    one = f"<Plan {plan.env} x {plan.num_envs}: {plan.mode} by {plan.decided_by}>"
+    assert repr(plan) == str(plan) == one
+    assert len(repr(plan.report)) < 120
+    long = dataclasses.replace(plans.PROFILE, step_times_s=(0.1,) * 2048)
+    assert len(repr(long)) < 1000
+    assert long != plans.PROFILE
+    assert len(repr(plans.RACE)) < 3000

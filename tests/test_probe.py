@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -18,6 +19,7 @@ from vecselect.machine import read_machine
 from vecselect.measure.probe import probe
 
 PHASES = ("construct", "reset", "step")
+USED = ("reset", "step")
 QUICKLY_S = 10.0
 
 
@@ -139,7 +141,7 @@ def test_the_environment_is_closed_however_it_went(tmp_path, phase, act):
     assert file.exists()
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", USED)
 def test_an_exception_is_chained_with_its_traceback(phase):
     failure = the_failure(faulty(phase, raise_lookup_error))
     assert f"LookupError in {phase}()" in str(failure)
@@ -152,6 +154,24 @@ def test_an_exception_is_chained_with_its_traceback(phase):
     assert "LookupError: no such joint" in remote.text
 
 
+@pytest.mark.parametrize("builds", [0, 1])
+def test_what_building_raises_is_raised_as_it_is(builds):
+    factories = [Faulty] * builds + [faulty("construct", raise_lookup_error)]
+    with pytest.raises(LookupError, match="no such joint") as caught:
+        probed(*factories)
+    assert caught.value.args == ("no such joint",)
+    remote = caught.value.__cause__
+    assert isinstance(remote, RemoteTraceback)
+    assert "in raise_lookup_error" in str(remote)
+    if sys.version_info >= (3, 11):
+        [note] = caught.value.__notes__
+        assert "being built for measuring" in note
+
+
+def test_what_ends_a_process_while_building_is_no_exception_of_this_one():
+    assert "SystemExit in construct()" in str(the_failure(faulty("construct", sys.exit)))
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_exception_that_cannot_be_rebuilt_still_has_its_name_and_text(phase):
     failure = the_failure(faulty(phase, raise_unrebuildable))
@@ -161,7 +181,7 @@ def test_an_exception_that_cannot_be_rebuilt_still_has_its_name_and_text(phase):
     assert "in raise_unrebuildable" in str(failure.__cause__)
 
 
-@pytest.mark.parametrize("phase", ["construct", "step"])
+@pytest.mark.parametrize("phase", USED)
 def test_an_exception_class_defined_in_a_function(phase):
     class LocalError(Exception):
         pass

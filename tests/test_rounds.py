@@ -4,6 +4,7 @@ import functools
 import time
 
 import pytest
+from gymnasium.vector import AutoresetMode
 
 from tests.racers import (
     NUM_ENVS,
@@ -18,6 +19,7 @@ from tests.racers import (
 from tests.zoo import BusyEnv, EchoEnv, InfoEnv
 from vecselect.errors import ProfileError
 from vecselect.planning.rounds import COMPARED_STEPS, TIMED_ONLY_ROUNDS
+from vecselect.selection.race import MIN_ROUNDS
 
 pytestmark = pytest.mark.usefixtures("no_process_is_left")
 
@@ -53,6 +55,17 @@ def test_all_modes_return_the_same(make):
     assert record.difference is None
     assert record.out == {}
     assert len(record.entrants) == 6
+
+
+def test_ended_episodes_are_reset_where_that_is_left_to_the_loop():
+    modes = ["sync", "pool:0", "pool:1", "async", "thread:1"]
+    options = {"autoreset_mode": AutoresetMode.DISABLED}
+    record = race(
+        [functools.partial(EchoEnv, index) for index in range(3)], modes, vector_kwargs=options
+    )
+    assert record.difference is None
+    assert record.out == {}
+    assert len(record.entrants) == 5
 
 
 def test_infos_that_differ_from_one_sub_environment_to_another_are_no_difference():
@@ -118,10 +131,20 @@ def test_no_more_rounds_than_allowed(max_rounds):
     assert race(EchoEnv, terms=the_terms(max_rounds=max_rounds)).rounds == max_rounds
 
 
-def test_a_deadline_that_is_past_leaves_one_round():
+def test_a_deadline_that_is_past_leaves_no_more_rounds_than_a_choice_takes():
     record = race(EchoEnv, terms=the_terms(max_rounds=50, deadline_s=time.perf_counter() - 5))
-    assert record.rounds == 1
+    assert 1 <= record.rounds <= MIN_ROUNDS
     assert the_modes(record) == ["sync", "pool:1"]
+
+
+def test_one_that_is_far_behind_runs_once_and_is_measured_against_all_the_same():
+    modes = ["sync", "thread:7", "thread:15"]
+    record = race(WaitEnv, modes, num_envs=16, terms=the_terms(block_s=0.05))
+    assert record.chosen.startswith("thread:")
+    # Once in the rounds, and where the advantage is measured again.
+    assert len(record.of("sync").blocks_s) == 1
+    assert len(record.of("thread:15").blocks_s) == record.rounds
+    assert record.speedup.mid > 4
 
 
 def test_a_deadline_ends_a_race_that_would_go_on():

@@ -105,14 +105,24 @@ def test_where_the_first_fails_the_next_ones_race():
 
 @pytest.mark.parametrize("modes", [["sync"], ["sync", "pool:0", "pool:1"]])
 def test_where_all_fail_it_is_a_profile_error_with_the_reason(modes):
-    def broken():
-        raise LookupError("no such joint")
+    class Broken(EchoEnv):
+        def step(self, action):
+            raise LookupError("no such joint")
 
     with pytest.raises(
         ProfileError, match="Every mode failed.*LookupError.*no such joint"
     ) as caught:
-        race(broken, modes)
+        race(Broken, modes)
     assert isinstance(caught.value.__cause__, LookupError)
+
+
+@pytest.mark.parametrize("modes", [["sync"], ["sync", "pool:0", "pool:1"]])
+def test_where_none_can_be_built_it_is_what_the_simplest_raised(modes):
+    def broken():
+        raise LookupError("no such joint")
+
+    with pytest.raises(LookupError, match="^'?no such joint'?$"):
+        race(broken, modes)
 
 
 def when_measured_again(file):

@@ -202,7 +202,8 @@ def test_a_step_that_takes_too_long_is_a_timeout_and_taken_in_later():
                 assert time.monotonic() < until_s
 
 
-def test_building_that_takes_too_long_is_a_timeout():
+@pytest.mark.parametrize("row", [0, 1])
+def test_building_that_takes_too_long_is_a_timeout(row):
     gate = threading.Event()
 
     def wait():
@@ -213,7 +214,8 @@ def test_building_that_takes_too_long_is_a_timeout():
         pytest.warns(VecselectWarning, match="cannot be ended"),
         pytest.raises(StepTimeout, match="start_timeout_s=0.2"),
     ):
-        auto_make_vec([Told, wait], mode="thread", vector_kwargs={"start_timeout_s": 0.2})
+        env_fns = [wait, Told] if row == 0 else [Told, wait]
+        auto_make_vec(env_fns, mode="thread", vector_kwargs={"start_timeout_s": 0.2})
     gate.set()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.errors import ProfileError
-from vecselect.failures import portable
+from vecselect.failures import portable, raised_in_building
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +46,7 @@ class Child:
         Raises:
             ChildEnded: If it has ended instead.
             ProfileError: If it told of a failure; the exception is chained.
+            Exception: What building raised there, if it told of that.
         """
         try:
             if not self.pipe.poll():
@@ -58,6 +59,8 @@ class Child:
         if kind == "failed":
             message, error = value
             raise ProfileError(message) from error.rebuilt()
+        if kind == "not built":
+            raise raised_in_building(value)
         return kind, value
 
     def kill(self) -> None:
@@ -119,3 +122,9 @@ def tell_failure(pipe: Connection, message: str, error: BaseException) -> None:
     """In the child: says that the work has failed, and with what exception."""
     with contextlib.suppress(OSError):  # the parent was interrupted, and has hung up
         tell(pipe, "failed", (message, portable(error)))
+
+
+def tell_not_built(pipe: Connection, error: BaseException) -> None:
+    """In the child: says what building raised; it is raised on the other side as it is."""
+    with contextlib.suppress(OSError):
+        tell(pipe, "not built", portable(error))

@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass
 
 from vecselect import processes
-from vecselect.errors import WorkerError
+from vecselect.errors import ProfileError, WorkerError
 
 
 class RemoteTraceback(Exception):
@@ -91,11 +91,33 @@ def raised_there(failed: Failed) -> BaseException:
     return error
 
 
+def raised_in_building(failed: PortableError) -> BaseException:
+    """What building raised in a process that measures, as its own type where that can be rebuilt.
+
+    As any pinned mode raises it: whether something was measured first changes nothing for whoever
+    catches it.
+    """
+    error = failed.rebuilt()
+    if isinstance(error, RemoteTraceback):
+        replacement = ProfileError(
+            f"The environment raised {failed.kind} in construct() while it was being measured: "
+            f"{failed.message}"
+        )
+        replacement.__cause__ = error
+        return replacement
+    _add_note(error, "Raised while being built for measuring, in another process.")
+    return error
+
+
 def annotate(error: BaseException, row: int, phase: str, when: str = "") -> None:
     """Adds to an exception which sub-environment raised it, where Python can (3.11 and newer)."""
+    place = f", {when}" if when else ""
+    _add_note(error, f"Raised by sub-environment {row} in {phase}{place}.")
+
+
+def _add_note(error: BaseException, note: str) -> None:
     if hasattr(error, "add_note"):
-        place = f", {when}" if when else ""
-        error.add_note(f"Raised by sub-environment {row} in {phase}{place}.")
+        error.add_note(note)
 
 
 def how_far(steps: int, seed: object) -> str:

@@ -73,7 +73,7 @@ def auto_make_vec(
         learner: What your loop does between two steps: a callable that takes the batch of
             observations (or nothing), run many times while racing; or seconds of busy,
             single-threaded work. Without one, what an earlier run showed is used, or, where torch
-            is loaded, a forward pass of a small network.
+            is loaded, a step of a rollout with small networks.
         allow: `("native",)` lets the environment's own vectorized implementation be chosen,
             `("ray",)` the actors of a Ray cluster.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's
@@ -98,6 +98,7 @@ def auto_make_vec(
         RequestError: If something asked for cannot be.
         ModeUnavailable: If the pinned mode cannot serve the request.
         ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
+        Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
     request = read_request(
@@ -159,6 +160,7 @@ def recommend(
     Raises:
         RequestError: If something asked for cannot be.
         ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
+        Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
     request = read_request(
@@ -213,6 +215,7 @@ def sweep(
         RequestError: If something asked for cannot be.
         ModeUnavailable: If none of the modes can serve the request.
         ProfileError: If the environment fails in every mode, or the learner raises.
+        Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """

@@ -181,6 +181,11 @@ class Plan:
 
         return Report(self)
 
+    def __repr__(self) -> str:
+        """One line: what was chosen for what. A plan in full fills pages; `to_json` has it."""
+        what = f"{self.env} x {self.num_envs}"
+        return f"<Plan {what}: {self.mode} by {self.decided_by}>"
+
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows for it: its report."""
         return self.report._repr_mimebundle_(include, exclude)

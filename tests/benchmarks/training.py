@@ -186,9 +186,10 @@ def sb3(maker, id, total_steps):
     return {"made_s": made_s, "done_s": done_s, "mode": plan.mode if plan else None}
 
 
-def run(trainer, maker, id, store):
+def run(trainer, maker, id, steps, store):
     """One training run, in a process of its own."""
     words = [sys.executable, "-W", "ignore", "-m", __spec__.name, "--one", trainer, maker, id]
+    words.append(str(steps))
     environment = {**os.environ, "VECSELECT_CACHE_DIR": store}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
@@ -196,14 +197,14 @@ def run(trainer, maker, id, store):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def one(trainer, maker, id):
+def one(trainer, maker, id, steps):
     """What such a process does: the imports that every run needs do not count."""
     import torch  # noqa: F401
 
     if trainer == "sb3":
         import stable_baselines3  # noqa: F401
     start_s = time.perf_counter()
-    found = {"cleanrl": cleanrl, "sb3": sb3}[trainer](maker, id, STEPS[id])
+    found = {"cleanrl": cleanrl, "sb3": sb3}[trainer](maker, id, int(steps))
     found["total_s"] = found.pop("done_s") - start_s
     found["making_s"] = found.pop("made_s") - start_s
     print(json.dumps(found))
@@ -214,7 +215,8 @@ def main() -> None:
     parser.add_argument("envs", nargs="*", default=list(STEPS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trainer", choices=MAKERS)
-    parser.add_argument("--one", nargs=3)
+    parser.add_argument("--steps", type=int, help="env steps of each run")
+    parser.add_argument("--one", nargs=4)
     asked = parser.parse_args(sys.argv[1:])
     if asked.one:
         one(*asked.one)
@@ -224,10 +226,10 @@ def main() -> None:
         trainers = [trainer for trainer in trainers if trainer != "sb3"]
     for id in asked.envs:
         for trainer in trainers:
-            compare(trainer, id, asked.rounds)
+            compare(trainer, id, asked.rounds, asked.steps or STEPS[id])
 
 
-def compare(trainer, id, rounds):
+def compare(trainer, id, rounds, steps):
     """Runs what there is for an environment, in changing order, and writes the medians."""
     makers = list(MAKERS[trainer])
     if gym.spec(id).vector_entry_point is None and "gym.make_vec sync" in makers:
@@ -236,10 +238,10 @@ def compare(trainer, id, rounds):
     for number in range(rounds):
         for maker in makers[:: -1 if number % 2 else 1]:
             with tempfile.TemporaryDirectory() as store:
-                found[maker].append(run(trainer, maker, id, store))
+                found[maker].append(run(trainer, maker, id, steps, store))
                 if maker == "vecselect":
-                    found[AGAIN].append(run(trainer, maker, id, store))
-    print(f"\n{id} x {NUM_ENVS}, {trainer}'s PPO, {STEPS[id]} env steps, {rounds} rounds")
+                    found[AGAIN].append(run(trainer, maker, id, steps, store))
+    print(f"\n{id} x {NUM_ENVS}, {trainer}'s PPO, {steps} env steps, {rounds} rounds")
     base_s = median(one["total_s"] for one in found[makers[0]])
     for maker, runs in found.items():
         print_row(maker, runs, base_s)

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import gymnasium as gym
 
     from vecselect.errors import PlanError, RequestError, VecselectError
+    from vecselect.failures import RemoteTraceback
 
     try:
         code: int = asked.run(asked)
@@ -54,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), EXIT_USAGE)
     except VecselectError as error:
         return _fail(str(error), EXIT_FAILED)
+    except Exception as error:
+        if not isinstance(error.__cause__, RemoteTraceback):
+            raise
+        message = f"The environment raised {type(error).__name__} while it was built: {error}"
+        return _fail(message, EXIT_FAILED)
     return code
 
 

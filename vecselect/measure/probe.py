@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.child import ChildEnded, child_at_work, tell, tell_failure
+from vecselect.child import ChildEnded, child_at_work, tell, tell_failure, tell_not_built
 from vecselect.errors import ProfileError, RequestError, same_instance
 from vecselect.machine import read_machine
 from vecselect.measure.footprint import held, read_footprint
@@ -101,8 +101,9 @@ def probe(
         The profile, a sample observation and the spaces.
 
     Raises:
-        ProfileError: If the environment raises (its exception is chained), its process dies, or a
-            call does not return within its limit.
+        Exception: What building the environment raised.
+        ProfileError: If it raises later (its exception is chained), its process dies, or a call
+            does not return within its limit.
         RequestError: If two factories return the same instance.
     """
     context = processes.get_context(start_method)
@@ -166,6 +167,8 @@ def _run(pipe: Connection, work: bytes, progress: _Progress) -> None:
         tell(pipe, "free share", _free_share(built, found))
     except _SameInstance:
         tell(pipe, "same instance")
+    except _NotBuilt as failed:
+        tell_not_built(pipe, failed.error)
     except ProfileError as error:
         tell_failure(pipe, str(error), error.__cause__ or error)
     except BaseException as error:
@@ -192,9 +195,8 @@ def _measure(
     process = psutil.Process()
     before = read_footprint()
     memory_before = process.memory_info().rss
-    progress.enter("construct")
     before_s = time.perf_counter()
-    env = env_fns[0]()
+    env = _build(env_fns[0], progress)
     built_s = time.perf_counter()
     built.append(env)
     profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
@@ -202,8 +204,7 @@ def _measure(
     transitions = _transitions(env, profile, progress)
     holds = held(env, before, read_footprint())
     if len(env_fns) > 1:
-        progress.enter("construct")
-        built.append(env_fns[1]())
+        built.append(_build(env_fns[1], progress))
         if built[1].unwrapped is env.unwrapped:
             raise _SameInstance
     return Probe(
@@ -216,6 +217,14 @@ def _measure(
         transitions=transitions,
         holds=holds,
     )
+
+
+def _build(env_fn: Callable[[], gym.Env], progress: _Progress) -> gym.Env:
+    progress.enter("construct")
+    try:
+        return env_fn()
+    except Exception as error:
+        raise _NotBuilt(error) from error
 
 
 def _free_share(built: Sequence[gym.Env], found: Probe) -> float | None:
@@ -249,6 +258,14 @@ def _transitions(env: gym.Env, profile: StepProfile, progress: _Progress) -> tup
 
 class _SameInstance(Exception):
     """Two factories returned one environment."""
+
+
+class _NotBuilt(Exception):
+    """A factory raised an error."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class _Progress:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import pickle
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,8 +87,8 @@ class StepProfile:
     action_bytes: int
     memory_bytes: int | None
     plain_steps_per_s: float
-    step_times_s: tuple[float, ...]
-    reset_times_s: tuple[float, ...]
+    step_times_s: tuple[float, ...] = field(repr=False)
+    reset_times_s: tuple[float, ...] = field(repr=False)
     free_share: float | None = None
 
     @property

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gymnasium.vector import AutoresetMode
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
@@ -59,6 +61,8 @@ class Trial:
             learner: What happens between two vector steps.
         """
         self.envs = envs
+        disabled = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
+        self._step = self._step_and_reset if disabled else envs.step
         self._learn = learner.run
         self._conditions: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
         space = copy.deepcopy(envs.action_space)
@@ -71,11 +75,19 @@ class Trial:
 
     def step(self) -> Any:
         """What one vector step returns; nothing is timed."""
-        return self.envs.step(self._actions())
+        return self._step(self._actions())
+
+    def _step_and_reset(self, actions: Any) -> Any:
+        """A vector step as loops make it that reset ended episodes themselves."""
+        observations, rewards, terminated, truncated, infos = self.envs.step(actions)
+        ended = terminated | truncated
+        if ended.any():
+            observations, infos = self.envs.reset(options={"reset_mask": ended})
+        return observations, rewards, terminated, truncated, infos
 
     def block(self, vector_steps: int) -> Block:
         """Times so many vector steps, the learner after each of them."""
-        step, act, learn, clock = self.envs.step, self._actions, self._learn, time.perf_counter_ns
+        step, act, learn, clock = self._step, self._actions, self._learn, time.perf_counter_ns
         learner_ns = 0
         with self._conditions():
             start_ns = clock()

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.child import ChildEnded, child_at_work, tell, tell_failure
+from vecselect.child import ChildEnded, child_at_work, tell, tell_failure, tell_not_built
+from vecselect.errors import ProfileError
 from vecselect.measure.learner import read_learner
 from vecselect.planning.rounds import Terms, run_race
 
@@ -46,6 +47,7 @@ def race_apart(
     Raises:
         RaceLost: If the child dies or does not answer.
         ProfileError: As `run_race` does.
+        Exception: As `run_race` does.
     """
     context = processes.get_context(request.vector_kwargs.get("context"))
     # A deadline is a time of this process's clock, which other processes share on POSIX only.
@@ -90,5 +92,9 @@ def _run(pipe: Connection, work: bytes) -> None:
         terms = Terms(**sent, deadline_s=deadline_s, progress=partial(tell, pipe, "progress"))
         learner = read_learner(learner_s or 0, request.num_envs, None)
         tell(pipe, "raced", run_race(request, modes, learner, terms, **options))
-    except BaseException as error:
+    except ProfileError as error:
         tell_failure(pipe, str(error), error.__cause__ or error)
+    except Exception as error:
+        tell_not_built(pipe, error)
+    except BaseException as error:
+        tell_failure(pipe, str(error), error)

@@ -14,7 +14,7 @@ from vecselect.measure.cores import effective_cores
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import read_learner
 from vecselect.measure.probe import probe
-from vecselect.planning import notes
+from vecselect.planning import notes, reasons
 from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.calibrate import loop_costs
 from vecselect.planning.draft import Draft
@@ -74,8 +74,8 @@ def make_plan(request: Request, asked: Asked) -> Plan:
     _leave_out(draft)
     able = [mode for mode, reason in draft.skipped.items() if reason is None]
     if not able:
-        reasons = "; ".join(f"{mode}: {reason}" for mode, reason in draft.skipped.items())
-        raise RequestError(f"No mode can run {request.label}. {reasons}.")
+        whys = "; ".join(f"{mode}: {reason}" for mode, reason in draft.skipped.items())
+        raise RequestError(f"No mode can run {request.label}. {whys}.")
     blocked = processes.why_no_children() or request.why_not_sent
     if blocked is not None:
         # Nothing can be measured in another process, and then nothing can run in one either; of
@@ -317,12 +317,13 @@ def _by_evidence(draft: Draft, memory: Memory) -> Plan:
     """The plan that the race makes, or the estimate where there was none or it was cut short."""
     assert draft.estimate is not None and draft.rule is not None
     if draft.race is not None:
-        mode, reason, decided_by = draft.race.chosen, notes.reason_of_race(draft), "race"
+        mode, decided_by = draft.race.chosen, "race"
+        reason = reasons.reason_of_race(draft, memory.incumbent)
         draft.notes[:0] = notes.of_race(draft)
     else:
         mode = draft.estimate.mode
         if memory.incumbent in draft.estimate.close:
             mode = str(memory.incumbent)
-        reason, decided_by = notes.reason_of_estimate(draft, mode), "estimate"
+        reason, decided_by = reasons.reason_of_estimate(draft, mode), "estimate"
     draft.notes += notes.of_copying(draft, mode)
     return draft.plan(mode, reason, decided_by)

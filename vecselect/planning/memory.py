@@ -11,6 +11,7 @@ from vecselect.planning.asked import EFFORTS
 from vecselect.planning.calibrate import calibrate
 from vecselect.selection.costs import Calibration, is_disturbed
 from vecselect.store.key import Unstable, key_of, machine_fields, plan_key_fields
+from vecselect.store.learner import identify_learner
 from vecselect.store.plans import PlanStore
 from vecselect.torch_ import loaded_torch
 
@@ -50,7 +51,7 @@ class Memory:
             self._fields = plan_key_fields(
                 draft.request,
                 draft.machine,
-                learner=_learner_class(draft.asked.learner),
+                learner=_learner_name(draft.asked.learner),
                 allow=draft.asked.allow,
             )
             self._key = key_of(self._fields)
@@ -117,11 +118,10 @@ def gap_moved(stored: StoredPlan) -> bool:
     return not 1 / GAP_MOVED <= ratio <= GAP_MOVED
 
 
-def _learner_class(learner: Any) -> str:
-    """What about the learner decides the choice: its kind, its length, and torch's threads."""
+def _learner_name(learner: Any) -> str:
+    """What about the learner decides the choice: what it does or takes, and torch's threads."""
     if callable(learner):
-        kind = type(learner) if not hasattr(learner, "__qualname__") else learner
-        name = f"{getattr(kind, '__module__', '')}.{kind.__qualname__}"
+        name = identify_learner(learner)
     elif learner:
         name = f"2^{round(math.log2(learner))} s"
     else:

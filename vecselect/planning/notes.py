@@ -1,4 +1,4 @@
-"""The sentences of a plan: why this mode, and what else the reader should know.
+"""What else the reader of a plan should know, beside why this mode.
 
 Notes have codes that stay the same from version to version:
 
@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING
 from vecselect.measure.learner import torch_threads
 from vecselect.plan import Note
 from vecselect.selection.finalists import SEVERAL_THREADS
-from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,81 +159,6 @@ def of_copying(draft: Draft, mode: str) -> list[Note]:
     return [Note("copy", text)]
 
 
-def reason_of_estimate(draft: Draft, mode: str) -> str:
-    """Why the estimate's choice is what it is."""
-    estimate, rule = draft.estimate, draft.rule
-    assert estimate is not None and rule is not None
-    if len(estimate.forecasts) == 1:
-        return "It is the only candidate."
-    sync, ours = estimate.of("sync"), estimate.of(mode)
-    learner_s = estimate.learner_s
-    if mode == "sync" or sync is None or ours is None:
-        text = f"No other candidate is predicted to be more than {TIE:.0%} faster."
-        return text + _unlike(draft, mode)
-    low, high = _ratio_range(draft, mode)
-    return (
-        f"Predicted {low:.2g}-{high:.2g} times the throughput of sync"
-        f"{', learner included' if learner_s else ''}.{_unlike(draft, mode)}"
-    )
-
-
-def _ratio_range(draft: Draft, mode: str) -> tuple[float, float]:
-    """Throughput over that of `sync`, as far as the model's error allows."""
-    estimate = draft.estimate
-    assert estimate is not None
-    sync, ours = estimate.of("sync"), estimate.of(mode)
-    assert sync is not None and ours is not None
-    loop_s = sync.mid + estimate.learner_s
-    return loop_s / (ours.high + estimate.learner_s), loop_s / (ours.low + estimate.learner_s)
-
-
-def reason_of_race(draft: Draft) -> str:
-    """Why the race's choice is what it is."""
-    race = draft.race
-    assert race is not None
-    if race.difference is not None:
-        return (
-            "The candidates did not return the same bits for the same seeds and actions: the "
-            "environment is not deterministic, or draws from generators that are not its own, so "
-            f"{race.chosen} is kept."
-        )
-    if race.speedup is not None:
-        ours = race.speedup
-        return (
-            f"Measured {ours.mid:.2f} times the throughput of sync (95 %: {ours.low:.2f}-"
-            f"{ours.high:.2f}).{_unlike(draft, race.chosen)}"
-        )
-    if race.chosen != race.leader:
-        return f"No candidate was more than {TIE:.0%} faster.{_unlike(draft, race.chosen)}"
-    # One that was only timed could not have been chosen.
-    able = [entrant for entrant in race.entrants if not draft.skipped.get(entrant.mode)]
-    others = [entrant for entrant in able if entrant.mode != race.chosen]
-    won = race.of(race.chosen)
-    if not others or won is None:
-        return f"It was the only one left in the race.{_unlike(draft, race.chosen)}"
-    second = min(others, key=lambda entrant: entrant.loop_s.mid)
-    factor = won.loop_s.mid / second.loop_s.mid
-    return (
-        f"It was the fastest: {second.mode} came to {factor:.2f} times its throughput."
-        f"{_unlike(draft, race.chosen)}"
-    )
-
-
-def _unlike(draft: Draft, mode: str) -> str:
-    """Why the rule says something else, where it does."""
-    rule = draft.rule
-    assert rule is not None
-    kind = "in one process" if mode in ("sync", "pool:0") else "in parallel"
-    ruled = "in one process" if rule.mode == "sync" else "in parallel"
-    if mode == rule.mode:
-        return " The ~1 ms rule agrees."
-    if kind == ruled:
-        return f" The ~1 ms rule says {rule.mode}; it does not know {mode}."
-    if ruled == "in one process":
-        return f" The ~1 ms rule says {rule.mode}: it counts a message per environment and step."
-    return f" The ~1 ms rule says {rule.mode}: it does not count cores, nor the learner."
-
-
 def of_race(draft: Draft) -> list[Note]:
     """What a race showed beside the choice."""
     race, notes = draft.race, []
@@ -248,8 +172,13 @@ def of_race(draft: Draft) -> list[Note]:
     if native is not None and ours is not None and race.chosen != "native":
         factor = ours.loop_s.mid / native.loop_s.mid
         if factor >= WORTH_SAYING:
+            sync = race.of("sync")
+            over_sync = ""
+            if sync is not None and race.chosen != "sync":
+                over_sync = f" ({sync.loop_s.mid / native.loop_s.mid:.3g} times as much as sync)"
             text = (
-                f"native would give {factor:.3g} times as much: it is the environment's own "
+                f"native would give {factor:.3g} times as much as {race.chosen}{over_sync}: it is "
+                "the environment's own "
                 'vectorized implementation, with other random numbers; allow=("native",) or '
                 'mode="native" takes it.'
             )

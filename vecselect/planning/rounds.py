@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from dataclasses import dataclass
 from statistics import median
@@ -15,15 +14,18 @@ from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import one_thread, settable_threads
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
-from vecselect.selection.compare import compare, median_interval
+from vecselect.selection.compare import Interval, compare
 from vecselect.selection.race import (
     STOP_LOSS,
     TIE,
     Entrant,
     RaceRecord,
     choose,
+    has_time,
     order_of_round,
     standing,
+    steps_of_blocks,
+    times_beside,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from vecselect.measure.learner import Learner
     from vecselect.measure.trial import Block
     from vecselect.request import Request
-    from vecselect.selection.compare import Interval
 
 LEAD_IN_S = 0.002
 """Before each block a candidate runs untimed for as long as the one before it may still spin; where
@@ -41,6 +42,9 @@ a vector step takes longer than that, it hardly notices."""
 COMPARED_STEPS = 5
 COMPARE_LIMIT_S = 0.3
 FINAL_ROUNDS = 4
+FEWEST_FINAL_ROUNDS = 2
+"""Rounds that measure the advantage even when the time is over: one, and one backwards."""
+
 TIMED_ONLY_ROUNDS = 3
 
 
@@ -84,7 +88,8 @@ def run_race(
         incumbent: What was chosen and remembered before.
 
     Raises:
-        ProfileError: If no entrant could be built and stepped, or the learner failed.
+        Exception: What building the simplest entrant raised, if none could be built.
+        ProfileError: If none of them could be stepped, or the learner failed.
     """
     start_s = time.perf_counter()
     race = _Race(request, learner, terms, frozenset(timed_only))
@@ -93,7 +98,7 @@ def run_race(
             race.enter(modes)
             race.compare()
             race.warm_up()
-            race.run(incumbent)
+            race.run(incumbent, start_s)
             return race.record(incumbent, start_s)
         finally:
             race.close()
@@ -112,11 +117,13 @@ class _Race:
         self.trials: dict[str, Trial] = {}
         self.blocks: dict[str, list[Block]] = {}
         self.out: dict[str, str] = {}
+        self.first_error: Exception | None = None
         self.last_error: Exception | None = None
         self.difference: str | None = None
         self.compared_steps = 0
-        self.vector_steps = self.lead_in = 1
-        self.final_s = 0.0
+        self.vector_steps: dict[str, int] = {}
+        self.lead_in = 1
+        self.round_s: dict[str, float] = {}
 
     def enter(self, modes: Sequence[str]) -> None:
         """Builds every entrant, and resets those that are not compared."""
@@ -128,7 +135,8 @@ class _Race:
                 self.trials[mode] = Trial(envs, self.learner)
                 if not self._is_compared(mode):
                     self.trials[mode].reset()
-        self._need_entrants()
+        if self.first_error is not None and not self.trials.keys() - self.timed_only:
+            raise self.first_error  # a pin of that mode would have raised it too
 
     def _is_compared(self, mode: str) -> bool:
         """Whether it must return what the others do; another implementation cannot."""
@@ -142,6 +150,7 @@ class _Race:
         except ProfileError:  # the learner's failure, which is no entrant's fault
             raise
         except Exception as error:
+            self.first_error = self.first_error or error
             self.last_error = error
             self._take_out(mode, f"it raised {type(error).__name__} in the race: {error}")
 
@@ -187,39 +196,52 @@ class _Race:
                 self._take_out(mode, f"it does not return what {first} does: {difference}")
 
     def warm_up(self) -> None:
-        """Runs every entrant a little, and sets the length of blocks by the fastest."""
-        times_s = []
+        """Runs every entrant a little, and sets the length of blocks by what that took."""
+        times_s = {}
         for mode in list(self.trials):
             with self._may_fail(mode):
                 block = self.trials[mode].block(1)
                 if block.total_s < self.terms.block_s / 4:
                     block = self.trials[mode].block(3)
-                times_s.append(block.loop_s)
+                times_s[mode] = block.loop_s
         self._need_entrants()
-        self.vector_steps = max(math.ceil(self.terms.block_s / min(times_s)), 2)
-        self.lead_in = round(LEAD_IN_S / min(times_s))
-        # The rounds that measure the advantage again come out of the same time.
-        self.final_s = FINAL_ROUNDS * 2 * self.vector_steps * sum(sorted(times_s)[:2]) / 2
+        self.vector_steps = steps_of_blocks(times_s, self.terms.block_s)
+        self.lead_in = round(LEAD_IN_S / min(times_s.values()))
+        self.round_s = {
+            mode: (self.lead_in + self.vector_steps[mode]) * time_s
+            for mode, time_s in times_s.items()
+        }
 
-    def run(self, incumbent: str | None) -> None:
+    def run(self, incumbent: str | None, start_s: float) -> None:
         """Rounds, until the race is over or its time is."""
         self.blocks = {mode: [] for mode in self.trials}
         running = tuple(self.trials)
+        most = max(self.vector_steps.values())
+        far = {mode for mode, steps in self.vector_steps.items() if steps < most}
         for number in range(self.terms.max_rounds):
-            start_s = time.perf_counter()
             self.terms.progress(f"round {number + 1}: {', '.join(running)}")
             for mode in order_of_round(running, number):
                 with self._may_fail(mode):
                     self._lead_in(self.trials[mode])
-                    self.blocks[mode].append(self.trials[mode].block(self.vector_steps))
+                    self.blocks[mode].append(self.trials[mode].block(self.vector_steps[mode]))
             self._need_entrants()
-            now_s = time.perf_counter()
-            result = standing(self.times_s(), self.terms.stop_loss, incumbent)
-            if result.over or 2 * now_s - start_s + self.final_s > self.terms.deadline_s:
-                break
+            result = standing(self.times_s(), self.terms.stop_loss, incumbent, far)
             running = result.running
             if number < TIMED_ONLY_ROUNDS - 1:
                 running += tuple(mode for mode in self.trials if mode in self.timed_only)
+            now_s = time.perf_counter()
+            if result.over or not has_time(
+                left_s=self.terms.deadline_s - now_s,
+                next_s=sum(self.round_s[mode] for mode in running),
+                final_s=FINAL_ROUNDS * self._final_round_s(result.leader),
+                spent_s=now_s - start_s,
+                rounds=number + 1,
+            ):
+                break
+
+    def _final_round_s(self, chosen: str) -> float:
+        """What a round takes that measures the advantage, out of the same time as the others."""
+        return sum(self.round_s[mode] for mode in {chosen, "sync"} & self.round_s.keys())
 
     def _lead_in(self, trial: Trial) -> None:
         """Lets what the one before has left behind pass by."""
@@ -246,26 +268,20 @@ class _Race:
         if chosen not in self.trials:  # it failed just now
             self._need_entrants()
             return self.record(incumbent, start_s)
+        again = None if speedup is None else ("sync", chosen, speedup)
         if speedup is not None and chosen != incumbent:
             # What looked like an advantage may have been a whim of the machine.
-            again = compare("sync", times_s["sync"], times_s[chosen])
-            if again.ratio.mid <= 1 + TIE:
+            all_rounds = compare("sync", times_s["sync"], times_s[chosen]).ratio
+            if all_rounds.mid <= 1 + TIE:
+                again = ("sync", chosen, all_rounds)
                 chosen, speedup = "sync", None
         return RaceRecord(
             chosen=chosen,
             leader=result.leader,
-            entrants=tuple(
-                Entrant(
-                    mode=mode,
-                    loop_s=median_interval([block.loop_s for block in blocks]),
-                    learner_s=median(block.learner_s / block.vector_steps for block in blocks),
-                    blocks_s=tuple(round(block.loop_s, 9) for block in blocks),
-                )
-                for mode, blocks in self.blocks.items()
-            ),
+            entrants=self._entrants(result.leader, again),
             out=self.out,
             num_envs=self.request.num_envs,
-            vector_steps=self.vector_steps,
+            vector_steps=max(self.vector_steps.values()),
             rounds=result.rounds,
             expected_loss=result.expected_loss,
             p_best=result.p_best,
@@ -275,6 +291,27 @@ class _Race:
             compared_steps=self.compared_steps,
             difference=self.difference,
             seconds=time.perf_counter() - start_s,
+        )
+
+    def _entrants(
+        self, leader: str, again: tuple[str, str, Interval] | None
+    ) -> tuple[Entrant, ...]:
+        """What was measured of each that is still there."""
+        blocks_s = {mode: [one.loop_s for one in blocks] for mode, blocks in self.blocks.items()}
+        if leader not in blocks_s:  # it failed just now
+            leader = min(blocks_s, key=lambda mode: median(blocks_s[mode]))
+        if again is not None and again[0] == leader:
+            mode, beside, found = again
+            again = (beside, mode, Interval(1 / found.mid, 1 / found.high, 1 / found.low))
+        times_s = times_beside(blocks_s, leader, again)
+        return tuple(
+            Entrant(
+                mode=mode,
+                loop_s=times_s[mode],
+                learner_s=times_s[mode].mid * median(map(_learner_share, blocks)),
+                blocks_s=tuple(round(block.loop_s, 9) for block in blocks),
+            )
+            for mode, blocks in self.blocks.items()
         )
 
     def _final(
@@ -294,14 +331,18 @@ class _Race:
         if len(run_by) == 1:
             return None, None
         final_s: dict[str, list[float]] = {name: [] for name in run_by}
+        round_s = self._final_round_s(chosen)
         for number in range(FINAL_ROUNDS):
+            late = time.perf_counter() + round_s > self.terms.deadline_s
+            if late and number >= FEWEST_FINAL_ROUNDS:
+                break
             for name in order_of_round(list(run_by), number):
                 mode = run_by[name]
                 with self._may_fail(mode):
                     trial = self.trials[mode]
                     trial = trial.under(one_thread) if name == "one thread" else trial
                     self._lead_in(trial)
-                    final_s[name].append(trial.block(self.vector_steps).loop_s)
+                    final_s[name].append(trial.block(self.vector_steps[mode]).loop_s)
             run_by = {name: mode for name, mode in run_by.items() if mode in self.trials}
         speedup = one_thread_speedup = None
         if {chosen, "sync"} <= run_by.keys() and chosen != "sync":
@@ -320,7 +361,7 @@ class _Race:
             return None
         before_s = time.process_time()
         with self._may_fail(mode):
-            block = self.trials[mode].block(self.vector_steps)
+            block = self.trials[mode].block(self.vector_steps[mode])
             return (time.process_time() - before_s) / block.total_s
         return None
 
@@ -337,3 +378,8 @@ class _Race:
         """Closes every entrant."""
         for trial in self.trials.values():
             trial.close()
+
+
+def _learner_share(block: Block) -> float:
+    """The learner's share of a block's time."""
+    return block.learner_s / block.total_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -35,21 +36,27 @@ VISIBLE = 0.02
 """Share of a vector step below which a part gets no word in the legend."""
 
 
+MOST_BARS = 6
+
+
 def shown_forecasts(plan: Plan) -> list[Forecast]:
-    """The forecasts worth taking apart: the choice's, and the best of each other mode's."""
+    """The forecasts worth taking apart: the choice's, the best of each mode's, and who raced."""
     if plan.estimate is None:
         return []
     chosen = plan.mode.removesuffix(":sleep")
+    raced = {one.mode.removesuffix(":sleep") for one in plan.race.entrants} if plan.race else set()
     known = [forecast for forecast in plan.estimate.forecasts if forecast.parts is not None]
     best: dict[str, Forecast] = {}
     for forecast in sorted(known, key=lambda one: (one.mode != chosen, one.vector_step_s.mid)):
         best.setdefault(forecast.mode.partition(":")[0], forecast)
-    name = chosen.partition(":")[0]
-    return sorted(best.values(), key=lambda one: one.mode.partition(":")[0] != name)
+    shown = list(best.values())
+    more = (one for one in known if one.mode in raced and one not in shown)
+    shown += sorted(more, key=lambda one: one.vector_step_s.mid)[: max(MOST_BARS - len(shown), 0)]
+    return sorted(shown, key=lambda one: (one.mode != chosen, one.vector_step_s.mid))
 
 
 def bars(plan: Plan) -> RenderableType | None:
-    """What a vector step of the choice, of `sync` and of `async` is made of, by the cost model.
+    """What a vector step of the candidates that matter is made of, as the cost model predicts it.
 
     Returns:
         A legend and a bar each, all to one scale; None where the model was not asked.
@@ -64,16 +71,21 @@ def bars(plan: Plan) -> RenderableType | None:
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(no_wrap=True)
     visible = [name for name in PARTS if _is_visible(name, forecasts)]
-    legend = Text()
-    for name in visible:
-        word, character, colour = PARTS[name]
-        legend.append(character, colour).append(f" {word}  ", "dim")
-    grid.add_row(Text("vector step", style="dim"), "", legend)
     for forecast in forecasts:
         assert forecast.parts is not None
         bar = _bar(forecast.parts, scale_s, visible)
         grid.add_row(forecast.mode, seconds(forecast.vector_step_s.mid), bar)
-    return grid
+    return Group(_legend(visible), grid)
+
+
+def _legend(visible: list[str]) -> Text:
+    """What the characters stand for; with all of them there is room for one blank between two."""
+    words = [
+        Text.assemble((character, colour), (f" {word}", "dim"))
+        for word, character, colour in (PARTS[name] for name in visible)
+    ]
+    blanks = Text("  " if len(words) < len(PARTS) else " ")
+    return Text.assemble(("predicted step: ", "dim"), blanks.join(words))
 
 
 def _is_visible(name: str, forecasts: list[Forecast]) -> bool:

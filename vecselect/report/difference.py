@@ -9,7 +9,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vecselect.report.units import rate, ratio, seconds, share
+from vecselect.report.facts import PREDICTED, against_sync
+from vecselect.report.units import rate, seconds, share
 from vecselect.selection.difference import factors
 
 if TYPE_CHECKING:
@@ -74,14 +75,14 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     """What two plans may differ in, as text."""
     profile, calibration, machine = plan.profile, plan.calibration, plan.machine
     chosen = plan.chosen.loop_s if plan.chosen else None
-    sync = next((one.loop_s for one in plan.candidates if one.mode == "sync"), None)
     none = "-"
+    mark = "" if plan.chosen and plan.chosen.measured else PREDICTED
     return [
         ("mode", plan.mode),
         ("environment", plan.env),
         ("sub-environments", str(plan.num_envs)),
-        ("env steps/s", rate(plan.num_envs / chosen) if chosen else none),
-        ("vs sync", ratio(sync / chosen) if chosen and sync else none),
+        ("env steps/s", f"{mark}{rate(plan.num_envs / chosen)}" if chosen else none),
+        ("vs sync", (against_sync(plan, plan.chosen) if plan.chosen else "") or none),
         ("decided by", f"{plan.decided_by} ({plan.effort})"),
         ("step time", seconds(profile.step_time_s) if profile else none),
         ("waiting", share(profile.wait_share) if profile else none),

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vecselect.report.units import rate, ratio, seconds, share
+from vecselect.report.units import counted, rate, ratio, seconds, share
+from vecselect.report.verdict import is_proven, of_race
 from vecselect.selection.situation import changes
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 _ID = re.compile(r"(?:[\w.]+:)?[\w./-]+-v\d+")
 """What looks like the id of an environment, and not like the name of a callable."""
 
+PREDICTED = "~"
+"""Stands before a figure that was predicted where measured ones could stand."""
+
 
 @dataclass(frozen=True)
 class CandidateRow:
@@ -25,9 +29,11 @@ class CandidateRow:
     Attributes:
         mode: The mode.
         predicted: Its vector step as predicted, with the interval; empty if it was not.
+        predicted_against_sync: How many times the throughput of `sync` that is; empty where the
+            plan has no measured one to be told from.
         measured: The same as measured.
-        rate: Env steps per second.
-        against_sync: How many times the throughput of `sync`.
+        rate: Env steps per second; behind `~` as predicted.
+        against_sync: How many times the throughput of `sync`; behind `~` as predicted.
         remark: That it was chosen, or why it was skipped.
         env_steps_per_s: The same as `rate`, as a number; 0.0 where nothing is known.
         chosen: Whether it is the choice.
@@ -35,6 +41,7 @@ class CandidateRow:
 
     mode: str
     predicted: str
+    predicted_against_sync: str
     measured: str
     rate: str
     against_sync: str
@@ -64,9 +71,9 @@ def faster(plan: Plan) -> tuple[str, str] | None:
     race = plan.race
     if race is not None and race.chosen == plan.mode and race.speedup is not None:
         found = race.speedup
-        return ratio(
-            found.mid
-        ), f"measured after the choice; 95 %: {ratio(found.low)}-{ratio(found.high)}"
+        fewer = "" if is_whole(plan) else f" with {race.num_envs} sub-environments"
+        ends = f"{ratio(found.low)}-{ratio(found.high)}"
+        return ratio(found.mid), f"measured again after the race{fewer}; 95 %: {ends}"
     pair = _beside_sync(plan, plan.chosen) if plan.chosen else None
     if pair is None:
         return None
@@ -88,20 +95,78 @@ def _beside_sync(plan: Plan, candidate: Candidate) -> tuple[Interval, Interval, 
 
 
 def against_sync(plan: Plan, candidate: Candidate) -> str:
-    """How many times the throughput of `sync` a candidate has; empty where that is not known."""
+    """How many times the throughput of `sync` a candidate has; empty where that is not known.
+
+    Both are measured, or else both are predicted, which the mark `~` says.
+    """
     pair = _beside_sync(plan, candidate)
-    return ratio(pair[0].mid / pair[1].mid) if pair else ""
+    if pair is None:
+        return ""
+    return f"{PREDICTED if pair[2] == 'predicted' else ''}{ratio(pair[0].mid / pair[1].mid)}"
+
+
+def measured_against_sync(plan: Plan, candidate: Candidate) -> str:
+    """The same as measured; empty where one of the two was not."""
+    found = against_sync(plan, candidate)
+    return "" if found.startswith(PREDICTED) else found
+
+
+def predicted_against_sync(plan: Plan, candidate: Candidate) -> str:
+    """The same as predicted, measured or not."""
+    sync = next((one for one in plan.candidates if one.mode == "sync"), None)
+    if sync is None or sync.predicted is None or candidate.predicted is None:
+        return ""
+    return f"{PREDICTED}{ratio(sync.predicted.mid / candidate.predicted.mid)}"
+
+
+def is_raced(plan: Plan) -> bool:
+    """Whether candidates were measured with as many sub-environments as were asked for."""
+    return any(candidate.measured is not None for candidate in plan.candidates)
+
+
+def is_whole(plan: Plan) -> bool:
+    """Whether a race, if there was one, ran as many sub-environments as were asked for."""
+    return plan.race is None or plan.race.num_envs == plan.num_envs
+
+
+def smaller_race(plan: Plan) -> tuple[str, list[tuple[str, str, str, str]]] | None:
+    """What a race with fewer sub-environments measured, whose times stand beside no prediction.
+
+    Returns:
+        What it is, and rows of the mode, the loop, the throughput and how many times that of
+        `sync` it is; None where there was no such race.
+    """
+    race = plan.race
+    if race is None or is_whole(plan):
+        return None
+    sync = race.of("sync")
+    rows = [
+        (
+            one.mode,
+            f"{seconds(one.loop_s.mid)} {spread(one.loop_s)}",
+            rate(race.num_envs / one.loop_s.mid),
+            ratio(sync.loop_s.mid / one.loop_s.mid) if sync else "-",
+        )
+        for one in race.entrants
+    ]
+    return f"Measured in a race of {race.num_envs} of the {plan.num_envs} sub-environments", rows
+
+
+def spread(interval: Interval) -> str:
+    """How far a quantity may be off: `±1.8 %`."""
+    percent = (interval.high / interval.mid - 1) * 100
+    return f"±{percent:.1f} %" if percent < 9.95 else f"±{percent:.0f} %"
 
 
 def how_sure(plan: Plan) -> str:
     """What decided, and how sure that is."""
     race, estimate, rule = plan.race, plan.estimate, plan.rule
     if plan.decided_by == "race" and race is not None:
-        rounds = f"By a race of {race.rounds} rounds: "
-        if race.chosen != race.leader:
-            return f"{rounds}within 5 % of the fastest, {race.leader}, and simpler."
-        lost = f"taking it is expected to lose {share(race.expected_loss)}"
-        return f"{rounds}the fastest with {share(race.p_best)} certainty; {lost}."
+        said = of_race(plan, race)
+        if said.endswith("the fastest") and is_proven(race):
+            lost = f"taking it is expected to lose {share(race.expected_loss)}"
+            said = f"the fastest with {share(race.p_best)} certainty; {lost}"
+        return f"By a race of {counted(race.rounds, 'round')}: {said}."
     if plan.decided_by == "estimate" and estimate is not None:
         close = ", ".join(mode for mode in estimate.close if mode != plan.mode)
         return f"By prediction: close to {close}." if close else "By prediction, and clear."
@@ -127,7 +192,9 @@ def pins(plan: Plan) -> tuple[str, str]:
 
 
 def candidates(plan: Plan) -> list[CandidateRow]:
-    """Every candidate, those with figures first."""
+    """Every candidate, those with figures first; none for a pin, which left none to choose."""
+    if plan.decided_by == "pin":
+        return []
     rows = [_row(plan, candidate) for candidate in plan.candidates]
     return sorted(rows, key=lambda row: row.env_steps_per_s == 0)
 
@@ -137,13 +204,16 @@ def _row(plan: Plan, candidate: Candidate) -> CandidateRow:
     remarks = ["chosen"] if chosen else []
     if candidate.skipped:
         remarks.append(f"skipped: {candidate.skipped}")
+    raced = is_raced(plan)
     per_s = plan.num_envs / candidate.loop_s if candidate.loop_s else 0.0
+    mark = "" if candidate.measured is not None else PREDICTED
     return CandidateRow(
         mode=candidate.mode,
         predicted=between(candidate.predicted) if candidate.predicted else "",
+        predicted_against_sync=predicted_against_sync(plan, candidate) if raced else "",
         measured=between(candidate.measured) if candidate.measured else "",
-        rate=rate(per_s) if per_s else "",
-        against_sync=against_sync(plan, candidate),
+        rate=f"{mark}{rate(per_s)}" if per_s else "",
+        against_sync=(measured_against_sync if raced else against_sync)(plan, candidate),
         remark="; ".join(remarks),
         env_steps_per_s=per_s,
         chosen=chosen,

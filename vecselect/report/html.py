@@ -16,6 +16,7 @@ from vecselect.report.html_parts import (
     escape,
     notes,
     section,
+    smaller_table,
     table,
 )
 from vecselect.report.measurements import measurements
@@ -71,6 +72,7 @@ def _upper(report: Report) -> str:
         answer(plan),
         notes(plan),
         section("Candidates", candidate_table(plan)),
+        smaller_table(plan),
         section("This run so far", definitions(so_far(plan, report.stats))),
     ]
     return "\n".join(part for part in parts if part)

@@ -7,7 +7,7 @@ import html
 from typing import TYPE_CHECKING
 
 from vecselect.report.bars import LONGEST, VISIBLE, shown_forecasts
-from vecselect.report.facts import candidates, faster, how_sure, pins
+from vecselect.report.facts import candidates, faster, how_sure, pins, smaller_race
 from vecselect.report.figures import colour_of
 from vecselect.report.units import seconds, share
 
@@ -27,6 +27,9 @@ PARTS = {
     "loop_s": ("loop", "#8d99a6"),
 }
 """By the name in `Parts`: a word and a colour."""
+
+RATE = 3
+"""Where the throughput stands among a candidate's figures."""
 
 LEAST_S = 5e-10
 """A part that is shorter comes from rounding."""
@@ -115,8 +118,14 @@ def candidate_table(plan: Plan) -> str:
     if not rows:
         return ""
     step = "loop" if plan.learner_s > 0 else "vector step"
-    headings = (f"{step}, predicted", f"{step}, measured", "env steps/s", "vs sync")
-    cells = [(row.predicted, row.measured, row.rate, row.against_sync) for row in rows]
+    headings = (
+        f"{step}, predicted",
+        "vs sync",
+        f"{step}, measured",
+        "env steps/s",
+        "vs sync",
+    )
+    cells = list(map(_cells, rows))
     shown = [
         (heading, place)
         for place, heading in enumerate(headings)
@@ -130,6 +139,21 @@ def candidate_table(plan: Plan) -> str:
     return _table(f'<th scope="col">mode</th>{head}<th scope="col"></th>', body)
 
 
+def smaller_table(plan: Plan) -> str:
+    """What a race of fewer sub-environments measured, if there was one."""
+    found = smaller_race(plan)
+    if found is None:
+        return ""
+    caption, rows = found
+    step = "loop" if plan.learner_s > 0 else "vector step"
+    return section(caption, table(("mode", step, "env steps/s", "vs sync"), rows))
+
+
+def _cells(row: CandidateRow) -> tuple[str, ...]:
+    """What of a row stands in columns of figures."""
+    return (row.predicted, row.predicted_against_sync, row.measured, row.rate, row.against_sync)
+
+
 def _candidate(row: CandidateRow, shown: list[tuple[str, int]], most: float) -> str:
     name = f'<th scope="row">{escape(row.mode)}</th>'
     start = '<tr class="vs-chosen">' if row.chosen else "<tr>"
@@ -137,7 +161,7 @@ def _candidate(row: CandidateRow, shown: list[tuple[str, int]], most: float) -> 
         # Of a mode without figures only the reason is worth a place.
         remark = f'<td class="vs-skipped" colspan="{len(shown) + 1}">{escape(row.remark)}</td>'
         return f"{start}{name}{remark}</tr>"
-    cells = (row.predicted, row.measured, row.rate, row.against_sync)
+    cells = _cells(row)
     width = 100 * row.env_steps_per_s / most
     meter = (
         '<span class="vs-meter"><i style="width: '
@@ -148,7 +172,7 @@ def _candidate(row: CandidateRow, shown: list[tuple[str, int]], most: float) -> 
         + name
         + "".join(
             f'<td class="vs-number" data-label="{escape(heading)}">{escape(cells[place])}'
-            f"{meter if place == 2 else ''}</td>"
+            f"{meter if place == RATE else ''}</td>"
             for heading, place in shown
         )
         + f"<td>{escape(row.remark)}</td></tr>"
@@ -156,7 +180,7 @@ def _candidate(row: CandidateRow, shown: list[tuple[str, int]], most: float) -> 
 
 
 def bars(plan: Plan) -> str:
-    """A vector step of the choice, of `sync` and of `async` taken apart; nothing without a model.
+    """A vector step of the candidates that matter taken apart; nothing without a model.
 
     All bars are to one scale; one that is too long for it is cut off, with a mark.
     """
@@ -185,7 +209,8 @@ def bars(plan: Plan) -> str:
         [(forecast.mode, *(_number(forecast, name) for name in present)) for forecast in forecasts],
     )
     return (
-        '<p class="vs-muted vs-small">By the cost model, the learner not included.</p>\n'
+        '<p class="vs-muted vs-small">As the cost model predicts them, learner not included.</p>'
+        "\n"
         f'<div class="vs-legend">{legend}</div>\n<div class="vs-bars">\n{rows}\n</div>\n'
         f'<div class="vs-small">{numbers}</div>'
     )

@@ -11,6 +11,7 @@ from vecselect.report.facts import (
     faster,
     how_sure,
     pins,
+    smaller_race,
     so_far,
     what_would_change,
 )
@@ -36,8 +37,8 @@ def markdown(report: Report) -> str:
             f"{'**' if note.loud else ''}"
             for note in plan.notes
         ),
-        "### Candidates",
-        _candidates(plan),
+        *_candidates(plan),
+        *_smaller(plan),
         *_under("This run so far", ("", ""), so_far(plan, report.stats)),
         *_under(
             "What would change the answer",
@@ -63,13 +64,33 @@ def _answer(plan: Plan) -> str:
     )
 
 
-def _candidates(plan: Plan) -> str:
-    headings = ("mode", "predicted", "measured", "env steps/s", "vs sync", "")
+def _candidates(plan: Plan) -> list[str]:
     rows = [
-        (row.mode, row.predicted, row.measured, row.rate, row.against_sync, row.remark)
+        (
+            row.mode,
+            row.predicted,
+            row.predicted_against_sync,
+            row.measured,
+            row.rate,
+            row.against_sync,
+            row.remark,
+        )
         for row in candidates(plan)
     ]
-    return _table(headings, rows)
+    headings = ("mode", "predicted", "vs sync", "measured", "env steps/s", "vs sync", "")
+    # Where nothing was measured there is one ratio only, and no column for the other.
+    used = [place for place in range(len(headings)) if place < 1 or any(row[place] for row in rows)]
+    return _under(
+        "Candidates",
+        [headings[place] for place in used],
+        [[row[place] for place in used] for row in rows],
+    )
+
+
+def _smaller(plan: Plan) -> list[str]:
+    """What a race of fewer sub-environments measured, if there was one."""
+    found = smaller_race(plan)
+    return _under(found[0], ("mode", "loop", "env steps/s", "vs sync"), found[1]) if found else []
 
 
 def _under(heading: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vecselect.report.units import rate, seconds, share, size
+from vecselect.report.units import counted, rate, seconds, share, size
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
@@ -113,12 +113,12 @@ def _race(plan: Plan) -> list[tuple[str, str]]:
     if race is None:
         return []
     rows = [
-        ("rounds", f"{race.rounds} of {race.vector_steps} vector steps each"),
+        ("rounds", f"{race.rounds} of {counted(race.vector_steps, 'vector step')} each"),
         ("took", seconds(race.seconds)),
         ("sub-environments", str(race.num_envs)),
         ("fastest", f"{race.leader}, with {share(race.p_best)} certainty"),
         ("expected loss", share(race.expected_loss)),
-        ("same bits", race.difference or f"{race.compared_steps} vector steps"),
+        ("same bits", race.difference or counted(race.compared_steps, "vector step")),
     ]
     rows += [(f"out: {mode}", why) for mode, why in race.out.items()]
     return rows
@@ -155,11 +155,9 @@ def _machine(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _plan(plan: Plan) -> list[tuple[str, str]]:
-    rows = [
-        ("made", plan.created),
-        ("effort", plan.effort),
-        ("planning took", seconds(plan.planning_s)),
-    ]
+    rows = [("made", plan.created)]
+    if plan.decided_by != "pin":  # which measures nothing
+        rows += [("effort", plan.effort), ("planning took", seconds(plan.planning_s))]
     if plan.key is not None:
         rows.append(("recalled as" if plan.recalled else "remembered as", plan.key))
     if plan.not_stored:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.report.facts import break_even_s
-from vecselect.report.units import rate, ratio, seconds, share, size
+from vecselect.report.units import counted, rate, ratio, seconds, share, size
+from vecselect.report.verdict import certainty
 from vecselect.selection.situation import changes
 
 if TYPE_CHECKING:
@@ -23,17 +24,6 @@ def measured_rows(plan: Plan) -> list[Row]:
         *_planning(plan),
         *_changes(plan),
     ]
-
-
-def certainty(plan: Plan) -> str:
-    """How far from the ~1 ms rule's line the step time lies, in words."""
-    rule = plan.rule
-    assert rule is not None
-    if rule.near_line:
-        return "close to the line"
-    factor = max(rule.step_time_s / rule.threshold_s, rule.threshold_s / rule.step_time_s)
-    side = "above" if rule.step_time_s > rule.threshold_s else "below"
-    return f"clear: {ratio(factor)} {side} the line of {seconds(rule.threshold_s)}"
 
 
 def _environment(plan: Plan) -> list[Row]:
@@ -104,9 +94,9 @@ def _planning(plan: Plan) -> list[Row]:
     remembered = f"; remembered as {plan.key}" if plan.key else ""
     rows, race = [("planned", f"in {seconds(plan.planning_s)}{remembered}")], plan.race
     if race is not None:
-        text = f"{race.rounds} rounds of {race.vector_steps} vector steps"
+        text = f"{counted(race.rounds, 'round')} of {counted(race.vector_steps, 'vector step')}"
         if race.difference is None and race.compared_steps:
-            text += f"; {race.compared_steps} steps the same to the bit"
+            text += f"; {counted(race.compared_steps, 'step')} the same to the bit"
         rows.insert(0, ("race", text))
     if plan.not_stored:
         rows.append(("", f"not remembered: {plan.not_stored}"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vecselect.selection.compare import compare
+from vecselect.report.verdict import rivals
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
+    from vecselect.selection.race import Entrant
 
 
 def sentence(plan: Plan) -> str | None:
@@ -20,19 +21,28 @@ def sentence(plan: Plan) -> str | None:
     fastest = race.of(race.leader) if race else None
     if race is None or fastest is None:
         return None
-    rivals = [
-        compare(entrant.mode, entrant.blocks_s, fastest.blocks_s)
-        for entrant in race.entrants
-        if entrant.mode != race.leader
-    ]
-    if not rivals:
+    # The same figures as in the table of the report: each stands in its measured ratio to these.
+    able = [fastest, *(one for one in rivals(plan, race) if one.mode != race.leader)]
+    fastest = min(able, key=lambda one: one.loop_s.mid)
+    others = sorted(
+        (one for one in race.entrants if one.mode != fastest.mode), key=lambda one: one.loop_s.mid
+    )
+    if not others:
         return None
-    texts = []
-    for rival in sorted(rivals, key=lambda rival: rival.ratio.mid):
-        ratio = rival.ratio
-        said = f"{ratio.mid:.2f} ({ratio.low:.2f}-{ratio.high:.2f}) times as fast as {rival.mode}"
+    texts = [
+        f"{_times(other, fastest)} times as fast as {other.mode}"
         # Only one that could not be chosen is faster.
-        texts.append(said if ratio.mid >= 1 else f"{said}, which was only timed")
+        + ("" if other.loop_s.mid >= fastest.loop_s.mid else ", which was only timed")
+        for other in others
+    ]
     head, last = texts[:-1], texts[-1]
     listed = f"{', '.join(head)} and {last}" if head else last
-    return f"{race.leader} ran {listed}."
+    return f"{fastest.mode} ran {listed}."
+
+
+def _times(other: Entrant, fastest: Entrant) -> str:
+    """How many times the throughput of another one the fastest has."""
+    low, mid, high = (
+        end / fastest.loop_s.mid for end in (other.loop_s.low, other.loop_s.mid, other.loop_s.high)
+    )
+    return f"{mid:.2f} ({low:.2f}-{high:.2f})"

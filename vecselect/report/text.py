@@ -11,17 +11,27 @@ from rich.table import Table
 from rich.text import Text
 
 from vecselect.report.bars import bars
-from vecselect.report.facts import against_sync
-from vecselect.report.rows import certainty, measured_rows
+from vecselect.report.facts import (
+    PREDICTED,
+    against_sync,
+    is_raced,
+    measured_against_sync,
+    predicted_against_sync,
+    smaller_race,
+    spread,
+)
+from vecselect.report.rows import measured_rows
 from vecselect.report.stream import hanging
-from vecselect.report.units import rate, seconds, share
+from vecselect.report.units import counted, rate, seconds, share
+from vecselect.report.verdict import verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from vecselect.plan import Candidate, Note, Plan
     from vecselect.report import Report
-    from vecselect.selection.compare import Interval
     from vecselect.watching import Stats
 
 
@@ -71,65 +81,76 @@ def _head(plan: Plan) -> RenderableType:
 
 
 def _choice(plan: Plan) -> RenderableType:
-    title = Text.assemble((plan.mode, "bold green"), f"  {_how(plan)}")
+    title = Text.assemble((plan.mode, "bold green"), f"  {verdict(plan)}")
     return Group(hanging("=>", title, "bold green"), hanging("", Text(plan.reason)))
-
-
-def _how(plan: Plan) -> str:
-    """What decided, and how sure that is."""
-    if plan.decided_by == "race" and plan.race is not None:
-        if plan.race.chosen == plan.race.leader:
-            return f"by a race, {_chance(plan.race.p_best)} the fastest"
-        return f"by a race, within 5 % of the fastest and simpler than {plan.race.leader}"
-    if plan.decided_by == "estimate" and plan.estimate is not None:
-        close = [mode for mode in plan.estimate.close if mode != plan.mode]
-        return "by estimate, clear" if not close else f"by estimate, close to {', '.join(close)}"
-    if plan.decided_by == "rule":
-        return f"by the ~1 ms rule, {certainty(plan)}"
-    return f"pinned by {plan.pinned_by}" if plan.decided_by == "pin" else "the only mode left"
-
-
-def _chance(p_best: float) -> str:
-    """A probability in a word and a number."""
-    word = "clearly" if p_best >= 0.99 else "likely" if p_best >= 0.9 else "perhaps"
-    return f"{word} ({p_best:.0%})" if p_best < 0.995 else word
 
 
 def _modes(plan: Plan) -> RenderableType:
     """The candidates of which there are figures; the others are told of below."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column("   mode", no_wrap=True)
-    headings = ("loop" if plan.learner != "none" else "vector step", "env steps/s", "vs sync")
-    raced = any(candidate.measured is not None for candidate in plan.candidates)
-    for heading in (*headings, *(["measured"] if raced else []), "predicted"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    raced = is_raced(plan)
+    step = "loop" if plan.learner != "none" else "vector step"
+    headings = [step, "env steps/s", "vs sync", "predicted", *(["vs sync"] if raced else [])]
+    table = _table(headings)
     for candidate in plan.candidates:
         if candidate.loop_s is not None:
-            chosen = candidate.mode == plan.mode
-            cells = map(Text, _row(plan, candidate, chosen, raced))
-            table.add_row(*cells, style="bold" if chosen else None)
-    return table if table.row_count else Text()
+            row = (_raced_row if raced else _predicted_row)(plan, candidate)
+            _add(table, plan, candidate.mode, row)
+    if not table.row_count:
+        return Text()
+    smaller = smaller_race(plan)
+    if smaller is None:
+        return table
+    caption, rows = smaller
+    measured = _table([step, "env steps/s", "vs sync"])
+    for mode, *cells in rows:
+        _add(measured, plan, mode, cells)
+    return Group(table, Text(f" {caption}:", style="dim"), measured)
 
 
-def _row(plan: Plan, candidate: Candidate, chosen: bool, raced: bool) -> tuple[str, ...]:
+def _table(headings: Sequence[str]) -> Table:
+    """An empty table of modes; two blanks between its columns leave room for seven of them."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
+    table.add_column("   mode", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _add(table: Table, plan: Plan, mode: str, cells: Sequence[str]) -> None:
+    chosen = mode == plan.mode
+    name = f"=> {mode}" if chosen else f"   {mode}"
+    table.add_row(*map(Text, (name, *cells)), style="bold" if chosen else None)
+
+
+def _predicted_row(plan: Plan, candidate: Candidate) -> tuple[str, ...]:
+    """A candidate where none was measured."""
     assert candidate.loop_s is not None
-    spread = predicted = "-"
-    if candidate.measured is not None:
-        spread = f"±{(candidate.measured.high / candidate.measured.mid - 1) * 100:.1f} %"
-    if candidate.predicted is not None:
-        predicted = _range(plan, candidate.predicted)
     return (
-        f"=> {candidate.mode}" if chosen else f"   {candidate.mode}",
-        seconds(candidate.loop_s),
-        rate(plan.num_envs / candidate.loop_s),
+        PREDICTED + seconds(candidate.loop_s),
+        PREDICTED + rate(plan.num_envs / candidate.loop_s),
         against_sync(plan, candidate) or "-",
-        *([spread] if raced else []),
-        predicted,
+        _range(plan, candidate),
     )
 
 
+def _raced_row(plan: Plan, candidate: Candidate) -> tuple[str, ...]:
+    """A candidate beside measured ones: what was measured, and what was predicted."""
+    measured = candidate.measured
+    if measured is None:
+        known = ("-", "-", "-")
+    else:
+        known = (
+            f"{seconds(measured.mid)} {spread(measured)}",
+            rate(plan.num_envs / measured.mid),
+            measured_against_sync(plan, candidate) or "-",
+        )
+    return (*known, _range(plan, candidate), predicted_against_sync(plan, candidate) or "-")
+
+
 def _skipped(plan: Plan) -> list[tuple[str, str]]:
-    """Why the other candidates could not be chosen."""
+    """Why the other candidates could not be chosen; a pin left none to choose."""
+    if plan.decided_by == "pin":
+        return []
     skipped = [one for one in plan.candidates if one.skipped]
     return [
         ("" if index else "skipped", f"{one.mode}: {one.skipped}")
@@ -137,8 +158,11 @@ def _skipped(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
-def _range(plan: Plan, predicted: Interval) -> str:
+def _range(plan: Plan, candidate: Candidate) -> str:
     """A prediction as env steps per second, from the least to the most if it has any width."""
+    predicted = candidate.predicted
+    if predicted is None:
+        return "-"
     low, high = (rate(plan.num_envs / end) for end in (predicted.high, predicted.low))
     if low == high:
         return low
@@ -152,7 +176,7 @@ def _so_far(plan: Plan, stats: Stats) -> str:
     planned = plan.chosen.loop_s if plan.chosen else None
     promised = f" (planned: {seconds(planned - plan.learner_s)})" if planned else ""
     return (
-        f"{stats.vector_steps} vector steps of {seconds(inside_s)}{promised}, "
+        f"{counted(stats.vector_steps, 'vector step')} of {seconds(inside_s)}{promised}, "
         f"{share(stats.inside_s / (stats.inside_s + stats.outside_s))} of the loop; "
         f"{rate(stats.env_steps_per_s)} env steps/s in all"
     )

@@ -41,6 +41,11 @@ def ratio(value: float) -> str:
     return f"{_three_digits(value)}x"
 
 
+def counted(number: int, word: str) -> str:
+    """A number of things: `1 round`, `5 rounds`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def short(text: str) -> str:
     """A number of this module without the zeros behind its point, for an axis: `1 k`, `50 us`."""
     return re.sub(r"\.0+(?= |x|$)|(?<=\.\d)0(?= |x|$)", "", text)

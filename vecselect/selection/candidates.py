@@ -36,12 +36,12 @@ def simplicity(mode: str, cores: float = math.inf) -> tuple[int, int, int]:
 
     Args:
         mode: The candidate.
-        cores: The cores there are. A pool with several times as many workers comes after threads:
-            each of its processes takes memory, descriptors and time to start, only to wait.
+        cores: The cores there are. A pool with several times as many workers comes after threads,
+            as `async` does: each process takes memory, descriptors and time to start, only to wait.
     """
     name, _, rest = mode.partition(":")
     workers, _, manner = rest.partition(":")
-    order = ("sync", "pool", "async", "thread", "crowd", "native", "ray")
+    order = ("sync", "pool", "thread", "async", "crowd", "native", "ray")
     count = int(workers or 0)
     if name == "pool" and count > CROWD * max(cores, 1.0):
         name = "crowd"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vecselect.selection.candidates import simplicity
+from vecselect.selection.race import TIE
 from vecselect.selection.rule import WAITING
 
 if TYPE_CHECKING:
@@ -98,7 +100,10 @@ def finalists(
 def within_time(
     modes: Sequence[str], estimate: Estimate, build_s: dict[str, float], limit_s: float
 ) -> list[str]:
-    """Leaves out the least promising entrants until the others can be built in time.
+    """Leaves out entrants until the others can be built in time.
+
+    First those that take longer than there is by themselves, the longest first, where another that
+    does not is predicted as good; then the least promising.
 
     Args:
         modes: The entrants, the simpler ones first.
@@ -112,7 +117,17 @@ def within_time(
     kept = list(modes)
     while len(kept) > 2 and sum(build_s[mode] for mode in kept) > limit_s:
         others = [mode for mode in kept if mode != "sync"]
-        kept.remove(max(others, key=lambda mode: (_mid(estimate, mode), simplicity(mode))))
+        quick_s = [_mid(estimate, mode) for mode in others if build_s[mode] <= limit_s]
+        best_quick_s = min(quick_s, default=math.inf)
+        replaced = [
+            mode
+            for mode in others
+            if build_s[mode] > limit_s and best_quick_s <= _mid(estimate, mode) * (1 + TIE)
+        ]
+        if replaced:
+            kept.remove(max(replaced, key=lambda mode: build_s[mode]))
+        else:
+            kept.remove(max(others, key=lambda mode: (_mid(estimate, mode), simplicity(mode))))
     return kept
 
 

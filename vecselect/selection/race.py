@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.selection.compare import Comparison, Interval, compare
+from vecselect.selection.compare import Comparison, Interval, compare, median_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 TIE = 0.05
 """Candidates within this of the best are as good as it: the simplest of them is chosen."""
@@ -25,6 +26,13 @@ MIN_ROUNDS = 5
 DROP_ROUNDS = 2
 HOPELESS = 1.5
 """After two rounds a rival that takes this many times as long runs no more."""
+
+FAR_BEHIND = 4.0
+"""A rival that takes this many times as long in the warm-up runs shorter blocks, and no more at all
+if the first round says the same. It would take most of the race's time, and win none of it."""
+
+LITTLE = 0.1
+"""Share of the time a race has taken that a further round may take when there is none left."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +72,17 @@ class Entrant:
 
     Attributes:
         mode: The candidate.
-        loop_s: Median seconds from one vector step to the next, learner included, with a 95 %
-            interval.
+        loop_s: Seconds from one vector step to the next, learner included, with a 95 % interval:
+            the leader's median, and of the others what stands in the measured ratio to it.
         learner_s: Seconds of that spent in the learner.
-        blocks_s: The same as `loop_s` of each block; the n-th blocks of all ran in one round.
+        blocks_s: Seconds from one vector step to the next of each block; the n-th blocks of all
+            ran in one round.
     """
 
     mode: str
     loop_s: Interval
     learner_s: float
-    blocks_s: tuple[float, ...]
+    blocks_s: tuple[float, ...] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -86,12 +95,12 @@ class RaceRecord:
         entrants: What was measured of each.
         out: Entrants that were taken out, and why.
         num_envs: The number of sub-environments it was run with.
-        vector_steps: Vector steps of each block.
+        vector_steps: Vector steps of each block; fewer where a candidate was far behind.
         rounds: Rounds run.
         expected_loss: Mean loss of taking the leader, as a share of throughput.
         p_best: Probability that the leader is the best, at least.
-        speedup: Throughput of the chosen one over that of `sync`, measured after the choice; None
-            if it is `sync`, or that did not run.
+        speedup: Throughput of the chosen one over that of `sync`, measured after the choice, as
+            `entrants` have it too; None if it is `sync`, or that did not run.
         one_thread_speedup: What the fastest pool with a learner of one thread would give, over the
             chosen one; None where no threads are known, or there is one anyway.
         cores_used: CPU time of this process over wall time in a loop without workers, learner
@@ -122,6 +131,45 @@ class RaceRecord:
         return next((entrant for entrant in self.entrants if entrant.mode == mode), None)
 
 
+def steps_of_blocks(times_s: Mapping[str, float], block_s: float) -> dict[str, int]:
+    """The vector steps of each candidate's blocks.
+
+    Args:
+        times_s: By candidate, what a vector step took in the warm-up.
+        block_s: Seconds that a block of the fastest takes.
+
+    Returns:
+        The same number for all, but for those that are far behind: theirs are no longer in time
+        than that of one just as far behind as is allowed, if a single vector step is not.
+    """
+    fastest_s = min(times_s.values())
+    steps = max(math.ceil(block_s / fastest_s), 2)
+    limit_s = FAR_BEHIND * fastest_s
+    return {
+        mode: steps if time_s <= limit_s else max(int(steps * limit_s / time_s), 1)
+        for mode, time_s in times_s.items()
+    }
+
+
+def has_time(left_s: float, next_s: float, final_s: float, spent_s: float, rounds: int) -> bool:
+    """Whether another round is begun.
+
+    Args:
+        left_s: Seconds until the deadline; negative after it.
+        next_s: Seconds that the round will take.
+        final_s: Seconds kept for measuring the advantage.
+        spent_s: Seconds that the race has taken, building its entrants included.
+        rounds: Rounds run.
+
+    Returns:
+        True if it will end in time. Also where a choice is not sound yet for want of rounds, and
+        one takes little beside what would otherwise have been spent on noise.
+    """
+    if next_s + final_s <= left_s:
+        return True
+    return rounds < MIN_ROUNDS and next_s <= LITTLE * spent_s
+
+
 def order_of_round(modes: Sequence[str], round_number: int) -> list[str]:
     """The order in which candidates run: every second round backwards, else by chance.
 
@@ -141,6 +189,7 @@ def standing(
     blocks_s: Mapping[str, Sequence[float]],
     stop_loss: float = STOP_LOSS,
     incumbent: str | None = None,
+    far: Collection[str] = (),
 ) -> Standing:
     """Judges a race after a round.
 
@@ -149,6 +198,7 @@ def standing(
             a round. A candidate that was dropped has fewer than the others.
         stop_loss: Expected loss, as a share of throughput, at which the race is over.
         incumbent: What was chosen and remembered before; more must be known to replace it.
+        far: Those that were far behind before the first round.
     """
     rounds = max(map(len, blocks_s.values()))
     survivors = [mode for mode, blocks in blocks_s.items() if len(blocks) == rounds]
@@ -161,7 +211,9 @@ def standing(
     hopeful = [
         rival
         for rival in rivals
-        if rival.mode in survivors and not _is_beaten(rival, _slack(rival, incumbent))
+        if rival.mode in survivors
+        and not _is_beaten(rival, _slack(rival, incumbent))
+        and not (rival.mode in far and rival.ratio.mid > FAR_BEHIND)
     ]
     expected_loss = sum(rival.expected_loss for rival in hopeful)
     enough = (
@@ -202,6 +254,37 @@ def choose(
         if against.ratio.mid <= 1 + HYSTERESIS or against.p_slower < 0.95:
             return incumbent
     return tied[0]
+
+
+def times_beside(
+    blocks_s: Mapping[str, Sequence[float]],
+    leader: str,
+    again: tuple[str, str, Interval] | None = None,
+) -> dict[str, Interval]:
+    """Seconds per vector step of each candidate, so that any two stand in the ratio measured.
+
+    Medians of their own blocks would not: one that was dropped ran in other rounds than the leader,
+    and what slows a round slows all that run in it.
+
+    Args:
+        blocks_s: By candidate: seconds per vector step of each block.
+        leader: The one whose median the others stand beside.
+        again: A candidate that was measured once more, beside which other one, and its time over
+            that one's. It is not the leader, and the other one stands beside the leader as ever.
+    """
+    times_s = {leader: median_interval(blocks_s[leader])}
+    for mode in blocks_s:
+        if mode != leader:
+            found = compare(mode, blocks_s[mode], blocks_s[leader]).ratio
+            times_s[mode] = _times(times_s[leader].mid, found)
+    if again is not None:
+        mode, beside, found = again
+        times_s[mode] = _times(times_s[beside].mid, found)
+    return {mode: times_s[mode] for mode in blocks_s}
+
+
+def _times(seconds: float, ratio: Interval) -> Interval:
+    return Interval(seconds * ratio.mid, seconds * ratio.low, seconds * ratio.high)
 
 
 def _slack(rival: Comparison, incumbent: str | None) -> float:

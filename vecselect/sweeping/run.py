@@ -25,6 +25,7 @@ from vecselect.measure.memory import memory_kind
 from vecselect.measure.probe import probe
 from vecselect.plan import Note
 from vecselect.planning import notes
+from vecselect.request import Pin
 from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Point
 from vecselect.sweeping.apart import HeatLost, heat_apart
 from vecselect.sweeping.asked import SweepProgress
@@ -134,12 +135,7 @@ class _Sweeping:
         able, caller_steps = [], self.request.caller_steps
         reasons = {}
         for mode in self.modes:
-            backend, _ = find(mode)
-            reasons[mode] = (
-                backend.missing(self.machine)
-                or backend.why_not(self.request, self.machine)
-                or why_not_so_many(mode, self.asked.num_envs[-1], caller_steps)
-            )
+            reasons[mode] = self._why_not(mode)
             if reasons[mode] is None:
                 able.append(mode)
         if not able:
@@ -155,6 +151,17 @@ class _Sweeping:
                 elif why_not_so_many(mode, num_envs, caller_steps):
                     name, most = mode.partition(":")[0], most_workers(num_envs, caller_steps)
                     self._skip(mode, num_envs, SAME_AS.format(num_envs, f"{name}:{most}"))
+
+    def _why_not(self, mode: str) -> str | None:
+        """Says why a mode cannot run at all, if it cannot."""
+        backend, parameters = find(mode)
+        why = backend.missing(self.machine) or backend.why_not(self.request, self.machine)
+        if why is not None and parameters.get("workers") == 0:
+            # What keeps workers from being started is no matter where there are none, as in a pin.
+            alone = dataclasses.replace(self.request, pin=Pin(mode, "the sweep"))
+            why = backend.missing(self.machine) or backend.why_not(alone, self.machine)
+        largest, caller_steps = self.asked.num_envs[-1], self.request.caller_steps
+        return why or why_not_so_many(mode, largest, caller_steps)
 
     def _heats(self, num_envs: int, entries: Entries, *, apart: bool) -> None:
         """Times what fits of one number of sub-environments."""

@@ -73,7 +73,13 @@ class Layout:
 
 
 class Arena:
-    """The arrays of a layout, over a block of memory."""
+    """The arrays of a layout, over a block of memory.
+
+    Attributes:
+        rewards_data, terminated_data, truncated_data: These arrays as memoryviews, which are faster
+            to index.
+        observation_rows: By buffer, the rows of the batch; empty unless it is one array.
+    """
 
     def __init__(self, layout: Layout, block: mmap) -> None:
         self.layout = layout
@@ -90,6 +96,10 @@ class Arena:
         self.info_ids = arrays["info_ids"]
         self.info_columns = arrays["info_columns"]
         self.action_dtypes = arrays["action_dtypes"]
+        # Made once for all the lanes of a process: what they share stays in its caches.
+        self.rewards_data: Any = self.rewards.data
+        self.terminated_data = self.terminated.view(np.uint8).data
+        self.truncated_data = self.truncated.view(np.uint8).data
         self._actions = [arrays["action", index] for index in range(len(layout.actions or ()))]
         self._action_views: dict[tuple[int, int], np.ndarray] = {}
         self._action_dtype_of: Any = self.action_dtypes.data
@@ -100,6 +110,7 @@ class Arena:
             {leaf.path: arrays["observation", buffer, leaf.path] for leaf in layout.observations}
             for buffer in range(layout.buffers)
         ]
+        self.observation_rows = [_rows(part.get(())) for part in self.observations]
 
     def put_actions(self, actions: Any) -> bool:
         """Stores a batch of actions.
@@ -143,6 +154,11 @@ class Arena:
             used = self._actions[index][: int(np.prod(shape, dtype=int)) * dtype.itemsize]
             found = self._action_views[key] = used.view(dtype).reshape(shape)
         return found
+
+
+def _rows(batch: np.ndarray | None) -> list[np.ndarray]:
+    """Views of the rows of a batch that is one array, unless a row is one number."""
+    return [] if batch is None or batch.ndim < 2 else list(batch)
 
 
 def _room_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:

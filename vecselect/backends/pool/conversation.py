@@ -14,7 +14,7 @@ from vecselect.backends.pool.lane import LaneFailure, raised_here
 from vecselect.errors import StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from vecselect.backends.pool.handle import Handle
 
@@ -30,7 +30,11 @@ class Conversation:
     """
 
     def __init__(
-        self, handles: list[Handle], limit_s: float | None = None, replace: Replace | None = None
+        self,
+        handles: list[Handle],
+        limit_s: float | None = None,
+        replace: Replace | None = None,
+        let_go: Callable[[Sequence[Handle]], None] = lambda handles: None,
     ) -> None:
         """Begins a conversation.
 
@@ -38,11 +42,13 @@ class Conversation:
             handles: The workers; one that died is replaced in this list.
             limit_s: Seconds that workers may take to answer; as long as it takes by default.
             replace: Gives a new worker for one that died; by default that is the end.
+            let_go: Has workers begin what they were given, where they do not begin by themselves.
         """
         self.handles = handles
         self.pending: str | None = None
         self._limit_s = limit_s
         self._replace = replace
+        self._let_go = let_go
         self._joint_thread: int | None = None
         self._own_work: Callable[[], Any] | None = None
         self._asked: tuple[str, Arguments] | None = None
@@ -101,6 +107,7 @@ class Conversation:
         self._buffer = buffer
         for handle in self.handles:
             handle.step(buffer)
+        self._let_go(self.handles)
 
     def ask_all(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
         """Gives every worker a method of its lane to call, all of them or none.
@@ -121,6 +128,7 @@ class Conversation:
             except WorkerDied as death:
                 self._died(place, death)
                 self._repeat(place)
+        self._let_go(self.handles)
 
     def need_pending(self, kind: str) -> None:
         """Raises NoAsyncCallError unless such a command waits to be collected."""

@@ -38,6 +38,8 @@ class Raised:
 class Handle(Protocol):
     """One worker as the caller sees it. It has one command at a time.
 
+    It begins a command when it is given that, or when the starter lets all workers go.
+
     Attributes:
         index: Of the worker.
         rows: Indices of its sub-environments.

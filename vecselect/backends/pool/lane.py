@@ -115,10 +115,15 @@ class Lane:
         self._keep = keep
         self._keep_final = keep_final
         self._nothing = bytes(len(envs))
-        self._rewards: Any = arena.rewards.data
-        self._terminated = arena.terminated.view(np.uint8).data
-        self._truncated = arena.truncated.view(np.uint8).data
-        self._targets = [_Target(space, {**part, **self.objects}) for part in arena.observations]
+        # What another lane may have left in these rows is cleared by the first step.
+        self._has_flags = self._has_infos = True
+        self._rewards: Any = arena.rewards_data
+        self._terminated = arena.terminated_data
+        self._truncated = arena.truncated_data
+        self._targets = [
+            _Target(space, {**part, **self.objects}, rows)
+            for part, rows in zip(arena.observations, arena.observation_rows, strict=True)
+        ]
         self._attributes = Attributes()
         self._end_episode = {
             AutoresetMode.NEXT_STEP: self._reset_next,
@@ -140,10 +145,14 @@ class Lane:
         dtype, shape, rows, write = target.dtype, target.shape, target.rows, target.write
         first, rewards, awaits_reset = self._first, self._rewards, self._awaits_reset
         store, array = self._infos.store, np.ndarray
-        # Cleared at once; what follows only sets what is set rarely.
+        # Cleared at once where the step before has left anything, which few do.
         here = self._slice
-        self._terminated[here] = self._truncated[here] = self._nothing
-        self._infos.clear(here, self._nothing)
+        if self._has_flags:
+            self._terminated[here] = self._truncated[here] = self._nothing
+            self._has_flags = False
+        if self._has_infos:
+            self._infos.clear(here, self._nothing)
+            self._has_infos = False
         self.loose = loose = []
         self._steps_made += 1
         index = 0
@@ -160,6 +169,7 @@ class Lane:
                     except TypeError:
                         rewards[row] = _only(reward, row)
                     if terminated or truncated:
+                        self._has_flags = True
                         self._terminated[row] = bool(terminated)
                         self._truncated[row] = bool(truncated)
                         observation, info = self._end_episode(index, observation, info)
@@ -171,6 +181,7 @@ class Lane:
                 else:
                     write(row, observation)
                 if info:
+                    self._has_infos = True
                     if not store(row, info):
                         loose.append((row, self._keep(info)))
                 elif info is None:
@@ -186,6 +197,7 @@ class Lane:
             return self._reset(index)
         self._awaits_reset[index] = GOES_ON
         seed = self._seeds[index]
+        self._has_flags = True
         observation, info = self._reset(index, seed)
         self._truncated[self._first + index] = True
         info = {**info, "worker_restarted": True, "restart_seed": -1 if seed is None else seed}
@@ -241,6 +253,7 @@ class Lane:
         write = self._targets[buffer].write
         self.loose = []
         self._infos.clear(self._slice, self._nothing)
+        self._has_infos = True
         row = self._first
         try:
             for index, (env, seed, wanted) in enumerate(zip(self.envs, seeds, mask, strict=True)):
@@ -324,14 +337,14 @@ class _Target:
         shape: Of one row.
     """
 
-    def __init__(self, space: gym.Space, batches: dict[Any, Any]) -> None:
+    def __init__(self, space: gym.Space, batches: dict[Any, Any], rows: list[np.ndarray]) -> None:
         self.write = writer(space, batches)
-        self.rows: list[np.ndarray] = []
+        self.rows = rows
         self.dtype: np.dtype | None = None
         self.shape: tuple[int, ...] = ()
-        batch = batches.get(())
-        if isinstance(batch, np.ndarray) and batch.ndim > 1:
-            self.rows, self.dtype, self.shape = list(batch), batch.dtype, batch.shape[1:]
+        if rows:
+            batch = batches[()]
+            self.dtype, self.shape = batch.dtype, batch.shape[1:]
 
 
 def keep_packed(info: dict[str, Any]) -> bytes:

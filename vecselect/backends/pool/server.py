@@ -161,6 +161,7 @@ class Server:
         )
         self.slice = slice(task.rows.start, task.rows.stop)
         self.batched_actions = batch_space(terms.action_space, len(envs))
+        self.action_codes: Any = arena.action_dtypes.data
         self.action_parts: dict[tuple[int, int], np.ndarray] = {}
 
     def greeting(self) -> tuple[str, list[gym.Space]]:
@@ -174,8 +175,9 @@ class Server:
 
     def step(self) -> Any:
         """Steps with the actions in the arena."""
-        self.lane.step(self.actions(), self.control[BUFFER])
-        return self.beside_the_arena()
+        lane = self.lane
+        lane.step(self.actions(), self.control[BUFFER])
+        return self.beside_the_arena() if lane.loose or lane.objects else None
 
     def request(self, templates: list[Template], name: str, args: tuple[Any, ...]) -> Any:
         """Learns templates, then does what is asked for."""
@@ -191,10 +193,10 @@ class Server:
 
     def actions(self) -> Iterable[Any]:
         """The lane's actions, copied out of the arena: an environment may keep its own."""
-        codes = self.arena.action_dtypes
-        parts = [self.action_part(index, code) for index, code in enumerate(codes.tolist())]
         if self.arena.plain_actions:
-            return parts[0]
+            return self.action_part(0, self.action_codes[0])
+        codes = enumerate(self.action_codes)
+        parts = [self.action_part(index, code) for index, code in codes]
         return iterate(self.batched_actions, assembled(self.terms.action_space, iter(parts)))
 
     def action_part(self, index: int, code: int) -> np.ndarray:

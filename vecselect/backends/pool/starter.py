@@ -38,6 +38,9 @@ class Starter(Protocol):
     def all_started(self) -> None:
         """Lets go of what is needed only to start the first workers."""
 
+    def let_go(self, handles: Sequence[Handle]) -> None:
+        """Has the workers begin what they were given, where they do not begin by themselves."""
+
     def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
         """Takes in what the sub-environments from a row on are being reset with."""
 
@@ -81,6 +84,9 @@ class ProcessStarter:
         """Closes the memory's descriptor, which only a worker to come would need."""
         if not self.settings.restart:
             self._memory.forget_descriptor()
+
+    def let_go(self, handles: Sequence[Handle]) -> None:
+        """Nothing: each begins when it is given a command."""
 
     def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
         """Takes in what the sub-environments from a row on are being reset with."""

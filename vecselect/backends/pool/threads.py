@@ -1,13 +1,14 @@
 """A worker that is a thread: both sides of it.
 
 It steps its lane into the arena, which is ordinary memory here. Nothing is packed: commands and
-answers are handed over as they are, with a lock each way that one side takes and the other gives
-free.
+answers are handed over as they are. Commands are given to all threads, which are then let go at
+once; the last one to answer wakes the caller.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import mmap
 import threading
 import time
@@ -15,6 +16,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.arena import Arena
+from vecselect.backends.pool.gate import make_gate
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.server import BUFFER, Server, close_all, sample_of
@@ -36,9 +38,9 @@ if TYPE_CHECKING:
 class _Desk:
     """What passes between the caller and one thread.
 
-    A signal is a lock that is held: who gives it releases it. Signals only say that there may be
-    something to see; what counts are the numbers of the commands. So one that was lost to Ctrl-C,
-    or is left over from an interrupted command, does no harm.
+    The gate and the answers only say that there may be something to see; what counts are the
+    numbers of the commands. So a signal that was lost to Ctrl-C, or is left over from an
+    interrupted command, does no harm.
 
     Attributes:
         number: Of the command given last.
@@ -57,33 +59,46 @@ class _Desk:
         self.ending = False
         self.envs: list[gym.Env] = []
         self.server: Server | None = None
-        self.go, self.done = threading.Lock(), threading.Lock()
-        self.go.acquire()
-        self.done.acquire()
 
-    def tell(self) -> None:
-        """Has the thread look for a command."""
-        if self.go.locked():
-            self.go.release()
-
-    def answer(self, number: int, reply: Any) -> None:
-        """Answers a command, and has the caller look."""
+    def answer(self, number: int, reply: Any, answers: _Answers) -> None:
+        """Answers a command; the last one to do so has the caller look."""
         self.reply = reply
         self.finished = number
-        if self.done.locked():
-            self.done.release()
+        answers.count()
+
+
+class _Answers:
+    """The answers to commands that were given together: the caller is woken once, by the last.
+
+    They are counted anew each time, so that a count that Ctrl-C has upset is soon forgotten.
+
+    Attributes:
+        all_in: Held until the last one is in.
+    """
+
+    def __init__(self, awaited: int) -> None:
+        self.all_in = threading.Lock()
+        self.all_in.acquire()
+        # Counting down is one indivisible step in `itertools`, and would not be in Python.
+        self._left = itertools.count(awaited - 1, -1)
+
+    def count(self) -> None:
+        """Counts an answer that can be seen already."""
+        if next(self._left) == 0:
+            self.all_in.release()
 
 
 class _Crew:
     """The threads of one vector environment.
 
     Attributes:
-        last: The desk of the thread that was given a command last. It is waited for first: by then
-            most others have answered, and the caller was woken once instead of once for each.
+        gate: What they wait at for commands.
+        answers: Those to the commands that they were let go for last.
     """
 
-    def __init__(self) -> None:
-        self.last = _Desk()
+    def __init__(self, threads: int) -> None:
+        self.gate = make_gate(threads)
+        self.answers = _Answers(0)
 
 
 class ThreadHandle:
@@ -105,7 +120,7 @@ class ThreadHandle:
         # A daemon: the program can end whatever an environment is doing.
         self.thread = threading.Thread(
             target=_serve,
-            args=(self._desk, work),
+            args=(self._desk, work, crew),
             name=f"vecselect-thread-{work.index}",
             daemon=True,
         )
@@ -113,6 +128,7 @@ class ThreadHandle:
     def built(self, timeout_s: float | None = None) -> None:
         """Starts the thread and waits until it has built its sub-environments."""
         self._number = self._desk.number = 1
+        self._crew.answers = _Answers(1)
         try:
             self.thread.start()
         except RuntimeError as error:
@@ -121,7 +137,6 @@ class ThreadHandle:
                 f'({error}). Use fewer, as in mode="thread:{max(self.index // 2, 1)}".'
             ) from error
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self._crew.last = self._desk
         found = self.collect(None if until_s is None else lambda: until_s - time.monotonic())
         if found is PENDING:
             raise StepTimeout(
@@ -150,7 +165,7 @@ class ThreadHandle:
         return self._desk.server.greeting()
 
     def step(self, buffer: int) -> None:
-        """Begins a step with the actions in the arena."""
+        """Gives the command to step with the actions in the arena."""
         self.request(self.packed("step", (None,)) if self.news else None, buffer)
 
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
@@ -158,14 +173,12 @@ class ThreadHandle:
         return self.news, name, args
 
     def request(self, data: Any, buffer: int = 0) -> None:
-        """Begins what `packed` made."""
+        """Gives the command that `packed` made; it begins when all are let go."""
         desk = self._desk
         self._control[BUFFER] = buffer
         desk.command = data
         self.outstanding = True
-        self._crew.last = desk
         self._number = desk.number = self._number + 1
-        desk.tell()
         if data is not None:
             self.news = []
 
@@ -175,13 +188,13 @@ class ThreadHandle:
         look_around: Callable[[], None] | None = None,
     ) -> Any:
         """Waits for the end of what was begun; see `Handle`."""
-        desk, last = self._desk, self._crew.last
+        desk = self._desk
         while desk.finished != self._number:
             period_s = WATCH_PERIOD_S
             if deadline_s is not None:
                 period_s = min(period_s, max(deadline_s(), 0.0))
-            awaited = desk if last.finished == last.number else last
-            if awaited.done.acquire(True, period_s) or desk.finished == self._number:
+            all_in = self._crew.answers.all_in
+            if all_in.acquire(True, period_s) or desk.finished == self._number:
                 continue
             if look_around is not None:
                 look_around()
@@ -203,8 +216,10 @@ class ThreadHandle:
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
-        self._desk.tell()  # Ctrl-C may have come before it was told
-        return self.collect(deadline_s)
+        hold_open = self._crew.gate.hold_open  # Ctrl-C may have come before it was let go
+        if self._desk.finished != self._number:
+            hold_open()
+        return self.collect(deadline_s, hold_open)
 
     def has_died(self) -> bool:
         """Never: a thread ends when it is told to, or with the program."""
@@ -225,7 +240,7 @@ class ThreadHandle:
         """Tells the thread to close its sub-environments and end."""
         self.ended = True
         self._desk.ending = True
-        self._desk.tell()
+        self._crew.gate.open_for_good()
 
     def join(self, timeout_s: float) -> bool:
         """Waits for its end; whether it has come."""
@@ -241,7 +256,7 @@ class ThreadStarter:
     arena: Arena
 
     def __init__(self, settings: Settings) -> None:
-        self._crew = _Crew()
+        self._crew = _Crew(settings.workers)
 
     def start(self, work: Work) -> ThreadHandle:
         """Prepares a thread; waiting for what it builds starts it."""
@@ -253,6 +268,13 @@ class ThreadStarter:
 
     def all_started(self) -> None:
         """Nothing was needed that could be let go of."""
+
+    def let_go(self, handles: Sequence[Handle]) -> None:
+        """Has the threads begin what they were given."""
+        given = sum([handle.outstanding for handle in handles])
+        if given:
+            self._crew.answers = _Answers(given)
+            self._crew.gate.open()
 
     def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
         """No thread is ever replaced, so none needs a seed for that."""
@@ -280,17 +302,18 @@ class ThreadStarter:
             )
 
 
-def _serve(desk: _Desk, work: Work) -> None:
+def _serve(desk: _Desk, work: Work, crew: _Crew) -> None:
     """Runs in the thread: builds and does what the caller asks for until the end."""
-    if not _built(desk, work):
+    wait = crew.gate.way(work.index)
+    if not _built(desk, work, crew.answers):
         return
     while True:
-        desk.go.acquire()
-        number = desk.number
+        wait()
+        number, answers = desk.number, crew.answers
         if desk.ending:
             break
         if number != desk.finished:
-            desk.answer(number, _done(desk.server, desk.command))
+            desk.answer(number, _done(desk.server, desk.command), answers)
     if desk.server is None:
         close_all(desk.envs, work.first_row)
         return
@@ -300,7 +323,7 @@ def _serve(desk: _Desk, work: Work) -> None:
         report_closing(failure.row, failure.__cause__)
 
 
-def _built(desk: _Desk, work: Work) -> bool:
+def _built(desk: _Desk, work: Work, answers: _Answers) -> bool:
     """Builds the sub-environments of a thread; whether that went well."""
     row = work.first_row
     try:
@@ -313,9 +336,9 @@ def _built(desk: _Desk, work: Work) -> bool:
             with contextlib.suppress(Exception):
                 env.close()
         desk.envs.clear()
-        desk.answer(1, Raised(error))
+        desk.answer(1, Raised(error), answers)
         return False
-    desk.answer(1, None)
+    desk.answer(1, None, answers)
     return True
 
 

@@ -100,7 +100,10 @@ class PoolVectorEnv(LaneCalls):
         self._starter = parts.starter
         replace = functools.partial(self._starter.replaced, self._infos)
         self._conversation = Conversation(
-            parts.handles, settings.step_timeout_s, replace if settings.restart else None
+            parts.handles,
+            settings.step_timeout_s,
+            replace if settings.restart else None,
+            self._starter.let_go,
         )
         self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but

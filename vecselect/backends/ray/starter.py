@@ -130,6 +130,9 @@ class RayStarter:
     def all_started(self) -> None:
         """Nothing was needed that could be let go of."""
 
+    def let_go(self, handles: Sequence[Handle]) -> None:
+        """Nothing: each begins when it is given a command."""
+
     def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
         """Takes in what the sub-environments from a row on are being reset with."""
         self._restarts.note_seeds(seeds, first_row)

@@ -1,13 +1,21 @@
 """What the loops cost is measured over stubs that play a recording."""
 
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
+import pytest
 from gymnasium.vector import AutoresetMode
 
+from tests.records import a_calibration
 from tests.zoo import EchoEnv
+from vecselect.machine import read_machine
 from vecselect.measure.probe import probe
+from vecselect.planning.asked import Asked
 from vecselect.planning.calibrate import loop_costs
-from vecselect.request import Request
+from vecselect.planning.draft import Draft
+from vecselect.planning.memory import Memory
+from vecselect.request import Request, read_request
 
 
 class Telling(gym.Env):
@@ -52,3 +60,18 @@ def test_loops_that_leave_resets_to_the_caller_have_their_costs_too():
     options = {"autoreset_mode": AutoresetMode.DISABLED}
     found = loop_costs(Request("echo", (EchoEnv,) * 4, vector_kwargs=options), found)
     assert found.sync_s > 0 and found.pool_s > 0
+
+
+@pytest.mark.parametrize("own_cores", [4.0, 1.0], ids=["remembered", "disturbed"])
+def test_measuring_the_machine_once_is_not_taken_from_a_plan_s_budget(monkeypatch, own_cores):
+    machine = dataclasses.replace(read_machine(), cores=4.0, cpu=f"a test's {own_cores}")
+    monkeypatch.setattr("vecselect.planning.draft.read_machine", lambda: machine)
+    made = a_calibration(own_cores, seconds=2.0)
+    monkeypatch.setattr("vecselect.planning.memory.calibrate", lambda machine: made)
+    draft = Draft(read_request(EchoEnv, 2), Asked(budget_s=3.0))
+    memory = Memory(draft)
+    assert memory.calibration() == made
+    assert draft.deadline_s == pytest.approx(draft.start_s + 5.0)
+    assert memory.calibration() == made
+    again = 5.0 if own_cores == 4.0 else 7.0
+    assert draft.deadline_s == pytest.approx(draft.start_s + again)

@@ -68,6 +68,18 @@ def test_its_repr_shows_the_mode():
         assert "Pendulum-v1" in repr(envs)
 
 
+def test_what_it_has_not_is_said_to_be_where_it_is():
+    with auto_make_vec("Pendulum-v1", 2, mode="sync") as envs:
+        with pytest.raises(AttributeError, match=r"'envs'; envs.unwrapped has it .*'sync' only"):
+            _ = envs.envs
+        assert len(envs.unwrapped.envs) == 2
+        with pytest.raises(AttributeError, match=r"'g'; .*envs.get_attr\('g'\)") as caught:
+            _ = envs.g
+        assert caught.value.name == "g"
+        assert not hasattr(envs, "_g")
+        assert envs.get_attr("g") == (10.0, 10.0)
+
+
 def test_its_spec_makes_it_again():
     options = {"vector_kwargs": {"autoreset_mode": "SameStep"}, "g": 5.0}
     with auto_make_vec("Pendulum-v1", 2, mode="sync", **options) as envs:

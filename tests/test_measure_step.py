@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from vecselect import ProfileError, profile_step
+from vecselect import ProfileError, RequestError, profile_step
 from vecselect.measure.clock import Clock
 from vecselect.measure.step import size_bytes
 
@@ -318,6 +318,44 @@ class Working(FakeEnv):
         while time.thread_time() < end_s:
             pass
         return super().step(action)
+
+
+class Closing(gym.Env):
+    """Counts those that are open."""
+
+    observation_space = spaces.Box(0, 1, (1,), np.float32)
+    action_space = spaces.Discrete(2)
+    open = 0
+
+    def __init__(self):
+        Closing.open += 1
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    def close(self):
+        Closing.open -= 1
+
+
+@pytest.mark.parametrize(
+    "env", [Closing, lambda: Closing(), gym.envs.registration.EnvSpec("Closing-v0", Closing)]
+)
+def test_of_what_builds_an_environment_one_is_built_and_closed(env):
+    assert profile_step(env, budget_s=0.01).steps >= 1
+    assert Closing.open == 0
+
+
+def test_an_id_will_do():
+    assert profile_step("Pendulum-v1", budget_s=0.01).observation_bytes == 12
+
+
+@pytest.mark.parametrize("env", [5, None, [Closing]])
+def test_what_builds_no_environment_is_refused(env):
+    with pytest.raises(RequestError, match="env is .*; give one environment, an id such as"):
+        profile_step(env)
 
 
 def test_a_core_lost_to_others_is_no_waiting():

@@ -74,7 +74,7 @@ def test_a_learner_is_a_callable_or_seconds(given):
         recommend("CartPole-v1", 2, learner=given)
 
 
-@pytest.mark.parametrize("allow", [("async",), ("nativ",)])
+@pytest.mark.parametrize("allow", [("async",), ("nativ",), "nativ"])
 def test_only_other_implementations_need_to_be_allowed(allow):
     with pytest.raises(RequestError, match="choose one of 'native'"):
         recommend("CartPole-v1", 2, allow=allow)

@@ -1,6 +1,7 @@
 """The public names, what importing costs, and which module may know which."""
 
 import ast
+import importlib
 import inspect
 import json
 import subprocess
@@ -145,3 +146,10 @@ def test_no_module_prints_or_is_too_long(path):
     calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
     assert len(text.splitlines()) <= MAX_LINES
+
+
+def test_without_its_library_an_extra_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "stable_baselines3", None)
+    monkeypatch.delitem(sys.modules, "vecselect.sb3", raising=False)
+    with pytest.raises(ImportError, match=r"pip install 'vecselect\[sb3\]'"):
+        importlib.import_module("vecselect.sb3")

@@ -46,8 +46,6 @@ BAD = {
     "num_envs 2.5": (("Pendulum-v1", 2.5), {}, "num_envs is 2.5; it must be a whole number"),
     "num_envs as text": (("Pendulum-v1", "8"), {}, "num_envs is '8'; it must be a whole number"),
     "num_envs True": (("Pendulum-v1", True), {}, "num_envs is True; it must be a whole number"),
-    "no num_envs": (("Pendulum-v1",), {}, "num_envs is missing"),
-    "no num_envs for a callable": ((pendulum,), {}, "num_envs is missing"),
     "another length": (([pendulum] * 2, 3), {}, "num_envs is 3, but the list holds 2 callables"),
     "empty list": (([],), {}, "list of callables is empty"),
     "no callable": (([pendulum, 5],), {}, "Element 1 of the list of callables is 5"),
@@ -121,6 +119,12 @@ def test_a_collection_of_another_kind_is_a_request_error(nothing_starts, options
 def test_a_start_method_that_does_not_exist_is_a_request_error(nothing_starts):
     with pytest.raises(RequestError):
         auto_make_vec("Pendulum-v1", 2, vector_kwargs={"context": "frok"})
+
+
+@pytest.mark.parametrize("id", ["Pendulum-v1", gym.spec("Pendulum-v1"), pendulum])
+def test_it_is_one_environment_where_no_number_is_given(id):
+    assert read_request(id).num_envs == 1
+    assert read_request([pendulum] * 3).num_envs == 3
 
 
 def test_an_id_is_that_many_environments():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from vecselect import processes
 from vecselect.backends.registry import BACKENDS, find
 from vecselect.errors import RequestError
 from vecselect.machine import read_machine
+from vecselect.misplaced import hints, refuse_misplaced, refuse_mode
 from vecselect.pins import AUTO, read_pin
 from vecselect.planning.asked import read_asked
 from vecselect.planning.decide import make_plan
@@ -60,8 +62,8 @@ def auto_make_vec(
     Args:
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
             iterable of such callables.
-        num_envs: The number of sub-environments, at least 1; for an iterable of callables it is
-            their number and may be left out.
+        num_envs: The number of sub-environments, 1 by default; an iterable of callables has its
+            own.
         mode: A mode to pin (see `available_modes()`), or `"auto"`. Weaker pins are
             `with pinned(mode):` and the environment variable `VECSELECT_MODE`. A pin is that mode
             or an error, and nothing is measured.
@@ -107,17 +109,18 @@ def auto_make_vec(
         pin=read_pin(mode, vectorization_mode),
         wrappers=wrappers,
         vector_kwargs=vector_kwargs,
-        env_kwargs=_merged(env_kwargs, kwargs),
+        env_kwargs=_merged(id, env_kwargs, kwargs),
     )
     asked = read_asked(effort, budget_s, learner, allow, use_store)
-    plan = make_plan(request, asked)
-    envs = _build(plan, request)
-    if plan.recalled and space_text(envs.single_observation_space) != plan.observation_space:
-        # The environment has changed in a way that its key does not show.
-        envs.close()
-        PlanStore().forget(plan.key)
+    with hints(kwargs, _PARAMETERS):
         plan = make_plan(request, asked)
         envs = _build(plan, request)
+        if plan.recalled and space_text(envs.single_observation_space) != plan.observation_space:
+            # The environment has changed in a way that its key does not show.
+            envs.close()
+            PlanStore().forget(plan.key)
+            plan = make_plan(request, asked)
+            envs = _build(plan, request)
     if verbose:
         envs.report.print(sys.stderr)
     return envs
@@ -142,7 +145,7 @@ def recommend(
 
     Args:
         id: See `auto_make_vec`, as for all that follow.
-        num_envs: The number of sub-environments.
+        num_envs: The number of sub-environments, 1 by default.
         effort: How much measuring is allowed.
         budget_s: Seconds after which planning starts nothing new.
         learner: What your loop does between two steps.
@@ -163,14 +166,17 @@ def recommend(
         Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
+    refuse_mode("recommend", kwargs, "It decides on one; auto_make_vec(..., mode=...) pins one.")
     request = read_request(
         id,
         num_envs,
         wrappers=wrappers,
         vector_kwargs=vector_kwargs,
-        env_kwargs=_merged(env_kwargs, kwargs),
+        env_kwargs=_merged(id, env_kwargs, kwargs),
     )
-    return make_plan(request, read_asked(effort, budget_s, learner, allow, use_store, progress))
+    asked = read_asked(effort, budget_s, learner, allow, use_store, progress)
+    with hints(kwargs, _PARAMETERS):
+        return make_plan(request, asked)
 
 
 def sweep(
@@ -219,6 +225,7 @@ def sweep(
         gymnasium.error.Error: If the id is not registered.
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """
+    refuse_mode("sweep", kwargs, "Name the modes to measure: modes=(...).")
     asked = read_sweep_asked(num_envs, modes, budget_s, learner, progress)
     largest = asked.num_envs[-1]
     request = read_request(
@@ -226,17 +233,22 @@ def sweep(
         largest if callable(id) or not isinstance(id, Iterable) or isinstance(id, str) else None,
         wrappers=wrappers,
         vector_kwargs=vector_kwargs,
-        env_kwargs=_merged(env_kwargs, kwargs),
+        env_kwargs=_merged(id, env_kwargs, kwargs),
     )
     if request.num_envs < largest:
         raise RequestError(
             f"num_envs goes up to {largest}, but the list holds {request.num_envs} callables; give "
             "more of them, or smaller numbers."
         )
-    found = run_sweep(request, asked)
+    with hints(kwargs, _PARAMETERS):
+        found = run_sweep(request, asked)
     if error := all_fail(found):
         raise error
     return found
+
+
+_PARAMETERS = tuple(inspect.signature(auto_make_vec).parameters)[:-1]
+"""The names that may have been meant by one that no environment takes."""
 
 
 def available_modes() -> dict[str, str | None]:
@@ -253,8 +265,11 @@ def _build(plan: Plan, request: Request) -> AutoVectorEnv:
     return envs
 
 
-def _merged(env_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+def _merged(
+    id: Any, env_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]
+) -> dict[str, Any]:
     """The environment's keyword arguments from both places."""
+    refuse_misplaced(kwargs, id, _PARAMETERS)
     given = dict(env_kwargs or {})
     if twice := sorted(given.keys() & kwargs.keys()):
         raise RequestError(

@@ -159,7 +159,8 @@ def read_request(
     Args:
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
             iterable of such callables.
-        num_envs: The number of sub-environments; for an iterable of callables it may be left out.
+        num_envs: The number of sub-environments, 1 by default; an iterable of callables has its
+            own.
         wrappers: Applied to each sub-environment, in order.
         vector_kwargs: Options of the vector environment, as Gymnasium's classes take them.
         env_kwargs: Keyword arguments of the environment's constructor.
@@ -278,12 +279,9 @@ def _name_of(make: EnvFn) -> str:
 
 
 def _checked_count(num_envs: int | None) -> int:
-    """The number of sub-environments as an int of at least 1."""
+    """The number of sub-environments as an int of at least 1; 1 of none, as in Gymnasium."""
     if num_envs is None:
-        raise RequestError(
-            "num_envs is missing: say how many sub-environments, such as "
-            'auto_make_vec("Pendulum-v1", 8).'
-        )
+        return 1
     if isinstance(num_envs, bool) or not isinstance(num_envs, SupportsIndex):
         raise RequestError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1.")
     count = operator.index(num_envs)
@@ -340,12 +338,13 @@ def _check_ray_options(options: Mapping[str, Any]) -> None:
     if address is not None and not isinstance(address, str):
         raise RequestError(f"address is {address!r}; it must be text, such as 'auto'.")
     if "num_workers" in options:
+        given = options["num_workers"]
         try:
-            _checked_count(options["num_workers"])
+            _checked_count(given if given is not None else 0)
         except RequestError:
             raise RequestError(
-                f"num_workers is {options['num_workers']!r}; it must be a whole number of at "
-                "least 1: the lanes, each a Ray actor."
+                f"num_workers is {given!r}; it must be a whole number of at least 1: the lanes, "
+                "each a Ray actor."
             ) from None
     if lane_mode is not None and not LANE_MODES.fullmatch(str(lane_mode)):
         raise RequestError(

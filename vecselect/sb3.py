@@ -15,9 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecMonitor
-from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+
+try:
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import VecMonitor
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "stable_baselines3":
+        raise
+    raise ModuleNotFoundError(
+        "vecselect.sb3 needs Stable-Baselines3, which is not installed here; install it with: "
+        "pip install 'vecselect[sb3]'.",
+        name=error.name,
+    ) from error
 
 from vecselect.errors import RequestError
 from vecselect.make import auto_make_vec

@@ -273,6 +273,20 @@ class AutoVectorEnv(VectorWrapper):
         """Closes it."""
         self.close()
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            """Says of what is not here where it may be."""
+            text = f"{type(self).__name__!r} object has no attribute {name!r}"
+            if name in ("envs", "env_fns"):
+                text += (
+                    "; envs.unwrapped has it in mode 'sync' only. In every mode that runs your "
+                    "environments envs.call, envs.get_attr and envs.set_attr reach them"
+                )
+            elif not name.startswith("_"):
+                text += f"; of the sub-environments get it by envs.get_attr({name!r})"
+            raise AttributeError(text, name=name, obj=self)
+
     def __repr__(self) -> str:
         """Names the mode and what runs in it."""
         return f"<AutoVectorEnv mode={self.mode!r}, {self.env}>"

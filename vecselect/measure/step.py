@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import pickle
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect.errors import ProfileError
+from vecselect.errors import ProfileError, RequestError
 from vecselect.measure.clock import Clock
 from vecselect.measure.generators import untouched_generators
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import gymnasium as gym
+    from gymnasium.envs.registration import EnvSpec
+
+    from vecselect.request import EnvFn
 
 ACTIONS_DRAWN = 256
 """Actions drawn before timing; the steps cycle through them. Drawing one costs 5-30 us, more than
@@ -98,7 +102,7 @@ class StepProfile:
 
 
 def profile_step(
-    env: gym.Env,
+    env: gym.Env | str | EnvSpec | EnvFn,
     *,
     budget_s: float = DEFAULT_BUDGET_S,
     seed: int = 0,
@@ -114,7 +118,8 @@ def profile_step(
 
     Args:
         env: One environment. It is reset and stepped here, and left open. The process's global
-            random generators are left as they were; the environment's own are not.
+            random generators are left as they were; the environment's own are not. Or an id, a spec
+            or a callable, of which one is built here and closed.
         budget_s: Seconds after which no further step is begun.
         seed: Seed of the first reset and of the actions.
         clock: Source of nanoseconds.
@@ -126,9 +131,40 @@ def profile_step(
 
     Raises:
         ProfileError: If the environment raises; its exception is chained.
+        RequestError: If it is no environment, and nothing that builds one.
+        Exception: What building one raises.
     """
+    if _is_environment(env):
+        return _profile(env, budget_s, seed, clock, on_call)
+    built = _build(env)
+    with contextlib.closing(built):
+        return _profile(built, budget_s, seed, clock, on_call)
+
+
+def _profile(
+    env: Any, budget_s: float, seed: int, clock: Clock | None, on_call: Callable[[str], None]
+) -> StepProfile:
     with untouched_generators():
         return _Profiling(env, clock or Clock(), on_call).run(budget_s, seed)
+
+
+def _is_environment(env: Any) -> bool:
+    """Whether it can be stepped as one; a class can not."""
+    return not isinstance(env, type) and hasattr(env, "step") and hasattr(env, "action_space")
+
+
+def _build(env: Any) -> gym.Env:
+    """One environment of an id, a spec or a callable."""
+    from gymnasium.envs.registration import EnvSpec
+
+    from vecselect.request import read_request  # the rest of this module needs no Gymnasium
+
+    if not isinstance(env, (str, EnvSpec)) and not callable(env):
+        raise RequestError(
+            f"env is {env!r}; give one environment, an id such as 'Pendulum-v1', an EnvSpec, or a "
+            "callable that returns an environment."
+        )
+    return read_request(env, 1).env_fns[0]()
 
 
 class _Profiling:

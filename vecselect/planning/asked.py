@@ -59,9 +59,9 @@ def read_asked(
     if effort not in EFFORTS:
         raise RequestError(unknown("effort", effort, EFFORTS))
     need_seconds("budget_s", budget_s)
-    if isinstance(allow, str):
+    if isinstance(allow, str) and allow in ALLOWABLE:
         raise RequestError(f"allow is {allow!r}; give the modes as a tuple: allow=({allow!r},).")
-    allowed = tuple(allow)
+    allowed = (allow,) if isinstance(allow, str) else tuple(allow)
     for mode in allowed:
         if mode not in ALLOWABLE:
             raise RequestError(unknown("mode to allow", mode, ALLOWABLE))

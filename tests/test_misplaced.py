@@ -1,0 +1,115 @@
+"""What is given to the environment but meant for the vector environment is pointed out."""
+
+import gymnasium as gym
+import pytest
+
+from tests.zoo import EchoEnv
+from vecselect import RequestError, auto_make_vec, recommend, sweep
+
+FUNCTIONS = [auto_make_vec, recommend, sweep]
+QUICK = {"effort": "rule", "budget_s": 0.05}
+
+
+class OwnNames(EchoEnv):
+    """Takes arguments whose names are options of the vector environment too."""
+
+    def __init__(self, step_timeout_s=None, copy=None, mode=None):
+        super().__init__()
+        self.taken = (step_timeout_s, copy, mode)
+
+
+@pytest.fixture
+def own_names():
+    gym.register("OwnNames-v0", entry_point=OwnNames)
+    yield "OwnNames-v0"
+    gym.registry.pop("OwnNames-v0")
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch):
+    def start(*arguments, **options):
+        pytest.fail("a process was started for a request that cannot be")
+
+    monkeypatch.setattr("vecselect.planning.decide.probe", start)
+    monkeypatch.setattr("vecselect.sweeping.run.probe", start)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("step_timeout_s", 3),
+        ("start_timeout_s", 3),
+        ("on_worker_death", "restart"),
+        ("lane_mode", "pool:1"),
+        ("num_workers", 2),
+    ],
+)
+@pytest.mark.parametrize("id", ["Pendulum-v1", EchoEnv])
+def test_an_option_that_only_we_have_is_refused_with_its_place(
+    nothing_starts, function, name, value, id
+):
+    with pytest.raises(RequestError) as caught:
+        function(id, 2, **{name: value})
+    option = f"{{{name!r}: {value!r}}}"
+    told = f"{name} is an option of the vector environment: vector_kwargs={option}."
+    assert str(caught.value).startswith(told)
+    assert f"env_kwargs={option}" in str(caught.value)
+
+
+def test_an_environment_may_have_such_names_of_its_own(own_names):
+    given = {"step_timeout_s": 1, "mode": "b"}
+    with auto_make_vec(own_names, 2, mode="sync", env_kwargs=given, copy="a") as envs:
+        assert envs.get_attr("taken") == ((1, "a", "b"),) * 2
+
+
+MEANT = [
+    ({"lerner": 3}, "Did you mean learner?"),
+    ({"num_env": 4}, "Did you mean num_envs?"),
+    ({"use_stores": False}, "Did you mean use_store?"),
+    ({"copy": False}, "copy is an option of the vector environment: vector_kwargs={'copy': False}"),
+    ({"shared_memry": True}, "Did you mean vector_kwargs={'shared_memory': True}?"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), MEANT)
+@pytest.mark.parametrize("asked", [QUICK, {"mode": "sync"}, {"mode": "pool:1"}])
+def test_a_name_that_the_environment_does_not_know_is_told_what_it_may_mean(asked, given, told):
+    with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+        auto_make_vec("Pendulum-v1", **asked, **given)
+    assert str(caught.value).count(told) == 1
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(("given", "told"), MEANT)
+def test_with_a_callable_nothing_need_be_built_to_know_it(nothing_starts, function, given, told):
+    with pytest.raises(RequestError) as caught:
+        function([EchoEnv], **given)
+    assert told in str(caught.value)
+
+
+def test_a_name_like_none_of_ours_is_left_to_the_environment():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'gravity'") as caught:
+        auto_make_vec("Pendulum-v1", 2, mode="sync", gravity=9.0)
+    assert "mean" not in str(caught.value)
+
+
+def test_what_the_environment_itself_calls_wrongly_is_its_own_affair():
+    def make():
+        return EchoEnv(lerner=3)
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'lerner'") as caught:
+        auto_make_vec(make, 2, mode="sync")
+    assert "mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["mode", "vectorization_mode"])
+def test_only_auto_make_vec_pins(nothing_starts, name, own_names):
+    with pytest.raises(RequestError, match=rf"recommend has no {name}.*auto_make_vec\(\.\.\., mo"):
+        recommend("Pendulum-v1", 2, **{name: "pool"})
+    with pytest.raises(RequestError, match=rf"sweep has no {name}.*modes=\("):
+        sweep("Pendulum-v1", 2, **{name: "pool"})
+
+
+def test_an_environment_may_have_a_mode_in_env_kwargs(own_names):
+    assert recommend(own_names, 2, env_kwargs={"mode": "pool"}, **QUICK).env == own_names

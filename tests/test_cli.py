@@ -8,8 +8,9 @@ import sys
 import gymnasium as gym
 import pytest
 
-from vecselect import Plan, available_modes
+from vecselect import Plan, __version__, available_modes
 from vecselect.cli import main
+from vecselect.planning.asked import ALLOWABLE
 
 MODULE = """
 import gymnasium as gym
@@ -176,6 +177,46 @@ def test_a_mistake_in_the_command_ends_with_2_and_the_usage(words, capsys):
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("usage: vecselect")
+
+
+@pytest.mark.parametrize("words", [["-m", "vecselect"], ["-c", "{0}"]])
+def test_modules_of_the_current_folder_are_found(words, noisy, tmp_path):
+    # What the console script runs does not begin with the current folder in its path.
+    script = (
+        "import os, sys; sys.path[:] = [p for p in sys.path if p not in ('', os.getcwd())]; "
+        "from vecselect.cli import entry_point; entry_point()"
+    )
+    done = subprocess.run(
+        [sys.executable, *(word.format(script) for word in words)]
+        + ["recommend", noisy, "-n2", "--budget=0.05", "--no-store", "--effort=rule", "--json"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["env"] == "Noisy-v0"
+
+
+def test_the_version_is_told(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vecselect {__version__}\n"
+
+
+def test_fresh_arrives_and_does_not_go_with_no_store(asked, capsys):
+    recommendation("--fresh")
+    recommendation()
+    assert [options["fresh"] for _, options in asked] == [True, False]
+    assert recommendation("--fresh", "--no-store") == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_the_help_of_allow_names_every_mode_that_may_be_allowed(capsys):
+    main(["recommend", "--help"])
+    text = capsys.readouterr().out
+    assert all(mode in text[text.index("--allow") :] for mode in ALLOWABLE)
 
 
 def test_help_ends_with_0_and_names_the_commands(capsys):

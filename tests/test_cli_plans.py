@@ -67,23 +67,13 @@ def run_json(run):
 def test_the_list_has_a_line_for_every_plan_the_newest_first(run, keys):
     done = run("plans", "list")
     assert (done.code, done.err) == (0, "")
-    head, _, *rows = done.out.splitlines()
-    assert head.split() == [
-        "key",
-        "environment",
-        "envs",
-        "mode",
-        "effort",
-        "decided",
-        "by",
-        "made",
-        "here",
-    ]
+    head, *rows = done.out.splitlines()
+    assert head.split() == ["key", "environment", "envs", "mode", "by", "made"]
     assert [row.split()[:4] for row in rows] == [
-        [keys[0], "CartPole-v1", "3", "sync"],
-        [keys[1], "CartPole-v1", "2", "sync"],
+        [keys[0][:8], "CartPole-v1", "3", "sync"],
+        [keys[1][:8], "CartPole-v1", "2", "sync"],
     ]
-    assert rows[0].endswith("2025-01-03 12:34   used")
+    assert rows[0].endswith("pin  2025-01-03")
     assert not any(line.endswith(" ") for line in done.out.splitlines())
     assert "\x1b" not in done.out
 
@@ -112,7 +102,9 @@ def test_the_list_says_which_plans_belong_to_another_machine(run, run_json, plan
         "created": "2025-01-02T12:34:56+00:00",
         "here": True,
     }
-    assert "other machine" in run("plans", "list").out.splitlines()[2]
+    head, *rows = run("plans", "list").out.splitlines()
+    assert head.endswith("machine")
+    assert [row.split()[-1] for row in rows] == ["another", "here", "here"]
 
 
 def test_an_empty_list_says_where_it_looked_and_is_still_a_document(run, run_json, folder):
@@ -191,7 +183,36 @@ def test_explain_takes_an_environment_and_a_file_too(run, keys, tmp_path):
     assert run("explain", path, path, "-o", tmp_path / "plan.md").code == 2
     path.write_text("{}")
     assert run("explain", path).code == 2
-    assert run("explain", tmp_path / "nothing.json").code == 1
+    path.write_bytes(b"\xff\xfe")
+    assert run("explain", path).code == 2
+    done = run("explain", tmp_path / "nothing.json")
+    assert done.code == 1
+    assert done.err == f"vecselect: {tmp_path / 'nothing.json'}: No such file or directory\n"
+
+
+def test_explain_reads_what_the_store_and_it_itself_have_written(run, keys, folder, tmp_path):
+    plan = PlanStore().find(keys[0]).plan
+    assert run("explain", folder / "plans" / f"{keys[0]}.json").out.startswith(f"{plan.report}\n")
+    for command in (["explain"], ["plans", "show"]):
+        (tmp_path / "x.json").write_text(run(*command, keys[0], "--json").out)
+        assert run("explain", tmp_path / "x.json").out.startswith(f"{plan.report}\n")
+    for words, why in (
+        (["plans", "export"], "holds 2 plans"),
+        (["explain", *keys, "--json"], "holds 2 plans"),
+    ):
+        (tmp_path / "x.json").write_text(run(*words).out)
+        done = run("explain", tmp_path / "x.json")
+        assert (done.code, done.out) == (2, "")
+        assert why in done.err
+
+
+@pytest.mark.parametrize("command", [["explain"], ["plans", "show"]])
+def test_a_plan_is_found_by_its_environment(run, keys, command):
+    for word in ("CartPole-v1", "gymnasium:CartPole-v1"):
+        assert keys[0] in run(*command, word).out
+    done = run(*command, "Ant-v5")
+    assert (done.code, done.out) == (2, "")
+    assert "none is for an environment of that name" in done.err
 
 
 def test_explain_without_any_plan_says_how_one_comes_about(run):
@@ -259,8 +280,8 @@ def test_forget_all_needs_no_key(run, keys):
 
 
 def test_the_path_is_the_folder(run, run_json, folder):
-    assert run("plans", "path").out == f"{folder}\n"
-    assert run_json("plans", "path") == {"folder": str(folder)}
+    assert run("plans", "path").out == f"{folder / 'plans'}\n"
+    assert run_json("plans", "path") == {"folder": str(folder / "plans")}
 
 
 @pytest.mark.parametrize(

@@ -113,13 +113,25 @@ def test_a_wrong_name_of_a_file_is_told_before_anything_is_measured(asked, capsy
     assert "arguments" not in asked
 
 
-def test_without_matplotlib_the_table_is_printed_all_the_same(asked, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("name", ["a.svg", "a.png"])
+def test_without_matplotlib_a_plot_is_refused_before_anything_is_measured(
+    asked, tmp_path, capsys, monkeypatch, name
+):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["sweep", "CartPole-v1", "-o", str(tmp_path / "a.svg")]) == 2
+    assert main(["sweep", "CartPole-v1", "-o", str(tmp_path / name)]) == 2
     output = capsys.readouterr()
-    assert output.out == str(SWEEP) + "\n"
+    assert (output.out, output.err.count("\n")) == ("", 1)
     assert "vecselect[plot]" in output.err
-    assert output.err.count("\n") == 1
+    assert "arguments" not in asked
+    assert main(["sweep", "CartPole-v1", "-o", str(tmp_path / "a.json")]) == 0
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
+    asked, tmp_path, capsys
+):
+    assert main(["sweep", "CartPole-v1", "-o", str(tmp_path / "none" / "a.json")]) == 2
+    assert "The sweep cannot be written to" in capsys.readouterr().err
+    assert "arguments" not in asked
 
 
 @pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="no vecselect[plot]")
@@ -133,6 +145,7 @@ def test_a_plot_is_written(asked, tmp_path):
     [
         (["-n", "0"], "num_envs holds 0"),
         (["--modes", "synk"], "Did you mean 'sync'"),
+        (["--modes", "sync,foo"], "There is no mode 'foo'; choose one of 'sync', "),
         (["--modes", ","], "modes is empty"),
         (["--budget", "0"], "budget_s is 0.0"),
     ],

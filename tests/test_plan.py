@@ -111,6 +111,16 @@ def test_another_schema_is_refused_by_name(schema):
         Plan.from_json(json.dumps(data))
 
 
+def test_a_plan_beside_other_things_is_read():
+    plan = a_plan()
+    stored = {"format": "vecselect-plan", "schema": 1, "key": "ab", "plan": plan.to_dict()}
+    assert Plan.from_json(json.dumps(stored)) == plan
+    with pytest.raises(PlanError, match="holds 2 plans .* `vecselect plans import`"):
+        Plan.from_json(json.dumps({"schema": 1, "plans": [plan.to_dict()] * 2}))
+    with pytest.raises(PlanError, match=r"Sweep\.from_json"):
+        Plan.from_json(json.dumps({"schema": 1, "points": []}))
+
+
 def test_a_document_without_a_schema_is_refused():
     with pytest.raises(PlanError, match="schema None"):
         Plan.from_json("{}")

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from tests.compare import assert_same_run
+from tests.plans import PROFILE
 from tests.zoo import BusyEnv, EchoEnv, SampleEnv
 from vecselect import Plan, RequestError, VecselectWarning, auto_make_vec, recommend
+from vecselect.machine import read_machine
 from vecselect.planning import memory
+from vecselect.planning.notes import MEASURE_AGAIN, of_profile
 from vecselect.store.plans import PlanStore
 from vecselect.watching import Observed
 
@@ -130,6 +133,36 @@ def test_building_that_takes_longer_than_the_budget_is_not_begun():
     plan = recommend(Slow, 16, learner=learner, use_store=False, **QUICK)
     assert plan.decided_by == "estimate"
     assert any("building its entrants would take about" in note.text for note in plan.notes)
+
+
+def test_a_fresh_plan_takes_the_place_of_the_one_remembered():
+    asked = {"effort": "estimate", **QUICK}
+    first = recommend("CartPole-v1", 2, **asked)
+    fresh = recommend("CartPole-v1", 2, fresh=True, **asked)
+    assert not fresh.recalled
+    assert fresh.key == first.key
+    assert fresh.planning_s != first.planning_s
+    again = recommend("CartPole-v1", 2, **asked)
+    assert dataclasses.replace(again, recalled=False) == fresh
+
+
+def test_a_fresh_plan_knows_the_learner_that_real_use_showed():
+    asked = {"effort": "estimate", **QUICK}
+    first = recommend("CartPole-v1", 2, **asked)
+    PlanStore().note_observed(first.key, Observed(200, 0.1, 0.5, 2.5e-3))
+    fresh = recommend("CartPole-v1", 2, fresh=True, **asked)
+    assert (fresh.learner, fresh.learner_s) == ("observed", 2.5e-3)
+    again = recommend("CartPole-v1", 2, fresh=True, **asked)
+    assert (again.learner, again.learner_s) == ("observed", 2.5e-3)
+
+
+def test_a_busy_machine_is_told_with_how_to_measure_again():
+    machine = dataclasses.replace(read_machine(), cores=2.0, load_1min=9.0)
+    (note,) = of_profile(machine, PROFILE, MEASURE_AGAIN)
+    assert note.code == "machine-busy"
+    for way in ("--fresh", "`vecselect plans forget KEY`"):
+        assert way in note.text
+        assert way not in of_profile(machine, PROFILE)[0].text
 
 
 def test_a_plan_is_recalled_until_more_effort_is_asked_for():

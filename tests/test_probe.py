@@ -1,6 +1,7 @@
 """Profiling in a child process: whatever the environment does, the caller gets an answer."""
 
 import functools
+import gc
 import os
 import signal
 import sys
@@ -121,6 +122,17 @@ def test_the_environment_lives_in_another_process():
     assert probed(Faulty).observation[0] != os.getpid()
 
 
+class Frozen(Faulty):
+    """Observes how many objects no collection looks at."""
+
+    def reset(self, *, seed=None, options=None):
+        return np.array([gc.get_freeze_count()]), {}
+
+
+def test_what_was_loaded_before_is_not_collected_in_the_midst_of_what_is_measured():
+    assert probed(Frozen).transitions[0][0][0] > 1000
+
+
 def allocate():
     Faulty.held = np.ones(64 << 20, np.uint8)
 
@@ -228,6 +240,12 @@ def test_a_constructor_that_never_returns_is_given_up():
 def test_a_constructor_may_take_longer_than_a_step():
     act = functools.partial(time.sleep, 0.7)
     assert probed(faulty("construct", act), stall_limit_s=0.5).construct_s >= 0.7
+
+
+def test_what_the_first_one_imports_is_not_taken_for_building_every_one():
+    found = probed(faulty("construct", functools.partial(time.sleep, 0.7)), faulty())
+    assert found.construct_s < 0.7 < found.start_s
+
 
 
 def test_a_call_that_ignores_being_asked_to_end_is_killed():

@@ -51,6 +51,15 @@ def test_the_ending_may_be_in_capitals(tmp_path):
     assert write_output(PINNED.report, tmp_path / "REPORT.HTML").read_text()[0] == "<"
 
 
+def test_a_method_refuses_a_name_of_another_form_and_says_what_to_call(tmp_path):
+    with pytest.raises(RequestError, match="to_html writes .html.*call to_svg, or choose a name"):
+        RACED.report.to_html(tmp_path / "report.svg")
+    with pytest.raises(RequestError, match=r"call to_json, or .* ends in \.md"):
+        RACED.report.to_markdown(tmp_path / "report.JSON")
+    assert list(tmp_path.iterdir()) == []
+    assert RACED.report.to_markdown(tmp_path / "report.txt").exists()
+
+
 @pytest.mark.parametrize("name", ["report.pdf", "report", "html", ".html", ""])
 def test_an_unknown_ending_is_refused_with_those_that_there_are(name, tmp_path):
     for refuse in (check_output, lambda path: write_output(PINNED.report, path)):

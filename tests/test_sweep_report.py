@@ -44,6 +44,19 @@ def test_reasons_that_differ_in_numbers_alone_are_one_line():
     assert "about 6 s" not in text
 
 
+def test_each_number_is_told_with_the_mode_that_it_is_in_truth():
+    same = tuple(
+        point("pool:99", number, None, skipped=f"with {number} it is the same as pool:{number - 1}")
+        for number in (2, 4)
+    )
+    sweep = dataclasses.replace(
+        SWEEP, modes=(*SWEEP.modes, "pool:99"), named_modes=("sync", "pool:99"), points=same
+    )
+    text = str(sweep)
+    assert "pool:99 x 2: with 2 it is the same as pool:1." in text
+    assert "pool:99 x 4: with 4 it is the same as pool:3." in text
+
+
 def test_a_callable_is_pasted_by_its_name():
     sweep = dataclasses.replace(SWEEP, env="make_maze", by_id=False)
     assert "auto_make_vec(make_maze, 8, " in str(sweep)

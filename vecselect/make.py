@@ -135,6 +135,7 @@ def recommend(
     learner: Callable[..., Any] | float | None = None,
     allow: Iterable[str] = (),
     use_store: bool = True,
+    fresh: bool = False,
     progress: Callable[[str], None] = lambda text: None,
     wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
@@ -151,6 +152,7 @@ def recommend(
         learner: What your loop does between two steps.
         allow: Modes that may be chosen although they run another implementation.
         use_store: Whether plans are remembered and recalled.
+        fresh: Whether to plan anew although a plan is remembered; the new one takes its place.
         progress: Called with a few words on what is being done.
         wrappers: Applied to each sub-environment, in order.
         vector_kwargs: Options of the vector environment.
@@ -174,7 +176,7 @@ def recommend(
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(id, env_kwargs, kwargs),
     )
-    asked = read_asked(effort, budget_s, learner, allow, use_store, progress)
+    asked = read_asked(effort, budget_s, learner, allow, use_store, progress, fresh)
     with hints(kwargs, _PARAMETERS):
         return make_plan(request, asked)
 

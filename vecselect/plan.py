@@ -204,7 +204,9 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """Reads what `to_json` wrote.
+        """Reads what `to_json` wrote, also inside a file of the plan store.
+
+        What `vecselect explain --json` and `vecselect plans show --json` print is read too.
 
         Raises:
             PlanError: If the text is not such a document, or one of a newer schema.
@@ -215,6 +217,7 @@ class Plan:
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:
     """A document of any schema that is still read, in today's form."""
+    data = _the_plan(data)
     schema = data.get("schema")
     if type(schema) is not int or not OLDEST <= schema <= SCHEMA:
         raise PlanError(
@@ -225,6 +228,22 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
         data = _from_2(data)
     if data["schema"] == 3:
         data = _from_3(data)
+    return data
+
+
+def _the_plan(data: dict[str, Any]) -> dict[str, Any]:
+    """The plan in a document that holds other things beside it, or the document itself."""
+    if "mode" in data:
+        return data
+    if isinstance(data.get("plan"), dict):
+        return dict(data["plan"])
+    if isinstance(data.get("plans"), list):
+        raise PlanError(
+            f"This document holds {len(data['plans'])} plans and is none; `vecselect plans import` "
+            "reads what `vecselect plans export` wrote."
+        )
+    if "points" in data:
+        raise PlanError("This is a sweep and no plan; Sweep.from_json reads it.")
     return data
 
 

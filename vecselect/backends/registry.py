@@ -69,8 +69,12 @@ def pool_mode(workers: int, *, sleep: bool = False) -> str:
     return f"pool:{workers}:{SLEEP}" if sleep else f"pool:{workers}"
 
 
-def find(mode: str) -> tuple[Backend, dict[str, int]]:
+def find(mode: str, *, or_auto: bool = True) -> tuple[Backend, dict[str, int]]:
     """The backend behind a mode, and the parameters that the mode's name gives it.
+
+    Args:
+        mode: Its name.
+        or_auto: Whether the user could have said `auto` in its place, for the error.
 
     Raises:
         RequestError: If there is no such mode.
@@ -78,7 +82,8 @@ def find(mode: str) -> tuple[Backend, dict[str, int]]:
     name, *words = mode.split(":")
     if name not in BACKENDS:
         counted = [f"{known}:K" for known in BACKENDS if known in COUNTED]
-        raise RequestError(unknown("mode", mode, ["auto", *BACKENDS, *counted]))
+        auto = ["auto"] if or_auto else []
+        raise RequestError(unknown("mode", mode, [*auto, *BACKENDS, *counted]))
     if not words:
         return BACKENDS[name], {}
     if name not in COUNTED:

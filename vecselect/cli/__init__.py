@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from vecselect.cli import doctor, explain, plans, recommend, sweep
 
@@ -17,7 +17,15 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def entry_point() -> NoReturn:
-    """Runs the command line and ends the process with its exit code."""
+    """Runs the command line and ends the process with its exit code.
+
+    Modules of the current folder are found, as with `python -m vecselect`: what a script installed
+    elsewhere looks through is its own folder.
+    """
+    with contextlib.suppress(OSError):  # a folder that was removed under us
+        here = os.getcwd()
+        if not getattr(sys.flags, "safe_path", False) and not {"", here} & set(sys.path):
+            sys.path.insert(0, here)
     sys.exit(main())
 
 
@@ -50,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
-        return _fail(str(error), EXIT_FAILED)
+        known = error.strerror and error.filename is not None
+        return _fail(f"{error.filename}: {error.strerror}" if known else str(error), EXIT_FAILED)
     except (PlanError, RequestError, gym.error.Error, ModuleNotFoundError) as error:
         return _fail(str(error), EXIT_USAGE)
     except VecselectError as error:
@@ -68,12 +77,26 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *asked: Any) -> None:
+        from vecselect import __version__
+
+        sys.stdout.write(f"vecselect {__version__}\n")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vecselect",
         description="Measures a Gymnasium environment and this machine, and says in which mode a "
         "vector environment serves best.",
     )
+    parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     recommend.add_commands(commands)

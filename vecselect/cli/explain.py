@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.cli.plans import KEY_HELP, summary, write_json, write_lines
+from vecselect.cli.plans import (
+    KEY_HELP,
+    SHORT,
+    find_stored,
+    summary,
+    write_json,
+    write_lines,
+)
 
 if TYPE_CHECKING:
     import argparse
 
     from vecselect.cli.plans import Commands
     from vecselect.plan import Plan
-
-SHORT = 8
-"""Characters of a key that stand for it in a heading."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ def add_command(commands: Commands) -> None:
         nargs="*",
         metavar="PLAN",
         help=f"{KEY_HELP}; or an environment's id, for its newest plan; or a JSON file that "
-        "`recommend --json` wrote; the newest plan of all without one; with two, what differs",
+        "`recommend --json`, `explain --json` or the plan store wrote; the newest plan of all "
+        "without one; with two, what differs",
     )
     explain.add_argument("--json", action="store_true", help="print one JSON document instead")
     explain.add_argument(
@@ -101,25 +106,32 @@ def _find(word: str | None) -> _Found:
         PlanError: If there is none.
     """
     from vecselect.errors import PlanError
-    from vecselect.plan import Plan
     from vecselect.store.plans import PlanStore
 
     if word is not None and word.endswith(".json"):
-        plan = Plan.from_json(Path(word).read_text(encoding="utf-8"))
+        plan = _read(Path(word))
         return _Found(plan, Path(word).stem, (("read from", word),), {"path": word})
     store = PlanStore()
-    entries = store.entries() if word is None or not _is_hex(word) else []
-    entry = next((one for one in entries if word is None or one.plan.env == word), None)
-    if entry is None and word is None:
-        raise PlanError(
-            f"No plan is stored in {store.folder} yet. One is stored when auto_make_vec or "
-            "`vecselect recommend` has measured."
-        )
-    if entry is None:
-        entry = store.find(str(word))
+    if word is not None:
+        entry = find_stored(word)
+    else:
+        newest = store.entries()[:1]
+        if not newest:
+            raise PlanError(
+                f"No plan is stored in {store.folder} yet. One is stored when auto_make_vec or "
+                "`vecselect recommend` has measured."
+            )
+        entry = newest[0]
     lines = (("key", entry.key), ("stored in", str(entry.path)))
     return _Found(entry.plan, entry.key[:SHORT], lines, summary(entry))
 
 
-def _is_hex(word: str) -> bool:
-    return bool(word) and all(character in "0123456789abcdef" for character in word)
+def _read(path: Path) -> Plan:
+    """The plan in a file, alone or beside other things."""
+    from vecselect.errors import PlanError
+    from vecselect.plan import Plan
+
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{path} holds no plan: {error}.") from error

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
     Row = dict[str, Any]
 
+SHORT = 8
+"""Characters of a key that stand for it where it is named."""
+
 KEY_HELP = "the key of a stored plan, or as much of its beginning as tells it from the others"
 
 
@@ -32,7 +35,7 @@ def add_commands(commands: Commands) -> None:
 
     listing = add("list", _list, "all stored plans, the newest first")
     show = add("show", _show, "what a stored plan is for, and what use of it showed")
-    show.add_argument("key", metavar="KEY", help=KEY_HELP)
+    show.add_argument("key", metavar="PLAN", help=f"{KEY_HELP}; or an environment's id")
     export = add("export", _export, "plans as one JSON document, for `plans import` elsewhere")
     export.add_argument("-o", "--output", metavar="FILE", help="where to, instead of stdout")
     export.add_argument("keys", nargs="*", metavar="KEY", help=f"{KEY_HELP}; all without one")
@@ -46,24 +49,27 @@ def add_commands(commands: Commands) -> None:
         action="store_true",
         help="remove every plan, and what was measured of this machine",
     )
-    path = add("path", _path, "the folder of the plan store")
+    path = add("path", _path, "the folder that the plans lie in")
 
     for parser in (listing, show, export, importing, forget, path):
         parser.add_argument("--json", action="store_true", help="print one JSON document instead")
 
 
 def _list(asked: argparse.Namespace) -> int:
+    from vecselect.cli.plan_table import write_table
     from vecselect.machine import read_machine
     from vecselect.store.key import machine_fields
     from vecselect.store.plans import PlanStore
 
     store = PlanStore()
     here = machine_fields(read_machine())
-    rows = [_row(entry, here) for entry in store.entries()]
+    entries = store.entries()
+    rows = [_row(entry, here) for entry in entries]
     if asked.json:
         write_json(rows)
     elif rows:
-        _write_table(rows)
+        learners = [str(entry.fields.get("learner", "none")) for entry in entries]
+        write_table(rows, learners, sys.stdout)
     else:
         sys.stdout.write(f"no plans are stored in {store.folder}\n")
     return 0
@@ -84,9 +90,7 @@ def _row(entry: StoredPlan, here: Row) -> Row:
 
 
 def _show(asked: argparse.Namespace) -> int:
-    from vecselect.store.plans import PlanStore
-
-    entry = PlanStore().find(asked.key)
+    entry = find_stored(asked.key)
     if asked.json:
         document = summary(entry)
         document["fields"] = entry.fields
@@ -109,7 +113,8 @@ def _show(asked: argparse.Namespace) -> int:
         lines.append(
             (
                 "in use",
-                f"{seen.vector_steps} vector steps seen, {inside_ms:.3g} ms each and "
+                f"{seen.vector_steps} vector step{'' if seen.vector_steps == 1 else 's'} seen, "
+                f"{inside_ms:.3g} ms each and "
                 f"{seen.gap_s * 1e3:.3g} ms between two",
             )
         )
@@ -177,12 +182,41 @@ def _forget(asked: argparse.Namespace) -> int:
 def _path(asked: argparse.Namespace) -> int:
     from vecselect.store.plans import PlanStore
 
-    folder = str(PlanStore().folder)
+    folder = str(PlanStore().folder / "plans")
     if asked.json:
         write_json({"folder": folder})
     else:
         sys.stdout.write(folder + "\n")
     return 0
+
+
+def find_stored(word: str) -> StoredPlan:
+    """The stored plan that a word stands for: a key, its beginning, or an environment's id.
+
+    Of several plans of one environment it is the newest.
+
+    Raises:
+        PlanError: If there is none.
+    """
+    from vecselect.errors import PlanError
+    from vecselect.store.plans import PlanStore
+
+    store = PlanStore()
+    if not word or _is_hex(word):
+        return store.find(word)
+    # A plan knows an environment by its id alone, without the module that registers it.
+    names = {word, word.rpartition(":")[2]}
+    entry = next((one for one in store.entries() if one.plan.env in names), None)
+    if entry is None:
+        raise PlanError(
+            f"No stored plan has a key that begins with {word!r}, and none is for an environment "
+            "of that name; `vecselect plans list` shows the plans there are."
+        )
+    return entry
+
+
+def _is_hex(word: str) -> bool:
+    return bool(word) and all(character in "0123456789abcdef" for character in word)
 
 
 def summary(entry: StoredPlan) -> Row:
@@ -211,38 +245,3 @@ def write_lines(lines: list[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
         sys.stdout.write(f"{name.ljust(width)}  {text}\n")
-
-
-def _write_table(rows: list[Row]) -> None:
-    """Writes the stored plans as a table."""
-    import io
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for heading in ("key", "environment", "envs", "mode", "effort", "decided by", "made", "here"):
-        table.add_column(heading, justify="right" if heading == "envs" else "left")
-    for row in rows:
-        cells = (
-            row["key"],
-            row["env"],
-            str(row["num_envs"]),
-            row["mode"],
-            row["effort"] or "-",
-            row["decided_by"],
-            row["created"][:16].replace("T", " "),
-            "used" if row["here"] else "other machine",
-        )
-        table.add_row(*map(Text, cells), style=None if row["here"] else "dim")
-    if sys.stdout.isatty():
-        Console(file=sys.stdout, force_jupyter=False).print(table)
-        return
-    # In a pipe a row is a line, however long.
-    wide = Console(file=io.StringIO(), width=1000, color_system=None, force_jupyter=False)
-    with wide.capture() as captured:
-        wide.print(table)
-    lines = (line.rstrip() for line in captured.get().splitlines())
-    sys.stdout.write("\n".join(line for line in lines if line) + "\n")

@@ -23,14 +23,20 @@ def add_commands(commands: Commands) -> None:
     recommend.add_argument(
         "--effort", default="measure", help="rule, estimate, measure (the default) or exhaustive"
     )
-    recommend.add_argument(
+    storing = recommend.add_mutually_exclusive_group()
+    storing.add_argument(
+        "--fresh",
+        action="store_true",
+        help="plan anew although a plan is remembered, and remember the new one in its place",
+    )
+    storing.add_argument(
         "--no-store",
         dest="use_store",
         action="store_false",
         help="neither recall a plan nor remember this one",
     )
     compare = commands.add_parser("compare", help="race every mode at length")
-    compare.set_defaults(run=_recommend, effort="exhaustive", use_store=False)
+    compare.set_defaults(run=_recommend, effort="exhaustive", use_store=False, fresh=False)
     for command in (recommend, compare):
         _add_request(command)
         command.add_argument("--json", action="store_true", help="print one JSON document instead")
@@ -45,7 +51,8 @@ def _add_request(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODE",
-        help="a mode that may be chosen although it is another implementation: native",
+        help="a mode that is chosen only where it is allowed: native, another implementation of "
+        "the environment, or ray, actors of a cluster; may be repeated",
     )
     command.add_argument(
         "-o",
@@ -75,6 +82,7 @@ def _recommend(asked: argparse.Namespace) -> int:
             learner=learner_s,
             allow=asked.allow,
             use_store=asked.use_store,
+            fresh=asked.fresh,
             progress=progress,
             env_kwargs=dict(asked.env_kwarg),
         )

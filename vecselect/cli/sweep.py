@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vecselect.cli.loop import add_loop
@@ -50,10 +51,12 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _sweep(asked: argparse.Namespace) -> int:
+    from vecselect.report.outputs import check_place
     from vecselect.sweeping.record import ending_of
 
-    if asked.output is not None:
-        ending_of(asked.output)  # a wrong name is told before anything is measured
+    if asked.output is not None:  # what cannot be is told before anything is measured
+        drawn = ending_of(asked.output) != ".json"
+        check_place(Path(asked.output), "sweep", drawn=drawn)
     code = EXIT_OK
     try:
         found = _measure(asked)

@@ -32,6 +32,7 @@ class Asked:
         learner: What happens between two vector steps: a callable, seconds, or None.
         allow: Modes that may be chosen beside those that run the user's own environments.
         use_store: Whether plans are remembered and recalled.
+        fresh: Whether to plan anew although a plan is remembered, which the new one replaces.
         progress: Told in a few words what is being done.
     """
 
@@ -40,6 +41,7 @@ class Asked:
     learner: Any = None
     allow: tuple[str, ...] = ()
     use_store: bool = True
+    fresh: bool = False
     progress: Callable[[str], None] = lambda text: None
 
 
@@ -50,6 +52,7 @@ def read_asked(
     allow: Iterable[str],
     use_store: bool,
     progress: Callable[[str], None] = lambda text: None,
+    fresh: bool = False,
 ) -> Asked:
     """Checks what the user said about planning.
 
@@ -72,5 +75,6 @@ def read_asked(
         learner=learner,
         allow=tuple(sorted(set(allowed))),
         use_store=use_store,
+        fresh=fresh,
         progress=progress,
     )

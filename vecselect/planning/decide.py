@@ -137,7 +137,9 @@ def _look(draft: Draft) -> None:
     asked.progress("measuring round trips of its observation")
     draft.ipc = measure_ipc(draft.found.observation, start_method=context)
     draft.rule = apply_rule(draft.found.profile, draft.ipc, draft.machine, request.num_envs)
-    draft.notes += notes.of_profile(draft.machine, draft.found.profile)
+    remembered = asked.use_store and asked.effort != "rule"
+    again = notes.MEASURE_AGAIN if remembered else ""
+    draft.notes += notes.of_profile(draft.machine, draft.found.profile, again)
 
 
 def _by_rule(draft: Draft, able: list[str]) -> Plan:

@@ -66,6 +66,10 @@ class Memory:
         if stored is None:
             return None
         plan, asked = stored.plan, self._draft.asked
+        if asked.fresh:
+            if asked.learner is None:
+                self.observed_gap_s = _known_gap_s(stored)
+            return None  # and what was chosen before has no say
         if self._draft.skipped.get(plan.mode.partition(":")[0]) is not None:
             return None
         self.incumbent = plan.mode
@@ -116,6 +120,13 @@ def gap_moved(stored: StoredPlan) -> bool:
     floor_s = max(GAP_MATTERS * step_s, 1e-9)
     ratio = (seen.gap_s + floor_s) / (stored.plan.learner_s + floor_s)
     return not 1 / GAP_MOVED <= ratio <= GAP_MOVED
+
+
+def _known_gap_s(stored: StoredPlan) -> float | None:
+    """What real use showed between two steps, lately or before the plan was made; else None."""
+    if stored.observed is not None and gap_moved(stored):
+        return stored.observed.gap_s
+    return stored.plan.learner_s if stored.plan.learner == "observed" else None
 
 
 def _learner_name(learner: Any) -> str:

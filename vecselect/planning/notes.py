@@ -62,13 +62,26 @@ COPY_SHARE = 0.05
 """Share of a vector step from which on copying observations is pointed out."""
 
 
-def of_profile(machine: Machine, profile: StepProfile) -> list[Note]:
-    """What the profile and the machine's load tell the reader."""
+MEASURE_AGAIN = (
+    "; `vecselect recommend ... --fresh` does, though this plan is remembered, or the next start "
+    "after `vecselect plans forget KEY`"
+)
+"""How to do again what is remembered."""
+
+
+def of_profile(machine: Machine, profile: StepProfile, again: str = "") -> list[Note]:
+    """What the profile and the machine's load tell the reader.
+
+    Args:
+        machine: What was read of the machine.
+        profile: What was measured of the environment.
+        again: What is to be said of how to measure again.
+    """
     notes = []
     if machine.load_1min is not None and machine.load_1min > machine.cores:
         text = (
             f"{machine.load_1min:.1f} processes compete for {machine.cores:g} cores: measure again "
-            "when the machine is idle."
+            f"when the machine is idle{again}."
         )
         notes.append(Note("machine-busy", text))
     if profile.reset_share > 0.1:

@@ -60,7 +60,7 @@ class Report:
             The path.
 
         Raises:
-            RequestError: If it cannot be written.
+            RequestError: If it cannot be written, or its name ends as another form's does.
         """
         return self._written(".html", path)
 

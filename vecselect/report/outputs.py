@@ -11,7 +11,10 @@ from vecselect.errors import RequestError
 if TYPE_CHECKING:
     from vecselect.report import Report
 
-FORMS = (".html", ".svg", ".md", ".json")
+METHODS = {".html": "to_html", ".svg": "to_svg", ".md": "to_markdown", ".json": "to_json"}
+"""By the ending of a file: the report's method that writes such a one."""
+
+FORMS = tuple(METHODS)
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:
@@ -28,20 +31,34 @@ def check_output(path: str | os.PathLike[str]) -> Path:
             written to, or the form is SVG and matplotlib is not installed.
     """
     found = Path(path)
-    form = form_of(found)
-    folder = found.parent
-    if found.is_dir():
-        raise RequestError(_cannot(found, "it is a folder; name a file in it"))
+    check_place(found, "report", drawn=form_of(found) == ".svg")
+    return found
+
+
+def check_place(path: Path, what: str, *, drawn: bool) -> None:
+    """Sees to it that a file can be written.
+
+    Args:
+        path: The file.
+        what: What is to be written, for the error.
+        drawn: Whether that takes matplotlib.
+
+    Raises:
+        RequestError: If its folder is not there or cannot be written to, or matplotlib is not.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise RequestError(_cannot(what, path, "it is a folder; name a file in it"))
     if not folder.is_dir():
-        raise RequestError(_cannot(found, f"there is no folder {folder}; make it, or name another"))
-    if not os.access(found if found.exists() else folder, os.W_OK):
-        raise RequestError(_cannot(found, "it may not be written to; name another place"))
-    if form == ".svg":
+        why = f"there is no folder {folder}; make it, or name another"
+        raise RequestError(_cannot(what, path, why))
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise RequestError(_cannot(what, path, "it may not be written to; name another place"))
+    if drawn:
         from vecselect.report.figures import styled
 
         with styled():  # says what to install where matplotlib is not there
             pass
-    return found
 
 
 def write_output(report: Report, path: str | os.PathLike[str]) -> Path:
@@ -61,26 +78,33 @@ def write_output(report: Report, path: str | os.PathLike[str]) -> Path:
 
 
 def write_as(report: Report, form: str, path: str | os.PathLike[str]) -> Path:
-    """Writes a report to a file in a form, whatever the file's ending.
+    """Writes a report to a file in a form.
 
     Args:
         report: The report.
         form: One of `FORMS`.
-        path: The file. One that is there is replaced.
+        path: The file, whose ending is not that of another form. One that is there is replaced.
 
     Returns:
         The path.
 
     Raises:
-        RequestError: If it cannot be written, or the form is SVG and matplotlib is not installed.
+        RequestError: If its ending is that of another form, it cannot be written, or the form is
+            SVG and matplotlib is not installed.
     """
     found = Path(path)
+    ending = found.suffix.lower()
+    if ending in METHODS and ending != form:
+        raise RequestError(
+            f"{METHODS[form]} writes {form}, and {str(path)!r} ends in {ending}: call "
+            f"{METHODS[ending]}, or choose a name that ends in {form}."
+        )
     content = rendered(report, form).encode("utf-8", "replace")
     try:
         found.write_bytes(content)
     except OSError as error:
         why = error.strerror or str(error)
-        raise RequestError(_cannot(found, f"{why}; name another place")) from error
+        raise RequestError(_cannot("report", found, f"{why}; name another place")) from error
     return found
 
 
@@ -123,5 +147,5 @@ def form_of(path: Path) -> str:
     return form
 
 
-def _cannot(path: Path, why: str) -> str:
-    return f"The report cannot be written to {str(path)!r}: {why}."
+def _cannot(what: str, path: Path, why: str) -> str:
+    return f"The {what} cannot be written to {str(path)!r}: {why}."

@@ -180,11 +180,15 @@ def _against_sync(sweep: Sweep, best: Point) -> str:
 def left_out(sweep: Sweep) -> list[str]:
     """Why points were not measured, those with one reason together."""
     groups: dict[tuple[str, str], list[Point]] = {}
-    quiet = NOT_REACHED if sweep.named_modes else (NOT_REACHED, SAME_AS.partition("{}")[0])
+    same = SAME_AS.partition("{}")[0]
+    quiet = NOT_REACHED if sweep.named_modes else (NOT_REACHED, same)
     for point in sweep.points:
         if point.skipped is not None and not point.skipped.startswith(quiet):
-            # Reasons that differ in their numbers alone are one: the first stands for all.
-            reason = re.sub(r"\d+(\.\d+)?", "#", point.skipped)
+            # Reasons that differ in their numbers alone are one: the first stands for all. But the
+            # numbers are what says which mode it is in truth.
+            reason = point.skipped
+            if not reason.startswith(same):
+                reason = re.sub(r"\d+(\.\d+)?", "#", reason)
             groups.setdefault((point.mode, reason), []).append(point)
     texts = []
     for (mode, _), points in groups.items():

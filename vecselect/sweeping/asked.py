@@ -114,7 +114,7 @@ def _read_modes(modes: Iterable[str] | None) -> tuple[str, ...]:
                 "modes holds 'auto', which is a choice and no mode; leave modes out to have them "
                 "proposed."
             )
-        find(str(mode))
+        find(str(mode), or_auto=False)
     if not named:
         raise RequestError("modes is empty; name some, or leave it out to have them proposed.")
     return tuple(sorted(named, key=simplicity))

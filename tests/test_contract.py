@@ -59,7 +59,7 @@ def make(id, num_envs, mode, options=None, **kwargs):
     options = {**(options or {}), **more}
     kind, _, workers = name.partition(":")
     if workers:
-        most = (num_envs or len(id)) - (not deadline)
+        most = (num_envs or len(id)) - (not deadline and kind != "ray")
         name = f"{kind}:{min(int(workers), most)}"
     return auto_make_vec(id, num_envs, mode=name, vector_kwargs=options, **kwargs)
 

@@ -59,14 +59,34 @@ def test_numbers_of_workers(num_envs, cores, wait_share, counts):
     assert worker_counts(num_envs, a_machine(cores), profile) == counts
 
 
+@pytest.mark.parametrize(
+    ("num_envs", "cores", "wait_share", "counts"),
+    [
+        pytest.param(8, 2.0, 0.0, (1, 2), id="two cores"),
+        pytest.param(8, 4.0, 0.0, (1, 2, 4), id="four cores"),
+        pytest.param(64, 16.0, 0.0, (1, 8, 16), id="many cores"),
+        pytest.param(8, 1.0, 0.0, (1,), id="one core"),
+        pytest.param(8, 0.5, 0.0, (1,), id="half a core"),
+        pytest.param(1, 16.0, 1.0, (1,), id="one environment"),
+        pytest.param(3, 16.0, 0.0, (1, 3), id="fewer environments than cores"),
+        pytest.param(16, 2.0, 0.9, (1, 2, 4, 8, 16), id="waiting"),
+    ],
+)
+def test_numbers_of_workers_where_the_caller_steps_nothing(num_envs, cores, wait_share, counts):
+    profile = a_profile(1 * MS, wait_share=wait_share)
+    assert worker_counts(num_envs, a_machine(cores), profile, caller_steps=False) == counts
+
+
 @relaxed
 @given(st.integers(1, 600), st.floats(0.1, 300), st.floats(0, 1))
 def test_numbers_of_workers_are_few_and_leave_every_lane_an_environment(num_envs, cores, wait):
-    counts = worker_counts(num_envs, a_machine(cores), a_profile(1 * MS, wait_share=wait))
-    assert counts[0] == 0
-    assert list(counts) == sorted(set(counts))
-    assert counts[-1] < num_envs
-    assert len(counts) <= 15
+    for caller_steps in (True, False):
+        profile = a_profile(1 * MS, wait_share=wait)
+        counts = worker_counts(num_envs, a_machine(cores), profile, caller_steps)
+        assert counts[0] == (0 if caller_steps else 1)
+        assert list(counts) == sorted(set(counts))
+        assert counts[-1] <= num_envs - caller_steps
+        assert len(counts) <= 15
 
 
 def test_what_does_not_fit_into_memory_is_left_out_with_the_figures():

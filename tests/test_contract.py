@@ -20,6 +20,7 @@ from vecselect import VecselectError, auto_make_vec
 GYMNASIUM = tuple(map(int, gym.__version__.split(".")[:2]))
 MODES = ["sync", "async", "pool:0", "pool:1", "pool:2", "pool:3", "pool:2 spawn"]
 MODES += ["thread:0", "thread:1", "thread:2"]
+MODES += ["pool:1 deadline", "pool:3 deadline", "thread:3 deadline"]
 UNORDERED = ["async"]
 """Gymnasium's AsyncVectorEnv puts `final_info` before the keys of the new episode in SAME_STEP."""
 
@@ -48,9 +49,18 @@ def mode(request):
 
 
 def make(id, num_envs, mode, options=None, **kwargs):
-    """The mode under test; a second word names the start method of its processes."""
-    name, _, context = mode.partition(" ")
-    options = {**(options or {}), **({"context": context} if context else {})}
+    """The mode under test, with as many workers as there is work for.
+
+    A second word is a deadline, or names the start method of its processes.
+    """
+    name, _, word = mode.partition(" ")
+    deadline = word == "deadline"
+    more = {"step_timeout_s": 60.0} if deadline else {"context": word} if word else {}
+    options = {**(options or {}), **more}
+    kind, _, workers = name.partition(":")
+    if workers:
+        most = (num_envs or len(id)) - (not deadline and kind != "ray")
+        name = f"{kind}:{min(int(workers), most)}"
     return auto_make_vec(id, num_envs, mode=name, vector_kwargs=options, **kwargs)
 
 

@@ -7,7 +7,14 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from tests.compare import assert_same_run
-from vecselect import ModeUnavailable, auto_make_vec, available_modes, processes, sweep
+from vecselect import (
+    ModeUnavailable,
+    RequestError,
+    auto_make_vec,
+    available_modes,
+    processes,
+    sweep,
+)
 
 NUM_ENVS = 4
 IDS = ["CartPole-v1", "HalfCheetah-v5"]
@@ -95,9 +102,21 @@ def test_without_a_pin_something_runs_and_the_plan_says_why(id, effort):
 
 
 def test_options_of_processes_do_not_stand_in_the_way():
-    options = {"step_timeout_s": 60.0, "on_worker_death": "restart", "context": "spawn"}
+    options = {"on_worker_death": "restart", "context": "spawn"}
     assert daemon(run, "CartPole-v1", "auto", "measure", options)[0] == "sync"
     assert daemon(run, "CartPole-v1", "pool:0", "measure", options)[0] == "pool:0"
+
+
+def test_a_deadline_is_kept_by_threads_or_not_promised():
+    deadline = {"step_timeout_s": 60.0}
+    mode, decided_by, _, skipped = daemon(run, "CartPole-v1", "auto", "measure", deadline)
+    assert (mode, decided_by) == ("thread", "elimination")
+    assert "cannot keep step_timeout_s" in skipped["sync"]
+    with pytest.raises(ModeUnavailable, match="nothing outside of that could keep the deadline"):
+        daemon(run, "CartPole-v1", "pool:0", "measure", deadline)
+    restart = {**deadline, "on_worker_death": "restart"}
+    with pytest.raises(RequestError, match="sync: it cannot keep step_timeout_s"):
+        daemon(run, "CartPole-v1", "auto", "measure", restart)
 
 
 def test_the_pool_is_among_the_modes():

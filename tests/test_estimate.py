@@ -23,6 +23,7 @@ from tests.records import (
 )
 from vecselect.selection.candidates import simplicity
 from vecselect.selection.costs import LoopCosts
+from vecselect.selection.estimate import estimate
 
 # The forecasts, against figures worked out by hand
 
@@ -45,6 +46,26 @@ def test_every_further_worker_adds_its_share_of_the_hand_off():
     assert mid_s(found, "pool:1") == pytest.approx(4 * MS + 5 * US)
     assert mid_s(found, "pool:3") == pytest.approx(2 * MS + 5 * US + 2 * US)
     assert mid_s(found, "pool:7") == pytest.approx(1 * MS + 5 * US + 6 * US)
+
+
+def test_where_the_caller_steps_nothing_there_are_as_many_lanes_as_workers():
+    def alone(num_envs, cores, **costs):
+        modes = ("pool:1", "pool:2", "pool:3", "pool:4")
+        calibration = a_calibration(cores, **costs)
+        return estimate(
+            modes, a_profile(1 * MS), calibration, FREE_LOOPS, num_envs, caller_steps=False
+        )
+
+    found = alone(8, 8.0)
+    assert mid_s(found, "pool:1") == pytest.approx(8 * MS + 5 * US)
+    assert mid_s(found, "pool:2") == pytest.approx(4 * MS + 5 * US + 1 * US)
+    assert mid_s(found, "pool:4") == pytest.approx(2 * MS + 5 * US + 3 * US)
+    assert found.mode == "pool:4"
+    assert not found.caller_steps
+    assert found.break_even_s == {}
+    assert alone(8, 2.0).mode == "pool:2"
+    assert mid_s(alone(5, 8.0), "pool:3") == pytest.approx(2 * MS + 5 * US + 2 * US)
+    assert said(1 * MS).caller_steps
 
 
 @pytest.mark.parametrize(("num_envs", "longest"), [(2, 1), (3, 2), (5, 3), (9, 5)])
@@ -224,7 +245,7 @@ def test_the_order_of_the_candidates_does_not_matter():
 def test_a_single_candidate_is_chosen_and_clear():
     found = said(1 * MS, modes=["pool:1"])
     assert (found.mode, found.close, found.clear) == ("pool:1", ("pool:1",), True)
-    assert found.break_even_s == {"pool": None}
+    assert found.break_even_s == {}
 
 
 def test_what_is_no_candidate_has_no_forecast():

@@ -193,7 +193,7 @@ def test_a_pin_that_serves_is_that_mode():
         assert isinstance(envs.unwrapped, AsyncVectorEnv)
 
 
-@pytest.mark.parametrize(("asked", "mode"), [("pool:01", "pool:1"), ("pool:99", "pool:3")])
+@pytest.mark.parametrize(("asked", "mode"), [("pool:01", "pool:1"), ("pool:3", "pool:3")])
 def test_the_number_of_workers_is_shown_as_it_is(asked, mode):
     with auto_make_vec(EchoEnv, 4, asked) as envs:
         assert envs.mode == envs.plan.mode == mode
@@ -204,6 +204,36 @@ def test_a_pool_without_a_number_shows_its_number():
     with auto_make_vec(EchoEnv, 4, "pool") as envs, auto_make_vec(EchoEnv, 4, envs.mode) as again:
         assert envs.mode.startswith("pool:")
         assert again.mode == envs.mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "words"),
+    [
+        ("pool:99", {}, "at most 3 worker processes beside the calling .* 99; use 'pool:3'"),
+        ("pool:4", {}, "use 'pool:3'"),
+        ("pool:4:sleep", {}, "use 'pool:3'"),
+        ("thread:4", {}, "at most 3 threads beside the calling process, .* use 'thread:3'"),
+        ("pool:5", {"step_timeout_s": 1}, "at most 4 worker processes, not for 5; use 'pool:4'"),
+        ("thread:5", {"start_timeout_s": 1}, "at most 4 threads, not for 5; use 'thread:4'"),
+        ("pool:0", {"step_timeout_s": 1}, "could keep the deadline .* use 'pool:4' or fewer"),
+        ("thread:0", {"start_timeout_s": 1}, "could keep the deadline .* use 'thread:4' or"),
+    ],
+)
+def test_a_number_of_workers_without_work_for_all_is_an_error(
+    mode, options, words, monkeypatch, nothing_is_measured
+):
+    with pytest.raises(ModeUnavailable, match=f"'{mode}' was pinned by mode='{mode}'.*{words}"):
+        auto_make_vec(EchoEnv, 4, mode, vector_kwargs=options)
+    monkeypatch.setenv("VECSELECT_MODE", mode)
+    with pytest.raises(ModeUnavailable, match=f"by VECSELECT_MODE={mode}, but"):
+        auto_make_vec(EchoEnv, 4, vector_kwargs=options)
+
+
+def test_one_sub_environment_has_no_work_for_a_worker():
+    with pytest.raises(ModeUnavailable, match="the calling process alone, not for 1; use 'pool:0'"):
+        auto_make_vec(EchoEnv, 1, "pool:1")
+    with auto_make_vec(EchoEnv, 1, "pool") as envs:
+        assert envs.mode == "pool:0"
 
 
 @pytest.mark.parametrize("mode", ["pool:x", "pool:-1", "sync:2", "pool:"])

@@ -20,8 +20,8 @@ from gymnasium.vector import SyncVectorEnv
 from tests import zoo
 from tests.compare import assert_same
 from vecselect import VecselectError, auto_make_vec
-from vecselect.backends.pool.construction import lane_slices
 from vecselect.errors import RequestError, WorkerDied, WorkerError
+from vecselect.lanes import slices
 
 
 def echoes(count):
@@ -75,11 +75,13 @@ def odd(what, count=4):
 
 @pytest.mark.parametrize(("num_envs", "lanes"), [(1, 1), (5, 2), (6, 4), (7, 3), (64, 16)])
 def test_slices_are_contiguous_and_differ_by_one_at_most(num_envs, lanes):
-    slices = lane_slices(num_envs, lanes)
-    assert [row for rows in slices for row in rows] == list(range(num_envs))
-    lengths = [len(rows) for rows in slices]
-    assert max(lengths) - min(lengths) <= 1
-    assert lengths[0] == min(lengths)
+    for caller_steps in (True, False):
+        found = slices(num_envs, lanes - caller_steps, caller_steps)
+        assert [row for rows in found for row in rows] == list(range(num_envs))
+        lengths = [len(rows) for rows in found if rows or caller_steps]
+        assert len(lengths) == lanes
+        assert max(lengths) - min(lengths) <= 1
+        assert len(found[0]) == (min(lengths) if caller_steps else 0)
 
 
 def test_there_is_one_process_per_worker_and_none_more():
@@ -88,8 +90,26 @@ def test_there_is_one_process_per_worker_and_none_more():
         assert len(envs.unwrapped._handles) == 3
         started = len(psutil.Process().children(recursive=True)) - before
         assert started in (3, 4, 5)  # the fork server and the resource tracker may be new
-    with auto_make_vec(echoes(2), mode="pool:7") as envs:
+    with auto_make_vec(echoes(2), mode="pool:1") as envs:
         assert len(envs.unwrapped._handles) == 1
+
+
+def test_with_a_deadline_the_caller_steps_nothing_and_any_of_them_may_be_pinned():
+    options = {"step_timeout_s": 60.0}
+    for mode, count in (("pool:1", 1), ("pool:3", 3), ("pool:4", 4)):
+        with auto_make_vec(Pids, 4, mode=mode, vector_kwargs=options) as envs:
+            pids = envs.get_attr("pid")
+            assert envs.mode == mode
+            assert os.getpid() not in pids
+            assert len(set(pids)) == count
+    with auto_make_vec(Pids, 1, mode="pool", vector_kwargs=options) as envs:
+        assert envs.mode == "pool:1"
+
+
+class Pids(zoo.EchoEnv):
+    @property
+    def pid(self):
+        return os.getpid()
 
 
 def test_the_final_observation_is_the_terminal_one_even_if_its_buffer_is_reused():

@@ -57,7 +57,7 @@ def test_a_step_beyond_its_deadline_names_who_is_late_and_close_ends_it():
         envs.step(actions())
         for told in (SLEEP, 1):  # the second one still waits for the first to be answered
             start_s = time.monotonic()
-            with pytest.raises(StepTimeout, match=r"sub-environments 2-3, has not .*=0\.3"):
+            with pytest.raises(StepTimeout, match=r"sub-environments 0-3, has not .*=0\.3"):
                 envs.step(actions(_3=told))
             assert time.monotonic() - start_s < 5
         start_s = time.monotonic()
@@ -176,7 +176,21 @@ def test_a_stuck_worker_is_replaced_where_there_is_a_deadline():
         envs.reset(seed=1)
         with pytest.warns(VecselectWarning, match=r"has not answered within .*=0\.4.*replaced"):
             *_, truncated, _ = envs.step(actions(_3=STOP))
-        assert truncated.tolist() == [False, False, True, True]
+        assert truncated.tolist() == [True] * 4
+        envs.step(actions())
+
+
+@pytest.mark.parametrize("row", [0, 3])
+def test_any_stuck_worker_is_replaced_and_the_others_go_on(row):
+    options = {"on_worker_death": "restart", "step_timeout_s": 0.4}
+    with made(mode="pool:2", **options) as envs:
+        envs.reset(seed=1)
+        with pytest.warns(VecselectWarning, match=r"has not answered within .*=0\.4.*replaced"):
+            observations, *_, truncated, infos = envs.step(actions(**{f"_{row}": SLEEP}))
+        lost = [(other < 2) == (row < 2) for other in range(4)]
+        assert truncated.tolist() == lost
+        assert infos["_worker_restarted"].tolist() == lost
+        assert observations[:, 3].tolist() == [0 if one else 1 for one in lost]
         envs.step(actions())
 
 

@@ -247,7 +247,6 @@ def test_what_the_first_one_imports_is_not_taken_for_building_every_one():
     assert found.construct_s < 0.7 < found.start_s
 
 
-
 def test_a_call_that_ignores_being_asked_to_end_is_killed():
     def hang():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -87,6 +87,19 @@ def test_more_cores_bring_more_workers():
     assert seconds_of(situation, "sync") == seconds_of(a_situation(), "sync")
 
 
+def test_where_the_caller_steps_nothing_every_core_gets_a_worker():
+    situation = dataclasses.replace(
+        a_situation(step_s=300 * US, cores=4), names=("pool", "async"), caller_steps=False
+    )
+    assert situation.modes() == ["pool:1", "pool:2", "pool:4", "async"]
+    assert situation.estimate().mode == "pool:4"
+    assert "pool:8" in situation.with_cores(8).modes()
+    waiting = dataclasses.replace(
+        a_situation(wait_share=0.9), names=("thread",), caller_steps=False
+    )
+    assert waiting.modes() == ["thread:1", "thread:2", "thread:4", "thread:8"]
+
+
 def test_another_step_time_keeps_the_shape_of_the_record():
     situation = a_situation().with_step_time(2 * MS)
     assert situation.profile.mean_step_with_resets_s == pytest.approx(2 * MS)

@@ -171,6 +171,7 @@ class Plan:
             num_envs=self.num_envs,
             learner_s=self.learner_s,
             names=tuple(dict.fromkeys(names)),
+            caller_steps=self.estimate.caller_steps,
         )
 
     @property

@@ -30,6 +30,9 @@ EnvFn = Callable[[], gym.Env]
 FAILURE_OPTIONS = frozenset({"on_worker_death", "start_timeout_s", "step_timeout_s"})
 """The `vector_kwargs` that say what happens to a worker that fails."""
 
+DEADLINES = ("start_timeout_s", "step_timeout_s")
+"""Those of them that limit how long something may take."""
+
 PROCESS_OPTIONS = frozenset({"context", "daemon", "max_concurrency", "shared_memory"})
 PROCESS_OPTIONS |= FAILURE_OPTIONS
 """The `vector_kwargs` that say how processes are run; they bind only a mode that has processes."""
@@ -117,6 +120,16 @@ class Request:
     def num_envs(self) -> int:
         """The number of sub-environments."""
         return len(self.env_fns)
+
+    @property
+    def deadlines(self) -> tuple[str, ...]:
+        """The names of the `vector_kwargs` that limit how long something may take."""
+        return tuple(key for key in DEADLINES if self.vector_kwargs.get(key) is not None)
+
+    @property
+    def caller_steps(self) -> bool:
+        """Whether the calling process may step sub-environments: not where it keeps a deadline."""
+        return not self.deadlines
 
     @functools.cached_property
     def why_not_sent(self) -> str | None:

@@ -115,7 +115,7 @@ class Fault(zoo.EchoEnv):
             DEEDS[self.deed]()
 
     def reset(self, *, seed=None, options=None):
-        if options and options.get("deed") and options.get("row") == self.index:
+        if options and options.get("deed") and options.get("row") in (None, self.index):
             DEEDS[options["deed"]]()
         self._maybe("reset")
         return super().reset(seed=seed, options=None)
@@ -130,7 +130,7 @@ class Fault(zoo.EchoEnv):
         return super().render()
 
     def do(self, deed, row):
-        if row == self.index:
+        if row in (None, self.index):
             DEEDS[deed]()
         return self.index
 

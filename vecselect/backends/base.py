@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vecselect.errors import RequestError, same_instance
+from vecselect.errors import ModeUnavailable, RequestError, same_instance
+from vecselect.lanes import why_not_workers
 from vecselect.request import PROCESS_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
     """One sentence if `vector_kwargs` names something that has no meaning in a mode.
 
     Options that say how processes and lanes are run bind only modes that have any: an automatic
-    choice passes over them, a pinned mode without any refuses them.
+    choice passes over them, a pinned mode without any refuses them. Deadlines are to be kept.
 
     Args:
         request: What was asked for.
@@ -58,10 +59,26 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
     """
     meaningless = set(request.vector_kwargs) - takes
     if request.pin is None:
+        if unkept := [key for key in request.deadlines if key not in takes]:
+            return (
+                f"it cannot keep {' and '.join(unkept)}: nothing outside of the calling process "
+                "steps the sub-environments"
+            )
         meaningless -= PROCESS_OPTIONS | RAY_OPTIONS
     if meaningless:
         return f"vector_kwargs {', '.join(sorted(meaningless))} has no meaning in it"
     return None
+
+
+def need_work_for(name: str, workers: int | None, request: Request) -> None:
+    """Refuses a number of workers that a request has no work for.
+
+    Raises:
+        ModeUnavailable: With the number to ask for instead.
+    """
+    why = why_not_workers(name, workers, request.num_envs, request.caller_steps)
+    if why is not None:
+        raise ModeUnavailable(f"Mode '{name}:{workers}' cannot run {request.label}: {why}.")
 
 
 def no_single_environment(request: Request) -> str | None:

@@ -18,6 +18,7 @@ from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.exchange import CLOSE_LIMIT_S, Exchange, end_all
 from vecselect.backends.guard import Factory, Guarded
+from vecselect.backends.samples import announce
 from vecselect.errors import StepTimeout, VecselectError
 
 if TYPE_CHECKING:
@@ -76,6 +77,13 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
             inherited=lambda: self.parent_pipes,
         )
         factories = [Factory(make, row) for row, make in enumerate(env_fns)]
+        if start_timeout_s is not None:
+            # Gymnasium looks at environments that it builds in this process, which may hang.
+            every = options.get("observation_mode") == "different"
+            looked_at = factories if every else factories[:1]
+            stand_ins = announce(looked_at, start_timeout_s, options.get("context"))
+            for factory, stand_in in zip(looked_at, stand_ins, strict=True):
+                factory.announced = stand_in
         try:
             with processes.hidden_main():
                 super().__init__(factories, worker=guarded, **options)  # type: ignore[arg-type]

@@ -25,11 +25,17 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import AutoresetMode
 
+    from vecselect.backends.samples import Announced
+
     Worker = Callable[..., None]
 
 
 class Factory:
-    """Builds one sub-environment; sent as bytes, so that what fails in unpacking can be told."""
+    """Builds one sub-environment; sent as bytes, so that what fails in unpacking can be told.
+
+    Attributes:
+        announced: What the calling process gets instead, where it is not to build any.
+    """
 
     def __init__(self, make: Callable[[], gym.Env], row: int) -> None:
         """Wraps a factory.
@@ -38,6 +44,7 @@ class Factory:
             make: Builds the sub-environment.
             row: Its index.
         """
+        self.announced: Announced | None = None
         self._make: Callable[[], gym.Env] | None = make
         self._packed = b""
         self._row = row
@@ -45,6 +52,8 @@ class Factory:
 
     def __call__(self) -> gym.Env:
         """Builds a new sub-environment."""
+        if self.announced is not None and os.getpid() == self._home:
+            return self.announced  # type: ignore[return-value]
         try:
             make: Any = processes.loads(self._packed) if self._make is None else self._make
             env: gym.Env = make()
@@ -60,7 +69,7 @@ class Factory:
 
     def __setstate__(self, state: tuple[bytes, int, int]) -> None:
         """Keeps the bytes until it is called."""
-        self._make = None
+        self.announced = self._make = None
         self._packed, self._row, self._home = state
 
 

@@ -12,10 +12,12 @@ from vecselect.backends.ray.backend import Ray
 from vecselect.backends.sync import Sync
 from vecselect.backends.thread import Thread, count_threads
 from vecselect.errors import RequestError, unknown
+from vecselect.lanes import why_not_workers
 
 if TYPE_CHECKING:
     from vecselect.backends.base import Backend
     from vecselect.machine import Machine
+    from vecselect.request import Request
 
 BACKENDS: dict[str, Backend] = {
     backend.name: backend for backend in (Sync(), Pool(), Async(), Thread(), Native(), Ray())
@@ -33,23 +35,33 @@ SLEEP = "sleep"
 Threads always do."""
 
 
-def exact(mode: str, num_envs: int, machine: Machine) -> str:
-    """The mode by the name that says all: no number, or one beyond use, becomes the number it is.
+def exact(mode: str, request: Request, machine: Machine) -> str:
+    """The mode by the name that says all: no number becomes the number it is.
+
+    Args:
+        mode: An existing mode.
+        request: What was asked for.
+        machine: The cores there are.
+    """
+    backend, parameters = find(mode)
+    if backend.name == "thread":
+        return f"thread:{count_threads(request, parameters.get('workers'))}"
+    if backend.name == "pool":
+        workers = count_workers(request, machine, parameters.get("workers"))
+        return pool_mode(workers, sleep=bool(workers) and "tries" in parameters)
+    return mode  # of `ray` without a number, as many as the cluster has room for
+
+
+def why_not_so_many(mode: str, num_envs: int, caller_steps: bool) -> str | None:
+    """One sentence if there is no work for as many workers as a mode's name says, else None.
 
     Args:
         mode: An existing mode.
         num_envs: The number of sub-environments.
-        machine: The cores there are.
+        caller_steps: Whether the calling process may step a slice of its own.
     """
     backend, parameters = find(mode)
-    if backend.name not in COUNTED:
-        return mode
-    if backend.name == "ray":  # without a number, as many as the cluster has room for
-        return f"ray:{min(parameters['workers'], num_envs)}" if parameters else mode
-    if backend.name == "thread":
-        return f"thread:{count_threads(num_envs, parameters.get('workers'))}"
-    workers = count_workers(num_envs, machine, parameters.get("workers"))
-    return pool_mode(workers, sleep=bool(workers) and "tries" in parameters)
+    return why_not_workers(backend.name, parameters.get("workers"), num_envs, caller_steps)
 
 
 def pool_mode(workers: int, *, sleep: bool = False) -> str:

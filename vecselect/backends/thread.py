@@ -8,6 +8,7 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.threads import ThreadStarter
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.lanes import usual_workers
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
@@ -20,18 +21,17 @@ more of them hardly wait for anything but each other."""
 _TAKES = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
 
 
-def count_threads(num_envs: int, workers: int | None = None) -> int:
+def count_threads(request: Request, workers: int | None = None) -> int:
     """The number of threads besides the caller's.
 
     Args:
-        num_envs: The number of sub-environments.
+        request: What was asked for.
         workers: The number asked for; by default a lane for each sub-environment, up to
             `MOST_THREADS`.
-
-    Returns:
-        That number, but never more than give each lane a sub-environment of its own.
     """
-    return max(min(MOST_THREADS if workers is None else workers, num_envs - 1), 0)
+    if workers is None:
+        return usual_workers(MOST_THREADS + 1, request.num_envs, request.caller_steps)
+    return workers
 
 
 class ThreadVectorEnv(PoolVectorEnv):
@@ -49,7 +49,10 @@ class ThreadVectorEnv(PoolVectorEnv):
 
 
 class Thread:
-    """Runs the sub-environments in lanes: the caller's own, and one in each thread."""
+    """Runs the sub-environments in lanes: the caller's own, and one in each thread.
+
+    With a deadline the caller has none.
+    """
 
     name = "thread"
 
@@ -71,12 +74,14 @@ class Thread:
             request: What was asked for.
             workers: Threads besides the caller's; see `count_threads`.
         """
+        base.need_work_for(self.name, workers, request)
         options = request.vector_kwargs
         settings = Settings(
-            workers=count_threads(request.num_envs, workers),
+            workers=count_threads(request, workers),
             copy=options.get("copy", True),
             observation_mode=options.get("observation_mode", "same"),
             autoreset_mode=request.autoreset_mode,
+            caller_steps=request.caller_steps,
             step_timeout_s=options.get("step_timeout_s"),
             start_timeout_s=options.get("start_timeout_s"),
         )

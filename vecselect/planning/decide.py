@@ -7,8 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.registry import exact, find
+from vecselect.backends.registry import exact, find, why_not_so_many
 from vecselect.errors import ModeUnavailable, RequestError, VecselectError
+from vecselect.lanes import count_lanes
 from vecselect.measure.cores import effective_cores
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import read_learner
@@ -102,12 +103,14 @@ def _pinned(draft: Draft) -> Plan:
     """The plan of a pin: that mode, nothing measured."""
     request, pin = draft.request, draft.request.pin
     assert pin is not None
-    if why := draft.skipped[find(pin.mode)[0].name]:
+    why = draft.skipped[find(pin.mode)[0].name]
+    why = why or why_not_so_many(pin.mode, request.num_envs, request.caller_steps)
+    if why is not None:
         raise ModeUnavailable(
             f"Mode {pin.mode!r} was pinned by {pin.source}, but it cannot run {request.label}: "
             f"{why}. Leave the pin out to have a mode chosen that can."
         )
-    mode = exact(pin.mode, request.num_envs, draft.machine)
+    mode = exact(pin.mode, request, draft.machine)
     return draft.plan(mode, "It was pinned, so nothing was measured.", "pin")
 
 
@@ -177,6 +180,7 @@ def _estimate(draft: Draft, memory: Memory) -> None:
             if draft.skipped.get(name, "") is None
         ),
         ray=ray,
+        caller_steps=request.caller_steps,
     )
     modes = situation.modes()
     for mode in list(modes):
@@ -184,7 +188,8 @@ def _estimate(draft: Draft, memory: Memory) -> None:
         if why is not None:
             modes.remove(mode)
             draft.notes.append(notes.left_out(mode, why))
-    draft.estimate = situation.estimate(modes or ["sync"])
+    # What takes least of the memory is tried all the same where nothing fits.
+    draft.estimate = situation.estimate(modes or situation.modes()[:1] or ["sync"])
 
 
 def _ray_costs(draft: Draft, found: Probe) -> RayCosts | None:
@@ -285,7 +290,8 @@ def _entrants(draft: Draft, doubted: tuple[Doubt, ...]) -> tuple[list[str], int]
     if needed_s <= limit_s:
         return modes, num_envs
     fewer = int(num_envs * limit_s / needed_s)
-    lanes = max((simplicity(mode)[1] + 1 for mode in modes), default=1)
+    caller_steps = draft.request.caller_steps
+    lanes = max((count_lanes(simplicity(mode)[1], caller_steps) for mode in modes), default=1)
     batched = isinstance(draft.request.vector_kwargs.get("observation_mode"), tuple)
     if contention and learner.kind != "callable" and not batched and fewer >= FEWEST * lanes:
         draft.notes.append(notes.fewer(fewer, num_envs))
@@ -305,8 +311,8 @@ def _build_s(draft: Draft, mode: str) -> float:
     if mode.startswith("thread:"):
         return count * each_s  # one after the other
     workers = find(mode)[1]["workers"]
-    here_s = -(-count // (workers + 1)) * each_s
-    return here_s + (workers > 0) * start_s * max(workers / draft.machine.cores, 1.0)
+    lane_s = -(-count // count_lanes(workers, draft.request.caller_steps)) * each_s
+    return lane_s + (workers > 0) * start_s * max(workers / draft.machine.cores, 1.0)
 
 
 def _by_evidence(draft: Draft, memory: Memory) -> Plan:

@@ -62,7 +62,10 @@ def _costs(plan: Plan) -> list[Row]:
     if rule is None:
         return rows
     texts = [f"{mode} {_pays(from_s)}" for mode, from_s in break_even_s(plan).items()]
-    rows.append(("break-even", "; ".join(texts) or "nothing can run beside another here"))
+    nothing = "nothing can run beside another here"
+    if plan.estimate is not None and plan.estimate.of("sync") is None:
+        nothing = "sync is no candidate to compare with"
+    rows.append(("break-even", "; ".join(texts) or nothing))
     rows.append(("~1 ms rule", f"{rule.mode}, {certainty(plan)}"))
     return rows
 

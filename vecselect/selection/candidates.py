@@ -5,6 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from vecselect.lanes import (
+    NO_CALLER,
+    count_lanes,
+    fewest_workers,
+    most_workers,
+    usual_workers,
+)
 from vecselect.machine import WORKER_BYTES
 from vecselect.selection.rule import WAITING
 
@@ -48,15 +55,18 @@ def processes_of(mode: str, num_envs: int) -> int:
     return num_envs if name == "async" else simplicity(mode)[1] if name == "pool" else 0
 
 
-def lanes_of(mode: str, num_envs: int) -> int:
+def lanes_of(mode: str, num_envs: int, caller_steps: bool = True) -> int:
     """The lanes that a mode steps side by side; each process of `async` is one."""
-    if mode.partition(":")[0] == "async":
+    name = mode.partition(":")[0]
+    if name == "async":
         return num_envs
-    beside_the_caller = 0 if mode.startswith("ray:") else 1
-    return min(simplicity(mode)[1] + beside_the_caller, num_envs)
+    own = caller_steps and name not in NO_CALLER
+    return min(max(count_lanes(simplicity(mode)[1], own), 1), num_envs)
 
 
-def thread_counts(num_envs: int, machine: Machine, profile: StepProfile) -> tuple[int, ...]:
+def thread_counts(
+    num_envs: int, machine: Machine, profile: StepProfile, caller_steps: bool = True
+) -> tuple[int, ...]:
     """The numbers of threads worth considering, the caller's not included.
 
     Where steps wait, as many as workers of a pool, one at least; where they compute without the
@@ -66,34 +76,39 @@ def thread_counts(num_envs: int, machine: Machine, profile: StepProfile) -> tupl
         num_envs: The number of sub-environments.
         machine: The cores there are.
         profile: How a step spends its time.
+        caller_steps: Whether the calling process may step a slice of its own.
     """
     if profile.wait_share >= WAITING / 5:
-        return tuple(count for count in worker_counts(num_envs, machine, profile) if count)
-    count = min(int(machine.cores), num_envs) - 1
+        counts = worker_counts(num_envs, machine, profile, caller_steps)
+        return tuple(count for count in counts if count)
+    count = usual_workers(int(machine.cores), num_envs, caller_steps)
     return (count,) if (profile.free_share or 0.0) >= THREADS_SHARE and count > 0 else ()
 
 
-def worker_counts(num_envs: int, machine: Machine, profile: StepProfile) -> tuple[int, ...]:
+def worker_counts(
+    num_envs: int, machine: Machine, profile: StepProfile, caller_steps: bool = True
+) -> tuple[int, ...]:
     """The numbers of workers worth considering for a pool.
 
-    None; one; half and all of the cores with a lane each. Where steps wait, more lanes than there
-    are cores: twice as many each time, up to a lane for each sub-environment.
+    None, if the caller steps; one; half and all of the cores with a lane each. Where steps wait,
+    more lanes than there are cores: twice as many each time, up to one for each sub-environment.
 
     Args:
         num_envs: The number of sub-environments.
         machine: The cores there are.
         profile: How a step spends its time.
+        caller_steps: Whether the calling process may step a slice of its own.
     """
-    most = num_envs - 1
-    cores = int(machine.cores)
-    counts = {0, 1, cores // 2 - 1, cores - 1}
+    fewest, most = fewest_workers(caller_steps), most_workers(num_envs, caller_steps)
+    cores, own = int(machine.cores), int(caller_steps)
+    counts = {0, 1, cores // 2 - own, cores - own}
     if profile.wait_share >= WAITING / 5:
         lanes = max(cores, 1)
         while lanes < num_envs:
             lanes *= 2
-            counts.add(lanes - 1)
+            counts.add(lanes - own)
         counts.add(most)
-    return tuple(sorted({min(count, most) for count in counts if count >= 0}))
+    return tuple(sorted({min(count, most) for count in counts if count >= fewest}))
 
 
 def why_not_enough_memory(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vecselect.lanes import count_lanes, slices
 from vecselect.selection.candidates import simplicity
 from vecselect.selection.compare import Interval
 from vecselect.selection.costs import LoopShare
@@ -84,7 +85,7 @@ class Estimate:
         close: Candidates that may be as good as the chosen one or better, itself among them, the
             simpler ones first. The estimate is clear where there is no other.
         break_even_s: By mode, the step time from which on it beats `sync` here; None where it never
-            does. For `pool` and `async`, as far as they can run.
+            does. For `pool` and `async`, as far as they and `sync` can run.
         learner_s: Seconds between two vector steps that it was made for.
     """
 
@@ -93,6 +94,11 @@ class Estimate:
     close: tuple[str, ...]
     break_even_s: dict[str, float | None]
     learner_s: float
+
+    @property
+    def caller_steps(self) -> bool:
+        """Whether the calling process may step: then stepping everything is a candidate."""
+        return any(forecast.mode in ("sync", "pool:0") for forecast in self.forecasts)
 
     @property
     def clear(self) -> bool:
@@ -167,6 +173,7 @@ def estimate(
     learner_s: float = 0.0,
     cores: float = math.inf,
     ray: RayCosts | None = None,
+    caller_steps: bool = True,
 ) -> Estimate:
     """Predicts every candidate.
 
@@ -187,6 +194,7 @@ def estimate(
         learner_s: Seconds of the learner between two vector steps.
         cores: The cores there are; which of several equals is the simplest depends on them.
         ray: What actors cost; needed where candidates run in some.
+        caller_steps: Whether the calling process steps a slice of its own.
     """
     draws_s = _draws(profile, num_envs)
     computing = 1.0 - profile.wait_share
@@ -207,6 +215,7 @@ def estimate(
             calibration,
             loops,
             asleep,
+            caller_steps,
         )
         for mode in modes
     }
@@ -218,6 +227,7 @@ def estimate(
         simpler = modes.index(mode) < modes.index(chosen)
         return _is_open(terms[mode], terms[chosen], simpler, learner_s)
 
+    paying = {mode.partition(":")[0] for mode in modes if mode != "pool:0"}
     return Estimate(
         mode=chosen,
         forecasts=tuple(
@@ -227,7 +237,7 @@ def estimate(
         break_even_s={
             mode: _break_even_s(mode, modes, terms, num_envs)
             for mode in ("pool", "async", "ray")
-            if any(name.partition(":")[0] == mode and name != "pool:0" for name in modes)
+            if "sync" in modes and mode in paying
         },
         learner_s=learner_s,
     )
@@ -267,6 +277,7 @@ def _terms(
     calibration: Calibration,
     loops: LoopCosts,
     asleep: bool,
+    caller_steps: bool,
 ) -> _Terms:
     num_envs = draws_s.shape[2]
     alone_s = draws_s.sum(axis=2).mean(axis=1)
@@ -283,8 +294,8 @@ def _terms(
     threads = mode.startswith("thread:")
     if workers == 0:
         return _Terms(alone_s, whole_s, 0.0, loops.pool())
-    lanes = np.array_split(draws_s, workers + 1, axis=2)
-    longest_s = np.max([lane.sum(axis=2) for lane in lanes], axis=0)
+    lanes = min(count_lanes(workers, caller_steps), num_envs)
+    longest_s = _longest_s(draws_s, lanes)
     hand_off_s = calibration.hand_off_s + (workers - 1) * calibration.worker_s
     # More lanes than cores do not spin: see the pool's own default.
     if sleeps or asleep or workers >= calibration.effective_cores + 1:
@@ -296,11 +307,19 @@ def _terms(
         hand_off_s = workers * calibration.thread_s
     return _Terms(
         stepping_s=np.maximum(longest_s, shared_s).mean(axis=1),
-        even_s=max(whole_s / (workers + 1), float(np.mean(least_s))),
+        even_s=max(whole_s / lanes, float(np.mean(least_s))),
         hand_off_s=hand_off_s,
-        loop=loops.pool(1 if threads else min(workers + 1, calibration.effective_cores)),
+        loop=loops.pool(1 if threads else min(lanes, calibration.effective_cores)),
         least_s=least_s,
     )
+
+
+def _longest_s(draws_s: np.ndarray, lanes: int) -> np.ndarray:
+    """What the longest lane takes, for each record and vector step."""
+    rows = slices(draws_s.shape[2], lanes, caller_steps=False)[1:]
+    parts = [draws_s[:, :, lane.start : lane.stop].sum(axis=2) for lane in rows]
+    longest_s: np.ndarray = np.max(parts, axis=0)
+    return longest_s
 
 
 def _ray_terms(
@@ -308,8 +327,7 @@ def _ray_terms(
 ) -> _Terms:
     """Lanes that are actors: the caller steps none, and they have the cluster's cores."""
     lanes = max(simplicity(mode)[1], 1)
-    parts = np.array_split(draws_s, lanes, axis=2)
-    longest_s = np.max([part.sum(axis=2) for part in parts], axis=0)
+    longest_s = _longest_s(draws_s, lanes)
     shared_s = draws_s.sum(axis=2) * computing / max(min(ray.cores, lanes), 1.0)
     least_s = shared_s.mean(axis=1)
     whole_s = float(np.mean(draws_s.sum(axis=2)))
@@ -358,8 +376,6 @@ def _break_even_s(
 
     Both grow in proportion to the step time, in the shape that the record has.
     """
-    if "sync" not in terms:
-        return None
     loop = terms["sync"]
     candidates = [m for m in modes if m.partition(":")[0] == mode and m != "pool:0"]
     found = []

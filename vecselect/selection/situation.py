@@ -29,8 +29,9 @@ class Situation:
         machine: The machine.
         num_envs: The number of sub-environments.
         learner_s: Seconds of the learner between two vector steps.
-        ray: What actors cost, where they come into question.
         names: Modes that come into question, without parameters: `sync`, `pool`.
+        ray: What actors cost, where they come into question.
+        caller_steps: Whether the calling process may step a slice of its own.
     """
 
     profile: StepProfile
@@ -41,6 +42,7 @@ class Situation:
     learner_s: float = 0.0
     names: tuple[str, ...] = ("sync", "pool", "async", "thread")
     ray: RayCosts | None = None
+    caller_steps: bool = True
 
     def modes(self) -> list[str]:
         """The candidates: modes with the parameters worth considering."""
@@ -48,7 +50,7 @@ class Situation:
         for name in self.names:
             if name in ("pool", "thread"):
                 counts = worker_counts if name == "pool" else thread_counts
-                found = counts(self.num_envs, self.machine, self.profile)
+                found = counts(self.num_envs, self.machine, self.profile, self.caller_steps)
                 modes += [f"{name}:{count}" for count in found]
             elif name == "ray":
                 most = min(self.ray.lanes, self.num_envs) if self.ray else 0
@@ -68,6 +70,7 @@ class Situation:
             self.learner_s,
             self.machine.cores,
             self.ray,
+            self.caller_steps,
         )
 
     def with_num_envs(self, num_envs: int) -> Situation:

@@ -33,7 +33,7 @@ __all__ = [
     "plan_key_fields",
 ]
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Number of the way plans are decided; it grows when older plans should not be used any more."""
 
 THREAD_VARIABLES = (

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
+from vecselect.lanes import fewest_workers, most_workers
 from vecselect.machine import WORKER_BYTES
 from vecselect.selection.candidates import (
     MEMORY_SHARE,
@@ -36,7 +37,9 @@ COST_SHARE = 0.5
 """Share of the time left that the least work of all points may take; more rounds take the rest."""
 
 
-def proposed(num_envs: int, machine: Machine, profile: StepProfile | None) -> tuple[str, ...]:
+def proposed(
+    num_envs: int, machine: Machine, profile: StepProfile | None, caller_steps: bool = True
+) -> tuple[str, ...]:
     """The modes to sweep over where none are named, the simpler ones first.
 
     Of the pools: no worker, half of the cores and all of them. Where steps wait, also the most
@@ -46,16 +49,20 @@ def proposed(num_envs: int, machine: Machine, profile: StepProfile | None) -> tu
         num_envs: The largest number of sub-environments.
         machine: The cores there are.
         profile: How a step spends its time, if that is known.
+        caller_steps: Whether the calling process may step a slice of its own.
     """
-    cores = int(machine.cores)
-    wanted = {0, cores // 2 - 1, cores - 1}
+    cores, own = int(machine.cores), int(caller_steps)
+    wanted = {0, cores // 2 - own, cores - own}
     counts = wanted
     if profile is not None:
-        counts = set(worker_counts(num_envs, machine, profile))
-        if max(counts) > cores - 1:
-            wanted |= {max(counts), 4 * max(cores, 1) - 1}
-    pools = sorted(count for count in wanted & counts if 0 <= count < max(num_envs, 1))
-    threads = [] if profile is None else thread_counts(num_envs, machine, profile)[-1:]
+        counts = set(worker_counts(num_envs, machine, profile, caller_steps))
+        if max(counts) > cores - own:
+            wanted |= {max(counts), 4 * max(cores, 1) - own}
+    fewest, most = fewest_workers(caller_steps), most_workers(num_envs, caller_steps)
+    pools = sorted(count for count in wanted & counts if fewest <= count <= most)
+    threads = (
+        () if profile is None else thread_counts(num_envs, machine, profile, caller_steps)[-1:]
+    )
     modes = ("sync", *(f"pool:{count}" for count in pools), "async")
     return (*modes, *(f"thread:{count}" for count in threads), "native")
 
@@ -69,7 +76,9 @@ class Entries:
         num_envs: Sequence[int],
         machine: Machine,
         found: Probe | None,
+        caller_steps: bool = True,
     ) -> None:
+        self.caller_steps = caller_steps
         self.machine = machine
         self.found = found
         self.build_s: dict[str, dict[int, float]] = {mode: {} for mode in modes}
@@ -100,13 +109,14 @@ class Entries:
     def _build_s(self, found: Probe, mode: str, num_envs: int) -> float:
         """Seconds that building and a reset take, by what one sub-environment took."""
         each_s = found.construct_s + found.profile.reset_time_s
-        lanes = lanes_of(mode, num_envs)
+        lanes = lanes_of(mode, num_envs, self.caller_steps)
         started_s = found.start_s * (lanes - 1) / self.machine.cores
         return -(-num_envs // lanes) * each_s + started_s
 
     def _step_s(self, found: Probe, mode: str, num_envs: int) -> float:
         """Seconds that a vector step takes, by what one sub-environment took."""
-        lanes, waits = lanes_of(mode, num_envs), found.profile.wait_share
+        lanes = lanes_of(mode, num_envs, self.caller_steps)
+        waits = found.profile.wait_share
         # As many lanes as there are cores get on at the same time, and more where they wait.
         at_once = max(min(lanes, self.machine.cores / max(1.0 - waits, 0.01)), 1.0)
         return num_envs * found.profile.mean_step_with_resets_s / at_once

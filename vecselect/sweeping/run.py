@@ -10,8 +10,15 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.registry import COUNTED, OTHER_IMPLEMENTATIONS, exact, find
+from vecselect.backends.registry import (
+    COUNTED,
+    OTHER_IMPLEMENTATIONS,
+    exact,
+    find,
+    why_not_so_many,
+)
 from vecselect.errors import ModeUnavailable, ProfileError
+from vecselect.lanes import most_workers
 from vecselect.machine import read_machine
 from vecselect.measure.learner import read_learner
 from vecselect.measure.memory import memory_kind
@@ -97,12 +104,13 @@ class _Sweeping:
         profile = self.found.profile if self.found else None
         largest = self.asked.num_envs[-1]
         named = dict.fromkeys(
-            exact(mode, largest, self.machine) if mode in COUNTED else mode
+            exact(mode, self.request, self.machine) if mode in COUNTED else mode
             for mode in self.asked.modes
         )
-        self.modes = tuple(named) or proposed(largest, self.machine, profile)
+        caller_steps = self.request.caller_steps
+        self.modes = tuple(named) or proposed(largest, self.machine, profile, caller_steps)
         self._leave_out_modes()
-        entries = Entries(self.modes, self.asked.num_envs, self.machine, self.found)
+        entries = Entries(self.modes, self.asked.num_envs, self.machine, self.found, caller_steps)
         for num_envs in self.asked.num_envs:
             self._heats(num_envs, entries, apart=blocked is None)
 
@@ -123,8 +131,8 @@ class _Sweeping:
             )
 
     def _leave_out_modes(self) -> None:
-        """Finds which modes cannot run at all, and which are something else at some number."""
-        able = []
+        """Finds which modes cannot run at all, and which have no work for all at some number."""
+        able, caller_steps = [], self.request.caller_steps
         reasons = {}
         for mode in self.modes:
             reasons[mode] = self._why_not(mode)
@@ -138,11 +146,11 @@ class _Sweeping:
             self.modes = tuple(mode for mode in self.modes if mode != "native")
         for mode in self.modes:
             for num_envs in self.asked.num_envs:
-                other = exact(mode, num_envs, self.machine)
                 if reasons[mode] is not None:
                     self._skip(mode, num_envs, str(reasons[mode]))
-                elif other != mode:
-                    self._skip(mode, num_envs, SAME_AS.format(num_envs, other))
+                elif why_not_so_many(mode, num_envs, caller_steps):
+                    name, most = mode.partition(":")[0], most_workers(num_envs, caller_steps)
+                    self._skip(mode, num_envs, SAME_AS.format(num_envs, f"{name}:{most}"))
 
     def _why_not(self, mode: str) -> str | None:
         """Says why a mode cannot run at all, if it cannot."""
@@ -152,7 +160,8 @@ class _Sweeping:
             # What keeps workers from being started is no matter where there are none, as in a pin.
             alone = dataclasses.replace(self.request, pin=Pin(mode, "the sweep"))
             why = backend.missing(self.machine) or backend.why_not(alone, self.machine)
-        return why
+        largest, caller_steps = self.asked.num_envs[-1], self.request.caller_steps
+        return why or why_not_so_many(mode, largest, caller_steps)
 
     def _heats(self, num_envs: int, entries: Entries, *, apart: bool) -> None:
         """Times what fits of one number of sub-environments."""

@@ -10,6 +10,7 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.lanes import count_lanes, usual_workers
 from vecselect.machine import read_machine
 from vecselect.request import FAILURE_OPTIONS
 
@@ -20,30 +21,31 @@ if TYPE_CHECKING:
 _TAKES = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
 
 
-def count_workers(num_envs: int, machine: Machine, workers: int | None = None) -> int:
+def count_workers(request: Request, machine: Machine, workers: int | None = None) -> int:
     """The number of workers that a pool has.
 
     Args:
-        num_envs: The number of sub-environments.
+        request: What was asked for.
         machine: The cores there are.
         workers: The number asked for; by default as many as make one lane per usable core.
-
-    Returns:
-        That number, but never more than give each lane a sub-environment of its own.
     """
-    wanted = int(machine.cores) - 1 if workers is None else workers
-    return max(min(wanted, num_envs - 1), 0)
+    if workers is None:
+        return usual_workers(int(machine.cores), request.num_envs, request.caller_steps)
+    return workers
 
 
 def _is_alone(request: Request, machine: Machine) -> bool:
     """Whether a pin asks for a pool that comes to the caller's lane alone."""
     name, *words = (request.pin.mode if request.pin else "").split(":")
-    workers = count_workers(request.num_envs, machine, int(words[0]) if words else None)
+    workers = count_workers(request, machine, int(words[0]) if words else None)
     return name == Pool.name and workers == 0
 
 
 class Pool:
-    """Runs the sub-environments in lanes: the caller's own, and one in each worker."""
+    """Runs the sub-environments in lanes: the caller's own, and one in each worker.
+
+    With a deadline the caller has none.
+    """
 
     name = "pool"
 
@@ -69,20 +71,22 @@ class Pool:
         Args:
             request: What was asked for.
             workers: Processes besides the caller's; as many as make one lane per usable core by
-                default, and never more than give each lane a sub-environment.
+                default.
             tries: Tries before a waiting lane sleeps; by default many, but few where there are more
                 lanes than cores: there a lane that spins takes its core from one that works.
         """
         machine = read_machine()
-        workers = count_workers(request.num_envs, machine, workers)
+        base.need_work_for(self.name, workers, request)
+        workers = count_workers(request, machine, workers)
+        lanes = count_lanes(workers, request.caller_steps)
         if tries is None:
-            tries = DEFAULT_TRIES if workers < machine.cores else EAGER_TRIES
+            tries = DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES
         if workers:
             processes.need_descriptors(workers)
         options = request.vector_kwargs
         settings = Settings(
             workers=workers,
-            threads=max(1, int(machine.cores) // (workers + 1)),
+            threads=max(1, int(machine.cores) // lanes),
             tries=tries,
             copy=options.get("copy", True),
             observation_mode=options.get("observation_mode", "same"),
@@ -92,6 +96,7 @@ class Pool:
             step_timeout_s=options.get("step_timeout_s"),
             start_timeout_s=options.get("start_timeout_s"),
             memory_available_bytes=machine.memory_available_bytes,
+            caller_steps=request.caller_steps,
             restart=options.get("on_worker_death") == "restart",
         )
         env = PoolVectorEnv(request.env_fns, settings)

@@ -12,9 +12,10 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 from vecselect.backends.base import check_distinct
 from vecselect.backends.pool.arena import Layout
 from vecselect.backends.pool.layout import leaves
-from vecselect.backends.pool.server import Work, mismatch
+from vecselect.backends.pool.server import Terms, Work, sample_of
 from vecselect.errors import VecselectWarning
 from vecselect.failures import annotate
+from vecselect.lanes import slices
 from vecselect.machine import WORKER_BYTES
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.handle import Handle
+    from vecselect.backends.pool.server import Sample
     from vecselect.backends.pool.starter import Starter
 
 
@@ -33,7 +35,7 @@ class Settings:
     """How a pool is to run.
 
     Attributes:
-        workers: Lanes besides the caller's, fewer than there are sub-environments.
+        workers: Lanes besides the caller's.
         copy: Whether results are the caller's to keep. Without it, observations are views of shared
             memory: they hold until the second next step or reset begins.
         observation_mode: As in `SyncVectorEnv`.
@@ -47,6 +49,7 @@ class Settings:
         restart: Whether a worker process that died is replaced.
         memory_available_bytes: What worker processes may take before a warning is given.
         first_row: Index of the first sub-environment, where the pool is a part of something larger.
+        caller_steps: Whether the calling process steps a slice of its own.
         restart_seeds: Where that part takes the place of one that died: seeds to begin anew with.
     """
 
@@ -63,6 +66,7 @@ class Settings:
     restart: bool = False
     memory_available_bytes: int | None = None
     first_row: int = 0
+    caller_steps: bool = True
     restart_seeds: tuple[int | None, ...] | None = None
 
     @property
@@ -76,10 +80,11 @@ class Parts:
     """What a pool is made of.
 
     Attributes:
-        envs: The sub-environments of the caller's lane.
+        envs: The sub-environments of the caller's lane, none where it does not step.
         handles: The workers.
         arena: What they share.
         starter: What started the workers, and starts others in place of those that die.
+        first: What the first sub-environment says of itself.
         single_observation_space: Of one sub-environment, as it is batched.
         observation_space: Of the batch.
     """
@@ -88,6 +93,7 @@ class Parts:
     handles: list[Handle]
     arena: Arena
     starter: Starter
+    first: Sample
     single_observation_space: gym.Space
     observation_space: gym.Space
 
@@ -127,11 +133,46 @@ def _construct(
 ) -> Parts:
     """Does so; what it builds and starts is in the two lists, however far it gets."""
     count, start = len(env_fns), settings.first_row
+    own, *others = slices(count, settings.workers, settings.caller_steps)
     process = psutil.Process()
     before_bytes = process.memory_info().rss
-    first = _built(env_fns[0], start)
-    envs.append(first)
+    for row in own[:1]:  # before the workers are started: it may raise, or be found too large
+        envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (noted at once)
     _warn_of_memory(process.memory_info().rss - before_bytes, settings)
+    starter = kind(settings)
+    works = [
+        Work(
+            index=index,
+            env_fns=tuple(env_fns[rows.start : rows.stop]),
+            first_row=start + rows.start,
+            tries=settings.tries,
+            restart_seeds=settings.restart_seeds and settings.restart_seeds[rows.start : rows.stop],
+        )
+        for index, rows in enumerate(others)
+    ]
+    for work in works:
+        handles.append(starter.start(work))  # noqa: PERF401 (what is started is noted at once)
+    # While worker processes build theirs, the caller builds the rest of its own.
+    for row in own[1:]:
+        envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (here too)
+    check_distinct(envs, start)
+    for handle in handles:
+        handle.built(settings.start_timeout_s)
+    first = sample_of(envs[0]) if envs else handles[0].sample()
+    terms, batched = _terms(first, count, settings)
+    starter.agree(terms)
+    for handle in handles:
+        handle.settle(terms, starter.arena)
+    spaces = _agreed(envs, handles, terms, start)
+    starter.all_started()
+    check_distinct([*envs, *(env for handle in handles for env in handle.envs)], start)
+    if settings.observation_mode == "different":
+        batched = batch_differing_spaces(spaces)
+    return Parts(envs, handles, starter.arena, starter, first, terms.observation_space, batched)
+
+
+def _terms(first: Sample, count: int, settings: Settings) -> tuple[Terms, gym.Space]:
+    """What all lanes have in common, and the space of a batch, as far as one environment tells."""
     mode = settings.observation_mode
     if isinstance(mode, tuple):
         batched, single = mode
@@ -140,41 +181,20 @@ def _construct(
         batched = batch_space(single, count)
     actions = tuple(leaves(first.action_space))
     layout = Layout(
-        num_envs=start + count,  # of the rows before ours nothing is ever touched
+        num_envs=settings.first_row + count,  # of the rows before ours nothing is ever touched
         workers=settings.workers,
         observations=tuple(leaf for leaf in leaves(single) if leaf.dtype is not None),
         actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
         buffers=1 if settings.copy else 2,
     )
-    starter = kind(settings, layout)
-    own, *others = lane_slices(count, settings.workers + 1)
-    works = [
-        Work(
-            index=index,
-            env_fns=tuple(env_fns[rows.start : rows.stop]),
-            first_row=start + rows.start,
-            layout=layout,
-            autoreset_mode=settings.autoreset_mode,
-            observation_space=single,
-            action_space=first.action_space,
-            same_spaces=settings.same_spaces,
-            tries=settings.tries,
-            restart_seeds=settings.restart_seeds and settings.restart_seeds[rows.start : rows.stop],
-        )
-        for index, rows in enumerate(others)
-    ]
-    for work in works:
-        handles.append(starter.start(work))  # noqa: PERF401 (what is started is noted at once)
-    starter.all_started()
-    # While worker processes build theirs, the caller builds the rest of its own.
-    for row in own[1:]:
-        envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (here too)
-    check_distinct(envs, start)
-    spaces = _agreed(envs, handles, single, settings)
-    check_distinct([*envs, *(env for handle in handles for env in handle.envs)], start)
-    if mode == "different":
-        batched = batch_differing_spaces(spaces)
-    return Parts(envs, handles, starter.arena, starter, single, batched)
+    terms = Terms(
+        layout=layout,
+        autoreset_mode=settings.autoreset_mode,
+        observation_space=single,
+        action_space=first.action_space,
+        same_spaces=settings.same_spaces,
+    )
+    return terms, batched
 
 
 def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
@@ -200,34 +220,19 @@ def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
 
 
 def _agreed(
-    envs: list[gym.Env], handles: list[Handle], single: gym.Space, settings: Settings
+    envs: list[gym.Env], handles: list[Handle], terms: Terms, first_row: int
 ) -> list[gym.Space]:
-    """Waits for the workers' environments and sees whether all spaces go together.
+    """Sees whether all spaces go together.
 
     Returns:
         The observation spaces; of the workers' environments only where they may differ.
     """
-    fitting = (single, envs[0].action_space, settings.same_spaces)
-    problems = [mismatch(env, row, *fitting) for row, env in enumerate(envs, settings.first_row)]
+    problems = [terms.mismatch(env, row) for row, env in enumerate(envs, first_row)]
     spaces = [env.observation_space for env in envs]
     for handle in handles:
-        trouble, theirs = handle.greeting(settings.start_timeout_s)
+        trouble, theirs = handle.greeting()
         problems.append(trouble)
         spaces += theirs
     if problem := next(filter(None, problems), None):
         raise RuntimeError(problem)
     return spaces
-
-
-def lane_slices(num_envs: int, lanes: int) -> list[range]:
-    """The rows of each lane, the caller's first: contiguous, of lengths that differ by one at most.
-
-    The caller, which also gathers the results, gets none of the longer ones.
-    """
-    shortest, longer = divmod(num_envs, lanes)
-    slices, start = [], 0
-    for lane in range(lanes):
-        length = shortest + (lane >= lanes - longer)
-        slices.append(range(start, start + length))
-        start += length
-    return slices

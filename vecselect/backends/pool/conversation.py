@@ -173,9 +173,9 @@ class Conversation:
                     f"`{self.pending}_wait` timed out after {timeout} s. The {self.pending} is "
                     f"still pending: another `{self.pending}_wait` collects it."
                 )
-            if reply is PENDING:
+            while reply is PENDING:  # the one in its place has as long
                 self._replace_stuck(place)
-                reply = self._reply(place, None)
+                reply = self._reply(place, _countdown(self._limit_s))
             if isinstance(reply, Raised):
                 self._failure = self._failure or reply.error
             self._replies.append(reply)

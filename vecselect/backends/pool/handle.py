@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
+    from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.infos import Template
+    from vecselect.backends.pool.server import Sample, Terms
 
     Greeting = tuple[str, list[gym.Space]]
     """What is wrong with its spaces, if anything, and these spaces where they may differ."""
@@ -54,13 +56,27 @@ class Handle(Protocol):
     news: list[Template]
     envs: Sequence[gym.Env]
 
-    def greeting(self, timeout_s: float | None = None) -> Greeting:
-        """What the worker says of its spaces, once it has built its sub-environments.
+    def built(self, timeout_s: float | None = None) -> None:
+        """Waits until the worker has built its sub-environments.
 
         Raises:
             StepTimeout: If it does not within the time limit.
             WorkerDied: If it ends instead.
             Exception: What a factory raised.
+        """
+
+    def sample(self) -> Sample:
+        """What the first of its sub-environments, which are built, says of itself."""
+
+    def settle(self, terms: Terms, arena: Arena) -> None:
+        """Has it make a lane of its sub-environments; from then on it takes commands."""
+
+    def greeting(self) -> Greeting:
+        """What the worker, which has a lane, says of its spaces.
+
+        Raises:
+            WorkerDied: If it has ended instead.
+            Exception: What an environment raised.
         """
 
     def step(self, buffer: int) -> None:

@@ -12,22 +12,29 @@ from typing import Any
 class Memory:
     """Anonymous shared memory; sent to a child process while that is being started.
 
-    Pages that are never written take no room, so a generous size costs nothing.
+    Its size may be said later, by the process that made it: what it has to hold shows only when
+    environments are built. Pages that are never written take no room, so a generous size costs
+    nothing.
     """
 
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self) -> None:
         self._fd = -1
-        self.size_bytes = size_bytes
         if hasattr(os, "memfd_create"):  # not bound by the size of /dev/shm, 64 MB in containers
             self._fd = os.memfd_create("vecselect")
         else:
             with tempfile.TemporaryFile() as file:
                 self._fd = os.dup(file.fileno())
+
+    def resize(self, size_bytes: int) -> None:
+        """Gives it its size."""
         os.ftruncate(self._fd, size_bytes)
-        self.map = mmap.mmap(self._fd, size_bytes)
+
+    def mapped(self, size_bytes: int) -> mmap.mmap:
+        """A view of all of it, in any process; it has its size."""
+        return mmap.mmap(self._fd, size_bytes)
 
     def forget_descriptor(self) -> None:
-        """Closes the descriptor that was kept for sending; the mapping stays."""
+        """Closes the descriptor; what was mapped stays."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -36,13 +43,10 @@ class Memory:
         """Closes the descriptor, where it was kept for workers to come."""
         self.forget_descriptor()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The size and a descriptor that arrives in the child."""
-        return {"size_bytes": self.size_bytes, "fd": reduction.DupFd(self._fd)}
+    def __getstate__(self) -> Any:
+        """A descriptor that arrives in the child."""
+        return reduction.DupFd(self._fd)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Maps the same memory in the child."""
-        self.size_bytes = state["size_bytes"]
-        self._fd = state["fd"].detach()
-        self.map = mmap.mmap(self._fd, self.size_bytes)
-        self.forget_descriptor()
+    def __setstate__(self, descriptor: Any) -> None:
+        """The same memory in the child."""
+        self._fd = descriptor.detach()

@@ -14,7 +14,7 @@ from vecselect.backends.pool.entry import THREAD_VARIABLES, run
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.pool.server import BEGUN, BUFFER, COMMAND, DONE, GIVEN, STATUS
 from vecselect.backends.pool.signals import Signal
-from vecselect.backends.pool.worker import END, FAILED, REQUEST, SILENT, STEP
+from vecselect.backends.pool.worker import END, FAILED, REQUEST, SAMPLE, SILENT, STEP
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     import gymnasium as gym
-    import numpy as np
 
+    from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.handle import Greeting
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.memory import Memory
-    from vecselect.backends.pool.server import Work
+    from vecselect.backends.pool.server import Sample, Terms, Work
 
 NEVER_GIVEN_S = 0.1
 """A worker begins a command in much less than this; one that was interrupted and has not been begun
@@ -45,11 +45,10 @@ class ProcessHandle:
         context: BaseContext,
         work: Work,
         memory: Memory,
-        control: np.ndarray,
         daemon: bool,
         threads: int,
     ) -> None:
-        """Starts the worker; `greeting` waits until it has built its sub-environments."""
+        """Starts the worker; `built` waits until it has built its sub-environments."""
         self.index = work.index
         self.rows = work.rows
         self.outstanding = False
@@ -58,7 +57,7 @@ class ProcessHandle:
         self._signalled = False
         self._greeted = False
         self.news: list[Template] = []
-        self._control: Any = control.data
+        self._control: Any = None
         self._tries = work.tries
         self._go, self._done = Signal(), Signal()
         self.pipe, theirs = context.Pipe()
@@ -86,8 +85,8 @@ class ProcessHandle:
             theirs.close()
         self._pid = self.process.pid
 
-    def greeting(self, timeout_s: float | None = None) -> Greeting:
-        """What the worker says of its spaces, once it has built its sub-environments."""
+    def built(self, timeout_s: float | None = None) -> None:
+        """Waits until the worker has built its sub-environments."""
         # The process is watched beside the pipe: a child of an environment may hold that open.
         said = connection.wait([self.pipe, self.process.sentinel], timeout_s)
         if not said:
@@ -98,12 +97,36 @@ class ProcessHandle:
         with self._death_named():
             if not self.pipe.poll():
                 raise EOFError
-            greeting: Any = self.pipe.recv()
+        self._told()
         self._greeted = True
         self.forget_names()
-        if isinstance(greeting, Failed):
-            raise raised_there(greeting)
-        return greeting  # type: ignore[no-any-return]
+
+    def _told(self) -> Any:
+        """What the worker says of building and settling."""
+        with self._death_named():
+            said = processes.loads(self.pipe.recv_bytes())
+        if isinstance(said, Failed):
+            raise raised_there(said)
+        return said
+
+    def _say(self, value: Any) -> None:
+        """Says what a worker that has no lane yet waits for."""
+        with self._death_named():
+            self.pipe.send_bytes(processes.dumps(value))
+
+    def sample(self) -> Sample:
+        """What the first of its sub-environments says of itself."""
+        self._say(SAMPLE)
+        return self._told()  # type: ignore[no-any-return]
+
+    def settle(self, terms: Terms, arena: Arena) -> None:
+        """Has it make a lane of its sub-environments."""
+        self._say(terms)
+        self._control = arena.control[self.index].data
+
+    def greeting(self) -> Greeting:
+        """What the worker, which has a lane, says of its spaces."""
+        return self._told()  # type: ignore[no-any-return]
 
     def forget_names(self) -> None:
         """Removes the names of the signals, which the worker has opened or will never need."""
@@ -218,8 +241,12 @@ class ProcessHandle:
     def ask_to_end(self) -> None:
         """Tells the worker to close its sub-environments and end."""
         self.ended = True
-        self._control[COMMAND] = END
-        self._go.give()
+        if self._control is None:  # it has no lane yet, and looks into the pipe alone
+            with contextlib.suppress(OSError):
+                self.pipe.send_bytes(processes.dumps(None))
+        else:
+            self._control[COMMAND] = END
+            self._go.give()
         if self._greeted:  # else it has them still to open
             self.forget_names()
         self.pipe.close()

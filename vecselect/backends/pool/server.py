@@ -11,9 +11,10 @@ from gymnasium.vector.utils import batch_space, iterate
 from vecselect.backends.pool.infos import InfoTable, Template
 from vecselect.backends.pool.lane import Lane
 from vecselect.backends.pool.layout import assembled
+from vecselect.failures import report_closing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import gymnasium as gym
     import numpy as np
@@ -33,11 +34,6 @@ class Work:
         index: Of the worker.
         env_fns: The factories of its lane.
         first_row: Index of the lane's first sub-environment.
-        layout: Of the arena.
-        autoreset_mode: What happens to a sub-environment whose episode ended.
-        observation_space: Of one sub-environment, as it is batched.
-        action_space: Of one sub-environment.
-        same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
         tries: Tries to take a signal before sleeping.
         global_seed: Of the process's global random generators.
         restart_seeds: Where it replaces a worker that died: seeds to begin its episodes anew with.
@@ -46,11 +42,6 @@ class Work:
     index: int
     env_fns: tuple[Callable[[], gym.Env], ...]
     first_row: int
-    layout: Layout
-    autoreset_mode: AutoresetMode
-    observation_space: gym.Space
-    action_space: gym.Space
-    same_spaces: bool
     tries: int
     global_seed: int = 0
     restart_seeds: tuple[int | None, ...] | None = None
@@ -59,6 +50,51 @@ class Work:
     def rows(self) -> range:
         """Indices of the lane's sub-environments."""
         return range(self.first_row, self.first_row + len(self.env_fns))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one sub-environment says of itself.
+
+    Attributes:
+        observation_space: Its space of observations.
+        action_space: Its space of actions.
+        metadata: What it says of itself.
+        render_mode: How it renders.
+    """
+
+    observation_space: gym.Space
+    action_space: gym.Space
+    metadata: dict[str, Any]
+    render_mode: str | None
+
+
+def sample_of(env: gym.Env) -> Sample:
+    """What a sub-environment says of itself."""
+    return Sample(env.observation_space, env.action_space, dict(env.metadata), env.render_mode)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What all lanes have in common; known once a first sub-environment is built.
+
+    Attributes:
+        layout: Of the arena.
+        autoreset_mode: What happens to a sub-environment whose episode ended.
+        observation_space: Of one sub-environment, as it is batched.
+        action_space: Of one sub-environment.
+        same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
+    """
+
+    layout: Layout
+    autoreset_mode: AutoresetMode
+    observation_space: gym.Space
+    action_space: gym.Space
+    same_spaces: bool
+
+    def mismatch(self, env: gym.Env, row: int) -> str:
+        """A sentence if an environment's spaces do not fit, else an empty string."""
+        return mismatch(env, row, self.observation_space, self.action_space, self.same_spaces)
 
 
 def mismatch(
@@ -85,12 +121,22 @@ def mismatch(
     return ""
 
 
+def close_all(envs: Sequence[gym.Env], first_row: int) -> None:
+    """Closes sub-environments that never got into a lane; says which of them raised in it."""
+    for row, env in enumerate(envs, first_row):
+        try:
+            env.close()
+        except Exception as error:
+            report_closing(row, error)
+
+
 class Server:
     """The worker's side of the conversation: a lane, and what it is asked for."""
 
     def __init__(
         self,
         task: Work,
+        terms: Terms,
         envs: list[gym.Env],
         arena: Arena,
         keep: Callable[[dict[str, Any]], Any],
@@ -98,14 +144,15 @@ class Server:
     ) -> None:
         """Makes the lane of a worker; arguments as in `Lane`."""
         self.task = task
+        self.terms = terms
         self.arena = arena
         self.control: Any = arena.control[task.index].data
         self.infos = InfoTable(arena)
         self.lane = Lane(
             envs,
             task.first_row,
-            task.observation_space,
-            task.autoreset_mode,
+            terms.observation_space,
+            terms.autoreset_mode,
             arena,
             self.infos,
             keep,
@@ -113,18 +160,16 @@ class Server:
             task.restart_seeds,
         )
         self.slice = slice(task.rows.start, task.rows.stop)
-        self.batched_actions = batch_space(task.action_space, len(envs))
+        self.batched_actions = batch_space(terms.action_space, len(envs))
         self.action_codes: Any = arena.action_dtypes.data
         self.action_parts: dict[tuple[int, int], np.ndarray] = {}
 
     def greeting(self) -> tuple[str, list[gym.Space]]:
         """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
-        task = self.task
-        spaces = (task.observation_space, task.action_space, task.same_spaces)
         for row, env in zip(self.lane.rows, self.lane.envs, strict=True):
-            if problem := mismatch(env, row, *spaces):
+            if problem := self.terms.mismatch(env, row):
                 return problem, []
-        if task.same_spaces:
+        if self.terms.same_spaces:
             return "", []
         return "", [env.observation_space for env in self.lane.envs]
 
@@ -152,7 +197,7 @@ class Server:
             return self.action_part(0, self.action_codes[0])
         codes = enumerate(self.action_codes)
         parts = [self.action_part(index, code) for index, code in codes]
-        return iterate(self.batched_actions, assembled(self.task.action_space, iter(parts)))
+        return iterate(self.batched_actions, assembled(self.terms.action_space, iter(parts)))
 
     def action_part(self, index: int, code: int) -> np.ndarray:
         """The lane's part of an action leaf."""

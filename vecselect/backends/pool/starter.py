@@ -15,11 +15,10 @@ from vecselect.backends.pool.restarts import Restarts, announce
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vecselect.backends.pool.arena import Layout
     from vecselect.backends.pool.construction import Settings
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import InfoTable
-    from vecselect.backends.pool.server import Work
+    from vecselect.backends.pool.server import Terms, Work
 
 
 class Starter(Protocol):
@@ -27,11 +26,14 @@ class Starter(Protocol):
 
     arena: Arena
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
-        """Makes the arena."""
+    def __init__(self, settings: Settings) -> None:
+        """Takes in how the workers are to run."""
 
     def start(self, work: Work) -> Handle:
         """Starts a worker; it builds its sub-environments by itself."""
+
+    def agree(self, terms: Terms) -> None:
+        """Makes the arena, once it is known what all lanes have in common."""
 
     def all_started(self) -> None:
         """Lets go of what is needed only to start the first workers."""
@@ -53,24 +55,30 @@ class Starter(Protocol):
 class ProcessStarter:
     """Makes workers that are processes; a `Starter`."""
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
+    arena: Arena
+
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._works: dict[int, Work] = {}
-        self._memory = Memory(layout.size_bytes())
-        self.arena = Arena(layout, self._memory.map)
-        self._control = self.arena.control
+        self._memory = Memory()
+        self._terms: Terms | None = None
         self._context = processes.get_context(settings.context)
         self._restarts = Restarts()
 
     def start(self, work: Work) -> ProcessHandle:
         """Starts a worker; it builds its sub-environments by itself."""
-        settings, control = self.settings, self._control[work.index]
+        settings = self.settings
         self._works.setdefault(work.index, work)
         if not work.global_seed:
             work = dataclasses.replace(work, global_seed=processes.child_seed(work.index))
-        return ProcessHandle(
-            self._context, work, self._memory, control, settings.daemon, settings.threads
-        )
+        return ProcessHandle(self._context, work, self._memory, settings.daemon, settings.threads)
+
+    def agree(self, terms: Terms) -> None:
+        """Makes the arena, once it is known what all lanes have in common."""
+        size_bytes = terms.layout.size_bytes()
+        self._memory.resize(size_bytes)
+        self.arena = Arena(terms.layout, self._memory.mapped(size_bytes))
+        self._terms = terms
 
     def all_started(self) -> None:
         """Closes the memory's descriptor, which only a worker to come would need."""
@@ -98,15 +106,18 @@ class ProcessStarter:
         """
         self._restarts.note_death(handle.index, death)
         self.end_all([handle], 0.0)
-        self._control[handle.index] = 0
+        self.arena.control[handle.index] = 0
         work = dataclasses.replace(
             self._works[handle.index],
             restart_seeds=self._restarts.fresh_seeds(handle.rows),
             global_seed=processes.child_seed(handle.index + 1000 * self._restarts.count),
         )
+        assert self._terms is not None
         new = self.start(work)
         try:
-            new.greeting(self.settings.start_timeout_s)
+            new.built(self.settings.start_timeout_s)
+            new.settle(self._terms, self.arena)
+            new.greeting()
         except BaseException:
             end_all([new], 0.0)
             raise

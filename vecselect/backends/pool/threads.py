@@ -19,7 +19,7 @@ from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.gate import make_gate
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
-from vecselect.backends.pool.server import BUFFER, Server
+from vecselect.backends.pool.server import BUFFER, Server, close_all, sample_of
 from vecselect.backends.pool.signals import WATCH_PERIOD_S
 from vecselect.errors import StepTimeout, VecselectError, VecselectWarning
 from vecselect.failures import annotate, report_closing
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.arena import Layout
     from vecselect.backends.pool.construction import Settings
     from vecselect.backends.pool.handle import Greeting, Handle
     from vecselect.backends.pool.infos import InfoTable, Template
-    from vecselect.backends.pool.server import Work
+    from vecselect.backends.pool.server import Sample, Terms, Work
 
 
 class _Desk:
@@ -50,6 +49,7 @@ class _Desk:
         reply: The last answer.
         ending: Whether there will be no other command.
         envs: The sub-environments of the lane, as far as they are built.
+        server: Does what is asked for, once there is a lane.
     """
 
     def __init__(self) -> None:
@@ -58,6 +58,7 @@ class _Desk:
         self.reply: Any = None
         self.ending = False
         self.envs: list[gym.Env] = []
+        self.server: Server | None = None
 
     def answer(self, number: int, reply: Any, answers: _Answers) -> None:
         """Answers a command; the last one to do so has the caller look."""
@@ -103,8 +104,8 @@ class _Crew:
 class ThreadHandle:
     """A thread as the caller sees it; a `Handle`."""
 
-    def __init__(self, work: Work, arena: Arena, crew: _Crew) -> None:
-        """Prepares the thread; `greeting` starts it, so that environments are built in order."""
+    def __init__(self, work: Work, crew: _Crew) -> None:
+        """Prepares the thread; `built` starts it, so that environments are built in order."""
         self.index = work.index
         self.rows = work.rows
         self.outstanding = False
@@ -114,16 +115,17 @@ class ThreadHandle:
         self.envs: Sequence[gym.Env] = self._desk.envs
         self._number = 0
         self._crew = crew
-        self._control: Any = arena.control[work.index].data
+        self._work = work
+        self._control: Any = None
         # A daemon: the program can end whatever an environment is doing.
         self.thread = threading.Thread(
             target=_serve,
-            args=(self._desk, work, arena, crew),
+            args=(self._desk, work, crew),
             name=f"vecselect-thread-{work.index}",
             daemon=True,
         )
 
-    def greeting(self, timeout_s: float | None = None) -> Greeting:
+    def built(self, timeout_s: float | None = None) -> None:
         """Starts the thread and waits until it has built its sub-environments."""
         self._number = self._desk.number = 1
         self._crew.answers = _Answers(1)
@@ -143,7 +145,24 @@ class ThreadHandle:
             )
         if isinstance(found, Raised):
             raise found.error
-        return found  # type: ignore[no-any-return]
+
+    def sample(self) -> Sample:
+        """What the first of its sub-environments says of itself."""
+        return sample_of(self.envs[0])
+
+    def settle(self, terms: Terms, arena: Arena) -> None:
+        """Makes a lane of its sub-environments."""
+        try:
+            self._desk.server = Server(self._work, terms, self._desk.envs, arena, dict, keep_copied)
+        except Exception as error:
+            annotate(error, self.rows[0], "construct")
+            raise
+        self._control = self._desk.server.control
+
+    def greeting(self) -> Greeting:
+        """What it says of its spaces."""
+        assert self._desk.server is not None
+        return self._desk.server.greeting()
 
     def step(self, buffer: int) -> None:
         """Gives the command to step with the actions in the arena."""
@@ -234,13 +253,18 @@ class ThreadHandle:
 class ThreadStarter:
     """Makes workers that are threads; a `Starter`."""
 
-    def __init__(self, settings: Settings, layout: Layout) -> None:
-        self.arena = Arena(layout, mmap.mmap(-1, layout.size_bytes()))
+    arena: Arena
+
+    def __init__(self, settings: Settings) -> None:
         self._crew = _Crew(settings.workers)
 
     def start(self, work: Work) -> ThreadHandle:
-        """Prepares a thread; its greeting starts it."""
-        return ThreadHandle(work, self.arena, self._crew)
+        """Prepares a thread; waiting for what it builds starts it."""
+        return ThreadHandle(work, self._crew)
+
+    def agree(self, terms: Terms) -> None:
+        """Makes the arena, once it is known what all lanes have in common."""
+        self.arena = Arena(terms.layout, mmap.mmap(-1, terms.layout.size_bytes()))
 
     def all_started(self) -> None:
         """Nothing was needed that could be let go of."""
@@ -278,11 +302,10 @@ class ThreadStarter:
             )
 
 
-def _serve(desk: _Desk, work: Work, arena: Arena, crew: _Crew) -> None:
-    """Runs in the thread: builds a lane and does what the caller asks for until the end."""
+def _serve(desk: _Desk, work: Work, crew: _Crew) -> None:
+    """Runs in the thread: builds and does what the caller asks for until the end."""
     wait = crew.gate.way(work.index)
-    server = _built(desk, work, arena, crew.answers)
-    if server is None:
+    if not _built(desk, work, crew.answers):
         return
     while True:
         wait()
@@ -290,23 +313,23 @@ def _serve(desk: _Desk, work: Work, arena: Arena, crew: _Crew) -> None:
         if desk.ending:
             break
         if number != desk.finished:
-            desk.answer(number, _done(server, desk.command), answers)
+            desk.answer(number, _done(desk.server, desk.command), answers)
+    if desk.server is None:
+        close_all(desk.envs, work.first_row)
+        return
     try:
-        server.lane.close()
+        desk.server.lane.close()
     except LaneFailure as failure:
         report_closing(failure.row, failure.__cause__)
 
 
-def _built(desk: _Desk, work: Work, arena: Arena, answers: _Answers) -> Server | None:
-    """The lane of a thread, its sub-environments built in it; None if that failed, or is over."""
+def _built(desk: _Desk, work: Work, answers: _Answers) -> bool:
+    """Builds the sub-environments of a thread; whether that went well."""
     row = work.first_row
     try:
         for make in work.env_fns:
             desk.envs.append(make())
             row += 1
-        row = work.first_row
-        server = Server(work, desk.envs, arena, dict, keep_copied)
-        greeting = server.greeting()
     except BaseException as error:
         annotate(error, row, "construct")
         for env in desk.envs:
@@ -314,13 +337,16 @@ def _built(desk: _Desk, work: Work, arena: Arena, answers: _Answers) -> Server |
                 env.close()
         desk.envs.clear()
         desk.answer(1, Raised(error), answers)
-        return None
-    desk.answer(1, greeting, answers)
-    return server
+        return False
+    desk.answer(1, None, answers)
+    return True
 
 
-def _done(server: Server, command: tuple[list[Template], str, tuple[Any, ...]] | None) -> Any:
+def _done(
+    server: Server | None, command: tuple[list[Template], str, tuple[Any, ...]] | None
+) -> Any:
     """What a command was answered with."""
+    assert server is not None
     try:
         return server.step() if command is None else server.request(*command)
     except LaneFailure as failure:

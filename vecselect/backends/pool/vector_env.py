@@ -42,6 +42,7 @@ StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 class PoolVectorEnv(LaneCalls):
     """Steps the sub-environments in lanes: one in the calling process, one in each worker.
 
+    The calling process has none where it is asked to keep deadlines: see `vecselect.lanes`.
     Observations, rewards, flags, actions and numeric infos pass through shared memory. Every value
     equals that of Gymnasium's `SyncVectorEnv`, except where that returns an observation which the
     environment has overwritten in the meantime: `final_obs` and `final_info` are always those of
@@ -61,10 +62,11 @@ class PoolVectorEnv(LaneCalls):
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
         parts = construct(env_fns, settings, self._workers)
-        self._set_up(parts, parts.envs[0], len(env_fns), settings)
+        self._set_up(parts, len(env_fns), settings)
 
-    def _set_up(self, parts: Parts, first: Any, num_envs: int, settings: Settings) -> None:
-        """Begins to use what was built; `first` has the attributes of the first sub-environment."""
+    def _set_up(self, parts: Parts, num_envs: int, settings: Settings) -> None:
+        """Begins to use what was built."""
+        first = parts.first
         self.num_envs = num_envs
         self.copy = settings.copy
         self.autoreset_mode = settings.autoreset_mode

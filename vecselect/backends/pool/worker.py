@@ -7,10 +7,19 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.orphans import ParentWatch
+from vecselect.backends.orphans import LOOK_S, ParentWatch
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.lane import LaneFailure, keep_packed
-from vecselect.backends.pool.server import BEGUN, COMMAND, DONE, GIVEN, STATUS, Server
+from vecselect.backends.pool.server import (
+    BEGUN,
+    COMMAND,
+    DONE,
+    GIVEN,
+    STATUS,
+    Server,
+    close_all,
+    sample_of,
+)
 from vecselect.failures import Failed, portable, report_closing
 from vecselect.torch_ import seed_torch
 
@@ -18,12 +27,17 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from threading import Event
 
+    import gymnasium as gym
+
     from vecselect.backends.pool.memory import Memory
-    from vecselect.backends.pool.server import Work
+    from vecselect.backends.pool.server import Terms, Work
     from vecselect.backends.pool.signals import Signal
 
 STEP, REQUEST, END = 1, 2, 3
 """Commands: step with the arena's actions; do what stands in the pipe; end."""
+
+SAMPLE = "sample"
+"""What a worker that has built its sub-environments is asked for; then come the `Terms`."""
 
 SILENT, REPLY, FAILED = 0, 1, 2
 """Statuses: all is in the arena; the rest is in the pipe; what stands there is a `Failed`."""
@@ -43,8 +57,15 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             row += 1
         row = task.first_row
         seed_torch(task.global_seed)
-        arena = Arena(task.layout, memory.map)
-        server = Server(task, envs, arena, keep_packed, keep_packed)
+        _tell(pipe, None)
+        terms = _agreed(pipe, envs, watch.gone)
+        if terms is None:
+            close_all(envs, task.first_row)
+            watch.end_orphan()
+            return
+        arena = Arena(terms.layout, memory.mapped(terms.layout.size_bytes()))
+        memory.forget_descriptor()
+        server = Server(task, terms, envs, arena, keep_packed, keep_packed)
         _tell(pipe, server.greeting())
     except BaseException as error:
         _tell(pipe, Failed(row, "construct", portable(error)))
@@ -64,9 +85,25 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
 
 
 def _tell(pipe: Connection, value: Any) -> None:
-    """Sends a greeting; a parent that has hung up, or was killed, has no use for it any more."""
+    """Says how building goes; a parent that has hung up, or was killed, has no use for it."""
+    data = processes.dumps_importable(value)
     with contextlib.suppress(OSError):
-        pipe.send(value)
+        pipe.send_bytes(data)
+
+
+def _agreed(pipe: Connection, envs: list[gym.Env], orphaned: Event) -> Terms | None:
+    """Waits for what all lanes have in common; None if this one is to end instead."""
+    while not orphaned.is_set():
+        if not pipe.poll(LOOK_S):  # a forked sibling may hold the other end open
+            continue
+        try:
+            asked = processes.loads(pipe.recv_bytes())
+        except (EOFError, ConnectionError):
+            return None
+        if asked != SAMPLE:
+            return asked  # type: ignore[no-any-return]
+        _tell(pipe, sample_of(envs[0]))
+    return None
 
 
 def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned: Event) -> None:

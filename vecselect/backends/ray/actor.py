@@ -15,6 +15,7 @@ from vecselect.backends.pool.conversation import Conversation
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.lane import Lane, LaneFailure, keep_packed
 from vecselect.backends.pool.layout import assembled
+from vecselect.backends.pool.server import Sample
 from vecselect.backends.pool.starter import ProcessStarter
 from vecselect.backends.ray.cluster import ray
 from vecselect.failures import Failed, portable
@@ -72,21 +73,13 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """What a lane says of its sub-environments, once they are built.
+class LaneSample(Sample):
+    """What a lane says of its sub-environments, once they are built: the first one's, and more.
 
     Attributes:
-        single_observation_space: Of one sub-environment, as it is batched.
-        action_space: Of one sub-environment.
-        metadata: Of the first one.
-        render_mode: Of the first one.
         observation_spaces: Of each, where they may differ.
     """
 
-    single_observation_space: gym.Space
-    action_space: gym.Space
-    metadata: dict[str, Any]
-    render_mode: str | None
     observation_spaces: tuple[gym.Space, ...]
 
 
@@ -118,7 +111,7 @@ class LaneActor:
         return True
 
     def build(self, packed: bytes) -> bytes:
-        """Builds the sub-environments of a `Task`; a `Sample` or a `Failed`, packed."""
+        """Builds the sub-environments of a `Task`; a `LaneSample` or a `Failed`, packed."""
         first_row = 0
         try:
             task: Task = processes.loads(packed)
@@ -201,14 +194,14 @@ class _Crew:
             parts.handles, None, self._replaced if settings.restart else None
         )
 
-    def sample(self) -> Sample:
+    def sample(self) -> LaneSample:
         """What the caller has to know of the sub-environments."""
         rows = range(self._slice.start, self._slice.stop)
         asked: tuple[Any, ...] = ("observation_space", (), {}, rows)
         spaces: dict[int, Any] = {}
         if not self._settings.same_spaces:
             spaces = _joined(self.do("call", asked))
-        return Sample(
+        return LaneSample(
             self._parts.single_observation_space,
             self._first.action_space,
             dict(self._first.metadata),

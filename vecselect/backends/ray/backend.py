@@ -9,6 +9,7 @@ from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import EAGER_TRIES
 from vecselect.backends.ray import cluster
 from vecselect.errors import RequestError
+from vecselect.lanes import why_not_workers
 from vecselect.machine import read_machine
 from vecselect.request import FAILURE_OPTIONS, RAY_OPTIONS
 
@@ -33,6 +34,8 @@ class Ray:
     def why_not(self, request: Request, machine: Machine) -> str | None:
         """Says what cannot be sent to an actor."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        lanes = request.vector_kwargs.get("num_workers")
+        reason = reason or why_not_workers(self.name, lanes, request.num_envs)
         return reason or request.why_not_sent
 
     def build(self, request: Request, *, workers: int | None = None) -> VectorEnv:
@@ -50,6 +53,7 @@ class Ray:
         from vecselect.backends.ray.vector_env import Cluster, RayVectorEnv
 
         options = request.vector_kwargs
+        base.need_work_for(self.name, workers, request)
         lanes = options.get("num_workers", workers)
         if workers is not None and lanes != workers:
             raise RequestError(
@@ -59,6 +63,7 @@ class Ray:
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
         settings = Settings(
             workers=0,
+            caller_steps=False,
             copy=options.get("copy", True),
             observation_mode=options.get("observation_mode", "same"),
             autoreset_mode=request.autoreset_mode,

@@ -13,7 +13,7 @@ from vecselect import processes
 from vecselect.backends.interrupts import Unbroken
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
 from vecselect.backends.ray import cluster
-from vecselect.backends.ray.actor import Place, Sample, machine_id
+from vecselect.backends.ray.actor import LaneSample, Place, machine_id
 from vecselect.errors import StepTimeout, WorkerDied, WorkerError
 from vecselect.failures import Failed, RemoteTraceback, raised_there
 
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.arena import Arena
+    from vecselect.backends.pool.handle import Greeting
     from vecselect.backends.pool.infos import InfoTable, Template
+    from vecselect.backends.pool.server import Terms
     from vecselect.backends.ray.actor import Task
 
 PULSE_S = 1.0
@@ -52,6 +54,7 @@ class RayHandle:
         self.actor = actor
         self.place: Place | None = None
         self.placed: Any = actor.place.remote()
+        self._sample: LaneSample | None = None
         self._arena: Arena | None = None
         self._infos: InfoTable | None = None
         self._ray = cluster.ray()
@@ -65,18 +68,18 @@ class RayHandle:
         self._leased = True
         self.closing_error: BaseException | None = None
 
-    def settle(self, arena: Arena, infos: InfoTable) -> None:
+    def use(self, arena: Arena, infos: InfoTable) -> None:
         """Says where what comes back is to be put."""
         self._arena, self._infos = arena, infos
 
     def build(self, task: Task) -> None:
-        """Begins to build the sub-environments; `sampled` waits until they are."""
+        """Begins to build the sub-environments; `built` waits until they are."""
         self.place = self._ray.get(self.placed)
         self.outstanding = True
         self._ref = self.actor.build.remote(processes.dumps(task))
 
-    def sampled(self, timeout_s: float | None) -> Sample:
-        """What the lane says of its sub-environments, once they are built.
+    def built(self, timeout_s: float | None = None) -> None:
+        """Waits until its sub-environments are built.
 
         Raises:
             StepTimeout: If they are not within the time limit.
@@ -93,11 +96,19 @@ class RayHandle:
         found = processes.loads(answer)
         if isinstance(found, Failed):
             raise self._raised(found)
-        return found  # type: ignore[no-any-return]
+        self._sample = found
 
-    def greeting(self, timeout_s: float | None = None) -> tuple[str, list[gym.Space]]:
+    def sample(self) -> LaneSample:
+        """What its sub-environments, which are built, say of themselves."""
+        assert self._sample is not None
+        return self._sample
+
+    def settle(self, terms: Terms, arena: Arena) -> None:
+        """See `Handle`; the actor's lane has an arena of its own."""
+
+    def greeting(self) -> Greeting:
         """See `Handle`; whether spaces go together is seen by who has all the samples."""
-        return "", list(self.sampled(timeout_s).observation_spaces)
+        return "", list(self.sample().observation_spaces)
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""

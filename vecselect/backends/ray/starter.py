@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
+from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S
 from vecselect.backends.pool.restarts import Restarts, announce
 from vecselect.backends.ray import cluster
@@ -18,10 +20,10 @@ from vecselect.errors import ModeUnavailable, WorkerDied
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vecselect.backends.pool.arena import Arena, Layout
     from vecselect.backends.pool.construction import Settings
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import InfoTable
+    from vecselect.backends.pool.server import Terms
     from vecselect.backends.ray.actor import Task
 
 PLACE_LIMIT_S = 60.0
@@ -59,8 +61,8 @@ class RayStarter:
 
     arena: Arena
 
-    def __init__(self, settings: Settings, layout: Layout | None = None) -> None:
-        """Makes a starter; `launch` creates the actors, and `arena` is set by who knows it."""
+    def __init__(self, settings: Settings) -> None:
+        """Makes a starter; `launch` creates the actors."""
         self.settings = settings
         self.needs = Needs(1.0, {})
         self._tasks: dict[int, Task] = {}
@@ -121,6 +123,10 @@ class RayStarter:
             raise
         return handles[0]
 
+    def agree(self, terms: Terms) -> None:
+        """Makes the arena of the calling process, once it is known what all lanes share."""
+        self.arena = Arena(terms.layout, mmap.mmap(-1, terms.layout.size_bytes()))
+
     def all_started(self) -> None:
         """Nothing was needed that could be let go of."""
 
@@ -159,11 +165,11 @@ class RayStarter:
             except ModeUnavailable as error:
                 raise WorkerDied(f"{death} It was not replaced: {error}") from death
             try:
-                new.sampled(self.settings.start_timeout_s)
+                new.built(self.settings.start_timeout_s)
             except BaseException:
                 end_all([new], 0.0)
                 raise
-        new.settle(self.arena, infos)
+        new.use(self.arena, infos)
         new.news = infos.templates()
         announce(death, handle.rows)
         return new

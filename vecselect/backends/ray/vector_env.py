@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
-import mmap
 import time
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect import processes
-from vecselect.backends.pool.arena import Arena, Layout
-from vecselect.backends.pool.construction import Parts, lane_slices
+from vecselect.backends.pool.arena import Layout
+from vecselect.backends.pool.construction import Parts
 from vecselect.backends.pool.layout import leaves
-from vecselect.backends.pool.server import mismatch
+from vecselect.backends.pool.server import Terms, mismatch
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import Task
 from vecselect.backends.ray.handle import RayHandle, end_all
 from vecselect.backends.ray.starter import Needs, RayStarter, remaining_s
+from vecselect.lanes import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.construction import Settings
-    from vecselect.backends.ray.actor import Sample
+    from vecselect.backends.ray.actor import LaneSample
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,15 @@ class RayVectorEnv(PoolVectorEnv):
         handles: list[RayHandle] = []
         try:
             lanes = most if asked.lanes is not None else min(most, _room(asked.needs))
-            parts, first = _construct(env_fns, settings, asked, lanes, handles)
+            parts = _construct(env_fns, settings, asked, lanes, handles)
         except BaseException:
             end_all(handles, 0.0)
             raise
         finally:
             cluster.give_lease_back()  # each handle has one of its own
-        self._set_up(parts, first, len(env_fns), settings)
+        self._set_up(parts, len(env_fns), settings)
         for handle in handles:
-            handle.settle(self._arena, self._infos)
+            handle.use(self._arena, self._infos)
         # Ray ends its actors at exit too, without asking them to close anything; what is registered
         # later runs earlier.
         atexit.register(self._finalizer)
@@ -125,14 +125,18 @@ def _construct(
     asked: Cluster,
     lanes: int,
     handles: list[RayHandle],
-) -> tuple[Parts, Any]:
-    """Creates the actors and builds the sub-environments; with the first one's attributes."""
+) -> Parts:
+    """Creates the actors and builds the sub-environments."""
     start_s = time.monotonic()
     starter = RayStarter(settings)
     starter.needs = asked.needs
-    inner = dataclasses.replace(settings, start_timeout_s=None, step_timeout_s=None, copy=True)
+    # The actor keeps no deadline; the calling process does. So it may step a part of its lane.
+    inner = dataclasses.replace(
+        settings, start_timeout_s=None, step_timeout_s=None, copy=True, caller_steps=True
+    )
     tasks = []
-    for index, rows in enumerate(lane_slices(len(env_fns), lanes)):
+    _, *others = slices(len(env_fns), lanes, caller_steps=False)
+    for index, rows in enumerate(others):
         workers = max(min(asked.lane_workers, len(rows) - 1), 0)
         tasks.append(
             Task(
@@ -143,9 +147,12 @@ def _construct(
             )
         )
     starter.launch(tasks, handles)
-    samples = [handle.sampled(remaining_s(settings.start_timeout_s, start_s)) for handle in handles]
+    for handle in handles:
+        handle.built(remaining_s(settings.start_timeout_s, start_s))
+    samples = [handle.sample() for handle in handles]
+    first = samples[0]
     single, batched = _agreed(samples, handles, settings)
-    action_leaves = tuple(leaves(samples[0].action_space))
+    action_leaves = tuple(leaves(first.action_space))
     layout = Layout(
         num_envs=len(env_fns),
         workers=0,
@@ -153,25 +160,27 @@ def _construct(
         actions=action_leaves if all(leaf.dtype is not None for leaf in action_leaves) else None,
         buffers=1 if settings.copy else 2,
     )
-    starter.arena = Arena(layout, mmap.mmap(-1, layout.size_bytes()))
-    return Parts([], [*handles], starter.arena, starter, single, batched), samples[0]
+    starter.agree(
+        Terms(layout, settings.autoreset_mode, single, first.action_space, settings.same_spaces)
+    )
+    return Parts([], [*handles], starter.arena, starter, first, single, batched)
 
 
 def _agreed(
-    samples: Sequence[Sample], handles: Sequence[RayHandle], settings: Settings
+    samples: Sequence[LaneSample], handles: Sequence[RayHandle], settings: Settings
 ) -> tuple[gym.Space, gym.Space]:
     """The spaces of one observation and of a batch, where those of all lanes go together."""
     first, mode = samples[0], settings.observation_mode
     for sample, handle in zip(samples[1:], handles[1:], strict=True):
         their = SimpleNamespace(
-            observation_space=sample.single_observation_space, action_space=sample.action_space
+            observation_space=sample.observation_space, action_space=sample.action_space
         )
-        fitting = (first.single_observation_space, first.action_space, settings.same_spaces)
+        fitting = (first.observation_space, first.action_space, settings.same_spaces)
         if problem := mismatch(their, handle.rows[0], *fitting):  # type: ignore[arg-type]
             raise RuntimeError(problem)
     if isinstance(mode, tuple):
         return mode[1], mode[0]
-    single = first.single_observation_space
+    single = first.observation_space
     if mode == "different":
         return single, batch_differing_spaces(
             [s for one in samples for s in one.observation_spaces]

@@ -63,7 +63,7 @@ class Probe:
         observation_space: Its observation space.
         action_space: Its action space.
         start_s: Seconds from starting the process to the environment being built.
-        construct_s: Seconds of building the environment alone; of the second one where there are two,
+        construct_s: Seconds of building the environment alone; of the second one if there are two,
             since the first one imports what both need.
         transitions: What a reset returned, `(observation, info)`, and then a few steps.
         holds: What it holds that a second one may not be able to hold too, as words that follow "it

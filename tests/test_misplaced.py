@@ -76,7 +76,7 @@ MEANT = [
 @pytest.mark.parametrize("asked", [QUICK, {"mode": "sync"}, {"mode": "pool:1"}])
 def test_a_name_that_the_environment_does_not_know_is_told_what_it_may_mean(asked, given, told):
     with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
-        auto_make_vec("Pendulum-v1", **asked, **given)
+        auto_make_vec("Pendulum-v1", 2, **asked, **given)
     assert str(caught.value).count(told) == 1
 
 

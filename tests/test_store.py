@@ -131,16 +131,6 @@ def test_a_calibration_comes_back_apart_from_the_plans(store, plan, cache):
     assert names(cache / "machines") == [f"{KEY}.json"]
 
 
-def test_loading_takes_a_few_milliseconds(store, plan):
-    saved(store, plan)
-    taken_s = []
-    for _ in range(10):
-        start_s = time.perf_counter()
-        assert PlanStore().load(KEY) is not None
-        taken_s.append(time.perf_counter() - start_s)
-    assert min(taken_s) < 5e-3
-
-
 WRITER = """
 import dataclasses, pathlib, sys
 from vecselect.store.key import key_of

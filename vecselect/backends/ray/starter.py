@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PLACE_LIMIT_S = 60.0
 """How long a cluster may take to find room for all actors, where no `start_timeout_s` is given."""
 
+PLACE_TRIES = 3
+"""Times that another node is sought for a lane, before its death is one for good."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -160,10 +163,7 @@ class RayStarter:
         )
         with cluster.leased():
             self.end_all([handle], 0.0)
-            try:
-                new = self.start(task)
-            except ModeUnavailable as error:
-                raise WorkerDied(f"{death} It was not replaced: {error}") from death
+            new = self._started_elsewhere(task, death)
             try:
                 new.built(self.settings.start_timeout_s)
             except BaseException:
@@ -173,6 +173,22 @@ class RayStarter:
         new.news = infos.templates()
         announce(death, handle.rows)
         return new
+
+    def _started_elsewhere(self, task: Task, death: Exception) -> RayHandle:
+        """An actor in place of one that died.
+
+        Ray may know of a node's death later than we do, and first choose that node again.
+        """
+        last: Exception = death
+        for _ in range(PLACE_TRIES):
+            try:
+                return self.start(task)
+            except ModeUnavailable as error:
+                last = error
+                break
+            except WorkerDied as error:
+                last = error
+        raise WorkerDied(f"{death} It was not replaced: {last}") from death
 
     @staticmethod
     def end_all(handles: Sequence[Any], limit_s: float = CLOSE_LIMIT_S) -> None:

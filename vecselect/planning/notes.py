@@ -142,8 +142,8 @@ def too_long(needed_s: float, budget_s: float, doubts: Sequence[Doubt]) -> Note:
     doubt = f"{doubts[0].reason} " if doubts else ""
     enough_s = math.ceil(3 * needed_s + budget_s)
     text = (
-        f"{doubt}No race: building its entrants would take about {needed_s:.1f} s of the "
-        f"{budget_s:g} s that planning may take; budget_s={enough_s} allows it."
+        f"{doubt}No race: building its entrants would take about {needed_s:.2f} s, more than is "
+        f"left of the {budget_s:g} s that planning may take; budget_s={enough_s} allows it."
     )
     return Note("race-too-long", text)
 

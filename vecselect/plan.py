@@ -8,46 +8,37 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError
-from vecselect.machine import Machine
-from vecselect.measure.ipc import IpcProfile
-from vecselect.measure.step import StepProfile
 from vecselect.selection.compare import Interval
-from vecselect.selection.costs import Calibration, LoopCosts
-from vecselect.selection.estimate import Estimate
-from vecselect.selection.race import RaceRecord
-from vecselect.selection.rule import RuleVerdict
-from vecselect.selection.situation import Situation
-from vecselect.values import exactly, read_document
+from vecselect.selection.evidence import Evidence
+from vecselect.selection.model import Parts
+from vecselect.selection.what_if import WhatIf
+from vecselect.values import read_document
 
 if TYPE_CHECKING:
     from vecselect.report import Report
 
-SCHEMA = 4
-"""Number of the JSON form; it grows when an older reader could misread the newer form.
-
-1: the first. 2: candidates with intervals; estimate, race, learner and plan store. 3: notes with
-codes; predictions taken apart. 4: what a thread costs, and computing without the interpreter's
-lock. Plans of schema 2 and 3 are read too.
-"""
-
-OLDEST = 2
-"""The oldest schema that is still read."""
+SCHEMA = 1
+"""Number of the JSON form; it grows when an older reader could misread the newer form."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One mode, and what is known about it.
+    """One mode under one setting of the learner's threads, and what is known about it.
 
     Attributes:
         mode: The mode, as a user would pin it.
+        threads: The learner's threads that this is for; None where they make no difference.
         predicted: Predicted seconds from one vector step to the next, learner included.
-        measured: The same, measured in a race; None where it did not take part.
+        measured: The same, measured in a race or by earlier runs; None where it was not.
+        parts: What the predicted vector step is made of, the learner not included.
         skipped: Why it could not be chosen, as a sentence; None if it could.
     """
 
     mode: str
+    threads: int | None = None
     predicted: Interval | None = None
     measured: Interval | None = None
+    parts: Parts | None = None
     skipped: str | None = None
 
     @property
@@ -62,7 +53,7 @@ class Note:
     """Something the reader should know beside the choice, and what can be done about it.
 
     Attributes:
-        code: What it is about, the same from version to version; `vecselect.planning.notes` lists
+        code: What it is about, the same from version to version; `vecselect.planning.explain` lists
             them.
         text: A sentence or two.
         loud: Whether it may matter more than the choice itself.
@@ -79,60 +70,43 @@ class Plan:
 
     Attributes:
         mode: The mode chosen; as a pin it reproduces the choice.
+        learner_threads: The threads that torch and numerical libraries should have while steps are
+            made, applied by `AutoVectorEnv.collecting`; None to leave them as they are.
         reason: Why, in a sentence or two.
-        decided_by: What decided: `rule`, `estimate`, `race`, `pin`, or `elimination` where only one
-            mode could serve the request.
+        decided_by: What decided: `rule`, `model`, `race`, `observed` where earlier runs did, `pin`,
+            or `elimination` where only one mode could serve the request.
         effort: How much measuring was allowed.
         pinned_by: What the pin came from, as a user would write it; None without a pin.
         env: The environment's id or name.
-        num_envs: The number of sub-environments.
-        autoreset_mode: Gymnasium's value of it.
-        observation_space: The observation space of one sub-environment, as text; None if unseen.
-        action_space: The action space of one sub-environment, as text; None if unseen.
-        candidates: Every candidate, the chosen one among them.
-        machine: The machine it was decided for.
-        profile: What one sub-environment's step costs; None where nothing was measured.
-        ipc: What a hand-off to another process costs; None where nothing was measured.
-        rule: What the ~1 ms rule says; None where nothing was measured.
-        calibration: What a hand-off and a message of each mode cost here; None below `estimate`.
-        loops: What the loops cost with this environment's spaces; None below `estimate`.
-        estimate: What the cost model says; None below `estimate`.
-        race: The race that was run; None without one.
-        learner: What ran, or was assumed to run, between two vector steps: `none`, `seconds`,
-            `callable`, `stand-in` for torch, or `observed` in an earlier run.
-        learner_s: Seconds it takes; 0.0 where that is not known.
+        evidence: All that was measured.
+        candidates: Every candidate, the chosen one among them, the simpler ones first.
+        break_even_s: By `pool`, `async` and `ray`, the step time from which on it beats `sync`
+            here; None where it never does. Empty where nothing was measured.
+        what_if: What the model would choose if one thing were different.
         notes: What else the reader should know, the weightiest first.
+        provisional: Why this plan should soon be made anew, as a sentence; None if it should not.
         planning_s: Seconds that deciding took.
         created: When, in UTC, as ISO 8601.
         versions: Versions of the packages involved, by name.
-        key: Under which the plan store knows it; None where it is not stored.
+        key: Under which the plan cache knows it; None where it is not stored.
         not_stored: Why it is not stored, as a sentence; None if it is, or need not be.
-        recalled: Whether it came from the plan store.
+        recalled: Whether it came from the plan cache.
         schema: Number of the JSON form.
     """
 
     mode: str
+    learner_threads: int | None
     reason: str
     decided_by: str
     effort: str
     pinned_by: str | None
     env: str
-    num_envs: int
-    autoreset_mode: str
-    observation_space: str | None
-    action_space: str | None
+    evidence: Evidence
     candidates: tuple[Candidate, ...]
-    machine: Machine
-    profile: StepProfile | None
-    ipc: IpcProfile | None
-    rule: RuleVerdict | None
-    calibration: Calibration | None
-    loops: LoopCosts | None
-    estimate: Estimate | None
-    race: RaceRecord | None
-    learner: str
-    learner_s: float
+    break_even_s: dict[str, float | None]
+    what_if: tuple[WhatIf, ...]
     notes: tuple[Note, ...]
+    provisional: str | None
     planning_s: float
     created: str
     versions: dict[str, str]
@@ -142,9 +116,33 @@ class Plan:
     schema: int = SCHEMA
 
     @property
+    def num_envs(self) -> int:
+        """The number of sub-environments."""
+        return self.evidence.num_envs
+
+    @property
+    def threads(self) -> int | None:
+        """The learner's threads that the choice is for; None where torch was not loaded."""
+        if self.learner_threads is not None:
+            return self.learner_threads
+        return self.evidence.learners[0].threads
+
+    @property
     def chosen(self) -> Candidate | None:
-        """What is known about the chosen mode."""
-        return next((one for one in self.candidates if one.mode == self.mode), None)
+        """What is known about the chosen mode, with the learner's threads it was chosen for."""
+        return self.candidate(self.mode)
+
+    def candidate(self, mode: str) -> Candidate | None:
+        """What is known about a mode with the learner's threads that the choice is for."""
+        rows = [row for row in self.candidates if row.mode == mode]
+        same = [row for row in rows if row.threads == self.threads]
+        return next(iter(same or rows), None)
+
+    @property
+    def learner_s(self) -> float:
+        """Seconds that the learner takes between two vector steps, as far as that is known."""
+        learners = self.evidence.learners
+        return next((one.seconds for one in learners if one.threads == self.threads), 0.0)
 
     @property
     def collection_share(self) -> float | None:
@@ -154,25 +152,6 @@ class Plan:
         """
         loop_s = self.chosen.loop_s if self.chosen else None
         return None if not loop_s else max(1.0 - self.learner_s / loop_s, 0.0)
-
-    @property
-    def situation(self) -> Situation | None:
-        """What the cost model went by, to ask it further questions; None below `estimate`."""
-        if self.estimate is None or self.profile is None:
-            return None
-        if self.calibration is None or self.loops is None:
-            return None
-        names = [forecast.mode.partition(":")[0] for forecast in self.estimate.forecasts]
-        return Situation(
-            profile=self.profile,
-            calibration=self.calibration,
-            loops=self.loops,
-            machine=self.machine,
-            num_envs=self.num_envs,
-            learner_s=self.learner_s,
-            names=tuple(dict.fromkeys(names)),
-            caller_steps=self.estimate.caller_steps,
-        )
 
     @property
     def report(self) -> Report:
@@ -204,30 +183,26 @@ class Plan:
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """Reads what `to_json` wrote, also inside a file of the plan store.
+        """Reads what `to_json` wrote, also inside a file of the plan cache.
 
         What `vecselect explain --json` and `vecselect plans show --json` print is read too.
 
         Raises:
-            PlanError: If the text is not such a document, or one of a newer schema.
+            PlanError: If the text is not such a document, or one of another schema.
         """
         plan: Plan = read_document(cls, text, "plan", _current)
         return plan
 
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """A document of any schema that is still read, in today's form."""
+    """The plan in a document, of the schema that is read."""
     data = _the_plan(data)
     schema = data.get("schema")
-    if type(schema) is not int or not OLDEST <= schema <= SCHEMA:
+    if type(schema) is not int or schema != SCHEMA:
         raise PlanError(
-            f"The plan has schema {schema!r}; this version of vecselect reads {OLDEST} to "
-            f"{SCHEMA}. Plan again, or read it with the version that wrote it."
+            f"The plan has schema {schema!r}; this version of vecselect reads {SCHEMA}. Plan "
+            "again, or read it with the version that wrote it."
         )
-    if schema == 2:
-        data = _from_2(data)
-    if data["schema"] == 3:
-        data = _from_3(data)
     return data
 
 
@@ -245,30 +220,3 @@ def _the_plan(data: dict[str, Any]) -> dict[str, Any]:
     if "points" in data:
         raise PlanError("This is a sweep and no plan; Sweep.from_json reads it.")
     return data
-
-
-def _from_2(data: dict[str, Any]) -> dict[str, Any]:
-    """A document of schema 2 in the form of schema 3."""
-    texts = [str(exactly(str, note)) for note in exactly(list, data.get("notes"))]
-    notes = [  # a loud one stood behind a mark
-        {"code": "note", "text": text.removeprefix("!!! "), "loud": text.startswith("!!! ")}
-        for text in texts
-    ]
-    loops, estimate = data.get("loops"), data.get("estimate")
-    if loops is not None:
-        loops = {**dataclasses.asdict(LoopCosts(0.0, 0.0, 0.0)), **exactly(dict, loops)}
-    if estimate is not None:
-        forecasts = exactly(list, exactly(dict, estimate).get("forecasts"))
-        forecasts = [{**exactly(dict, forecast), "parts": None} for forecast in forecasts]
-        estimate = {**estimate, "forecasts": forecasts}
-    return {**data, "schema": 3, "notes": notes, "loops": loops, "estimate": estimate}
-
-
-def _from_3(data: dict[str, Any]) -> dict[str, Any]:
-    """A document of schema 3 in the form of schema 4."""
-    profile, calibration = data.get("profile"), data.get("calibration")
-    if profile is not None:
-        profile = {"free_share": None, **exactly(dict, profile)}
-    if calibration is not None:
-        calibration = {"thread_s": 0.0, **exactly(dict, calibration)}
-    return {**data, "schema": 4, "profile": profile, "calibration": calibration}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import itertools
 import pickle
 import sys
@@ -28,13 +29,33 @@ ACTIONS_DRAWN = 256
 """Actions drawn before timing; the steps cycle through them. Drawing one costs 5-30 us, more than
 a step of CartPole, so it must not happen inside what is timed."""
 
-WARM_UP_STEPS = 20
-MIN_STEPS = 200
-MIN_EPISODES = 2
-MIN_SPAN_S = 0.25
 DEFAULT_BUDGET_S = 1.5
-KEPT_TIMES = 2048
-"""Step and reset times kept one by one; means and percentiles are over all of them."""
+QUANTILES = 64
+"""So many quantiles of the step and reset times are kept: enough for a histogram."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How long an environment is stepped for a profile.
+
+    Attributes:
+        steps: Steps at least.
+        episodes: Episodes at least.
+        span_s: Seconds at least.
+        warm_up_steps: Steps after the first one that are not timed.
+    """
+
+    steps: int
+    episodes: int
+    span_s: float
+    warm_up_steps: int
+
+
+THOROUGH = Extent(steps=200, episodes=2, span_s=0.25, warm_up_steps=20)
+"""What `profile_step` and `effort="rule"` take."""
+
+BRIEF = Extent(steps=20, episodes=0, span_s=0.03, warm_up_steps=3)
+"""What planning takes: the mean wrong by 1.4x costs 0.1 % of the throughput."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +69,8 @@ class StepProfile:
         step_time_p95_s: 95th percentile of the same.
         step_time_p99_s: 99th percentile of the same.
         first_step_s: Seconds of the very first step, where lazy initialisation falls.
-        wait_share: Share of the step's wall time in which this thread did not compute (sleeping,
-            sockets, child processes), from 0 to 1.
+        off_cpu_fraction: Share of the step's wall time in which this thread did not compute
+            (sleeping, sockets, child processes), from 0 to 1.
         cores_used: CPU time of all threads of the process over wall time, while stepping: well
             above 1 where the environment computes in several threads.
         reset_time_s: Mean seconds of one `reset()`, the first one not included.
@@ -66,11 +87,13 @@ class StepProfile:
             included; None where it was not built for measuring.
         plain_steps_per_s: What `gymnasium.utils.performance.benchmark_step` would print: steps per
             second of a plain loop that draws an action, steps, and resets when an episode ends.
-        step_times_s: Up to 2048 of the step times, evenly spread over the run, in order.
-        reset_times_s: The same of the resets, the first one not included.
-        free_share: Share of the step's computing that does without the interpreter's lock, so that
-            threads can do it side by side, from 0 to 1: 1 on a free-threaded Python; None where it
-            is not known, which counts as 0.
+        step_spread_s: Standard deviation of the step times.
+        step_quantiles_s: 64 quantiles of the step times, from the shortest to the longest; fewer
+            where there were fewer steps.
+        reset_quantiles_s: The same of the resets, the first one not included.
+        gil_free_fraction: Share of the step's computing that does without the interpreter's lock,
+            so that threads can do it side by side: 1 on a free-threaded Python; None where it is
+            not known, which counts as 0.
     """
 
     steps: int
@@ -79,7 +102,7 @@ class StepProfile:
     step_time_p95_s: float
     step_time_p99_s: float
     first_step_s: float
-    wait_share: float
+    off_cpu_fraction: float
     cores_used: float
     reset_time_s: float
     first_reset_s: float
@@ -91,20 +114,38 @@ class StepProfile:
     action_bytes: int
     memory_bytes: int | None
     plain_steps_per_s: float
-    step_times_s: tuple[float, ...] = field(repr=False)
-    reset_times_s: tuple[float, ...] = field(repr=False)
-    free_share: float | None = None
+    step_spread_s: float
+    step_quantiles_s: tuple[float, ...] = field(repr=False)
+    reset_quantiles_s: tuple[float, ...] = field(repr=False)
+    gil_free_fraction: float | None = None
 
     @property
     def mean_step_with_resets_s(self) -> float:
         """Mean seconds per step, each step carrying its share of the resets."""
         return self.step_time_s / (1.0 - self.reset_share)
 
+    @property
+    def slowest_step_s(self) -> float:
+        """Seconds of the slowest step."""
+        return self.step_quantiles_s[-1]
+
+    def scaled(self, factor: float) -> StepProfile:
+        """The same profile with steps and resets so many times as long."""
+        return dataclasses.replace(
+            self,
+            step_time_s=self.step_time_s * factor,
+            reset_time_s=self.reset_time_s * factor,
+            step_spread_s=self.step_spread_s * factor,
+            step_quantiles_s=tuple(time_s * factor for time_s in self.step_quantiles_s),
+            reset_quantiles_s=tuple(time_s * factor for time_s in self.reset_quantiles_s),
+        )
+
 
 def profile_step(
     env: gym.Env | str | EnvSpec | EnvFn,
     *,
     budget_s: float = DEFAULT_BUDGET_S,
+    extent: Extent = THOROUGH,
     seed: int = 0,
     clock: Clock | None = None,
     on_call: Callable[[str], None] = lambda phase: None,
@@ -113,14 +154,14 @@ def profile_step(
 
     In the manner of Gymnasium's `benchmark_step`, but with the actions drawn before the clock
     starts, resets timed apart, the first step and reset kept apart, and monotonic clocks. It takes
-    at least 200 steps, 0.25 s and two episodes, unless `budget_s` ends first; one step is always
-    timed.
+    what `extent` says at least, unless `budget_s` ends first; one step is always timed.
 
     Args:
         env: One environment. It is reset and stepped here, and left open. The process's global
             random generators are left as they were; the environment's own are not. Or an id, a spec
             or a callable, of which one is built here and closed.
         budget_s: Seconds after which no further step is begun.
+        extent: The steps, episodes and seconds to take at least: 200, 2 and 0.25 by default.
         seed: Seed of the first reset and of the actions.
         clock: Source of nanoseconds.
         on_call: Called before each call of the environment with `"reset"` or `"step"`, outside of
@@ -135,17 +176,22 @@ def profile_step(
         Exception: What building one raises.
     """
     if _is_environment(env):
-        return _profile(env, budget_s, seed, clock, on_call)
+        return _profile(env, budget_s, extent, seed, clock, on_call)
     built = _build(env)
     with contextlib.closing(built):
-        return _profile(built, budget_s, seed, clock, on_call)
+        return _profile(built, budget_s, extent, seed, clock, on_call)
 
 
 def _profile(
-    env: Any, budget_s: float, seed: int, clock: Clock | None, on_call: Callable[[str], None]
+    env: Any,
+    budget_s: float,
+    extent: Extent,
+    seed: int,
+    clock: Clock | None,
+    on_call: Callable[[str], None],
 ) -> StepProfile:
     with untouched_generators():
-        return _Profiling(env, clock or Clock(), on_call).run(budget_s, seed)
+        return _Profiling(env, clock or Clock(), on_call).run(budget_s, extent, seed)
 
 
 def _is_environment(env: Any) -> bool:
@@ -179,7 +225,7 @@ class _Profiling:
         self.episode_steps = 0
         self.observation: Any = None
 
-    def run(self, budget_s: float, seed: int) -> StepProfile:
+    def run(self, budget_s: float, extent: Extent, seed: int) -> StepProfile:
         wall_ns = self.clock.wall_ns
         # A copy, so that the environment's own action space draws what it would have drawn.
         space = copy.deepcopy(self.env.action_space)
@@ -194,7 +240,7 @@ class _Profiling:
         first_step_ns, _, ended = self.step(action())
 
         limit_ns = wall_ns() + int(budget_s * 1e9)
-        for _ in range(WARM_UP_STEPS):
+        for _ in range(extent.warm_up_steps):
             if ended:
                 self.reset()
             if wall_ns() >= limit_ns:
@@ -217,9 +263,9 @@ class _Profiling:
             cpus.append(cpu)
             now_ns = wall_ns()
             enough = (
-                len(walls) >= MIN_STEPS
-                and len(episodes) >= MIN_EPISODES
-                and now_ns - start_ns >= MIN_SPAN_S * 1e9
+                len(walls) >= extent.steps
+                and len(episodes) >= extent.episodes
+                and now_ns - start_ns >= extent.span_s * 1e9
             )
             if enough or now_ns >= limit_ns:
                 break
@@ -240,7 +286,7 @@ class _Profiling:
             step_time_p95_s=p95,
             step_time_p99_s=p99,
             first_step_s=first_step_ns * 1e-9,
-            wait_share=_wait_share(walls, cpus, start_switches, self.clock.switches()),
+            off_cpu_fraction=_off_cpu_fraction(walls, cpus, start_switches, self.clock.switches()),
             cores_used=process_ns / elapsed_ns,
             reset_time_s=float(np.mean(resets)) * 1e-9,
             first_reset_s=first_reset_ns * 1e-9,
@@ -252,9 +298,10 @@ class _Profiling:
             action_bytes=size_bytes(actions[0]),
             memory_bytes=None,
             plain_steps_per_s=1.0 / max(loop_s, 1e-9),
-            step_times_s=_kept(times_s),
-            reset_times_s=_kept(np.array(resets) * 1e-9),
-            free_share=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
+            step_spread_s=float(times_s.std()),
+            step_quantiles_s=_quantiles(times_s),
+            reset_quantiles_s=_quantiles(np.array(resets) * 1e-9),
+            gil_free_fraction=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
         )
 
     def step(self, action: Any) -> tuple[int, int, bool]:
@@ -297,7 +344,7 @@ def _failure(phase: str, error: Exception) -> ProfileError:
     )
 
 
-def _wait_share(
+def _off_cpu_fraction(
     walls: list[int], cpus: list[int], switches_before: int | None, switches_after: int | None
 ) -> float:
     """Share of the steps' time spent waiting for something other than a core.
@@ -311,10 +358,10 @@ def _wait_share(
     return share * min((switches_after - switches_before) / len(walls), 1.0)
 
 
-def _kept(times_s: np.ndarray) -> tuple[float, ...]:
-    """As many of the times as a profile keeps, evenly spread."""
-    kept = np.linspace(0, len(times_s) - 1, min(len(times_s), KEPT_TIMES)).astype(int)
-    return tuple(times_s[kept].round(9).tolist())
+def _quantiles(times_s: np.ndarray) -> tuple[float, ...]:
+    """Evenly spread quantiles of the times, the shortest and the longest among them."""
+    shares = np.linspace(0.0, 1.0, min(len(times_s), QUANTILES))
+    return tuple(np.quantile(times_s, shares).round(9).tolist())
 
 
 def _benchmark_loop_s(clock: Clock) -> float:

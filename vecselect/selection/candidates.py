@@ -1,128 +1,76 @@
-"""Which modes are worth considering for a request, and how simple each is."""
+"""Which modes are worth considering for a request."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from vecselect.lanes import (
-    NO_CALLER,
-    count_lanes,
-    fewest_workers,
-    most_workers,
-    usual_workers,
-)
 from vecselect.machine import WORKER_BYTES
-from vecselect.selection.rule import WAITING
+from vecselect.modes import Mode, fewest_workers
 
 if TYPE_CHECKING:
-    from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
+    from vecselect.selection.evidence import Evidence
 
 MEMORY_SHARE = 0.8
 """Share of the memory available that a vector environment may take."""
 
+WAITING = 0.1
+"""Off-CPU fraction of a step from which on more slices than cores are worth considering."""
 
-THREADS_SHARE = 0.25
-"""Share of the computing that must do without the interpreter's lock for threads to be worth
-considering where nothing waits."""
-
-CROWD = 2
-"""A pool with more than so many workers per core needs them only to wait: threads wait as well."""
-
-
-def simplicity(mode: str, cores: float = math.inf) -> tuple[int, int, int]:
-    """A key that sorts candidates, the simpler ones first; workers that sleep come after others.
-
-    Args:
-        mode: The candidate.
-        cores: The cores there are. A pool with several times as many workers comes after threads,
-            as `async` does: each process takes memory, descriptors and time to start, only to wait.
-    """
-    name, _, rest = mode.partition(":")
-    workers, _, manner = rest.partition(":")
-    order = ("sync", "pool", "thread", "async", "crowd", "native", "ray")
-    count = int(workers or 0)
-    if name == "pool" and count > CROWD * max(cores, 1.0):
-        name = "crowd"
-    place = order.index(name) if name in order else len(order)
-    return place, count, bool(manner)
+MOST_WORKERS = 255
+"""Handing a step to a worker takes about 10 us of the caller's core, so that more of them hardly
+wait for anything but each other."""
 
 
-def processes_of(mode: str, num_envs: int) -> int:
-    """The processes that a mode starts."""
-    name = mode.partition(":")[0]
-    return num_envs if name == "async" else simplicity(mode)[1] if name == "pool" else 0
-
-
-def lanes_of(mode: str, num_envs: int, caller_steps: bool = True) -> int:
-    """The lanes that a mode steps side by side; each process of `async` is one."""
-    name = mode.partition(":")[0]
-    if name == "async":
-        return num_envs
-    own = caller_steps and name not in NO_CALLER
-    return min(max(count_lanes(simplicity(mode)[1], own), 1), num_envs)
-
-
-def thread_counts(
-    num_envs: int, machine: Machine, profile: StepProfile, caller_steps: bool = True
-) -> tuple[int, ...]:
-    """The numbers of threads worth considering, the caller's not included.
-
-    Where steps wait, as many as workers of a pool, one at least; where they compute without the
-    interpreter's lock, one lane per core; elsewhere none.
+def candidate_modes(evidence: Evidence) -> tuple[Mode, ...]:
+    """The modes to predict, the simpler ones first.
 
     Args:
-        num_envs: The number of sub-environments.
-        machine: The cores there are.
-        profile: How a step spends its time.
-        caller_steps: Whether the calling process may step a slice of its own.
+        evidence: With a profile; `kinds` says what can run.
     """
-    if profile.wait_share >= WAITING / 5:
-        counts = worker_counts(num_envs, machine, profile, caller_steps)
-        return tuple(count for count in counts if count)
-    count = usual_workers(int(machine.cores), num_envs, caller_steps)
-    return (count,) if (profile.free_share or 0.0) >= THREADS_SHARE and count > 0 else ()
+    modes: list[Mode] = []
+    for kind in evidence.kinds:
+        if kind in ("pool", "thread"):
+            modes += [Mode(kind, workers) for workers in _worker_counts(kind, evidence)]
+        elif kind == "ray":
+            most = min(evidence.ray.lanes, evidence.num_envs) if evidence.ray else 0
+            modes += [Mode("ray", count) for count in sorted({most // 2, most} - {0})]
+        elif kind != "native":  # no model knows another implementation
+            modes.append(Mode(kind))
+    profile = evidence.profile
+    fitting = [
+        mode
+        for mode in modes
+        if profile is None or why_not_enough_memory(mode, profile, evidence) is None
+    ]
+    # What takes least of the memory is tried all the same where nothing fits.
+    return tuple(sorted(fitting or modes[:1], key=lambda mode: mode.rank(evidence.cores)))
 
 
-def worker_counts(
-    num_envs: int, machine: Machine, profile: StepProfile, caller_steps: bool = True
-) -> tuple[int, ...]:
-    """The numbers of workers worth considering for a pool.
+def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
+    """One number of workers for each length of the longest slice that they can bring about.
 
-    None, if the caller steps; one; half and all of the cores with a lane each. Where steps wait,
-    more lanes than there are cores: twice as many each time, up to one for each sub-environment.
-
-    Args:
-        num_envs: The number of sub-environments.
-        machine: The cores there are.
-        profile: How a step spends its time.
-        caller_steps: Whether the calling process may step a slice of its own.
+    Fewer workers with the same longest slice take as long and cost less, so of N sub-environments
+    at most 2 sqrt(N) numbers are worth considering.
     """
-    fewest, most = fewest_workers(caller_steps), most_workers(num_envs, caller_steps)
-    cores, own = int(machine.cores), int(caller_steps)
-    counts = {0, 1, cores // 2 - own, cores - own}
-    if profile.wait_share >= WAITING / 5:
-        lanes = max(cores, 1)
-        while lanes < num_envs:
-            lanes *= 2
-            counts.add(lanes - own)
-        counts.add(most)
-    return tuple(sorted({min(count, most) for count in counts if count >= fewest}))
+    profile, count, own = evidence.profile, evidence.num_envs, int(evidence.caller_steps)
+    waits = profile is not None and profile.off_cpu_fraction >= WAITING
+    frees = profile is not None and (profile.gil_free_fraction or 0.0) >= 0.25
+    if kind == "thread" and not (waits or frees or "pool" not in evidence.kinds):
+        return []
+    most_lanes = count if waits else min(count, max(int(evidence.cores + 0.5), 1))
+    lanes = {-(-count // longest) for longest in range(-(-count // most_lanes), count + 1)}
+    fewest = 1 if kind == "thread" else fewest_workers(evidence.caller_steps)
+    counts = {min(lane - own, MOST_WORKERS) for lane in lanes}
+    if own and kind == "pool":
+        counts.add(0)
+    return sorted(one for one in counts if one >= fewest)
 
 
-def why_not_enough_memory(
-    mode: str, num_envs: int, profile: StepProfile, machine: Machine
-) -> str | None:
-    """One sentence if a candidate would not fit into the memory that is left, else None.
-
-    Args:
-        mode: The candidate.
-        num_envs: The number of sub-environments.
-        profile: What one of them takes.
-        machine: What is left.
-    """
-    processes = processes_of(mode, num_envs)
+def why_not_enough_memory(mode: Mode, profile: StepProfile, evidence: Evidence) -> str | None:
+    """One sentence if a mode would not fit into the memory that is left, else None."""
+    machine, num_envs = evidence.machine, evidence.num_envs
+    processes = mode.processes(num_envs)
     needed = num_envs * (profile.memory_bytes or 0) + processes * WORKER_BYTES
     allowed = MEMORY_SHARE * machine.memory_available_bytes
     if processes and needed > allowed:
@@ -132,7 +80,7 @@ def why_not_enough_memory(
         )
     shared = num_envs * profile.observation_bytes
     left = machine.shm_available_bytes
-    if mode == "async" and left is not None and shared > MEMORY_SHARE * left:
+    if mode.kind == "async" and left is not None and shared > MEMORY_SHARE * left:
         return (
             f"its observations take {shared / 1e6:.1f} MB of shared memory, and /dev/shm has "
             f"{left / 1e6:.1f} MB left"

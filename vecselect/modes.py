@@ -1,0 +1,168 @@
+"""A mode as a value: a way to run sub-environments, with a number of workers where it has one.
+
+Nothing else takes the text of a mode, such as `"pool:3"`, apart.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vecselect.errors import RequestError, unknown
+
+KINDS = ("sync", "pool", "thread", "async", "native", "ray")
+"""Every kind of mode, those first that are simpler to run and to debug."""
+
+COUNTED = {"pool": "worker processes", "thread": "threads", "ray": "actors"}
+"""The kinds whose name may be followed by a number of workers, and what these workers are."""
+
+OTHER_IMPLEMENTATIONS = frozenset({"native"})
+"""Kinds that do not run the user's own environments, and so return other numbers."""
+
+CROWD = 2
+"""With more workers per core than this, a pool has most of them only to wait; see `Mode.rank`."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to run the sub-environments of a vector environment.
+
+    Attributes:
+        kind: One of `KINDS`.
+        workers: Workers beside the calling process; None for kinds that have no such number, and
+            where the number is left to the backend.
+    """
+
+    kind: str
+    workers: int | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, or_auto: bool = True) -> Mode:
+        """Reads a mode as users write it: `"sync"`, `"pool"`, `"pool:3"`.
+
+        Args:
+            text: The mode.
+            or_auto: Whether `"auto"` could have been given in its place; names it in the error.
+
+        Raises:
+            RequestError: If there is no such mode.
+        """
+        kind, colon, number = text.partition(":")
+        if kind not in KINDS:
+            counted = [f"{known}:K" for known in COUNTED]
+            auto = ["auto"] if or_auto else []
+            raise RequestError(unknown("mode", text, [*auto, *KINDS, *counted]))
+        if not colon:
+            return cls(kind)
+        if kind not in COUNTED:
+            raise RequestError(f"Mode {text!r} has a number of workers, but {kind!r} takes none.")
+        if not (number.isdecimal() and number.isascii() and len(number) < 10):
+            raise RequestError(
+                f"Mode {text!r}: {number!r} is no number of workers, as in '{kind}:2'."
+            )
+        if kind == "ray" and int(number) == 0:
+            raise RequestError(f"Mode {text!r}: ray needs at least 1 worker, as in 'ray:1'.")
+        return cls(kind, int(number))
+
+    def __str__(self) -> str:
+        """The mode as `parse` reads it."""
+        return self.kind if self.workers is None else f"{self.kind}:{self.workers}"
+
+    @property
+    def in_caller_alone(self) -> bool:
+        """Whether all sub-environments are stepped one after another in the calling thread."""
+        return self.kind == "sync" or (self.kind in ("pool", "thread") and self.workers == 0)
+
+    @property
+    def runs_users_environments(self) -> bool:
+        """Whether it runs the user's own environments, and so equals `sync` bit for bit."""
+        return self.kind not in OTHER_IMPLEMENTATIONS
+
+    def rank(self, cores: float = math.inf) -> tuple[int, int]:
+        """A key that sorts modes, the simpler ones first.
+
+        Args:
+            cores: The cores there are. A pool with more than two workers for each of them comes
+                after threads: every process takes memory, descriptors and time to start, only to
+                wait.
+        """
+        place = 2 * KINDS.index(self.kind)
+        if self.kind == "pool" and (self.workers or 0) > CROWD * max(cores, 1.0):
+            place = 2 * KINDS.index("async") + 1
+        return place, self.workers or 0
+
+    def processes(self, num_envs: int) -> int:
+        """The processes it starts for so many sub-environments."""
+        if self.kind == "async":
+            return num_envs
+        return (self.workers or 0) if self.kind == "pool" else 0
+
+    def lanes(self, num_envs: int, caller_steps: bool = True) -> int:
+        """The slices that are stepped side by side, at most one for each sub-environment.
+
+        Args:
+            num_envs: The number of sub-environments.
+            caller_steps: Whether the calling process steps a slice of its own; see `slices`.
+        """
+        if self.kind == "async":
+            return num_envs
+        if self.kind not in COUNTED:
+            return 1
+        beside = caller_steps and self.kind != "ray"
+        return min(max((self.workers or 0) + beside, 1), num_envs)
+
+    def why_not(self, num_envs: int, caller_steps: bool = True) -> str | None:
+        """One sentence if there is not work for so many workers, with what to ask for, else None.
+
+        Args:
+            num_envs: The number of sub-environments.
+            caller_steps: Whether the calling process may step a slice of its own.
+        """
+        if self.workers is None:
+            return None
+        caller_steps = caller_steps and self.kind != "ray"
+        most = num_envs - caller_steps
+        if self.workers < fewest_workers(caller_steps):
+            return (
+                f"{self} steps everything in the calling process, where nothing could keep the "
+                f"deadline that vector_kwargs asks for; use '{self.kind}:{most}' or fewer workers, "
+                "but at least one"
+            )
+        if self.workers > most:
+            each = "sub-environment has" if num_envs == 1 else "sub-environments have"
+            beside = " beside the calling process" if caller_steps else ""
+            room = f"at most {most} {COUNTED[self.kind]}{beside}" if most else "no worker"
+            return f"{num_envs} {each} work for {room}, not for {self.workers}; use '{self.kind}:{most}'"
+        return None
+
+
+def fewest_workers(caller_steps: bool = True) -> int:
+    """The fewest workers there can be: one at least where the calling process steps nothing."""
+    return 0 if caller_steps else 1
+
+
+def usual_workers(lanes: int, num_envs: int, caller_steps: bool = True) -> int:
+    """The workers that make so many lanes, as far as there are sub-environments for them."""
+    count = min(lanes - caller_steps, num_envs - caller_steps)
+    return max(count, fewest_workers(caller_steps))
+
+
+def slices(num_envs: int, workers: int, caller_steps: bool = True) -> list[range]:
+    """The rows of each worker, the caller's first: contiguous, of lengths that differ by one.
+
+    The caller, which also gathers the results, gets none of the longer slices. Where it keeps a
+    deadline its slice is empty: whatever ends a step that takes too long must be outside of it.
+
+    Args:
+        num_envs: The number of sub-environments.
+        workers: Workers besides the caller.
+        caller_steps: Whether the calling process steps a slice of its own.
+    """
+    lanes = workers + caller_steps
+    shortest, longer = divmod(num_envs, lanes)
+    found, start = [] if caller_steps else [range(0)], 0
+    for lane in range(lanes):
+        length = shortest + (lane >= lanes - longer)
+        found.append(range(start, start + length))
+        start += length
+    return found

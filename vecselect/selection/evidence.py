@@ -1,0 +1,173 @@
+"""All that was measured for a decision, as frozen values: what the model takes and a plan keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vecselect.machine import Machine
+from vecselect.measure.ipc import IpcProfile
+from vecselect.measure.step import StepProfile
+from vecselect.selection.race import RaceRecord
+from vecselect.selection.rule import RuleVerdict
+
+
+@dataclass(frozen=True)
+class HandOff:
+    """What an exchange with a worker costs here, beside the environments.
+
+    Attributes:
+        spun_s: Seconds of one exchange with a worker process that spins while it waits.
+        woken_s: Seconds of one exchange with a worker process that has gone to sleep.
+        worker_s: Seconds that each further worker process adds.
+        thread_s: Seconds that each thread adds.
+        message_s: Seconds of `async` for each sub-environment: a pickled message and back.
+        measured: Whether the first two were measured on a worker of this run, and not assumed.
+    """
+
+    spun_s: float = 4e-6
+    woken_s: float = 60e-6
+    worker_s: float = 1.5e-6
+    thread_s: float = 12e-6
+    message_s: float = 70e-6
+    measured: bool = False
+
+
+@dataclass(frozen=True)
+class LoopCosts:
+    """What the loops in the calling process take for a vector step, beside the environments.
+
+    Measured over environments that replay recorded transitions.
+
+    Attributes:
+        sync_s: The loop of `sync`.
+        pool_s: The loop of `pool:0`.
+        pool_fixed_s: What of that does not depend on the number of sub-environments.
+        copying_s: What of each goes into copying the batch of observations for the caller.
+    """
+
+    sync_s: float
+    pool_s: float
+    pool_fixed_s: float
+    copying_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class LearnerCost:
+    """What the learner takes between two vector steps, under one setting of its threads.
+
+    Attributes:
+        kind: Where it comes from: `none`, `seconds` (given), `callable` (given, and run),
+            `stand-in` (a small network, where torch is loaded), or `observed` in an earlier run.
+        seconds: Its time between two vector steps.
+        threads: The threads torch computes with; None where torch is not loaded.
+        spinning_cores: Cores that its other threads keep busy after it, while they spin.
+        spin_s: Seconds for which they do so, counted from the end of the learner's work.
+    """
+
+    kind: str = "none"
+    seconds: float = 0.0
+    threads: int | None = None
+    spinning_cores: float = 0.0
+    spin_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What real use of one mode showed, means over a run.
+
+    Attributes:
+        mode: The mode.
+        threads: The threads torch computed with while steps were made; None without torch.
+        vector_steps: Vector steps that the means are over.
+        inside_s: Seconds inside `step`.
+        outside_s: Seconds between the end of one `step` and the beginning of the next.
+        other_cores: Cores that threads other than the caller's kept busy in this process during
+            `step`.
+        busy: Whether other programs held the cores meanwhile.
+    """
+
+    mode: str
+    threads: int | None
+    vector_steps: int
+    inside_s: float
+    outside_s: float
+    other_cores: float = 0.0
+    busy: bool = False
+
+
+@dataclass(frozen=True)
+class RayCosts:
+    """What a vector step over Ray actors takes beside the environments, and what there is of them.
+
+    Attributes:
+        fixed_s: Seconds whatever the number of actors.
+        lane_s: Seconds of the calling process for each actor.
+        lanes: As many actors as the cluster has room for.
+        cores: Cores' worth of work that these do at once.
+        env_s: Seconds for each sub-environment, whose observation travels.
+    """
+
+    fixed_s: float
+    lane_s: float
+    lanes: int
+    cores: float
+    env_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured for one decision.
+
+    Attributes:
+        machine: The machine.
+        num_envs: The number of sub-environments.
+        autoreset_mode: Gymnasium's value of it.
+        caller_steps: Whether the calling process may step sub-environments; it may not where it
+            keeps a deadline.
+        kinds: The kinds of modes that can run the request and may be chosen.
+        foreign_cores: Cores that other programs kept busy while this was measured; 0.0 where the
+            system does not tell.
+        observation_space: Of one sub-environment, as text; None if unseen.
+        action_space: The same.
+        profile: What one sub-environment's step costs; None where nothing was measured.
+        construct_s: Seconds of building one sub-environment; None where nothing was measured.
+        hand_off: What an exchange with a worker costs; None where nothing was measured.
+        loops: What the loops cost; None where nothing was measured.
+        learners: The learner under each setting of its threads: first as they are set, then with
+            one thread, where that was measured.
+        ipc: Round trips of an observation through a pipe; only for `effort="rule"`.
+        rule: What the ~1 ms rule says; None where nothing was measured.
+        ray: What Ray actors cost, where `ray` was allowed.
+        race: The race that was run; None without one.
+        observations: What earlier runs of the same script showed, the latest last.
+    """
+
+    machine: Machine
+    num_envs: int
+    autoreset_mode: str
+    caller_steps: bool = True
+    kinds: tuple[str, ...] = ()
+    foreign_cores: float = 0.0
+    observation_space: str | None = None
+    action_space: str | None = None
+    profile: StepProfile | None = None
+    construct_s: float | None = None
+    hand_off: HandOff | None = None
+    loops: LoopCosts | None = None
+    learners: tuple[LearnerCost, ...] = (LearnerCost(),)
+    ipc: IpcProfile | None = None
+    rule: RuleVerdict | None = None
+    ray: RayCosts | None = None
+    race: RaceRecord | None = None
+    observations: tuple[Observation, ...] = ()
+
+    @property
+    def cores(self) -> float:
+        """Cores that workers may count on: those of the machine that no other program has held.
+
+        A program counts as holding a core where it keeps one busy now and the load average of the
+        last minute shows it too: a burst does not, another training run does.
+        """
+        load = self.machine.load_1min
+        held = min(self.foreign_cores, self.foreign_cores if load is None else load)
+        return max(self.machine.cores - int(held + 0.25), 1.0)

@@ -1,0 +1,390 @@
+"""The cost model: what a vector step takes in each mode, in closed form from the evidence.
+
+With N sub-environments of mean step time t (resets included) of which u is computing, C cores,
+L the longest slice, and S cores on which the learner's other threads spin for a while after it:
+
+    sync, pool:0    N t + loop
+    pool:K          max(L t + stragglers, N u / C) + hand-off + loop
+    thread:K        the same, but what holds the interpreter's lock takes turns
+    async           messages, and max(t + stragglers, N u / C)
+
+The mean decides, not a distribution: over 504 modelled cells its regret was 0.06-0.14 %. Intervals
+are for the report.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vecselect.modes import Mode
+from vecselect.selection.candidates import candidate_modes
+from vecselect.selection.compare import Interval
+from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, Observation
+
+OVERHEAD_ERROR = 0.25
+"""How far off what a mode adds may be: it was measured over stubs, or assumed."""
+
+PARALLEL_ERROR = 0.10
+"""How far off the time of slices side by side may be: they share caches and memory."""
+
+SPIN_S = 1e-3
+"""A worker of the pool that waits longer than this has gone to sleep."""
+
+CONTENTION_S = 2.5e-4
+"""What a vector step takes longer where the learner's spinning threads and the workers together
+are more than the cores: each hand-off may wait for a time slice. Fitted to HalfCheetah, Ant and
+Pendulum beside torch with 2 threads on 2 cores, where it was 0.15 to 0.8 ms."""
+
+RUN_S = 60.0
+"""Length of the run that start-up seconds are weighed against."""
+
+WORKER_START_S = 0.12
+FURTHER_WORKER_START_S = 0.014
+"""Start-up of the first worker process, and of each further one from the same fork server."""
+
+THREAD_START_S = 2e-4
+
+SWITCH_GAIN = 0.10
+"""A mode that real use has measured is left only for one predicted to be this much faster."""
+
+MEASURED_SWITCH_GAIN = 0.03
+"""The same where the other mode was measured by real use too."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One vector step taken apart: seconds that add up to the whole.
+
+    Attributes:
+        stepping_s: The sub-environments, resets among them, if the slices shared the work evenly.
+        stragglers_s: What the longest slice takes beyond that.
+        hand_off_s: Exchanges with workers, and waiting for cores that others hold.
+        copying_s: Copying the batch of observations for the caller.
+        loop_s: What else the loop around the sub-environments takes.
+    """
+
+    stepping_s: float
+    stragglers_s: float
+    hand_off_s: float
+    copying_s: float
+    loop_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Seconds of the vector step."""
+        return (
+            self.stepping_s + self.stragglers_s + self.hand_off_s + self.copying_s + self.loop_s
+        )
+
+    def times(self, factor: float) -> Parts:
+        """Every part so many times as long."""
+        return Parts(*(part_s * factor for part_s in dataclasses.astuple(self)))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a mode is expected to take.
+
+    Attributes:
+        mode: The mode.
+        threads: The learner's threads that it is expected for; None where torch is not loaded.
+        vector_step_s: Seconds of one vector step, the learner not included.
+        learner_s: Seconds of the learner between two vector steps.
+        parts: What the vector step is made of.
+        observed: Whether real use measured it; else it is the model's.
+    """
+
+    mode: str
+    threads: int | None
+    vector_step_s: Interval
+    learner_s: float
+    parts: Parts
+    observed: bool = False
+
+    @property
+    def loop_s(self) -> float:
+        """Seconds from one vector step to the next."""
+        return self.vector_step_s.mid + self.learner_s
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the model chooses, and what it chose from.
+
+    Attributes:
+        best: The forecast of the choice.
+        forecasts: Every candidate with the learner's threads as they are set, and with one thread
+            where that was measured; the simpler modes first.
+    """
+
+    best: Forecast
+    forecasts: tuple[Forecast, ...]
+
+    def of(self, mode: str, threads: int | None) -> Forecast | None:
+        """The forecast of a mode under a setting of threads, if it is a candidate."""
+        return next((f for f in self.forecasts if (f.mode, f.threads) == (mode, threads)), None)
+
+
+def choose(
+    evidence: Evidence,
+    *,
+    any_threads: bool = False,
+    modes: tuple[Mode, ...] | None = None,
+    incumbent: str | None = None,
+) -> Choice:
+    """Predicts every candidate and takes the fastest, start-up included.
+
+    Args:
+        evidence: With a profile, a hand-off and the loops.
+        any_threads: Whether the learner may be given one thread while it collects; else the
+            choice is made among its threads as they are set.
+        modes: The candidates; by default those that `candidate_modes` finds.
+        incumbent: A mode that real use has measured; it is left only for a clearly faster one.
+    """
+    modes = candidate_modes(evidence) if modes is None else modes
+    forecasts = [
+        forecast
+        for learner in evidence.learners
+        for forecast in _forecasts(evidence, modes, learner)
+    ]
+    as_set = evidence.learners[0].threads
+    able = [one for one in forecasts if any_threads or one.threads == as_set]
+    best = min(able, key=lambda one: _cost_s(one, evidence))
+    kept = next((one for one in able if one.mode == incumbent and one.observed), None)
+    if kept is not None:
+        gain = MEASURED_SWITCH_GAIN if best.observed else SWITCH_GAIN
+        if _cost_s(best, evidence) * (1 + gain) > _cost_s(kept, evidence):
+            best = kept
+    return Choice(best, tuple(forecasts))
+
+
+def _cost_s(forecast: Forecast, evidence: Evidence) -> float:
+    """Seconds from one vector step to the next, with a share of the start-up."""
+    start_s = start_up_s(Mode.parse(forecast.mode), evidence.num_envs, evidence.machine.cores)
+    return forecast.loop_s * (1.0 + start_s / RUN_S)
+
+
+def start_up_s(mode: Mode, num_envs: int, cores: float) -> float:
+    """Seconds that starting the workers of a mode takes, building environments not included."""
+    processes = mode.processes(num_envs)
+    if mode.kind == "async":  # each process imports Gymnasium by itself
+        return WORKER_START_S * max(processes / max(cores, 1.0), 1.0)
+    if processes:
+        return WORKER_START_S + (processes - 1) * FURTHER_WORKER_START_S
+    if mode.kind == "ray":
+        return 3.0
+    return (mode.workers or 0) * THREAD_START_S
+
+
+def _forecasts(
+    evidence: Evidence, modes: tuple[Mode, ...], learner: LearnerCost
+) -> list[Forecast]:
+    """Every candidate under one setting of the learner's threads, held against what runs showed."""
+    seen = {
+        one.mode: one
+        for one in evidence.observations
+        if one.threads == learner.threads and not one.busy
+    }
+    if seen:
+        latest = list(seen.values())[-1]
+        learner = dataclasses.replace(learner, kind="observed", seconds=latest.outside_s)
+    predicted = {str(mode): predict(mode, evidence, learner) for mode in modes}
+    ratios = [
+        seen[name].inside_s / forecast.vector_step_s.mid
+        for name, forecast in predicted.items()
+        if name in seen
+    ]
+    if not ratios:
+        return list(predicted.values())
+    # What the model got wrong about the measured modes it got wrong about the others alike.
+    scale = math.exp(float(np.mean(np.log(np.clip(ratios, 0.25, 4.0)))))
+    return [
+        _observed(forecast, seen[name]) if name in seen else _rescaled(forecast, scale)
+        for name, forecast in predicted.items()
+    ]
+
+
+def _observed(forecast: Forecast, seen: Observation) -> Forecast:
+    return dataclasses.replace(
+        forecast,
+        vector_step_s=Interval(seen.inside_s, seen.inside_s, seen.inside_s),
+        parts=forecast.parts.times(seen.inside_s / forecast.vector_step_s.mid),
+        observed=True,
+    )
+
+
+def _rescaled(forecast: Forecast, scale: float) -> Forecast:
+    ends = dataclasses.astuple(forecast.vector_step_s)
+    return dataclasses.replace(
+        forecast,
+        vector_step_s=Interval(*(end_s * scale for end_s in ends)),
+        parts=forecast.parts.times(scale),
+    )
+
+
+def predict(mode: Mode, evidence: Evidence, learner: LearnerCost | None = None) -> Forecast:
+    """What a vector step takes in one mode, by the model alone.
+
+    Args:
+        mode: The mode, with its number of workers where it has one.
+        evidence: With a profile, a hand-off and the loops.
+        learner: By default the first of the evidence.
+    """
+    learner = evidence.learners[0] if learner is None else learner
+    parts = _parts(mode, evidence, learner)
+    stepping_s = parts.stepping_s + parts.stragglers_s
+    added_s = parts.total_s - stepping_s
+    stepping_error = PARALLEL_ERROR if not mode.in_caller_alone else 0.0
+    stepping_error = math.hypot(stepping_error, _profile_error(evidence))
+    error_s = stepping_s * stepping_error + added_s * OVERHEAD_ERROR
+    middle_s = parts.total_s
+    return Forecast(
+        mode=str(mode),
+        threads=learner.threads,
+        vector_step_s=Interval(middle_s, max(middle_s - error_s, 0.0), middle_s + error_s),
+        learner_s=learner.seconds,
+        parts=parts,
+    )
+
+
+def mean_step_s(evidence: Evidence) -> float:
+    """Mean seconds that one sub-environment takes for a vector step, its share of resets included.
+
+    With NEXT_STEP a reset takes the place of a step, with SAME_STEP it comes on top of one, and
+    with DISABLED the loop resets by itself, between steps.
+    """
+    profile = evidence.profile
+    assert profile is not None
+    if profile.episode_steps is None:
+        return profile.step_time_s
+    length = max(profile.episode_steps, 1.0)
+    if evidence.autoreset_mode == "NextStep":
+        return (length * profile.step_time_s + profile.reset_time_s) / (length + 1.0)
+    return profile.step_time_s + profile.reset_time_s / length
+
+
+def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The middle of a prediction, taken apart."""
+    profile, hand_off, loops = evidence.profile, evidence.hand_off, evidence.loops
+    assert profile is not None and hand_off is not None and loops is not None
+    count = evidence.num_envs
+    mean_s = mean_step_s(evidence)
+    computing_s = mean_s * (1.0 - profile.off_cpu_fraction)
+    copying_s = min(loops.copying_s, loops.sync_s if mode.kind == "sync" else loops.pool_s)
+    lanes = mode.lanes(count, evidence.caller_steps)
+    if mode.in_caller_alone:
+        loop_s = loops.sync_s if mode.kind == "sync" else loops.pool_s
+        return Parts(count * mean_s, 0.0, 0.0, copying_s, loop_s - copying_s)
+    longest = -(-count // lanes)
+    spread_s = profile.step_spread_s * math.sqrt(longest)
+    stragglers_s = min(
+        spread_s * math.sqrt(2.0 * math.log(lanes)) if lanes > 1 else 0.0,
+        longest * max(profile.slowest_step_s - mean_s, 0.0),
+    )
+    shared_s = _shared_s(count * computing_s, evidence, learner)
+    if mode.kind == "thread":
+        free = profile.gil_free_fraction or 0.0
+        shared_s = count * computing_s * (1.0 - free) + shared_s * free
+    if mode.kind == "ray":
+        ray = evidence.ray
+        assert ray is not None
+        shared_s = count * computing_s / max(min(ray.cores, lanes), 1.0)
+    longest_s = longest * mean_s + stragglers_s
+    stepping_s = max(longest_s, shared_s)
+    even_s = max(count * mean_s / lanes, shared_s if shared_s >= longest_s else 0.0)
+    even_s = min(even_s, stepping_s)
+    exchange_s = _exchange_s(mode, evidence, hand_off, learner, stepping_s)
+    loop_s = 0.0 if mode.kind == "async" else _pool_loop_s(loops, lanes, mode, evidence)
+    copying_s = min(copying_s, loop_s)
+    return Parts(even_s, stepping_s - even_s, exchange_s, copying_s, loop_s - copying_s)
+
+
+def _shared_s(work_s: float, evidence: Evidence, learner: LearnerCost) -> float:
+    """Seconds in which the cores do so many seconds of computing, others' spinning beside it."""
+    cores = evidence.cores
+    if learner.spinning_cores <= 0.0:
+        return work_s / cores
+    free = max(cores - learner.spinning_cores, 1.0)
+    if work_s <= free * learner.spin_s:
+        return work_s / free
+    return learner.spin_s + (work_s - free * learner.spin_s) / cores
+
+
+def _exchange_s(
+    mode: Mode, evidence: Evidence, hand_off: HandOff, learner: LearnerCost, stepping_s: float
+) -> float:
+    """What exchanges with the workers add to a vector step."""
+    workers, cores = mode.workers or 0, evidence.cores
+    if mode.kind == "ray":
+        ray = evidence.ray
+        assert ray is not None
+        return ray.fixed_s + workers * ray.lane_s + evidence.num_envs * ray.env_s
+    if mode.kind == "thread":
+        return workers * hand_off.thread_s
+    if mode.kind == "async":
+        # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
+        messages_s = evidence.num_envs * hand_off.message_s
+        return hand_off.woken_s + (messages_s + max(messages_s - stepping_s, 0.0)) / 2
+    lanes = mode.lanes(evidence.num_envs, evidence.caller_steps)
+    exchange_s = hand_off.spun_s + (workers - 1) * hand_off.worker_s
+    if learner.seconds > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
+        exchange_s += hand_off.woken_s - hand_off.spun_s
+        exchange_s += (workers - 1) * max(hand_off.thread_s - hand_off.worker_s, 0.0)
+    if learner.spinning_cores > 0.0 and lanes + learner.spinning_cores > cores + 0.25:
+        exchange_s += CONTENTION_S
+    return exchange_s
+
+
+def _pool_loop_s(loops: LoopCosts, lanes: int, mode: Mode, evidence: Evidence) -> float:
+    """The pool's own loop: what it does for each sub-environment is done in the slices."""
+    fixed_s = min(loops.pool_fixed_s, loops.pool_s)
+    side_by_side = 1.0 if mode.kind == "thread" else min(float(lanes), evidence.cores)
+    return fixed_s + (loops.pool_s - fixed_s) / max(side_by_side, 1.0)
+
+
+def _profile_error(evidence: Evidence) -> float:
+    """Relative standard error of the mean step time, twice."""
+    profile = evidence.profile
+    assert profile is not None
+    return min(2.0 * profile.step_spread_s / profile.step_time_s / math.sqrt(profile.steps), 0.5)
+
+
+def break_even_s(kind: str, evidence: Evidence, modes: tuple[Mode, ...]) -> float | None:
+    """The mean step time from which on the best mode of a kind beats `sync`; None if none does.
+
+    Found by bisection between 0.1 us and 10 s; step times keep their relative spread.
+    """
+    candidates = [mode for mode in modes if mode.kind == kind and not mode.in_caller_alone]
+
+    def pays(step_s: float) -> bool:
+        at = with_step_time(evidence, step_s)
+        loop_s = predict(Mode("sync"), at).vector_step_s.mid
+        return any(predict(mode, at).vector_step_s.mid < loop_s for mode in candidates)
+
+    low, high = math.log(1e-7), math.log(10.0)
+    if not candidates or not pays(10.0):
+        return None
+    if pays(1e-7):
+        return 0.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        low, high = (low, middle) if pays(math.exp(middle)) else (middle, high)
+    return math.exp(high)
+
+
+def with_step_time(evidence: Evidence, step_s: float) -> Evidence:
+    """The same evidence for an environment whose steps and resets are longer or shorter.
+
+    Args:
+        evidence: With a profile.
+        step_s: The mean step time, its share of resets included, that it is to have.
+    """
+    profile = evidence.profile
+    assert profile is not None
+    return dataclasses.replace(
+        evidence, profile=profile.scaled(step_s / mean_step_s(evidence)), observations=()
+    )

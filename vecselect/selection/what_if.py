@@ -1,0 +1,146 @@
+"""What the model says if one thing were different: rows for the report, curves for its plots."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from vecselect.selection.candidates import candidate_modes
+from vecselect.selection.evidence import Evidence, LearnerCost
+from vecselect.selection.model import choose, mean_step_s, predict, with_step_time
+
+MORE_CORES = 4
+MORE_ENVS = 4
+LEARNER_S = 2e-3
+
+CURVE_POINTS = 29
+CURVE_STEP_TIMES_S = (2e-6, 1e-2)
+"""Step times that a curve always covers; wider where the environment's own lies near an end."""
+
+CURVE_NUM_ENVS = 128
+"""A curve over the number of sub-environments reaches this, or four times as many as there are."""
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """What would be chosen if one thing were different.
+
+    Attributes:
+        change: The thing, in a few words, such as `8 cores`.
+        mode: The mode that would be chosen.
+        speedup: Its throughput over that of `sync` then; None where `sync` cannot run.
+    """
+
+    change: str
+    mode: str
+    speedup: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The predicted throughput of one mode along an axis.
+
+    Attributes:
+        mode: The mode; `pool` for the best number of workers at each point.
+        at: Where on the axis: seconds, or a number of sub-environments.
+        env_steps_per_s: Throughput there, learner included.
+    """
+
+    mode: str
+    at: tuple[float, ...]
+    env_steps_per_s: tuple[float, ...]
+
+
+def what_if(evidence: Evidence) -> tuple[WhatIf, ...]:
+    """What other cores, another learner, more sub-environments or longer steps would change.
+
+    Args:
+        evidence: With a profile, a hand-off and the loops.
+    """
+    plain = dataclasses.replace(evidence, observations=(), learners=evidence.learners[:1])
+    cores = max(int(evidence.machine.cores), 1) * MORE_CORES
+    learner = evidence.learners[0].seconds
+    other = (
+        ("a learner of 2 ms", LearnerCost("seconds", LEARNER_S, evidence.learners[0].threads))
+        if learner < LEARNER_S
+        else ("no learner", LearnerCost(threads=evidence.learners[0].threads))
+    )
+    changes = [
+        (f"{cores} cores", with_cores(plain, cores)),
+        (other[0], dataclasses.replace(plain, learners=(other[1],))),
+        (
+            f"{evidence.num_envs * MORE_ENVS} sub-environments",
+            with_num_envs(plain, evidence.num_envs * MORE_ENVS),
+        ),
+        ("10x the step time", with_step_time(plain, 10 * mean_step_s(plain))),
+    ]
+    return tuple(_what_if(change, other) for change, other in changes)
+
+
+def _what_if(change: str, evidence: Evidence) -> WhatIf:
+    choice = choose(evidence)
+    sync = choice.of("sync", choice.best.threads)
+    return WhatIf(
+        change, choice.best.mode, None if sync is None else sync.loop_s / choice.best.loop_s
+    )
+
+
+def with_cores(evidence: Evidence, cores: int) -> Evidence:
+    """The same evidence on a machine with other cores, as good as those of this one."""
+    machine = dataclasses.replace(evidence.machine, cores=float(cores))
+    return dataclasses.replace(evidence, machine=machine, foreign_cores=0.0)
+
+
+def with_num_envs(evidence: Evidence, num_envs: int) -> Evidence:
+    """The same evidence with another number of sub-environments."""
+    loops = evidence.loops
+    assert loops is not None
+    factor = num_envs / evidence.num_envs
+    fixed_s = min(loops.pool_fixed_s, loops.pool_s)
+    loops = dataclasses.replace(
+        loops,
+        sync_s=loops.sync_s * factor,
+        pool_s=fixed_s + (loops.pool_s - fixed_s) * factor,
+        pool_fixed_s=fixed_s,
+        copying_s=loops.copying_s * factor,
+    )
+    return dataclasses.replace(evidence, num_envs=num_envs, loops=loops, observations=())
+
+
+def over_step_time(evidence: Evidence) -> tuple[Curve, ...]:
+    """Predicted throughput against the step time, all else as it is, a curve for each kind."""
+    plain = dataclasses.replace(evidence, observations=())
+    now_s = mean_step_s(plain)
+    low_s, high_s = CURVE_STEP_TIMES_S
+    steps_s = np.geomspace(min(low_s, now_s / 5), max(high_s, now_s * 5), CURVE_POINTS).tolist()
+    return _curves([(step_s, with_step_time(plain, step_s)) for step_s in steps_s])
+
+
+def over_num_envs(evidence: Evidence) -> tuple[Curve, ...]:
+    """Predicted throughput against the number of sub-environments, a curve for each kind."""
+    plain = dataclasses.replace(evidence, observations=())
+    most = max(CURVE_NUM_ENVS, evidence.num_envs * MORE_ENVS)
+    counts = sorted({*(2**n for n in range(int(math.log2(most)) + 1)), evidence.num_envs, most})
+    return _curves([(count, with_num_envs(plain, count)) for count in counts])
+
+
+def _curves(points: list[tuple[float, Evidence]]) -> tuple[Curve, ...]:
+    """The best mode of each kind at each point; the pool with workers apart from the one without."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for at, evidence in points:
+        best: dict[str, float] = {}
+        for mode in candidate_modes(evidence):
+            name = str(mode) if mode.in_caller_alone else mode.kind
+            loop_s = predict(mode, evidence).loop_s
+            best[name] = min(best.get(name, math.inf), loop_s)
+        for name, loop_s in best.items():
+            found.setdefault(name, []).append((at, evidence.num_envs / loop_s))
+    return tuple(
+        Curve(name, tuple(x for x, _ in line), tuple(y for _, y in line))
+        for name, line in found.items()
+    )
+
+

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium import VectorizeMode
 
-from vecselect.backends.registry import find
 from vecselect.errors import RequestError, unknown
+from vecselect.modes import Mode
 from vecselect.request import Pin
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
                 f"mode={mode!r} and vectorization_mode={vectorization_mode!r} contradict each "
                 "other; leave one of them out."
             )
-        return Pin(same, f"vectorization_mode={VectorizeMode(vectorization_mode).value!r}")
+        return Pin(Mode(same), f"vectorization_mode={VectorizeMode(vectorization_mode).value!r}")
     places = (
         (mode, f"mode={mode!r}"),
         (_pinned.get(), f"pinned({_pinned.get()!r})"),
@@ -80,7 +80,7 @@ def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
     for chosen, source in places:
         if chosen != AUTO:
             _checked(chosen, source)
-            return Pin(chosen, source)
+            return Pin(Mode.parse(chosen), source)
     return None
 
 
@@ -89,6 +89,6 @@ def _checked(mode: Any, source: str) -> None:
         raise RequestError(f"{source}: a mode is named by a string, such as 'sync'.")
     if mode != AUTO:
         try:
-            find(mode)
+            Mode.parse(mode)
         except RequestError as error:
             raise RequestError(f"{source}: {error}") from None

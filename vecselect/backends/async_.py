@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import AsyncVectorEnv
 
     from vecselect.machine import Machine
+    from vecselect.modes import Mode
     from vecselect.request import Request
 
 
@@ -32,14 +33,18 @@ class Async:
         """Says so inside a process that may not start others."""
         return processes.why_no_children()
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to another process."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
         if request.vector_kwargs.get("on_worker_death") == "restart":
             reason = reason or "only the pool replaces workers"
         return reason or request.why_not_sent
 
-    def build(self, request: Request) -> AsyncVectorEnv:
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """The mode itself: it has no number of workers."""
+        return mode
+
+    def build(self, request: Request, mode: Mode) -> AsyncVectorEnv:
         """Builds Gymnasium's `AsyncVectorEnv`.
 
         Unlike there, the start method is safe with threads in the parent, and a space that shared

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.child import ChildEnded, child_at_work, tell, tell_failure, tell_not_built
-from vecselect.errors import ProfileError, RequestError, same_instance
-from vecselect.machine import read_machine
+from vecselect.errors import ProfileError
 from vecselect.measure.footprint import held, read_footprint
-from vecselect.measure.lock import free_share
-from vecselect.measure.step import StepProfile, profile_step
+from vecselect.measure.step import BRIEF, Extent, profile_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

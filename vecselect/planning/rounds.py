@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, find
+from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import one_thread, settable_threads
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
+from vecselect.modes import Mode
 from vecselect.selection.compare import Interval, compare
 from vecselect.selection.race import (
     STOP_LOSS,
@@ -129,9 +130,9 @@ class _Race:
         """Builds every entrant, and resets those that are not compared."""
         for mode in modes:
             self.terms.progress(f"building {mode}")
-            backend, parameters = find(mode)
             with self._may_fail(mode):
-                envs = backend.build(self.request, **parameters)
+                which = Mode.parse(mode)
+                envs = BACKENDS[which.kind].build(self.request, which)
                 self.trials[mode] = Trial(envs, self.learner)
                 if not self._is_compared(mode):
                     self.trials[mode].reset()
@@ -140,7 +141,7 @@ class _Race:
 
     def _is_compared(self, mode: str) -> bool:
         """Whether it must return what the others do; another implementation cannot."""
-        return mode not in self.timed_only and mode not in OTHER_IMPLEMENTATIONS
+        return mode not in self.timed_only and Mode.parse(mode).runs_users_environments
 
     @contextlib.contextmanager
     def _may_fail(self, mode: str) -> Iterator[None]:

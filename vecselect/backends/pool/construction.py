@@ -15,8 +15,8 @@ from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.server import Terms, Work, sample_of
 from vecselect.errors import VecselectWarning
 from vecselect.failures import annotate
-from vecselect.lanes import slices
 from vecselect.machine import WORKER_BYTES
+from vecselect.modes import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

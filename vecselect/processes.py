@@ -15,6 +15,7 @@ import time
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
+from vecselect.backends.interrupts import Unbroken
 from vecselect.errors import RequestError
 
 if TYPE_CHECKING:
@@ -210,7 +211,8 @@ def memory_picture(exitcode: int | None) -> str:
     Returns:
         A sentence with a blank before it, or an empty string.
     """
-    if exitcode != -signal.SIGKILL:
+    killed = getattr(signal, "SIGKILL", None)  # Windows has none
+    if killed is None or exitcode != -killed:
         return ""
     import psutil
 
@@ -239,17 +241,30 @@ def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> No
     try:
         _join(children, grace_s)
     finally:
-        for harder, wait_s in (("terminate", TERMINATE_GRACE_S), ("kill", END_GRACE_S)):
-            stuck = [child for child in children if child.exitcode is None]
-            for child in stuck:  # all at once, so that many take no longer than one
-                getattr(child, harder)()
-            _join(stuck, wait_s)
+        with Unbroken():  # one that is left would be waited for at the program's end, for ever
+            _end_harder(children)
         for child in children:
             if child.exitcode is not None:
                 child.close()
         for pid in pids:
             if pid is not None:
                 _kill_group(pid)
+
+
+def _end_harder(children: Sequence[BaseProcess]) -> None:
+    """Terminates children that have not ended, and kills those that do not end then."""
+    try:
+        _tell_all(children, "terminate", TERMINATE_GRACE_S)
+    finally:  # whatever the handler of a signal raises meanwhile
+        _tell_all(children, "kill", END_GRACE_S)
+
+
+def _tell_all(children: Sequence[BaseProcess], method: str, wait_s: float) -> None:
+    """Terminates or kills those that have not ended, and waits."""
+    stuck = [child for child in children if child.exitcode is None]
+    for child in stuck:  # all at once, so that many take no longer than one
+        getattr(child, method)()
+    _join(stuck, wait_s)
 
 
 def _join(children: Sequence[BaseProcess], limit_s: float) -> None:

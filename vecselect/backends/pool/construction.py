@@ -164,7 +164,8 @@ def _construct(
     for handle in handles:
         handle.settle(terms, starter.arena)
     spaces = _agreed(envs, handles, terms, start)
-    starter.all_started()
+    if not settings.restart:
+        starter.need_no_more()
     check_distinct([*envs, *(env for handle in handles for env in handle.envs)], start)
     if settings.observation_mode == "different":
         batched = batch_differing_spaces(spaces)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
+import threading
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.interrupts import Unbroken
 from vecselect.backends.pool.entry import THREAD_VARIABLES, run
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
-from vecselect.backends.pool.server import BEGUN, BUFFER, COMMAND, DONE, GIVEN, STATUS
+from vecselect.backends.pool.handle import (
+    CLOSE_LIMIT_S,
+    PENDING,
+    Raised,
+    closed_meanwhile,
+    which_runs,
+)
+from vecselect.backends.pool.server import BUFFER, COMMAND, DONE, GIVEN, STATUS
 from vecselect.backends.pool.signals import Signal
 from vecselect.backends.pool.worker import END, FAILED, REQUEST, SAMPLE, SILENT, STEP
 from vecselect.errors import StepTimeout, WorkerDied
@@ -29,10 +35,6 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.memory import Memory
     from vecselect.backends.pool.server import Sample, Terms, Work
-
-NEVER_GIVEN_S = 0.1
-"""A worker begins a command in much less than this; one that was interrupted and has not been begun
-by then was never given."""
 
 
 class ProcessHandle:
@@ -59,7 +61,9 @@ class ProcessHandle:
         self.news: list[Template] = []
         self._control: Any = None
         self._tries = work.tries
-        self._go, self._done = Signal(), Signal()
+        self._go, self._done = Signal(context), Signal(context)
+        self._talking = threading.Lock()  # held by whoever is in the midst of a message
+        self._message_broken = False
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(  # type: ignore[attr-defined]
             target=run,
@@ -144,8 +148,8 @@ class ProcessHandle:
         self._number = (self._number + 1) % 256
         control = self._control
         control[BUFFER] = buffer
-        control[GIVEN] = self._number
         control[COMMAND] = command
+        control[GIVEN] = self._number  # last: a worker that finds it finds all that belongs to it
         self.outstanding = True
         self._go.give()
 
@@ -156,7 +160,7 @@ class ProcessHandle:
     def request(self, data: bytes, buffer: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
-        with self._death_named(), Unbroken():
+        with self._death_named(), self._talking, Unbroken(self._break_off):
             self._give(REQUEST, buffer)
             self.pipe.send_bytes(data)
             self.news = []
@@ -188,28 +192,38 @@ class ProcessHandle:
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
-        until_s = time.monotonic() + NEVER_GIVEN_S
-        while self._control[BEGUN] != self._number and not self._go.is_given():
-            if time.monotonic() > until_s:  # interrupted before the worker was told of it
-                self.outstanding = False
-                return None
+        self.check()
         if self._control[DONE] == self._number:
             self._signalled = True
+        else:  # interrupted, perhaps before the worker was told; told twice, it does it once
+            self._go.give()
         return self.collect(deadline_s)
 
     def _received(self) -> bytes:
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
-        with self._death_named(), Unbroken():
+        if self._message_broken:
+            self.check()
+        with self._death_named(), self._talking, Unbroken(self._break_off):
             message = self.pipe.recv_bytes()
             self.outstanding = self._signalled = False
         return message
+
+    def _break_off(self) -> None:
+        """Ends a worker that would take the next message for the rest of this one."""
+        self._message_broken = True
+        if not self.ended:
+            self.process.kill()
 
     @contextlib.contextmanager
     def _death_named(self) -> Iterator[None]:
         """Turns a broken pipe into the error that says how the worker ended."""
         try:
             yield
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError) as error:
+            if self.ended:
+                raise closed_meanwhile() from None
+            if not isinstance(error, (EOFError, ConnectionError)):
+                raise
             self.process.join(processes.END_GRACE_S)
             self.check()
             raise
@@ -220,14 +234,21 @@ class ProcessHandle:
 
     def has_died(self) -> bool:
         """Whether its process has ended."""
-        return self.process.exitcode is not None
+        return self._message_broken or self.process.exitcode is not None
 
     def kill(self) -> None:
         """Ends it at once."""
         self.process.kill()
 
     def check(self) -> None:
-        """Raises if the worker's process has ended."""
+        """Raises if the worker's process has ended, or was told to."""
+        if self.ended:
+            raise closed_meanwhile()
+        if self._message_broken:
+            raise WorkerDied(
+                f"{self.name()} was ended: an exception, as a signal's handler raises it, had "
+                "broken off a message to or from it."
+            )
         code = self.process.exitcode
         if code is not None:
             raise WorkerDied(
@@ -249,19 +270,29 @@ class ProcessHandle:
             self._go.give()
         if self._greeted:  # else it has them still to open
             self.forget_names()
+        if self._talking.acquire(blocking=False):  # else `let_go` closes it
+            self._talking.release()
+            self.pipe.close()
+
+    def let_go(self) -> None:
+        """Lets go of what led to a worker that has ended."""
+        self.forget_names()
         self.pipe.close()
 
 
 def end_all(handles: Sequence[ProcessHandle], limit_s: float = CLOSE_LIMIT_S) -> None:
     """Ends workers: asks, and after the time limit terminates and kills. Twice does nothing."""
     handles = [handle for handle in handles if not handle.ended]
-    for handle in handles:
-        handle.ask_to_end()
     try:
-        processes.end_all([handle.process for handle in handles], limit_s)
-    finally:
         for handle in handles:
-            handle.forget_names()
+            handle.ask_to_end()
+    finally:  # however the asking ends: nobody would end them later
+        try:
+            processes.end_all([handle.process for handle in handles], limit_s)
+        finally:
+            for handle in handles:
+                handle.ended = True
+                handle.let_go()
 
 
 def thread_variables(threads: int) -> Mapping[str, str]:

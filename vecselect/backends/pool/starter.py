@@ -10,7 +10,7 @@ from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.process import ProcessHandle, end_all
-from vecselect.backends.pool.restarts import Restarts, announce
+from vecselect.backends.pool.restarts import Restarts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +35,8 @@ class Starter(Protocol):
     def agree(self, terms: Terms) -> None:
         """Makes the arena, once it is known what all lanes have in common."""
 
-    def all_started(self) -> None:
-        """Lets go of what is needed only to start the first workers."""
+    def need_no_more(self) -> None:
+        """No worker is to come: lets go of what is needed only to start one."""
 
     def let_go(self, handles: Sequence[Handle]) -> None:
         """Has the workers begin what they were given, where they do not begin by themselves."""
@@ -80,10 +80,9 @@ class ProcessStarter:
         self.arena = Arena(terms.layout, self._memory.mapped(size_bytes))
         self._terms = terms
 
-    def all_started(self) -> None:
+    def need_no_more(self) -> None:
         """Closes the memory's descriptor, which only a worker to come would need."""
-        if not self.settings.restart:
-            self._memory.forget_descriptor()
+        self._memory.forget_descriptor()
 
     def let_go(self, handles: Sequence[Handle]) -> None:
         """Nothing: each begins when it is given a command."""
@@ -122,7 +121,6 @@ class ProcessStarter:
             end_all([new], 0.0)
             raise
         new.news = infos.templates()
-        announce(death, handle.rows)
         return new
 
     @staticmethod

@@ -11,7 +11,6 @@ from vecselect.backends.orphans import LOOK_S, ParentWatch
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.lane import LaneFailure, keep_packed
 from vecselect.backends.pool.server import (
-    BEGUN,
     COMMAND,
     DONE,
     GIVEN,
@@ -110,11 +109,12 @@ def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned
     """Answers commands until the last one."""
     control, tries = server.control, server.task.tries
     while True:
-        go.take(tries, _nothing)
-        command, number = control[COMMAND], control[GIVEN]
-        control[BEGUN] = number
+        go.wait(tries)  # without a limit: another thread watches the parent, and gives it too
+        number, command = control[GIVEN], control[COMMAND]
         if command == END or orphaned.is_set():
             return
+        if number == control[DONE]:  # given twice: the parent did not know whether it had been
+            continue
         try:
             reply = (
                 server.step()
@@ -123,6 +123,8 @@ def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned
             )
         except LaneFailure as failure:
             assert failure.__cause__ is not None
+            if isinstance(failure.__cause__, SystemExit):
+                raise failure.__cause__ from None
             error = portable(failure.__cause__)
             reply = Failed(failure.row, failure.phase, error, failure.when)
         data = None if reply is None else _packed(server, reply)
@@ -142,7 +144,3 @@ def _packed(server: Server, reply: Any) -> bytes:
         return processes.dumps(
             Failed(server.lane.rows[0], "sending the answer of", portable(error))
         )
-
-
-def _nothing() -> None:
-    """A worker that waits looks for nobody: another thread watches the parent."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
 
     from vecselect.backends.pool.arena import Arena
+    from vecselect.backends.pool.first_worker import FirstWorker
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.server import Sample
     from vecselect.backends.pool.starter import Starter
@@ -51,6 +52,7 @@ class Settings:
         first_row: Index of the first sub-environment, where the pool is a part of something larger.
         caller_steps: Whether the calling process steps a slice of its own.
         restart_seeds: Where that part takes the place of one that died: seeds to begin anew with.
+        first_worker: A process that is to be the first worker, where one was started to profile.
     """
 
     workers: int
@@ -68,6 +70,7 @@ class Settings:
     first_row: int = 0
     caller_steps: bool = True
     restart_seeds: tuple[int | None, ...] | None = None
+    first_worker: FirstWorker | None = None
 
     @property
     def same_spaces(self) -> bool:

@@ -1,6 +1,7 @@
 """Machines that lack something: modes that need it are left out with a sentence, `sync` runs."""
 
 import _multiprocessing
+import dataclasses
 import errno
 import multiprocessing.sharedctypes
 import os
@@ -14,7 +15,16 @@ import pytest
 import vecselect
 from tests.racers import children
 from tests.zoo import EchoEnv
-from vecselect import ModeUnavailable, auto_make_vec, available_modes, recommend
+from vecselect import (
+    ModeUnavailable,
+    VecselectWarning,
+    auto_make_vec,
+    available_modes,
+    make,
+    recommend,
+)
+from vecselect.backends.pool.backend import Pool
+from vecselect.plan import Candidate
 
 QUICK = {"budget_s": 0.3}
 
@@ -53,6 +63,9 @@ def test_a_mode_is_left_out_where_the_system_refuses_what_it_needs(take, number,
             assert os.strerror(number) in why
             with pytest.raises(ModeUnavailable, match=re.escape(why)):
                 auto_make_vec([EchoEnv] * 2, mode=mode)
+        elif mode == "pool":
+            with auto_make_vec([EchoEnv] * 2, mode="pool:1") as envs:
+                envs.reset(seed=1)
     assert available_modes()["sync"] is None
     with auto_make_vec("CartPole-v1", 2, **QUICK) as envs:
         envs.reset(seed=1)
@@ -61,6 +74,39 @@ def test_a_mode_is_left_out_where_the_system_refuses_what_it_needs(take, number,
     lacking = {mode for mode, why in available_modes().items() if why and mode != "ray"}
     skipped = {one.mode for one in envs.plan.candidates if one.skipped}
     assert lacking <= skipped
+
+
+@pytest.fixture
+def pool_chosen(monkeypatch):
+    """What is planned is a pool of one worker, on whatever machine."""
+    make_plan = make.make_plan
+
+    def chosen(request, asked):
+        plan = make_plan(request, asked)
+        return dataclasses.replace(
+            plan, mode="pool:1", candidates=(Candidate("sync"), Candidate("pool:1"))
+        )
+
+    monkeypatch.setattr(make, "make_plan", chosen)
+
+
+def test_sync_runs_where_what_was_chosen_cannot_be_built(pool_chosen, monkeypatch):
+    monkeypatch.setattr(Pool, "build", refused(errno.EAGAIN))
+    with pytest.warns(VecselectWarning, match="pool:1 was chosen, but it failed .*temporarily"):
+        envs = auto_make_vec("CartPole-v1", 2, effort="rule", **QUICK)
+    with envs:
+        envs.reset(seed=1)
+        assert (envs.mode, envs.plan.decided_by) == ("sync", "elimination")
+        assert "pool:1 was chosen, but it failed" in str(envs.report)
+
+
+def test_what_an_environment_raises_is_not_taken_for_the_mode_s_fault(pool_chosen):
+    with pytest.raises(OSError, match="no licence"):
+        auto_make_vec([EchoEnv, unlicensed], effort="rule", **QUICK)
+
+
+def unlicensed():
+    raise OSError("no licence")
 
 
 def test_a_plan_made_while_something_was_refused_is_not_used_when_it_is_there_again(monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.report.units import counted, rate, seconds, share, size
+from vecselect.report.verdict import certain, fastest
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
@@ -116,7 +117,7 @@ def _race(plan: Plan) -> list[tuple[str, str]]:
         ("rounds", f"{race.rounds} of {counted(race.vector_steps, 'vector step')} each"),
         ("took", seconds(race.seconds)),
         ("sub-environments", str(race.num_envs)),
-        ("fastest", f"{race.leader}, with {share(race.p_best)} certainty"),
+        ("fastest", f"{fastest(plan, race).mode}, {certain(plan, race)}"),
         ("expected loss", share(race.expected_loss)),
         ("same bits", race.difference or counted(race.compared_steps, "vector step")),
     ]

@@ -10,6 +10,7 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.backends.shared import why_no_memory, why_no_semaphore
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
@@ -30,10 +31,10 @@ class Pool:
     name = "pool"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so on Windows. Where processes may not be started, `pool:0` still runs."""
+        """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
         if os.name != "posix":
             return "it needs the shared memory and semaphores of a POSIX system"
-        return None
+        return why_no_semaphore() or why_no_memory()
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says why there can be no workers, unless there are to be none."""

@@ -19,13 +19,14 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def entry_point() -> NoReturn:
     """Runs the command line and ends the process with its exit code.
 
-    Modules of the current folder are found, as with `python -m vecselect`: what a script installed
-    elsewhere looks through is its own folder.
+    Modules of the current folder are found too, as with `python -m vecselect`: what a script
+    installed elsewhere looks through is its own folder. They come last, so that a `random.py` there
+    does not take the place of Python's own.
     """
     with contextlib.suppress(OSError):  # a folder that was removed under us
         here = os.getcwd()
         if not getattr(sys.flags, "safe_path", False) and not {"", here} & set(sys.path):
-            sys.path.insert(0, here)
+            sys.path.append(here)
     sys.exit(main())
 
 

@@ -53,8 +53,8 @@ def add_command(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write the report of one plan to a file: .html, .svg (the plots), .md or .json; may be "
-        "repeated",
+        help="write the report of one plan to a file: .html, .svg (the plots), .md or .json; may "
+        "be repeated",
     )
 
 

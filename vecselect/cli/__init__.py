@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vecselect.cli import doctor, explain, plans, recommend, sweep
+from vecselect.printable import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"vecselect: {message}\n")
+    write_text(f"vecselect: {message}\n", sys.stderr)
     return code
 
 

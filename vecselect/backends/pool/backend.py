@@ -16,6 +16,7 @@ from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
+    from vecselect.backends.pool.first_worker import FirstWorker
     from vecselect.machine import Machine
     from vecselect.request import Request
 
@@ -51,8 +52,16 @@ class Pool:
         workers = usual_workers(int(machine.cores), request.num_envs, request.caller_steps)
         return Mode(self.name, workers)
 
-    def build(self, request: Request, mode: Mode) -> PoolVectorEnv:
-        """Builds a `PoolVectorEnv`."""
+    def build(
+        self, request: Request, mode: Mode, *, first_worker: FirstWorker | None = None
+    ) -> PoolVectorEnv:
+        """Builds a `PoolVectorEnv`.
+
+        Args:
+            request: What was asked for.
+            mode: With the number of workers; by default one slice per usable core.
+            first_worker: A process that is to be the first worker.
+        """
         machine = read_machine()
         base.need_work_for(mode, request)
         workers = self.exact(request, mode, machine).workers or 0
@@ -76,6 +85,7 @@ class Pool:
             memory_available_bytes=machine.memory_available_bytes,
             caller_steps=request.caller_steps,
             restart=options.get("on_worker_death") == "restart",
+            first_worker=first_worker,
         )
         env = PoolVectorEnv(request.env_fns, settings)
         base.set_spec(env, request, None)

@@ -96,9 +96,8 @@ class Probe:
     def observation_batch(self, num_envs: int) -> Any:
         """So many of its observations, batched as vector environments batch them."""
         space = self.observation_space
-        return concatenate(
-            space, [self.observation] * num_envs, create_empty_array(space, num_envs)
-        )
+        batch: Any = create_empty_array(space, num_envs)
+        return concatenate(space, [self.observation] * num_envs, batch)
 
 
 def profile_first(

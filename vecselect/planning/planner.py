@@ -22,13 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS
-from vecselect.errors import ModeUnavailable, RequestError, VecselectError
+from vecselect.backends.pool.first_worker import FirstWorker
+from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
 from vecselect.machine import read_machine
+from vecselect.measure.generators import untouched_generators
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import measure_learner, read_learner, set_learner_threads
 from vecselect.measure.load import ForeignLoad
 from vecselect.measure.loops import measure_loops
-from vecselect.measure.probe import probe
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
 from vecselect.options import EFFORTS
@@ -46,6 +47,10 @@ from vecselect.selection.what_if import what_if
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import gymnasium as gym
+
     from vecselect.machine import Machine
     from vecselect.measure.probe import Probe
     from vecselect.options import PlanningOptions
@@ -95,15 +100,83 @@ class _Situation:
         return self.start_s + self.options.budget_s
 
 
+class Prebuilt:
+    """The factory of a sub-environment of which one was built already: the first call returns it.
+
+    In another process it is the factory alone.
+    """
+
+    def __init__(self, make: Callable[[], gym.Env]) -> None:
+        """Builds one."""
+        self._make = make
+        self._env: gym.Env | None = make()
+
+    def __call__(self) -> gym.Env:
+        """The one that was built, then new ones."""
+        env, self._env = self._env, None
+        return self._make() if env is None else env
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The factory alone."""
+        return _same, (self._make,)
+
+    def close(self) -> None:
+        """Closes the one that was built, if nobody has taken it."""
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+
+def _same(make: Callable[[], gym.Env]) -> Callable[[], gym.Env]:
+    return make
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan, and what was begun for it.
+
+    Attributes:
+        plan: The plan.
+        request: What was asked for; its first sub-environment may be built already.
+        first_worker: The process that has profiled, where the plan is a pool of which it can be the
+            first worker.
+    """
+
+    plan: Plan
+    request: Request
+    first_worker: FirstWorker | None = None
+
+    def discard(self) -> None:
+        """Ends what was begun."""
+        if self.first_worker is not None:
+            self.first_worker.end()
+        for env_fn in self.request.env_fns[:1]:
+            if isinstance(env_fn, Prebuilt):
+                env_fn.close()
+
+
 def make_plan(request: Request, options: PlanningOptions) -> Plan:
+    """Decides how to run a request; what `prepare` begins for it is ended.
+
+    Raises:
+        Exception: What `prepare` raises.
+    """
+    prepared = prepare(request, options, builds=False)
+    prepared.discard()
+    return prepared.plan
+
+
+def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prepared:
     """Decides how to run a request.
 
     Args:
         request: What was asked for.
         options: How planning may go about it.
+        builds: Whether the vector environment is built afterwards: then the calling process builds
+            its first sub-environment while another one is profiled.
 
     Returns:
-        The plan.
+        The plan, and what was begun for it; `discard` it, or build from it.
 
     Raises:
         ModeUnavailable: If the pinned mode cannot serve the request.
@@ -113,7 +186,7 @@ def make_plan(request: Request, options: PlanningOptions) -> Plan:
     start_s = time.perf_counter()
     machine = read_machine()
     if request.pin is not None:
-        return _pinned(request, options, machine, start_s)
+        return Prepared(_pinned(request, options, machine, start_s), request)
     situation = _Situation(
         request, options, machine, _why_not_chosen(request, options, machine), start_s
     )
@@ -123,16 +196,21 @@ def make_plan(request: Request, options: PlanningOptions) -> Plan:
         raise RequestError(f"No mode can run {request.label}. {whys}.")
     blocked = processes.why_no_children() or request.why_not_sent
     if blocked is not None:
-        # Nothing can be measured in another process, and then nothing can run in one either.
-        reason = f"No other process can measure or run it: {blocked}."
-        if "thread" in kinds[1:]:
-            reason += ' Where steps wait, mode="thread" lets them wait together.'
-        return _unmeasured(situation, kinds[0], reason)
+        return Prepared(_without_processes(situation, blocked), request)
     if kinds == ("native",):
-        return _unmeasured(situation, "native", "It is the only mode that can run it.")
+        only = "It is the only mode that can run it."
+        return Prepared(_unmeasured(situation, "native", only), request)
     if options.effort == "rule":
-        return _by_rule(situation)
-    return _by_evidence(situation)
+        return Prepared(_by_rule(situation), request)
+    return _by_evidence(situation, builds)
+
+
+def _without_processes(situation: _Situation, why: str) -> Plan:
+    """The plan where no other process can be used: nothing can be measured in one, nor run."""
+    reason = f"No other process can measure or run it: {why}."
+    if "thread" in situation.kinds[1:]:
+        reason += ' Where steps wait, mode="thread" lets them wait together.'
+    return _unmeasured(situation, situation.kinds[0], reason)
 
 
 def _why_not_chosen(
@@ -206,7 +284,11 @@ def _by_rule(situation: _Situation) -> Plan:
     """The card's own procedure: a profile, round trips through a pipe, the ~1 ms rule."""
     options, request = situation.options, situation.request
     options.progress("measuring one environment's step")
-    found = _probe(situation)
+    first = _first_worker(situation)
+    try:
+        found = first.profile()
+    finally:
+        first.end()
     options.progress("measuring a hand-off to another process")
     ipc = measure_ipc(found.observation, start_method=request.vector_kwargs.get("context"))
     verdict = apply_rule(found.profile, situation.machine, request.num_envs, ipc)
@@ -232,7 +314,7 @@ def _by_rule(situation: _Situation) -> Plan:
     )
 
 
-def _by_evidence(situation: _Situation) -> Plan:
+def _by_evidence(situation: _Situation, builds: bool) -> Prepared:
     """The plan by what is remembered, or else by the model and, where asked for, a race."""
     options, request = situation.options, situation.request
     cache = PlanCache() if options.use_store else None
@@ -245,15 +327,17 @@ def _by_evidence(situation: _Situation) -> Plan:
     )
     stored = cache.recall(key, kinds=situation.kinds) if cache else None
     if stored is not None and not options.fresh and _serves(stored, options):
-        return _recalled(stored, key.digest)
+        return Prepared(_recalled(stored, key.digest), request)
     if cache is None:
-        return _measured(situation, stored, alone=True)
+        return _measured(situation, None, builds, alone=True)
     with cache.planning_lock() as alone:
-        plan = _measured(situation, stored, alone=alone)
-    if not alone:
-        return plan
+        prepared = _measured(situation, stored, builds, alone=alone)
+    plan = prepared.plan
+    if not alone or plan.decided_by == "elimination":
+        return prepared
     why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
-    return dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
+    plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
+    return dataclasses.replace(prepared, plan=plan)
 
 
 def _serves(stored: StoredPlan, options: PlanningOptions) -> bool:
@@ -289,21 +373,58 @@ def _recalled(stored: StoredPlan, key: str) -> Plan:
     )
 
 
-def _measured(situation: _Situation, stored: StoredPlan | None, *, alone: bool) -> Plan:
+def _measured(
+    situation: _Situation, stored: StoredPlan | None, builds: bool, *, alone: bool
+) -> Prepared:
     """The plan by what is measured now.
 
     Args:
         situation: What is known so far.
         stored: A remembered plan that is replaced; what runs have shown since is kept.
+        builds: As in `prepare`.
         alone: Whether nothing else plans at the same time, so that hand-offs can be measured.
     """
-    options, request, machine = situation.options, situation.request, situation.machine
+    options, request = situation.options, situation.request
     load = ForeignLoad()
     options.progress("measuring one environment's step")
-    found = _probe(situation)
+    try:
+        first = _first_worker(situation)
+    except (StartError, OSError, ImportError) as error:
+        return Prepared(_without_processes(situation, str(error)), request)
+    prebuilt: Prebuilt | None = None
+    try:
+        if builds and request.num_envs > 1 and request.caller_steps:
+            prebuilt = Prebuilt(request.env_fns[0])
+        found = first.profile()
+        hand_off = first.measure_hand_off() if alone and "pool" in situation.kinds else None
+        plan = _decided(situation, stored, found, hand_off or HandOff(), load, alone=alone)
+    except BaseException:
+        first.end()
+        if prebuilt is not None:
+            prebuilt.close()
+        raise
+    if prebuilt is not None:
+        request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
+    mode = Mode.parse(plan.mode)
+    if mode.kind == "pool" and mode.workers:
+        return Prepared(plan, request, first)
+    first.end()
+    return Prepared(plan, request)
+
+
+def _decided(
+    situation: _Situation,
+    stored: StoredPlan | None,
+    found: Probe,
+    hand_off: HandOff,
+    load: ForeignLoad,
+    *,
+    alone: bool,
+) -> Plan:
+    """The plan by a profile and a hand-off, with what else is measured here."""
+    options, request, machine = situation.options, situation.request, situation.machine
     options.progress("measuring the loops and the learner")
     evidence = _evidence(situation, found)
-    hand_off = found.hand_off if alone and found.hand_off is not None else HandOff()
     learners = _learners(situation, found)
     evidence = dataclasses.replace(
         evidence,
@@ -360,14 +481,18 @@ def _measured(situation: _Situation, stored: StoredPlan | None, *, alone: bool) 
     )
 
 
-def _probe(situation: _Situation) -> Probe:
-    """One sub-environment, profiled."""
+def _first_worker(situation: _Situation) -> FirstWorker:
+    """A process that profiles one sub-environment.
+
+    Of a list of callables the last one is profiled: where one of them records, it is the first.
+    """
     options, request = situation.options, situation.request
-    return probe(
-        request.env_fns,
+    return FirstWorker(
+        request.env_fns[0 if request.spec is not None else -1],
         extent=THOROUGH if options.effort == "rule" else BRIEF,
         budget_s=options.budget_s,
         start_method=request.vector_kwargs.get("context"),
+        daemon=bool(request.vector_kwargs.get("daemon", False)),
     )
 
 
@@ -397,14 +522,14 @@ def _learners(situation: _Situation, found: Probe) -> tuple[LearnerCost, ...]:
     """The learner as its threads are set, or as the user sets them, and with one thread."""
     options, request = situation.options, situation.request
     given = _given_threads(options)
-    with set_learner_threads(given):
+    with set_learner_threads(given), untouched_generators():
         return measure_learner(
-            options.learner,
-            request.num_envs,
-            found.action_space,
-            found.observation_batch(request.num_envs),
-            one_thread=given is None,
-        )
+                options.learner,
+                request.num_envs,
+                found.action_space,
+                found.observation_batch(request.num_envs),
+                one_thread=given is None,
+            )
 
 
 def _with_ray(

@@ -22,6 +22,7 @@ from vecselect.selection.race import (
     Entrant,
     RaceRecord,
     choose,
+    fastest,
     has_time,
     order_of_round,
     standing,
@@ -300,7 +301,7 @@ class _Race:
         """What was measured of each that is still there."""
         blocks_s = {mode: [one.loop_s for one in blocks] for mode, blocks in self.blocks.items()}
         if leader not in blocks_s:  # it failed just now
-            leader = min(blocks_s, key=lambda mode: median(blocks_s[mode]))
+            leader = fastest(blocks_s)
         if again is not None and again[0] == leader:
             mode, beside, found = again
             again = (beside, mode, Interval(1 / found.mid, 1 / found.high, 1 / found.low))
@@ -368,12 +369,12 @@ class _Race:
 
     def _best_pool(self) -> str | None:
         """The fastest pool with workers."""
-        times_s = {
-            mode: median(block.loop_s for block in blocks)
+        blocks_s = {
+            mode: [block.loop_s for block in blocks]
             for mode, blocks in self.blocks.items()
             if mode.startswith("pool:") and mode != "pool:0"
         }
-        return min(times_s, key=times_s.__getitem__, default=None)
+        return fastest(blocks_s) if blocks_s else None
 
     def close(self) -> None:
         """Closes every entrant."""

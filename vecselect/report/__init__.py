@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TextIO
 
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from vecselect.plan import Plan
     from vecselect.watching import Stats
@@ -20,8 +21,8 @@ WIDTH = 80
 
 
 @dataclass(frozen=True)
-class Report:
-    """A plan, rendered for people: `print(report)`, rich's consoles, notebooks, files.
+class _Shown(ABC):
+    """A plan that can be printed.
 
     Attributes:
         plan: The plan.
@@ -32,21 +33,61 @@ class Report:
     stats: Stats | None = None
 
     def __str__(self) -> str:
-        """The report as plain text, 80 columns wide, without colour."""
-        from vecselect.report import stream, text
+        """Plain text, 80 columns wide, without colour."""
+        from vecselect.report.terminal import plain
 
-        return stream.plain(text.render(self), WIDTH)
+        return plain(self._rendered(), WIDTH)
 
     def print(self, file: TextIO) -> None:
-        """Writes the report to a stream: coloured on a terminal, plain in a pipe.
+        """Writes it to a stream: coloured on a terminal, plain in a pipe.
 
         Args:
             file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
                 anything else gets 80 columns.
         """
-        from vecselect.report import stream, text
+        from vecselect.report.terminal import write
 
-        stream.write(text.render(self), file)
+        write(self._rendered(), file)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich prints for it."""
+        yield self._rendered()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it."""
+        from vecselect.report.html import fragment
+
+        return {"text/plain": str(self), "text/html": fragment(self.plan, self.stats)}
+
+    @abstractmethod
+    def _rendered(self) -> RenderableType:
+        """It as something rich can print."""
+
+
+class Details(_Shown):
+    """All of a plan's evidence: `print(report.details)`."""
+
+    def _rendered(self) -> RenderableType:
+        from vecselect.report.content import content
+        from vecselect.report.text import detailed
+
+        return detailed(content(self.plan, self.stats))
+
+
+class Report(_Shown):
+    """A plan, rendered for people: `print(report)`, rich's consoles, notebooks, files.
+
+    As text it has at most 16 lines: the verdict, the candidates, the notes and the pin.
+
+    Attributes:
+        plan: The plan.
+        stats: How a run after it has gone so far, if there is one.
+    """
+
+    @property
+    def details(self) -> Details:
+        """The same with all of the evidence, to be printed."""
+        return Details(self.plan, self.stats)
 
     def to_html(self, path: str | PathLike[str]) -> Path:
         """Writes the report as one HTML file that needs nothing else, with plots.
@@ -81,14 +122,8 @@ class Report:
 
         return write_as(self, form, path)
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """What rich prints for it."""
-        from vecselect.report.text import render
+    def _rendered(self) -> RenderableType:
+        from vecselect.report.content import content
+        from vecselect.report.text import short
 
-        yield render(self)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it: the upper part of the HTML report."""
-        from vecselect.report.html import fragment
-
-        return {"text/plain": str(self), "text/html": fragment(self)}
+        return short(content(self.plan, self.stats))

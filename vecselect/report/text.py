@@ -1,186 +1,227 @@
-"""The recommendation report for terminals, pipes and notebooks."""
+"""The report as text for terminals, pipes and notebooks: a short one, and one with all details."""
 
 from __future__ import annotations
 
+import io
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Group
+from rich.console import Console
+from rich.console import Group as Stack
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vecselect.report.bars import bars
-from vecselect.report.facts import (
-    PREDICTED,
-    against_sync,
-    is_raced,
-    measured_against_sync,
-    predicted_against_sync,
-    smaller_race,
-    spread,
-)
-from vecselect.report.rows import measured_rows
-from vecselect.report.stream import hanging
-from vecselect.report.units import counted, rate, seconds, share
-from vecselect.report.verdict import verdict
+from vecselect.report.content import PARTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from vecselect.plan import Candidate, Note, Plan
-    from vecselect.report import Report
-    from vecselect.watching import Stats
+    from vecselect.report.content import Bar, Candidates, Content, Row
+    from vecselect.report.details import Rows
 
+_CONSOLE = Console(file=io.StringIO(), force_jupyter=False)
+"""Wraps texts; what is wrapped depends on nothing of it."""
 
-def render(report: Report) -> RenderableType:
-    """The report as something rich can print: the answer, its evidence, and how to pin it."""
-    plan = report.plan
-    parts: list[RenderableType] = [_head(plan), Text(), _choice(plan), _modes(plan)]
-    anatomy = bars(plan)
-    if anatomy is not None:
-        parts += [Padding(anatomy, (0, 0, 1, 1))]
-    rows = [*_skipped(plan), *measured_rows(plan)]
-    if report.stats is not None and report.stats.outside_s > 0:
-        rows.append(("so far", _so_far(plan, report.stats)))
-    if rows:
-        parts.append(_grid(rows))
-    parts += [_note(note) for note in plan.notes]
-    parts.append(_pin(plan))
-    return Group(*parts)
+MOST_LINES = 16
+"""Lines of the short report where it has 80 columns or more."""
 
+REASON_LINES = 3
+NAME_COLUMNS = 18
+BAR_COLUMNS = 52
+CUT = "»"
 
-def _grid(rows: list[tuple[str, str]]) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column()
-    for name, text in rows:
-        grid.add_row(name, Text(text))
-    return Padding(grid, (0, 0, 0, 1))
+PART_LOOKS = {
+    "stepping": ("█", "green"),
+    "stragglers": ("▓", "yellow"),
+    "hand-off": ("▒", "red"),
+    "copying": ("=", "cyan"),
+    "loop": ("·", "blue"),
+}
+"""By the name of a part: a character and a colour."""
 
 
-def _note(note: Note) -> RenderableType:
-    """A note behind its mark and its code."""
-    text = Text.assemble((f"[{note.code}] ", "dim"), note.text)
-    return hanging("!!!", text, "bold red") if note.loud else hanging("!", text, "yellow")
+def short(content: Content) -> RenderableType:
+    """The verdict, the candidates, the notes and the pin, in at most 16 lines."""
+    return _Report(content, MOST_LINES)
 
 
-def _head(plan: Plan) -> RenderableType:
-    machine = plan.machine
-    grid = Table.grid(expand=True)
-    grid.add_column(overflow="fold")
-    grid.add_column(justify="right")
-    quota = "" if machine.cores_quota is None else f" (quota {machine.cores_quota:g})"
-    grid.add_row(
-        Text(f"vecselect: {plan.env} x {plan.num_envs}", style="bold"),
-        Text(f"{machine.cores:g} usable cores{quota}", style="dim"),
-    )
-    return grid
+def detailed(content: Content) -> RenderableType:
+    """The same uncut, with all of the evidence."""
+    return _Report(content, math.inf)
 
 
-def _choice(plan: Plan) -> RenderableType:
-    title = Text.assemble((plan.mode, "bold green"), f"  {verdict(plan)}")
-    return Group(hanging("=>", title, "bold green"), hanging("", Text(plan.reason)))
+@dataclass(frozen=True)
+class _Report:
+    """A report that knows its lines only when it knows its width.
+
+    Attributes:
+        content: What it says.
+        most_lines: Lines that it may have; notes are left out where there is no room for them.
+    """
+
+    content: Content
+    most_lines: float
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Its lines, as rich prints them."""
+        content, width = self.content, options.max_width
+        whole = self.most_lines == math.inf
+        above = [*_head(content, width), *_verdict(content, width, whole=whole)]
+        candidates = content.candidates
+        rows = [row for row in candidates.rows if row.cells[0]] if candidates else []
+        rows = [row for row in rows if whole or row.brief]
+        so_far = [] if whole else _hung("so far", "; ".join(t for _, t in content.so_far), width)
+        pin = _pin(content, width)
+        used = len(above) + (len(rows) + 1 if rows else 0) + len(so_far) + len(pin)
+        notes = _notes(content, width, self.most_lines - used)
+        blanks = used + len(notes) + 2 <= self.most_lines
+        yield from above
+        if rows and candidates:
+            yield from [Text()] * blanks
+            yield _table(candidates, rows)
+            yield from [Text()] * blanks
+        if whole:
+            yield from _evidence(content)
+        yield from so_far
+        yield from notes
+        yield from pin
 
 
-def _modes(plan: Plan) -> RenderableType:
-    """The candidates of which there are figures; the others are told of below."""
-    raced = is_raced(plan)
-    step = "loop" if plan.learner != "none" else "vector step"
-    headings = [step, "env steps/s", "vs sync", "predicted", *(["vs sync"] if raced else [])]
-    table = _table(headings)
-    for candidate in plan.candidates:
-        if candidate.loop_s is not None:
-            row = (_raced_row if raced else _predicted_row)(plan, candidate)
-            _add(table, plan, candidate.mode, row)
-    if not table.row_count:
-        return Text()
-    smaller = smaller_race(plan)
-    if smaller is None:
-        return table
-    caption, rows = smaller
-    measured = _table([step, "env steps/s", "vs sync"])
-    for mode, *cells in rows:
-        _add(measured, plan, mode, cells)
-    return Group(table, Text(f" {caption}:", style="dim"), measured)
-
-
-def _table(headings: Sequence[str]) -> Table:
-    """An empty table of modes; two blanks between its columns leave room for seven of them."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False)
-    table.add_column("   mode", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
-def _add(table: Table, plan: Plan, mode: str, cells: Sequence[str]) -> None:
-    chosen = mode == plan.mode
-    name = f"=> {mode}" if chosen else f"   {mode}"
-    table.add_row(*map(Text, (name, *cells)), style="bold" if chosen else None)
-
-
-def _predicted_row(plan: Plan, candidate: Candidate) -> tuple[str, ...]:
-    """A candidate where none was measured."""
-    assert candidate.loop_s is not None
-    return (
-        PREDICTED + seconds(candidate.loop_s),
-        PREDICTED + rate(plan.num_envs / candidate.loop_s),
-        against_sync(plan, candidate) or "-",
-        _range(plan, candidate),
-    )
-
-
-def _raced_row(plan: Plan, candidate: Candidate) -> tuple[str, ...]:
-    """A candidate beside measured ones: what was measured, and what was predicted."""
-    measured = candidate.measured
-    if measured is None:
-        known = ("-", "-", "-")
-    else:
-        known = (
-            f"{seconds(measured.mid)} {spread(measured)}",
-            rate(plan.num_envs / measured.mid),
-            measured_against_sync(plan, candidate) or "-",
-        )
-    return (*known, _range(plan, candidate), predicted_against_sync(plan, candidate) or "-")
-
-
-def _skipped(plan: Plan) -> list[tuple[str, str]]:
-    """Why the other candidates could not be chosen; a pin left none to choose."""
-    if plan.decided_by == "pin":
+def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float = 99) -> list[Text]:
+    """A text behind a mark in lines, the further ones indented; no lines for an empty text."""
+    text = Text(text) if isinstance(text, str) else text
+    if not text.plain:
         return []
-    skipped = [one for one in plan.candidates if one.skipped]
+    room = width - len(mark) - 1
+    lines = [*text.wrap(_CONSOLE, room)]
+    if len(lines) > most:
+        lines = lines[: max(int(most), 1)]
+        lines[-1].truncate(room - 4)
+        lines[-1].rstrip()
+        lines[-1].append(" ...")
+    for number, line in enumerate(lines):
+        line.rstrip()
+        lines[number] = Text.assemble(
+            ((mark if number == 0 else " " * len(mark)) + " ", style), line
+        )
+    return lines
+
+
+def _head(content: Content, width: int) -> list[Text]:
+    what, cores = f"vecselect: {content.verdict.what}", Text(content.verdict.cores, style="dim")
+    gap = width - len(what) - len(cores)
+    if gap > 1:
+        return [Text.assemble((what, "bold"), " " * gap, cores)]
+    return [*_hung("vecselect:", Text(content.verdict.what, style="bold"), width, "bold", 2), cores]
+
+
+def _verdict(content: Content, width: int, *, whole: bool) -> list[Text]:
+    verdict = content.verdict
+    threads = f" {verdict.threads}" if verdict.threads else ""
+    title = Text.assemble((verdict.mode, "bold green"), (threads, "bold"), f"  {verdict.sure}")
+    most = 99 if whole else REASON_LINES
     return [
-        ("" if index else "skipped", f"{one.mode}: {one.skipped}")
-        for index, one in enumerate(skipped)
+        *_hung("=>", title, width, "bold green"),
+        *_hung("  ", verdict.reason, width, most=most),
     ]
 
 
-def _range(plan: Plan, candidate: Candidate) -> str:
-    """A prediction as env steps per second, from the least to the most if it has any width."""
-    predicted = candidate.predicted
-    if predicted is None:
-        return "-"
-    low, high = (rate(plan.num_envs / end) for end in (predicted.high, predicted.low))
-    if low == high:
-        return low
-    number, _, unit = low.partition(" ")
-    return f"{number}-{high}" if high.endswith(unit) else f"{low}-{high}"
+def _table(candidates: Candidates, rows: Sequence[Row]) -> RenderableType:
+    table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="dim")
+    mode, *headings = candidates.headings
+    table.add_column(f"   {mode}", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    beside_measured = any(row.measured for row in candidates.rows)
+    for row in rows:
+        name = f"{'=>' if row.chosen else '  '} {row.mode}"
+        name += f" ({row.threads})" if row.threads else ""
+        predicted = beside_measured and not row.measured
+        style = "bold" if row.chosen else "dim" if predicted else None
+        table.add_row(*map(Text, (name, *row.cells)), style=style)
+    return table
 
 
-def _so_far(plan: Plan, stats: Stats) -> str:
-    """How a run has gone so far."""
-    inside_s = stats.inside_s / stats.vector_steps
-    planned = plan.chosen.loop_s if plan.chosen else None
-    promised = f" (planned: {seconds(planned - plan.learner_s)})" if planned else ""
-    return (
-        f"{counted(stats.vector_steps, 'vector step')} of {seconds(inside_s)}{promised}, "
-        f"{share(stats.inside_s / (stats.inside_s + stats.outside_s))} of the loop; "
-        f"{rate(stats.env_steps_per_s)} env steps/s in all"
-    )
+def _notes(content: Content, width: int, room: float) -> list[Text]:
+    """The notes for which there is room; how many more there are takes a line."""
+    lines: list[Text] = []
+    for number, note in enumerate(content.notes):
+        left = len(content.notes) - number
+        text = Text.assemble((f"[{note.code}] ", "dim"), note.text)
+        mark, style = ("!!!", "bold red") if note.loud else ("!", "yellow")
+        free = room - len(lines) - (left > 1)
+        if free < 1:
+            more = f"{left} more {'note' if left == 1 else 'notes'}: report.details"
+            return [*lines, *_hung("!", more, width, "yellow")] if room > len(lines) else lines
+        lines += _hung(mark, text, width, style, free)
+    return lines
 
 
-def _pin(plan: Plan) -> RenderableType:
-    return hanging("pin it:", Text(f'mode="{plan.mode}"  or  VECSELECT_MODE={plan.mode}'), "dim")
+def _pin(content: Content, width: int) -> list[Text]:
+    pin = content.pin
+    collecting = f"{pin.collecting}  # around the steps of a rollout" if pin.collecting else ""
+    return [
+        *_hung("pin it:", f"{pin.arguments}  or  {pin.variable}", width, "dim"),
+        *_hung("       ", collecting, width),
+    ]
+
+
+def _evidence(content: Content) -> Iterable[RenderableType]:
+    """What the short report leaves out."""
+    if content.candidates:
+        skipped = tuple((row.mode, row.remark) for row in content.candidates.rows if row.remark)
+        yield from group("Not chosen", skipped)
+    if content.bars:
+        yield Padding(Stack(_legend(content.bars), _bars(content.bars)), (0, 0, 1, 0))
+    yield from group("This run so far", content.so_far)
+    for one in content.groups:
+        yield from group(one.heading, one.rows)
+
+
+def group(heading: str, rows: Rows) -> Iterable[RenderableType]:
+    """Rows under a heading; nothing where there are none."""
+    if rows:
+        yield Text(heading, style="bold")
+        yield Padding(grid(rows), (0, 0, 1, 1))
+
+
+def grid(rows: Rows) -> RenderableType:
+    """Rows of a name and a text."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", min_width=NAME_COLUMNS, max_width=NAME_COLUMNS + 4)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+def _legend(bars: tuple[Bar, ...]) -> Text:
+    present = {part.name for bar in bars for part in bar.parts}
+    words = [
+        Text.assemble((PART_LOOKS[name][0], PART_LOOKS[name][1]), (f" {name}", "dim"))
+        for name in PARTS.values()
+        if name in present
+    ]
+    return Text.assemble(("predicted step: ", "dim"), Text("  ").join(words))
+
+
+def _bars(bars: tuple[Bar, ...]) -> RenderableType:
+    """Where each part ends is rounded, so that a whole bar has the right length."""
+    table = Table.grid(padding=(0, 1))
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)
+    for bar in bars:
+        line, drawn = Text(), 0
+        for part in bar.parts:
+            end = round(part.end * BAR_COLUMNS)
+            character, colour = PART_LOOKS[part.name]
+            line.append(character * (end - drawn), colour)
+            drawn = end
+        if bar.cut:
+            line.append(CUT, "dim")
+        table.add_row(Text(bar.mode), Text(bar.total), line)
+    return table

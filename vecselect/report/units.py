@@ -1,9 +1,52 @@
-"""The one place where numbers become text."""
+"""How values become text: numbers with three digits and a unit, foreign text without controls."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from vecselect.selection.compare import Interval
+
+T = TypeVar("T")
+
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\\\)?")
+"""What a terminal takes for a command: colours and cursor movements, titles and links."""
+
+
+def printable(value: T) -> T:
+    """The value with all its text so that it can be shown: nothing in it is a terminal's command.
+
+    Names of environments and messages of exceptions are foreign text. Escape sequences, control
+    characters, marks that reverse the direction of reading and halves of surrogate pairs are left
+    out; a line break or a tab becomes a blank.
+
+    Args:
+        value: A text, or a tuple, list, dict or dataclass that holds texts at any depth.
+    """
+    shown: object = value
+    if isinstance(value, str):
+        shown = value if value.isprintable() else _printable_text(value)
+    elif isinstance(value, (tuple, list)):
+        shown = type(value)(map(printable, value))
+    elif isinstance(value, dict):
+        shown = {printable(key): printable(item) for key, item in value.items()}
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [field.name for field in dataclasses.fields(value)]
+        shown = dataclasses.replace(
+            value, **{name: printable(getattr(value, name)) for name in fields}
+        )
+    return shown  # type: ignore[return-value]  # of the same type as the value
+
+
+def _printable_text(text: str) -> str:
+    kept = (
+        letter if letter.isprintable() else " " if letter.isspace() else ""
+        for letter in _ESCAPES.sub("", text)
+    )
+    return "".join(kept)
 
 
 def seconds(value: float) -> str:
@@ -56,3 +99,19 @@ def _three_digits(value: float) -> str:
         return f"{value:.0f}"
     decimals = max(0, 2 - math.floor(math.log10(abs(value) * 1.0005)))
     return f"{value:.{min(decimals, 2)}f}"
+
+
+def between(interval: Interval) -> str:
+    """A duration with its ends, where it has any width: `10.2 ms (9.10-11.4 ms)`."""
+    low, high = seconds(interval.low), seconds(interval.high)
+    if low == high:
+        return seconds(interval.mid)
+    number, _, unit = low.partition(" ")
+    low = number if high.endswith(f" {unit}") else low
+    return f"{seconds(interval.mid)} ({low}-{high})"
+
+
+def spread(interval: Interval) -> str:
+    """How far a measured quantity may be off: `±1.8 %`."""
+    percent = (interval.high / interval.mid - 1) * 100
+    return f"±{percent:.1f} %" if percent < 9.95 else f"±{percent:.0f} %"

@@ -10,11 +10,13 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.backends.shared import why_no_memory, why_no_semaphore
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
+    from vecselect.backends.pool.first_worker import FirstWorker
     from vecselect.machine import Machine
     from vecselect.request import Request
 
@@ -30,10 +32,10 @@ class Pool:
     name = "pool"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so on Windows. Where processes may not be started, `pool:0` still runs."""
+        """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
         if os.name != "posix":
             return "it needs the shared memory and semaphores of a POSIX system"
-        return None
+        return why_no_semaphore() or why_no_memory()
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says why there can be no workers, unless there are to be none."""
@@ -50,8 +52,16 @@ class Pool:
         workers = usual_workers(int(machine.cores), request.num_envs, request.caller_steps)
         return Mode(self.name, workers)
 
-    def build(self, request: Request, mode: Mode) -> PoolVectorEnv:
-        """Builds a `PoolVectorEnv`."""
+    def build(
+        self, request: Request, mode: Mode, *, first_worker: FirstWorker | None = None
+    ) -> PoolVectorEnv:
+        """Builds a `PoolVectorEnv`.
+
+        Args:
+            request: What was asked for.
+            mode: With the number of workers; by default one slice per usable core.
+            first_worker: A process that is to be the first worker.
+        """
         machine = read_machine()
         base.need_work_for(mode, request)
         workers = self.exact(request, mode, machine).workers or 0
@@ -75,6 +85,7 @@ class Pool:
             memory_available_bytes=machine.memory_available_bytes,
             caller_steps=request.caller_steps,
             restart=options.get("on_worker_death") == "restart",
+            first_worker=first_worker,
         )
         env = PoolVectorEnv(request.env_fns, settings)
         base.set_spec(env, request, None)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.interrupts import Unbroken
-from vecselect.backends.pool.entry import THREAD_VARIABLES, run
 from vecselect.backends.pool.handle import (
     CLOSE_LIMIT_S,
     PENDING,
@@ -19,21 +17,19 @@ from vecselect.backends.pool.handle import (
     which_runs,
 )
 from vecselect.backends.pool.server import BUFFER, COMMAND, DONE, GIVEN, STATUS
-from vecselect.backends.pool.signals import Signal
 from vecselect.backends.pool.worker import END, FAILED, REQUEST, SAMPLE, SILENT, STEP
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from multiprocessing.context import BaseContext
+    from collections.abc import Callable, Iterator, Sequence
 
     import gymnasium as gym
 
     from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.handle import Greeting
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.memory import Memory
+    from vecselect.backends.pool.launch import Launched
     from vecselect.backends.pool.server import Sample, Terms, Work
 
 
@@ -42,15 +38,13 @@ class ProcessHandle:
 
     envs: Sequence[gym.Env] = ()
 
-    def __init__(
-        self,
-        context: BaseContext,
-        work: Work,
-        memory: Memory,
-        daemon: bool,
-        threads: int,
-    ) -> None:
-        """Starts the worker; `built` waits until it has built its sub-environments."""
+    def __init__(self, work: Work, launched: Launched) -> None:
+        """Takes over a worker that was started; `built` waits until it has built its slice.
+
+        Args:
+            work: What it was started with, or has been sent.
+            launched: The process, and what leads to it.
+        """
         self.index = work.index
         self.rows = work.rows
         self.outstanding = False
@@ -61,31 +55,12 @@ class ProcessHandle:
         self.news: list[Template] = []
         self._control: Any = None
         self._tries = work.tries
-        self._go, self._done = Signal(context), Signal(context)
+        self._launched = launched
+        self._go, self._done = launched.go, launched.done
         self._talking = threading.Lock()  # held by whoever is in the midst of a message
         self._message_broken = False
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(  # type: ignore[attr-defined]
-            target=run,
-            args=(
-                thread_variables(threads),
-                processes.dumps(work),
-                memory,
-                self._go,
-                self._done,
-                theirs,
-            ),
-            name=f"vecselect-pool-{work.index}",
-            daemon=daemon,
-        )
-        try:
-            self.process.start()
-        except BaseException:
-            self.forget_names()
-            self.pipe.close()
-            raise
-        finally:
-            theirs.close()
+        self.pipe = launched.pipe
+        self.process = launched.process
         self._pid = self.process.pid
 
     def built(self, timeout_s: float | None = None) -> None:
@@ -133,8 +108,7 @@ class ProcessHandle:
 
     def forget_names(self) -> None:
         """Removes the names of the signals, which the worker has opened or will never need."""
-        for one in (self._go, self._done):
-            one.forget_name()
+        self._launched.forget_names()
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
@@ -292,8 +266,3 @@ def end_all(handles: Sequence[ProcessHandle], limit_s: float = CLOSE_LIMIT_S) ->
             for handle in handles:
                 handle.ended = True
                 handle.let_go()
-
-
-def thread_variables(threads: int) -> Mapping[str, str]:
-    """What a worker's numerical libraries are told, where the user has not told them."""
-    return {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}

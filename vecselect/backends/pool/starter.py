@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vecselect import processes
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S
+from vecselect.backends.pool.launch import launch
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.process import ProcessHandle, end_all
 from vecselect.backends.pool.restarts import Restarts
@@ -60,7 +61,8 @@ class ProcessStarter:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._works: dict[int, Work] = {}
-        self._memory = Memory()
+        self._first = settings.first_worker
+        self._memory = Memory() if self._first is None else self._first.memory
         self._terms: Terms | None = None
         self._context = processes.get_context(settings.context)
         self._restarts = Restarts()
@@ -71,7 +73,18 @@ class ProcessStarter:
         self._works.setdefault(work.index, work)
         if not work.global_seed:
             work = dataclasses.replace(work, global_seed=processes.child_seed(work.index))
-        return ProcessHandle(self._context, work, self._memory, settings.daemon, settings.threads)
+        first, self._first = self._first, None
+        if first is not None:
+            return first.become(work)
+        launched = launch(
+            self._context,
+            work,
+            self._memory,
+            daemon=settings.daemon,
+            threads=settings.threads,
+            name=f"vecselect-pool-{work.index}",
+        )
+        return ProcessHandle(work, launched)
 
     def agree(self, terms: Terms) -> None:
         """Makes the arena, once it is known what all lanes have in common."""

@@ -19,7 +19,9 @@ from vecselect.backends.pool.server import (
     close_all,
     sample_of,
 )
+from vecselect.errors import RequestError, same_instance
 from vecselect.failures import Failed, portable, report_closing
+from vecselect.measure.probe import ProfileTask, profile_first
 from vecselect.torch_ import seed_torch
 
 if TYPE_CHECKING:
@@ -48,12 +50,22 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
     watch = ParentWatch(go.give)
     row, envs = 0, []
     try:
-        task: Work = processes.loads(work)
+        task: Work | ProfileTask = processes.loads(work)
         processes.settle_in(task.global_seed)
+        profiled = None
+        if isinstance(task, ProfileTask):
+            found = profile_first(task, go, done, pipe)
+            if found is None:
+                return
+            task, profiled = found
+            processes.seed_generators(task.global_seed)
         row = task.first_row
         for make in task.env_fns:
             envs.append(make())
+            if profiled is not None and envs[-1].unwrapped is profiled:
+                raise RequestError(same_instance(0, row))
             row += 1
+        del profiled
         row = task.first_row
         seed_torch(task.global_seed)
         _tell(pipe, None)

@@ -1,33 +1,24 @@
-"""What rich can print, written to terminals, pipes, strings and notebooks."""
+"""What rich can print, written to terminals, pipes, strings and notebooks; a progress bar."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from rich.console import RenderableType
-    from rich.text import Text
 
 NARROWEST = 60
 PIPE_WIDTH = 80
 
 ASCII: dict[int, str | int] = {**str.maketrans("█▓▒░·»─", "#%:+.>-"), ord("±"): "+-"}
 """What stands for the characters of bars and rules where a stream has none."""
-
-
-def hanging(mark: str, text: Text, style: str = "") -> RenderableType:
-    """A text behind a mark, its further lines indented as the first."""
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(style=style, min_width=2)
-    grid.add_column()
-    grid.add_row(mark, text)
-    return grid
 
 
 def plain(renderable: RenderableType, width: int) -> str:
@@ -74,3 +65,42 @@ def _takes_blocks(file: TextIO) -> bool:
 def _console(file: TextIO, **settings: Any) -> Console:
     """A console that writes to the file, also inside a notebook."""
     return Console(file=file, force_jupyter=False, **settings)
+
+
+@contextlib.contextmanager
+def progress_bar(file: TextIO) -> Iterator[Callable[[str, float, float], None]]:
+    """Shows how far something has come, in one line that is gone in the end.
+
+    It is drawn anew only when it is told something: a thread that turns a spinner would take time
+    from what is measured. Anything but a terminal gets nothing.
+
+    Args:
+        file: The stream.
+
+    Yields:
+        A function to call with what is being done, the share that is over, from 0 to 1, and the
+        seconds that are left.
+    """
+    if not file.isatty():
+        yield lambda text, share, left_s: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn  # which takes a while to import
+
+    bar = Progress(
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[left]}", style="bold"),
+        TextColumn("{task.description}", style="dim", markup=False),
+        console=Console(file=file, force_jupyter=False),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = bar.add_task("", total=1.0, left="")
+
+    def show(text: str, share: float, left_s: float) -> None:
+        bar.update(task, completed=share, description=text, left=f"{left_s:3.0f} s left")
+        bar.refresh()
+
+    with bar:
+        yield show

@@ -83,9 +83,7 @@ class Parts:
     @property
     def total_s(self) -> float:
         """Seconds of the vector step."""
-        return (
-            self.stepping_s + self.stragglers_s + self.hand_off_s + self.copying_s + self.loop_s
-        )
+        return self.stepping_s + self.stragglers_s + self.hand_off_s + self.copying_s + self.loop_s
 
     def times(self, factor: float) -> Parts:
         """Every part so many times as long."""
@@ -187,9 +185,7 @@ def start_up_s(mode: Mode, num_envs: int, cores: float) -> float:
     return (mode.workers or 0) * THREAD_START_S
 
 
-def _forecasts(
-    evidence: Evidence, modes: tuple[Mode, ...], learner: LearnerCost
-) -> list[Forecast]:
+def _forecasts(evidence: Evidence, modes: tuple[Mode, ...], learner: LearnerCost) -> list[Forecast]:
     """Every candidate under one setting of the learner's threads, held against what runs showed."""
     seen = {
         one.mode: one

@@ -142,5 +142,3 @@ def _curves(points: list[tuple[float, Evidence]]) -> tuple[Curve, ...]:
         Curve(name, tuple(x for x, _ in line), tuple(y for _, y in line))
         for name, line in found.items()
     )
-
-

@@ -284,8 +284,8 @@ def ray_measured(costs: RayCosts) -> Note:
     """What actors cost, by which `ray` was predicted."""
     fixed, lane, env = (f"{s * 1e3:.2g} ms" for s in (costs.fixed_s, costs.lane_s, costs.env_s))
     text = (
-        f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each actor and {env} for "
-        f"each sub-environment; there is room for {costs.lanes} actors of one CPU. It is predicted, "
-        "never raced."
+        f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each actor and {env} "
+        f"for each sub-environment; there is room for {costs.lanes} actors of one CPU. It is "
+        "predicted, never raced."
     )
     return Note("ray-measured", text)

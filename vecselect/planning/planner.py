@@ -536,7 +536,7 @@ def _learners(situation: _Situation, found: Probe) -> tuple[LearnerCost, ...]:
 def _with_ray(
     situation: _Situation, evidence: Evidence, found: Probe, notes: list[Note]
 ) -> tuple[Evidence, dict[str, str | None]]:
-    """Adds what Ray actors cost, where they may be chosen; leaves `ray` out where there are none."""
+    """Adds what Ray actors cost, where they may be chosen; leaves `ray` out where that fails."""
     skipped = dict(situation.skipped)
     if skipped.get("ray", "") is not None:
         return evidence, skipped

@@ -13,7 +13,7 @@ from tests.plans import ELIMINATED, ESTIMATED, MACHINE, PINNED, PROFILE, RACED, 
 from vecselect.plan import Candidate, Note
 from vecselect.report import Report
 from vecselect.report.units import rate, ratio, seconds, share, size
-from vecselect.watching import Stats
+from vecselect.run_stats import Stats
 
 WIDE = dataclasses.replace(
     MEASURED,

@@ -14,7 +14,7 @@ from vecselect.plan import Candidate, Note
 from vecselect.report import Report
 from vecselect.report.html import fragment, page
 from vecselect.report.plots import plots_of
-from vecselect.watching import Stats
+from vecselect.run_stats import Stats
 
 EVIL = '</script><script>alert("1")</script>&<img src=x onerror=alert(1)>\'$\\frac{'
 HOSTILE = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Evidence made up by hand: of steps, of what modes cost, of a machine; and what follows from it."""
+"""Evidence made up by hand: of steps, of what modes cost, of a machine; what follows from it."""
 
 import numpy as np
 from hypothesis import HealthCheck, settings

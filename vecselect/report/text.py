@@ -189,6 +189,15 @@ def group(heading: str, rows: Rows) -> Iterable[RenderableType]:
         yield Padding(grid(rows), (0, 0, 1, 1))
 
 
+def hanging(mark: str, text: Text, style: str = "") -> RenderableType:
+    """A text behind a mark, its further lines indented as the first."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style=style, min_width=2)
+    table.add_column()
+    table.add_row(mark, text)
+    return table
+
+
 def grid(rows: Rows) -> RenderableType:
     """Rows of a name and a text."""
     table = Table.grid(padding=(0, 2))

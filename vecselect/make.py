@@ -4,60 +4,62 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from vecselect import processes
-from vecselect.backends.registry import BACKENDS, find
-from vecselect.errors import RequestError
+from vecselect.backends.registry import BACKENDS
+from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
 from vecselect.misplaced import hints, refuse_misplaced, refuse_mode
+from vecselect.options import read_planning_options
 from vecselect.pins import AUTO, read_pin
-from vecselect.planning.asked import read_asked
-from vecselect.planning.decide import make_plan
-from vecselect.planning.draft import space_text
+from vecselect.planning.build import build_planned
+from vecselect.planning.planner import make_plan
 from vecselect.request import EnvFn, read_request
-from vecselect.store.plans import PlanStore
 from vecselect.sweeping.asked import SIZES, read_sweep_asked
 from vecselect.sweeping.run import all_fail, run_sweep
-from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import gymnasium as gym
+    from gymnasium import VectorizeMode
     from gymnasium.envs.registration import EnvSpec
 
     from vecselect.plan import Plan
-    from vecselect.request import Request
     from vecselect.sweeping.asked import SweepProgress
     from vecselect.sweeping.record import Sweep
+    from vecselect.vector_env import AutoVectorEnv
 
 
 def auto_make_vec(
     id: str | EnvSpec | EnvFn | Iterable[EnvFn],
     num_envs: int | None = None,
-    mode: str = AUTO,
+    mode: str | VectorizeMode | None = AUTO,
+    vector_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
     *,
     effort: str = "measure",
     budget_s: float | None = None,
     learner: Callable[..., Any] | float | None = None,
+    learner_threads: int | str | None = None,
     allow: Iterable[str] = (),
     use_store: bool = True,
     verbose: bool = False,
-    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
-    vector_kwargs: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
-    vectorization_mode: Any = None,
+    vectorization_mode: str | VectorizeMode | None = None,
     **kwargs: Any,
 ) -> AutoVectorEnv:
     """Makes a vector environment that runs in the mode that serves best here.
 
-    One sub-environment is built and stepped in a process of its own, and from what it took, and
-    what this machine takes for a hand-off, every candidate's throughput is predicted. Where that
-    leaves a doubt, the candidates are built and raced. What was measured and why is `envs.plan`;
+    One sub-environment more than `num_envs` is built, in a worker process, and stepped for about
+    30 ms; with that, what a hand-off to the process takes, and what the learner does to the cores,
+    every candidate's throughput is predicted. What was measured and why is `envs.plan`;
     `print(envs.report)` shows it. For the same seeds the trajectories are those of Gymnasium's
     `SyncVectorEnv`, whatever was measured.
+
+    The positional parameters are those of `gymnasium.make_vec`, in its order.
 
     Args:
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
@@ -66,22 +68,8 @@ def auto_make_vec(
             own.
         mode: A mode to pin (see `available_modes()`), or `"auto"`. Weaker pins are
             `with pinned(mode):` and the environment variable `VECSELECT_MODE`. A pin is that mode
-            or an error, and nothing is measured.
-        effort: How much measuring is allowed. `"rule"`: one environment's step, and the ~1 ms rule.
-            `"estimate"`: a prediction of every candidate. `"measure"`: a race where the prediction
-            leaves a doubt. `"exhaustive"`: a long race of all.
-        budget_s: Seconds after which planning starts nothing new and the best answer so far stands;
-            1.5 by default, 3 for `"measure"` and 60 for `"exhaustive"`.
-        learner: What your loop does between two steps: a callable that takes the batch of
-            observations (or nothing), run many times while racing; or seconds of busy,
-            single-threaded work. Without one, what an earlier run showed is used, or, where torch
-            is loaded, a step of a rollout with small networks.
-        allow: `("native",)` lets the environment's own vectorized implementation be chosen,
-            `("ray",)` the actors of a Ray cluster.
-        use_store: Whether plans are remembered and recalled. They are JSON files in the user's
-            cache folder, or in `VECSELECT_CACHE_DIR`.
-        verbose: Whether to print the report to stderr, once.
-        wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
+            or an error, and nothing is measured. Gymnasium's `VectorizeMode` and its values are
+            understood too, and None is `"auto"`.
         vector_kwargs: Options of the vector environment as Gymnasium's classes take them:
             `autoreset_mode`, `copy`, `observation_mode`, and for processes `context`, `daemon`,
             `max_concurrency`, `shared_memory`, `worker`; and with the pool, `thread` and `async`
@@ -89,8 +77,27 @@ def auto_make_vec(
             `StepTimeout`. The pool's `on_worker_death="restart"` replaces a worker that died (or
             missed its deadline): its sub-environments begin anew, with `truncated` and
             `info["worker_restarted"]` set.
+        wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
+        effort: How much measuring is allowed. `"rule"`: one environment's step, round trips of an
+            observation through a pipe, and the ~1 ms rule. `"measure"`: a short profile, and a
+            prediction of every candidate. `"race"`: the candidates that may be best are built and
+            timed in turns as well.
+        budget_s: Seconds after which planning starts nothing new and the best answer so far stands;
+            1 by default, 1.5 for `"rule"` and 10 for `"race"`.
+        learner: What your loop does between two steps: a callable that takes the batch of
+            observations (or nothing), run for about 20 ms; or seconds of busy, single-threaded
+            work. Without one, what earlier runs of the same script showed is used, or, where torch
+            is loaded, a step of a rollout with small networks.
+        learner_threads: Threads that torch and numerical libraries have while steps are made, inside
+            `with envs.collecting():`. None leaves them as they are; `"auto"` lets the plan choose
+            between that and one thread, which often frees the cores that workers need.
+        allow: `("native",)` lets the environment's own vectorized implementation be chosen,
+            `("ray",)` the actors of a Ray cluster.
+        use_store: Whether plans are remembered and recalled. They are JSON files in the user's
+            cache folder, or in `VECSELECT_CACHE_DIR`.
+        verbose: Whether to print the report to stderr, once.
         env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
-        vectorization_mode: A pin in the words of `gymnasium.make_vec`.
+        vectorization_mode: The same as `mode`, by the name that `gymnasium.make_vec` has for it.
         **kwargs: Further keyword arguments of the environment.
 
     Returns:
@@ -111,18 +118,23 @@ def auto_make_vec(
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(id, env_kwargs, kwargs),
     )
-    asked = read_asked(effort, budget_s, learner, allow, use_store)
+    options = read_planning_options(
+        effort=effort,
+        budget_s=budget_s,
+        learner=learner,
+        learner_threads=learner_threads,
+        allow=allow,
+        use_store=use_store,
+    )
     with hints(kwargs, _PARAMETERS):
-        plan = make_plan(request, asked)
-        envs = _build(plan, request)
-        if plan.recalled and space_text(envs.single_observation_space) != plan.observation_space:
-            # The environment has changed in a way that its key does not show.
-            envs.close()
-            PlanStore().forget(plan.key)
-            plan = make_plan(request, asked)
-            envs = _build(plan, request)
-    if verbose:
-        envs.report.print(sys.stderr)
+        envs = build_planned(request, options)
+    try:
+        _warn_of_loud_notes(envs.plan)
+        if verbose:
+            envs.report.print(sys.stderr)
+    except BaseException:  # warnings may be errors
+        envs.close()
+        raise
     return envs
 
 
@@ -133,6 +145,7 @@ def recommend(
     effort: str = "measure",
     budget_s: float | None = None,
     learner: Callable[..., Any] | float | None = None,
+    learner_threads: int | str | None = None,
     allow: Iterable[str] = (),
     use_store: bool = True,
     fresh: bool = False,
@@ -150,6 +163,7 @@ def recommend(
         effort: How much measuring is allowed.
         budget_s: Seconds after which planning starts nothing new.
         learner: What your loop does between two steps.
+        learner_threads: Threads that it has while steps are made, or `"auto"`.
         allow: Modes that may be chosen although they run another implementation.
         use_store: Whether plans are remembered and recalled.
         fresh: Whether to plan anew although a plan is remembered; the new one takes its place.
@@ -176,9 +190,18 @@ def recommend(
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(id, env_kwargs, kwargs),
     )
-    asked = read_asked(effort, budget_s, learner, allow, use_store, progress, fresh)
+    options = read_planning_options(
+        effort=effort,
+        budget_s=budget_s,
+        learner=learner,
+        learner_threads=learner_threads,
+        allow=allow,
+        use_store=use_store,
+        progress=progress,
+        fresh=fresh,
+    )
     with hints(kwargs, _PARAMETERS):
-        return make_plan(request, asked)
+        return make_plan(request, options)
 
 
 def sweep(
@@ -259,12 +282,16 @@ def available_modes() -> dict[str, str | None]:
     return {mode: backend.missing(machine) for mode, backend in BACKENDS.items()}
 
 
-def _build(plan: Plan, request: Request) -> AutoVectorEnv:
-    """The vector environment that a plan decides on."""
-    backend, parameters = find(plan.mode)
-    envs = AutoVectorEnv(backend.build(request, **parameters), plan)
-    processes.note_environment_made()
-    return envs
+_warned: set[tuple[str, str]] = set()
+"""Environments and codes of notes of which a warning was given in this process."""
+
+
+def _warn_of_loud_notes(plan: Plan) -> None:
+    """Warns of advice that is worth a lot, once per process and environment."""
+    for note in plan.notes:
+        if note.loud and (plan.env, note.code) not in _warned:
+            _warned.add((plan.env, note.code))
+            warnings.warn(note.text, VecselectWarning, stacklevel=3)
 
 
 def _merged(

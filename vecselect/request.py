@@ -23,6 +23,7 @@ from gymnasium.envs.registration import _find_spec  # isort: skip
 
 from vecselect import registrations
 from vecselect.errors import RequestError, unknown
+from vecselect.modes import Mode
 from vecselect.processes import start_methods, why_unpicklable
 
 EnvFn = Callable[[], gym.Env]
@@ -53,7 +54,7 @@ LANE_MODES = re.compile(r"sync|pool:\d+")
 class Pin:
     """A mode the user forces, and where it was said."""
 
-    mode: str
+    mode: Mode
     source: str
 
 

@@ -116,7 +116,7 @@ class AutoVectorEnv(VectorWrapper):
         Raises:
             ValueError: If a seed or the mask has a wrong value or length; nothing was reset.
             TypeError: If a seed is no whole number, or the mask not bool; nothing was reset.
-            ResetNeeded: If the first reset has a mask: the others would have no state.
+            ResetNeeded: If the first reset leaves any out: they would have no state.
             ClosedEnvironmentError: After `close()`.
         """
         self._need_ready("reset")
@@ -305,10 +305,15 @@ class AutoVectorEnv(VectorWrapper):
                 "reset everything (CartPole's does). Pin another mode, or call "
                 "envs.unwrapped.reset if you know that this one heeds it."
             )
-        if masked and not self._was_reset:
+        if (
+            checked is not None
+            and masked
+            and not self._was_reset
+            and not checked["reset_mask"].all()
+        ):
             raise ResetNeeded(
-                "The first reset has a reset_mask, so the sub-environments outside it would have "
-                "no state. Reset all of them once."
+                "The first reset has a reset_mask that leaves out sub-environments, which would "
+                "have no state. Reset all of them once."
             )
         return {"seed": read_seeds(seed, self.num_envs), "options": checked}
 

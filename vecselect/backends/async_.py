@@ -9,6 +9,7 @@ from gymnasium import spaces
 from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.bounded import BoundedAsyncVectorEnv, NotShareable
+from vecselect.backends.shared import why_no_semaphore
 from vecselect.errors import RequestError
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import AsyncVectorEnv
 
     from vecselect.machine import Machine
+    from vecselect.modes import Mode
     from vecselect.request import Request
 
 
@@ -29,17 +31,21 @@ class Async:
     name = "async"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so inside a process that may not start others."""
-        return processes.why_no_children()
+        """Says so inside a process that may not start others, and what of the system it lacks."""
+        return processes.why_no_children() or why_no_semaphore()
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to another process."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
         if request.vector_kwargs.get("on_worker_death") == "restart":
             reason = reason or "only the pool replaces workers"
         return reason or request.why_not_sent
 
-    def build(self, request: Request) -> AsyncVectorEnv:
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """The mode itself: it has no number of workers."""
+        return mode
+
+    def build(self, request: Request, mode: Mode) -> AsyncVectorEnv:
         """Builds Gymnasium's `AsyncVectorEnv`.
 
         Unlike there, the start method is safe with threads in the parent, and a space that shared
@@ -51,7 +57,6 @@ class Async:
         """
         processes.need_descriptors(request.num_envs)
         options = base.options_for(request, _TAKES)
-        options["context"] = options.get("context") or processes.start_methods()[0]
         if "shared_memory" in options:
             env: AsyncVectorEnv
             try:

@@ -6,16 +6,16 @@ import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 from vecselect.errors import ModeUnavailable, RequestError, same_instance
-from vecselect.lanes import why_not_workers
 from vecselect.request import PROCESS_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Set
+    from collections.abc import Set
 
     import numpy as np
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
+    from vecselect.modes import Mode
     from vecselect.request import Request
 
 
@@ -36,15 +36,14 @@ class Backend(Protocol):
     def missing(self, machine: Machine) -> str | None:
         """One sentence saying why this mode cannot run here at all, or None if it can."""
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """One sentence saying why this mode cannot serve the request, or None if it can."""
 
-    @property
-    def build(self) -> Callable[..., VectorEnv]:
-        """Builds the vector environment of a request. Called only where `why_not` gave None.
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """The mode with the number of workers that it has where none was named."""
 
-        It takes the request and the parameters that `registry.find` reads from the mode's name.
-        """
+    def build(self, request: Request, mode: Mode) -> VectorEnv:
+        """Builds the vector environment of a request. Called only where `why_not` gave None."""
 
 
 def refused_options(request: Request, takes: Set[str]) -> str | None:
@@ -70,15 +69,15 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
     return None
 
 
-def need_work_for(name: str, workers: int | None, request: Request) -> None:
+def need_work_for(mode: Mode, request: Request) -> None:
     """Refuses a number of workers that a request has no work for.
 
     Raises:
         ModeUnavailable: With the number to ask for instead.
     """
-    why = why_not_workers(name, workers, request.num_envs, request.caller_steps)
+    why = mode.why_not(request.num_envs, request.caller_steps)
     if why is not None:
-        raise ModeUnavailable(f"Mode '{name}:{workers}' cannot run {request.label}: {why}.")
+        raise ModeUnavailable(f"Mode '{mode}' cannot run {request.label}: {why}.")
 
 
 def no_single_environment(request: Request) -> str | None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import multiprocessing.process
 import os
-import weakref
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +68,8 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         self._exchange: Exchange | None = None
         self._called: Sequence[int] = range(len(env_fns))
         worker = options.pop("worker", None)
+        start_method = options.pop("context", None)
+        options["context"] = processes.context_name(start_method)
         guarded = Guarded(
             worker,
             [processes.child_seed(index) for index in range(len(env_fns))],
@@ -81,12 +81,11 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
             # Gymnasium looks at environments that it builds in this process, which may hang.
             every = options.get("observation_mode") == "different"
             looked_at = factories if every else factories[:1]
-            stand_ins = announce(looked_at, start_timeout_s, options.get("context"))
+            stand_ins = announce(looked_at, start_timeout_s, start_method)
             for factory, stand_in in zip(looked_at, stand_ins, strict=True):
                 factory.announced = stand_in
         try:
-            with processes.hidden_main():
-                super().__init__(factories, worker=guarded, **options)  # type: ignore[arg-type]
+            super().__init__(factories, worker=guarded, **options)  # type: ignore[arg-type]
         except BaseException as error:
             self._abort()
             seen, started = hasattr(self, "observation_space"), hasattr(self, "parent_pipes")
@@ -100,7 +99,6 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         # in a process that somebody forked from this one.
         arguments = (self._exchange.lines, CLOSE_LIMIT_S)
         self._finalizer: Any = Finalize(self, end_all, arguments, exitpriority=10)
-        _open.add(self)
 
     def _check_spaces(self) -> None:
         """Waits until the sub-environments are built, and sees whether their spaces agree."""
@@ -333,17 +331,3 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
 
 class NotShareable(Exception):
     """Shared memory cannot hold a space; Gymnasium's own error is the cause."""
-
-
-_open: weakref.WeakSet[BoundedAsyncVectorEnv] = weakref.WeakSet()
-
-
-def _disown_in_fork() -> None:
-    """In a forked process: its end must not be that of the workers, which are its parent's."""
-    children: set[Any] = getattr(multiprocessing.process, "_children", set())
-    for env in list(_open):
-        children.difference_update(env.processes)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_in_fork)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +130,6 @@ class Guarded:
         *rest: Any,
     ) -> None:
         """Runs in the worker's process, with the arguments that Gymnasium gives its worker."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
         for end in (parent_pipe, *self._inherited()):
             end.close()
         if self._may_start_processes:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 from signal import SIGINT
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 try:  # the same as in `signal`, without the conversions to enums that cost 8 us a time
     from _signal import getsignal, signal  # type: ignore[import-not-found]
@@ -14,6 +17,15 @@ except ImportError:
 
 class Unbroken:
     """Puts Ctrl-C off: half a message in a pipe would be taken for the beginning of the next."""
+
+    def __init__(self, broken_off: Callable[[], None] | None = None) -> None:
+        """Does nothing yet.
+
+        Args:
+            broken_off: Called where something else than the operating system's refusal breaks it
+                off after all: what the handler of another signal raises, such as that of a timer.
+        """
+        self._broken_off = broken_off
 
     def __enter__(self) -> None:
         """Notes Ctrl-C from now on instead of raising it."""
@@ -30,8 +42,11 @@ class Unbroken:
     def _note(self, *what: Any) -> None:
         self._came = what
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Raises what came in the meantime."""
+        refused = kind is None or issubclass(kind, (OSError, EOFError))
+        if self._broken_off is not None and not refused:
+            self._broken_off()
         if self._before is not None:
             signal(SIGINT, self._before)
             if self._came is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
+    from vecselect.modes import Mode
     from vecselect.request import Request
 
 _being_built: ContextVar[tuple[str, ...]] = ContextVar("_being_built", default=())
@@ -33,7 +34,7 @@ class Native:
         """Never: it depends on the environment alone."""
         return None
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says why there is none, or what of the request it would have to drop."""
         if request.spec is None:
             return "a callable has no vector_entry_point; only a registered id can have one"
@@ -41,7 +42,7 @@ class Native:
             return f"{request.label} has no vector_entry_point"
         if _is_ours(request.spec.vector_entry_point):
             return f"the vector_entry_point of {request.label} is vecselect's own auto_make_vec"
-        chooses = request.pin is None or request.pin.mode == self.name
+        chooses = request.pin is None or request.pin.mode.kind == self.name
         if chooses and request.spec.id in _being_built.get():
             raise RequestError(
                 f"The vector_entry_point of {request.label} has vecselect choose how to run "
@@ -54,7 +55,11 @@ class Native:
             return "it takes no vector_kwargs, only keyword arguments of the environment"
         return None
 
-    def build(self, request: Request) -> VectorEnv:
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """The mode itself: it has no number of workers."""
+        return mode
+
+    def build(self, request: Request, mode: Mode) -> VectorEnv:
         """Builds it the way `gymnasium.make_vec` does."""
         assert request.spec is not None, "why_not was not asked"
         before = _being_built.set((*_being_built.get(), request.spec.id))

@@ -10,6 +10,7 @@ from vecselect.backends import base
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
+    from vecselect.modes import Mode
     from vecselect.request import Request
 
 
@@ -22,13 +23,17 @@ class Sync:
         """Never: a loop runs everywhere."""
         return None
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says which option has no meaning in a loop."""
         return base.no_single_environment(request) or base.refused_options(
             request, base.LOOP_OPTIONS
         )
 
-    def build(self, request: Request) -> SyncVectorEnv:
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """The mode itself: it has no number of workers."""
+        return mode
+
+    def build(self, request: Request, mode: Mode) -> SyncVectorEnv:
         """Builds Gymnasium's `SyncVectorEnv`.
 
         Raises:

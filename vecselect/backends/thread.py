@@ -8,7 +8,8 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.threads import ThreadStarter
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.lanes import usual_workers
+from vecselect.machine import read_machine
+from vecselect.modes import Mode, usual_workers
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
@@ -19,19 +20,6 @@ MOST_THREADS = 255
 more of them hardly wait for anything but each other."""
 
 _TAKES = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
-
-
-def count_threads(request: Request, workers: int | None = None) -> int:
-    """The number of threads besides the caller's.
-
-    Args:
-        request: What was asked for.
-        workers: The number asked for; by default a lane for each sub-environment, up to
-            `MOST_THREADS`.
-    """
-    if workers is None:
-        return usual_workers(MOST_THREADS + 1, request.num_envs, request.caller_steps)
-    return workers
 
 
 class ThreadVectorEnv(PoolVectorEnv):
@@ -60,24 +48,26 @@ class Thread:
         """Never: threads run everywhere."""
         return None
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says which option has no meaning among threads."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
         if request.vector_kwargs.get("on_worker_death") == "restart":
             reason = reason or "threads live and die with the program; only the pool replaces them"
         return reason
 
-    def build(self, request: Request, *, workers: int | None = None) -> ThreadVectorEnv:
-        """Builds a `ThreadVectorEnv`.
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """By default a thread for each sub-environment, the caller's included, up to 255 more."""
+        if mode.workers is not None:
+            return mode
+        workers = usual_workers(MOST_THREADS + 1, request.num_envs, request.caller_steps)
+        return Mode(self.name, workers)
 
-        Args:
-            request: What was asked for.
-            workers: Threads besides the caller's; see `count_threads`.
-        """
-        base.need_work_for(self.name, workers, request)
+    def build(self, request: Request, mode: Mode) -> ThreadVectorEnv:
+        """Builds a `ThreadVectorEnv`."""
+        base.need_work_for(mode, request)
         options = request.vector_kwargs
         settings = Settings(
-            workers=count_threads(request, workers),
+            workers=self.exact(request, mode, read_machine()).workers or 0,
             copy=options.get("copy", True),
             observation_mode=options.get("observation_mode", "same"),
             autoreset_mode=request.autoreset_mode,

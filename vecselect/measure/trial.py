@@ -53,17 +53,17 @@ class Trial:
     the same work in each of them.
     """
 
-    def __init__(self, envs: VectorEnv, learner: Learner) -> None:
+    def __init__(self, envs: VectorEnv, learner: Learner | None = None) -> None:
         """Takes a vector environment over; `close` closes it.
 
         Args:
             envs: Freshly built.
-            learner: What happens between two vector steps.
+            learner: What happens between two vector steps; nothing by default.
         """
         self.envs = envs
         disabled = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
         self._step = self._step_and_reset if disabled else envs.step
-        self._learn = learner.run
+        self._learn = learner.run if learner is not None else None
         self._conditions: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
         space = copy.deepcopy(envs.action_space)
         space.seed(SEED)
@@ -112,6 +112,14 @@ class Trial:
         other = copy.copy(self)
         other._conditions = conditions
         return other
+
+    def __enter__(self) -> Trial:
+        """The trial itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Closes it."""
+        self.close()
 
     def close(self) -> None:
         """Closes the vector environment, whatever it says to that."""

@@ -8,10 +8,11 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from vecselect.backends.ray import cluster
-from vecselect.backends.registry import find
-from vecselect.measure.stub import StubEnv
+from vecselect.backends.registry import BACKENDS
+from vecselect.measure.stub import ReplayEnv
+from vecselect.modes import Mode
 from vecselect.request import RAY_OPTIONS, Request
-from vecselect.selection.costs import RayCosts
+from vecselect.selection.evidence import RayCosts
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
@@ -62,13 +63,13 @@ def ray_costs(request: Request, machine: Machine, found: Probe) -> RayCosts:
 def _step_s(options: dict[str, object], found: Probe, lanes: int, per_lane: int) -> float:
     """Seconds of a vector step over stubs that replay the recording."""
 
-    def stub() -> StubEnv:
-        return StubEnv(found.observation_space, found.action_space, found.transitions)
+    def stub() -> ReplayEnv:
+        return ReplayEnv(found.observation_space, found.action_space, found.transitions)
 
     asked = {**options, "num_workers": lanes, "lane_mode": "sync"}
     asked.setdefault("start_timeout_s", START_LIMIT_S)
     stubs = Request("stub", (stub,) * (lanes * per_lane), vector_kwargs=asked)
-    env = find("ray")[0].build(stubs)
+    env = BACKENDS["ray"].build(stubs, Mode("ray"))
     try:
         env.reset(seed=1)
         actions = env.action_space.sample()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, find
+from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import one_thread, settable_threads
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
+from vecselect.modes import Mode
 from vecselect.selection.compare import Interval, compare
 from vecselect.selection.race import (
     STOP_LOSS,
@@ -21,6 +22,7 @@ from vecselect.selection.race import (
     Entrant,
     RaceRecord,
     choose,
+    fastest,
     has_time,
     order_of_round,
     standing,
@@ -129,9 +131,9 @@ class _Race:
         """Builds every entrant, and resets those that are not compared."""
         for mode in modes:
             self.terms.progress(f"building {mode}")
-            backend, parameters = find(mode)
             with self._may_fail(mode):
-                envs = backend.build(self.request, **parameters)
+                which = Mode.parse(mode)
+                envs = BACKENDS[which.kind].build(self.request, which)
                 self.trials[mode] = Trial(envs, self.learner)
                 if not self._is_compared(mode):
                     self.trials[mode].reset()
@@ -140,7 +142,7 @@ class _Race:
 
     def _is_compared(self, mode: str) -> bool:
         """Whether it must return what the others do; another implementation cannot."""
-        return mode not in self.timed_only and mode not in OTHER_IMPLEMENTATIONS
+        return mode not in self.timed_only and Mode.parse(mode).runs_users_environments
 
     @contextlib.contextmanager
     def _may_fail(self, mode: str) -> Iterator[None]:
@@ -299,7 +301,7 @@ class _Race:
         """What was measured of each that is still there."""
         blocks_s = {mode: [one.loop_s for one in blocks] for mode, blocks in self.blocks.items()}
         if leader not in blocks_s:  # it failed just now
-            leader = min(blocks_s, key=lambda mode: median(blocks_s[mode]))
+            leader = fastest(blocks_s)
         if again is not None and again[0] == leader:
             mode, beside, found = again
             again = (beside, mode, Interval(1 / found.mid, 1 / found.high, 1 / found.low))
@@ -367,12 +369,12 @@ class _Race:
 
     def _best_pool(self) -> str | None:
         """The fastest pool with workers."""
-        times_s = {
-            mode: median(block.loop_s for block in blocks)
+        blocks_s = {
+            mode: [block.loop_s for block in blocks]
             for mode, blocks in self.blocks.items()
             if mode.startswith("pool:") and mode != "pool:0"
         }
-        return min(times_s, key=times_s.__getitem__, default=None)
+        return fastest(blocks_s) if blocks_s else None
 
     def close(self) -> None:
         """Closes every entrant."""

@@ -21,7 +21,7 @@ NEAR = 1.5
 """A step time within this factor of the threshold, on either side, lies close to the line."""
 
 WAITING = 0.5
-"""From this wait share on, a step is bound by waiting rather than by computing."""
+"""From this off-CPU fraction on, a step is bound by waiting rather than by computing."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class RuleVerdict:
         step_time_s: Mean seconds of one step, its share of resets included: what is compared.
         near_line: Whether the step time is so close to the threshold that the rule says little.
         sync_s: Predicted seconds of one vector step in `sync`.
-        async_s: Predicted seconds of one vector step in `async`.
+        async_s: The same in `async`; None where round trips were not measured.
         break_even_s: The step time from which on `async` pays with the IPC cost measured here;
-            None where it never does.
+            None where it never does, or round trips were not measured.
     """
 
     mode: str
@@ -46,24 +46,25 @@ class RuleVerdict:
     step_time_s: float
     near_line: bool
     sync_s: float
-    async_s: float
+    async_s: float | None
     break_even_s: float | None
 
 
 def apply_rule(
     profile: StepProfile,
-    ipc: IpcProfile,
     machine: Machine,
     num_envs: int,
+    ipc: IpcProfile | None = None,
     threshold_s: float = THRESHOLD_S,
 ) -> RuleVerdict:
     """Applies the ~1 ms rule.
 
     Args:
         profile: What one sub-environment's step costs.
-        ipc: What handing its observation to another process and back costs.
         machine: The cores there are.
         num_envs: The number of sub-environments.
+        ipc: What handing its observation to another process and back costs, where that was
+            measured.
         threshold_s: The rule's line, in seconds per step.
 
     Returns:
@@ -73,16 +74,21 @@ def apply_rule(
         the computing shares the cores. The break-even is the t at which the two are equal.
     """
     step_s = profile.mean_step_with_resets_s
-    computing = 1.0 - profile.wait_share
+    computing = 1.0 - profile.off_cpu_fraction
     lanes = min(float(num_envs), machine.cores)
-    waits = profile.wait_share >= WAITING
+    waits = profile.off_cpu_fraction >= WAITING
     # Seconds of one vector step, per second of step time, once the hand-offs are paid for.
     share = max(1.0, num_envs * computing / max(lanes, 1e-9))
-    break_even_s = ipc.observation_s * num_envs / (num_envs - share) if share < num_envs else None
+    pays = share < num_envs
+    break_even_s = async_s = None
+    if ipc is not None:
+        async_s = num_envs * ipc.observation_s + share * step_s
+        if pays:
+            break_even_s = ipc.observation_s * num_envs / (num_envs - share)
 
     if num_envs == 1:
         mode, reason = "sync", "There is one sub-environment, so nothing can run beside it."
-    elif break_even_s is None or (machine.cores < 2 and not waits):
+    elif not pays or (machine.cores < 2 and not waits):
         mode = "sync"
         reason = (
             f"Steps compute, and {machine.cores:g} usable core(s) cannot compute two at a time."
@@ -102,6 +108,6 @@ def apply_rule(
         step_time_s=step_s,
         near_line=abs(math.log(step_s / threshold_s)) < math.log(NEAR),
         sync_s=num_envs * step_s,
-        async_s=num_envs * ipc.observation_s + share * step_s,
+        async_s=async_s,
         break_even_s=break_even_s,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.selection.candidates import simplicity
+from vecselect.modes import Mode
 from vecselect.selection.compare import Interval, median_interval
 from vecselect.selection.race import TIE
 
@@ -131,7 +131,7 @@ def best(points: Sequence[Point], modes: Sequence[str] = ()) -> Point | None:
         return None
     most = max(_per_s(point) for point in rivals)
     tied = [point for point in rivals if _per_s(point) * (1 + TIE) >= most]
-    return min(tied, key=lambda point: (simplicity(point.mode), point.num_envs))
+    return min(tied, key=lambda point: (Mode.parse(point.mode).rank(), point.num_envs))
 
 
 def fastest_by_number(points: Sequence[Point], modes: Sequence[str] = ()) -> dict[int, Point]:

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from vecselect.backends.registry import find
 from vecselect.errors import RequestError
 from vecselect.measure.learner import check_learner
+from vecselect.modes import Mode
 from vecselect.pins import AUTO
 from vecselect.request import need_seconds
-from vecselect.selection.candidates import simplicity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +113,7 @@ def _read_modes(modes: Iterable[str] | None) -> tuple[str, ...]:
                 "modes holds 'auto', which is a choice and no mode; leave modes out to have them "
                 "proposed."
             )
-        find(str(mode), or_auto=False)
+        Mode.parse(str(mode), or_auto=False)
     if not named:
         raise RequestError("modes is empty; name some, or leave it out to have them proposed.")
-    return tuple(sorted(named, key=simplicity))
+    return tuple(sorted(named, key=lambda mode: Mode.parse(mode).rank()))

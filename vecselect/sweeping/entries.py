@@ -6,15 +6,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vecselect.lanes import fewest_workers, most_workers
 from vecselect.machine import WORKER_BYTES
-from vecselect.selection.candidates import (
-    MEMORY_SHARE,
-    lanes_of,
-    processes_of,
-    thread_counts,
-    worker_counts,
-)
+from vecselect.modes import Mode, fewest_workers
+from vecselect.selection.candidates import MEMORY_SHARE, WAITING
 from vecselect.selection.sweep_budget import extrapolate, groups_that_fit, too_costly
 
 if TYPE_CHECKING:
@@ -52,19 +46,14 @@ def proposed(
         caller_steps: Whether the calling process may step a slice of its own.
     """
     cores, own = int(machine.cores), int(caller_steps)
+    fewest, most = fewest_workers(caller_steps), num_envs - own
+    waits = profile is not None and profile.off_cpu_fraction >= WAITING
     wanted = {0, cores // 2 - own, cores - own}
-    counts = wanted
-    if profile is not None:
-        counts = set(worker_counts(num_envs, machine, profile, caller_steps))
-        if max(counts) > cores - own:
-            wanted |= {max(counts), 4 * max(cores, 1) - own}
-    fewest, most = fewest_workers(caller_steps), most_workers(num_envs, caller_steps)
-    pools = sorted(count for count in wanted & counts if fewest <= count <= most)
-    threads = (
-        () if profile is None else thread_counts(num_envs, machine, profile, caller_steps)[-1:]
-    )
-    modes = ("sync", *(f"pool:{count}" for count in pools), "async")
-    return (*modes, *(f"thread:{count}" for count in threads), "native")
+    if waits:
+        wanted |= {most, 4 * max(cores, 1) - own}
+    pools = sorted(count for count in wanted if fewest <= count <= most)
+    threads = (f"thread:{most}",) if waits and most > 0 else ()
+    return ("sync", *(f"pool:{count}" for count in pools), "async", *threads, "native")
 
 
 class Entries:
@@ -109,14 +98,14 @@ class Entries:
     def _build_s(self, found: Probe, mode: str, num_envs: int) -> float:
         """Seconds that building and a reset take, by what one sub-environment took."""
         each_s = found.construct_s + found.profile.reset_time_s
-        lanes = lanes_of(mode, num_envs, self.caller_steps)
+        lanes = Mode.parse(mode).lanes(num_envs, self.caller_steps)
         started_s = found.start_s * (lanes - 1) / self.machine.cores
         return -(-num_envs // lanes) * each_s + started_s
 
     def _step_s(self, found: Probe, mode: str, num_envs: int) -> float:
         """Seconds that a vector step takes, by what one sub-environment took."""
-        lanes = lanes_of(mode, num_envs, self.caller_steps)
-        waits = found.profile.wait_share
+        lanes = Mode.parse(mode).lanes(num_envs, self.caller_steps)
+        waits = found.profile.off_cpu_fraction
         # As many lanes as there are cores get on at the same time, and more where they wait.
         at_once = max(min(lanes, self.machine.cores / max(1.0 - waits, 0.01)), 1.0)
         return num_envs * found.profile.mean_step_with_resets_s / at_once
@@ -188,5 +177,5 @@ class Entries:
 
 def _needed_bytes(found: Probe, mode: str, num_envs: int) -> float:
     """Memory that a mode takes, by what one sub-environment took."""
-    children = processes_of(mode, num_envs)
+    children = Mode.parse(mode).processes(num_envs)
     return float(num_envs * (found.profile.memory_bytes or 0) + children * WORKER_BYTES)

@@ -17,14 +17,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, find
+from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.memory import tree_bytes
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
+from vecselect.modes import Mode
 from vecselect.planning.rounds import LEAD_IN_S
-from vecselect.selection.candidates import processes_of
 from vecselect.selection.race import order_of_round
 from vecselect.selection.sweep import Point, timed_point
 
@@ -144,11 +144,10 @@ class _Running:
         self.base_bytes = tree_bytes()
         method = self.request.vector_kwargs.get("context") or processes.start_methods()[0]
         if method == "forkserver" and any(map(_has_processes, modes)):
-            from multiprocessing import forkserver
+            from vecselect import contexts
 
             # Every mode with processes needs this server, not only the one that is built first.
-            with processes.hidden_main():
-                forkserver.ensure_running()
+            contexts.ensure_server()
             self.helpers_bytes = max(tree_bytes() - self.base_bytes, 0)
 
     def build(self, mode: str) -> None:
@@ -160,21 +159,21 @@ class _Running:
             return
         self.progress(f"building {mode}")
         before_bytes = tree_bytes()
-        backend, parameters = find(mode)
+        which = Mode.parse(mode)
         try:
-            trial = Trial(backend.build(self.request, **parameters), self.learner)
+            trial = Trial(BACKENDS[which.kind].build(self.request, which), self.learner)
         except Exception as error:
             self._take_out(mode, error)
             return
         entrant = self.entrants[mode] = _Entrant(trial, 0, 0.0)
         with self._may_fail(mode):
-            self._compare(mode, trial, start_s, entrant)
+            self._compare(which, trial, start_s, entrant)
             entrant.warm_s = _warm_up(trial)
             taken_bytes = tree_bytes() - before_bytes
             helpers_bytes = self.helpers_bytes if _has_processes(mode) else 0
             entrant.memory_bytes = self.base_bytes + helpers_bytes + max(taken_bytes, 0)
 
-    def _compare(self, mode: str, trial: Trial, start_s: float, entrant: _Entrant) -> None:
+    def _compare(self, which: Mode, trial: Trial, start_s: float, entrant: _Entrant) -> None:
         """A reset and a few steps, which must be what the first mode returned."""
         results = [copy.deepcopy(trial.reset())]
         now_s = time.perf_counter()
@@ -182,8 +181,9 @@ class _Running:
         results.append(copy.deepcopy(trial.step()))
         more = COMPARED_STEPS - 1 if time.perf_counter() - now_s < SLOW_STEP_S else 0
         results += [copy.deepcopy(trial.step()) for _ in range(more)]
-        if mode in OTHER_IMPLEMENTATIONS:
+        if not which.runs_users_environments:
             return
+        mode = str(which)
         if self.first is None:
             self.first = mode, results
         for number, pair in enumerate(zip(results, self.first[1], strict=False)):
@@ -261,7 +261,7 @@ class _Running:
                 memory_bytes=entrant.memory_bytes,
                 build_s=entrant.build_s,
             )
-        return dataclasses.replace(point, other_implementation=mode in OTHER_IMPLEMENTATIONS)
+        return dataclasses.replace(point, other_implementation=_is_other(mode))
 
     def close(self) -> None:
         """Closes every entrant."""
@@ -284,8 +284,12 @@ def _own(modes: Collection[str]) -> list[str]:
 
     What another implementation takes must not make the blocks of all the others long.
     """
-    return [mode for mode in modes if mode not in OTHER_IMPLEMENTATIONS] or list(modes)
+    return [mode for mode in modes if not _is_other(mode)] or list(modes)
+
+
+def _is_other(mode: str) -> bool:
+    return not Mode.parse(mode).runs_users_environments
 
 
 def _has_processes(mode: str) -> bool:
-    return processes_of(mode, 1) > 0
+    return Mode.parse(mode).processes(1) > 0

@@ -183,13 +183,11 @@ def ending_of(path: str | Path) -> str:
 
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """A document of today's schema, with what older ones of it do not know."""
+    """A document of today's schema."""
     schema = data.get("schema")
     if schema != SCHEMA:
         raise PlanError(
             f"The sweep has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
             "Sweep again, or read it with the version that wrote it."
         )
-    if isinstance(data.get("profile"), dict):
-        data["profile"].setdefault("free_share", None)
     return data

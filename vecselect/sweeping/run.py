@@ -10,22 +10,16 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.registry import (
-    COUNTED,
-    OTHER_IMPLEMENTATIONS,
-    exact,
-    find,
-    why_not_so_many,
-)
+from vecselect.backends.pool.first_worker import FirstWorker
+from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ModeUnavailable, ProfileError
-from vecselect.lanes import most_workers
 from vecselect.machine import read_machine
 from vecselect.measure.learner import read_learner
 from vecselect.measure.memory import memory_kind
-from vecselect.measure.probe import probe
+from vecselect.measure.step import THOROUGH
+from vecselect.modes import Mode
 from vecselect.plan import Note
-from vecselect.planning import notes
-from vecselect.request import Pin
+from vecselect.planning import explain
 from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Point
 from vecselect.sweeping.apart import HeatLost, heat_apart
 from vecselect.sweeping.asked import SweepProgress
@@ -103,10 +97,7 @@ class _Sweeping:
             self._look()
         profile = self.found.profile if self.found else None
         largest = self.asked.num_envs[-1]
-        named = dict.fromkeys(
-            exact(mode, self.request, self.machine) if mode in COUNTED else mode
-            for mode in self.asked.modes
-        )
+        named = dict.fromkeys(map(self._exact, self.asked.modes))
         caller_steps = self.request.caller_steps
         self.modes = tuple(named) or proposed(largest, self.machine, profile, caller_steps)
         self._leave_out_modes()
@@ -114,15 +105,24 @@ class _Sweeping:
         for num_envs in self.asked.num_envs:
             self._heats(num_envs, entries, apart=blocked is None)
 
+    def _exact(self, text: str) -> str:
+        """A mode with its number of workers, where it has one."""
+        mode = Mode.parse(text)
+        return str(BACKENDS[mode.kind].exact(self.request, mode, self.machine))
+
     def _look(self) -> None:
         """Measures one sub-environment."""
-        looked_at = self.request.env_fns[: 2 if self.request.spec is None else 1]
-        self.found = probe(
-            looked_at,
+        first = FirstWorker(
+            self.request.env_fns[0 if self.request.spec is not None else -1],
+            extent=THOROUGH,
             budget_s=min(self.asked.budget_s / 10, PROFILE_S),
             start_method=self.request.vector_kwargs.get("context"),
         )
-        self.notes += notes.of_profile(self.machine, self.found.profile)
+        try:
+            self.found = first.profile()
+        finally:
+            first.end()
+        self.notes += explain.of_profile(self.machine, self.found.profile)
         if self.found.holds:
             self._note(
                 "not-together",
@@ -148,20 +148,16 @@ class _Sweeping:
             for num_envs in self.asked.num_envs:
                 if reasons[mode] is not None:
                     self._skip(mode, num_envs, str(reasons[mode]))
-                elif why_not_so_many(mode, num_envs, caller_steps):
-                    name, most = mode.partition(":")[0], most_workers(num_envs, caller_steps)
-                    self._skip(mode, num_envs, SAME_AS.format(num_envs, f"{name}:{most}"))
+                elif (which := Mode.parse(mode)).why_not(num_envs, caller_steps):
+                    most = Mode(which.kind, num_envs - caller_steps)
+                    self._skip(mode, num_envs, SAME_AS.format(num_envs, most))
 
     def _why_not(self, mode: str) -> str | None:
         """Says why a mode cannot run at all, if it cannot."""
-        backend, parameters = find(mode)
-        why = backend.missing(self.machine) or backend.why_not(self.request, self.machine)
-        if why is not None and parameters.get("workers") == 0:
-            # What keeps workers from being started is no matter where there are none, as in a pin.
-            alone = dataclasses.replace(self.request, pin=Pin(mode, "the sweep"))
-            why = backend.missing(self.machine) or backend.why_not(alone, self.machine)
-        largest, caller_steps = self.asked.num_envs[-1], self.request.caller_steps
-        return why or why_not_so_many(mode, largest, caller_steps)
+        which = Mode.parse(mode)
+        backend = BACKENDS[which.kind]
+        why = backend.missing(self.machine) or backend.why_not(self.request, which, self.machine)
+        return why or which.why_not(self.asked.num_envs[-1], self.request.caller_steps)
 
     def _heats(self, num_envs: int, entries: Entries, *, apart: bool) -> None:
         """Times what fits of one number of sub-environments."""
@@ -255,7 +251,7 @@ class _Sweeping:
             self.notes.append(Note(code, text))
 
     def _skip(self, mode: str, num_envs: int, why: str) -> None:
-        other = mode in OTHER_IMPLEMENTATIONS
+        other = not Mode.parse(mode).runs_users_environments
         self.points[mode, num_envs] = Point(mode, num_envs, skipped=why, other_implementation=other)
 
     def record(self, *, whole: bool) -> Sweep:

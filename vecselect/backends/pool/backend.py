@@ -10,35 +10,17 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.lanes import count_lanes, usual_workers
+from vecselect.backends.shared import why_no_memory, why_no_semaphore
 from vecselect.machine import read_machine
+from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
+    from vecselect.backends.pool.first_worker import FirstWorker
     from vecselect.machine import Machine
     from vecselect.request import Request
 
 _TAKES = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
-
-
-def count_workers(request: Request, machine: Machine, workers: int | None = None) -> int:
-    """The number of workers that a pool has.
-
-    Args:
-        request: What was asked for.
-        machine: The cores there are.
-        workers: The number asked for; by default as many as make one lane per usable core.
-    """
-    if workers is None:
-        return usual_workers(int(machine.cores), request.num_envs, request.caller_steps)
-    return workers
-
-
-def _is_alone(request: Request, machine: Machine) -> bool:
-    """Whether a pin asks for a pool that comes to the caller's lane alone."""
-    name, *words = (request.pin.mode if request.pin else "").split(":")
-    workers = count_workers(request, machine, int(words[0]) if words else None)
-    return name == Pool.name and workers == 0
 
 
 class Pool:
@@ -50,37 +32,42 @@ class Pool:
     name = "pool"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so on Windows. Where processes may not be started, `pool:0` still runs."""
+        """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
         if os.name != "posix":
             return "it needs the shared memory and semaphores of a POSIX system"
-        return None
+        return why_no_semaphore() or why_no_memory()
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
-        """Says why there can be no workers, unless a pin asks for none."""
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
+        """Says why there can be no workers, unless there are to be none."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
-        if reason or _is_alone(request, machine):
+        if reason or self.exact(request, mode, machine).workers == 0:
             return reason
         blocked = processes.why_no_children() or request.why_not_sent
         return blocked and f"{blocked}; pool:0 starts none"
 
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """By default as many workers as make one slice per usable core."""
+        if mode.workers is not None:
+            return mode
+        workers = usual_workers(int(machine.cores), request.num_envs, request.caller_steps)
+        return Mode(self.name, workers)
+
     def build(
-        self, request: Request, *, workers: int | None = None, tries: int | None = None
+        self, request: Request, mode: Mode, *, first_worker: FirstWorker | None = None
     ) -> PoolVectorEnv:
         """Builds a `PoolVectorEnv`.
 
         Args:
             request: What was asked for.
-            workers: Processes besides the caller's; as many as make one lane per usable core by
-                default.
-            tries: Tries before a waiting lane sleeps; by default many, but few where there are more
-                lanes than cores: there a lane that spins takes its core from one that works.
+            mode: With the number of workers; by default one slice per usable core.
+            first_worker: A process that is to be the first worker.
         """
         machine = read_machine()
-        base.need_work_for(self.name, workers, request)
-        workers = count_workers(request, machine, workers)
-        lanes = count_lanes(workers, request.caller_steps)
-        if tries is None:
-            tries = DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES
+        base.need_work_for(mode, request)
+        workers = self.exact(request, mode, machine).workers or 0
+        lanes = workers + request.caller_steps
+        # Where there are more slices than cores, one that spins takes its core from one that works.
+        tries = DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES
         if workers:
             processes.need_descriptors(workers)
         options = request.vector_kwargs
@@ -98,6 +85,7 @@ class Pool:
             memory_available_bytes=machine.memory_available_bytes,
             caller_steps=request.caller_steps,
             restart=options.get("on_worker_death") == "restart",
+            first_worker=first_worker,
         )
         env = PoolVectorEnv(request.env_fns, settings)
         base.set_spec(env, request, None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from vecselect.arguments import one_each
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from vecselect.backends.pool.conversation import Arguments, Conversation
     from vecselect.backends.pool.lane import Lane
@@ -57,9 +56,13 @@ class LaneCalls(VectorEnv):
         """Collects what `call_async` began; arguments and errors as in `step_wait`."""
         self._need_open()
         self._conversation.need_pending("call")
-        replies = self._conversation.finish(timeout)
+        found = self._call_result(timeout)
+        self._conversation.pending = None
+        return found
+
+    def _call_result(self, timeout: float | None) -> tuple[Any, ...]:
         found: dict[int, Any] = {}
-        for reply in replies:
+        for reply in self._conversation.finish(timeout):
             found.update(reply or {})
         return tuple(found[row] for row in self._called)
 
@@ -71,19 +74,24 @@ class LaneCalls(VectorEnv):
         kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[Any, ...]:
         """Calls a method of some sub-environments; the results are in the order of `indices`."""
-        self._ask("call", _call(indices, name, args, kwargs or {}), joint=True)
-        self._called = indices
+        conversation = self._idle("call")
         try:
-            return self.call_wait()
+            self._ask("call", _call(indices, name, args, kwargs or {}))
+            self._called = indices
+            return self._call_result(None)
         finally:
-            self._conversation.drop()
+            conversation.pending = None
 
     def call_some_async(
         self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Begins `call_some`; `call_wait` collects it."""
-        self._ask("call", _call(indices, name, args, kwargs))
-        self._called = indices
+
+        def begin() -> None:
+            self._ask("call", _call(indices, name, args, kwargs))
+            self._called = indices
+
+        self._begin_async("call", begin)
 
     def render(self) -> tuple[Any, ...]:
         """A frame of every sub-environment, as its render mode gives it."""
@@ -116,47 +124,63 @@ class LaneCalls(VectorEnv):
             mine = {row: value_of[row] for row in rows if row in value_of}
             return (name, mine) if mine else None
 
-        # What cannot be sent raises here, before any lane has set anything.
-        self._ask("set_attr", arguments, joint=True)
+        conversation = self._idle("call")
         try:
-            self._conversation.finish()
-        except WorkerDied:
-            raise
-        except Exception:
-            self._conversation.drop()
-            undo = lambda rows: None if value_of.keys().isdisjoint(rows) else ()  # noqa: E731
-            self._ask("undo_set_attr", undo, joint=True)
-            self._conversation.finish()
-            raise
+            # What cannot be sent raises here, before any lane has set anything.
+            self._ask("set_attr", arguments)
+            try:
+                conversation.finish()
+            except (WorkerDied, ClosedEnvironmentError):
+                raise
+            except Exception:
+                undo = lambda rows: None if value_of.keys().isdisjoint(rows) else ()  # noqa: E731
+                self._ask("undo_set_attr", undo)
+                conversation.finish()
+                raise
         finally:
-            self._conversation.drop()
+            conversation.pending = None
 
-    def _ask(self, name: str, arguments: Arguments, joint: bool = False) -> None:
+    def _ask(self, name: str, arguments: Arguments) -> None:
         """Begins a call of a lane's method in every lane for which there are arguments."""
-        with self._begun("call", joint):
-            self._conversation.ask_all(name, arguments)
-        own = arguments(self._lane.rows)
-        self._conversation.own(
-            lambda: None if own is None else getattr(self._lane, name)(*own),
-        )
+        conversation, lane = self._begin("call"), self._lane
+        conversation.ask_all(name, arguments)
+        own = arguments(lane.rows)
+        conversation.own(lambda: None if own is None else getattr(lane, name)(*own))
 
-    def _begin(self, kind: str, joint: bool = False) -> None:
+    def _idle(self, kind: str) -> Conversation:
+        """The conversation, if a command can be given: whoever gives one sees to `pending`.
+
+        Raises:
+            ClosedEnvironmentError: After `close()`.
+            AlreadyPendingCallError: If another command is not over.
+        """
+        self._need_open()
+        conversation = self._conversation
+        if conversation.pending is not None:
+            conversation.refuse(kind)
+        return conversation
+
+    def _begin(self, kind: str) -> Conversation:
+        """Begins a command, in a `try` whose end sets `pending` to None."""
+        conversation = self._conversation
+        conversation.pending = kind
+        # After that: who closes it looks first whether anything is pending, then takes it apart.
         self._need_open()
         if os.getpid() != self._owner:
             raise VecselectError(
                 "This vector environment belongs to the process that this one was forked from. "
                 "Make another one here."
             )
-        self._conversation.begin(kind, joint)
+        conversation.begin()
+        return conversation
 
-    @contextlib.contextmanager
-    def _begun(self, kind: str, joint: bool = False) -> Iterator[None]:
-        """Begins a command, and drops it if giving it fails."""
-        self._begin(kind, joint)
+    def _begin_async(self, kind: str, begin: Callable[[], None]) -> None:
+        """Begins a command that another call collects, unless that fails."""
+        conversation = self._idle(kind)
         try:
-            yield
+            begin()
         except BaseException:
-            self._conversation.drop()
+            conversation.pending = None
             raise
 
     def _need_open(self) -> None:

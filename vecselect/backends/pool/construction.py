@@ -6,7 +6,6 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect.backends.base import check_distinct
@@ -15,8 +14,8 @@ from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.server import Terms, Work, sample_of
 from vecselect.errors import VecselectWarning
 from vecselect.failures import annotate
-from vecselect.lanes import slices
-from vecselect.machine import WORKER_BYTES
+from vecselect.machine import WORKER_BYTES, resident_bytes
+from vecselect.modes import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
 
     from vecselect.backends.pool.arena import Arena
+    from vecselect.backends.pool.first_worker import FirstWorker
     from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.server import Sample
     from vecselect.backends.pool.starter import Starter
@@ -51,6 +51,7 @@ class Settings:
         first_row: Index of the first sub-environment, where the pool is a part of something larger.
         caller_steps: Whether the calling process steps a slice of its own.
         restart_seeds: Where that part takes the place of one that died: seeds to begin anew with.
+        first_worker: A process that is to be the first worker, where one was started to profile.
     """
 
     workers: int
@@ -68,6 +69,7 @@ class Settings:
     first_row: int = 0
     caller_steps: bool = True
     restart_seeds: tuple[int | None, ...] | None = None
+    first_worker: FirstWorker | None = None
 
     @property
     def same_spaces(self) -> bool:
@@ -134,11 +136,12 @@ def _construct(
     """Does so; what it builds and starts is in the two lists, however far it gets."""
     count, start = len(env_fns), settings.first_row
     own, *others = slices(count, settings.workers, settings.caller_steps)
-    process = psutil.Process()
-    before_bytes = process.memory_info().rss
+    before_bytes = resident_bytes()
     for row in own[:1]:  # before the workers are started: it may raise, or be found too large
         envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (noted at once)
-    _warn_of_memory(process.memory_info().rss - before_bytes, settings)
+    after_bytes = resident_bytes()
+    if before_bytes is not None and after_bytes is not None:
+        _warn_of_memory(after_bytes - before_bytes, settings)
     starter = kind(settings)
     works = [
         Work(
@@ -164,7 +167,8 @@ def _construct(
     for handle in handles:
         handle.settle(terms, starter.arena)
     spaces = _agreed(envs, handles, terms, start)
-    starter.all_started()
+    if not settings.restart:
+        starter.need_no_more()
     check_distinct([*envs, *(env for handle in handles for env in handle.envs)], start)
     if settings.observation_mode == "different":
         batched = batch_differing_spaces(spaces)

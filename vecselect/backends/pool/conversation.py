@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
 from vecselect.backends.pool.handle import PENDING, Raised
 from vecselect.backends.pool.lane import LaneFailure, raised_here
+from vecselect.backends.pool.restarts import announce
 from vecselect.errors import StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
@@ -27,6 +27,12 @@ class Conversation:
 
     A command that is interrupted (Ctrl-C) or fails in one lane is still answered by the others;
     what they owe is taken in before the next command, and belongs to nobody.
+
+    Attributes:
+        handles: The workers.
+        pending: The command that was begun and is not over. Whoever gives one sets this first of
+            all, and to None when it is over, however that comes: so what a signal's handler tries
+            in the midst of it is refused.
     """
 
     def __init__(
@@ -49,50 +55,41 @@ class Conversation:
         self._limit_s = limit_s
         self._replace = replace
         self._let_go = let_go
-        self._joint_thread: int | None = None
         self._own_work: Callable[[], Any] | None = None
         self._asked: tuple[str, Arguments] | None = None
         self._buffer = 0
         self._replies: list[Any] = []
         self._failure: BaseException | None = None
         self._dead: WorkerDied | None = None
+        self._deaths: dict[int, Exception] = {}  # by place; of those that are not replaced yet
 
-    def begin(self, kind: str, joint: bool) -> None:
-        """Makes sure that a command can be given, and notes that one is.
+    def refuse(self, kind: str) -> NoReturn:
+        """Raises AlreadyPendingCallError: another command is not over."""
+        raise AlreadyPendingCallError(
+            f"Calling `{kind}` while waiting for a pending call to `{self.pending}` to complete.",
+            str(self.pending),
+        )
 
-        Args:
-            kind: What is begun.
-            joint: Whether the same call collects it. If such a one is found pending by the thread
-                that began it, then it was interrupted, and is dropped.
+    def begin(self) -> None:
+        """Makes sure that a command can be given.
 
         Raises:
-            AlreadyPendingCallError: If another one waits to be collected.
             WorkerDied: If a worker has died before.
             StepTimeout: If a worker still owes the answer to an earlier command.
         """
         if self._dead is not None:
             raise self._dead
-        if self.pending is not None and self._joint_thread != threading.get_ident():
-            raise AlreadyPendingCallError(
-                f"Calling `{kind}` while waiting for a pending call to `{self.pending}` to "
-                "complete.",
-                self.pending,
-            )
+        for place, death in [*self._deaths.items()]:  # it was interrupted when they were replaced
+            self._died(place, death)
         left_s = _countdown(self._limit_s)
         for place, handle in enumerate(self.handles):
             if handle.outstanding:
                 try:
                     if handle.drop(left_s) is PENDING:
-                        self._stuck(place)
+                        self._died(place, self._too_late(place))
                 except WorkerDied as death:
                     self._died(place, death)
         self._replies, self._failure, self._own_work, self._asked = [], None, None, None
-        self._joint_thread = threading.get_ident() if joint else None
-        self.pending = kind
-
-    def drop(self) -> None:
-        """Lets go of the pending command."""
-        self.pending = None
 
     def own(self, work: Callable[[], Any]) -> None:
         """Sets what the caller's lane does, when the command is collected."""
@@ -105,8 +102,8 @@ class Conversation:
             buffer: Where observations go.
         """
         self._buffer = buffer
-        for handle in self.handles:
-            handle.step(buffer)
+        for place in range(len(self.handles)):
+            self._give(place)
         self._let_go(self.handles)
 
     def ask_all(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
@@ -127,7 +124,7 @@ class Conversation:
                     self.handles[place].request(data, buffer)
             except WorkerDied as death:
                 self._died(place, death)
-                self._repeat(place)
+                self._give(place)
         self._let_go(self.handles)
 
     def need_pending(self, kind: str) -> None:
@@ -141,7 +138,8 @@ class Conversation:
         """Does the caller's own part, collects the workers', and raises what any of them raised.
 
         Every reply is in before anything is raised, so that a failure leaves nothing behind; but
-        one that was raised while another worker takes long is not kept waiting for that.
+        one that was raised while another worker takes long is not kept waiting for that. The
+        command stays pending until the caller has made use of the replies.
 
         Args:
             timeout: Seconds to wait for the workers, once the caller's own part is done.
@@ -174,13 +172,16 @@ class Conversation:
                     f"still pending: another `{self.pending}_wait` collects it."
                 )
             while reply is PENDING:  # the one in its place has as long
-                self._replace_stuck(place)
+                late = self._too_late(place)
+                self._died(place, late)
+                self._refuse_to_repeat_calls(late)
+                self._give(place)
                 reply = self._reply(place, _countdown(self._limit_s))
             if isinstance(reply, Raised):
                 self._failure = self._failure or reply.error
             self._replies.append(reply)
-        self.pending = None
         if self._failure is not None:
+            self.pending = None
             raise self._failure
         return self._replies
 
@@ -198,7 +199,7 @@ class Conversation:
             self._died(died, death)
             self._refuse_to_repeat_calls(death)
             if died >= place:  # else its answer is in already
-                self._repeat(died)
+                self._give(died)
             return self._reply(place, left_s)
 
     def _place_of_the_dead(self, place: int) -> int:
@@ -230,30 +231,35 @@ class Conversation:
                 death = self._dead
             self.pending = None
             raise death
+        self._deaths[place] = death
         try:
-            self.handles[place] = self._replace(self.handles[place], death)
-        except BaseException as error:
-            self.pending = None
-            if isinstance(error, Exception):
+            try:
+                new = self._replace(self.handles[place], death)
+            except Exception as error:
                 self._dead = error if isinstance(error, WorkerDied) else WorkerDied(str(error))
+                raise
+            self.handles[place] = new
+            del self._deaths[place]
+            announce(death, new.rows)  # the last thing: where warnings are errors, it raises
+        except BaseException:
+            self.pending = None
             raise
 
-    def _repeat(self, place: int) -> None:
-        """Gives a new worker what the one before it did not answer."""
-        handle = self.handles[place]
-        if self._asked is None:
-            handle.step(self._buffer)
-        else:
-            name, arguments = self._asked
-            args = arguments(handle.rows)
-            if args is not None:
-                handle.request(handle.packed(name, args), self._buffer)
-
-    def _replace_stuck(self, place: int) -> None:
-        """Replaces a worker that takes too long, and gives the new one the same command."""
-        self._stuck(place)
-        self._refuse_to_repeat_calls(StepTimeout("The worker took too long."))
-        self._repeat(place)
+    def _give(self, place: int) -> None:
+        """Gives a worker the command that is begun; one that has died is replaced first."""
+        while True:
+            handle = self.handles[place]
+            try:
+                if self._asked is None:
+                    handle.step(self._buffer)
+                else:
+                    name, arguments = self._asked
+                    args = arguments(handle.rows)
+                    if args is not None:
+                        handle.request(handle.packed(name, args), self._buffer)
+                return
+            except WorkerDied as death:
+                self._died(place, death)
 
     def _refuse_to_repeat_calls(self, death: Exception) -> None:
         """Raises where a call was under way: what it did before the death is not known."""
@@ -263,8 +269,8 @@ class Conversation:
                 f"{death} It was replaced, but what was called is not known to have happened."
             ) from death
 
-    def _stuck(self, place: int) -> None:
-        """Ends and replaces a worker that takes too long; where none are replaced, says so."""
+    def _too_late(self, place: int) -> StepTimeout:
+        """Ends a worker that takes too long; where none are replaced, raises."""
         handle = self.handles[place]
         late = StepTimeout(
             f"{handle.name()} has not answered within step_timeout_s={self._limit_s:g}."
@@ -273,7 +279,7 @@ class Conversation:
             self.pending = None
             raise late
         handle.kill()
-        self._died(place, late)
+        return late
 
 
 class _Elsewhere(Exception):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gymnasium.error import ClosedEnvironmentError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -125,13 +127,21 @@ class Handle(Protocol):
         """Whether it has died."""
 
     def check(self) -> None:
-        """Raises WorkerDied if it has died."""
+        """Raises WorkerDied if it has died, ClosedEnvironmentError if it was told to end."""
 
     def kill(self) -> None:
         """Ends it at once; asked only where workers are replaced."""
 
     def name(self) -> str:
         """The worker and what it runs, as the beginning of a sentence."""
+
+
+def closed_meanwhile() -> ClosedEnvironmentError:
+    """What a call ends with whose vector environment is closed before it returns."""
+    return ClosedEnvironmentError(
+        "The vector environment was closed during this call, by another thread or by a signal's "
+        "handler."
+    )
 
 
 def which_runs(rows: range) -> str:

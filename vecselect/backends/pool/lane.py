@@ -77,6 +77,7 @@ class Lane:
         keep: Callable[[dict[str, Any]], Any],
         keep_final: Callable[[dict[str, Any]], Any],
         restart_seeds: Sequence[int | None] | None = None,
+        caught: type[BaseException] = Exception,
     ) -> None:
         """Makes a lane of environments that are built already.
 
@@ -92,6 +93,8 @@ class Lane:
                 may overwrite in the reset that follows at once.
             restart_seeds: Where the lane takes the place of one that died: seeds for episodes that
                 begin, and report the lost ones as truncated, in the first step.
+            caught: What of that which a sub-environment raises becomes a `LaneFailure`. In the
+                caller KeyboardInterrupt does not: it may be Ctrl-C. A worker catches all.
         """
         self.rows = range(first_row, first_row + len(envs))
         self.envs = list(envs)
@@ -111,6 +114,7 @@ class Lane:
         self._steps_made = 0
         self._began = [0] * len(envs)
         self._phase = "step"
+        self._caught = caught
         self._infos = infos
         self._keep = keep
         self._keep_final = keep_final
@@ -173,11 +177,13 @@ class Lane:
                         self._terminated[row] = bool(terminated)
                         self._truncated[row] = bool(truncated)
                         observation, info = self._end_episode(index, observation, info)
-                if type(observation) is array and observation.dtype == dtype:
-                    if observation.shape == shape:
-                        rows[row][...] = observation
-                    else:
-                        write(row, observation)
+                # The shape first: a dtype equals None if it is float64.
+                if (
+                    type(observation) is array
+                    and observation.shape == shape
+                    and observation.dtype == dtype
+                ):
+                    rows[row][...] = observation
                 else:
                     write(row, observation)
                 if info:
@@ -186,7 +192,7 @@ class Lane:
                         loose.append((row, self._keep(info)))
                 elif info is None:
                     raise TypeError(f"Sub-environment {row} returned None as its info, not a dict.")
-        except Exception as error:
+        except self._caught as error:
             phase, self._phase = self._phase, "step"
             raise LaneFailure(first + index, phase, self._when(index)) from error
 
@@ -268,7 +274,7 @@ class Lane:
                 write(row, observation)
                 if info and not self._infos.store(row, info):
                     self.loose.append((row, self._keep(info)))
-        except Exception as error:
+        except self._caught as error:
             raise LaneFailure(row, "reset", self._when(row - self._first)) from error
 
     def call(
@@ -296,7 +302,7 @@ class Lane:
             try:
                 found = self.envs[row - self._first].get_wrapper_attr(name)
                 results[row] = found(*args, **kwargs) if callable(found) else found
-            except Exception as error:
+            except self._caught as error:
                 raise LaneFailure(row, f"call({name!r})") from error
         return results
 
@@ -306,7 +312,7 @@ class Lane:
         for row, value in values.items():
             try:
                 self._attributes.set(self.envs[row - self._first], name, value)
-            except Exception as error:
+            except self._caught as error:
                 raise LaneFailure(row, f"set_attr({name!r})") from error
 
     def undo_set_attr(self) -> None:
@@ -320,7 +326,7 @@ class Lane:
         for row, env in zip(self.rows, envs, strict=False):
             try:
                 env.close()
-            except Exception as error:
+            except self._caught as error:
                 failure = LaneFailure(row, "close")
                 failure.__cause__ = error
         if failure is not None:
@@ -334,14 +340,14 @@ class _Target:
         write: Stores an observation of any kind in its row.
         rows: The rows themselves where an observation is one array; empty otherwise.
         dtype: Of these rows; what does not have it goes through `write`.
-        shape: Of one row.
+        shape: Of one row; None, which no observation's is, where there are no rows.
     """
 
     def __init__(self, space: gym.Space, batches: dict[Any, Any], rows: list[np.ndarray]) -> None:
         self.write = writer(space, batches)
         self.rows = rows
         self.dtype: np.dtype | None = None
-        self.shape: tuple[int, ...] = ()
+        self.shape: tuple[int, ...] | None = None
         if rows:
             batch = batches[()]
             self.dtype, self.shape = batch.dtype, batch.shape[1:]

@@ -19,15 +19,24 @@ class Memory:
 
     def __init__(self) -> None:
         self._fd = -1
-        if hasattr(os, "memfd_create"):  # not bound by the size of /dev/shm, 64 MB in containers
-            self._fd = os.memfd_create("vecselect")
-        else:
+        self._on_disk = False
+        try:
+            self._fd = os.memfd_create("vecselect")  # not bound by /dev/shm, 64 MB in containers
+        except (AttributeError, OSError):  # not Linux; an old kernel, or a sandbox that refuses it
             with tempfile.TemporaryFile() as file:
                 self._fd = os.dup(file.fileno())
+            self._on_disk = True
 
     def resize(self, size_bytes: int) -> None:
-        """Gives it its size."""
+        """Gives it its size.
+
+        Raises:
+            OSError: If there is no room for it.
+        """
         os.ftruncate(self._fd, size_bytes)
+        if self._on_disk and hasattr(os, "posix_fallocate"):
+            # A disk that turns out to be full when a page is written ends the program by a signal.
+            os.posix_fallocate(self._fd, 0, size_bytes)
 
     def mapped(self, size_bytes: int) -> mmap.mmap:
         """A view of all of it, in any process; it has its size."""
@@ -50,3 +59,4 @@ class Memory:
     def __setstate__(self, descriptor: Any) -> None:
         """The same memory in the child."""
         self._fd = descriptor.detach()
+        self._on_disk = False

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import time
+import threading
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.interrupts import Unbroken
-from vecselect.backends.pool.entry import THREAD_VARIABLES, run
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
-from vecselect.backends.pool.server import BEGUN, BUFFER, COMMAND, DONE, GIVEN, STATUS
-from vecselect.backends.pool.signals import Signal
+from vecselect.backends.pool.handle import (
+    CLOSE_LIMIT_S,
+    PENDING,
+    Raised,
+    closed_meanwhile,
+    which_runs,
+)
+from vecselect.backends.pool.server import BUFFER, COMMAND, DONE, GIVEN, STATUS
 from vecselect.backends.pool.worker import END, FAILED, REQUEST, SAMPLE, SILENT, STEP
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from multiprocessing.context import BaseContext
+    from collections.abc import Callable, Iterator, Sequence
 
     import gymnasium as gym
 
     from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.handle import Greeting
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.memory import Memory
+    from vecselect.backends.pool.launch import Launched
     from vecselect.backends.pool.server import Sample, Terms, Work
-
-NEVER_GIVEN_S = 0.1
-"""A worker begins a command in much less than this; one that was interrupted and has not been begun
-by then was never given."""
 
 
 class ProcessHandle:
@@ -40,15 +38,13 @@ class ProcessHandle:
 
     envs: Sequence[gym.Env] = ()
 
-    def __init__(
-        self,
-        context: BaseContext,
-        work: Work,
-        memory: Memory,
-        daemon: bool,
-        threads: int,
-    ) -> None:
-        """Starts the worker; `built` waits until it has built its sub-environments."""
+    def __init__(self, work: Work, launched: Launched) -> None:
+        """Takes over a worker that was started; `built` waits until it has built its slice.
+
+        Args:
+            work: What it was started with, or has been sent.
+            launched: The process, and what leads to it.
+        """
         self.index = work.index
         self.rows = work.rows
         self.outstanding = False
@@ -59,30 +55,12 @@ class ProcessHandle:
         self.news: list[Template] = []
         self._control: Any = None
         self._tries = work.tries
-        self._go, self._done = Signal(), Signal()
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(  # type: ignore[attr-defined]
-            target=run,
-            args=(
-                thread_variables(threads),
-                processes.dumps(work),
-                memory,
-                self._go,
-                self._done,
-                theirs,
-            ),
-            name=f"vecselect-pool-{work.index}",
-            daemon=daemon,
-        )
-        try:
-            with processes.hidden_main():
-                self.process.start()
-        except BaseException:
-            self.forget_names()
-            self.pipe.close()
-            raise
-        finally:
-            theirs.close()
+        self._launched = launched
+        self._go, self._done = launched.go, launched.done
+        self._talking = threading.Lock()  # held by whoever is in the midst of a message
+        self._message_broken = False
+        self.pipe = launched.pipe
+        self.process = launched.process
         self._pid = self.process.pid
 
     def built(self, timeout_s: float | None = None) -> None:
@@ -130,8 +108,7 @@ class ProcessHandle:
 
     def forget_names(self) -> None:
         """Removes the names of the signals, which the worker has opened or will never need."""
-        for one in (self._go, self._done):
-            one.forget_name()
+        self._launched.forget_names()
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
@@ -144,8 +121,8 @@ class ProcessHandle:
         self._number = (self._number + 1) % 256
         control = self._control
         control[BUFFER] = buffer
-        control[GIVEN] = self._number
         control[COMMAND] = command
+        control[GIVEN] = self._number  # last: a worker that finds it finds all that belongs to it
         self.outstanding = True
         self._go.give()
 
@@ -156,7 +133,7 @@ class ProcessHandle:
     def request(self, data: bytes, buffer: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
-        with self._death_named(), Unbroken():
+        with self._death_named(), self._talking, Unbroken(self._break_off):
             self._give(REQUEST, buffer)
             self.pipe.send_bytes(data)
             self.news = []
@@ -188,28 +165,38 @@ class ProcessHandle:
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
-        until_s = time.monotonic() + NEVER_GIVEN_S
-        while self._control[BEGUN] != self._number and not self._go.is_given():
-            if time.monotonic() > until_s:  # interrupted before the worker was told of it
-                self.outstanding = False
-                return None
+        self.check()
         if self._control[DONE] == self._number:
             self._signalled = True
+        else:  # interrupted, perhaps before the worker was told; told twice, it does it once
+            self._go.give()
         return self.collect(deadline_s)
 
     def _received(self) -> bytes:
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
-        with self._death_named(), Unbroken():
+        if self._message_broken:
+            self.check()
+        with self._death_named(), self._talking, Unbroken(self._break_off):
             message = self.pipe.recv_bytes()
             self.outstanding = self._signalled = False
         return message
+
+    def _break_off(self) -> None:
+        """Ends a worker that would take the next message for the rest of this one."""
+        self._message_broken = True
+        if not self.ended:
+            self.process.kill()
 
     @contextlib.contextmanager
     def _death_named(self) -> Iterator[None]:
         """Turns a broken pipe into the error that says how the worker ended."""
         try:
             yield
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError) as error:
+            if self.ended:
+                raise closed_meanwhile() from None
+            if not isinstance(error, (EOFError, ConnectionError)):
+                raise
             self.process.join(processes.END_GRACE_S)
             self.check()
             raise
@@ -220,14 +207,21 @@ class ProcessHandle:
 
     def has_died(self) -> bool:
         """Whether its process has ended."""
-        return self.process.exitcode is not None
+        return self._message_broken or self.process.exitcode is not None
 
     def kill(self) -> None:
         """Ends it at once."""
         self.process.kill()
 
     def check(self) -> None:
-        """Raises if the worker's process has ended."""
+        """Raises if the worker's process has ended, or was told to."""
+        if self.ended:
+            raise closed_meanwhile()
+        if self._message_broken:
+            raise WorkerDied(
+                f"{self.name()} was ended: an exception, as a signal's handler raises it, had "
+                "broken off a message to or from it."
+            )
         code = self.process.exitcode
         if code is not None:
             raise WorkerDied(
@@ -249,21 +243,26 @@ class ProcessHandle:
             self._go.give()
         if self._greeted:  # else it has them still to open
             self.forget_names()
+        if self._talking.acquire(blocking=False):  # else `let_go` closes it
+            self._talking.release()
+            self.pipe.close()
+
+    def let_go(self) -> None:
+        """Lets go of what led to a worker that has ended."""
+        self.forget_names()
         self.pipe.close()
 
 
 def end_all(handles: Sequence[ProcessHandle], limit_s: float = CLOSE_LIMIT_S) -> None:
     """Ends workers: asks, and after the time limit terminates and kills. Twice does nothing."""
     handles = [handle for handle in handles if not handle.ended]
-    for handle in handles:
-        handle.ask_to_end()
     try:
-        processes.end_all([handle.process for handle in handles], limit_s)
-    finally:
         for handle in handles:
-            handle.forget_names()
-
-
-def thread_variables(threads: int) -> Mapping[str, str]:
-    """What a worker's numerical libraries are told, where the user has not told them."""
-    return {name: str(threads) for name in THREAD_VARIABLES if name not in os.environ}
+            handle.ask_to_end()
+    finally:  # however the asking ends: nobody would end them later
+        try:
+            processes.end_all([handle.process for handle in handles], limit_s)
+        finally:
+            for handle in handles:
+                handle.ended = True
+                handle.let_go()

@@ -72,7 +72,8 @@ def announce(death: Exception, rows: range) -> None:
     """Warns that a worker has died and was replaced."""
     warnings.warn(
         f"{death} It was replaced: sub-environments {rows[0]}-{rows[-1]} begin anew and "
-        "report their episodes as truncated.",
+        "report their episodes as truncated. What set_attr and call had changed in them is lost: "
+        "change it again.",
         VecselectWarning,
         stacklevel=3,
     )

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.arena import Arena, Layout
 
-COMMAND, STATUS, BUFFER, GIVEN, BEGUN, DONE = range(6)
-"""Bytes of a worker's control block; the last three number the commands: given, begun and done."""
+COMMAND, STATUS, BUFFER, GIVEN, DONE = range(5)
+"""Bytes of a worker's control block; the last two are the numbers of the commands given and done
+last."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Server:
             keep,
             keep_final,
             task.restart_seeds,
+            caught=BaseException,
         )
         self.slice = slice(task.rows.start, task.rows.stop)
         self.batched_actions = batch_space(terms.action_space, len(envs))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vecselect import processes
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S
+from vecselect.backends.pool.launch import launch
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.process import ProcessHandle, end_all
-from vecselect.backends.pool.restarts import Restarts, announce
+from vecselect.backends.pool.restarts import Restarts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,8 +36,8 @@ class Starter(Protocol):
     def agree(self, terms: Terms) -> None:
         """Makes the arena, once it is known what all lanes have in common."""
 
-    def all_started(self) -> None:
-        """Lets go of what is needed only to start the first workers."""
+    def need_no_more(self) -> None:
+        """No worker is to come: lets go of what is needed only to start one."""
 
     def let_go(self, handles: Sequence[Handle]) -> None:
         """Has the workers begin what they were given, where they do not begin by themselves."""
@@ -60,7 +61,8 @@ class ProcessStarter:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._works: dict[int, Work] = {}
-        self._memory = Memory()
+        self._first = settings.first_worker
+        self._memory = Memory() if self._first is None else self._first.memory
         self._terms: Terms | None = None
         self._context = processes.get_context(settings.context)
         self._restarts = Restarts()
@@ -71,7 +73,18 @@ class ProcessStarter:
         self._works.setdefault(work.index, work)
         if not work.global_seed:
             work = dataclasses.replace(work, global_seed=processes.child_seed(work.index))
-        return ProcessHandle(self._context, work, self._memory, settings.daemon, settings.threads)
+        first, self._first = self._first, None
+        if first is not None:
+            return first.become(work)
+        launched = launch(
+            self._context,
+            work,
+            self._memory,
+            daemon=settings.daemon,
+            threads=settings.threads,
+            name=f"vecselect-pool-{work.index}",
+        )
+        return ProcessHandle(work, launched)
 
     def agree(self, terms: Terms) -> None:
         """Makes the arena, once it is known what all lanes have in common."""
@@ -80,10 +93,9 @@ class ProcessStarter:
         self.arena = Arena(terms.layout, self._memory.mapped(size_bytes))
         self._terms = terms
 
-    def all_started(self) -> None:
+    def need_no_more(self) -> None:
         """Closes the memory's descriptor, which only a worker to come would need."""
-        if not self.settings.restart:
-            self._memory.forget_descriptor()
+        self._memory.forget_descriptor()
 
     def let_go(self, handles: Sequence[Handle]) -> None:
         """Nothing: each begins when it is given a command."""
@@ -122,7 +134,6 @@ class ProcessStarter:
             end_all([new], 0.0)
             raise
         new.news = infos.templates()
-        announce(death, handle.rows)
         return new
 
     @staticmethod

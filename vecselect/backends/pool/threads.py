@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.gate import make_gate
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
+from vecselect.backends.pool.handle import (
+    CLOSE_LIMIT_S,
+    PENDING,
+    Raised,
+    closed_meanwhile,
+    which_runs,
+)
 from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
 from vecselect.backends.pool.server import BUFFER, Server, close_all, sample_of
 from vecselect.backends.pool.signals import WATCH_PERIOD_S
@@ -196,8 +202,7 @@ class ThreadHandle:
             all_in = self._crew.answers.all_in
             if all_in.acquire(True, period_s) or desk.finished == self._number:
                 continue
-            if look_around is not None:
-                look_around()
+            (look_around or self.check)()
             if deadline_s is not None and deadline_s() <= 0:
                 return PENDING
         reply, desk.reply = desk.reply, None
@@ -216,17 +221,23 @@ class ThreadHandle:
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
-        hold_open = self._crew.gate.hold_open  # Ctrl-C may have come before it was let go
+
+        def let_go() -> None:  # Ctrl-C may have come before it was
+            self.check()
+            self._crew.gate.hold_open()
+
         if self._desk.finished != self._number:
-            hold_open()
-        return self.collect(deadline_s, hold_open)
+            let_go()
+        return self.collect(deadline_s, let_go)
 
     def has_died(self) -> bool:
         """Never: a thread ends when it is told to, or with the program."""
         return False
 
     def check(self) -> None:
-        """Nothing to see: a thread does not die."""
+        """Raises ClosedEnvironmentError if it was told to end; a thread does not die."""
+        if self.ended:
+            raise closed_meanwhile()
 
     def kill(self) -> None:
         """Refused: there is no way to do it."""
@@ -266,7 +277,7 @@ class ThreadStarter:
         """Makes the arena, once it is known what all lanes have in common."""
         self.arena = Arena(terms.layout, mmap.mmap(-1, terms.layout.size_bytes()))
 
-    def all_started(self) -> None:
+    def need_no_more(self) -> None:
         """Nothing was needed that could be let go of."""
 
     def let_go(self, handles: Sequence[Handle]) -> None:

@@ -119,12 +119,13 @@ class PoolVectorEnv(LaneCalls):
             WorkerDied: If a worker's process ended.
             Exception: What a sub-environment raised; `reset` makes all of them usable again.
         """
-        self._begin("step", joint=True)
+        conversation = self._idle("step")
         try:
             self._send_step(actions)
             return self._step_result(None)
         finally:
-            self._conversation.drop()
+            # Not by a call: in that, a signal's handler could raise before anything was done.
+            conversation.pending = None
 
     def step_async(self, actions: Any) -> None:
         """Begins a step in the workers; the caller's lane steps in `step_wait`.
@@ -132,8 +133,7 @@ class PoolVectorEnv(LaneCalls):
         Raises:
             AlreadyPendingCallError: If another call waits to be collected.
         """
-        with self._begun("step"):
-            self._send_step(copying.deepcopy(actions))
+        self._begin_async("step", lambda: self._send_step(copying.deepcopy(actions)))
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began.
@@ -147,7 +147,9 @@ class PoolVectorEnv(LaneCalls):
         """
         self._need_open()
         self._conversation.need_pending("step")
-        return self._step_result(timeout)
+        result = self._step_result(timeout)
+        self._conversation.pending = None
+        return result
 
     def reset(
         self,
@@ -156,12 +158,12 @@ class PoolVectorEnv(LaneCalls):
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
-        self._begin("reset", joint=True)
+        conversation = self._idle("reset")
         try:
             self._send_reset(seed, options)
             return self._reset_result(None)
         finally:
-            self._conversation.drop()
+            conversation.pending = None
 
     def reset_async(
         self,
@@ -170,14 +172,15 @@ class PoolVectorEnv(LaneCalls):
         options: dict[str, Any] | None = None,
     ) -> None:
         """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
-        with self._begun("reset"):
-            self._send_reset(seed, options)
+        self._begin_async("reset", lambda: self._send_reset(seed, options))
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
         self._need_open()
         self._conversation.need_pending("reset")
-        return self._reset_result(timeout)
+        result = self._reset_result(timeout)
+        self._conversation.pending = None
+        return result
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Closes every sub-environment and ends every worker.
@@ -189,18 +192,24 @@ class PoolVectorEnv(LaneCalls):
         self._finalizer.cancel()
         if os.getpid() != self._owner:  # all of it is the business of the process we come from
             return
-        patience_s = CLOSE_LIMIT_S if timeout is None else timeout
-        self._workers.end_all(self._handles, 0.0 if terminate else patience_s)
-        self._handles.clear()
-        lane = self._lane
-        del self._lane, self._arena, self._infos, self._conversation, self._starter
         self.closed = True
+        patience_s = CLOSE_LIMIT_S if timeout is None else timeout
+        lane, starter = self._lane, self._starter
         try:
-            lane.close()
-        except LaneFailure as failure:
-            raise raised_here(failure) from None
+            self._workers.end_all(self._handles, 0.0 if terminate else patience_s)
+        finally:
+            starter.need_no_more()
+            if self._conversation.pending is None:  # else a call is under way that would stumble
+                self._conversation = Conversation([])
+                self._handles.clear()
+                del self._lane, self._arena, self._infos, self._starter
+            try:
+                lane.close()
+            except LaneFailure as failure:
+                raise raised_here(failure) from None
 
     def _send_step(self, actions: Any) -> None:
+        conversation = self._begin("step")
         if self.autoreset_mode is AutoresetMode.DISABLED:
             need_no_ended_episode(self._arena.terminated | self._arena.truncated)
         lane = self._lane
@@ -211,7 +220,7 @@ class PoolVectorEnv(LaneCalls):
                 self._check_actions(actions)
             own = actions if self._plain_actions else iterate(self.action_space, actions)
         elif self._arena.put_actions(actions):
-            self._conversation.step_all(buffer)
+            conversation.step_all(buffer)
             if self._plain_actions:
                 own = actions[: self._own]
             else:
@@ -219,10 +228,10 @@ class PoolVectorEnv(LaneCalls):
         else:
             self._check_actions(actions)
             listed = list(iterate(self.action_space, actions))
-            ask_all = self._conversation.ask_all
-            ask_all("step", lambda rows: (listed[rows.start : rows.stop],), buffer)
+            rows_of = lambda rows: (listed[rows.start : rows.stop],)  # noqa: E731
+            conversation.ask_all("step", rows_of, buffer)
             own = listed[: self._own]
-        self._conversation.own(lambda: lane.step(own, buffer))
+        conversation.own(lambda: lane.step(own, buffer))
 
     def _step_result(self, timeout: float | None) -> StepResult:
         infos = self._finished_infos(timeout)
@@ -236,6 +245,7 @@ class PoolVectorEnv(LaneCalls):
         )
 
     def _send_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        conversation = self._begin("reset")
         lane, arena = self._lane, self._arena
         seeds = seed_of_each(seed, self.num_envs)
         self._starter.note_seeds(seeds)
@@ -253,8 +263,8 @@ class PoolVectorEnv(LaneCalls):
         def arguments(rows: range) -> tuple[list[int | None], dict[str, Any] | None, list[bool]]:
             return seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]
 
-        self._conversation.ask_all("reset", arguments, buffer)
-        self._conversation.own(lambda: lane.reset(*arguments(lane.rows), buffer))
+        conversation.ask_all("reset", arguments, buffer)
+        conversation.own(lambda: lane.reset(*arguments(lane.rows), buffer))
 
     def _reset_result(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
         infos = self._finished_infos(timeout)

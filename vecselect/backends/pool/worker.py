@@ -11,7 +11,6 @@ from vecselect.backends.orphans import LOOK_S, ParentWatch
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.lane import LaneFailure, keep_packed
 from vecselect.backends.pool.server import (
-    BEGUN,
     COMMAND,
     DONE,
     GIVEN,
@@ -20,7 +19,9 @@ from vecselect.backends.pool.server import (
     close_all,
     sample_of,
 )
+from vecselect.errors import RequestError, same_instance
 from vecselect.failures import Failed, portable, report_closing
+from vecselect.measure.probe import ProfileTask, profile_first
 from vecselect.torch_ import seed_torch
 
 if TYPE_CHECKING:
@@ -49,12 +50,22 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
     watch = ParentWatch(go.give)
     row, envs = 0, []
     try:
-        task: Work = processes.loads(work)
+        task: Work | ProfileTask = processes.loads(work)
         processes.settle_in(task.global_seed)
+        profiled = None
+        if isinstance(task, ProfileTask):
+            found = profile_first(task, go, done, pipe)
+            if found is None:
+                return
+            task, profiled = found
+            processes.seed_generators(task.global_seed)
         row = task.first_row
         for make in task.env_fns:
             envs.append(make())
+            if profiled is not None and envs[-1].unwrapped is profiled:
+                raise RequestError(same_instance(0, row))
             row += 1
+        del profiled
         row = task.first_row
         seed_torch(task.global_seed)
         _tell(pipe, None)
@@ -110,11 +121,12 @@ def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned
     """Answers commands until the last one."""
     control, tries = server.control, server.task.tries
     while True:
-        go.take(tries, _nothing)
-        command, number = control[COMMAND], control[GIVEN]
-        control[BEGUN] = number
+        go.wait(tries)  # without a limit: another thread watches the parent, and gives it too
+        number, command = control[GIVEN], control[COMMAND]
         if command == END or orphaned.is_set():
             return
+        if number == control[DONE]:  # given twice: the parent did not know whether it had been
+            continue
         try:
             reply = (
                 server.step()
@@ -123,6 +135,8 @@ def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned
             )
         except LaneFailure as failure:
             assert failure.__cause__ is not None
+            if isinstance(failure.__cause__, SystemExit):
+                raise failure.__cause__ from None
             error = portable(failure.__cause__)
             reply = Failed(failure.row, failure.phase, error, failure.when)
         data = None if reply is None else _packed(server, reply)
@@ -142,7 +156,3 @@ def _packed(server: Server, reply: Any) -> bytes:
         return processes.dumps(
             Failed(server.lane.rows[0], "sending the answer of", portable(error))
         )
-
-
-def _nothing() -> None:
-    """A worker that waits looks for nobody: another thread watches the parent."""

@@ -240,8 +240,9 @@ class _Crew:
                 failures.append(failure)
                 raise LaneFailure(failure.row, failure.phase) from Exception()
 
-        conversation.begin(name, joint=True)
         try:
+            conversation.pending = name
+            conversation.begin()
             conversation.ask_all(name, lambda rows: self._part(name, args, rows), 0)
             conversation.own(own_part)
             return conversation.finish()
@@ -250,7 +251,7 @@ class _Crew:
                 raise failures[0] from failures[0].__cause__
             raise
         finally:
-            conversation.drop()
+            conversation.pending = None
 
     def _part(self, name: str, args: tuple[Any, ...], rows: range) -> tuple[Any, ...] | None:
         """The arguments of a lane's method for some of its rows; None if it is not for them."""

@@ -9,8 +9,8 @@ from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import EAGER_TRIES
 from vecselect.backends.ray import cluster
 from vecselect.errors import RequestError
-from vecselect.lanes import why_not_workers
 from vecselect.machine import read_machine
+from vecselect.modes import Mode
 from vecselect.request import FAILURE_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
@@ -31,19 +31,23 @@ class Ray:
         """Says so where Ray is not installed."""
         return cluster.why_not_installed()
 
-    def why_not(self, request: Request, machine: Machine) -> str | None:
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to an actor."""
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
         lanes = request.vector_kwargs.get("num_workers")
-        reason = reason or why_not_workers(self.name, lanes, request.num_envs)
+        reason = reason or Mode(self.name, lanes).why_not(request.num_envs)
         return reason or request.why_not_sent
 
-    def build(self, request: Request, *, workers: int | None = None) -> VectorEnv:
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """The mode itself: only the cluster tells how many actors it has room for."""
+        return mode
+
+    def build(self, request: Request, mode: Mode) -> VectorEnv:
         """Builds a `RayVectorEnv`.
 
         Args:
             request: What was asked for.
-            workers: Lanes, each an actor; by default the option `num_workers`, or as many as the
+            mode: With the number of actors; by default the option `num_workers`, or as many as the
                 cluster has room for.
 
         Raises:
@@ -53,7 +57,8 @@ class Ray:
         from vecselect.backends.ray.vector_env import Cluster, RayVectorEnv
 
         options = request.vector_kwargs
-        base.need_work_for(self.name, workers, request)
+        workers = mode.workers
+        base.need_work_for(mode, request)
         lanes = options.get("num_workers", workers)
         if workers is not None and lanes != workers:
             raise RequestError(

@@ -11,7 +11,13 @@ import psutil
 
 from vecselect import processes
 from vecselect.backends.interrupts import Unbroken
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S, PENDING, Raised, which_runs
+from vecselect.backends.pool.handle import (
+    CLOSE_LIMIT_S,
+    PENDING,
+    Raised,
+    closed_meanwhile,
+    which_runs,
+)
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import LaneSample, Place, machine_id
 from vecselect.errors import StepTimeout, WorkerDied, WorkerError
@@ -251,6 +257,8 @@ class RayHandle:
         self._need_alive()
 
     def _need_alive(self) -> None:
+        if self.ended:
+            raise closed_meanwhile()
         if self._death is not None:
             raise WorkerDied(str(self._death))
 

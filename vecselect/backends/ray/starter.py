@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect import processes
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.handle import CLOSE_LIMIT_S
-from vecselect.backends.pool.restarts import Restarts, announce
+from vecselect.backends.pool.restarts import Restarts
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import LaneActor
 from vecselect.backends.ray.handle import RayHandle, end_all
@@ -130,7 +130,7 @@ class RayStarter:
         """Makes the arena of the calling process, once it is known what all lanes share."""
         self.arena = Arena(terms.layout, mmap.mmap(-1, terms.layout.size_bytes()))
 
-    def all_started(self) -> None:
+    def need_no_more(self) -> None:
         """Nothing was needed that could be let go of."""
 
     def let_go(self, handles: Sequence[Handle]) -> None:
@@ -171,7 +171,6 @@ class RayStarter:
                 raise
         new.use(self.arena, infos)
         new.news = infos.templates()
-        announce(death, handle.rows)
         return new
 
     def _started_elsewhere(self, task: Task, death: Exception) -> RayHandle:

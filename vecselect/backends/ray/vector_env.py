@@ -21,7 +21,7 @@ from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import Task
 from vecselect.backends.ray.handle import RayHandle, end_all
 from vecselect.backends.ray.starter import Needs, RayStarter, remaining_s
-from vecselect.lanes import slices
+from vecselect.modes import slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

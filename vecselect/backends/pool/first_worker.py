@@ -1,0 +1,208 @@
+"""The process that profiles one sub-environment and then becomes the pool's first worker.
+
+    caller                                  process
+    FirstWorker(...)          start -->     builds one sub-environment, steps it, closes it
+    profile()            <-- phases, Probe
+    exchange(...)         signals <-->      answers, nothing else
+    become(work)              Work -->      builds its slice, and serves: see `worker`
+    or end()                  None -->      ends
+
+What the environment does there, be it a crash, a hang or a change of global state, cannot harm the
+caller.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any
+
+from vecselect import processes
+from vecselect.backends.pool.launch import launch
+from vecselect.backends.pool.memory import Memory
+from vecselect.backends.pool.process import ProcessHandle
+from vecselect.errors import ProfileError
+from vecselect.failures import Failed, raised_in_building
+from vecselect.measure.probe import ProfileTask
+from vecselect.selection.evidence import HandOff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import gymnasium as gym
+
+    from vecselect.backends.pool.server import Work
+    from vecselect.measure.probe import Probe
+    from vecselect.measure.step import Extent
+
+STALL_LIMIT_S = 30.0
+"""Seconds that a reset, or all of the stepping beyond its budget, may take."""
+
+CONSTRUCT_LIMIT_S = 120.0
+"""Seconds that building may take, which may load assets or start a simulator."""
+
+SPUN_EXCHANGES = 400
+WOKEN_EXCHANGES = 24
+EXCHANGE_LIMIT_S = 4e-3
+"""Seconds after which no further exchange of a kind is made."""
+
+THREAD_SHARE = 0.2
+MESSAGE_FACTOR = 1.15
+"""What waking a thread, and a pickled message of `async`, take in terms of waking a worker: 12 and
+70 of 60 us on an AMD EPYC."""
+
+
+class FirstWorker:
+    """A process that profiles a sub-environment, from the caller's side."""
+
+    def __init__(
+        self,
+        env_fn: Callable[[], gym.Env],
+        *,
+        extent: Extent,
+        budget_s: float,
+        start_method: str | None = None,
+        daemon: bool = False,
+    ) -> None:
+        """Starts it; it begins to build and step by itself.
+
+        Args:
+            env_fn: Builds the sub-environment to profile.
+            extent: How long to step it.
+            budget_s: Seconds after which no further step is begun.
+            start_method: Of multiprocessing; the safest one of this platform by default.
+            daemon: Whether it is a daemon, which may not start processes itself.
+
+        Raises:
+            StartError: If the system refuses to start a process.
+        """
+        self.memory = Memory()
+        self._budget_s = budget_s
+        self._start_s = time.perf_counter()
+        task = ProfileTask(env_fn, extent, budget_s, processes.child_seed())
+        self.launched = launch(
+            processes.get_context(start_method),
+            task,
+            self.memory,
+            daemon=daemon,
+            threads=1,
+            name="vecselect-pool-0",
+        )
+
+    def profile(self) -> Probe:
+        """Waits for what stepping the sub-environment costs.
+
+        Raises:
+            Exception: What building the environment raised.
+            ProfileError: If it raises later (its exception is chained), its process dies, or a call
+                does not return within its limit.
+        """
+        phase = "construct"
+        while True:
+            limit_s = CONSTRUCT_LIMIT_S if phase == "construct" else STALL_LIMIT_S + self._budget_s
+            kind, value = self._received(phase, limit_s)
+            if kind == "phase":
+                phase = value
+            elif kind == "failed":
+                message, error = value
+                raise ProfileError(message) from error.rebuilt()
+            elif kind == "not built":
+                raise raised_in_building(value)
+            else:
+                self.launched.forget_names()
+                found: Probe = value
+                return dataclasses.replace(
+                    found, start_s=time.perf_counter() - self._start_s - found.profiling_s
+                )
+
+    def _received(self, phase: str, limit_s: float) -> tuple[str, Any]:
+        """The next message.
+
+        Args:
+            phase: The call that the environment is in.
+            limit_s: Seconds that it may take.
+        """
+        process, pipe = self.launched.process, self.launched.pipe
+        # The process is watched beside the pipe: a child of the environment may hold that open.
+        if not connection.wait([pipe, process.sentinel], limit_s):
+            process.kill()
+            raise ProfileError(
+                f"The environment did not return from {phase}() within {limit_s:g} s while it was "
+                "being measured; its process was ended. If it needs that long, pin a mode: that "
+                'skips measuring, as in auto_make_vec(..., mode="sync").'
+            )
+        try:
+            if not pipe.poll():
+                raise EOFError
+            message: tuple[str, Any] | Failed = processes.loads(pipe.recv_bytes())
+            # What the environment is made of could not be loaded there.
+            return ("not built", message.error) if isinstance(message, Failed) else message
+        except (EOFError, ConnectionError):
+            process.join(processes.END_GRACE_S)
+            raise ProfileError(
+                f"The environment's process {processes.how_it_ended(process.exitcode)} in "
+                f"{phase}() while it was being measured. Run one environment alone to see why."
+            ) from None
+
+    def measure_hand_off(self) -> HandOff | None:
+        """Times empty exchanges with this process, awake and asleep; some 5 ms in all.
+
+        Returns:
+            None if the process ended meanwhile.
+        """
+        spun_s = self._exchanges(SPUN_EXCHANGES, tries=2000)
+        woken_s = self._exchanges(WOKEN_EXCHANGES, tries=0)
+        if not spun_s or not woken_s:
+            return None
+        # Other programs only ever add time: the faster half counts.
+        spun, woken = (sorted(times_s)[len(times_s) // 4] for times_s in (spun_s, woken_s))
+        return HandOff(
+            spun_s=spun,
+            woken_s=max(woken, spun),
+            worker_s=spun / 3,
+            thread_s=max(woken, spun) * THREAD_SHARE,
+            message_s=max(woken, spun) * MESSAGE_FACTOR,
+            measured=True,
+        )
+
+    def _exchanges(self, count: int, tries: int) -> list[float]:
+        """Seconds of each of some exchanges.
+
+        Args:
+            count: How many.
+            tries: Tries of both sides before they sleep.
+        """
+        go, done, clock = self.launched.go, self.launched.done, time.perf_counter
+        self.launched.pipe.send_bytes(processes.dumps(("exchange", tries)))
+        if not done.take(0, lambda: None, lambda: 1.0):
+            return []
+        times_s: list[float] = []
+        until_s = clock() + EXCHANGE_LIMIT_S
+        while len(times_s) < count and clock() < until_s:
+            start_s = clock()
+            go.give()
+            if not done.take(tries, lambda: None, lambda: 1.0):
+                break
+            times_s.append(clock() - start_s)
+        self.launched.pipe.send_bytes(processes.dumps("enough"))
+        go.give()
+        return times_s
+
+    def become(self, work: Work) -> ProcessHandle:
+        """Has it build its slice, as a worker that was started with it does."""
+        self.launched.pipe.send_bytes(processes.dumps(work))
+        return ProcessHandle(work, self.launched)
+
+    def end(self) -> None:
+        """Has it end, without waiting for that; twice does nothing."""
+        launched = self.launched
+        if launched.pipe.closed:
+            return
+        launched.forget_names()
+        try:
+            launched.pipe.send_bytes(processes.dumps(None))
+        except OSError:  # it has ended already
+            pass
+        launched.pipe.close()
+        processes.end_in_background([launched.process])

@@ -1,0 +1,136 @@
+"""From a plan to the vector environment, and back to planning where the plan turns out wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from typing import TYPE_CHECKING
+
+from vecselect import processes
+from vecselect.backends.registry import BACKENDS
+from vecselect.errors import RequestError, VecselectWarning
+from vecselect.modes import Mode
+from vecselect.planning.cache import PlanCache, script_name
+from vecselect.planning.planner import prepare, space_text
+from vecselect.vector_env import AutoVectorEnv
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+    from vecselect.options import PlanningOptions
+    from vecselect.plan import Plan
+    from vecselect.planning.planner import Prepared
+    from vecselect.request import Request
+    from vecselect.selection.evidence import Observation
+
+
+def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
+    """Plans, builds, and plans anew where a remembered plan was made for another environment.
+
+    Raises:
+        Exception: What planning or building raises.
+    """
+    prepared = prepare(request, options, builds=True)
+    envs, plan = _built(prepared)
+    if plan.recalled and plan.key is not None and _is_another(envs, plan):
+        envs.close()
+        PlanCache().forget(plan.key)
+        prepared = prepare(request, options, builds=True)
+        envs, plan = _built(prepared)
+    return _wrapped(envs, plan, request, options)
+
+
+def _is_another(envs: VectorEnv, plan: Plan) -> bool:
+    """Whether the environment is not the one that a remembered plan was made for."""
+    seen = space_text(envs.single_observation_space), space_text(envs.single_action_space)
+    return seen != (plan.evidence.observation_space, plan.evidence.action_space)
+
+
+def _wrapped(
+    envs: VectorEnv, plan: Plan, request: Request, options: PlanningOptions
+) -> AutoVectorEnv:
+    """The vector environment that users get, with what it needs to learn from its run."""
+    key = plan.key
+
+    def observed(observation: Observation) -> None:
+        if key is not None:
+            PlanCache().observe(key, script_name(), observation)
+
+    def wrong_recall() -> None:
+        if key is not None:
+            PlanCache().forget(key)
+
+    def rebuild(better: Plan | None) -> tuple[VectorEnv, Plan]:
+        if better is None:
+            return _built(prepare(request, dataclasses.replace(options, fresh=True), builds=True))
+        mode = Mode.parse(better.mode)
+        return BACKENDS[mode.kind].build(request, mode), better
+
+    try:
+        return AutoVectorEnv(
+            envs, plan, on_observed=observed, on_wrong_recall=wrong_recall, rebuild=rebuild
+        )
+    except BaseException:
+        envs.close()
+        raise
+
+
+def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
+    """The vector environment that a plan decides on, or `sync` where that fails unpinned.
+
+    Raises:
+        Exception: What building raises, where `sync` cannot be built either.
+    """
+    plan, request = prepared.plan, prepared.request
+    try:
+        return _build(prepared, Mode.parse(plan.mode)), plan
+    except (OSError, EOFError, RequestError) as error:
+        able = {one.mode for one in plan.candidates if one.skipped is None}
+        if plan.pinned_by is not None or plan.mode == "sync" or "sync" not in able:
+            raise
+        try:
+            envs = BACKENDS["sync"].build(request, Mode("sync"))
+        except Exception:  # so it was not the mode
+            raise error from None
+        plan = _in_its_place(plan, error)
+    try:
+        if prepared.plan.key is not None:  # the next start may find the mode able to run
+            PlanCache().forget(prepared.plan.key)
+        warnings.warn(plan.reason, VecselectWarning, stacklevel=4)
+    except BaseException:  # warnings may be errors
+        envs.close()
+        raise
+    return envs, plan
+
+
+def _build(prepared: Prepared, mode: Mode) -> VectorEnv:
+    backend = BACKENDS[mode.kind]
+    first = prepared.first_worker
+    try:
+        if first is not None:
+            envs: VectorEnv = backend.build(prepared.request, mode, first_worker=first)
+        else:
+            envs = backend.build(prepared.request, mode)
+    except BaseException:
+        prepared.discard()
+        raise
+    processes.note_environment_made()
+    return envs
+
+
+def _in_its_place(plan: Plan, error: Exception) -> Plan:
+    """The plan of running `sync` where the mode that was chosen could not be built."""
+    why = f"it failed when it was built: {error}"
+    candidates = (
+        dataclasses.replace(one, skipped=why) if one.mode == plan.mode else one
+        for one in plan.candidates
+    )
+    return dataclasses.replace(
+        plan,
+        mode="sync",
+        reason=f"{plan.mode} was chosen, but {why}. So sync runs in its place.",
+        decided_by="elimination",
+        candidates=tuple(candidates),
+        key=None,
+        recalled=False,
+    )

@@ -1,0 +1,291 @@
+"""Every sentence that a plan says: why this mode, and what else its reader should know.
+
+Notes have codes that stay the same from version to version:
+
+| code | about |
+|---|---|
+| `learner-threads` | other threads for the learner would make the loop faster |
+| `machine-busy` | other programs used the cores while this was measured |
+| `several-starts` | another program planned at the same time, so that hand-offs were assumed |
+| `resets` | resets take much of the time |
+| `near-the-line` | the step time lies close to the ~1 ms rule's line |
+| `rule-against-costs` | the rule says one thing and the costs measured here another |
+| `memory` | a candidate was left out, since it would not fit into memory |
+| `not-raced` | the environment holds something that a second one could not have |
+| `race-lost` | the race's process died |
+| `race-out` | an entrant was taken out of the race |
+| `bits-differ` | the environment does not return the same bits for the same seeds |
+| `ray-measured` | what Ray actors cost here, where `ray` was allowed |
+| `native-faster` | the environment's own vectorized implementation was faster in the race |
+| `learner-stand-in` | a small network stood in for the learner |
+| `copy` | copying observations takes a share worth saving |
+| `not-together` | a sweep measured modes one after another |
+| `heat-lost` | a sweep's process died |
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vecselect.plan import Note
+from vecselect.selection.compare import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vecselect.machine import Machine
+    from vecselect.measure.step import StepProfile
+    from vecselect.modes import Mode
+    from vecselect.selection.evidence import Evidence, RayCosts
+    from vecselect.selection.model import Choice, Forecast
+    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.rule import RuleVerdict
+
+LOUD = 1.3
+"""Advice that makes the loop this many times as fast is a warning, not only a note."""
+
+WORTH_SAYING = 1.1
+BUSY_CORES = 0.25
+RESET_SHARE = 0.1
+COPY_SHARE = 0.05
+
+RULE_KNOWS_TWO = "the rule chooses between sync and async; pin it to use it"
+NATIVE_NOT_ALLOWED = (
+    'another implementation of the environment; allow=("native",) lets it be chosen'
+)
+
+
+def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
+    """Why the model, or what earlier runs showed, leads to this choice."""
+    best = choice.best
+    if len({forecast.mode for forecast in choice.forecasts}) == 1:
+        return "It is the only candidate."
+    sync = choice.of("sync", best.threads)
+    threads = _with_threads(choice)
+    if best.mode == "sync" or sync is None:
+        seen = "In earlier runs and by the model no" if best.observed else "No"
+        text = f"{seen} other candidate is predicted to be faster{threads}."
+    elif best.observed:
+        ratio = sync.loop_s / best.loop_s
+        text = f"Measured in earlier runs; about {ratio:.2g} times the throughput of sync{threads}."
+    else:
+        low, high = _ratio_range(sync, best)
+        learner = ", learner included" if best.learner_s else ""
+        text = f"Predicted {low:.2g}-{high:.2g} times the throughput of sync{learner}{threads}."
+    return text + of_rule_beside(best.mode, rule)
+
+
+def _with_threads(choice: Choice) -> str:
+    """Says under which setting of the learner's threads, where that is not as they are set."""
+    as_set = choice.forecasts[0].threads
+    if choice.best.threads == as_set:
+        return ""
+    return f", with {_threads(choice.best.threads)} for the learner while steps are made"
+
+
+def _threads(number: int | None) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
+
+
+def _ratio_range(sync: Forecast, ours: Forecast) -> tuple[float, float]:
+    """Throughput over that of `sync`, as far as the model's error allows."""
+    step = ours.vector_step_s
+    return (
+        sync.loop_s / (step.high + ours.learner_s),
+        sync.loop_s / max(step.low + ours.learner_s, 1e-12),
+    )
+
+
+def of_rule_beside(mode: str, rule: RuleVerdict | None) -> str:
+    """Says whether the ~1 ms rule agrees, and if not, why."""
+    if rule is None:
+        return ""
+    if mode == rule.mode:
+        return " The ~1 ms rule agrees."
+    parallel = mode not in ("sync", "pool:0", "thread:0")
+    if parallel == (rule.mode == "async"):
+        return f" The ~1 ms rule says {rule.mode}; it does not know {mode}."
+    if parallel:
+        return f" The ~1 ms rule says {rule.mode}: it counts a message per environment and step."
+    return f" The ~1 ms rule says {rule.mode}: it does not count cores, nor the learner."
+
+
+def reason_of_rule(verdict: RuleVerdict, mode: str, skipped: str | None) -> str:
+    """Why the rule leads to this choice.
+
+    Args:
+        verdict: What the rule says.
+        mode: The mode chosen.
+        skipped: Why the rule's own mode cannot run, where it cannot.
+    """
+    if mode == verdict.mode:
+        return verdict.reason
+    return f"The rule says {verdict.mode}, but {skipped}."
+
+
+def reason_of_race(race: RaceRecord, skipped: dict[str, str | None]) -> str:
+    """Why the race leads to this choice."""
+    if race.chosen != "sync" and race.speedup is not None:
+        ours = race.speedup
+        return (
+            f"Raced, and measured again after it: {ours.mid:.2f} times the throughput of sync "
+            f"(95 %: {ours.low:.2f}-{ours.high:.2f})."
+        )
+    won = race.of(race.chosen)
+    others = [one for one in race.entrants if not skipped.get(one.mode) and one is not won]
+    if won is None or not others:
+        return "It was the only one left in the race."
+    second = max(
+        others, key=lambda one: compare(one.mode, won.blocks_s, one.blocks_s).ratio.mid
+    )
+    factor = compare(second.mode, won.blocks_s, second.blocks_s).ratio.mid
+    if factor > 1.0:
+        return (
+            f"{second.mode} came to {factor:.2f} times its throughput in the race, which does not "
+            "prove it faster."
+        )
+    return f"The fastest in the race: {second.mode} came to {factor:.2f} times its throughput."
+
+
+def provisional(evidence: Evidence, *, alone: bool) -> str | None:
+    """Why a plan should soon be made anew, as a sentence; None if it should not."""
+    if not alone:
+        return "Another program was planning at the same time, so nothing but the step was measured."
+    if evidence.foreign_cores > BUSY_CORES * evidence.machine.cores:
+        return (
+            f"Other programs kept {evidence.foreign_cores:.1f} of {evidence.machine.cores:g} cores "
+            "busy while this was measured."
+        )
+    return None
+
+
+def of_profile(machine: Machine, profile: StepProfile) -> list[Note]:
+    """What a profile tells the reader."""
+    if profile.reset_share <= RESET_SHARE:
+        return []
+    most = 1 / (1 - profile.reset_share)
+    text = (
+        f"Resets take {profile.reset_share:.0%} of the time of one environment: a reset that cost "
+        f"nothing would give {most:.2f} times as much."
+    )
+    return [Note("resets", text)]
+
+
+def of_provisional(why: str | None, *, alone: bool) -> list[Note]:
+    """That the plan should soon be made anew."""
+    if why is None:
+        return []
+    code = "machine-busy" if alone else "several-starts"
+    return [Note(code, f"{why} This plan is made anew after a week at the latest.")]
+
+
+def of_rule(verdict: RuleVerdict) -> list[Note]:
+    """Where the rule's own figures speak against it."""
+    notes = []
+    if verdict.near_line:
+        text = 'The step time lies close to the rule\'s line: effort="measure" tells more.'
+        notes.append(Note("near-the-line", text))
+    if verdict.async_s is None:
+        return notes
+    predicted = "async" if verdict.async_s < verdict.sync_s else "sync"
+    if predicted != verdict.mode and not verdict.near_line:
+        text = (
+            f'By the costs measured here {predicted} would be faster: effort="measure" goes by '
+            "those."
+        )
+        notes.append(Note("rule-against-costs", text))
+    return notes
+
+
+def of_threads(choice: Choice) -> list[Note]:
+    """What one thread for the learner would give, where the plan may not count on it."""
+    best = choice.best
+    other = min(choice.forecasts, key=lambda forecast: forecast.loop_s)
+    gain = best.loop_s / other.loop_s
+    if other.threads == best.threads or gain < WORTH_SAYING:
+        return []
+    text = (
+        f"The learner's {_threads(best.threads)} keep the cores from the environments: {other.mode} "
+        f"with {_threads(other.threads)} while steps are made is predicted to give {gain:.1f} times "
+        "the throughput of this loop. Write learner_threads=\"auto\" in the call, and "
+        '"with envs.collecting():" around the rollout.'
+    )
+    return [Note("learner-threads", text, loud=gain >= LOUD)]
+
+
+def of_learner(kind: str) -> list[Note]:
+    """That a small network stood in for the learner."""
+    if kind != "stand-in":
+        return []
+    text = (
+        "torch is loaded, so a small network stood in for your learner; learner=your_function "
+        "measures your own, and later starts know it from the runs before."
+    )
+    return [Note("learner-stand-in", text)]
+
+
+def of_copying(forecast: Forecast) -> list[Note]:
+    """What handing out observations without a copy would save, where that is worth saying."""
+    saved = forecast.parts.copying_s / forecast.vector_step_s.mid if forecast.parts else 0.0
+    if saved < COPY_SHARE:
+        return []
+    text = (
+        f"Copying observations takes {saved:.0%} of a vector step: vector_kwargs="
+        '{"copy": False} saves it, where your loop is done with a batch before the next step.'
+    )
+    return [Note("copy", text)]
+
+
+def left_out(mode: Mode, why: str) -> Note:
+    """That a candidate would not fit into memory."""
+    return Note("memory", f"{mode} is left out: {why}. Fewer sub-environments may fit.")
+
+
+def not_raced(holds: Sequence[str]) -> Note:
+    """Why an environment that holds something is not raced."""
+    text = (
+        f"No race: the environment holds {' and '.join(holds)}, which others may not have beside "
+        "it. The prediction stands."
+    )
+    return Note("not-raced", text)
+
+
+def race_lost(lost: Exception) -> Note:
+    """That a race ended without a result."""
+    text = (
+        f"The race came to nothing: {lost}. The prediction stands; run one environment alone to "
+        "see what ended it."
+    )
+    return Note("race-lost", text)
+
+
+def of_race(race: RaceRecord) -> list[Note]:
+    """What a race showed beside the choice."""
+    notes = []
+    if race.difference is not None:
+        notes.append(Note("bits-differ", f"First difference: {race.difference}."))
+    notes += [
+        Note("race-out", f"{mode} is out of the race: {why}.") for mode, why in race.out.items()
+    ]
+    native, ours = race.of("native"), race.of(race.chosen)
+    if native is not None and ours is not None and race.chosen != "native":
+        factor = compare("native", ours.blocks_s, native.blocks_s).ratio.mid
+        if factor >= WORTH_SAYING:
+            text = (
+                f"native would give {factor:.3g} times as much as {race.chosen}: it is the "
+                "environment's own vectorized implementation, with other random numbers; "
+                'allow=("native",) or mode="native" takes it.'
+            )
+            notes.append(Note("native-faster", text, loud=factor >= LOUD))
+    return notes
+
+
+def ray_measured(costs: RayCosts) -> Note:
+    """What actors cost, by which `ray` was predicted."""
+    fixed, lane, env = (f"{s * 1e3:.2g} ms" for s in (costs.fixed_s, costs.lane_s, costs.env_s))
+    text = (
+        f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each actor and {env} for "
+        f"each sub-environment; there is room for {costs.lanes} actors of one CPU. It is predicted, "
+        "never raced."
+    )
+    return Note("ray-measured", text)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import RequestError
 from vecselect.modes import Mode
-from vecselect.report.units import printable
+from vecselect.report.units import all_printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +88,7 @@ def dashes_of(mode: str) -> str:
 
 def literal(text: str) -> str:
     """A foreign text without controls, in which matplotlib finds no formula."""
-    return printable(text).replace("$", r"\$")
+    return all_printable(text).replace("$", r"\$")
 
 
 def _kind_and_workers(mode: str) -> tuple[str, int]:

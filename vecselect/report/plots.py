@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect.modes import Mode
 from vecselect.report.figures import (
     LIGHT,
     colour_of,
@@ -22,7 +21,7 @@ from vecselect.report.figures import (
     new_figure,
     styled,
 )
-from vecselect.report.units import printable, rate, ratio, seconds, share, short
+from vecselect.report.units import all_printable, kind_of, rate, ratio, seconds, share, short
 from vecselect.selection.model import mean_step_s
 from vecselect.selection.what_if import over_num_envs, over_step_time
 
@@ -94,7 +93,7 @@ def plots_of(plan: Plan) -> list[Plot]:
         plots.append(
             Plot(
                 "The race, round by round",
-                printable(
+                all_printable(
                     f"Time of a block over the leader's ({race.leader}) in the same round: lower "
                     "is faster. A line ends where its mode was out of the running."
                 ),
@@ -156,7 +155,7 @@ def sheet_of(plan: Plan) -> Figure:
 
 def headline(plan: Plan) -> str:
     """What all plots of a plan are about."""
-    return printable(f"vecselect: {plan.env} x {plan.num_envs}, {plan.mode}")
+    return all_printable(f"vecselect: {plan.env} x {plan.num_envs}, {plan.mode}")
 
 
 def histogram(quantiles_s: Sequence[float], edges_s: np.ndarray) -> np.ndarray:
@@ -197,8 +196,7 @@ def _evidence(plan: Plan) -> Evidence:
 
 def _line_of(mode: str) -> str:
     """The name of the curve that a mode is on: of pools with workers the best has one."""
-    found = Mode.parse(mode)
-    return mode if found.in_caller_alone else found.kind
+    return mode if mode in ("sync", "pool:0", "thread:0") else kind_of(mode)
 
 
 def _curves(axes: Any, curves: Sequence[Curve], mode: str, **looks: Any) -> None:

@@ -13,7 +13,7 @@ from vecselect.report.figures import (
     new_figure,
     styled,
 )
-from vecselect.report.units import printable, rate, short, size
+from vecselect.report.units import all_printable, rate, short, size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ def title(sweep: Sweep) -> str:
     best = sweep.best
     found = f"; the best is {best.mode} with {best.num_envs}" if best else ""
     what = "env steps/s and memory against the number of sub-environments"
-    return f"{printable(sweep.env)}: {what}{found}"
+    return f"{all_printable(sweep.env)}: {what}{found}"
 
 
 def draw(sweep: Sweep, palette: Palette = LIGHT) -> Figure:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from vecselect.report import terminal
 from vecselect.report.text import hanging
-from vecselect.report.units import printable, rate, ratio, seconds, size
+from vecselect.report.units import all_printable, rate, ratio, seconds, size
 from vecselect.selection.sweep import (
     NOT_REACHED,
     SAME_AS,
@@ -65,7 +65,7 @@ def write(sweep: Sweep, file: TextIO) -> None:
 
 def render(sweep: Sweep) -> RenderableType:
     """The sweep as something rich can print."""
-    sweep = printable(sweep)
+    sweep = all_printable(sweep)
     parts: list[RenderableType] = [_head(sweep)]
     shown = [mode for mode in sweep.modes if _is_shown(sweep, mode)]
     if shown:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import math
 import types
 import typing
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,10 @@ from vecselect.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+LARGEST = 1 << 63
+"""Larger whole numbers count and measure nothing."""
 
 
 def read_document(
@@ -35,7 +41,7 @@ def read_document(
         return rebuilt(kind, current(data))
     except PlanError:
         raise
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PlanError(f"This is not a {name} of vecselect: {error}.") from error
 
 
@@ -47,13 +53,14 @@ def rebuilt(kind: Any, data: Any) -> Any:
         data: What `dataclasses.asdict` gave, after a trip through JSON.
 
     Raises:
-        TypeError: If something is missing, or of another type.
+        TypeError: If something is missing, of another type, or a number that is not finite.
+        OverflowError: If a number is too large.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return None if data is None else rebuilt(arguments[0], data)
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
+        hints = _hints(typing.cast(typing.Hashable, kind))
         missing = hints.keys() - exactly(dict, data).keys()
         if missing:
             raise TypeError(f"{', '.join(sorted(missing))} is missing")
@@ -64,8 +71,18 @@ def rebuilt(kind: Any, data: Any) -> Any:
         items = exactly(dict, data).items()
         return {str(key): rebuilt(arguments[1], value) for key, value in items}
     if kind is float and type(data) in (int, float):
-        return float(data)
+        number = float(data)
+        if not math.isfinite(number):
+            raise TypeError(f"{number} is no finite number")
+        return number
+    if kind is int and abs(exactly(int, data)) > LARGEST:
+        raise TypeError("it holds a number that is too large")
     return exactly(kind, data)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def exactly(kind: type, data: Any) -> Any:

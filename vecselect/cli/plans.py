@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import io
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.printable import write_text
+from vecselect.printable import printable, write_text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from typing import TextIO
 
-    from vecselect.store.plans import StoredPlan
+    from vecselect.planning.cache import StoredPlan
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-    Row = dict[str, Any]
 
 SHORT = 8
 """Characters of a key that stand for it where it is named."""
@@ -33,126 +35,167 @@ def add_commands(commands: Commands) -> None:
     def add(name: str, run: Callable[[Any], int], summary: str) -> argparse.ArgumentParser:
         parser = actions.add_parser(name, help=summary, description=summary)
         parser.set_defaults(run=run)
+        parser.add_argument("--json", action="store_true", help="print one JSON document instead")
         return parser
 
-    listing = add("list", _list, "all stored plans, the newest first")
-    show = add("show", _show, "what a stored plan is for, and what use of it showed")
+    add("list", _list, "all plans that are remembered, the newest first")
+    show = add("show", _show, "what a stored plan is for, and what runs with it have shown")
     show.add_argument("key", metavar="PLAN", help=f"{KEY_HELP}; or an environment's id")
     export = add("export", _export, "plans as one JSON document, for `plans import` elsewhere")
     export.add_argument("-o", "--output", metavar="FILE", help="where to, instead of stdout")
     export.add_argument("keys", nargs="*", metavar="KEY", help=f"{KEY_HELP}; all without one")
     importing = add("import", _import, "store the plans that `plans export` wrote")
     importing.add_argument("file", metavar="FILE", help="the document, or - for stdin")
-    forget = add("forget", _forget, "remove stored plans")
-    which = forget.add_mutually_exclusive_group(required=True)
-    which.add_argument("keys", nargs="*", default=[], metavar="KEY", help=KEY_HELP)
-    which.add_argument(
-        "--all",
-        action="store_true",
-        help="remove every plan, and what was measured of this machine",
-    )
-    path = add("path", _path, "the folder that the plans lie in")
-
-    for parser in (listing, show, export, importing, forget, path):
-        parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+    forget = add("forget", _forget, "remove some plans, and what runs with them have shown")
+    forget.add_argument("keys", nargs="+", metavar="KEY", help=KEY_HELP)
+    add("clear", _clear, "remove all plans, and what runs with them have shown")
 
 
 def _list(asked: argparse.Namespace) -> int:
-    from vecselect.cli.plan_table import write_table
     from vecselect.machine import read_machine
-    from vecselect.store.key import machine_fields
-    from vecselect.store.plans import PlanStore
+    from vecselect.planning.cache import PlanCache
+    from vecselect.planning.plan_key import machine_fields
 
-    store = PlanStore()
+    cache = PlanCache()
+    entries = cache.entries()
     here = machine_fields(read_machine())
-    entries = store.entries()
-    rows = [_row(entry, here) for entry in entries]
     if asked.json:
-        write_json(rows)
-    elif rows:
-        learners = [str(entry.fields.get("learner", "none")) for entry in entries]
-        write_table(rows, learners, sys.stdout)
+        write_json([_row(entry, here) for entry in entries])
+    elif entries:
+        _write_table(entries, here, sys.stdout)
     else:
-        write_text(f"no plans are stored in {store.folder}\n", sys.stdout)
+        write_text(f"no plans are stored in {cache.folder}\n", sys.stdout)
     return 0
 
 
-def _row(entry: StoredPlan, here: Row) -> Row:
+def _row(entry: StoredPlan, here: dict[str, Any]) -> dict[str, Any]:
     plan = entry.plan
     return {
         "key": entry.key,
         "env": plan.env,
         "num_envs": plan.num_envs,
         "mode": plan.mode,
-        "effort": getattr(plan, "effort", None),
+        "learner_threads": plan.learner_threads,
+        "effort": plan.effort,
         "decided_by": plan.decided_by,
+        "learner": entry.fields.get("learner"),
         "created": plan.created,
         "here": entry.fields.get("machine") == here,
     }
 
 
+def _write_table(entries: Sequence[StoredPlan], here: dict[str, Any], file: TextIO) -> None:
+    """Writes a line for each plan: in a terminal of its width, else as wide as it is."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    now = datetime.datetime.now(datetime.timezone.utc)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("key", no_wrap=True)
+    table.add_column("environment", no_wrap=True, overflow="ellipsis")
+    table.add_column("envs", justify="right", no_wrap=True)
+    for name in ("mode", "by", "learner", "made", "machine"):
+        table.add_column(name, no_wrap=True)
+    for row in (_row(entry, here) for entry in entries):
+        threads = row["learner_threads"]
+        cells = (
+            row["key"][:SHORT],
+            row["env"],
+            str(row["num_envs"]),
+            row["mode"] if threads is None else f"{row['mode']}, threads {threads}",
+            row["decided_by"],
+            str(row["learner"]),
+            age(row["created"], now),
+            "here" if row["here"] else "another",
+        )
+        # As texts: in a plain string rich would take brackets for markup.
+        texts = (Text(printable(cell)) for cell in cells)
+        table.add_row(*texts, style="" if row["here"] else "dim")
+    if file.isatty():
+        Console(file=file, force_jupyter=False).print(table)
+        return
+    wide = Console(file=io.StringIO(), width=10_000, color_system=None, force_jupyter=False)
+    with wide.capture() as lines:
+        wide.print(table)
+    for line in lines.get().splitlines():
+        write_text(f"{line.rstrip()}\n", file)
+
+
+def age(created: str, now: datetime.datetime) -> str:
+    """When a plan was made: `3 h ago`, and the date where that is longer ago than two days.
+
+    Args:
+        created: As the plan has it.
+        now: When it is read.
+    """
+    past_s = (now - datetime.datetime.fromisoformat(created)).total_seconds()
+    if not 0 <= past_s < 48 * 3600:
+        return created[:10]
+    if past_s < 60:
+        return "just now"
+    return f"{past_s / 60:.0f} min ago" if past_s < 3570 else f"{past_s / 3600:.0f} h ago"
+
+
 def _show(asked: argparse.Namespace) -> int:
     entry = find_stored(asked.key)
-    if asked.json:
-        document = summary(entry)
-        document["fields"] = entry.fields
-        document["plan"] = entry.plan.to_dict()
-        write_json(document)
-        return 0
     plan = entry.plan
+    if asked.json:
+        write_json({**summary(entry), "fields": entry.fields, "plan": plan.to_dict()})
+        return 0
+    threads = "" if plan.learner_threads is None else f", learner threads {plan.learner_threads}"
     lines = [
         ("key", entry.key),
         ("environment", f"{plan.env} x {plan.num_envs}"),
-        ("mode", f"{plan.mode}, decided by {plan.decided_by}"),
+        ("mode", f"{plan.mode}{threads}, decided by {plan.decided_by}"),
         ("made", plan.created),
         ("file", str(entry.path)),
     ]
-    seen = entry.observed
-    if seen is None:
-        lines.append(("in use", "not seen yet"))
-    else:
-        inside_ms = seen.inside_s / max(seen.vector_steps, 1) * 1e3
-        lines.append(
+    for script, ones in entry.observations.items():
+        lines += [
             (
                 "in use",
-                f"{seen.vector_steps} vector step{'' if seen.vector_steps == 1 else 's'} seen, "
-                f"{inside_ms:.3g} ms each and "
-                f"{seen.gap_s * 1e3:.3g} ms between two",
+                f"{script}: {one.mode}"
+                + ("" if one.threads is None else f" with torch threads {one.threads}")
+                + f", {one.vector_steps} vector steps, {one.inside_s * 1e3:.3g} ms each and "
+                f"{one.outside_s * 1e3:.3g} ms between two",
             )
-        )
+            for one in ones
+        ]
+    if not entry.observations:
+        lines.append(("in use", "not seen yet"))
     write_lines(lines)
     # The key is made of this and nothing else, so two plans can be compared by it.
     sys.stdout.write("\nit is used where all of this is the same:\n")
-    sys.stdout.write(json.dumps(entry.fields, indent=2) + "\n")
+    write_json(entry.fields)
     return 0
 
 
 def _export(asked: argparse.Namespace) -> int:
-    from vecselect.store.plans import PlanStore
+    from vecselect.planning.cache import PlanCache
 
-    text = PlanStore().export_json(asked.keys or None) + "\n"
+    keys = [find_stored(word).key for word in asked.keys] or None
+    text = PlanCache().export_plans(keys) + "\n"
     if asked.output in (None, "-"):
         sys.stdout.write(text)
         return 0
     Path(asked.output).write_text(text, encoding="utf-8")
-    keys = [plan["key"] for plan in json.loads(text)["plans"]]
+    exported = [plan["key"] for plan in json.loads(text)["plans"]]
     if asked.json:
-        write_json({"file": asked.output, "exported": keys})
+        write_json({"file": asked.output, "exported": exported})
     else:
-        write_text(f"{_count(keys)} written to {asked.output}\n", sys.stdout)
+        write_text(f"{_count(exported)} written to {asked.output}\n", sys.stdout)
     return 0
 
 
 def _import(asked: argparse.Namespace) -> int:
-    from vecselect.errors import PlanError
-    from vecselect.store.plans import PlanStore
+    from vecselect.planning.cache import PlanCache
 
-    try:
-        content = sys.stdin.buffer.read() if asked.file == "-" else Path(asked.file).read_bytes()
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{asked.file} is no export of vecselect: {error}.") from error
-    stored, refused = PlanStore().import_json(text)
+    if asked.file == "-":
+        stored, refused = PlanCache().import_plans(sys.stdin.buffer)
+    else:
+        with Path(asked.file).open("rb") as file:
+            stored, refused = PlanCache().import_plans(file)
     if asked.json:
         write_json(
             {"imported": stored, "refused": [{"key": key, "why": why} for key, why in refused]}
@@ -165,31 +208,33 @@ def _import(asked: argparse.Namespace) -> int:
 
 
 def _forget(asked: argparse.Namespace) -> int:
-    from vecselect.store.plans import PlanStore
+    from vecselect.planning.cache import PlanCache
 
-    store = PlanStore()
-    if asked.all:
-        forgotten = store.forget(None)
+    # All are found before the first is removed: a mistake in one of them removes nothing.
+    keys = PlanCache().keys()
+    return _remove(list(dict.fromkeys(_resolved(word, keys) for word in asked.keys)), asked.json)
+
+
+def _clear(asked: argparse.Namespace) -> int:
+    from vecselect.planning.cache import PlanCache
+
+    return _remove(PlanCache().keys(), asked.json)
+
+
+def _remove(keys: list[str], as_json: bool) -> int:
+    """Removes the plans of these keys and tells which."""
+    from vecselect.planning.cache import PlanCache
+
+    cache = PlanCache()
+    removed = [key for key in keys if cache.forget(key)]
+    if as_json:
+        write_json({"forgotten": removed})
     else:
-        # All are found before the first is removed: a mistake in one of them removes nothing.
-        keys = dict.fromkeys(store.resolve(prefix) for prefix in asked.keys)
-        forgotten = [gone for key in keys for gone in store.forget(key)]
-    if asked.json:
-        write_json({"forgotten": forgotten})
-    else:
-        sys.stdout.write(f"{_count(forgotten)} forgotten\n")
-    return 0
-
-
-def _path(asked: argparse.Namespace) -> int:
-    from vecselect.store.plans import PlanStore
-
-    folder = str(PlanStore().folder / "plans")
-    if asked.json:
-        write_json({"folder": folder})
-    else:
-        write_text(folder + "\n", sys.stdout)
-    return 0
+        sys.stdout.write(f"{_count(removed)} forgotten\n")
+    if len(removed) < len(keys):
+        left = _count(keys[len(removed) :])
+        write_text(f"vecselect: {left} in {cache.folder} cannot be removed\n", sys.stderr)
+    return 0 if len(removed) == len(keys) else 1
 
 
 def find_stored(word: str) -> StoredPlan:
@@ -198,38 +243,53 @@ def find_stored(word: str) -> StoredPlan:
     Of several plans of one environment it is the newest.
 
     Raises:
-        PlanError: If there is none.
+        PlanError: If there is none, or several keys begin with it.
     """
-    from vecselect.errors import PlanError
-    from vecselect.store.plans import PlanStore
+    from vecselect.planning.cache import PlanCache
 
-    store = PlanStore()
-    if not word or _is_hex(word):
-        return store.find(word)
+    entries = PlanCache().entries()
     # A plan knows an environment by its id alone, without the module that registers it.
     names = {word, word.rpartition(":")[2]}
-    entry = next((one for one in store.entries() if one.plan.env in names), None)
-    if entry is None:
+    by_name = next((entry for entry in entries if entry.plan.env in names), None)
+    if by_name is not None:
+        return by_name
+    by_key = {entry.key: entry for entry in entries}
+    return by_key[_resolved(word, list(by_key))]
+
+
+def _resolved(word: str, keys: list[str]) -> str:
+    """The one key that begins with a word.
+
+    Raises:
+        PlanError: If there is none, or more than one.
+    """
+    from vecselect.errors import PlanError
+
+    found = [key for key in keys if word and key.startswith(word)]
+    if not found:
         raise PlanError(
             f"No stored plan has a key that begins with {word!r}, and none is for an environment "
             "of that name; `vecselect plans list` shows the plans there are."
         )
-    return entry
+    if len(found) > 1:
+        raise PlanError(
+            f"{len(found)} stored plans have keys that begin with {word!r}: "
+            f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Give more of the key."
+        )
+    return found[0]
 
 
-def _is_hex(word: str) -> bool:
-    return bool(word) and all(character in "0123456789abcdef" for character in word)
-
-
-def summary(entry: StoredPlan) -> Row:
+def summary(entry: StoredPlan) -> dict[str, Any]:
     """What a stored plan is, beside the plan itself."""
-    plan, seen = entry.plan, entry.observed
     return {
         "key": entry.key,
         "path": str(entry.path),
-        "created": plan.created,
-        "pin": plan.mode,
-        "observed": None if seen is None else dataclasses.asdict(seen),
+        "created": entry.plan.created,
+        "pin": entry.plan.mode,
+        "observations": {
+            script: [dataclasses.asdict(one) for one in ones]
+            for script, ones in entry.observations.items()
+        },
     }
 
 

@@ -1,0 +1,446 @@
+"""Plans on disk, and what runs with them have shown: a small JSON file for each plan.
+
+    <folder>/plans/<digest>.json    a plan, what it is for, and observations by script
+    <folder>/cache.lock             held while a file is read and written again
+    <folder>/planning-<host>.lock   held by the one start that may measure
+
+A file is written beside its place and moved there whole, so a reader finds the old one or the new
+one. JSON only, never pickle: a file must not be able to run code. What is read is held against the
+request like anything a user writes. Trouble with files never stops a run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import re
+import stat
+import time
+import uuid
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from vecselect.errors import PlanError, RequestError, VecselectWarning
+from vecselect.modes import KINDS, Mode
+from vecselect.options import EFFORTS
+from vecselect.plan import Plan
+from vecselect.planning.plan_key import Key, plan_key, script_name
+from vecselect.request import DEADLINES
+from vecselect.selection.evidence import Observation
+from vecselect.values import exactly, rebuilt
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+__all__ = ["Key", "PlanCache", "StoredPlan", "plan_key", "script_name"]
+
+FORMAT, FORMAT_MANY, SCHEMA = "vecselect-plan", "vecselect-plans", 1
+
+MOST_DAYS, MOST_PROVISIONAL_DAYS = 90, 7
+"""After so many days a plan is made anew; sooner where it was made on a busy machine."""
+
+MOST_PLANS = 500
+MOST_SCRIPTS = 8
+MOST_BYTES = 4 << 20
+MOST_IMPORTED_BYTES = 64 << 20
+ABANDONED_S = 24 * 3600.0
+LOCK_WAIT_S = 1.0
+
+Observations = dict[str, tuple[Observation, ...]]
+"""By script, what its runs have shown."""
+
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+_warned: set[str] = set()
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """A plan in the cache.
+
+    Attributes:
+        key: The digest of its key.
+        plan: The plan.
+        fields: What it is for: the fields of its key.
+        observations: By script, what its runs have shown, the latest last.
+        path: The file.
+    """
+
+    key: str
+    plan: Plan
+    fields: dict[str, Any]
+    observations: Observations
+    path: Path
+
+
+class PlanCache:
+    """The plan cache in one folder. Trouble with its files is never raised.
+
+    Args:
+        folder: Where it is; by default what `VECSELECT_CACHE_DIR` names, else the user's cache
+            folder. It need not exist, and is made when something is saved.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = _default_folder() if folder is None else Path(folder)
+
+    def recall(self, key: Key | str, *, kinds: Collection[str] | None = None) -> StoredPlan | None:
+        """The plan of a key, if it can still be used; what never can be is removed.
+
+        Args:
+            key: The key, or its digest.
+            kinds: The kinds of modes that can run the request and may be chosen now; None to leave
+                that unchecked. A plan that was made while fewer could is not used, and stays.
+        """
+        path = self._path(key)
+        try:
+            stored = _read(path)
+        except PlanError:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
+        except OSError:
+            return None
+        if kinds is not None:
+            kind, could = Mode.parse(stored.plan.mode).kind, stored.plan.evidence.kinds
+            if kind not in kinds or not {*kinds} <= {*could}:
+                return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # those not used for longest are removed first
+        return stored
+
+    def save(self, key: Key, plan: Plan) -> str | None:
+        """Stores a plan in place of what was there; observations of runs stay.
+
+        Returns:
+            None, or a sentence saying why it could not be stored. Where files cannot be written,
+            that is also warned about, once in a process.
+        """
+        try:
+            self._put(key, plan, {})
+        except OSError as error:
+            why = f"{self.folder} cannot be written: {error.strerror or error}"
+            if str(self.folder) not in _warned:
+                _warned.add(str(self.folder))
+                warnings.warn(
+                    f"The plan cache {why}. So every start plans anew: name another folder in "
+                    "VECSELECT_CACHE_DIR, or pass use_store=False if that is meant.",
+                    VecselectWarning,
+                    stacklevel=3,
+                )
+            return f"The plan cache {why}."
+        except (PlanError, ValueError) as error:
+            return f"The plan cannot be stored: {str(error).rstrip('.')}."
+        return None
+
+    def observe(self, key: Key | str, script: str, observation: Observation) -> None:
+        """Adds what a run showed, in place of what it showed before of this mode and threads.
+
+        Where the plan is not there any more, or cannot be written, nothing happens.
+
+        Args:
+            key: The key of the plan that ran, or its digest.
+            script: As `script_name` gives it.
+            observation: What the run showed.
+        """
+        path = self._path(key)
+        with contextlib.suppress(OSError, PlanError, ValueError), self._held():
+            stored = _read(path)
+            seen = dict(stored.observations)
+            same = (observation.mode, observation.threads)
+            others = [one for one in seen.pop(script, ()) if (one.mode, one.threads) != same]
+            seen[script] = (*others, observation)
+            _write(path, _document(stored.key, stored.fields, stored.plan, seen))
+
+    def forget(self, key: Key | str) -> bool:
+        """Removes a plan with its observations; whether there was one that could be removed."""
+        try:
+            self._path(key).unlink()
+        except OSError:
+            return False
+        return True
+
+    def keys(self) -> list[str]:
+        """The digests of all plans, readable or not."""
+        with contextlib.suppress(OSError):
+            names = [name.removesuffix(".json") for name in os.listdir(self.folder / "plans")]
+            return sorted(name for name in names if _DIGEST.fullmatch(name))
+        return []
+
+    def entries(self) -> list[StoredPlan]:
+        """All plans that could be recalled, the newest first."""
+        found = []
+        for key in self.keys():
+            with contextlib.suppress(OSError, PlanError):
+                found.append(_read(self._path(key)))
+        return sorted(found, key=lambda stored: stored.plan.created, reverse=True)
+
+    def export_plans(self, keys: Collection[str] | None = None) -> str:
+        """Plans with their observations as one JSON document; those of all digests without any."""
+        documents = [
+            _document(one.key, one.fields, one.plan, one.observations)
+            for one in self.entries()
+            if keys is None or one.key in keys
+        ]
+        return json.dumps({"format": FORMAT_MANY, "schema": SCHEMA, "plans": documents})
+
+    def import_plans(self, stream: BinaryIO) -> tuple[list[str], list[tuple[str, str]]]:
+        """Stores the plans of a document that `export_plans` wrote, and their observations.
+
+        The machine is part of the key: plans of another machine are found only on such a one.
+
+        Args:
+            stream: Of the document; no more than 64 MiB of it are read.
+
+        Returns:
+            The digests that were stored, and those that were not, each with why.
+
+        Raises:
+            PlanError: If it is no such document.
+        """
+        stored, refused = [], []
+        for number, document in enumerate(_read_export(stream), 1):
+            name = document.get("key") if isinstance(document, dict) else None
+            name = name if isinstance(name, str) else f"plan {number}"
+            try:
+                given = _stored(document, self._path(name))
+                here = self.recall(name)
+                if here and EFFORTS.index(here.plan.effort) > EFFORTS.index(given.plan.effort):
+                    raise PlanError(f"a plan made with more effort ({here.plan.effort}) is here")
+                self._put(Key(name, given.fields), given.plan, given.observations)
+            except (OSError, PlanError) as error:
+                refused.append((name, str(error).rstrip(".")))
+            else:
+                stored.append(name)
+        return stored, refused
+
+    @contextlib.contextmanager
+    def planning_lock(self) -> Iterator[bool]:
+        """Holds a lock among the starts on this machine that plan at the same time.
+
+        Yields:
+            Whether this start may measure; another one does so now where it may not. True where
+            no lock can be held.
+        """
+        host = re.sub(r"[^\w-]", "-", platform.node())[:64]
+        with _locked(self.folder / f"planning-{host}.lock") as held:
+            yield held
+
+    def _put(self, key: Key, plan: Plan, observations: Observations) -> None:
+        """Writes a plan, with observations beside those that are there already.
+
+        Raises:
+            OSError: If it cannot be written.
+            PlanError: If it could not be read again.
+        """
+        path = self._path(key)
+        with self._held():
+            here = self.recall(key)
+            seen = {**observations, **(here.observations if here else {})}
+            document = _document(key.digest, key.fields, plan, seen)
+            _stored(json.loads(json.dumps(document)), path)
+            _write(path, document)
+            _evict(path.parent)
+
+    def _held(self) -> contextlib.AbstractContextManager[bool]:
+        return _locked(self.folder / "cache.lock", LOCK_WAIT_S)
+
+    def _path(self, key: Key | str) -> Path:
+        """The file of a key; for what is no digest, such as a way out of the folder, of none."""
+        digest = key.digest if isinstance(key, Key) else key
+        return self.folder / "plans" / f"{digest if _DIGEST.fullmatch(digest) else 'none'}.json"
+
+
+def _default_folder() -> Path:
+    if named := os.environ.get("VECSELECT_CACHE_DIR"):
+        return Path(os.path.expanduser(named))
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("vecselect", appauthor=False))
+
+
+def _document(
+    key: str, fields: dict[str, Any], plan: Plan, observations: Observations
+) -> dict[str, Any]:
+    """What a file holds: of observations, those of the scripts that ran last."""
+    latest = list(observations.items())[-MOST_SCRIPTS:]
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "key": key,
+        "fields": fields,
+        "observations": {
+            script: [dataclasses.asdict(one) for one in ones] for script, ones in latest
+        },
+        "plan": plan.to_dict(),
+    }
+
+
+def _stored(document: Any, path: Path) -> StoredPlan:
+    """The plan in a document.
+
+    Raises:
+        PlanError: If it is damaged, impossible, expired, or not the one of this file.
+    """
+    try:
+        if exactly(dict, document).get("format") != FORMAT or document.get("schema") != SCHEMA:
+            raise PlanError("it was not written by a version of vecselect like this one")
+        fields = exactly(dict, document.get("fields"))
+        key = Key.of(fields).digest
+        if document.get("key") != key or path.stem != key:
+            raise PlanError("its key is not that of what it is for")
+        plan = Plan.from_json(json.dumps(exactly(dict, document.get("plan"))))
+        observations = rebuilt(Observations, document.get("observations"))
+        _check(plan, fields)
+        for one in (one for ones in observations.values() for one in ones):
+            Mode.parse(one.mode)
+    except (RequestError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise PlanError(str(error)) from error
+    return StoredPlan(key, plan, fields, observations, path)
+
+
+def _check(plan: Plan, fields: dict[str, Any]) -> None:
+    """Holds a plan against the request that it is for.
+
+    Raises:
+        PlanError, RequestError, TypeError, ValueError: If it cannot be, or is too old.
+    """
+    evidence, num_envs = plan.evidence, exactly(int, fields.get("num_envs"))
+    options = exactly(dict, fields.get("vector_kwargs"))
+    caller_steps = not any(options.get(name) is not None for name in DEADLINES)
+    if num_envs < 1 or (evidence.num_envs, evidence.caller_steps) != (num_envs, caller_steps):
+        raise PlanError("it is for another request")
+    if plan.effort not in EFFORTS or not {*evidence.kinds} <= {*KINDS} or not evidence.learners:
+        raise PlanError("it is no plan that vecselect makes")
+    for mode in (plan.mode, *(row.mode for row in plan.candidates)):
+        Mode.parse(mode)
+    if why := Mode.parse(plan.mode).why_not(num_envs, caller_steps):
+        raise PlanError(why)
+    most_threads = max(os.cpu_count() or 1, evidence.machine.cores_logical)
+    asked = fields.get("learner_threads")
+    if plan.learner_threads not in (None, asked, *range(1, most_threads + 1)):
+        raise PlanError(f"the learner cannot have {plan.learner_threads} threads")
+    created = datetime.datetime.fromisoformat(plan.created)
+    age = datetime.datetime.now(datetime.timezone.utc) - created
+    most_days = MOST_PROVISIONAL_DAYS if plan.provisional else MOST_DAYS
+    if not -1 <= age.days < most_days:
+        raise PlanError(f"it was made on {plan.created[:10]} and holds for {most_days} days")
+
+
+def _read(path: Path) -> StoredPlan:
+    """The plan in a file.
+
+    Raises:
+        OSError: If there is none, or it cannot be opened.
+        PlanError: As from `_stored`.
+    """
+    # Without waiting: opening a pipe would otherwise wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        content = os.read(descriptor, MOST_BYTES + 1) if regular else b""
+    finally:
+        os.close(descriptor)
+    try:
+        return _stored(json.loads(content), path)
+    except (ValueError, RecursionError) as error:
+        raise PlanError(str(error)) from error
+
+
+def _read_export(stream: BinaryIO) -> list[Any]:
+    """The plans of an exported document, unchecked.
+
+    Raises:
+        PlanError: If it is no such document.
+    """
+    content = stream.read(MOST_IMPORTED_BYTES + 1)
+    if len(content) > MOST_IMPORTED_BYTES:
+        raise PlanError(
+            f"This is larger than {MOST_IMPORTED_BYTES >> 20} MiB, and so no export of vecselect."
+        )
+    try:
+        document = json.loads(content)
+        if document["format"] != FORMAT_MANY or document["schema"] != SCHEMA:
+            raise ValueError("it has another format")
+        return list(exactly(list, document["plans"]))
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise PlanError(
+            f"This is no export of vecselect, as `vecselect plans export` writes it: {error}."
+        ) from error
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    """Puts a file in its place in one move; nobody else may read it, since it tells what one runs.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind then.
+    """
+    content = json.dumps(document, allow_nan=False).encode()
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # the one above is made with the lock
+    beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+
+
+def _evict(folder: Path) -> None:
+    """Removes the plans not used for longest beyond so many, and what killed writers left."""
+    with contextlib.suppress(OSError), os.scandir(folder) as found:
+        files = sorted((file.stat().st_mtime, file.path) for file in found)
+        now_s = time.time()
+        plans = [path for _, path in files if path.endswith(".json")]
+        left = [path for at, path in files if path.endswith(".tmp") and now_s - at > ABANDONED_S]
+        for path in plans[:-MOST_PLANS] + left:
+            os.unlink(path)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
+    """Holds a lock on a file, which ends with the process; yields False if another one holds it.
+
+    True where nothing can be locked: other systems, file systems without locks, a folder that
+    cannot be written.
+    """
+    descriptor, held = None, True
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        held = _lock(descriptor, time.monotonic() + wait_s)
+    except OSError:
+        pass
+    try:
+        yield held
+    finally:
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                if fcntl is not None:
+                    # For copies of the descriptor too, in a process forked meanwhile.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, limit_s: float) -> bool:
+    while fcntl is not None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() >= limit_s:
+                return False
+            time.sleep(0.01)
+    return True

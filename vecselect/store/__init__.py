@@ -1,1 +1,0 @@
-"""Plans remembered on disk, and what makes two requests the same one."""

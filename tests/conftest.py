@@ -10,12 +10,13 @@ from tests.fake_torch import FakeTorch
 from tests.faults import census
 from tests.racers import children
 from vecselect import contexts
-from vecselect.store.plans import PlanStore
+from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-contexts.PRELOADED[:] = [
-    *("gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers")
-]
+contexts.PRELOADED = (
+    *contexts.PRELOADED,
+    *("gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers"),
+)
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 
@@ -56,7 +57,7 @@ def cache(own_store):
 
 @pytest.fixture
 def store():
-    return PlanStore()
+    return PlanCache()
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 NAME_PREFIX = "vecselect-"
 """What `multiprocessing.get_context` knows our contexts by: this, and the start method."""
 
-PRELOADED: list[str] = []
+PRELOADED = ("numpy", "gymnasium", "vecselect.backends.pool.worker")
 """Modules that the fork server imports when it starts; what they import, no worker has to."""
 
 

@@ -25,6 +25,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vecselect.backends.pool.entry import THREAD_VARIABLES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -103,6 +105,9 @@ def main(channel: int, owner: int, preload: Sequence[str]) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with contextlib.suppress(OSError):  # What ends the owner's group is to leave this one alive.
         os.setpgid(0, 0)
+    for name in THREAD_VARIABLES:
+        # Numerical libraries read them when they are loaded, and threads do not survive a fork.
+        os.environ.setdefault(name, "1")
     for name in ("vecselect.contexts", *preload):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

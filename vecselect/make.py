@@ -88,9 +88,9 @@ def auto_make_vec(
             observations (or nothing), run for about 20 ms; or seconds of busy, single-threaded
             work. Without one, what earlier runs of the same script showed is used, or, where torch
             is loaded, a step of a rollout with small networks.
-        learner_threads: Threads that torch and numerical libraries have while steps are made, inside
-            `with envs.collecting():`. None leaves them as they are; `"auto"` lets the plan choose
-            between that and one thread, which often frees the cores that workers need.
+        learner_threads: Threads that torch and numerical libraries have while steps are made,
+            inside `with envs.collecting():`. None leaves them as they are; `"auto"` lets the plan
+            choose between that and one thread, which often frees the cores that workers need.
         allow: `("native",)` lets the environment's own vectorized implementation be chosen,
             `("ray",)` the actors of a Ray cluster.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's

@@ -132,7 +132,10 @@ class Mode:
             each = "sub-environment has" if num_envs == 1 else "sub-environments have"
             beside = " beside the calling process" if caller_steps else ""
             room = f"at most {most} {COUNTED[self.kind]}{beside}" if most else "no worker"
-            return f"{num_envs} {each} work for {room}, not for {self.workers}; use '{self.kind}:{most}'"
+            return (
+                f"{num_envs} {each} work for {room}, not for {self.workers}; use "
+                f"'{self.kind}:{most}'"
+            )
         return None
 
 

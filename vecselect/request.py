@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
@@ -23,8 +23,10 @@ from gymnasium.envs.registration import _find_spec  # isort: skip
 
 from vecselect import registrations
 from vecselect.errors import RequestError, unknown
-from vecselect.modes import Mode
 from vecselect.processes import start_methods, why_unpicklable
+
+if TYPE_CHECKING:
+    from vecselect.modes import Mode
 
 EnvFn = Callable[[], gym.Env]
 

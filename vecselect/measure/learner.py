@@ -1,17 +1,21 @@
-"""The learner: what happens between two vector steps while a race is run."""
+"""The learner: what happens between two vector steps, how long it takes and what it leaves behind."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
-import math
 import time
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import ProfileError, RequestError
+from vecselect.measure.clock import OtherThreads
+from vecselect.measure.generators import untouched_generators
 from vecselect.measure.stand_in import StandIn
 from vecselect.request import is_seconds
+from vecselect.selection.evidence import LearnerCost
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
@@ -19,15 +23,31 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-TRIES = 3
-"""Calls after which a stand-in that has never been as quick as what was observed is given up."""
+TIMED_S = 0.004
+"""A learner is run for so long to be timed, under each setting of its threads."""
+
+FIRST_CALL_S = 0.2
+"""A first call loads and builds what later ones find there, so it does not count, unless it takes
+longer than this: then it stays the only one."""
+
+WINDOW_S = 1e-3
+"""Other threads are looked at for so long after a call, to see on how many cores they spin."""
+
+WINDOWS = 3
+"""Such looks at the most, each after another call, within `TIMED_S`."""
+
+LONGEST_SPIN_S = 0.010
+"""For so long other threads are looked at to see when they stop; torch's spin for 3 to 7 ms."""
+
+SPINS = 0.1
+"""Other threads that keep fewer cores busy than this do not spin."""
 
 
 class Learner:
     """Something to run between two vector steps.
 
     Attributes:
-        kind: `none`, `seconds`, `callable`, `stand-in` or `observed`.
+        kind: `none`, `seconds`, `callable` or `stand-in`.
         run: Takes the batch of observations; None where there is nothing to run.
         seconds: How long it takes, where that was given.
     """
@@ -43,44 +63,6 @@ class Learner:
         self.seconds = seconds
 
 
-def torch_threads() -> int | None:
-    """The threads torch computes with; None where it is not loaded."""
-    torch = loaded_torch()
-    return int(torch.get_num_threads()) if torch else None
-
-
-def settable_threads() -> int:
-    """The threads of torch or of a numerical library that `one_thread` can bring down to one."""
-    threads = [torch_threads() or 1]
-    if threadpoolctl := _threadpoolctl():
-        threads += [found["num_threads"] for found in threadpoolctl.threadpool_info()]
-    return max(threads)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Has torch, and what threadpoolctl knows if it is installed, compute in one thread."""
-    torch, threadpoolctl = loaded_torch(), _threadpoolctl()
-    before = torch_threads()
-    limits = threadpoolctl.threadpool_limits(1) if threadpoolctl else contextlib.nullcontext()
-    with limits:
-        if before is not None:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            if before is not None:
-                torch.set_num_threads(before)
-
-
-def _threadpoolctl() -> Any:
-    """The module threadpoolctl if it is installed, else None."""
-    try:
-        return importlib.import_module("threadpoolctl")
-    except ImportError:
-        return None
-
-
 def check_learner(given: Any) -> None:
     """Refuses what is neither a callable nor a number of seconds.
 
@@ -94,10 +76,8 @@ def check_learner(given: Any) -> None:
         )
 
 
-def read_learner(
-    given: Any, num_envs: int, action_space: gym.Space | None, observed_s: float | None = None
-) -> Learner:
-    """The learner of a race.
+def read_learner(given: Any, num_envs: int, action_space: gym.Space | None) -> Learner:
+    """The learner as something that can be run.
 
     Args:
         given: A callable, run with the batch of observations (or without, if it takes nothing);
@@ -105,19 +85,162 @@ def read_learner(
             networks stand in for the learner, on torch's threads as they are set.
         num_envs: Sub-environments in a batch.
         action_space: Of one sub-environment; needed where a network may stand in.
-        observed_s: Seconds between two steps that an earlier run showed; they stand in for the
-            learner where nothing is given.
     """
     if callable(given):
         return Learner("callable", _guarded(given))
     if given is not None:
         return Learner("seconds", _busy(float(given)), float(given)) if given else Learner("none")
-    stand_in = None
     if loaded_torch() is not None and action_space is not None:
-        stand_in = StandIn(num_envs, action_space)
-    if observed_s is not None:
-        return Learner("observed", _filled(stand_in, observed_s), observed_s)
-    return Learner("none") if stand_in is None else Learner("stand-in", stand_in)
+        return Learner("stand-in", StandIn(num_envs, action_space))
+    return Learner("none")
+
+
+def measure_learner(
+    given: Any,
+    num_envs: int,
+    action_space: gym.Space | None,
+    observations: Any,
+    *,
+    one_thread: bool,
+) -> tuple[LearnerCost, ...]:
+    """What the learner takes between two vector steps, with its threads as they are set.
+
+    It runs here, in the calling process, for some 20 ms. Random generators are left as they were.
+
+    Args:
+        given: See `read_learner`.
+        num_envs: Sub-environments in a batch.
+        action_space: Of one sub-environment; needed where a network may stand in.
+        observations: A batch of observations, handed to the learner.
+        one_thread: Whether it is also measured with one thread, where it has more.
+
+    Returns:
+        The cost with the threads as they are set, and then, where that was measured, with one.
+        Where threads other than torch's were brought down to one, those of the first are None.
+
+    Raises:
+        ProfileError: If the learner raises.
+    """
+    learner = read_learner(given, num_envs, action_space)
+    if learner.run is None or learner.seconds is not None:
+        return (LearnerCost(learner.kind, learner.seconds or 0.0, torch_threads()),)
+    costs = []
+    with untouched_generators():
+        # One thread comes first: those of the other setting would go on spinning into it.
+        if one_thread and settable_threads() > 1:
+            with set_learner_threads(1):
+                costs.append(_measured(learner.kind, learner.run, observations, 1))
+        costs.append(_measured(learner.kind, learner.run, observations, torch_threads()))
+    return tuple(reversed(costs))
+
+
+def _measured(
+    kind: str, run: Callable[[Any], Any], observations: Any, threads: int | None
+) -> LearnerCost:
+    """The cost of a learner with its threads as they are."""
+    seconds = _timed_s(run, observations)
+    return LearnerCost(kind, seconds, threads, *_spin(run, observations))
+
+
+def _timed_s(run: Callable[[Any], Any], observations: Any) -> float:
+    """Median seconds of a call."""
+    clock = time.perf_counter
+    start_s = clock()
+    run(observations)
+    first_s = clock() - start_s
+    if first_s > FIRST_CALL_S:
+        return first_s
+    times_s: list[float] = []
+    end_s = clock() + TIMED_S
+    while not times_s or clock() < end_s:
+        start_s = clock()
+        run(observations)
+        times_s.append(clock() - start_s)
+    return median(times_s)
+
+
+def _spin(run: Callable[[Any], Any], observations: Any) -> tuple[float, float]:
+    """How many cores other threads keep busy right after a call, and for how many seconds.
+
+    To be called right after a call of the learner.
+    """
+    looks = []
+    end_s = time.perf_counter() + TIMED_S
+    for look in range(WINDOWS):
+        if look:
+            run(observations)
+        others, start_s = OtherThreads(), time.perf_counter()
+        window_s = _stay_busy_until(start_s + WINDOW_S) - start_s
+        looks.append(others.seconds() / window_s)
+        if time.perf_counter() > end_s:
+            break
+    cores = median(looks)
+    if cores < SPINS:
+        return 0.0, 0.0
+    _stay_busy_until(start_s + LONGEST_SPIN_S)
+    return cores, others.seconds() / cores
+
+
+def _stay_busy_until(end_s: float) -> float:
+    """Keeps this thread's core busy, as a step would, and returns the time it is then."""
+    while (now_s := time.perf_counter()) < end_s:
+        pass
+    return now_s
+
+
+def torch_threads() -> int | None:
+    """The threads torch computes with; None where it is not loaded."""
+    torch = loaded_torch()
+    return int(torch.get_num_threads()) if torch else None
+
+
+def settable_threads() -> int:
+    """The threads of torch, or else of a numerical library, that can be brought down to one."""
+    threads = torch_threads()
+    if threads is not None:
+        return threads
+    libraries = _numerical_libraries()
+    return max((found["num_threads"] for found in libraries.info()), default=1) if libraries else 1
+
+
+@contextlib.contextmanager
+def set_learner_threads(threads: int | None) -> Iterator[None]:
+    """Has torch, and what threadpoolctl knows if it is installed, compute in so many threads.
+
+    Args:
+        threads: The number; None leaves them as they are. On leaving all are put back.
+    """
+    if threads is None:
+        yield
+        return
+    torch, libraries = loaded_torch(), _numerical_libraries()
+    before = torch_threads()
+    limited = libraries.limit(limits=threads) if libraries else contextlib.nullcontext()
+    with limited:
+        try:
+            if before is not None:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            if before is not None:
+                torch.set_num_threads(before)
+
+
+one_thread = functools.partial(set_learner_threads, 1)
+
+
+def _numerical_libraries() -> Any:
+    """Threadpoolctl's controller of the libraries that are loaded; None where it is not installed."""
+    return _controller(loaded_torch() is not None)
+
+
+@functools.lru_cache(maxsize=2)
+def _controller(with_torch: bool) -> Any:
+    """Looks for the libraries, which takes a millisecond: once, and again when torch has come."""
+    try:
+        return importlib.import_module("threadpoolctl").ThreadpoolController()
+    except ImportError:
+        return None
 
 
 def _guarded(given: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -154,23 +277,5 @@ def _busy(seconds: float) -> Callable[[Any], None]:
         end_ns = clock() + duration_ns
         while clock() < end_ns:
             pass
-
-    return run
-
-
-def _filled(stand_in: StandIn | None, seconds: float) -> Callable[[Any], None]:
-    """What stands in for the learner, if it takes no longer, and busy work for the rest."""
-    if stand_in is None:
-        return _busy(seconds)
-    calls, least_s = 0, math.inf
-
-    def run(observations: Any) -> None:
-        nonlocal calls, least_s
-        start_s = time.perf_counter()
-        if calls < TRIES or least_s <= seconds:
-            stand_in(observations)
-            least_s = min(least_s, time.perf_counter() - start_s)
-            calls += 1
-        _busy(max(seconds - (time.perf_counter() - start_s), 0.0))(None)
 
     return run

@@ -96,9 +96,8 @@ class Probe:
     def observation_batch(self, num_envs: int) -> Any:
         """So many of its observations, batched as vector environments batch them."""
         space = self.observation_space
-        return concatenate(
-            space, [self.observation] * num_envs, create_empty_array(space, num_envs)
-        )
+        batch: Any = create_empty_array(space, num_envs)
+        return concatenate(space, [self.observation] * num_envs, batch)
 
 
 def profile_first(
@@ -190,9 +189,7 @@ def _transitions(
     limit_s = time.perf_counter() + TRANSITIONS_LIMIT_S
     enter("step")
     for _ in range(TRANSITIONS if profile.observation_bytes < LARGE_BYTES else 4):
-        if len(found) > 1 and (
-            found[-1][2] or found[-1][3] or time.perf_counter() > limit_s
-        ):
+        if len(found) > 1 and (found[-1][2] or found[-1][3] or time.perf_counter() > limit_s):
             break
         found.append(env.step(space.sample()))
     try:

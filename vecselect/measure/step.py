@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from vecselect.request import EnvFn
 
-ACTIONS_DRAWN = 256
-"""Actions drawn before timing; the steps cycle through them. Drawing one costs 5-30 us, more than
-a step of CartPole, so it must not happen inside what is timed."""
+DRAWING_S = 4e-3
+MOST_ACTIONS, FEWEST_ACTIONS = 256, 16
+"""Actions are drawn before timing, for so many seconds or up to so many; the steps cycle through
+them. Drawing one costs 5-30 us, more than a step of CartPole, so it must not happen inside what is
+timed."""
 
 DEFAULT_BUDGET_S = 1.5
 QUANTILES = 64
@@ -230,10 +232,15 @@ class _Profiling:
         # A copy, so that the environment's own action space draws what it would have drawn.
         space = copy.deepcopy(self.env.action_space)
         space.seed(seed)
-        actions = [space.sample() for _ in range(ACTIONS_DRAWN // 2)]
+        actions = [space.sample()]
         start_ns = wall_ns()
-        actions += [space.sample() for _ in range(ACTIONS_DRAWN // 2)]
-        draw_s = (wall_ns() - start_ns) / (ACTIONS_DRAWN // 2) * 1e-9
+        drawn_ns = 0
+        while len(actions) < FEWEST_ACTIONS or (
+            len(actions) < MOST_ACTIONS and drawn_ns < DRAWING_S * 1e9
+        ):
+            actions.append(space.sample())
+            drawn_ns = wall_ns() - start_ns
+        draw_s = drawn_ns / (len(actions) - 1) * 1e-9
 
         first_reset_ns = self.reset(seed=seed)
         action = itertools.cycle(actions).__next__

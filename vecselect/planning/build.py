@@ -7,6 +7,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from vecselect import processes
+from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.modes import Mode
@@ -104,13 +105,12 @@ def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
 
 
 def _build(prepared: Prepared, mode: Mode) -> VectorEnv:
-    backend = BACKENDS[mode.kind]
     first = prepared.first_worker
     try:
         if first is not None:
-            envs: VectorEnv = backend.build(prepared.request, mode, first_worker=first)
+            envs: VectorEnv = Pool().build(prepared.request, mode, first_worker=first)
         else:
-            envs = backend.build(prepared.request, mode)
+            envs = BACKENDS[mode.kind].build(prepared.request, mode)
     except BaseException:
         prepared.discard()
         raise

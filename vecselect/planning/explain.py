@@ -135,9 +135,7 @@ def reason_of_race(race: RaceRecord, skipped: dict[str, str | None]) -> str:
     others = [one for one in race.entrants if not skipped.get(one.mode) and one is not won]
     if won is None or not others:
         return "It was the only one left in the race."
-    second = max(
-        others, key=lambda one: compare(one.mode, won.blocks_s, one.blocks_s).ratio.mid
-    )
+    second = max(others, key=lambda one: compare(one.mode, won.blocks_s, one.blocks_s).ratio.mid)
     factor = compare(second.mode, won.blocks_s, second.blocks_s).ratio.mid
     if factor > 1.0:
         return (
@@ -150,7 +148,9 @@ def reason_of_race(race: RaceRecord, skipped: dict[str, str | None]) -> str:
 def provisional(evidence: Evidence, *, alone: bool) -> str | None:
     """Why a plan should soon be made anew, as a sentence; None if it should not."""
     if not alone:
-        return "Another program was planning at the same time, so nothing but the step was measured."
+        return (
+            "Another program was planning at the same time, so nothing but the step was measured."
+        )
     if evidence.foreign_cores > BUSY_CORES * evidence.machine.cores:
         return (
             f"Other programs kept {evidence.foreign_cores:.1f} of {evidence.machine.cores:g} cores "
@@ -207,7 +207,7 @@ def of_threads(choice: Choice) -> list[Note]:
     text = (
         f"The learner's {_threads(best.threads)} keep the cores from the environments: {other.mode} "
         f"with {_threads(other.threads)} while steps are made is predicted to give {gain:.1f} times "
-        "the throughput of this loop. Write learner_threads=\"auto\" in the call, and "
+        'the throughput of this loop. Write learner_threads="auto" in the call, and '
         '"with envs.collecting():" around the rollout.'
     )
     return [Note("learner-threads", text, loud=gain >= LOUD)]
@@ -284,8 +284,8 @@ def ray_measured(costs: RayCosts) -> Note:
     """What actors cost, by which `ray` was predicted."""
     fixed, lane, env = (f"{s * 1e3:.2g} ms" for s in (costs.fixed_s, costs.lane_s, costs.env_s))
     text = (
-        f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each actor and {env} for "
-        f"each sub-environment; there is room for {costs.lanes} actors of one CPU. It is predicted, "
-        "never raced."
+        f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each actor and {env} "
+        f"for each sub-environment; there is room for {costs.lanes} actors of one CPU. It is "
+        "predicted, never raced."
     )
     return Note("ray-measured", text)

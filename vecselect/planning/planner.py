@@ -1,13 +1,13 @@
 """From a request to a plan.
 
-    request, options
-        | what can run here                  backends: missing, why_not
-        | a remembered plan                  cache, held against the request
-        | one sub-environment, profiled      measure.probe, in a process of its own
-        | loops, hand-off, learner           measure.loops, probe, measure.learner
-        v
-    Evidence --> selection.model.choose --> (effort="race": planning.rounds) --> Plan
-                                                         sentences: planning.explain
+request, options
+| what can run here                  backends: missing, why_not
+| a remembered plan                  cache, held against the request
+| one sub-environment, profiled      measure.probe, in a process of its own
+| loops, hand-off, learner           measure.loops, probe, measure.learner
+v
+Evidence --> selection.model.choose --> (effort="race": planning.rounds) --> Plan
+sentences: planning.explain
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.registry import BACKENDS
 from vecselect.backends.pool.first_worker import FirstWorker
+from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
 from vecselect.machine import read_machine
 from vecselect.measure.generators import untouched_generators
@@ -231,9 +231,7 @@ def _why_not_chosen(
     return skipped
 
 
-def _pinned(
-    request: Request, options: PlanningOptions, machine: Machine, start_s: float
-) -> Plan:
+def _pinned(request: Request, options: PlanningOptions, machine: Machine, start_s: float) -> Plan:
     """The plan of a pin: that mode, nothing measured, no other mode looked at."""
     pin = request.pin
     assert pin is not None
@@ -364,11 +362,14 @@ def _recalled(stored: StoredPlan, key: str) -> Plan:
         learner_threads=best.threads if any_threads else plan.learner_threads,
         reason=explain.reason_of_model(choice, evidence.rule),
         decided_by="observed",
-        candidates=_candidates(choice, None)
-        + tuple(row for row in plan.candidates if row.skipped),
+        candidates=_candidates(choice, None) + tuple(row for row in plan.candidates if row.skipped),
         notes=(
             *explain.of_threads(choice),
-            *(note for note in plan.notes if note.code not in ("learner-threads", "learner-stand-in")),
+            *(
+                note
+                for note in plan.notes
+                if note.code not in ("learner-threads", "learner-stand-in")
+            ),
         ),
     )
 
@@ -524,18 +525,18 @@ def _learners(situation: _Situation, found: Probe) -> tuple[LearnerCost, ...]:
     given = _given_threads(options)
     with set_learner_threads(given), untouched_generators():
         return measure_learner(
-                options.learner,
-                request.num_envs,
-                found.action_space,
-                found.observation_batch(request.num_envs),
-                one_thread=given is None,
-            )
+            options.learner,
+            request.num_envs,
+            found.action_space,
+            found.observation_batch(request.num_envs),
+            one_thread=given is None,
+        )
 
 
 def _with_ray(
     situation: _Situation, evidence: Evidence, found: Probe, notes: list[Note]
 ) -> tuple[Evidence, dict[str, str | None]]:
-    """Adds what Ray actors cost, where they may be chosen; leaves `ray` out where there are none."""
+    """Adds what Ray actors cost, where they may be chosen; leaves `ray` out where that fails."""
     skipped = dict(situation.skipped)
     if skipped.get("ray", "") is not None:
         return evidence, skipped

@@ -1,10 +1,11 @@
 """The cost model: what a vector step takes in each mode, in closed form from the evidence.
 
 With N sub-environments of mean step time t (resets included) of which u is computing, C cores,
-L the longest slice, and S cores on which the learner's other threads spin for a while after it:
+L the longest slice, and threads of the learner that spin for a while after it, on cores that slices
+need:
 
     sync, pool:0    N t + loop
-    pool:K          max(L t + stragglers, N u / C) + hand-off + loop
+    pool:K          max(L t + stragglers + spin, N u / C) + hand-off + loop
     thread:K        the same, but what holds the interpreter's lock takes turns
     async           messages, and max(t + stragglers, N u / C)
 
@@ -34,10 +35,16 @@ PARALLEL_ERROR = 0.10
 SPIN_S = 1e-3
 """A worker of the pool that waits longer than this has gone to sleep."""
 
-CONTENTION_S = 2.5e-4
-"""What a vector step takes longer where the learner's spinning threads and the workers together
-are more than the cores: each hand-off may wait for a time slice. Fitted to HalfCheetah, Ant and
-Pendulum beside torch with 2 threads on 2 cores, where it was 0.15 to 0.8 ms."""
+CONTENTION_S = 2e-5
+CONTENTION_SHARE = 0.18
+"""What a loop takes longer where the learner's spinning threads and the slices together are more
+than the cores, in seconds and as a share of the stepping: hand-offs wait for time slices, and so do
+the learner's threads. Fitted beside torch with 2 threads on 2 cores to HalfCheetah, Ant, Pendulum,
+CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over `sync` was 0.73 to 0.91
+there, and is predicted within 0.1 of that."""
+
+SPINNING = 0.25
+"""Spinning below so many cores is noise of the measurement."""
 
 RUN_S = 60.0
 """Length of the run that start-up seconds are weighed against."""
@@ -76,9 +83,7 @@ class Parts:
     @property
     def total_s(self) -> float:
         """Seconds of the vector step."""
-        return (
-            self.stepping_s + self.stragglers_s + self.hand_off_s + self.copying_s + self.loop_s
-        )
+        return self.stepping_s + self.stragglers_s + self.hand_off_s + self.copying_s + self.loop_s
 
     def times(self, factor: float) -> Parts:
         """Every part so many times as long."""
@@ -180,9 +185,7 @@ def start_up_s(mode: Mode, num_envs: int, cores: float) -> float:
     return (mode.workers or 0) * THREAD_START_S
 
 
-def _forecasts(
-    evidence: Evidence, modes: tuple[Mode, ...], learner: LearnerCost
-) -> list[Forecast]:
+def _forecasts(evidence: Evidence, modes: tuple[Mode, ...], learner: LearnerCost) -> list[Forecast]:
     """Every candidate under one setting of the learner's threads, held against what runs showed."""
     seen = {
         one.mode: one
@@ -285,7 +288,7 @@ def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         spread_s * math.sqrt(2.0 * math.log(lanes)) if lanes > 1 else 0.0,
         longest * max(profile.slowest_step_s - mean_s, 0.0),
     )
-    shared_s = _shared_s(count * computing_s, evidence, learner)
+    shared_s = count * computing_s / evidence.cores
     if mode.kind == "thread":
         free = profile.gil_free_fraction or 0.0
         shared_s = count * computing_s * (1.0 - free) + shared_s * free
@@ -294,24 +297,24 @@ def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         assert ray is not None
         shared_s = count * computing_s / max(min(ray.cores, lanes), 1.0)
     longest_s = longest * mean_s + stragglers_s
+    if mode.kind != "ray" and _contended(lanes, evidence, learner):
+        # A spinning thread shares the core of a slice, and stops after so much CPU time of its own.
+        longest_s += min(learner.spin_s, longest_s)
     stepping_s = max(longest_s, shared_s)
     even_s = max(count * mean_s / lanes, shared_s if shared_s >= longest_s else 0.0)
     even_s = min(even_s, stepping_s)
     exchange_s = _exchange_s(mode, evidence, hand_off, learner, stepping_s)
+    if mode.kind != "ray" and _contended(lanes, evidence, learner):
+        exchange_s += CONTENTION_S + CONTENTION_SHARE * stepping_s
     loop_s = 0.0 if mode.kind == "async" else _pool_loop_s(loops, lanes, mode, evidence)
     copying_s = min(copying_s, loop_s)
     return Parts(even_s, stepping_s - even_s, exchange_s, copying_s, loop_s - copying_s)
 
 
-def _shared_s(work_s: float, evidence: Evidence, learner: LearnerCost) -> float:
-    """Seconds in which the cores do so many seconds of computing, others' spinning beside it."""
-    cores = evidence.cores
-    if learner.spinning_cores <= 0.0:
-        return work_s / cores
-    free = max(cores - learner.spinning_cores, 1.0)
-    if work_s <= free * learner.spin_s:
-        return work_s / free
-    return learner.spin_s + (work_s - free * learner.spin_s) / cores
+def _contended(lanes: int, evidence: Evidence, learner: LearnerCost) -> bool:
+    """Whether the learner's spinning threads and the slices together are more than the cores."""
+    spinning = learner.spinning_cores
+    return spinning > SPINNING and lanes + spinning > evidence.cores + SPINNING
 
 
 def _exchange_s(
@@ -334,8 +337,6 @@ def _exchange_s(
     if learner.seconds > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
         exchange_s += hand_off.woken_s - hand_off.spun_s
         exchange_s += (workers - 1) * max(hand_off.thread_s - hand_off.worker_s, 0.0)
-    if learner.spinning_cores > 0.0 and lanes + learner.spinning_cores > cores + 0.25:
-        exchange_s += CONTENTION_S
     return exchange_s
 
 

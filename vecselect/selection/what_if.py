@@ -128,7 +128,7 @@ def over_num_envs(evidence: Evidence) -> tuple[Curve, ...]:
 
 
 def _curves(points: list[tuple[float, Evidence]]) -> tuple[Curve, ...]:
-    """The best mode of each kind at each point; the pool with workers apart from the one without."""
+    """The best mode of each kind at each point; `pool:0` counts as a kind of its own."""
     found: dict[str, list[tuple[float, float]]] = {}
     for at, evidence in points:
         best: dict[str, float] = {}
@@ -142,5 +142,3 @@ def _curves(points: list[tuple[float, Evidence]]) -> tuple[Curve, ...]:
         Curve(name, tuple(x for x, _ in line), tuple(y for _, y in line))
         for name, line in found.items()
     )
-
-

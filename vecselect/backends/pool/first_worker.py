@@ -13,6 +13,7 @@ caller.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from multiprocessing import connection
@@ -46,6 +47,9 @@ SPUN_EXCHANGES = 400
 WOKEN_EXCHANGES = 24
 EXCHANGE_LIMIT_S = 4e-3
 """Seconds after which no further exchange of a kind is made."""
+
+FAR_OFF = 4.0
+"""What is measured counts up to so many times, and from such a part, of what it usually takes."""
 
 THREAD_SHARE = 0.2
 MESSAGE_FACTOR = 1.15
@@ -155,14 +159,18 @@ class FirstWorker:
         woken_s = self._exchanges(WOKEN_EXCHANGES, tries=0)
         if not spun_s or not woken_s:
             return None
-        # Other programs only ever add time: the faster half counts.
-        spun, woken = (sorted(times_s)[len(times_s) // 4] for times_s in (spun_s, woken_s))
+        # Other programs only ever add time: the faster quarter counts, and nothing absurd.
+        usual = HandOff()
+        spun, woken = (
+            min(max(sorted(times_s)[len(times_s) // 4], usual_s / FAR_OFF), usual_s * FAR_OFF)
+            for times_s, usual_s in ((spun_s, usual.spun_s), (woken_s, usual.woken_s))
+        )
         return HandOff(
             spun_s=spun,
-            woken_s=max(woken, spun),
+            woken_s=woken,
             worker_s=spun / 3,
-            thread_s=max(woken, spun) * THREAD_SHARE,
-            message_s=max(woken, spun) * MESSAGE_FACTOR,
+            thread_s=woken * THREAD_SHARE,
+            message_s=woken * MESSAGE_FACTOR,
             measured=True,
         )
 
@@ -200,9 +208,7 @@ class FirstWorker:
         if launched.pipe.closed:
             return
         launched.forget_names()
-        try:
+        with contextlib.suppress(OSError):  # it has ended already
             launched.pipe.send_bytes(processes.dumps(None))
-        except OSError:  # it has ended already
-            pass
         launched.pipe.close()
         processes.end_in_background([launched.process])

@@ -9,35 +9,39 @@ from xml.etree import ElementTree
 import pytest
 
 from tests import sweeps
-from tests.plans import ESTIMATED
+from tests.plans import BY_MODEL
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.plan import Note
 from vecselect.printable import printable, write_text
 from vecselect.report.outputs import write_output
+from vecselect.selection.evidence import LearnerCost
 
 EVIL = "a\x1b[2Jb\x1b]0;c\x07d\x9be\u202ef\udc80g\r\bh"
 SHOWN = "a[2Jb]0;cdef?gh"
 UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 
 PLAN = dataclasses.replace(
-    ESTIMATED,
+    BY_MODEL,
     env=EVIL,
     reason=EVIL,
     mode=EVIL,
-    learner=EVIL,
     effort=EVIL,
     decided_by=EVIL,
     created=EVIL,
-    observation_space=EVIL,
-    action_space=EVIL,
     versions={EVIL: EVIL},
     notes=(Note(EVIL, EVIL), Note(EVIL, EVIL, loud=True)),
     candidates=tuple(
         dataclasses.replace(one, skipped=EVIL if one.skipped else None)
-        for one in ESTIMATED.candidates
+        for one in BY_MODEL.candidates
     ),
-    machine=dataclasses.replace(ESTIMATED.machine, cpu=EVIL, system=EVIL, python=EVIL),
+    evidence=dataclasses.replace(
+        BY_MODEL.evidence,
+        learners=(LearnerCost(EVIL, 1e-3),),
+        observation_space=EVIL,
+        action_space=EVIL,
+        machine=dataclasses.replace(BY_MODEL.evidence.machine, cpu=EVIL, system=EVIL, python=EVIL),
+    ),
 )
 
 
@@ -82,6 +86,7 @@ def test_a_plan_written_to_a_file_is_text(form, tmp_path):
 
 def test_a_plan_shown_is_text():
     need_clean(str(PLAN.report).replace("\n", ""))
+    need_clean(str(PLAN.report.details).replace("\n", ""))
     need_clean("".join(PLAN.report._repr_mimebundle_().values()))
 
 

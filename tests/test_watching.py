@@ -5,12 +5,12 @@ import itertools
 import warnings
 
 import pytest
+from vecselect.watching import OBSERVE_NS, SLOWER, WINDOW_NS, WINDOWS, Watch
 
 import vecselect
 from vecselect.errors import VecselectWarning
 from vecselect.plan import Candidate
 from vecselect.selection.compare import Interval
-from vecselect.watching import OBSERVE_NS, SLOWER, WINDOW_NS, WINDOWS, Watch
 
 PLANNED_S = 1e-3
 LEARNER_S = 0.5e-3

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import deque
 from dataclasses import dataclass
-from statistics import fmean, median, quantiles
+from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 from vecselect.errors import VecselectWarning
@@ -108,9 +108,7 @@ class _Record:
             mode=mode,
             threads=threads,
             vector_steps=steps,
-            inside_s=fmean(
-                (window.inside_s for window in later), [window.vector_steps for window in later]
-            ),
+            inside_s=sum(window.inside_s * window.vector_steps for window in later) / steps,
             outside_s=quantiles(outside_s, n=4)[0] if len(outside_s) > 3 else min(outside_s),
             other_cores=self.others_s / self.sampled_s if self.sampled_s else 0.0,
             busy=busy,

@@ -5,17 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from vecselect.modes import Mode
 from vecselect.plan import Candidate
 from vecselect.planning import explain
 from vecselect.selection.compare import Interval
+from vecselect.selection.evidence import Observation
 from vecselect.selection.model import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vecselect.plan import Plan
-    from vecselect.selection.evidence import Observation
     from vecselect.selection.model import Forecast
+    from vecselect.selection.race import RaceRecord
 
 OUTDATED_NOTES = frozenset({"learner-threads", "learner-stand-in"})
 """Codes of notes that what was observed replaces."""
@@ -31,6 +33,10 @@ def chosen_anew(plan: Plan, observations: Iterable[Observation]) -> Plan:
     """
     evidence = plan.evidence
     seen = {(one.mode, one.threads): one for one in evidence.observations}
+    observations = tuple(observations)
+    if observations and evidence.race is not None:
+        # What a race has measured stands against real use as real use of another mode does.
+        seen = {(one.mode, one.threads): one for one in _raced(plan, evidence.race)} | seen
     for one in observations:
         seen.pop((one.mode, one.threads), None)  # so that it comes last
         seen[one.mode, one.threads] = one
@@ -50,14 +56,30 @@ def chosen_anew(plan: Plan, observations: Iterable[Observation]) -> Plan:
         reason=explain.reason_of_model(choice, evidence.rule),
         decided_by="observed",
         candidates=(
-            *map(_candidate, choice.forecasts),
+            *map(candidate_of, choice.forecasts),
             *(row for row in plan.candidates if row.skipped),
         ),
         notes=(*explain.of_threads(choice), *notes),
     )
 
 
-def _candidate(forecast: Forecast) -> Candidate:
+def _raced(plan: Plan, race: RaceRecord) -> list[Observation]:
+    """What a race has measured of each of its entrants that runs the user's environments."""
+    return [
+        Observation(
+            mode=one.mode,
+            threads=plan.threads,
+            vector_steps=race.vector_steps * len(one.blocks_s),
+            inside_s=max(one.loop_s.mid - one.learner_s, 1e-9),
+            outside_s=one.learner_s,
+        )
+        for one in race.entrants
+        if Mode.parse(one.mode).runs_users_environments
+    ]
+
+
+def candidate_of(forecast: Forecast) -> Candidate:
+    """What a forecast tells of a candidate."""
     step, learner_s = forecast.vector_step_s, forecast.learner_s
     loop = Interval(step.mid + learner_s, step.low + learner_s, step.high + learner_s)
     return Candidate(

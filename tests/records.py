@@ -2,17 +2,12 @@
 
 import numpy as np
 from hypothesis import HealthCheck, settings
-from vecselect.selection.costs import Calibration, LoopCosts
-from vecselect.selection.estimate import estimate
 
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
-<<<<<<< HEAD
 from vecselect.modes import Mode
 from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts
 from vecselect.selection.model import choose, predict
-=======
->>>>>>> i
 
 # However busy the machine is.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -41,7 +41,7 @@ def test_the_guide_s_mode_keeps_the_contract(timed, autoreset_mode):
 
 def test_the_guide_s_mode_is_known_everywhere_and_chosen_only_by_pin(timed):
     assert available_modes()["timed"] is None
-    plan = recommend("CartPole-v1", 2, effort="estimate", use_store=False)
+    plan = recommend("CartPole-v1", 2, use_store=False)
     assert plan.mode != "timed"
     with auto_make_vec("CartPole-v1", 2, mode="timed") as envs:
         assert envs.mode == envs.plan.mode == "timed"

@@ -122,9 +122,9 @@ def test_progress_comes_through():
     assert any(text.startswith("round 1") for text in said)
 
 
-def test_the_plan_says_that_the_race_was_lost_and_the_estimate_stands():
-    plan = recommend(odd("exit"), 4, effort="exhaustive", budget_s=6.0, use_store=False)
-    assert plan.decided_by == "estimate"
+def test_the_plan_says_that_the_race_was_lost_and_the_prediction_stands():
+    plan = recommend(odd("exit"), 4, effort="race", budget_s=6.0, use_store=False)
+    assert plan.decided_by == "model"
     assert any("The race came to nothing: its process exited" in note.text for note in plan.notes)
 
 
@@ -138,7 +138,7 @@ def test_the_caller_s_process_is_not_touched():
             np.random.random()
 
     before = np.random.get_state()[1].tolist()
-    plan = recommend(Touching, 3, effort="exhaustive", budget_s=6.0, use_store=False)
+    plan = recommend(Touching, 3, effort="race", budget_s=6.0, use_store=False)
     assert plan.decided_by == "race"
     assert Touching.touched == []
     assert np.random.get_state()[1].tolist() == before

@@ -126,10 +126,10 @@ def test_first_reset_first_step_and_warm_up_are_kept_apart():
     ("computing_ns", "waiting_ns", "share"),
     [(2_000_000, 0, 0.0), (1_000_000, 3_000_000, 0.75), (0, 2_000_000, 1.0)],
 )
-def test_wait_share_is_the_wall_time_without_cpu_time(computing_ns, waiting_ns, share):
+def test_off_cpu_fraction_is_the_wall_time_without_cpu_time(computing_ns, waiting_ns, share):
     profile = profiled(FakeEnv(FakeTime(), step_ns=computing_ns, wait_ns=waiting_ns))
     assert profile.step_time_s == pytest.approx((computing_ns + waiting_ns) * 1e-9)
-    assert profile.wait_share == pytest.approx(share)
+    assert profile.off_cpu_fraction == pytest.approx(share)
 
 
 def test_reading_the_clocks_is_no_part_of_a_step_or_a_reset():
@@ -137,7 +137,7 @@ def test_reading_the_clocks_is_no_part_of_a_step_or_a_reset():
     profile = profiled(env)
     assert profile.step_time_s == pytest.approx(2e-3, rel=1e-9)
     assert profile.reset_time_s == pytest.approx(4e-6, rel=1e-9)
-    assert profile.wait_share == 0.0
+    assert profile.off_cpu_fraction == 0.0
 
 
 def test_an_environment_that_never_ends_has_no_episode_steps_but_a_reset_time():
@@ -365,7 +365,7 @@ def test_a_core_lost_to_others_is_no_waiting():
             self.fake.lose_the_core(300)
             return super().step(action)
 
-    assert profiled(Robbed(FakeTime())).wait_share == 0.0
+    assert profiled(Robbed(FakeTime())).off_cpu_fraction == 0.0
 
 
 class Sleeping(FakeEnv):
@@ -383,4 +383,4 @@ def test_real_computing_is_measured():
 def test_real_sleeping_is_waiting():
     profile = profile_step(Sleeping(FakeTime()), budget_s=0.4)
     assert profile.step_time_median_s > 1.5e-3
-    assert profile.wait_share > 0.5
+    assert profile.off_cpu_fraction > 0.5

@@ -30,7 +30,7 @@ def nothing_starts(monkeypatch):
     def start(*arguments, **options):
         pytest.fail("a process was started for a request that cannot be")
 
-    monkeypatch.setattr("vecselect.planning.decide.probe", start)
+    monkeypatch.setattr("vecselect.planning.planner.FirstWorker", start)
     monkeypatch.setattr("vecselect.sweeping.run.probe", start)
 
 

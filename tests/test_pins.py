@@ -18,8 +18,8 @@ def nothing_is_measured(monkeypatch):
     def measure(*arguments, **options):
         pytest.fail("a pinned request was measured")
 
-    monkeypatch.setattr("vecselect.planning.decide.probe", measure)
-    monkeypatch.setattr("vecselect.planning.decide.measure_ipc", measure)
+    monkeypatch.setattr("vecselect.planning.planner.FirstWorker", measure)
+    monkeypatch.setattr("vecselect.planning.planner.measure_ipc", measure)
 
 
 def pinned_mode(mode="auto", **options):
@@ -153,7 +153,7 @@ def test_a_recommendation_heeds_no_pin(monkeypatch):
     def measure(*arguments, **options):
         raise Measured
 
-    monkeypatch.setattr("vecselect.planning.decide.probe", measure)
+    monkeypatch.setattr("vecselect.planning.planner.FirstWorker", measure)
     monkeypatch.setenv("VECSELECT_MODE", "sync")
     with pytest.raises(Measured), pinned("sync"):
         recommend(EchoEnv, 2)

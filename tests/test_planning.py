@@ -1,98 +1,328 @@
-"""From a request to a plan: which level decides, what is remembered, and what is left untouched."""
+"""From a request to a plan, and what planning does to the user's environments on the way there."""
 
 import dataclasses
+import os
+import random
 import socket
-import time
+import sys
+import threading
+import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from vecselect.planning.notes import MEASURE_AGAIN, of_profile
-from vecselect.store.plans import PlanStore
-from vecselect.watching import Observed
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tests.compare import assert_same_run
-from tests.plans import PROFILE
+from tests.fake_torch import FakeTorch
+from tests.noting import DrawingEnv, Notes, NotingEnv
+from tests.racers import children, wait_until_gone
+from tests.records import MS, TORCH
 from tests.zoo import BusyEnv, EchoEnv, SampleEnv
-from vecselect import Plan, RequestError, VecselectWarning, auto_make_vec, recommend
+from vecselect import (
+    Plan,
+    RequestError,
+    VecselectWarning,
+    auto_make_vec,
+    make,
+    processes,
+    recommend,
+)
+from vecselect.backends.registry import BACKENDS
 from vecselect.machine import read_machine
-from vecselect.planning import memory
+from vecselect.modes import Mode
+from vecselect.plan import Candidate
+from vecselect.planning import build, planner
+from vecselect.planning.cache import PlanCache, script_name
+from vecselect.planning.planner import Prebuilt, Prepared
+from vecselect.request import read_request
+from vecselect.selection.evidence import HandOff, Observation
 
-QUICK = {"budget_s": 1.0}
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_torch")]
 
+WAIT_S = 2e-3
+LONG = {"learner": 0.5}
+"""Beside a learner that takes so long no worker is worth its start."""
 
-@pytest.fixture(autouse=True)
-def one_calibration(monkeypatch):
-    """The machine is measured once for all of these tests."""
-    kept = getattr(one_calibration, "kept", {})
-    monkeypatch.setattr(memory, "_calibrations", kept)
-    monkeypatch.setattr(memory, "is_disturbed", lambda calibration, machine: False)
-    yield
-    one_calibration.kept = kept
-
-
-def learner(observations):
-    """Not nothing, and nothing that takes long."""
-    return observations.sum()
+MOST_STEPS = 1 + 3 + 20 + 16
+"""Steps of 2 ms that are made to profile: the first, the warm-up, 20 or 30 ms, a recording."""
 
 
-def test_the_rule_measures_no_mode_and_remembers_nothing():
-    plan = recommend("CartPole-v1", 2, effort="rule", **QUICK)
+@pytest.fixture
+def notes(tmp_path):
+    return Notes(tmp_path / "notes")
+
+
+@pytest.fixture
+def no_torch(monkeypatch):
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Has planning see another machine."""
+
+    def see(**changes):
+        other = dataclasses.replace(read_machine(), **changes)
+        monkeypatch.setattr(planner, "read_machine", lambda: other)
+
+    return see
+
+
+@pytest.fixture
+def quiet(monkeypatch):
+    """No other program uses the cores."""
+    monkeypatch.setattr(planner.ForeignLoad, "cores", lambda self: 0.0)
+
+
+@pytest.fixture
+def only_pools(monkeypatch):
+    """What waits is spread out over worker processes."""
+    for kind in ("thread", "async"):
+        monkeypatch.setattr(BACKENDS[kind], "missing", lambda machine: "not here")
+
+
+# What planning does to the user's environments
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "options", "kinds"),
+    [
+        pytest.param(WAIT_S, {}, {"pool", "thread"}, id="in workers"),
+        pytest.param(0.0, LONG, {"sync", "pool:0"}, id="here"),
+    ],
+)
+def test_one_more_is_built_than_was_asked_for_and_stepped_a_little(notes, wait_s, options, kinds):
+    before = children()
+    with auto_make_vec(notes.factories(wait_s=wait_s), **options) as envs:
+        assert kinds & {envs.mode, Mode.parse(envs.mode).kind}
+        assert sorted(note.index for note in notes.built) == [0, 1, 2, 3, 3]
+        (profiled,) = notes.closed
+        assert profiled.index == 3
+        assert profiled.pid != os.getpid()
+        assert profiled.resets <= 2 + profiled.steps // 3
+        if wait_s:
+            assert profiled.steps <= MOST_STEPS
+        assert set(envs.get_attr("steps_made")) == set(envs.get_attr("resets_made")) == {0}
+    assert len(notes.closed) == 5
+    wait_until_gone(before | helpers())
+
+
+def helpers():
+    """The fork server and the resource tracker, which stay."""
+    return {child for child in children() if "vecselect-pool" not in name_of(child)}
+
+
+def name_of(pid):
+    import psutil
+
+    try:
+        return " ".join(psutil.Process(pid).cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.mark.parametrize("mode", ["sync", "pool:1", "pool:0", "async"])
+def test_a_pin_builds_what_was_asked_for_and_no_more(notes, mode):
+    with auto_make_vec(notes.factories(3), mode=mode) as envs:
+        envs.reset(seed=1)
+        indices = sorted(note.index for note in notes.built)
+        # Gymnasium's own async builds one in the caller, to see its spaces.
+        assert indices == ([0, 0, 1, 2] if mode == "async" else [0, 1, 2])
+
+
+def test_a_recommendation_builds_one_and_leaves_nothing(notes):
+    with auto_make_vec(EchoEnv, 2, mode="pool:1"):
+        pass  # the fork server stays
+    before = children()
+    plan = recommend(notes.factories(wait_s=WAIT_S))
+    assert plan.mode.partition(":")[0] in ("pool", "thread")
+    assert [note.pid for note in notes.built] == [note.pid for note in notes.closed]
+    assert len(notes.built) == 1
+    wait_until_gone(before)
+
+
+def test_the_process_that_profiled_becomes_the_first_worker(notes, only_pools):
+    with auto_make_vec(notes.factories(wait_s=WAIT_S)) as envs:
+        assert envs.mode == "pool:3"
+        (profiled,) = notes.closed
+        where = envs.call("where")
+        assert where[0] == os.getpid()
+        assert where[1] == profiled.pid
+
+
+def test_what_was_profiled_before_leaves_no_trace_in_the_first_worker(
+    notes, only_pools, monkeypatch
+):
+    """Environments that draw from the process's own generators draw what they do under a pin."""
+    found = []
+    for mode in ("auto", "pool:3"):
+        monkeypatch.setattr(processes, "_environments_made", 0)
+        np.random.seed(5)
+        random.seed(5)
+        with auto_make_vec(notes.factories(4, DrawingEnv, wait_s=WAIT_S), mode=mode) as envs:
+            assert envs.mode == "pool:3"
+            envs.reset(seed=1)
+            found.append([envs.step(np.zeros(4, np.int64))[0].tolist() for _ in range(3)])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("wait_s", [0.0, WAIT_S])
+def test_planning_changes_no_trajectory_and_no_generator(notes, wait_s):
+    np.random.seed(5)
+    random.seed(5)
+    before = np.random.get_state()[1].tolist(), random.getstate()
+    factories = notes.factories(wait_s=wait_s)
+    for recalled in (False, True):
+        with auto_make_vec(factories) as envs:
+            assert envs.plan.recalled is recalled
+            assert (np.random.get_state()[1].tolist(), random.getstate()) == before
+            assert_same_run(envs, SyncVectorEnv(factories), steps=25, seed=3)
+
+
+def test_planning_changes_no_seeded_trajectory_of_sampled_spaces():
+    space = gym.spaces.Box(-1, 1, (3,), np.float64)
+    env_fns = [lambda: SampleEnv(space)] * 4
+    with auto_make_vec(env_fns, learner=lambda observations: np.random.random()) as envs:
+        assert_same_run(envs, SyncVectorEnv(env_fns), steps=30)
+
+
+class Recording(gym.Wrapper):
+    """Leaves a file, as wrappers do that log."""
+
+    def __init__(self, env, folder):
+        super().__init__(env)
+        (folder / f"{os.getpid()}.log").touch()
+
+
+def test_of_thunks_of_which_the_first_records_another_one_is_profiled(notes, tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    factories = notes.factories(3)
+
+    def first():
+        return Recording(factories[0](), folder)
+
+    with auto_make_vec([first, *factories[1:]], **LONG):
+        assert [file.name for file in folder.iterdir()] == [f"{os.getpid()}.log"]
+
+
+def test_what_records_videos_is_profiled_without(tmp_path):
+    plan = recommend(
+        "CartPole-v1",
+        2,
+        wrappers=[lambda env: gym.wrappers.RecordVideo(env, str(tmp_path / "videos"))],
+        env_kwargs={"render_mode": "rgb_array"},
+        use_store=False,
+    )
+    assert plan.evidence.profile.steps > 0
+    assert not (tmp_path / "videos").exists()
+
+
+@pytest.mark.parametrize("phase", ["building the first one", "deciding"])
+def test_whatever_ends_planning_leaves_no_process(notes, monkeypatch, phase):
+    with auto_make_vec(EchoEnv, 2, mode="pool:1"):
+        pass
+    before = children()
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    factories = notes.factories(3)
+    if phase == "deciding":
+        monkeypatch.setattr(planner, "measure_loops", interrupt)
+    else:
+        factories[0] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        auto_make_vec(factories)
+    wait_until_gone(before)
+    assert {note.index for note in notes.built} <= {0, 2}
+    here = [note.index for note in notes.built if note.pid == os.getpid()]
+    assert here == [note.index for note in notes.closed if note.pid == os.getpid()]
+
+
+def test_the_one_that_was_built_early_is_closed_where_another_implementation_is_taken(notes):
+    class Native(gym.vector.VectorEnv):
+        num_envs = 2
+        single_observation_space = EchoEnv.observation_space
+        single_action_space = EchoEnv.action_space
+        metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+
+    spec = gym.envs.registration.EnvSpec(
+        "Noting-v0",
+        entry_point=NotingEnv,
+        vector_entry_point=lambda num_envs: Native(),
+        kwargs={},
+    )
+    request = read_request(spec, 2)
+    prebuilt = Prebuilt(notes.factories(1)[0])
+    request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
+    plan = recommend(EchoEnv, 2, use_store=False, **LONG)
+    plan = dataclasses.replace(plan, mode="native", candidates=(Candidate("native"),))
+    envs, _ = build._built(Prepared(plan, request))
+    envs.close()
+    assert len(notes.closed) == len(notes.built) == 1
+
+
+# Which effort decides what
+
+
+def test_the_rule_measures_round_trips_and_remembers_nothing():
+    plan = recommend("CartPole-v1", 2, effort="rule", budget_s=0.1)
     assert plan.decided_by == plan.effort == "rule"
-    assert (plan.estimate, plan.race, plan.calibration, plan.key) == (None, None, None, None)
-    assert PlanStore().entries() == []
+    assert plan.mode == plan.evidence.rule.mode == "sync"
+    assert plan.evidence.ipc.rounds > 0
+    assert plan.evidence.hand_off is plan.evidence.loops is plan.evidence.race is None
+    assert plan.break_even_s["async"] == plan.evidence.rule.break_even_s
+    skipped = {row.mode: row.skipped for row in plan.candidates}
+    assert "the rule chooses between sync and async" in skipped["pool"]
+    assert PlanCache().entries() == []
 
 
-def test_an_estimate_predicts_every_candidate_and_starts_none(monkeypatch):
-    monkeypatch.setattr("vecselect.planning.decide.run_race", pytest.fail)
-    monkeypatch.setattr("vecselect.planning.decide.race_apart", pytest.fail)
-    plan = recommend("CartPole-v1", 8, effort="estimate", **QUICK)
-    assert plan.decided_by == "estimate"
-    predicted = {one.mode for one in plan.candidates if one.predicted}
+def test_measuring_predicts_every_candidate_and_starts_none(monkeypatch):
+    monkeypatch.setattr(planner, "run_race", pytest.fail)
+    monkeypatch.setattr(planner, "race_apart", pytest.fail)
+    plan = recommend("CartPole-v1", 8)
+    assert plan.decided_by == "model"
+    assert plan.effort == "measure"
+    predicted = {row.mode for row in plan.candidates if row.predicted}
     assert {"sync", "pool:0", "async"} <= predicted
-    assert plan.chosen.loop_s > 0
-    assert plan.rule is not None
+    evidence = plan.evidence
+    assert evidence.hand_off.measured
+    assert evidence.hand_off.spun_s < evidence.hand_off.woken_s
+    assert evidence.loops.pool_fixed_s <= evidence.loops.pool_s
+    assert evidence.rule is not None and evidence.ipc is evidence.race is None
+    assert evidence.observation_space.startswith("Box([-4.8")
+    assert {"pool", "async"} >= set(plan.break_even_s)
+    assert len(plan.what_if) == 4
+    assert Plan.from_json(plan.to_json()) == plan
 
 
-def test_a_learner_of_the_user_s_own_is_raced_with():
-    calls = []
-    plan = recommend("CartPole-v1", 2, learner=calls.append, **QUICK)
+def test_a_race_times_what_may_be_best():
+    factories = [lambda: BusyEnv(1e-3)] * 2
+    plan = recommend(factories, effort="race", budget_s=1.5)
     assert plan.decided_by == "race"
-    assert plan.learner == "callable"
-    assert 0 < plan.learner_s < plan.chosen.loop_s
-    assert 0 < plan.collection_share < 1
-    assert all(batch.shape == (2, 4) for batch in calls)
+    race = plan.evidence.race
+    assert race.chosen == plan.mode
+    assert {row.mode for row in plan.candidates if row.measured} == {
+        entrant.mode for entrant in race.entrants
+    }
+    assert plan.chosen.measured is not None
+    # A plan that was raced serves a request for less effort.
+    assert recommend(factories).recalled
+    assert recommend(factories).decided_by == "race"
 
 
-def test_seconds_of_learner_dilute_what_a_mode_can_save():
-    plan = recommend("CartPole-v1", 2, learner=0.05, effort="estimate", **QUICK)
-    assert plan.mode == "sync"
-    assert plan.collection_share < 0.01
-    assert plan.chosen.loop_s > 0.05
+def test_a_learner_of_the_user_s_own_takes_part_in_a_race_here():
+    calls = []
 
+    def learn(observations):
+        calls.append((os.getpid(), observations.shape))
 
-@pytest.mark.parametrize("given", ["1 ms", -1.0, float("nan"), True, [0.001]])
-def test_a_learner_is_a_callable_or_seconds(given):
-    with pytest.raises(RequestError, match="learner is .*; give a callable that takes the batch"):
-        recommend("CartPole-v1", 2, learner=given)
-
-
-@pytest.mark.parametrize("allow", [("async",), ("nativ",), "nativ"])
-def test_only_other_implementations_need_to_be_allowed(allow):
-    with pytest.raises(RequestError, match="choose one of 'native'"):
-        recommend("CartPole-v1", 2, allow=allow)
-    with pytest.raises(RequestError, match=r"give the modes as a tuple: allow=\('native',\)"):
-        recommend("CartPole-v1", 2, allow="native")
-
-
-def test_a_native_environment_is_timed_but_chosen_only_where_that_is_allowed():
-    plan = recommend("CartPole-v1", 32, use_store=False, budget_s=6.0)
-    native = next(one for one in plan.candidates if one.mode == "native")
-    assert native.measured is not None
-    assert 'allow=("native",)' in native.skipped
-    assert plan.mode != "native"
-    allowed = recommend("CartPole-v1", 64, allow=("native",), use_store=False, budget_s=6.0)
-    assert allowed.mode == "native"  # all CartPoles in a few array operations
+    plan = recommend("CartPole-v1", 2, effort="race", budget_s=1.0, learner=learn, use_store=False)
+    assert set(calls) == {(os.getpid(), (2, 4))}
+    assert plan.decided_by == "race"
+    assert plan.evidence.learners[0].kind == "callable"
 
 
 class Holding(EchoEnv):
@@ -106,200 +336,272 @@ class Holding(EchoEnv):
         self.socket.close()
 
 
-def test_what_holds_a_socket_is_never_raced():
-    plan = recommend(Holding, 2, learner=learner, **QUICK)
-    assert plan.decided_by == "estimate"
+def test_what_holds_a_socket_is_never_raced(monkeypatch):
+    monkeypatch.setattr(planner, "run_race", pytest.fail)
+    monkeypatch.setattr(planner, "race_apart", pytest.fail)
+    plan = recommend(Holding, 2, effort="race", budget_s=1.0)
+    assert plan.decided_by == "model"
     assert any("holds a socket" in note.text for note in plan.notes)
 
 
-def test_environments_that_differ_from_mode_to_mode_stay_in_sync():
+def test_where_modes_differ_in_a_race_sync_runs():
     class Random(EchoEnv):
         def step(self, action):
             observation, *rest = super().step(action)
             return observation + np.random.random(), *rest
 
-    plan = recommend(Random, 2, learner=learner, **QUICK)
+    plan = recommend(Random, 2, effort="race", budget_s=1.0, use_store=False)
     assert plan.mode == "sync"
-    assert "did not return the same bits" in plan.reason
     assert any(note.text.startswith("First difference: pool") for note in plan.notes)
 
 
-def test_building_that_takes_longer_than_the_budget_is_not_begun():
-    class Slow(EchoEnv):
-        def __init__(self):
-            time.sleep(0.2)
-            super().__init__()
-
-    plan = recommend(Slow, 16, learner=learner, use_store=False, **QUICK)
-    assert plan.decided_by == "estimate"
-    assert any("building its entrants would take about" in note.text for note in plan.notes)
-
-
-def test_a_fresh_plan_takes_the_place_of_the_one_remembered():
-    asked = {"effort": "estimate", **QUICK}
-    first = recommend("CartPole-v1", 2, **asked)
-    fresh = recommend("CartPole-v1", 2, fresh=True, **asked)
-    assert not fresh.recalled
-    assert fresh.key == first.key
-    assert fresh.planning_s != first.planning_s
-    again = recommend("CartPole-v1", 2, **asked)
-    assert dataclasses.replace(again, recalled=False) == fresh
+def test_native_is_timed_in_a_race_and_chosen_only_where_that_is_allowed():
+    plan = recommend("CartPole-v1", 64, effort="race", budget_s=2.0, use_store=False)
+    native = plan.candidate("native")
+    assert native.measured is not None
+    assert plan.mode != "native"
+    plan = recommend(
+        "CartPole-v1", 64, effort="race", budget_s=2.0, allow=("native",), use_store=False
+    )
+    assert plan.mode == "native"  # all CartPoles in a few array operations
 
 
-def test_a_fresh_plan_knows_the_learner_that_real_use_showed():
-    asked = {"effort": "estimate", **QUICK}
-    first = recommend("CartPole-v1", 2, **asked)
-    PlanStore().note_observed(first.key, Observed(200, 0.1, 0.5, 2.5e-3))
-    fresh = recommend("CartPole-v1", 2, fresh=True, **asked)
-    assert (fresh.learner, fresh.learner_s) == ("observed", 2.5e-3)
-    again = recommend("CartPole-v1", 2, fresh=True, **asked)
-    assert (again.learner, again.learner_s) == ("observed", 2.5e-3)
+def test_seconds_of_learner_dilute_what_a_mode_can_save():
+    plan = recommend("CartPole-v1", 2, **LONG)
+    assert plan.mode in ("sync", "pool:0")
+    assert plan.collection_share < 0.01
+    assert plan.chosen.loop_s > 0.5
 
 
-def test_a_busy_machine_is_told_with_how_to_measure_again():
-    machine = dataclasses.replace(read_machine(), cores=2.0, load_1min=9.0)
-    (note,) = of_profile(machine, PROFILE, MEASURE_AGAIN)
-    assert note.code == "machine-busy"
-    for way in ("--fresh", "`vecselect plans forget KEY`"):
-        assert way in note.text
-        assert way not in of_profile(machine, PROFILE)[0].text
+# What cannot run, and what only one mode can run
+
+
+def test_what_cannot_be_sent_anywhere_runs_here_unmeasured():
+    lock = threading.Lock()
+
+    def build_one():
+        with lock:
+            return EchoEnv()
+
+    with auto_make_vec(build_one, 2) as envs:
+        plan = envs.plan
+        assert (envs.mode, plan.decided_by) == ("sync", "elimination")
+        assert "cannot be sent to another process" in plan.reason
+        assert plan.evidence.profile is None
+        assert plan.key is None
+        envs.reset(seed=1)
+
+
+def test_two_factories_of_one_instance_are_an_error_also_after_planning():
+    env = EchoEnv()
+    for factories in ([lambda: env, lambda: env], [EchoEnv, lambda: env, lambda: env]):
+        with pytest.raises(RequestError, match="return the same instance"):
+            auto_make_vec(factories, use_store=False, **LONG)
+
+
+# The learner's threads
+
+
+@pytest.fixture
+def spinning(monkeypatch, machine, quiet, only_pools):
+    """Beside torch with 2 threads, of which the other one spins, on 2 cores."""
+    machine(cores=2.0)
+    monkeypatch.setattr(planner, "measure_learner", lambda *arguments, **options: TORCH)
+    monkeypatch.setattr(make, "_warned", set())
+
+
+def busy():
+    return BusyEnv(1 * MS)
+
+
+def test_one_thread_that_is_worth_it_is_a_warning_once_in_a_process(spinning):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            with auto_make_vec(busy, 8, use_store=False) as envs:
+                assert envs.plan.learner_threads is None
+                assert envs.mode in ("sync", "pool:0")
+    (warning,) = [one for one in caught if issubclass(one.category, VecselectWarning)]
+    text = str(warning.message)
+    assert "2 threads keep the cores" in text
+    assert 'learner_threads="auto"' in text and '"with envs.collecting():"' in text
+    assert "pool:1 with 1 thread" in text
+    assert warning.filename == __file__
+    assert envs.plan.notes[0].code == "learner-threads"
+
+
+def test_where_the_plan_may_set_the_threads_it_does_and_says_nothing(spinning):
+    plan = recommend(busy, 8, learner_threads="auto", use_store=False)
+    assert (plan.mode, plan.learner_threads) == ("pool:1", 1)
+    assert "with 1 thread for the learner" in plan.reason
+    assert "learner-threads" not in {note.code for note in plan.notes}
+    assert plan.chosen.threads == 1
+
+
+def test_a_given_number_of_threads_is_measured_and_kept(monkeypatch):
+    torch = FakeTorch(threads=4)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    plan = recommend("CartPole-v1", 2, learner_threads=2, use_store=False)
+    assert plan.learner_threads == 2
+    assert [one.threads for one in plan.evidence.learners] == [2]
+    assert torch.threads == 4
+
+
+# A busy machine, and several starts at once
+
+
+def test_a_plan_made_beside_other_programs_is_provisional(machine, monkeypatch):
+    machine(cores=4.0, load_1min=3.0)
+    monkeypatch.setattr(planner.ForeignLoad, "cores", lambda self: 3.0)
+    plan = recommend(busy, 8)
+    assert "kept 3.0 of 4 cores busy" in plan.provisional
+    assert "machine-busy" in {note.code for note in plan.notes}
+    assert plan.evidence.cores == 1.0
+    assert plan.mode in ("sync", "pool:0")
+    assert PlanCache().recall(plan.key).plan.provisional == plan.provisional
+
+
+def test_beside_another_start_hand_offs_are_assumed_and_nothing_is_remembered():
+    with PlanCache().planning_lock() as alone:
+        assert alone
+        plan = recommend("CartPole-v1", 2)
+    assert plan.evidence.hand_off == HandOff()
+    assert not plan.evidence.hand_off.measured
+    assert "planning at the same time" in plan.provisional
+    assert "several-starts" in {note.code for note in plan.notes}
+    assert PlanCache().entries() == []
+    again = recommend("CartPole-v1", 2)
+    assert again.evidence.hand_off.measured
+    assert again.key is not None
+
+
+# What is remembered
 
 
 def test_a_plan_is_recalled_until_more_effort_is_asked_for():
-    first = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    again = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    assert not first.recalled
-    assert again.recalled
+    first, again = (recommend("CartPole-v1", 2) for _ in range(2))
+    assert not first.recalled and again.recalled
     assert dataclasses.replace(again, recalled=False) == first
-    more = recommend("CartPole-v1", 2, effort="measure", learner=None, **QUICK)
-    assert not more.recalled
-    assert recommend("CartPole-v1", 2, effort="estimate", **QUICK).effort == "measure"
-    with auto_make_vec("CartPole-v1", 2, **QUICK) as envs:
+    raced = recommend("CartPole-v1", 2, effort="race", budget_s=0.5)
+    assert not raced.recalled
+    assert recommend("CartPole-v1", 2).effort == "race"
+    with auto_make_vec("CartPole-v1", 2) as envs:
         assert envs.plan.recalled
-        assert envs.mode == more.mode
+        assert envs.mode == raced.mode
+
+
+def test_a_recalled_plan_measures_and_builds_nothing_more(notes):
+    recommend(notes.factories(3), **LONG)
+    built = len(notes.built)
+    with auto_make_vec(notes.factories(3), **LONG) as envs:
+        assert envs.plan.recalled
+        assert len(notes.built) == built + 3
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"num_envs": 3},
-        {"env_kwargs": {"sutton_barto_reward": True}},
         {"wrappers": [gym.wrappers.FlattenObservation]},
         {"vector_kwargs": {"copy": False}},
         {"allow": ("native",)},
         {"learner": 0.5},
+        {"learner_threads": "auto"},
     ],
 )
 def test_what_is_asked_for_otherwise_is_planned_anew(change):
-    asked = {"num_envs": 2, "effort": "estimate", **QUICK}
-    recommend("CartPole-v1", **asked)
-    assert not recommend("CartPole-v1", **{**asked, **change}).recalled
+    recommend("CartPole-v1", num_envs=2)
+    assert not recommend("CartPole-v1", **{"num_envs": 2, **change}).recalled
 
 
-def test_the_store_can_be_left_out():
-    recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    plan = recommend("CartPole-v1", 2, effort="estimate", use_store=False, **QUICK)
+def test_a_fresh_plan_takes_the_place_of_the_one_remembered():
+    first = recommend("CartPole-v1", 2)
+    fresh = recommend("CartPole-v1", 2, fresh=True)
+    assert not fresh.recalled
+    assert fresh.key == first.key
+    again = recommend("CartPole-v1", 2)
+    assert dataclasses.replace(again, recalled=False) == fresh
+
+
+def test_the_cache_can_be_left_out():
+    recommend("CartPole-v1", 2)
+    plan = recommend("CartPole-v1", 2, use_store=False)
     assert not plan.recalled
     assert plan.key is None
-    assert len(PlanStore().entries()) == 1
-
-
-def test_what_cannot_be_told_from_others_is_not_remembered_and_the_plan_says_so():
-    held = open(__file__)  # noqa: SIM115
-    with held:
-
-        def make():
-            return EchoEnv(int(held is None))
-
-        plan = recommend(lambda: EchoEnv(), 2, effort="estimate", **QUICK)
-        assert plan.key is not None
-    lock = __import__("threading").Lock()
-    plan = recommend([Unstable(lock)] * 2, effort="estimate", **QUICK)
-    assert plan.key is None
-    assert plan.not_stored
-
-
-class Unstable:
-    """Builds environments, and cannot be told from others of its kind."""
-
-    def __init__(self, lock):
-        self.locked = lock.locked()
-
-    def __call__(self):
-        return EchoEnv()
+    assert len(PlanCache().entries()) == 1
 
 
 def test_an_environment_whose_spaces_have_changed_is_planned_anew():
-    plan = recommend("CartPole-v1", 2, **QUICK)
-    store = PlanStore()
-    stored = store.find(plan.key)
-    store.save(plan.key, dataclasses.replace(plan, observation_space="Box(1)"), stored.fields)
-    with auto_make_vec("CartPole-v1", 2, **QUICK) as envs:
+    plan = recommend("CartPole-v1", 2)
+    cache = PlanCache()
+    stored = cache.recall(plan.key)
+    evidence = dataclasses.replace(plan.evidence, observation_space="Box(1)")
+    key = planner.plan_key(
+        read_request("CartPole-v1", 2), read_machine(), learner=None, learner_threads=None, allow=()
+    )
+    assert key.digest == stored.key
+    cache.save(key, dataclasses.replace(plan, evidence=evidence))
+    with auto_make_vec("CartPole-v1", 2) as envs:
         assert not envs.plan.recalled
-        assert envs.plan.observation_space.startswith("Box([-4.8")
+        assert envs.plan.evidence.observation_space.startswith("Box([-4.8")
 
 
-def test_the_next_start_plans_with_the_gap_that_was_seen():
-    plan = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    store = PlanStore()
-    small = plan.chosen.loop_s / 100
-    store.note_observed(plan.key, Observed(1000, 1.0, 1.0, small))
-    assert recommend("CartPole-v1", 2, effort="estimate", **QUICK).recalled
-    store.note_observed(plan.key, Observed(1000, 1.0, 50.0, 0.05))
-    anew = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    assert not anew.recalled
-    assert (anew.learner, anew.learner_s) == ("observed", 0.05)
-    assert recommend("CartPole-v1", 2, effort="estimate", **QUICK).recalled is True
+def seen(mode, inside_s, outside_s=0.0):
+    return Observation(mode, None, 1000, inside_s, outside_s)
 
 
-def test_a_run_tells_the_store_what_it_saw(monkeypatch):
-    monkeypatch.setattr("vecselect.watching.OBSERVE_NS", 30_000_000)
-    with auto_make_vec(lambda: BusyEnv(1e-4), 2, effort="estimate", **QUICK) as envs:
-        envs.reset(seed=1)
-        for _ in range(20):
-            envs.step(np.zeros(2, np.int64))
-            time.sleep(0.005)
-        stored = PlanStore().find(envs.plan.key)
-        assert 0.004 < stored.observed.gap_s < 0.5
-        assert "of the loop" in str(envs.report)
+def test_the_next_start_takes_what_runs_of_this_script_have_shown():
+    plan = recommend(busy, 8, use_store=True)
+    cache = PlanCache()
+    cache.observe(plan.key, "another_script.py", seen(plan.mode, 9.0))
+    assert recommend(busy, 8).decided_by == "model"
+    # The mode that was chosen turns out to take ten times as long, and another to take little.
+    other = next(row.mode for row in plan.candidates if row.mode != plan.mode and row.predicted)
+    cache.observe(plan.key, script_name(), seen(other, 0.001, 0.002))
+    cache.observe(plan.key, script_name(), seen(plan.mode, 0.1, 0.002))
+    again = recommend(busy, 8)
+    assert again.recalled
+    assert (again.mode, again.decided_by) == (other, "observed")
+    assert {one.mode for one in again.evidence.observations} == {plan.mode, other}
+    assert again.chosen.measured.mid == pytest.approx(0.003)
 
 
-def test_an_estimate_keeps_what_was_remembered_where_that_is_as_good():
-    plan = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    other = next(mode for mode in ("pool:0", "sync", "pool:1") if mode != plan.mode)
-    store = PlanStore()
-    stored = store.find(plan.key)
-    wide = dataclasses.replace(plan.estimate, close=("sync", "pool:0", "pool:1"))
-    assert other in wide.close
-    store.save(plan.key, dataclasses.replace(plan, mode=other, effort="estimate"), stored.fields)
-    assert recommend("CartPole-v1", 2, effort="estimate", **QUICK).mode == other
+def test_what_runs_have_shown_survives_a_new_plan():
+    plan = recommend(busy, 8)
+    PlanCache().observe(plan.key, script_name(), seen(plan.mode, 1.0, 0.25))
+    fresh = recommend(busy, 8, fresh=True)
+    assert not fresh.recalled
+    assert [one.outside_s for one in fresh.evidence.observations] == [0.25]
+    assert {row.mode for row in fresh.candidates if row.measured} == {plan.mode}
+    assert PlanCache().recall(plan.key).observations[script_name()]
 
 
-def test_garbage_in_the_store_means_planning_again_with_one_warning():
-    plan = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    PlanStore().find(plan.key).path.write_text('{"plan": ')
-    with pytest.warns(VecselectWarning, match="planned again"):
-        again = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    assert not again.recalled
-    assert recommend("CartPole-v1", 2, effort="estimate", **QUICK).recalled
+def test_two_learners_of_two_scripts_are_kept_apart(monkeypatch):
+    plan = recommend(busy, 8)
+    cache = PlanCache()
+    cache.observe(plan.key, "one.py", seen("sync", 1.0))
+    cache.observe(plan.key, "other.py", seen("sync", 2.0))
+    for script, inside_s in (("one.py", 1.0), ("other.py", 2.0)):
+        monkeypatch.setattr(planner, "script_name", lambda script=script: script)
+        (only,) = recommend(busy, 8).evidence.observations
+        assert only.inside_s == inside_s
 
 
-def test_a_recalled_plan_survives_json():
-    recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    plan = recommend("CartPole-v1", 2, effort="estimate", **QUICK)
-    assert Plan.from_json(plan.to_json()) == plan
+@pytest.mark.parametrize("given", ["1 ms", -1.0, float("nan"), True, [0.001]])
+def test_a_learner_is_a_callable_or_seconds(given):
+    with pytest.raises(RequestError, match="learner is .*; give a callable that takes the batch"):
+        recommend("CartPole-v1", 2, learner=given)
 
 
-@pytest.mark.parametrize("use_store", [True, False])
-def test_planning_changes_no_seeded_trajectory(use_store):
-    space = gym.spaces.Box(-1, 1, (3,), np.float64)
-    env_fns = [lambda: SampleEnv(space)] * 4
-    np.random.seed(5)
-    before = np.random.get_state()[1].tolist()
-    for _ in range(2):  # planned, and then (with the store) recalled
-        envs = auto_make_vec(env_fns, learner=learner, use_store=use_store, **QUICK)
-        oracle = gym.vector.SyncVectorEnv(env_fns)
-        assert_same_run(envs, oracle, steps=30)
-        assert np.random.get_state()[1].tolist() == before
-        envs.close()
-        oracle.close()
+@pytest.mark.parametrize("given", [0, -1, True, 1.0, "all"])
+def test_threads_are_a_number_or_auto(given):
+    with pytest.raises(RequestError, match="learner_threads is .*; give a whole number of at leas"):
+        recommend("CartPole-v1", 2, learner_threads=given)
+
+
+@pytest.mark.parametrize("allow", [("async",), ("nativ",), "nativ"])
+def test_only_what_must_be_allowed_can_be(allow):
+    with pytest.raises(RequestError, match="choose one of 'native'"):
+        recommend("CartPole-v1", 2, allow=allow)
+    with pytest.raises(RequestError, match=r"give the modes as a tuple: allow=\('native',\)"):
+        recommend("CartPole-v1", 2, allow="native")

@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import SyncVectorEnv
-from vecselect.lanes import slices
+from vecselect.modes import slices
 
 from tests import zoo
 from tests.compare import assert_same

@@ -10,7 +10,7 @@ from vecselect.selection.rule import THRESHOLD_S, apply_rule
 
 def a_profile(step_time_s, wait_share=0.0, reset_share=0.0):
     return dataclasses.replace(
-        plans.PROFILE, step_time_s=step_time_s, wait_share=wait_share, reset_share=reset_share
+        plans.PROFILE, step_time_s=step_time_s, off_cpu_fraction=wait_share, reset_share=reset_share
     )
 
 

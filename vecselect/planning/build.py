@@ -114,6 +114,7 @@ def _build(prepared: Prepared, mode: Mode) -> VectorEnv:
     except BaseException:
         prepared.discard()
         raise
+    prepared.close_unused()
     processes.note_environment_made()
     return envs
 

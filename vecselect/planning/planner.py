@@ -12,6 +12,7 @@ sentences: planning.explain
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import platform
@@ -123,9 +124,10 @@ class Prebuilt:
 
     def close(self) -> None:
         """Closes the one that was built, if nobody has taken it."""
-        if self._env is not None:
-            self._env.close()
-            self._env = None
+        env, self._env = self._env, None
+        if env is not None:
+            with contextlib.suppress(Exception):  # its failure would hide why it is not used
+                env.close()
 
 
 def _same(make: Callable[[], gym.Env]) -> Callable[[], gym.Env]:
@@ -151,6 +153,10 @@ class Prepared:
         """Ends what was begun."""
         if self.first_worker is not None:
             self.first_worker.end()
+        self.close_unused()
+
+    def close_unused(self) -> None:
+        """Closes the sub-environment that was built early, if no mode has taken it."""
         for env_fn in self.request.env_fns[:1]:
             if isinstance(env_fn, Prebuilt):
                 env_fn.close()

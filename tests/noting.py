@@ -1,0 +1,98 @@
+"""Environments that note what happens to them, in whatever process, in a file."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.zoo import EchoEnv
+
+
+class NotingEnv(EchoEnv):
+    """Notes its being built and closed, and how often it was reset and stepped until then.
+
+    Args:
+        file: Into which it notes that.
+        index: As in `EchoEnv`.
+        wait_s: Seconds that a step waits, without computing.
+        construct_s: Seconds that building takes.
+    """
+
+    def __init__(self, file, index=0, wait_s=0.0, construct_s=0.0):
+        super().__init__(index)
+        self.file, self.wait_s = str(file), wait_s
+        self.resets_made = self.steps_made = 0
+        time.sleep(construct_s)
+        self.note("built")
+
+    def note(self, event):
+        line = f"{event} {self.index} {os.getpid()} {self.resets_made} {self.steps_made}\n"
+        file = os.open(self.file, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        os.write(file, line.encode())
+        os.close(file)
+
+    def reset(self, **kwargs):
+        self.resets_made += 1
+        return super().reset(**kwargs)
+
+    def step(self, action):
+        self.steps_made += 1
+        if self.wait_s:
+            time.sleep(self.wait_s)
+        return super().step(action)
+
+    def where(self):
+        return os.getpid()
+
+    def close(self):
+        self.note("closed")
+
+
+class DrawingEnv(NotingEnv):
+    """Observes what the process's global generators draw."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        observation[0] = np.random.random() + random.random()
+        return observation, *rest
+
+
+@dataclass(frozen=True)
+class Note:
+    event: str
+    index: int
+    pid: int
+    resets: int
+    steps: int
+
+
+class Notes:
+    """What environments have noted in a file.
+
+    Args:
+        file: The file.
+    """
+
+    def __init__(self, file):
+        self.file = file
+
+    def factories(self, count=4, kind=NotingEnv, **options):
+        return [functools.partial(kind, self.file, index, **options) for index in range(count)]
+
+    def all(self, event):
+        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        found = [line.split() for line in lines]
+        return [Note(name, *map(int, rest)) for name, *rest in found if name == event]
+
+    @property
+    def built(self):
+        return self.all("built")
+
+    @property
+    def closed(self):
+        return self.all("closed")

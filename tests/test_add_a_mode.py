@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tests import zoo
 from tests.compare import assert_same_run
 from tests.test_contract import echoes
-from vecselect import auto_make_vec, available_modes, recommend
+from vecselect import auto_make_vec, available_modes, modes, recommend
 from vecselect.backends.registry import BACKENDS
 
 GUIDE = Path(__file__).parents[1] / "examples" / "README.md"
@@ -24,6 +24,7 @@ def timed(monkeypatch):
     names = {}
     exec(code, names)
     monkeypatch.setitem(BACKENDS, "timed", names["Timed"]())
+    monkeypatch.setattr(modes, "KINDS", (*modes.KINDS, "timed"))
 
 
 @pytest.mark.parametrize("autoreset_mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])

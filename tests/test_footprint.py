@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.probes import probed
 from vecselect.measure.footprint import Footprint, held, read_footprint
-from vecselect.measure.probe import probe
 
 
 class Plain(gym.Env):
@@ -106,7 +106,7 @@ class RecordVideo(gym.Wrapper):
 
 
 def holds(make):
-    return probe([make], budget_s=0.02).holds
+    return probed(make).holds
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])

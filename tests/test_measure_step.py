@@ -1,5 +1,6 @@
 """Profiling one environment, mostly on a clock that only the environment moves."""
 
+import dataclasses
 import pickle
 import random
 import time
@@ -11,9 +12,9 @@ from gymnasium import spaces
 
 from vecselect import ProfileError, RequestError, profile_step
 from vecselect.measure.clock import Clock
-from vecselect.measure.step import size_bytes
+from vecselect.measure.step import BRIEF, QUANTILES, THOROUGH, size_bytes
 
-UNTIMED = 1 + 20
+UNTIMED = 1 + THOROUGH.warm_up_steps
 """The first step and the warm-up."""
 
 
@@ -117,7 +118,7 @@ def test_first_reset_first_step_and_warm_up_are_kept_apart():
     profile = profiled(env)
     assert profile.first_step_s == pytest.approx(70e-3)
     assert profile.first_reset_s == pytest.approx(0.5)
-    assert max(profile.step_times_s) == pytest.approx(2e-3)
+    assert profile.slowest_step_s == pytest.approx(2e-3)
     assert profile.step_time_s == pytest.approx(2e-3)
     assert profile.reset_time_s == pytest.approx(3e-3)
 
@@ -152,7 +153,7 @@ def test_an_environment_that_never_ends_has_no_episode_steps_but_a_reset_time():
 def test_the_budget_ends_it_first_but_one_step_is_timed(budget_s, steps):
     env = FakeEnv(FakeTime(), step_ns=10_000_000)
     profile = profiled(env, budget_s=budget_s)
-    assert profile.steps == len(profile.step_times_s) == steps
+    assert profile.steps == len(profile.step_quantiles_s) == steps
     assert profile.step_time_s == pytest.approx(10e-3)
 
 
@@ -168,13 +169,33 @@ def test_it_goes_on_until_all_three_minima_are_reached(step_ns, episode, steps):
     assert profiled(FakeEnv(FakeTime(), step_ns=step_ns, episode=episode)).steps == steps
 
 
-def test_at_most_2048_step_times_are_kept_evenly_spread():
+def test_a_brief_profile_takes_30_ms_or_20_steps_and_no_episode_to_its_end():
+    for step_ns, steps in ((500_000, 60), (10_000_000, 20)):
+        env = FakeEnv(FakeTime(), step_ns=step_ns, episode=10_000)
+        assert profiled(env, extent=BRIEF).steps == steps
+        assert env.steps == 1 + 3 + steps
+        assert env.resets == 2  # the first, and one that is timed
+
+
+def test_of_the_times_64_quantiles_are_kept_from_the_shortest_to_the_longest():
     profile = profiled(FakeEnv(FakeTime(), step_ns=lambda number: 80_000 + number))
     assert profile.steps > 2500
-    assert len(profile.step_times_s) == 2048
-    numbers = np.rint(np.array(profile.step_times_s) * 1e9).astype(int) - 80_000
-    assert (numbers[0], numbers[-1]) == (UNTIMED + 1, UNTIMED + profile.steps)
-    assert set(np.diff(numbers)) == {1, 2}
+    quantiles = profile.step_quantiles_s
+    assert len(quantiles) == QUANTILES == 64
+    assert list(quantiles) == sorted(quantiles)
+    ends = (80_000 + UNTIMED + 1, 80_000 + UNTIMED + profile.steps)
+    assert (quantiles[0], quantiles[-1]) == pytest.approx([end * 1e-9 for end in ends])
+    assert np.diff(quantiles) == pytest.approx(profile.steps / 63 * 1e-9, rel=0.1)
+    assert profile.step_spread_s == pytest.approx(profile.steps * 1e-9 / 12**0.5, rel=0.01)
+    assert profile.slowest_step_s == quantiles[-1]
+
+
+def test_a_scaled_profile_has_all_its_times_longer():
+    profile = profiled(FakeEnv(FakeTime(), step_ns=lambda number: 1000 * (number % 7 + 1)))
+    long = profile.scaled(3.0)
+    for name in ("step_time_s", "reset_time_s", "step_spread_s", "slowest_step_s"):
+        assert getattr(long, name) == pytest.approx(3 * getattr(profile, name))
+    assert long.reset_share == profile.reset_share
 
 
 @pytest.mark.parametrize(
@@ -358,14 +379,38 @@ def test_what_builds_no_environment_is_refused(env):
         profile_step(env)
 
 
-def test_a_core_lost_to_others_is_no_waiting():
+@pytest.mark.parametrize("lost_ns", [300, 30_000_000])
+def test_a_core_lost_to_others_is_no_waiting_and_no_time_of_the_step(lost_ns):
     class Robbed(FakeEnv):
         def step(self, action):
-            self.fake.compute(100)
-            self.fake.lose_the_core(300)
+            if self.steps % 20 == 0:
+                self.fake.lose_the_core(lost_ns)
             return super().step(action)
 
-    assert profiled(Robbed(FakeTime())).off_cpu_fraction == 0.0
+    profile = profiled(Robbed(FakeTime(), step_ns=1_000_000))
+    assert profile.off_cpu_fraction == 0.0
+    assert profile.step_time_s == pytest.approx(1e-3, rel=1e-3)
+    assert profile.slowest_step_s == pytest.approx(1e-3, rel=1e-3)
+    assert profile.step_spread_s < 1e-6
+
+
+def test_where_the_system_tells_nothing_of_switches_all_that_passes_is_the_step_s():
+    env = FakeEnv(FakeTime(), step_ns=1_000_000, wait_ns=1_000_000)
+    env.fake.clock = dataclasses.replace(env.fake.clock, switches=lambda: None)
+    profile = profiled(env)
+    assert profile.step_time_s == pytest.approx(2e-3)
+    assert profile.off_cpu_fraction == pytest.approx(0.5)
+
+
+def test_waiting_in_some_of_the_steps_is_waiting_in_these():
+    class Sometimes(FakeEnv):
+        def step(self, action):
+            self.fake.wait(3_000_000 if self.steps % 2 else 0)
+            return super().step(action)
+
+    profile = profiled(Sometimes(FakeTime(), step_ns=1_000_000))
+    assert profile.off_cpu_fraction == pytest.approx(3 / 5, abs=0.01)
+    assert profile.step_time_s == pytest.approx(2.5e-3, rel=0.01)
 
 
 class Sleeping(FakeEnv):

@@ -1,11 +1,15 @@
 """From a request to a plan, and what planning does to the user's environments on the way there."""
 
+import contextlib
 import dataclasses
+import functools
+import multiprocessing
 import os
 import random
 import socket
 import sys
 import threading
+import time
 import warnings
 
 import gymnasium as gym
@@ -185,6 +189,34 @@ def test_planning_changes_no_seeded_trajectory_of_sampled_spaces():
     env_fns = [lambda: SampleEnv(space)] * 4
     with auto_make_vec(env_fns, learner=lambda observations: np.random.random()) as envs:
         assert_same_run(envs, SyncVectorEnv(env_fns), steps=30)
+
+
+class ClosingHard(NotingEnv):
+    """In another process it ends it when it is closed for the first time, or never comes back."""
+
+    def close(self):
+        if not self.steps_made or multiprocessing.parent_process() is None:
+            super().close()
+        elif self.index:
+            time.sleep(1000)
+        else:
+            os._exit(3)
+
+
+@pytest.mark.parametrize("row", [0, 1], ids=["ends", "hangs"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_cannot_be_closed_after_profiling_is_no_first_worker(
+    notes, only_pools, monkeypatch, row, alone
+):
+    monkeypatch.setattr("vecselect.backends.pool.first_worker.ANSWER_LIMIT_S", 0.3)
+    factories = [functools.partial(ClosingHard, notes.file, row, WAIT_S)] * 2
+    with contextlib.ExitStack() as stack:
+        if not alone:
+            stack.enter_context(PlanCache().planning_lock())
+        envs = stack.enter_context(auto_make_vec(factories))
+        assert envs.mode == "pool:1"
+        envs.reset(seed=1)
+    assert envs.plan.evidence.hand_off == HandOff()
 
 
 class Recording(gym.Wrapper):

@@ -1,23 +1,26 @@
-"""Profiling in a child process: whatever the environment does, the caller gets an answer."""
+"""Profiling in a first worker: whatever the environment does, the caller gets an answer."""
 
 import functools
 import gc
 import os
 import signal
 import sys
-import threading
 import time
 
 import gymnasium as gym
 import numpy as np
-import psutil
 import pytest
 from gymnasium import spaces
 
-from vecselect import ProfileError, RequestError
+from tests.probes import probed
+from tests.racers import children, wait_until_gone
+from vecselect import ProfileError
+from vecselect.backends.pool import first_worker
+from vecselect.backends.pool.first_worker import FirstWorker
 from vecselect.failures import RemoteTraceback
-from vecselect.machine import read_machine
-from vecselect.measure.probe import probe
+from vecselect.measure.probe import bypassed_recorders
+from vecselect.measure.step import BRIEF
+from vecselect.selection.evidence import HandOff
 
 PHASES = ("construct", "reset", "step")
 USED = ("reset", "step")
@@ -79,14 +82,6 @@ def faulty(*args, **kwargs):
     return functools.partial(Faulty, *args, **kwargs)
 
 
-def probed(*env_fns, **kwargs):
-    return probe(env_fns, **{"budget_s": 0.05, **kwargs})
-
-
-def children():
-    return {child.pid for child in psutil.Process().children(recursive=True)}
-
-
 @pytest.fixture(scope="module", autouse=True)
 def helpers_that_stay():
     """The fork server and the resource tracker, which multiprocessing starts once and keeps."""
@@ -98,12 +93,18 @@ def helpers_that_stay():
 def no_process_is_left():
     before = children()
     yield
-    assert children() <= before
+    wait_until_gone(before)
 
 
-def the_failure(*env_fns, **kwargs):
+@pytest.fixture
+def stall_limit_s(monkeypatch):
+    """A call that takes longer than a second counts as never returning."""
+    monkeypatch.setattr(first_worker, "STALL_LIMIT_S", 1.0)
+
+
+def the_failure(env_fn, **kwargs):
     with pytest.raises(ProfileError) as caught:
-        probed(*env_fns, **kwargs)
+        probed(env_fn, **kwargs)
     return caught.value
 
 
@@ -166,11 +167,9 @@ def test_an_exception_is_chained_with_its_traceback(phase):
     assert "LookupError: no such joint" in remote.text
 
 
-@pytest.mark.parametrize("builds", [0, 1])
-def test_what_building_raises_is_raised_as_it_is(builds):
-    factories = [Faulty] * builds + [faulty("construct", raise_lookup_error)]
+def test_what_building_raises_is_raised_as_it_is():
     with pytest.raises(LookupError, match="no such joint") as caught:
-        probed(*factories)
+        probed(faulty("construct", raise_lookup_error))
     assert caught.value.args == ("no such joint",)
     remote = caught.value.__cause__
     assert isinstance(remote, RemoteTraceback)
@@ -223,65 +222,51 @@ def test_a_process_that_is_killed_is_named_with_its_signal_and_phase(number, met
 
 
 @pytest.mark.parametrize("phase", ["reset", "step"])
-def test_a_call_that_never_returns_is_given_up(phase):
+def test_a_call_that_never_returns_is_given_up(phase, stall_limit_s):
     start_s = time.monotonic()
-    failure = the_failure(faulty(phase, sleep_forever), stall_limit_s=1.0)
+    failure = the_failure(faulty(phase, sleep_forever))
     assert time.monotonic() - start_s < QUICKLY_S
-    assert f"did not return from {phase}() within 1 s" in str(failure)
+    assert f"did not return from {phase}() within 1.05 s" in str(failure)
+    assert 'mode="sync"' in str(failure)
 
 
-def test_a_constructor_that_never_returns_is_given_up():
+def test_a_constructor_that_never_returns_is_given_up(monkeypatch):
+    monkeypatch.setattr(first_worker, "CONSTRUCT_LIMIT_S", 2.0)
     start_s = time.monotonic()
-    failure = the_failure(faulty("construct", sleep_forever), construct_limit_s=2.0)
+    failure = the_failure(faulty("construct", sleep_forever))
     assert time.monotonic() - start_s < QUICKLY_S
     assert "did not return from construct() within 2 s" in str(failure)
 
 
-def test_a_constructor_may_take_longer_than_a_step():
-    act = functools.partial(time.sleep, 0.7)
-    assert probed(faulty("construct", act), stall_limit_s=0.5).construct_s >= 0.7
+def test_a_constructor_may_take_longer_than_a_step(stall_limit_s):
+    found = probed(faulty("construct", functools.partial(time.sleep, 1.5)))
+    assert 1.5 <= found.construct_s < found.start_s
 
 
-def test_what_the_first_one_imports_is_not_taken_for_building_every_one():
-    found = probed(faulty("construct", functools.partial(time.sleep, 0.7)), faulty())
-    assert found.construct_s < 0.7 < found.start_s
-
-
-def test_a_call_that_ignores_being_asked_to_end_is_killed():
+def test_a_call_that_ignores_being_asked_to_end_is_killed(stall_limit_s):
     def hang():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(3600)
 
     start_s = time.monotonic()
-    assert "step()" in str(the_failure(faulty("step", hang), stall_limit_s=1.0))
+    assert "step()" in str(the_failure(faulty("step", hang)))
     assert time.monotonic() - start_s < QUICKLY_S
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_two_factories_of_one_instance_are_a_request_error(wrapped):
-    shared = Faulty()
-
-    def make():
-        return gym.wrappers.TimeLimit(shared, 10) if wrapped else shared
-
-    with pytest.raises(RequestError, match="0 and 1 return the same instance"):
-        probed(make, lambda: make())
-
-
-def test_no_more_than_two_factories_are_called(tmp_path):
+def test_one_is_built(tmp_path):
     def make():
         (tmp_path / str(time.monotonic_ns())).touch()
         return Faulty()
 
-    probed(*[make] * 8)
-    assert len(list(tmp_path.iterdir())) == 2
+    probed(make)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_lambdas_and_local_classes_are_sent():
     class Local(Faulty):
         metadata = {"render_modes": ["nothing"]}
 
-    found = probed(lambda: Local(), lambda: Local(), start_method="spawn")
+    found = probed(lambda: Local(), start_method="spawn")
     assert found.observation in Local.observation_space
 
 
@@ -291,44 +276,70 @@ def fail():
 
 @pytest.mark.parametrize("act", [fail, functools.partial(os._exit, 3), sleep_forever])
 def test_what_was_measured_stands_if_only_closing_fails(act, capfd):
-    found = probe([faulty("close", act)], budget_s=0.05)
+    found = probed(faulty("close", act))
     assert found.profile.steps > 0
     assert capfd.readouterr().err == ""
 
 
-class Computing(Faulty):
-    """Computes for a millisecond or so; a thread other than the first one gets `act` as well."""
-
-    def __init__(self, act=int):
-        super().__init__()
-        self.act = act
-
-    def step(self, action):
-        if threading.current_thread() is not threading.main_thread():
-            self.act()
-        return sum(range(50_000)), 0.0, False, False, {}
+# What a first worker does besides
 
 
-def computing(*args):
-    return functools.partial(Computing, *args)
+def a_first_worker(env_fn=Faulty):
+    return FirstWorker(env_fn, extent=BRIEF, budget_s=0.05)
 
 
-@pytest.mark.skipif(read_machine().cores < 2, reason="threads have one core")
-def test_two_sub_environments_are_stepped_in_two_threads():
-    assert 0.0 <= probed(computing(), computing()).profile.free_share <= 1.0
+def test_hand_offs_are_timed_within_bounds_awake_and_asleep():
+    first, usual = a_first_worker(), HandOff()
+    try:
+        first.profile()
+        found = first.measure_hand_off()
+    finally:
+        first.end()
+    assert found.measured
+    for name in ("spun_s", "woken_s"):
+        each = getattr(usual, name)
+        assert each / first_worker.FAR_OFF <= getattr(found, name) <= each * first_worker.FAR_OFF
+    assert found.worker_s < found.spun_s
+    assert found.thread_s < found.woken_s
 
 
-def test_one_sub_environment_has_no_other_to_be_stepped_beside():
-    assert probed(computing()).profile.free_share is None
+def test_of_one_that_has_ended_no_hand_off_is_known():
+    first = a_first_worker()
+    try:
+        first.profile()
+        os.kill(first.launched.process.pid, signal.SIGKILL)
+        assert first.measure_hand_off() is None
+        assert not first.answers()
+    finally:
+        first.end()
 
 
-def test_steps_too_short_for_threads_are_not_tried_in_them():
-    assert probed(faulty(), faulty()).profile.free_share is None
+def test_one_that_never_comes_out_of_closing_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(first_worker, "ANSWER_LIMIT_S", 0.3)
+    first = a_first_worker(faulty("close", sleep_forever))
+    try:
+        first.profile()
+        assert first.measure_hand_off() is None
+    finally:
+        first.end()
 
 
-@pytest.mark.parametrize("act", [functools.partial(os._exit, 3), raise_lookup_error, sleep_forever])
-def test_an_environment_that_threads_break_is_profiled_all_the_same(monkeypatch, act):
-    monkeypatch.setattr("vecselect.measure.probe.LOCK_LIMIT_S", 1.0)
-    found = probed(computing(act), computing(act))
-    assert found.profile.steps > 0
-    assert found.profile.free_share is None
+def test_ending_twice_does_nothing_and_nobody_waits_for_it():
+    first = a_first_worker(faulty("close", sleep_forever))
+    start_s = time.monotonic()
+    first.end()
+    first.end()
+    assert time.monotonic() - start_s < QUICKLY_S
+
+
+def test_what_wrappers_record_is_left_out_and_put_back(tmp_path):
+    recorder = gym.wrappers.RecordVideo
+    before = {name: vars(recorder).get(name) for name in ("__init__", "step", "reset", "close")}
+    env = gym.make("CartPole-v1", render_mode="rgb_array")
+    with bypassed_recorders():
+        wrapped = recorder(env, str(tmp_path / "videos"))
+        wrapped.reset(seed=1)
+        wrapped.step(0)
+        wrapped.close()
+    assert not (tmp_path / "videos").exists()
+    assert {name: vars(recorder).get(name) for name in before} == before

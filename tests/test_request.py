@@ -11,6 +11,7 @@ from gymnasium.wrappers import TimeAwareObservation
 
 from tests.zoo import EchoEnv
 from vecselect import RequestError, auto_make_vec, recommend
+from vecselect.modes import Mode
 from vecselect.request import EnvFactory, Pin, read_request
 
 
@@ -227,7 +228,7 @@ def test_options_are_read_without_changing_the_given_ones():
 
 
 def test_a_request_keeps_its_pin_and_its_factories():
-    pin = Pin("sync", "mode='sync'")
+    pin = Pin(Mode("sync"), "mode='sync'")
     request = read_request(EchoEnv, 2, pin=pin)
     assert request.pin is pin
     assert request.env_fns == (EnvFactory(EchoEnv),) * 2

@@ -8,9 +8,9 @@ from tests import plans
 from vecselect.selection.rule import THRESHOLD_S, apply_rule
 
 
-def a_profile(step_time_s, wait_share=0.0, reset_share=0.0):
+def a_profile(step_time_s, off_cpu=0.0, reset_share=0.0):
     return dataclasses.replace(
-        plans.PROFILE, step_time_s=step_time_s, off_cpu_fraction=wait_share, reset_share=reset_share
+        plans.PROFILE, step_time_s=step_time_s, off_cpu_fraction=off_cpu, reset_share=reset_share
     )
 
 
@@ -22,15 +22,13 @@ def a_machine(cores):
     return dataclasses.replace(plans.MACHINE, cores=cores)
 
 
-def verdict(
-    step_s, *, ipc_s=100e-6, cores=4.0, num_envs=8, wait_share=0.0, reset_share=0.0, **kwargs
-):
-    profile = a_profile(step_s, wait_share, reset_share)
-    return apply_rule(profile, an_ipc(ipc_s), a_machine(cores), num_envs, **kwargs)
+def verdict(step_s, *, ipc_s=100e-6, cores=4.0, num_envs=8, off_cpu=0.0, reset_share=0.0, **kwargs):
+    profile = a_profile(step_s, off_cpu, reset_share)
+    return apply_rule(profile, a_machine(cores), num_envs, an_ipc(ipc_s), **kwargs)
 
 
 @pytest.mark.parametrize(
-    ("step_s", "ipc_s", "cores", "num_envs", "wait_share", "mode"),
+    ("step_s", "ipc_s", "cores", "num_envs", "off_cpu", "mode"),
     [
         pytest.param(10e-6, 60e-6, 4.0, 8, 0.0, "sync", id="far below the line"),
         pytest.param(0.99e-3, 60e-6, 4.0, 8, 0.0, "sync", id="just below"),
@@ -51,8 +49,8 @@ def verdict(
         pytest.param(2e-3, 10e-3, 4.0, 8, 0.0, "async", id="the rule ignores a dear ipc"),
     ],
 )
-def test_the_mode(step_s, ipc_s, cores, num_envs, wait_share, mode):
-    said = verdict(step_s, ipc_s=ipc_s, cores=cores, num_envs=num_envs, wait_share=wait_share)
+def test_the_mode(step_s, ipc_s, cores, num_envs, off_cpu, mode):
+    said = verdict(step_s, ipc_s=ipc_s, cores=cores, num_envs=num_envs, off_cpu=off_cpu)
     assert said.mode == mode
 
 
@@ -86,12 +84,12 @@ def test_near_line_is_within_a_factor_of_one_and_a_half(step_s, near):
         pytest.param({}, 16e-3, 0.8e-3 + 4e-3, 0.8e-3 / 6, id="8 on 4 cores"),
         pytest.param({"num_envs": 3}, 6e-3, 0.3e-3 + 2e-3, 0.15e-3, id="fewer than cores"),
         pytest.param({"cores": 2.5}, 16e-3, 0.8e-3 + 6.4e-3, 0.8e-3 / 4.8, id="part of a core"),
-        pytest.param({"wait_share": 0.5}, 16e-3, 0.8e-3 + 2e-3, 0.8e-3 / 7, id="half waiting"),
+        pytest.param({"off_cpu": 0.5}, 16e-3, 0.8e-3 + 2e-3, 0.8e-3 / 7, id="half waiting"),
         pytest.param(
-            {"wait_share": 0.9, "cores": 1.0}, 16e-3, 0.8e-3 + 2e-3, 0.8e-3 / 7, id="one core waits"
+            {"off_cpu": 0.9, "cores": 1.0}, 16e-3, 0.8e-3 + 2e-3, 0.8e-3 / 7, id="one core waits"
         ),
         pytest.param(
-            {"wait_share": 0.5, "cores": 1.0}, 16e-3, 0.8e-3 + 8e-3, 0.2e-3, id="one core, half"
+            {"off_cpu": 0.5, "cores": 1.0}, 16e-3, 0.8e-3 + 8e-3, 0.2e-3, id="one core, half"
         ),
         pytest.param({"cores": 1.0}, 16e-3, 0.8e-3 + 16e-3, None, id="one core computes"),
         pytest.param({"num_envs": 1}, 2e-3, 0.1e-3 + 2e-3, None, id="one environment"),
@@ -106,9 +104,9 @@ def test_predictions_computed_by_hand_for_2_ms_steps(options, sync_s, async_s, b
 
 @pytest.mark.parametrize("num_envs", [2, 7, 64])
 @pytest.mark.parametrize("cores", [1.5, 2.0, 16.0])
-@pytest.mark.parametrize("wait_share", [0.0, 0.3, 0.95])
-def test_at_the_break_even_both_modes_take_the_same_time(num_envs, cores, wait_share):
-    options = {"num_envs": num_envs, "cores": cores, "wait_share": wait_share}
+@pytest.mark.parametrize("off_cpu", [0.0, 0.3, 0.95])
+def test_at_the_break_even_both_modes_take_the_same_time(num_envs, cores, off_cpu):
+    options = {"num_envs": num_envs, "cores": cores, "off_cpu": off_cpu}
     break_even_s = verdict(1e-3, **options).break_even_s
     at = verdict(break_even_s, **options)
     assert at.sync_s == pytest.approx(at.async_s)
@@ -130,3 +128,9 @@ def test_every_verdict_gives_a_reason_in_a_sentence():
     ]
     assert len({one.reason for one in said}) == len(said)
     assert all(one.reason.endswith(".") for one in said)
+
+
+def test_where_no_round_trips_were_measured_nothing_is_predicted_by_them():
+    said = apply_rule(a_profile(2e-3), a_machine(4.0), 8)
+    assert (said.mode, said.async_s, said.break_even_s) == ("async", None, None)
+    assert said.sync_s == pytest.approx(16e-3)

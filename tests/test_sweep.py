@@ -259,7 +259,7 @@ def test_pools_of_no_worker_half_and_all_cores_are_proposed(cores, num_envs, poo
 def test_where_steps_wait_pools_with_more_lanes_than_cores_are_proposed():
     from tests.plans import PROFILE
 
-    waiting = dataclasses.replace(PROFILE, wait_share=0.9)
+    waiting = dataclasses.replace(PROFILE, off_cpu_fraction=0.9)
     machine = dataclasses.replace(read_machine(), cores=4.0)
     modes = proposed(64, machine, waiting)
     pools = ("pool:0", "pool:1", "pool:3", "pool:15", "pool:63")

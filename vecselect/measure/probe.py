@@ -133,15 +133,17 @@ def profile_first(
                 tell("not built", portable(error))
                 return None
             construct_s = time.perf_counter() - start_s
-            found = _profile(task, env, footprint, memory_before, construct_s, enter)
-            # What it says when it is closed hides nothing of what was found.
-            with contextlib.suppress(Exception):
-                env.close()
-        tell("found", found)
+            try:
+                found = _profile(task, env, footprint, memory_before, construct_s, enter)
+                # Before it is closed: what that leads to hides nothing of what was found.
+                tell("found", found)
+            finally:
+                with contextlib.suppress(Exception):
+                    env.close()
     except ProfileError as error:
         tell("failed", (str(error), portable(error.__cause__ or error)))
         return None
-    except Exception as error:
+    except BaseException as error:  # SystemExit would end the caller's program
         message = f"The environment raised {type(error).__name__} in {phase}() while it was being"
         message += " measured"
         with contextlib.suppress(Exception):  # its own text may raise

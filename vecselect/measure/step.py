@@ -71,8 +71,8 @@ class StepProfile:
 
     Attributes:
         steps: Steps timed, after the first one and the warm-up.
-        step_time_s: Mean seconds of one `step()`, resets not included. Here and in what follows, time
-            in which another program held the core does not count, where the system tells it.
+        step_time_s: Mean seconds of one `step()`, resets not included. Here and below, time in which
+            another program held the core does not count, where the system tells it.
         step_time_median_s: Median of the same.
         step_time_p95_s: 95th percentile of the same.
         step_time_p99_s: 99th percentile of the same.
@@ -246,7 +246,8 @@ class _Profiling:
         ):
             actions.append(space.sample())
             drawn_ns = wall_ns() - start_ns
-        draw_s = drawn_ns / (len(actions) - 1) * 1e-9
+        each_ns = drawn_ns / (len(actions) - 1) - self.wall_overhead_ns
+        draw_s = max(each_ns, 0.0) * 1e-9
 
         first_reset_ns = self.reset(seed=seed)
         action = itertools.cycle(actions).__next__

@@ -379,7 +379,8 @@ def _measured(
         if builds and request.num_envs > 1 and request.caller_steps:
             prebuilt = Prebuilt(request.env_fns[0])
         found = first.profile()
-        hand_off = first.measure_hand_off() if alone and "pool" in situation.kinds else None
+        measured = alone and "pool" in situation.kinds
+        hand_off = first.measure_hand_off() if measured else None
         plan = _decided(situation, stored, found, hand_off or HandOff(), load, alone=alone)
     except BaseException:
         first.end()
@@ -389,7 +390,7 @@ def _measured(
     if prebuilt is not None:
         request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
     mode = Mode.parse(plan.mode)
-    if mode.kind == "pool" and mode.workers:
+    if mode.kind == "pool" and mode.workers and (hand_off or (not measured and first.answers())):
         return Prepared(plan, request, first)
     first.end()
     return Prepared(plan, request)

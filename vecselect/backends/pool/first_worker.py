@@ -48,6 +48,9 @@ WOKEN_EXCHANGES = 24
 EXCHANGE_LIMIT_S = 4e-3
 """Seconds after which no further exchange of a kind is made."""
 
+ANSWER_LIMIT_S = 2.0
+"""Seconds within which the process answers, or is not used: it closes the sub-environment first."""
+
 FAR_OFF = 4.0
 """What is measured counts up to so many times, and from such a part, of what it usually takes."""
 
@@ -153,7 +156,7 @@ class FirstWorker:
         """Times empty exchanges with this process, awake and asleep; some 5 ms in all.
 
         Returns:
-            None if the process ended meanwhile.
+            None if the process does not answer.
         """
         spun_s = self._exchanges(SPUN_EXCHANGES, tries=2000)
         woken_s = self._exchanges(WOKEN_EXCHANGES, tries=0)
@@ -174,28 +177,45 @@ class FirstWorker:
             measured=True,
         )
 
+    def answers(self) -> bool:
+        """Whether the process is still there, and has closed the sub-environment."""
+        return bool(self._exchanges(1, tries=0))
+
     def _exchanges(self, count: int, tries: int) -> list[float]:
-        """Seconds of each of some exchanges.
+        """Seconds of each of some exchanges; none if the process does not answer.
 
         Args:
             count: How many.
             tries: Tries of both sides before they sleep.
         """
         go, done, clock = self.launched.go, self.launched.done, time.perf_counter
-        self.launched.pipe.send_bytes(processes.dumps(("exchange", tries)))
-        if not done.take(0, lambda: None, lambda: 1.0):
-            return []
+        limit_s = clock() + ANSWER_LIMIT_S
+
+        def left_s() -> float:
+            return limit_s - clock()
+
         times_s: list[float] = []
-        until_s = clock() + EXCHANGE_LIMIT_S
-        while len(times_s) < count and clock() < until_s:
-            start_s = clock()
+        try:
+            self.launched.pipe.send_bytes(processes.dumps(("exchange", tries)))
+            if not done.take(0, self._need_alive, left_s):
+                return []
+            until_s = clock() + EXCHANGE_LIMIT_S
+            while not times_s or (len(times_s) < count and clock() < until_s):
+                start_s = clock()
+                go.give()
+                if not done.take(tries, self._need_alive, left_s):
+                    return []
+                times_s.append(clock() - start_s)
+            self.launched.pipe.send_bytes(processes.dumps("enough"))
             go.give()
-            if not done.take(tries, lambda: None, lambda: 1.0):
-                break
-            times_s.append(clock() - start_s)
-        self.launched.pipe.send_bytes(processes.dumps("enough"))
-        go.give()
+        except ConnectionError:
+            return []
         return times_s
+
+    def _need_alive(self) -> None:
+        """Raises `ConnectionError` if the process has ended."""
+        if self.launched.process.exitcode is not None:
+            raise ConnectionError
 
     def become(self, work: Work) -> ProcessHandle:
         """Has it build its slice, as a worker that was started with it does."""

@@ -103,6 +103,8 @@ def refusals_named() -> Iterator[None]:
     """Turns what the system refuses, while a worker is started, into a `StartError`."""
     try:
         yield
+    except StartError:
+        raise
     except OSError as error:
         raise StartError(why_refused(error)) from error
 
@@ -198,6 +200,7 @@ class _SentPopen(_ForkPopen):
     """A process under way that got what it does through a pipe."""
 
     def __init__(self, process_obj: Any) -> None:
+        self.pid = 0
         self._fds: list[int] = []
         super().__init__(process_obj)
 
@@ -229,6 +232,9 @@ class _SentPopen(_ForkPopen):
             with contextlib.suppress(BrokenPipeError), open(start_w, "wb", closefd=False) as file:
                 self._send(file, buffer.getbuffer())
         except BaseException:
+            if self.pid:  # interrupted: half of what it does is no use to it
+                os.kill(self.pid, signal.SIGKILL)
+                self.poll(0)
             self.close()
             raise
 
@@ -455,7 +461,7 @@ def _after_fork_in_child() -> None:
 
 
 class _Context(context.BaseContext):
-    """What Gymnasium makes in shared memory is refused in words too."""
+    """A context whose refusals of shared memory and semaphores are in words too."""
 
     def Array(self, *args: Any, **kwargs: Any) -> Any:
         """As multiprocessing's."""
@@ -466,6 +472,11 @@ class _Context(context.BaseContext):
         """As multiprocessing's."""
         with refusals_named():
             return super().Queue(*args, **kwargs)
+
+    def Semaphore(self, *args: Any, **kwargs: Any) -> Any:
+        """As multiprocessing's."""
+        with refusals_named():
+            return super().Semaphore(*args, **kwargs)
 
     def RawArray(self, *args: Any, **kwargs: Any) -> Any:
         """As multiprocessing's."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ORPHAN_LIMIT_S = 3.0
+ORPHAN_LIMIT_S = 2.0
 """How long workers whose parent has gone may take to end by themselves before they are killed."""
 
 MAX_FILES = 253

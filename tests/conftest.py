@@ -1,8 +1,7 @@
 import gc
-import multiprocessing
 import os
 import sys
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 
 import pytest
 
@@ -10,12 +9,13 @@ import vecselect
 from tests.fake_torch import FakeTorch
 from tests.faults import census
 from tests.racers import children
+from vecselect import contexts
 from vecselect.store.plans import PlanStore
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-multiprocessing.set_forkserver_preload(
-    ["gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers"]
-)
+contexts.PRELOADED[:] = [
+    *("gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers")
+]
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 
@@ -81,7 +81,7 @@ def no_torch(monkeypatch):
 def no_process_is_left():
     """None but the fork server and the resource tracker, which multiprocessing keeps."""
     resource_tracker.ensure_running()
-    forkserver.ensure_running()
+    contexts.ensure_server()
     before = children()
     yield
     assert children() <= before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import signal
 import sys
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
@@ -86,8 +85,7 @@ def child_at_work(
         target=_begin, args=(processes.child_seed(), inherited, work, theirs, *arguments)
     )
     try:
-        with processes.hidden_main():
-            process.start()
+        process.start()
         theirs.close()
         yield Child(process, ours)
     finally:
@@ -105,7 +103,6 @@ def _begin(
     *arguments: Any,
 ) -> None:
     """Runs in the child."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent ends this process on Ctrl-C.
     if inherited is not None:  # A forked copy of the parent's end would hide the hanging up.
         inherited.close()
     processes.settle_in(seed)

@@ -6,6 +6,7 @@
     ├── ProfileError (also a RuntimeError) the environment failed while it was being measured
     ├── WorkerError (also a RuntimeError)  a worker failed in a way its own exception cannot tell
     │   ├── WorkerDied                     its process ended
+    │   ├── StartError                     the system refused it a process, memory or a file
     │   └── StepTimeout                    it did not answer within `step_timeout_s`
     └── PlanError (also a ValueError)      a stored plan cannot be read
     VecselectWarning (a UserWarning)       nothing failed, but the user should know
@@ -46,6 +47,10 @@ class WorkerError(VecselectError, RuntimeError):
 
 class WorkerDied(WorkerError):
     """A worker's process ended, and its sub-environments with it."""
+
+
+class StartError(WorkerError, OSError):
+    """The system refused what a worker needs to start: a process, memory, or a file."""
 
 
 class StepTimeout(WorkerError, TimeoutError):

@@ -9,8 +9,6 @@ import os
 import pickle
 import random
 import signal
-import sys
-import threading
 import time
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
@@ -19,7 +17,7 @@ from vecselect.backends.interrupts import Unbroken
 from vecselect.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
@@ -33,7 +31,6 @@ DESCRIPTORS_PER_CHILD = 3
 DESCRIPTORS_SPARE = 16
 """File descriptors that children take here: measured 3 each, and some while one is started."""
 
-_main_lock = threading.Lock()
 _environments_made = 0
 
 
@@ -50,7 +47,17 @@ def start_methods() -> tuple[str, ...]:
 
 def get_context(method: str | None = None) -> BaseContext:
     """A multiprocessing context for `method`, or for the safest start method there is."""
-    return multiprocessing.get_context(method or start_methods()[0])
+    return multiprocessing.get_context(context_name(method))
+
+
+def context_name(method: str | None = None) -> str:
+    """What `multiprocessing.get_context` knows the context by that `get_context` gives."""
+    method = method or start_methods()[0]
+    if os.name != "posix":
+        return method
+    from vecselect.contexts import NAME_PREFIX
+
+    return f"{NAME_PREFIX}{method}"
 
 
 def need_descriptors(children: int) -> None:
@@ -118,28 +125,6 @@ def why_unpicklable(functions: Sequence[Callable[[], Any]]) -> str | None:
     except Exception as error:  # pickling runs code of the user's objects: anything may come
         return f"the environment cannot be sent to another process ({error})"
     return None
-
-
-@contextlib.contextmanager
-def hidden_main() -> Iterator[None]:
-    """Keeps children started inside from running the user's script a second time.
-
-    multiprocessing re-imports `__main__` in a spawned child where it finds that module's
-    `__spec__` or `__file__`, which is why scripts need an `if __name__ == "__main__"` guard.
-    What we send goes through cloudpickle, which carries whatever `__main__` defines by value, so
-    the child has no use for the import, and without it no script needs a guard.
-    """
-    main = sys.modules["__main__"]
-    names = [name for name in ("__spec__", "__file__") if name in vars(main)]
-    with _main_lock:
-        kept = {name: vars(main)[name] for name in names}
-        try:
-            for name in names:
-                setattr(main, name, None)
-            yield
-        finally:
-            for name, value in kept.items():
-                setattr(main, name, value)
 
 
 def settle_in(seed: int) -> None:
@@ -231,13 +216,13 @@ def memory_picture(exitcode: int | None) -> str:
 def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> None:
     """Waits for children to end; terminates those that do not, then kills those.
 
-    Whatever they have started in their process groups, and left running, is killed after them.
+    Whatever they have started in their process groups, and left running, is killed when they are
+    reaped.
 
     Args:
         children: Started processes.
         grace_s: Seconds to wait, for all together, before they are terminated.
     """
-    pids = [child.pid for child in children]
     try:
         _join(children, grace_s)
     finally:
@@ -246,9 +231,6 @@ def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> No
         for child in children:
             if child.exitcode is not None:
                 child.close()
-        for pid in pids:
-            if pid is not None:
-                _kill_group(pid)
 
 
 def _end_harder(children: Sequence[BaseProcess]) -> None:
@@ -272,10 +254,3 @@ def _join(children: Sequence[BaseProcess], limit_s: float) -> None:
     until_s = time.monotonic() + limit_s
     for child in children:
         child.join(max(until_s - time.monotonic(), 0.0))
-
-
-def _kill_group(pid: int) -> None:
-    """Kills what is left of the process group that a child of ours led."""
-    with contextlib.suppress(OSError, AttributeError):  # nothing is left; no POSIX
-        if pid != os.getpgid(0):
-            os.killpg(pid, signal.SIGKILL)

@@ -64,7 +64,7 @@ class EnvFactory:
     Attributes:
         make: Builds it.
         wrappers: Put around it, in order.
-        registered: In another process the ids that were registered where this one comes from.
+        registered: In another process what is registered where this one comes from.
     """
 
     make: EnvFn
@@ -77,11 +77,11 @@ class EnvFactory:
 
     def __call__(self) -> gym.Env:
         """Builds a new sub-environment."""
+        registrations.adopt(self.registered)
         try:
             return self._build()
         except gym.error.UnregisteredEnv:
-            # Only now: specs may import modules of the user's, and most environments need none.
-            if not registrations.unpack(self.registered):
+            if not registrations.add_unknown(self.registered):
                 raise
         return self._build()
 

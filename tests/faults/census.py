@@ -60,7 +60,9 @@ def descriptors():
 
 
 def helpers():
-    """The processes that multiprocessing keeps for as long as the interpreter lives."""
-    from multiprocessing import forkserver, resource_tracker
+    """The processes that are kept for as long as the interpreter lives."""
+    from multiprocessing import resource_tracker
 
-    return {forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid}
+    from vecselect import contexts
+
+    return {contexts.ensure_server(), resource_tracker._resource_tracker._pid}

@@ -6,19 +6,19 @@ import faulthandler
 import gc
 import importlib
 import json
-import multiprocessing
 import os
 import signal
 import sys
 import time
 import traceback
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.faults.census import MARK, describe, descriptors, helpers, marked, name_own
+from vecselect import contexts
 
 PRELOADED = ["gymnasium", "tests.faults.envs"]
 
@@ -33,14 +33,14 @@ def run(target, arguments, folder, inside):
         inside: Whether the census inside of the process is taken.
     """
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    multiprocessing.set_forkserver_preload(PRELOADED)
+    contexts.PRELOADED[:] = PRELOADED
     name_own()
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
     function = getattr(function, "body", function)
     if int(inside):
         resource_tracker.ensure_running()
-        forkserver.ensure_running()
+        contexts.ensure_server()
     before = descriptors()
     result = {"error": None}
     try:

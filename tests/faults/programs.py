@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import multiprocessing
 import os
 import random
 import signal
@@ -14,6 +13,7 @@ import numpy as np
 
 from tests.faults import envs as faulty
 from tests.faults.support import actions, make
+from vecselect import processes
 
 ZEROS = np.zeros(4, np.int64)
 
@@ -117,8 +117,8 @@ ENDINGS = {
 
 
 def start_fork_server():
-    """Waits until it has loaded all: while it does that, it takes Ctrl-C itself."""
-    child = multiprocessing.get_context("forkserver").Process(target=abs, args=(1,))
+    """Waits until it has loaded all."""
+    child = processes.get_context().Process(target=abs, args=(1,))
     child.start()
     child.join()
 

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing import resource_tracker, util
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +107,7 @@ def _become(request):
         np.random.seed(random.getrandbits(32))
 
 
-HELPERS = ("from multiprocessing.forkserver", "from multiprocessing.resource_tracker")
+HELPERS = ("import sys; sys.path[:] = ", "from multiprocessing.resource_tracker")
 
 
 def _fork_helpers(case, spawn, path, args, passfds):
@@ -130,7 +130,6 @@ def _fork_helpers(case, spawn, path, args, passfds):
             for last, following in itertools.pairwise(edges):
                 os.closerange(last + 1, following)
             # What this process is just starting in them, and the locks that it holds meanwhile.
-            forkserver._forkserver.__init__()
             resource_tracker._resource_tracker.__init__()
             exec(code, {})
         os._exit(0)

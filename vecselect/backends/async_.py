@@ -51,7 +51,6 @@ class Async:
         """
         processes.need_descriptors(request.num_envs)
         options = base.options_for(request, _TAKES)
-        options["context"] = options.get("context") or processes.start_methods()[0]
         if "shared_memory" in options:
             env: AsyncVectorEnv
             try:

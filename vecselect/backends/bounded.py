@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import multiprocessing.process
 import os
-import weakref
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from vecselect.backends import base
 from vecselect.backends.exchange import CLOSE_LIMIT_S, Exchange, end_all
 from vecselect.backends.guard import Factory, Guarded
 from vecselect.backends.samples import announce
+from vecselect.backends.specs import difference, draws, same_factory
 from vecselect.errors import StepTimeout, VecselectError
 
 if TYPE_CHECKING:
@@ -69,7 +68,10 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         self._ended: np.ndarray | None = None
         self._exchange: Exchange | None = None
         self._called: Sequence[int] = range(len(env_fns))
+        self._makers = env_fns
         worker = options.pop("worker", None)
+        start_method = options.pop("context", None)
+        options["context"] = processes.context_name(start_method)
         guarded = Guarded(
             worker,
             [processes.child_seed(index) for index in range(len(env_fns))],
@@ -77,16 +79,16 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
             inherited=lambda: self.parent_pipes,
         )
         factories = [Factory(make, row) for row, make in enumerate(env_fns)]
+        self._first = factories[0]
         if start_timeout_s is not None:
             # Gymnasium looks at environments that it builds in this process, which may hang.
             every = options.get("observation_mode") == "different"
             looked_at = factories if every else factories[:1]
-            stand_ins = announce(looked_at, start_timeout_s, options.get("context"))
+            stand_ins = announce(looked_at, start_timeout_s, start_method)
             for factory, stand_in in zip(looked_at, stand_ins, strict=True):
                 factory.announced = stand_in
         try:
-            with processes.hidden_main():
-                super().__init__(factories, worker=guarded, **options)  # type: ignore[arg-type]
+            super().__init__(factories, worker=guarded, **options)  # type: ignore[arg-type]
         except BaseException as error:
             self._abort()
             seen, started = hasattr(self, "observation_space"), hasattr(self, "parent_pipes")
@@ -100,7 +102,6 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         # in a process that somebody forked from this one.
         arguments = (self._exchange.lines, CLOSE_LIMIT_S)
         self._finalizer: Any = Finalize(self, end_all, arguments, exitpriority=10)
-        _open.add(self)
 
     def _check_spaces(self) -> None:
         """Waits until the sub-environments are built, and sees whether their spaces agree."""
@@ -111,8 +112,27 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         self._exchange.gather()
         self.error_queue.close()  # errors come with the answers; its semaphores have names that a
         del self.error_queue  # killed program would leave behind
+        self._check_specs()
         super()._check_spaces()  # type: ignore[no-untyped-call]
         self._exchange.limit_s = self._step_limit
+
+    def _check_specs(self) -> None:
+        """Sees whether workers have built what the first factory has built here.
+
+        Raises:
+            RuntimeError: If one has not.
+        """
+        assert self._exchange is not None
+        make = self._makers[0]
+        for line in self._exchange.lines:
+            facts, _ = line.recv()
+            if not same_factory(self._makers[line.row], make):
+                continue
+            problem = difference(line.row, facts, self._first.facts)
+            if problem:
+                if draws(make, [self._first.facts]):
+                    return
+                raise RuntimeError(problem)
 
     def _abort(self) -> None:
         """Ends what was started before something failed."""
@@ -333,17 +353,3 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
 
 class NotShareable(Exception):
     """Shared memory cannot hold a space; Gymnasium's own error is the cause."""
-
-
-_open: weakref.WeakSet[BoundedAsyncVectorEnv] = weakref.WeakSet()
-
-
-def _disown_in_fork() -> None:
-    """In a forked process: its end must not be that of the workers, which are its parent's."""
-    children: set[Any] = getattr(multiprocessing.process, "_children", set())
-    for env in list(_open):
-        children.difference_update(env.processes)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_disown_in_fork)

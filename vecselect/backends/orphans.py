@@ -44,9 +44,12 @@ class ParentWatch(threading.Thread):
         """Waits for the end of the parent, then for this process's own end, then ends it."""
         parent = multiprocessing.parent_process()
         assert parent is not None
-        # A forked sibling may hold the other end of the sentinel; then the parent's id tells.
-        direct = parent.pid == os.getppid()
-        while not connection.wait([parent.sentinel], LOOK_S if direct else None):
+        # A forked sibling of the parent may hold the other end of the sentinel. Where no file tells
+        # of the parent itself, the parent's id does, if this is a direct child.
+        file = _parent_file()
+        files = [parent.sentinel] if file < 0 else [parent.sentinel, file]
+        direct = file < 0 and parent.pid == os.getppid()
+        while not connection.wait(files, LOOK_S if direct else None):
             if direct and os.getppid() != parent.pid:
                 break
         self.gone.set()
@@ -65,6 +68,15 @@ class ParentWatch(threading.Thread):
             with contextlib.suppress(Exception):
                 sys.stdout.flush()
             _kill_own_group()
+
+
+def _parent_file() -> int:
+    """A descriptor that becomes readable when the parent has ended, or -1."""
+    if os.name != "posix":
+        return -1
+    from vecselect.contexts import parent_file
+
+    return parent_file()
 
 
 def _kill_own_group() -> None:

@@ -144,11 +144,10 @@ class _Running:
         self.base_bytes = tree_bytes()
         method = self.request.vector_kwargs.get("context") or processes.start_methods()[0]
         if method == "forkserver" and any(map(_has_processes, modes)):
-            from multiprocessing import forkserver
+            from vecselect import contexts
 
             # Every mode with processes needs this server, not only the one that is built first.
-            with processes.hidden_main():
-                forkserver.ensure_running()
+            contexts.ensure_server()
             self.helpers_bytes = max(tree_bytes() - self.base_bytes, 0)
 
     def build(self, mode: str) -> None:

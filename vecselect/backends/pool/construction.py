@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from vecselect.backends.base import check_distinct
 from vecselect.backends.pool.arena import Layout
 from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.server import Terms, Work, sample_of
+from vecselect.backends.specs import facts_of, same_factory
 from vecselect.errors import VecselectWarning
 from vecselect.failures import annotate
 from vecselect.lanes import slices
@@ -160,6 +162,8 @@ def _construct(
         handle.built(settings.start_timeout_s)
     first = sample_of(envs[0]) if envs else handles[0].sample()
     terms, batched = _terms(first, count, settings)
+    if envs:
+        terms = _with_facts(terms, env_fns, envs[0], start)
     starter.agree(terms)
     for handle in handles:
         handle.settle(terms, starter.arena)
@@ -196,6 +200,16 @@ def _terms(first: Sample, count: int, settings: Settings) -> tuple[Terms, gym.Sp
         same_spaces=settings.same_spaces,
     )
     return terms, batched
+
+
+def _with_facts(
+    terms: Terms, env_fns: Sequence[Callable[[], gym.Env]], first: gym.Env, first_row: int
+) -> Terms:
+    """Adds what the workers' environments must have in common with the caller's first."""
+    alike = [row for row, make in enumerate(env_fns) if same_factory(make, env_fns[0])]
+    return dataclasses.replace(
+        terms, facts=facts_of(first), alike=frozenset(first_row + row for row in alike)
+    )
 
 
 def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:

@@ -79,8 +79,7 @@ class ProcessHandle:
             daemon=daemon,
         )
         try:
-            with processes.hidden_main():
-                self.process.start()
+            self.process.start()
         except BaseException:
             self.forget_names()
             self.pipe.close()

@@ -100,6 +100,7 @@ BY_RULE = Plan(
     calibration=None,
     loops=None,
     estimate=None,
+    ray=None,
     race=None,
     learner="none",
     learner_s=0.0,

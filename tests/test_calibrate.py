@@ -67,7 +67,7 @@ def test_measuring_the_machine_once_is_not_taken_from_a_plan_s_budget(monkeypatc
     machine = dataclasses.replace(read_machine(), cores=4.0, cpu=f"a test's {own_cores}")
     monkeypatch.setattr("vecselect.planning.draft.read_machine", lambda: machine)
     made = a_calibration(own_cores, seconds=2.0)
-    monkeypatch.setattr("vecselect.planning.memory.calibrate", lambda machine: made)
+    monkeypatch.setattr("vecselect.planning.memory.calibrate", lambda machine, skipped: made)
     draft = Draft(read_request(EchoEnv, 2), Asked(budget_s=3.0))
     memory = Memory(draft)
     assert memory.calibration() == made

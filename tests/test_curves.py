@@ -68,6 +68,17 @@ def test_a_mode_that_is_asked_for_has_a_line():
     assert any(line.mode == "pool:5" for line in over_num_envs(SITUATION, "pool:5"))
 
 
+def test_threads_have_the_line_of_their_number_and_begin_where_each_has_work():
+    waiting = dataclasses.replace(FAST, wait_share=0.9, step_time_s=5e-3, step_times_s=(5e-3,))
+    situation = dataclasses.replace(SITUATION, profile=waiting)
+    lines = {line.mode: line for line in over_num_envs(situation, "thread:7")}
+    assert "thread" not in lines
+    assert lines["thread:7"].at[0] == 8
+    place = lines["thread:7"].at.index(8)
+    loop_s = situation.estimate(["thread:7"]).of("thread:7").mid
+    assert lines["thread:7"].env_steps_per_s[place] == pytest.approx(8 / loop_s)
+
+
 def test_the_learner_bounds_the_throughput():
     for line in over_step_time(SITUATION.with_learner(1e-3), "sync").lines:
         assert max(line.env_steps_per_s) < 8 / 1e-3

@@ -196,6 +196,14 @@ def test_a_plan_of_schema_3_is_read():
     assert Plan.from_json(plan.to_json()) == plan
 
 
+def test_a_plan_of_schema_4_is_read():
+    old = a_plan().to_dict() | {"schema": 4}
+    del old["ray"]
+    plan = Plan.from_json(json.dumps(old))
+    assert (plan.schema, plan.ray) == (SCHEMA, None)
+    assert Plan.from_json(plan.to_json()) == plan
+
+
 def test_a_plan_error_is_a_value_error_with_the_cause_chained():
     with pytest.raises(ValueError, match="not a plan") as caught:
         Plan.from_json("nothing")

@@ -152,6 +152,16 @@ def test_a_standing_is_sound(blocks_s):
     assert list(result.running) == [mode for mode in blocks_s if mode in result.running]
     assert result.rounds == len(blocks_s[result.leader])
     assert 0 <= result.p_best <= 1
+    finished = {mode: times for mode, times in blocks_s.items() if len(times) == result.rounds}
+    unbeaten = [
+        mode
+        for mode in finished
+        if all(compare("", other, finished[mode]).p_slower >= 0.5 for other in finished.values())
+    ]
+    assert not unbeaten or result.leader in unbeaten
+    assert result.p_best <= min(
+        (rival.p_slower for rival in result.rivals if rival.mode in finished), default=1.0
+    )
     assert result.expected_loss >= -1e-12
 
 

@@ -4,9 +4,13 @@ import dataclasses
 
 import pytest
 
+from tests.plans import ESTIMATED
 from tests.records import FREE_LOOPS, MS, a_calibration, a_machine, a_profile
-from vecselect import RequestError, recommend
+from vecselect import Plan, RequestError, recommend
+from vecselect.report.facts import what_would_change
+from vecselect.report.plots import plots_of
 from vecselect.selection.costs import RayCosts
+from vecselect.selection.curves import over_num_envs, over_step_time
 from vecselect.selection.estimate import estimate
 from vecselect.selection.situation import Situation
 
@@ -43,6 +47,36 @@ def test_the_candidates_are_all_lanes_there_is_room_for_and_half_of_them():
         a_profile(1 * MS), a_calibration(), FREE_LOOPS, a_machine(), 12, names=("ray",), ray=COSTS
     )
     assert situation.modes() == ["ray:6", "ray:12"]
+
+
+def test_a_plan_of_it_tells_what_would_change_and_has_its_lines_in_both_plots():
+    situation = Situation(
+        a_profile(10 * MS), a_calibration(cores=2.0), FREE_LOOPS, a_machine(cores=2.0), 64,
+        names=("sync", "pool", "ray"), ray=COSTS,
+    )  # fmt: skip
+    estimate = situation.estimate()
+    plan = dataclasses.replace(
+        ESTIMATED, mode=estimate.mode, num_envs=64, estimate=estimate, ray=COSTS,
+        profile=situation.profile, calibration=situation.calibration, loops=situation.loops,
+        machine=situation.machine,
+    )  # fmt: skip
+    assert plan.mode == "ray:16"
+    plan = Plan.from_json(plan.to_json())
+    assert plan.situation.estimate() == estimate
+    told = {what: mode for what, mode, *_ in what_would_change(plan)}
+    assert told["10x the step time"] == "ray:16"
+    assert "10x the step time: ray:16" in " ".join(str(plan.report).split())
+    for lines in (
+        over_num_envs(plan.situation, plan.mode),
+        over_step_time(plan.situation, plan.mode).lines,
+    ):
+        (line,) = (one for one in lines if one.mode == "ray:16")
+        at = 64.0 if 64.0 in line.at else plan.profile.mean_step_with_resets_s
+        per_s = line.env_steps_per_s[line.at.index(at)]
+        assert per_s == pytest.approx(64 / estimate.of("ray:16").mid)
+    assert {plot.name for plot in plots_of(plan)} >= {"step-time", "num-envs"}
+    # Without what actors cost nothing can be said, and nothing wrong is.
+    assert what_would_change(dataclasses.replace(plan, ray=None)) == []
 
 
 def test_nothing_is_said_of_it_unless_it_is_allowed():

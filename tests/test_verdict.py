@@ -129,6 +129,49 @@ def test_the_only_one_left_is_no_winner():
     assert "clearly" not in str(plan.report)
 
 
+def test_nothing_is_clear_beside_a_range_that_begins_below_sync():
+    wide = dataclasses.replace(
+        ESTIMATED.estimate.forecasts[1], vector_step_s=Interval(14.0e-3, 11.0e-3, 21.7e-3)
+    )
+    estimate = ESTIMATED.estimate
+    estimate = dataclasses.replace(
+        estimate, forecasts=(estimate.forecasts[0], wide, estimate.forecasts[2])
+    )
+    assert verdict(ESTIMATED) == "by estimate, clear"
+    assert how_sure(ESTIMATED) == "By prediction, and clear."
+    plan = dataclasses.replace(ESTIMATED, estimate=estimate)
+    assert verdict(plan) == "by estimate, likely"
+    assert how_sure(plan) == "By prediction: likely."
+
+
+def test_one_block_has_no_spread_and_makes_nothing_certain():
+    race = raced(SHORT, p_best=1.0)
+    plan = the_plan(race)
+    shown = str(plan.report) + page(plan.report) + markdown(plan.report)
+    assert "certainty" not in shown and "100 %" not in words(markdown(plan.report))
+    table = str(plan.report).partition("predicted step")[0]
+    assert "\u00b1" not in table
+    assert "\u00b1" in str(the_plan(raced(LONG)).report)
+    assert "pool:1, in its only round" in shown
+
+
+def test_who_is_told_of_as_the_fastest_is_the_fastest_of_the_table():
+    # The choice was kept although sync led, and came out ahead when measured again.
+    blocks_s = {"sync": [1.0] * 4, "pool:1": [1.08] * 4}
+    again = ("pool:1", "sync", Interval(0.8, 0.75, 0.85))
+    plan = the_plan(raced(blocks_s, again, chosen="pool:1"))
+    assert sentence(plan).startswith("pool:1 ran 1.25")
+    assert verdict(plan) == "by a race, ahead of sync when measured again"
+    assert "pool:1, when measured again; sync had led the race" in words(markdown(plan.report))
+    # A lead of another one that went away.
+    blocks_s = {"pool:1": [1.0] * 4, "sync": [1.63] * 4}
+    race = raced(blocks_s, ("sync", "pool:1", Interval(0.71, 0.6, 0.8)), chosen="sync")
+    plan = the_plan(race)
+    assert verdict(plan) == "by a race, ahead of pool:1 when measured again"
+    assert "0.71x" in words(plan.report)
+    assert sentence(plan).startswith("sync ran 1.41")
+
+
 def test_a_lead_that_went_away_is_told_with_what_is_left_of_it():
     blocks_s = {"pool:1": [1.0, 1.0], "sync": [1.63, 1.63]}
     again = ("sync", "pool:1", Interval(1.03, 0.9, 1.2))

@@ -27,7 +27,8 @@ class Machine:
         cores_logical: Logical cores of the whole machine.
         cores_affinity: Cores this process is allowed to run on.
         cores_quota: The cgroup's quota in cores; None without one.
-        memory_bytes: Memory this process may use: the machine's, or less by a cgroup's limit.
+        memory_bytes: Memory this process may use: the machine's, or less by a cgroup's limit; 2**60
+            where neither is known.
         memory_available_bytes: What of that can be had now without swapping.
         shm_available_bytes: What is left in /dev/shm; None where there is none.
         load_1min: Runnable processes, averaged over a minute; None where the system has no such
@@ -61,27 +62,45 @@ def read_machine(root: Path = Path("/")) -> Machine:
     Returns:
         The machine. Takes a few milliseconds and starts nothing.
     """
-    import psutil
-
     logical = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     quota = cpu_quota_cores(root)
-    memory = psutil.virtual_memory()
+    total, free = _memory()
     limit, left = _memory_limits(root)
     return Machine(
         cores=float(affinity) if quota is None else min(float(affinity), quota),
         cores_logical=logical,
         cores_affinity=affinity,
         cores_quota=quota,
-        memory_bytes=min(memory.total, limit),
-        memory_available_bytes=min(memory.available, left),
+        memory_bytes=min(total, limit),
+        memory_available_bytes=min(free, left),
         shm_available_bytes=_left_in(root / "dev/shm"),
-        load_1min=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        load_1min=_load(),
         start_methods=processes.start_methods(),
         cpu=_cpu_name(root),
         system=f"{platform.system()} {platform.release()}",
         python=_python(),
     )
+
+
+def resident_bytes() -> int | None:
+    """Memory that this process takes; None where the system does not tell."""
+    try:
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+    except Exception:  # without /proc, or on a system it does not know, psutil raises anything
+        return None
+
+
+def children_pids() -> frozenset[int]:
+    """The ids of all processes below this one; none where the system does not tell."""
+    try:
+        import psutil
+
+        return frozenset(child.pid for child in psutil.Process().children(recursive=True))
+    except Exception:  # as above
+        return frozenset()
 
 
 def cpu_quota_cores(root: Path = Path("/")) -> float | None:
@@ -102,6 +121,29 @@ def cpu_quota_cores(root: Path = Path("/")) -> float | None:
         if quota_us > 0 and period_us > 0:
             quotas.append(quota_us / period_us)
     return min(quotas, default=None)
+
+
+def _memory() -> tuple[int, int]:
+    """The machine's memory, and what of that is available; without a limit where nothing tells."""
+    try:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return int(memory.total), int(memory.available)
+    except Exception:  # as above
+        pass
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return _UNLIMITED_BYTES, _UNLIMITED_BYTES
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows; no /proc
+        return None
 
 
 def _memory_limits(root: Path) -> tuple[int, int]:

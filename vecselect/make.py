@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS, find
-from vecselect.errors import RequestError
+from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
 from vecselect.misplaced import hints, refuse_misplaced, refuse_mode
 from vecselect.pins import AUTO, read_pin
@@ -114,13 +116,13 @@ def auto_make_vec(
     asked = read_asked(effort, budget_s, learner, allow, use_store)
     with hints(kwargs, _PARAMETERS):
         plan = make_plan(request, asked)
-        envs = _build(plan, request)
+        envs = _build_what_can(plan, request)
         if plan.recalled and space_text(envs.single_observation_space) != plan.observation_space:
             # The environment has changed in a way that its key does not show.
             envs.close()
             PlanStore().forget(plan.key)
             plan = make_plan(request, asked)
-            envs = _build(plan, request)
+            envs = _build_what_can(plan, request)
     if verbose:
         envs.report.print(sys.stderr)
     return envs
@@ -257,6 +259,50 @@ def available_modes() -> dict[str, str | None]:
     """Every mode with None, or with a sentence saying why it cannot run on this machine."""
     machine = read_machine()
     return {mode: backend.missing(machine) for mode, backend in BACKENDS.items()}
+
+
+def _build_what_can(plan: Plan, request: Request) -> AutoVectorEnv:
+    """The vector environment that a plan decides on, or `sync` where that was not pinned and fails.
+
+    Raises:
+        Exception: What building raises, where `sync` cannot be built either.
+    """
+    try:
+        return _build(plan, request)
+    except (OSError, EOFError, RequestError) as error:
+        able = {one.mode for one in plan.candidates if one.skipped is None}
+        if plan.pinned_by is not None or plan.mode == "sync" or "sync" not in able:
+            raise
+        try:
+            envs = _build(_instead(plan, error), request)
+        except Exception:  # so it was not the mode
+            raise error from None
+    try:
+        if plan.key is not None:  # the next start may find the mode able to run
+            PlanStore().forget(plan.key)
+        warnings.warn(envs.plan.reason, VecselectWarning, stacklevel=3)
+    except BaseException:  # warnings may be errors
+        envs.close()
+        raise
+    return envs
+
+
+def _instead(plan: Plan, error: Exception) -> Plan:
+    """The plan of running `sync` where the mode that was chosen could not be built."""
+    why = f"it failed when it was built: {error}"
+    candidates = (
+        dataclasses.replace(one, skipped=why) if one.mode == plan.mode else one
+        for one in plan.candidates
+    )
+    return dataclasses.replace(
+        plan,
+        mode="sync",
+        reason=f"{plan.mode} was chosen, but {why}. So sync runs in its place.",
+        decided_by="elimination",
+        candidates=tuple(candidates),
+        key=None,
+        recalled=False,
+    )
 
 
 def _build(plan: Plan, request: Request) -> AutoVectorEnv:

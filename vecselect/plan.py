@@ -12,7 +12,7 @@ from vecselect.machine import Machine
 from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.step import StepProfile
 from vecselect.selection.compare import Interval
-from vecselect.selection.costs import Calibration, LoopCosts
+from vecselect.selection.costs import Calibration, LoopCosts, RayCosts
 from vecselect.selection.estimate import Estimate
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
@@ -22,12 +22,12 @@ from vecselect.values import exactly, read_document
 if TYPE_CHECKING:
     from vecselect.report import Report
 
-SCHEMA = 4
+SCHEMA = 5
 """Number of the JSON form; it grows when an older reader could misread the newer form.
 
 1: the first. 2: candidates with intervals; estimate, race, learner and plan store. 3: notes with
 codes; predictions taken apart. 4: what a thread costs, and computing without the interpreter's
-lock. Plans of schema 2 and 3 are read too.
+lock. 5: what Ray actors cost. Plans of schema 2 to 4 are read too.
 """
 
 OLDEST = 2
@@ -97,6 +97,7 @@ class Plan:
         calibration: What a hand-off and a message of each mode cost here; None below `estimate`.
         loops: What the loops cost with this environment's spaces; None below `estimate`.
         estimate: What the cost model says; None below `estimate`.
+        ray: What Ray actors cost; None where `ray` did not come into question.
         race: The race that was run; None without one.
         learner: What ran, or was assumed to run, between two vector steps: `none`, `seconds`,
             `callable`, `stand-in` for torch, or `observed` in an earlier run.
@@ -129,6 +130,7 @@ class Plan:
     calibration: Calibration | None
     loops: LoopCosts | None
     estimate: Estimate | None
+    ray: RayCosts | None
     race: RaceRecord | None
     learner: str
     learner_s: float
@@ -157,12 +159,17 @@ class Plan:
 
     @property
     def situation(self) -> Situation | None:
-        """What the cost model went by, to ask it further questions; None below `estimate`."""
+        """What the cost model went by, to ask it further questions.
+
+        None below `estimate`, and where an older version kept too little of it.
+        """
         if self.estimate is None or self.profile is None:
             return None
         if self.calibration is None or self.loops is None:
             return None
         names = [forecast.mode.partition(":")[0] for forecast in self.estimate.forecasts]
+        if "ray" in names and self.ray is None:
+            return None
         return Situation(
             profile=self.profile,
             calibration=self.calibration,
@@ -171,6 +178,7 @@ class Plan:
             num_envs=self.num_envs,
             learner_s=self.learner_s,
             names=tuple(dict.fromkeys(names)),
+            ray=self.ray,
             caller_steps=self.estimate.caller_steps,
         )
 
@@ -228,6 +236,8 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
         data = _from_2(data)
     if data["schema"] == 3:
         data = _from_3(data)
+    if data["schema"] == 4:
+        data = {**data, "schema": 5, "ray": None}
     return data
 
 

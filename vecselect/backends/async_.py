@@ -9,6 +9,7 @@ from gymnasium import spaces
 from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.bounded import BoundedAsyncVectorEnv, NotShareable
+from vecselect.backends.shared import why_no_semaphore
 from vecselect.errors import RequestError
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
@@ -29,8 +30,8 @@ class Async:
     name = "async"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so inside a process that may not start others."""
-        return processes.why_no_children()
+        """Says so inside a process that may not start others, and what of the system it lacks."""
+        return processes.why_no_children() or why_no_semaphore()
 
     def why_not(self, request: Request, machine: Machine) -> str | None:
         """Says what cannot be sent to another process."""

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vecselect.machine import children_pids
+
 if TYPE_CHECKING:
     import gymnasium as gym
 
@@ -31,17 +33,18 @@ class Footprint:
 
 def read_footprint() -> Footprint:
     """The footprint of this process now. Without /proc no files are seen."""
-    import psutil
-
     files = {}
     folder = "/proc/self/fd"
-    for descriptor in os.listdir(folder) if os.path.isdir(folder) else ():
+    try:
+        descriptors = os.listdir(folder)
+    except OSError:
+        descriptors = []
+    for descriptor in descriptors:
         try:
             files[descriptor] = os.readlink(f"{folder}/{descriptor}")
         except OSError:  # the descriptor that listed the folder
             continue
-    children = psutil.Process().children(recursive=True)
-    return Footprint(files, frozenset(child.pid for child in children))
+    return Footprint(files, children_pids())
 
 
 def held(env: gym.Env, before: Footprint, after: Footprint) -> tuple[str, ...]:

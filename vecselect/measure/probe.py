@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect import processes
 from vecselect.child import ChildEnded, child_at_work, tell, tell_failure, tell_not_built
 from vecselect.errors import ProfileError, RequestError, same_instance
-from vecselect.machine import read_machine
+from vecselect.machine import read_machine, resident_bytes
 from vecselect.measure.footprint import held, read_footprint
 from vecselect.measure.lock import free_share
 from vecselect.measure.step import StepProfile, profile_step
@@ -25,6 +25,7 @@ from vecselect.measure.step import StepProfile, profile_step
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
 
     import gymnasium as gym
 
@@ -108,7 +109,7 @@ def probe(
         RequestError: If two factories return the same instance.
     """
     context = processes.get_context(start_method)
-    progress = _Progress(context.RawArray("Q", 2))
+    progress = _Progress(_shared_numbers(context))
     work = processes.dumps((tuple(env_fns[:2]), budget_s))
     limits_s = {"start": construct_limit_s, "construct": construct_limit_s}
     start_s = time.perf_counter()
@@ -191,18 +192,18 @@ def _measure(
     built: list[gym.Env],
     progress: _Progress,
 ) -> Probe:
-    import psutil
-
-    process = psutil.Process()
     before = read_footprint()
-    memory_before = process.memory_info().rss
+    memory_before = resident_bytes()
     before_s = time.perf_counter()
     env = _build(env_fns[0], progress)
     built_s = time.perf_counter()
     construct_s = built_s - before_s
     built.append(env)
     profile = profile_step(env, budget_s=budget_s, on_call=progress.enter)
-    memory_bytes = max(process.memory_info().rss - memory_before, 0)
+    memory_after = resident_bytes()
+    memory_bytes = None
+    if memory_before is not None and memory_after is not None:
+        memory_bytes = max(memory_after - memory_before, 0)
     transitions = _transitions(env, profile, progress)
     holds = held(env, before, read_footprint())
     if len(env_fns) > 1:
@@ -258,6 +259,18 @@ def _transitions(env: gym.Env, profile: StepProfile, progress: _Progress) -> tup
     except Exception:  # pickling runs code of the environment's own
         found = [(*result[:-1], {}) for result in found]
     return tuple(found)
+
+
+def _shared_numbers(context: BaseContext) -> Any:
+    """Two numbers in memory shared with a child.
+
+    Where the system refuses that they are not shared: the parent then sees no progress, and all of
+    the child's work must be done within the time that building may take.
+    """
+    try:
+        return context.RawArray("Q", 2)
+    except OSError:
+        return [0, 0]
 
 
 class _SameInstance(Exception):

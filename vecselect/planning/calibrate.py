@@ -34,23 +34,30 @@ SMALL, LARGE = 1, 8
 
 ASYNC_SMALL, ASYNC_LARGE = 1, 3
 
+MANY_WORKERS = 4
+"""Workers by which it is told what each further one costs: a machine may have hundreds of cores."""
+
+ALONE = "thread:0"
+"""The pool's loop without workers, in memory that need not be shared: it runs everywhere."""
+
 COPIES = 100
 COPY_LIMIT_S = 0.01
 
 
-def calibrate(machine: Machine) -> Calibration:
+def calibrate(machine: Machine, skipped: dict[str, str | None]) -> Calibration:
     """Measures what a hand-off and a message cost on this machine, in about a second.
 
     Args:
         machine: The machine; modes that cannot run on it are left out.
+        skipped: By mode, why it cannot be chosen, or None. A mode that fails here is added to it.
     """
     start_s = time.perf_counter()
     cores = effective_cores(machine.cores)
     stub_s = stub_cost_s(tiny_stub())
-    most = max(int(machine.cores) - 1, 1)
+    most = min(max(int(machine.cores) - 1, 1), MANY_WORKERS)
     wanted = {
-        "alone": ("pool:0", SMALL),
-        "eight": ("pool:0", LARGE),
+        "alone": (ALONE, SMALL),
+        "eight": (ALONE, LARGE),
         "worker": ("pool:1", LARGE),
         "sleeper": ("pool:1:sleep", LARGE),
         "workers": (f"pool:{most}", max(LARGE, most + 1)),
@@ -67,30 +74,32 @@ def calibrate(machine: Machine) -> Calibration:
         name: (mode, Request("stub", (tiny_stub,) * count))
         for name, (mode, count) in possible.items()
     }
-    with _trials(requests) as trials:
+    with _trials(requests, skipped) as trials:
         times_s = _step_times(trials)
     each_s = max((times_s["eight"] - times_s["alone"]) / (LARGE - SMALL), 0.0)
     fixed_s = max(times_s["alone"] - each_s, 0.0)
-    threads_s = max(times_s["threads"] - fixed_s - each_s * LARGE, 0.0)
-    thread_s = threads_s / (LARGE - 1)
-    if "worker" not in times_s:
-        seconds = time.perf_counter() - start_s
-        return Calibration(effective_cores=cores, thread_s=thread_s, seconds=seconds)
-    hand_off_s = max(times_s["worker"] - fixed_s - each_s * LARGE / 2, 0.0)
-    sleeping_s = max(times_s["sleeper"] - fixed_s - each_s * LARGE / 2, hand_off_s)
-    further_s = 0.0
-    if most > 1:
+    thread_s = hand_off_s = further_s = wake_s = message_s = async_fixed_s = 0.0
+    if "threads" in times_s:
+        threads_s = max(times_s["threads"] - fixed_s - each_s * LARGE, 0.0)
+        thread_s = threads_s / (LARGE - 1)
+    if "workers" in times_s:
+        hand_off_s = max(times_s["worker"] - fixed_s - each_s * LARGE / 2, 0.0)
+        sleeping_s = max(times_s["sleeper"] - fixed_s - each_s * LARGE / 2, hand_off_s)
+        wake_s = sleeping_s - hand_off_s
+    if "workers" in times_s and most > 1:
         lane = -(-possible["workers"][1] // (most + 1))
         spent_s = times_s["workers"] - fixed_s - each_s * lane - hand_off_s
         further_s = max(spent_s / (most - 1), 0.0)
-    message_s = (times_s["messages"] - times_s["one message"]) / (ASYNC_LARGE - ASYNC_SMALL)
+    if "messages" in times_s:
+        message_s = (times_s["messages"] - times_s["one message"]) / (ASYNC_LARGE - ASYNC_SMALL)
+        async_fixed_s = max(times_s["one message"] - message_s, 0.0)
     return Calibration(
         effective_cores=cores,
         hand_off_s=hand_off_s,
         worker_s=further_s,
-        wake_s=sleeping_s - hand_off_s,
+        wake_s=wake_s,
         async_message_s=max(message_s - stub_s, 0.0),
-        async_fixed_s=max(times_s["one message"] - message_s, 0.0),
+        async_fixed_s=async_fixed_s,
         seconds=time.perf_counter() - start_s,
         thread_s=thread_s,
     )
@@ -115,12 +124,12 @@ def loop_costs(request: Request, found: Probe) -> LoopCosts:
     count = request.num_envs
     all_of_them = Request("stub", (stub,) * count, vector_kwargs=options)
     one = Request("stub", (stub,), vector_kwargs=options)
-    requests = {"sync": ("sync", all_of_them), "pool": ("pool:0", all_of_them)}
-    requests["one"] = ("pool:0", one)
+    requests = {"sync": ("sync", all_of_them), "pool": (ALONE, all_of_them)}
+    requests["one"] = (ALONE, one)
     if any(result[-1] for result in found.transitions[1:]):
         bare = Request("stub", (bare_stub,) * count, vector_kwargs=options)
-        requests |= {"bare sync": ("sync", bare), "bare pool": ("pool:0", bare)}
-    with _trials(requests) as trials:
+        requests |= {"bare sync": ("sync", bare), "bare pool": (ALONE, bare)}
+    with _trials(requests, {}) as trials:
         times_s = _step_times(trials)
     stub_s = stub_cost_s(stub())
     each_s = (times_s["pool"] - times_s["one"]) / (count - 1) if count > 1 else 0.0
@@ -157,13 +166,27 @@ def _seconds_of(call: Callable[[], Any]) -> float:
 
 
 @contextlib.contextmanager
-def _trials(requests: Mapping[str, tuple[str, Request]]) -> Iterator[dict[str, Trial]]:
-    """Builds all of them, and closes all."""
+def _trials(
+    requests: Mapping[str, tuple[str, Request]], skipped: dict[str, str | None]
+) -> Iterator[dict[str, Trial]]:
+    """Builds all that can be built, notes which modes cannot, and closes all."""
     built: dict[str, Trial] = {}
+    failed: dict[str, str] = {}
     try:
         for name, (mode, request) in requests.items():
             backend, parameters = find(mode)
-            built[name] = Trial(backend.build(request, **parameters), Learner("none"))
+            if backend.name in failed:
+                continue
+            try:
+                built[name] = Trial(backend.build(request, **parameters), Learner("none"))
+            except Exception as error:  # the stubs are ours, so it is the mode that cannot run
+                if mode == ALONE or backend.name not in skipped:
+                    raise
+                failed[backend.name] = f"it failed when it was tried: {error}"
+        for kind, why in failed.items():
+            skipped[kind] = skipped[kind] or why
+            for name in [name for name in built if find(requests[name][0])[0].name == kind]:
+                built.pop(name).close()
         for trial in built.values():
             trial.reset()
         yield built

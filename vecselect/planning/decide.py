@@ -163,10 +163,9 @@ def _estimate(draft: Draft, memory: Memory) -> None:
     draft.asked.progress("measuring what the modes themselves cost")
     draft.calibration = memory.calibration()
     draft.loops = loop_costs(request, found)
-    ray = None
     if draft.skipped.get("ray", "") is None:
         draft.asked.progress("measuring Ray")
-        ray = _ray_costs(draft, found)
+        draft.ray = _ray_costs(draft, found)
     situation = Situation(
         profile=profile,
         calibration=draft.calibration,
@@ -179,7 +178,7 @@ def _estimate(draft: Draft, memory: Memory) -> None:
             for name in ("sync", "pool", "async", "thread", "ray")
             if draft.skipped.get(name, "") is None
         ),
-        ray=ray,
+        ray=draft.ray,
         caller_steps=request.caller_steps,
     )
     modes = situation.modes()

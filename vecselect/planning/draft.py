@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vecselect.measure.probe import Probe
     from vecselect.planning.asked import Asked
     from vecselect.request import Request
-    from vecselect.selection.costs import Calibration, LoopCosts
+    from vecselect.selection.costs import Calibration, LoopCosts, RayCosts
     from vecselect.selection.estimate import Estimate
     from vecselect.selection.race import RaceRecord
     from vecselect.selection.rule import RuleVerdict
@@ -32,9 +32,11 @@ ONLY_WHEN_ASKED = frozenset({"ray"})
 """Modes of which nothing is said unless the user has named them."""
 
 
-def _is_asked_for(mode: str, request: Request, asked: Asked) -> bool:
-    pinned = request.pin is not None and request.pin.mode.partition(":")[0] == mode
-    return pinned or mode in asked.allow
+def _comes_into_question(mode: str, request: Request, asked: Asked) -> bool:
+    """Whether a mode is asked what it can do: of a pin that one alone."""
+    if request.pin is not None:
+        return request.pin.mode.partition(":")[0] == mode
+    return mode not in ONLY_WHEN_ASKED or mode in asked.allow
 
 
 class Draft:
@@ -55,7 +57,7 @@ class Draft:
         self.skipped: dict[str, str | None] = {
             mode: backend.missing(self.machine) or backend.why_not(request, self.machine)
             for mode, backend in BACKENDS.items()
-            if mode not in ONLY_WHEN_ASKED or _is_asked_for(mode, request, asked)
+            if _comes_into_question(mode, request, asked)
         }
         self.found: Probe | None = None
         self.ipc: IpcProfile | None = None
@@ -64,6 +66,7 @@ class Draft:
         self.loops: LoopCosts | None = None
         self.learner: Learner | None = None
         self.estimate: Estimate | None = None
+        self.ray: RayCosts | None = None
         self.race: RaceRecord | None = None
         self.notes: list[Note] = []
 
@@ -94,6 +97,7 @@ class Draft:
             calibration=self.calibration,
             loops=self.loops,
             estimate=self.estimate,
+            ray=self.ray,
             race=self.race,
             learner=self.learner.kind if self.learner else "none",
             learner_s=self._learner_s(mode),

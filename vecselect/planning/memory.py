@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+from vecselect.backends.registry import BACKENDS
 from vecselect.measure.learner import torch_threads
 from vecselect.planning.asked import EFFORTS
 from vecselect.planning.calibrate import calibrate
@@ -16,6 +17,7 @@ from vecselect.store.plans import PlanStore
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
+    from vecselect.machine import Machine
     from vecselect.plan import Plan
     from vecselect.planning.draft import Draft
     from vecselect.store.plans import StoredPlan
@@ -24,6 +26,9 @@ GAP_MATTERS = 0.1
 """Gaps between two steps that are shorter than this share of a step make no difference."""
 
 GAP_MOVED = 2.0
+
+NEEDING = ("pool", "async")
+"""Modes that need something of the system, which may be there again at the next start."""
 
 _calibrations: dict[str, Calibration] = {}
 
@@ -54,6 +59,7 @@ class Memory:
                 learner=_learner_name(draft.asked.learner),
                 allow=draft.asked.allow,
             )
+            self._fields |= _lacking(draft.machine)
             self._key = key_of(self._fields)
         except Unstable as error:
             self._why_not = str(error)
@@ -94,21 +100,29 @@ class Memory:
 
     def calibration(self) -> Calibration:
         """What this machine takes for hand-offs and messages; measured once, then remembered."""
-        key = key_of(machine_fields(self._draft.machine))
+        machine = self._draft.machine
+        key = key_of(machine_fields(machine) | _lacking(machine))
         if key in _calibrations:
             return _calibrations[key]
         found = self._store.load_calibration(key) if self._store else None
         calibration = _read(found) if found else None
         if calibration is None:
             self._draft.asked.progress("measuring this machine, once")
-            calibration = calibrate(self._draft.machine)
+            before = dict(self._draft.skipped)
+            calibration = calibrate(machine, self._draft.skipped)
             self._draft.deadline_s += calibration.seconds  # the machine's, not this plan's
-            if is_disturbed(calibration, self._draft.machine):
+            if is_disturbed(calibration, machine) or before != self._draft.skipped:
                 return calibration  # true for now, but not of this machine
             if self._store is not None:
                 self._store.save_calibration(key, dataclasses.asdict(calibration))
         _calibrations[key] = calibration
         return calibration
+
+
+def _lacking(machine: Machine) -> dict[str, list[str]]:
+    """The modes that cannot run here as of now: with them, another plan may be the right one."""
+    missing = [name for name in NEEDING if BACKENDS[name].missing(machine) is not None]
+    return {"lacking": missing} if missing else {}
 
 
 def gap_moved(stored: StoredPlan) -> bool:

@@ -16,6 +16,7 @@ Notes have codes that stay the same from version to version:
 | `race-lost` | the race's process died |
 | `race-out` | an entrant was taken out of the race |
 | `bits-differ` | candidates did not return the same bits |
+| `not-repeatable` | the environment differs from itself, so candidates were not compared |
 | `ray-measured` | what Ray actors cost here, where `ray` was allowed |
 | `native-faster` | the environment's own vectorized implementation would be faster |
 | `learner-threads` | the learner's threads keep the cores from the workers |
@@ -178,6 +179,12 @@ def of_race(draft: Draft) -> list[Note]:
     assert race is not None
     if race.difference is not None:
         notes.append(Note("bits-differ", f"First difference: {race.difference}."))
+    elif race.compared_steps == 0 and len(race.entrants) > 1:
+        text = (
+            "The environment does not return the same for the same seed and actions from one run "
+            "to the next, so that nothing tells whether the candidates do: their times decide."
+        )
+        notes.append(Note("not-repeatable", text))
     notes += [
         Note("race-out", f"{mode} is out of the race: {why}.") for mode, why in race.out.items()
     ]

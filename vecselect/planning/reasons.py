@@ -79,7 +79,9 @@ def _of_times(draft: Draft, race: RaceRecord, incumbent: str | None) -> str:
         return "It was the only one left in the race."
     if race.chosen != race.leader and leader is not None:
         return _of_a_tie(race, won, leader, others, incumbent, fewer)
-    second = min(others, key=lambda entrant: entrant.loop_s.mid)
+    # One that was beaten early ran in other rounds.
+    to_the_end = [entrant for entrant in others if len(entrant.blocks_s) >= race.rounds]
+    second = min(to_the_end or others, key=lambda entrant: entrant.loop_s.mid)
     factor = won.loop_s.mid / second.loop_s.mid
     short = " in the only round there was time for" if race.rounds == 1 else ""
     return (

@@ -6,7 +6,7 @@ import contextlib
 import time
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, find
 from vecselect.errors import ProfileError
@@ -21,6 +21,7 @@ from vecselect.selection.race import (
     Entrant,
     RaceRecord,
     choose,
+    fastest,
     has_time,
     order_of_round,
     standing,
@@ -120,6 +121,7 @@ class _Race:
         self.first_error: Exception | None = None
         self.last_error: Exception | None = None
         self.difference: str | None = None
+        self.repeats = True
         self.compared_steps = 0
         self.vector_steps: dict[str, int] = {}
         self.lead_in = 1
@@ -170,7 +172,10 @@ class _Race:
             ) from error
 
     def compare(self) -> None:
-        """Steps the entrants side by side; one that differs from the first is out."""
+        """Steps the entrants side by side; one that differs from the first is out.
+
+        Where the first differs from itself when it is run again, they are not compared any more.
+        """
         modes = list(filter(self._is_compared, self.trials))
         self._compare(modes, "reset", Trial.reset)
         start_s = time.perf_counter()
@@ -179,7 +184,7 @@ class _Race:
         more = min(COMPARED_STEPS - 1, int(COMPARE_LIMIT_S / max(spent_s, 1e-9)))
         for number in range(more):
             self._compare(modes, f"step {number + 2}", Trial.step)
-        self.compared_steps = 1 + more
+        self.compared_steps = 1 + more if self.repeats else 0
 
     def _compare(self, modes: list[str], name: str, act: Callable[[Trial], object]) -> None:
         modes = [mode for mode in modes if mode in self.trials]
@@ -190,10 +195,35 @@ class _Race:
         self._need_entrants()
         first = next(iter(results), "")
         for mode, result in results.items():
-            difference = first_difference(result, results[first], name)
+            difference = first_difference(result, results[first], name) if self.repeats else None
             if difference is not None:
+                self.repeats = self.difference is not None or self._repeats_itself(first)
+            if difference is not None and self.repeats:
                 self.difference = self.difference or f"{mode}, {difference} in {first}"
                 self._take_out(mode, f"it does not return what {first} does: {difference}")
+
+    def _repeats_itself(self, mode: str) -> bool:
+        """Whether a mode returns the same twice, from the same seeds, actions and generators."""
+        try:
+            pairs = zip(self._run_again(mode), self._run_again(mode), strict=False)
+        except Exception:  # what cannot be run again is held to be the same
+            return True
+        return all(first_difference(*pair) is None for pair in pairs)
+
+    def _run_again(self, mode: str) -> list[Any]:
+        """What a reset and a few steps of a mode return that is built for it."""
+        backend, parameters = find(mode)
+        with untouched_generators():
+            trial = Trial(backend.build(self.request, **parameters), self.learner)
+            try:
+                results, start_s = [trial.reset()], time.perf_counter()
+                for _ in range(COMPARED_STEPS):
+                    results.append(trial.step())
+                    if time.perf_counter() - start_s > COMPARE_LIMIT_S:
+                        break
+            finally:
+                trial.close()
+        return results
 
     def warm_up(self) -> None:
         """Runs every entrant a little, and sets the length of blocks by what that took."""
@@ -299,7 +329,7 @@ class _Race:
         """What was measured of each that is still there."""
         blocks_s = {mode: [one.loop_s for one in blocks] for mode, blocks in self.blocks.items()}
         if leader not in blocks_s:  # it failed just now
-            leader = min(blocks_s, key=lambda mode: median(blocks_s[mode]))
+            leader = fastest(blocks_s)
         if again is not None and again[0] == leader:
             mode, beside, found = again
             again = (beside, mode, Interval(1 / found.mid, 1 / found.high, 1 / found.low))
@@ -367,12 +397,12 @@ class _Race:
 
     def _best_pool(self) -> str | None:
         """The fastest pool with workers."""
-        times_s = {
-            mode: median(block.loop_s for block in blocks)
+        blocks_s = {
+            mode: [block.loop_s for block in blocks]
             for mode, blocks in self.blocks.items()
             if mode.startswith("pool:") and mode != "pool:0"
         }
-        return min(times_s, key=times_s.__getitem__, default=None)
+        return fastest(blocks_s) if blocks_s else None
 
     def close(self) -> None:
         """Closes every entrant."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.report.units import counted, rate, seconds, share, size
+from vecselect.report.verdict import certain, fastest
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
+    from vecselect.selection.race import RaceRecord
 
 Group = tuple[str, list[tuple[str, str]]]
 
@@ -116,12 +118,18 @@ def _race(plan: Plan) -> list[tuple[str, str]]:
         ("rounds", f"{race.rounds} of {counted(race.vector_steps, 'vector step')} each"),
         ("took", seconds(race.seconds)),
         ("sub-environments", str(race.num_envs)),
-        ("fastest", f"{race.leader}, with {share(race.p_best)} certainty"),
+        ("fastest", f"{fastest(plan, race).mode}, {certain(plan, race)}"),
         ("expected loss", share(race.expected_loss)),
-        ("same bits", race.difference or counted(race.compared_steps, "vector step")),
+        ("same bits", race.difference or _compared(race)),
     ]
     rows += [(f"out: {mode}", why) for mode, why in race.out.items()]
     return rows
+
+
+def _compared(race: RaceRecord) -> str:
+    if race.compared_steps == 0:
+        return "not compared: the environment differs from itself from one run to the next"
+    return counted(race.compared_steps, "vector step")
 
 
 def _learner(plan: Plan) -> list[tuple[str, str]]:

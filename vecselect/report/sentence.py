@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vecselect.report.verdict import rivals
+from vecselect.report.verdict import able, fastest
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
@@ -18,26 +18,24 @@ def sentence(plan: Plan) -> str | None:
         None where no race was run with two entrants or more.
     """
     race = plan.race
-    fastest = race.of(race.leader) if race else None
-    if race is None or fastest is None:
+    if race is None or not race.entrants:
         return None
     # The same figures as in the table of the report: each stands in its measured ratio to these.
-    able = [fastest, *(one for one in rivals(plan, race) if one.mode != race.leader)]
-    fastest = min(able, key=lambda one: one.loop_s.mid)
+    best = fastest(plan, race)
     others = sorted(
-        (one for one in race.entrants if one.mode != fastest.mode), key=lambda one: one.loop_s.mid
+        (one for one in race.entrants if one.mode != best.mode), key=lambda one: one.loop_s.mid
     )
     if not others:
         return None
+    could = {one.mode for one in able(plan, race)}
     texts = [
-        f"{_times(other, fastest)} times as fast as {other.mode}"
-        # Only one that could not be chosen is faster.
-        + ("" if other.loop_s.mid >= fastest.loop_s.mid else ", which was only timed")
+        f"{_times(other, best)} times as fast as {other.mode}"
+        + ("" if other.mode in could else ", which was only timed")
         for other in others
     ]
     head, last = texts[:-1], texts[-1]
     listed = f"{', '.join(head)} and {last}" if head else last
-    return f"{fastest.mode} ran {listed}."
+    return f"{best.mode} ran {listed}."
 
 
 def _times(other: Entrant, fastest: Entrant) -> str:

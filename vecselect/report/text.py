@@ -15,10 +15,10 @@ from vecselect.report.facts import (
     PREDICTED,
     against_sync,
     is_raced,
+    loop_of,
     measured_against_sync,
     predicted_against_sync,
     smaller_race,
-    spread,
 )
 from vecselect.report.rows import measured_rows
 from vecselect.report.stream import hanging
@@ -140,7 +140,7 @@ def _raced_row(plan: Plan, candidate: Candidate) -> tuple[str, ...]:
         known = ("-", "-", "-")
     else:
         known = (
-            f"{seconds(measured.mid)} {spread(measured)}",
+            loop_of(plan, candidate.mode, measured),
             rate(plan.num_envs / measured.mid),
             measured_against_sync(plan, candidate) or "-",
         )

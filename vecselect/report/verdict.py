@@ -9,8 +9,12 @@ from vecselect.selection.candidates import simplicity
 from vecselect.selection.compare import compare
 from vecselect.selection.race import TIE
 
+LIKELIER = 0.5
+"""With a smaller probability nobody is told of as the fastest."""
+
 if TYPE_CHECKING:
     from vecselect.plan import Plan
+    from vecselect.selection.estimate import Estimate
     from vecselect.selection.race import Entrant, RaceRecord
 
 
@@ -20,11 +24,21 @@ def verdict(plan: Plan) -> str:
         start = "by a short race" if plan.race.rounds == 1 else "by a race"
         return f"{start}, {of_race(plan, plan.race)}"
     if plan.decided_by == "estimate" and plan.estimate is not None:
-        close = [mode for mode in plan.estimate.close if mode != plan.mode]
-        return "by estimate, clear" if not close else f"by estimate, close to {', '.join(close)}"
+        return f"by estimate, {of_estimate(plan, plan.estimate)}"
     if plan.decided_by == "rule":
         return f"by the ~1 ms rule, {certainty(plan)}"
     return f"pinned by {plan.pinned_by}" if plan.decided_by == "pin" else "the only mode left"
+
+
+def of_estimate(plan: Plan, estimate: Estimate) -> str:
+    """How sure an estimate's choice is."""
+    if close := [mode for mode in estimate.close if mode != plan.mode]:
+        return f"close to {', '.join(close)}"
+    sync, ours = estimate.of("sync"), estimate.of(plan.mode)
+    # Beside a range of the advantage that begins below 1 nothing is clear.
+    if plan.mode != "sync" and sync is not None and ours is not None and ours.high >= sync.mid:
+        return "likely"
+    return "clear"
 
 
 def of_race(plan: Plan, race: RaceRecord) -> str:
@@ -36,12 +50,14 @@ def of_race(plan: Plan, race: RaceRecord) -> str:
         return "the only one left"
     if race.chosen != race.leader:
         return _not_leading(race, chosen, leader)
+    best = fastest(plan, race)
+    if best.mode != chosen.mode:
+        return f"close to {best.mode}"
+    if race.rounds == 1:
+        return "the fastest in its only round"
     if is_proven(race):
         return f"{_chance(race.p_best)} the fastest"
-    best = min(others, key=lambda other: other.loop_s.mid)
-    if best.loop_s.mid < chosen.loop_s.mid:
-        return f"close to {best.mode}"
-    return "the fastest in its only round" if race.rounds == 1 else "perhaps the fastest"
+    return "perhaps the fastest"
 
 
 def is_proven(race: RaceRecord) -> bool:
@@ -49,13 +65,45 @@ def is_proven(race: RaceRecord) -> bool:
 
     The advantage as measured again must be one, with 95 % certainty.
     """
-    return race.rounds > 1 and (race.speedup is None or race.speedup.low > 1)
+    likely = race.rounds > 1 and race.p_best >= LIKELIER
+    return likely and (race.speedup is None or race.speedup.low > 1)
+
+
+def certain(plan: Plan, race: RaceRecord) -> str:
+    """How sure it is that the fastest one is the fastest, in words that follow its name."""
+    if race.rounds == 1:
+        return "in its only round"
+    if race.leader != fastest(plan, race).mode:
+        return f"when measured again; {race.leader} had led the race"
+    if not is_proven(race):
+        return "perhaps"
+    return f"with {certainty_of(race)} certainty"
+
+
+def certainty_of(race: RaceRecord) -> str:
+    """The probability that the leader is the fastest; a race never makes it a certainty."""
+    return "more than 99 %" if race.p_best >= 0.995 else f"{race.p_best:.0%}".replace("%", " %")
+
+
+def able(plan: Plan, race: RaceRecord) -> list[Entrant]:
+    """The entrants that could have been chosen; what was only timed could not."""
+    modes = {one.mode for one in plan.candidates if one.skipped is None}
+    return [one for one in race.entrants if one.mode in modes or one.mode == race.chosen]
 
 
 def rivals(plan: Plan, race: RaceRecord) -> list[Entrant]:
-    """The other entrants that could have been chosen; what was only timed could not."""
-    able = {one.mode for one in plan.candidates if one.skipped is None}
-    return [one for one in race.entrants if one.mode in able and one.mode != race.chosen]
+    """The other entrants that could have been chosen."""
+    return [one for one in able(plan, race) if one.mode != race.chosen]
+
+
+def fastest(plan: Plan, race: RaceRecord) -> Entrant:
+    """The fastest of those that could have been chosen and ran to the end, as the tables show it.
+
+    What was measured again after the race counts too, so it need not be the one that led.
+    """
+    entrants = able(plan, race)
+    to_the_end = [one for one in entrants if len(one.blocks_s) >= race.rounds]
+    return min(to_the_end or entrants or race.entrants, key=lambda one: one.loop_s.mid)
 
 
 def _not_leading(race: RaceRecord, chosen: Entrant, leader: Entrant | None) -> str:
@@ -64,6 +112,8 @@ def _not_leading(race: RaceRecord, chosen: Entrant, leader: Entrant | None) -> s
     raced = compare(chosen.mode, chosen.blocks_s, leader.blocks_s).ratio.mid
     if raced <= 1 + TIE and simplicity(chosen.mode) < simplicity(leader.mode):
         return f"within 5 % of the fastest and simpler than {leader.mode}"
+    if chosen.loop_s.mid < leader.loop_s.mid:
+        return f"ahead of {leader.mode} when measured again"
     if chosen.loop_s.mid <= (1 + TIE) * leader.loop_s.mid:
         return f"within 5 % of {leader.mode} when measured again"
     return f"kept, not surely beaten by {leader.mode}"

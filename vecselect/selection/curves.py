@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vecselect.lanes import why_not_workers
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -168,22 +170,27 @@ def over_num_envs(situation: Situation, mode: str) -> tuple[Line, ...]:
         mode: The mode that must have a line.
 
     Returns:
-        A line each for `sync`, `async`, the mode asked for, and of the pools those without a
-        worker, with one, and the best ones now and at the far end. A pool's begins where each of
-        its lanes has a sub-environment.
+        A line each for `sync`, `async`, the mode asked for, pools without a worker and with one,
+        and the best pool, threads and Ray actors now and at the far end. A line of lanes begins
+        where each has a sub-environment.
     """
     most = max(MOST_ENVS, situation.num_envs * ENVS_FACTOR)
     counts = sorted({*(2**power for power in range(most.bit_length())), situation.num_envs, most})
     far = situation.with_num_envs(most)
     modes = dict.fromkeys(
-        [name for name in situation.names if name != "pool"]
-        + ([mode] if mode not in situation.names else [])
+        [name for name in situation.names if name in ("sync", "async")]
+        + [mode]
         + [name for name in ("pool:0", "pool:1") if name in far.modes()]
-        + [name for name in (_best_pool(situation), _best_pool(far)) if name is not None]
+        + [
+            best
+            for kind in ("pool", "thread", "ray")
+            for best in (_best(situation, kind), _best(far, kind))
+            if best is not None
+        ]
     )
     at: dict[str, list[tuple[int, float]]] = {name: [] for name in modes}
     for count in counts:
-        able = [name for name in modes if _workers(name) < count]
+        able = [name for name in modes if _has_work(name, count, situation.caller_steps)]
         other = situation.with_num_envs(count)
         for forecast in other.estimate(able).forecasts:
             loop_s = forecast.vector_step_s.mid + situation.learner_s
@@ -195,18 +202,20 @@ def over_num_envs(situation: Situation, mode: str) -> tuple[Line, ...]:
     )
 
 
-def _best_pool(situation: Situation) -> str | None:
-    pools = [name for name in situation.modes() if name.startswith("pool:")]
-    if not pools:
+def _best(situation: Situation, kind: str) -> str | None:
+    """The best candidate of those that differ in the number of lanes alone, if there are any."""
+    modes = [name for name in situation.modes() if name.startswith(f"{kind}:")]
+    if not modes:
         return None
-    forecasts = situation.estimate(pools).forecasts
+    forecasts = situation.estimate(modes).forecasts
     return min(forecasts, key=lambda forecast: forecast.vector_step_s.mid).mode
 
 
-def _workers(mode: str) -> int:
-    """The workers that a pool needs; each has a lane, beside the caller's."""
+def _has_work(mode: str, num_envs: int, caller_steps: bool) -> bool:
+    """Whether each lane of a mode has a sub-environment."""
     name, _, rest = mode.partition(":")
-    return int(rest.partition(":")[0] or 0) if name == "pool" else 0
+    workers = int(rest.partition(":")[0]) if rest else None
+    return why_not_workers(name, workers, num_envs, caller_steps) is None
 
 
 def histogram(profile: StepProfile, bins: int = BINS) -> Histogram:

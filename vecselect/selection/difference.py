@@ -42,7 +42,7 @@ def factors(first: Situation, second: Situation) -> tuple[Factor, ...]:
         "spaces and infos": replace(
             first, loops=second.loops.scaled(first.num_envs / second.num_envs)
         ),
-        "the modes that can run": replace(first, names=second.names),
+        "the modes that can run": replace(first, names=second.names, ray=second.ray),
     }
     return tuple(
         Factor(name, situation.estimate().mode)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING
 
 from vecselect.selection.compare import Comparison, Interval, compare, median_interval
@@ -40,12 +39,13 @@ class Standing:
     """How a race stands.
 
     Attributes:
-        leader: The fastest by the median of its times.
+        leader: The one that no other beat, by the rounds that both ran.
         rivals: All others against it, in order of simplicity.
         running: Who runs in the next round, in order of simplicity: neither dropped nor, once the
             race is over, anybody.
         expected_loss: Mean loss of taking the leader, as a share of throughput.
-        p_best: Probability that the leader is the best, at least.
+        p_best: Probability that the leader is faster than all others that ran to the end; it is at
+            least this.
         rounds: Rounds run.
     """
 
@@ -98,14 +98,15 @@ class RaceRecord:
         vector_steps: Vector steps of each block; fewer where a candidate was far behind.
         rounds: Rounds run.
         expected_loss: Mean loss of taking the leader, as a share of throughput.
-        p_best: Probability that the leader is the best, at least.
+        p_best: Probability that the leader is the best of those that ran to the end; at least.
         speedup: Throughput of the chosen one over that of `sync`, measured after the choice, as
             `entrants` have it too; None if it is `sync`, or that did not run.
         one_thread_speedup: What the fastest pool with a learner of one thread would give, over the
             chosen one; None where no threads are known, or there is one anyway.
         cores_used: CPU time of this process over wall time in a loop without workers, learner
             included; None without a learner.
-        compared_steps: Vector steps after the first reset in which all returned the same bits.
+        compared_steps: Vector steps after the first reset in which all returned the same bits; 0
+            where the environment itself differs from one run to the next.
         difference: Where they did not; then `sync` is kept.
         seconds: How long it took.
     """
@@ -185,6 +186,26 @@ def order_of_round(modes: Sequence[str], round_number: int) -> list[str]:
     return order[::-1] if round_number % 2 else order
 
 
+def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
+    """The candidate that no other beat: against each other one it was the faster in the median.
+
+    Each two are compared by the rounds that both ran, since what slows a round slows all in it.
+    Where that goes in a circle, it is the one that is surest not to be slower than the others.
+
+    Args:
+        blocks_s: As in `standing`; of equals the simplest is meant.
+    """
+
+    def least_sure(mode: str) -> float:
+        others = (other for other in blocks_s if other != mode)
+        return min(
+            (compare(other, blocks_s[other], blocks_s[mode]).p_slower for other in others),
+            default=1.0,
+        )
+
+    return max(blocks_s, key=least_sure)
+
+
 def standing(
     blocks_s: Mapping[str, Sequence[float]],
     stop_loss: float = STOP_LOSS,
@@ -202,7 +223,7 @@ def standing(
     """
     rounds = max(map(len, blocks_s.values()))
     survivors = [mode for mode, blocks in blocks_s.items() if len(blocks) == rounds]
-    leader = min(survivors, key=lambda mode: median(blocks_s[mode]))
+    leader = fastest({mode: blocks_s[mode] for mode in survivors})
     rivals = tuple(
         compare(mode, blocks, blocks_s[leader])
         for mode, blocks in blocks_s.items()
@@ -227,7 +248,8 @@ def standing(
         rivals=rivals,
         running=() if enough or not hopeful else tuple(m for m in blocks_s if m in names),
         expected_loss=expected_loss,
-        p_best=min((rival.p_slower for rival in rivals), default=1.0),
+        # Whatever the rivals' noise has in common, the chances to be wrong add up at the most.
+        p_best=max(1.0 - sum(1.0 - r.p_slower for r in rivals if r.mode in survivors), 0.0),
         rounds=rounds,
     )
 

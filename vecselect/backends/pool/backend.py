@@ -10,6 +10,7 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.backends.shared import why_no_memory, why_no_semaphore
 from vecselect.lanes import count_lanes, usual_workers
 from vecselect.machine import read_machine
 from vecselect.request import FAILURE_OPTIONS
@@ -50,10 +51,10 @@ class Pool:
     name = "pool"
 
     def missing(self, machine: Machine) -> str | None:
-        """Says so on Windows. Where processes may not be started, `pool:0` still runs."""
+        """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
         if os.name != "posix":
             return "it needs the shared memory and semaphores of a POSIX system"
-        return None
+        return why_no_semaphore() or why_no_memory()
 
     def why_not(self, request: Request, machine: Machine) -> str | None:
         """Says why there can be no workers, unless a pin asks for none."""

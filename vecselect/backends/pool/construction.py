@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psutil
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect.backends.base import check_distinct
@@ -18,7 +17,7 @@ from vecselect.backends.specs import facts_of, same_factory
 from vecselect.errors import VecselectWarning
 from vecselect.failures import annotate
 from vecselect.lanes import slices
-from vecselect.machine import WORKER_BYTES
+from vecselect.machine import WORKER_BYTES, resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,11 +135,12 @@ def _construct(
     """Does so; what it builds and starts is in the two lists, however far it gets."""
     count, start = len(env_fns), settings.first_row
     own, *others = slices(count, settings.workers, settings.caller_steps)
-    process = psutil.Process()
-    before_bytes = process.memory_info().rss
+    before_bytes = resident_bytes()
     for row in own[:1]:  # before the workers are started: it may raise, or be found too large
         envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (noted at once)
-    _warn_of_memory(process.memory_info().rss - before_bytes, settings)
+    after_bytes = resident_bytes()
+    if before_bytes is not None and after_bytes is not None:
+        _warn_of_memory(after_bytes - before_bytes, settings)
     starter = kind(settings)
     works = [
         Work(

@@ -10,6 +10,7 @@ from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.bounded import BoundedAsyncVectorEnv, NotShareable
 from vecselect.errors import RequestError
+from vecselect.machine import WORKER_BYTES, read_memory
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Async:
             RequestError: If `shared_memory=True` was asked for and the space cannot go there.
         """
         processes.need_descriptors(request.num_envs)
+        base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
         options = base.options_for(request, _TAKES)
         options["context"] = options.get("context") or processes.start_methods()[0]
         if "shared_memory" in options:

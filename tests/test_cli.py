@@ -179,15 +179,17 @@ def test_a_mistake_in_the_command_ends_with_2_and_the_usage(words, capsys):
     assert output.err.startswith("usage: vecselect")
 
 
+CONSOLE_SCRIPT = (
+    "import os, sys; sys.path[:] = [p for p in sys.path if p not in ('', os.getcwd())]; "
+    "from vecselect.cli import entry_point; entry_point()"
+)
+"""What the console script runs does not begin with the current folder in its path."""
+
+
 @pytest.mark.parametrize("words", [["-m", "vecselect"], ["-c", "{0}"]])
 def test_modules_of_the_current_folder_are_found(words, noisy, tmp_path):
-    # What the console script runs does not begin with the current folder in its path.
-    script = (
-        "import os, sys; sys.path[:] = [p for p in sys.path if p not in ('', os.getcwd())]; "
-        "from vecselect.cli import entry_point; entry_point()"
-    )
     done = subprocess.run(
-        [sys.executable, *(word.format(script) for word in words)]
+        [sys.executable, *(word.format(CONSOLE_SCRIPT) for word in words)]
         + ["recommend", noisy, "-n2", "--budget=0.05", "--no-store", "--effort=rule", "--json"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
         cwd=tmp_path,
@@ -198,6 +200,20 @@ def test_modules_of_the_current_folder_are_found(words, noisy, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["env"] == "Noisy-v0"
+
+
+def test_modules_of_the_current_folder_hide_none_of_pythons_own(tmp_path):
+    (tmp_path / "random.py").write_text("raise ImportError('not the one that was meant')")
+    done = subprocess.run(
+        [sys.executable, "-c", CONSOLE_SCRIPT, "doctor"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_version_is_told(capsys):

@@ -107,6 +107,12 @@ def test_it_is_written_to_a_file_too(asked, tmp_path, capsys):
     assert capsys.readouterr().out == str(SWEEP) + "\n"
 
 
+def test_it_is_written_to_several_files(asked, tmp_path):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    assert main(["sweep", "CartPole-v1", *(f"-o{file}" for file in files)]) == 0
+    assert [Sweep.from_json(file.read_text()) for file in files] == [SWEEP, SWEEP]
+
+
 def test_a_wrong_name_of_a_file_is_told_before_anything_is_measured(asked, capsys):
     assert main(["sweep", "CartPole-v1", "-o", "a.pdf"]) == 2
     assert "ends in .json" in capsys.readouterr().err

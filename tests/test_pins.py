@@ -2,6 +2,7 @@
 
 import threading
 
+import gymnasium as gym
 import pytest
 from gymnasium import VectorizeMode
 from gymnasium.vector import AsyncVectorEnv
@@ -82,7 +83,21 @@ def test_gymnasiums_words_for_a_mode_pin_it(said, mode):
     assert pinned_mode(mode, vectorization_mode=said) == mode
 
 
+def test_the_positional_arguments_are_those_of_gymnasium():
+    arguments = ("CartPole-v1", 2, VectorizeMode.SYNC, {"copy": False}, [TimeAwareObservation])
+    theirs = gym.make_vec(*arguments)
+    with auto_make_vec(*arguments) as ours:
+        assert type(ours.unwrapped) is type(theirs.unwrapped)
+        assert ours.unwrapped.copy is theirs.copy is False
+        assert ours.single_observation_space == theirs.single_observation_space
+    theirs.close()
+    with auto_make_vec("CartPole-v1", 2, "vector_entry_point", {}) as ours:
+        assert ours.mode == "native"
+    assert pinned_mode(None) is None
+
+
 def test_a_pin_in_gymnasiums_words_is_shown_as_it_was_said():
+    assert read_pin(VectorizeMode.ASYNC).source == "mode='async'"
     pin = read_pin("auto", "vector_entry_point")
     assert pin.source == "vectorization_mode='vector_entry_point'"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vecselect import processes
 from vecselect.errors import ProfileError, WorkerError
+from vecselect.printable import write_text
 
 
 class RemoteTraceback(Exception):
@@ -128,6 +129,5 @@ def how_far(steps: int, seed: object) -> str:
 
 def report_closing(row: int, error: BaseException | None) -> None:
     """Says what a sub-environment raised when it was closed, where nobody waits for an answer."""
-    sys.stderr.write(
-        f"vecselect: sub-environment {row} raised {type(error).__name__} in close(): {error}\n"
-    )
+    text = f"vecselect: sub-environment {row} raised {type(error).__name__} in close(): {error}\n"
+    write_text(text, sys.stderr)

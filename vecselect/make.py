@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import gymnasium as gym
+    from gymnasium import VectorizeMode
     from gymnasium.envs.registration import EnvSpec
 
     from vecselect.plan import Plan
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 def auto_make_vec(
     id: str | EnvSpec | EnvFn | Iterable[EnvFn],
     num_envs: int | None = None,
-    mode: str = AUTO,
+    mode: str | VectorizeMode | None = AUTO,
+    vector_kwargs: Mapping[str, Any] | None = None,
+    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
     *,
     effort: str = "measure",
     budget_s: float | None = None,
@@ -47,10 +50,8 @@ def auto_make_vec(
     allow: Iterable[str] = (),
     use_store: bool = True,
     verbose: bool = False,
-    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
-    vector_kwargs: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
-    vectorization_mode: Any = None,
+    vectorization_mode: str | VectorizeMode | None = None,
     **kwargs: Any,
 ) -> AutoVectorEnv:
     """Makes a vector environment that runs in the mode that serves best here.
@@ -61,6 +62,8 @@ def auto_make_vec(
     `print(envs.report)` shows it. For the same seeds the trajectories are those of Gymnasium's
     `SyncVectorEnv`, whatever was measured.
 
+    The positional parameters are those of `gymnasium.make_vec`, in its order.
+
     Args:
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
             iterable of such callables.
@@ -68,7 +71,16 @@ def auto_make_vec(
             own.
         mode: A mode to pin (see `available_modes()`), or `"auto"`. Weaker pins are
             `with pinned(mode):` and the environment variable `VECSELECT_MODE`. A pin is that mode
-            or an error, and nothing is measured.
+            or an error, and nothing is measured. Gymnasium's `VectorizeMode` and its values are
+            understood too, and None is `"auto"`.
+        vector_kwargs: Options of the vector environment as Gymnasium's classes take them:
+            `autoreset_mode`, `copy`, `observation_mode`, and for processes `context`, `daemon`,
+            `max_concurrency`, `shared_memory`, `worker`; and with the pool, `thread` and `async`
+            `step_timeout_s` and `start_timeout_s`, after which a worker that does not answer is a
+            `StepTimeout`. The pool's `on_worker_death="restart"` replaces a worker that died (or
+            missed its deadline): its sub-environments begin anew, with `truncated` and
+            `info["worker_restarted"]` set.
+        wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
         effort: How much measuring is allowed. `"rule"`: one environment's step, and the ~1 ms rule.
             `"estimate"`: a prediction of every candidate. `"measure"`: a race where the prediction
             leaves a doubt. `"exhaustive"`: a long race of all.
@@ -83,16 +95,8 @@ def auto_make_vec(
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's
             cache folder, or in `VECSELECT_CACHE_DIR`.
         verbose: Whether to print the report to stderr, once.
-        wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
-        vector_kwargs: Options of the vector environment as Gymnasium's classes take them:
-            `autoreset_mode`, `copy`, `observation_mode`, and for processes `context`, `daemon`,
-            `max_concurrency`, `shared_memory`, `worker`; and with the pool, `thread` and `async`
-            `step_timeout_s` and `start_timeout_s`, after which a worker that does not answer is a
-            `StepTimeout`. The pool's `on_worker_death="restart"` replaces a worker that died (or
-            missed its deadline): its sub-environments begin anew, with `truncated` and
-            `info["worker_restarted"]` set.
         env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
-        vectorization_mode: A pin in the words of `gymnasium.make_vec`.
+        vectorization_mode: The same as `mode`, by the name that `gymnasium.make_vec` has for it.
         **kwargs: Further keyword arguments of the environment.
 
     Returns:

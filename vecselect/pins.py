@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 VARIABLE = "VECSELECT_MODE"
+NATIVE = VectorizeMode.VECTOR_ENTRY_POINT.value
 
 _GYMNASIUM_MODES = {
     VectorizeMode.SYNC: "sync",
@@ -46,11 +47,12 @@ def pinned(mode: str) -> Iterator[None]:
         _pinned.reset(token)
 
 
-def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
+def read_pin(mode: Any, vectorization_mode: Any = None) -> Pin | None:
     """The pin that is in force: the argument, else `pinned()`, else `VECSELECT_MODE`.
 
     Args:
-        mode: The `mode` argument, `"auto"` if none was meant.
+        mode: The `mode` argument, `"auto"` or None if none was meant. The third argument of
+            `gymnasium.make_vec` stands in its place, so Gymnasium's modes are understood.
         vectorization_mode: The argument as `gymnasium.make_vec` takes it, or None.
 
     Returns:
@@ -59,7 +61,9 @@ def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
     Raises:
         RequestError: If a mode does not exist, or the two arguments contradict each other.
     """
-    _checked(mode, f"mode={mode!r}")
+    said = mode.value if isinstance(mode, VectorizeMode) else mode
+    mode = AUTO if said is None else "native" if said == NATIVE else said
+    _checked(mode, f"mode={said!r}")
     if vectorization_mode is not None:
         try:
             same = _GYMNASIUM_MODES[VectorizeMode(vectorization_mode)]
@@ -68,12 +72,12 @@ def read_pin(mode: str, vectorization_mode: Any = None) -> Pin | None:
             raise RequestError(unknown("vectorization_mode", vectorization_mode, valid)) from None
         if mode not in (AUTO, same):
             raise RequestError(
-                f"mode={mode!r} and vectorization_mode={vectorization_mode!r} contradict each "
+                f"mode={said!r} and vectorization_mode={vectorization_mode!r} contradict each "
                 "other; leave one of them out."
             )
         return Pin(same, f"vectorization_mode={VectorizeMode(vectorization_mode).value!r}")
     places = (
-        (mode, f"mode={mode!r}"),
+        (mode, f"mode={said!r}"),
         (_pinned.get(), f"pinned({_pinned.get()!r})"),
         (os.environ.get(VARIABLE) or AUTO, f"{VARIABLE}={os.environ.get(VARIABLE)}"),
     )

@@ -10,6 +10,9 @@ Needs `pip install 'vecselect[sb3]'`. Nothing else of vecselect imports this mod
 
 from __future__ import annotations
 
+import functools
+import os
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +20,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 try:
-    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.monitor import Monitor, ResultsWriter
     from stable_baselines3.common.vec_env import VecMonitor
-    from stable_baselines3.common.vec_env.base_vec_env import VecEnv
+    from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvWrapper
 except ModuleNotFoundError as error:
     if str(error.name).partition(".")[0] != "stable_baselines3":
         raise
@@ -34,42 +37,101 @@ from vecselect.make import auto_make_vec
 from vecselect.whole_infos import WholeInfos, name_of, one_by_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import gymnasium as gym
+    from gymnasium.envs.registration import EnvSpec
 
+    from vecselect.plan import Plan
+    from vecselect.report import Report
+    from vecselect.request import EnvFn
     from vecselect.vector_env import AutoVectorEnv
 
 
 def make_vec_env(
-    *args: Any,
-    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
+    env_id: str | EnvSpec | EnvFn | Iterable[EnvFn],
+    n_envs: int | None = None,
+    seed: int | None = None,
+    start_index: int = 0,
+    monitor_dir: str | os.PathLike[str] | None = None,
+    wrapper_class: Callable[..., gym.Env] | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    vec_env_cls: Any = None,
+    vec_env_kwargs: Any = None,
+    monitor_kwargs: Mapping[str, Any] | None = None,
+    wrapper_kwargs: Mapping[str, Any] | None = None,
+    *,
+    wrappers: Sequence[Callable[[gym.Env], gym.Env]] = (),
     vector_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> VecEnv:
     """Makes a vector environment as `auto_make_vec` does, for Stable-Baselines3.
 
+    The positional parameters are those of Stable-Baselines3's own `make_vec_env`. Frames for
+    `VecVideoRecorder` and the like need `render_mode="rgb_array"`, which is not the default here:
+    environments that draw are not run in threads.
+
     Args:
-        *args: As `auto_make_vec` takes them.
-        wrappers: The same.
-        vector_kwargs: The same, but `autoreset_mode` and `copy` are settled: Stable-Baselines3 has
-            one way to reset, and keeps observations beyond the next step.
-        **kwargs: As `auto_make_vec` takes them.
+        env_id: As `auto_make_vec` takes it.
+        n_envs: The number of sub-environments, 1 by default; an iterable of callables has its own.
+        seed: Of the first reset: the sub-environments get it and the numbers that follow. The
+            action spaces are seeded as well.
+        start_index: Added to the numbers of the sub-environments in the names of monitor files and
+            in the seeds of action spaces.
+        monitor_dir: A folder for monitor files, one for each sub-environment, which
+            Stable-Baselines3's `load_results` reads. The calling process writes them, so nothing
+            that is stepped for measuring gets into them.
+        wrapper_class: Put around the `Monitor` of each sub-environment.
+        env_kwargs: Keyword arguments of the environment, or of a callable.
+        vec_env_cls: Refused: how the sub-environments run is what is chosen here.
+        vec_env_kwargs: Refused too.
+        monitor_kwargs: Keyword arguments of the `Monitor` of each sub-environment.
+        wrapper_kwargs: Keyword arguments of `wrapper_class`.
+        wrappers: Applied to each sub-environment after `wrapper_class`, in order.
+        vector_kwargs: As `auto_make_vec` takes them, but `autoreset_mode` and `copy` are settled:
+            Stable-Baselines3 has one way to reset, and keeps observations beyond the next step.
+        **kwargs: Everything else that `auto_make_vec` takes: `mode`, `effort`, `learner` and so on.
 
     Returns:
         What `DummyVecEnv` over the same sub-environments would be, bit for bit, but faster where
-        workers pay. Its attribute `envs` is the vector environment with its plan and report. A
-        `VecMonitor` around it records episodes, unless the sub-environments have a `Monitor`
-        already, which costs an import of Stable-Baselines3 in every worker.
+        workers pay. Its attributes `plan` and `report` tell how it runs and why; `envs` is the
+        vector environment itself. Episodes are recorded by a `Monitor` in each sub-environment
+        where one of the arguments about it or `wrapper_class` is given, or the sub-environments
+        have one already; that costs an import of Stable-Baselines3 in every worker. Elsewhere a
+        `VecMonitor` around all of them does it.
 
     Raises:
         RequestError: If something asked for cannot be.
     """
+    _refuse_others(vec_env_cls, vec_env_kwargs, kwargs)
     options = {"autoreset_mode": AutoresetMode.SAME_STEP, **(vector_kwargs or {})}
     _need_usable(options["autoreset_mode"], options.get("copy", True))
-    chain = [*(wrappers or ()), WholeInfos]
-    made = Sb3VecEnv(auto_make_vec(*args, wrappers=chain, vector_kwargs=options, **kwargs))
-    return made if made.env_is_wrapped(Monitor)[0] else VecMonitor(made)
+    if env_kwargs and callable(env_id):
+        env_id, env_kwargs = functools.partial(env_id, **env_kwargs), None
+    chain: list[Callable[[gym.Env], gym.Env]] = [*wrappers, WholeInfos]
+    if wrapper_class is not None:
+        chain.insert(0, functools.partial(wrapper_class, **(wrapper_kwargs or {})))
+    keywords = dict(monitor_kwargs or {})
+    override = keywords.pop("override_existing", True)
+    if wrapper_class is not None or monitor_dir is not None or monitor_kwargs:
+        chain.insert(0, functools.partial(Monitor, **keywords))
+    envs = auto_make_vec(
+        env_id, n_envs, wrappers=chain, vector_kwargs=options, env_kwargs=env_kwargs, **kwargs
+    )
+    try:
+        made = Sb3VecEnv(envs)
+        made.seed(seed)
+        if seed is not None:
+            made.action_space.seed(seed + start_index)
+            for index in range(made.num_envs):
+                made.env_method("seed_actions", seed + start_index + index, indices=index)
+        if monitor_dir is not None:
+            columns = (*keywords.get("reset_keywords", ()), *keywords.get("info_keywords", ()))
+            return _MonitorFiles(made, os.fspath(monitor_dir), start_index, columns, override)
+        return made if made.env_is_wrapped(Monitor)[0] else VecMonitor(made)
+    except BaseException:
+        envs.close()
+        raise
 
 
 def as_vec_env(envs: AutoVectorEnv) -> VecEnv:
@@ -115,6 +177,16 @@ class Sb3VecEnv(VecEnv):
         self._whole = self.has_attr("options_once")
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self.metadata = self.get_attr("metadata", 0)[0]
+
+    @property
+    def plan(self) -> Plan:
+        """How the sub-environments run, and why."""
+        return self.envs.plan
+
+    @property
+    def report(self) -> Report:
+        """The plan, rendered for people."""
+        return self.envs.report
 
     def reset(self) -> Any:
         """Resets every sub-environment, with the seeds and options that were set before."""
@@ -195,6 +267,63 @@ class Sb3VecEnv(VecEnv):
         """Which sub-environments are meant; negative numbers count from the end."""
         every = range(self.num_envs)
         return [every[index] for index in self._get_indices(indices)]
+
+
+class _MonitorFiles(VecEnvWrapper):
+    """Writes what the `Monitor` of each sub-environment tells of an episode into a file."""
+
+    def __init__(
+        self, venv: Sb3VecEnv, folder: str, start_index: int, columns: Sequence[str], override: bool
+    ) -> None:
+        """Opens a file for each sub-environment.
+
+        Args:
+            venv: Over sub-environments with a `Monitor`.
+            folder: Where they are written; it is made where there is none.
+            start_index: The name of the first file.
+            columns: Those beside the return, the length and the time of an episode.
+            override: Whether a file that there is already is replaced, and not appended to.
+        """
+        super().__init__(venv)
+        header: dict[str, float | str] = {"t_start": time.time(), "env_id": venv.plan.env}
+        self._files = [
+            ResultsWriter(
+                os.path.join(folder, str(start_index + index)), header, tuple(columns), override
+            )
+            for index in range(venv.num_envs)
+        ]
+
+    def reset(self) -> Any:
+        """Resets every sub-environment."""
+        return self.venv.reset()
+
+    def step_wait(self) -> Any:
+        """Collects a step, and writes down the episodes that ended with it."""
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for file, info in zip(self._files, infos, strict=True):
+            if "episode" in info:
+                file.write_row(info["episode"])
+        return observations, rewards, dones, infos
+
+    def close(self) -> None:
+        """Closes the sub-environments and the files."""
+        self.venv.close()
+        for file in self._files:
+            file.close()
+
+
+def _refuse_others(vec_env_cls: Any, vec_env_kwargs: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuses what is said otherwise here."""
+    if vec_env_cls is not None or vec_env_kwargs:
+        raise RequestError(
+            "vec_env_cls and vec_env_kwargs name a class that runs the sub-environments, which is "
+            'what vecselect chooses. Leave them out, or pin a mode: mode="sync" runs them as '
+            'DummyVecEnv does, mode="pool" in processes. The start method is '
+            'vector_kwargs={"context": "spawn"}.'
+        )
+    for name, here in (("id", "env_id"), ("num_envs", "n_envs")):
+        if name in kwargs:
+            raise RequestError(f"{name} is called {here} here, as in Stable-Baselines3.")
 
 
 def _need_usable(autoreset_mode: Any, copy: bool) -> None:

@@ -70,6 +70,10 @@ class WholeInfos(gym.Wrapper, RecordConstructorArgs):
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward, terminated, truncated, {WHOLE: Whole(info)} if info else info
 
+    def seed_actions(self, seed: int) -> None:
+        """Seeds the environment's action space, for what draws from that in the environment."""
+        self.unwrapped.action_space.seed(seed)
+
     def is_wrapped_by(self, name: str) -> bool:
         """Whether the environment has a wrapper of a class, or of one derived from it.
 

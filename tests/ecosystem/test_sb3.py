@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import csv
 import functools
+import json
 import os
 import signal
 
@@ -17,6 +20,7 @@ from tests.compare import assert_same
 pytest.importorskip("stable_baselines3", exc_type=ImportError)
 
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
+from stable_baselines3.common import env_util as sb3_env_util
 from stable_baselines3.common import vec_env as sb3
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -132,7 +136,7 @@ def test_a_monitor_in_each_environment_reports_its_episodes(mode):
 
 
 def test_without_one_episodes_are_monitored_around_all_of_them(mode):
-    ours = make_vec_env("CartPole-v1", 3, mode, max_episode_steps=9)
+    ours = make_vec_env("CartPole-v1", 3, mode=mode, max_episode_steps=9)
     oracle = sb3.VecMonitor(
         sb3.DummyVecEnv([functools.partial(gym.make, "CartPole-v1", max_episode_steps=9)] * 3)
     )
@@ -195,6 +199,7 @@ def test_wrappers_are_found_by_class_and_by_what_it_derives_from(mode):
     ours.close()
 
 
+@pytest.mark.parametrize("mode", ["sync", "pool:0", "pool:1", "async"])  # threads refuse frames
 def test_frames_are_tiled(mode):
     make = functools.partial(gym.make, "CartPole-v1", render_mode="rgb_array")
     ours, oracle = pair([make] * 3, mode)
@@ -208,7 +213,7 @@ def test_frames_are_tiled(mode):
 
 
 def test_without_frames_it_says_so(mode):
-    envs = make_vec_env(zoo.EchoEnv, 2, mode)
+    envs = make_vec_env(zoo.EchoEnv, 2, mode=mode)
     assert envs.render_mode is None
     with pytest.warns(UserWarning, match='render_mode="rgb_array"'):
         assert envs.get_images() == [None, None]
@@ -263,7 +268,7 @@ class ReachEnv(gym.Env):
 
 
 def test_hindsight_asks_the_environments_for_rewards(mode):
-    envs = make_vec_env(ReachEnv, 2, mode)
+    envs = make_vec_env(ReachEnv, 2, mode=mode)
     model = SAC(
         "MultiInputPolicy",
         envs,
@@ -317,7 +322,7 @@ def test_what_it_cannot_use_is_refused():
     with pytest.raises(RequestError, match="cannot have copy=False"):
         make_vec_env("CartPole-v1", 2, vector_kwargs={"copy": False})
     with pytest.raises(ModeUnavailable):
-        make_vec_env("CartPole-v1", 2, "native")
+        make_vec_env("CartPole-v1", 2, mode="native")
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Ant-v5"])
@@ -349,8 +354,83 @@ def test_a_vector_environment_that_there_is_already_can_be_used(id, mode):
     ours.close()
 
 
+class Stepping(zoo.EchoEnv):
+    """Draws from its own action space."""
+
+    def __init__(self, index=0):
+        super().__init__(index)
+        self.action_space = spaces.Discrete(1000)
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(0)
+        return observation, float(self.action_space.sample()), terminated, truncated, info
+
+
+class Halved(gym.RewardWrapper):
+    def __init__(self, env, by=2):
+        super().__init__(env)
+        self.by = by
+
+    def reward(self, reward):
+        return reward / self.by
+
+
+def test_its_own_make_vec_env_can_be_replaced_by_ours(mode, tmp_path):
+    told = {"n_envs": 3, "seed": 4, "start_index": 2, "wrapper_class": Halved}
+    told |= {"wrapper_kwargs": {"by": 4}, "env_kwargs": {"index": 1}}
+    told |= {"monitor_kwargs": {"info_keywords": ("step",)}}
+    ours = make_vec_env(Stepping, **told, monitor_dir=tmp_path / "ours", mode=mode)
+    oracle = sb3_env_util.make_vec_env(Stepping, **told, monitor_dir=str(tmp_path / "theirs"))
+    assert ours.plan.mode == mode
+    assert f"=> {mode} " in str(ours.report)
+    assert ours.env_is_wrapped(Monitor) == oracle.env_is_wrapped(Monitor) == [True] * 3
+    drawn = [copy.deepcopy(envs.action_space).sample() for envs in (ours, oracle)]
+    assert drawn[0] == drawn[1]
+    assert_same(ours.reset(), oracle.reset())
+    for _ in range(30):
+        actual, expected = (envs.step(np.ones(3, np.int64)) for envs in (ours, oracle))
+        assert_same(actual[:3], expected[:3])
+        assert_same(comparable(actual[3]), comparable(expected[3]), ordered=False)
+    ours.close()
+    oracle.close()
+    names = ["2.monitor.csv", "3.monitor.csv", "4.monitor.csv"]
+    for who in ("ours", "theirs"):
+        assert sorted(path.name for path in (tmp_path / who).iterdir()) == names
+    for name in names:
+        ours, theirs = (episodes(tmp_path / who / name) for who in ("ours", "theirs"))
+        assert ours == theirs
+        assert len(ours) > 3
+
+
+def episodes(file):
+    """What a monitor file holds of each episode, without the time."""
+    head, *lines = file.read_text().splitlines()
+    assert json.loads(head.removeprefix("#")).keys() == {"t_start", "env_id"}
+    return [{**row, "t": None} for row in csv.DictReader(lines)]
+
+
+def test_measuring_writes_no_monitor_files(tmp_path):
+    envs = make_vec_env("CartPole-v1", 2, monitor_dir=tmp_path, effort="rule", budget_s=0.1)
+    envs.reset()
+    envs.close()
+    assert [episodes(tmp_path / f"{index}.monitor.csv") for index in range(2)] == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vec_env_cls": sb3.SubprocVecEnv}, 'mode="pool" in processes'),
+        ({"vec_env_kwargs": {"start_method": "spawn"}}, "Leave them out"),
+        ({"num_envs": 2}, "num_envs is called n_envs here"),
+    ],
+)
+def test_what_is_said_otherwise_here_is_refused(options, message):
+    with pytest.raises(RequestError, match=message):
+        make_vec_env("CartPole-v1", **options)
+
+
 def test_the_mode_is_chosen_as_elsewhere():
     envs = make_vec_env("CartPole-v1", 4, effort="rule")
-    assert envs.envs.plan.decided_by == "rule"
+    assert envs.plan.decided_by == envs.envs.plan.decided_by == "rule"
     assert envs.reset().shape == (4, 4)
     envs.close()

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vecselect.cli import doctor, explain, plans, recommend, sweep
+from vecselect.printable import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,13 +20,14 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 def entry_point() -> NoReturn:
     """Runs the command line and ends the process with its exit code.
 
-    Modules of the current folder are found, as with `python -m vecselect`: what a script installed
-    elsewhere looks through is its own folder.
+    Modules of the current folder are found too, as with `python -m vecselect`: what a script
+    installed elsewhere looks through is its own folder. They come last, so that a `random.py` there
+    does not take the place of Python's own.
     """
     with contextlib.suppress(OSError):  # a folder that was removed under us
         here = os.getcwd()
         if not getattr(sys.flags, "safe_path", False) and not {"", here} & set(sys.path):
-            sys.path.insert(0, here)
+            sys.path.append(here)
     sys.exit(main())
 
 
@@ -73,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"vecselect: {message}\n")
+    write_text(f"vecselect: {message}\n", sys.stderr)
     return code
 
 

@@ -50,8 +50,11 @@ def add_command(commands: Commands) -> None:
     explain.add_argument(
         "-o",
         "--output",
+        action="append",
+        default=[],
         metavar="FILE",
-        help="write the report of one plan to a file: .html, .svg (the plots), .md or .json",
+        help="write the report of one plan to a file: .html, .svg (the plots), .md or .json; may "
+        "be repeated",
     )
 
 
@@ -61,17 +64,17 @@ def _explain(asked: argparse.Namespace) -> int:
 
     if len(asked.plans) > 2:
         raise RequestError(f"explain takes one plan or two; {len(asked.plans)} were given.")
-    if asked.output is not None:
-        if len(asked.plans) == 2:
-            raise RequestError("--output takes the report of one plan, and two were given.")
-        check_output(asked.output)
+    if asked.output and len(asked.plans) == 2:
+        raise RequestError("--output takes the report of one plan, and two were given.")
+    for path in asked.output:
+        check_output(path)
     found = [_find(word) for word in asked.plans or [None]]
     if len(found) == 2:
         _write_difference(found, asked.json)
         return 0
     (one,) = found
-    if asked.output is not None:
-        write_output(one.plan.report, asked.output)
+    for path in asked.output:
+        write_output(one.plan.report, path)
     if asked.json:
         write_json({**one.document, "plan": one.plan.to_dict()})
         return 0

@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from vecselect.cli.plans import SHORT
+from vecselect.printable import printable, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,8 @@ def write_table(rows: Sequence[dict[str, Any]], learners: Sequence[str], file: T
     from rich.console import Console
     from rich.text import Text
 
-    lines = table(rows, learners, datetime.datetime.now(datetime.timezone.utc))
+    found = table(rows, learners, datetime.datetime.now(datetime.timezone.utc))
+    lines = [[" ".join(printable(cell).split()) for cell in line] for line in found]
     if file.isatty():
         console = Console(file=file, force_jupyter=False)
         lines = cut(lines, console.width)
@@ -50,7 +52,7 @@ def write_table(rows: Sequence[dict[str, Any]], learners: Sequence[str], file: T
         style = "bold" if number == 0 else "" if rows[number - 1]["here"] else "dim"
         console.print(Text((" " * GAP).join(cells).rstrip(), style=style), soft_wrap=True)
     if isinstance(console.file, io.StringIO):
-        file.write(console.file.getvalue())
+        write_text(console.file.getvalue(), file)
 
 
 def table(

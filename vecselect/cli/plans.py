@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vecselect.printable import write_text
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -71,7 +73,7 @@ def _list(asked: argparse.Namespace) -> int:
         learners = [str(entry.fields.get("learner", "none")) for entry in entries]
         write_table(rows, learners, sys.stdout)
     else:
-        sys.stdout.write(f"no plans are stored in {store.folder}\n")
+        write_text(f"no plans are stored in {store.folder}\n", sys.stdout)
     return 0
 
 
@@ -137,7 +139,7 @@ def _export(asked: argparse.Namespace) -> int:
     if asked.json:
         write_json({"file": asked.output, "exported": keys})
     else:
-        sys.stdout.write(f"{_count(keys)} written to {asked.output}\n")
+        write_text(f"{_count(keys)} written to {asked.output}\n", sys.stdout)
     return 0
 
 
@@ -158,7 +160,7 @@ def _import(asked: argparse.Namespace) -> int:
     else:
         sys.stdout.write(f"{_count(stored)} imported\n")
     for key, why in refused:
-        sys.stderr.write(f"vecselect: {key} was not imported: {why}\n")
+        write_text(f"vecselect: {key} was not imported: {why}\n", sys.stderr)
     return 1 if refused else 0
 
 
@@ -186,7 +188,7 @@ def _path(asked: argparse.Namespace) -> int:
     if asked.json:
         write_json({"folder": folder})
     else:
-        sys.stdout.write(folder + "\n")
+        write_text(folder + "\n", sys.stdout)
     return 0
 
 
@@ -244,4 +246,4 @@ def write_lines(lines: list[tuple[str, str]]) -> None:
     """Writes names and texts to stdout, in two columns."""
     width = max(len(name) for name, _ in lines)
     for name, text in lines:
-        sys.stdout.write(f"{name.ljust(width)}  {text}\n")
+        write_text(f"{name.ljust(width)}  {text}\n", sys.stdout)

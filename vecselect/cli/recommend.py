@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vecselect.cli.loop import add_loop
+from vecselect.printable import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -121,7 +122,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
         return
 
     def show(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[2K{text} ..."[:100])
+        sys.stderr.write(f"\r\x1b[2K{printable(text)} ..."[:100])
         sys.stderr.flush()
 
     try:

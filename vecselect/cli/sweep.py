@@ -20,7 +20,9 @@ EXIT_OK, EXIT_INTERRUPTED = 0, 130
 
 SIZES_HELP = "numbers of sub-environments, such as 1,8,64; by default 1,2,4,8,16,32,64"
 MODES_HELP = "the modes, such as sync,pool:1,async; by default those that may be worth it"
-OUTPUT_HELP = "write it to a file too: .json, or .svg or .png for a plot (vecselect[plot])"
+OUTPUT_HELP = (
+    "write it to a file too: .json, or .svg or .png for a plot (vecselect[plot]); may be repeated"
+)
 
 
 def add_command(commands: Commands) -> None:
@@ -31,7 +33,9 @@ def add_command(commands: Commands) -> None:
     add_loop(parser, "25 by default")
     parser.add_argument("-n", "--num-envs", type=_numbers, metavar="N,N,...", help=SIZES_HELP)
     parser.add_argument("--modes", type=_words, metavar="MODE,...", help=MODES_HELP)
-    parser.add_argument("-o", "--output", metavar="FILE", help=OUTPUT_HELP)
+    parser.add_argument(
+        "-o", "--output", action="append", default=[], metavar="FILE", help=OUTPUT_HELP
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document instead")
 
 
@@ -54,9 +58,8 @@ def _sweep(asked: argparse.Namespace) -> int:
     from vecselect.report.outputs import check_place
     from vecselect.sweeping.record import ending_of
 
-    if asked.output is not None:  # what cannot be is told before anything is measured
-        drawn = ending_of(asked.output) != ".json"
-        check_place(Path(asked.output), "sweep", drawn=drawn)
+    for path in asked.output:  # what cannot be is told before anything is measured
+        check_place(Path(path), "sweep", drawn=ending_of(path) != ".json")
     code = EXIT_OK
     try:
         found = _measure(asked)
@@ -70,8 +73,8 @@ def _sweep(asked: argparse.Namespace) -> int:
     else:
         found.print(sys.stdout)
     sys.stdout.flush()
-    if asked.output is not None:
-        found.save(asked.output)
+    for path in asked.output:
+        found.save(path)
     if code:
         sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")
     return code

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.child import ChildEnded, child_at_work, tell, tell_failure, tell_not_built
+from vecselect.drawing import may_draw
 from vecselect.errors import ProfileError, RequestError, same_instance
 from vecselect.machine import read_machine, resident_bytes
 from vecselect.measure.footprint import held, read_footprint
@@ -69,6 +70,8 @@ class Probe:
         transitions: What a reset returned, `(observation, info)`, and then a few steps.
         holds: What it holds that a second one may not be able to hold too, as words that follow "it
             holds".
+        draws: What speaks for it that it draws, which is not safe in several threads, as words that
+            follow "it"; None if nothing does.
     """
 
     profile: StepProfile
@@ -79,6 +82,7 @@ class Probe:
     construct_s: float
     transitions: tuple[Any, ...]
     holds: tuple[str, ...]
+    draws: str | None = None
 
 
 def probe(
@@ -221,6 +225,7 @@ def _measure(
         construct_s=construct_s,
         transitions=transitions,
         holds=holds,
+        draws=may_draw(env.observation_space, env.render_mode),
     )
 
 
@@ -235,7 +240,7 @@ def _build(env_fn: Callable[[], gym.Env], progress: _Progress) -> gym.Env:
 def _free_share(built: Sequence[gym.Env], found: Probe) -> float | None:
     """What the profile says of it, or else what two environments in two threads show."""
     profile = found.profile
-    if profile.free_share is not None or len(built) < 2 or found.holds:
+    if profile.free_share is not None or len(built) < 2 or found.holds or found.draws:
         return profile.free_share
     if profile.wait_share > 0.5 or not LOCK_FROM_S <= profile.step_time_s <= LOCK_TO_S:
         return None

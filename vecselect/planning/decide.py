@@ -134,6 +134,8 @@ def _look(draft: Draft) -> None:
     looked_at = request.env_fns[: 2 if request.spec is None else 1]
     share = 1.0 if asked.effort in ("rule", "estimate") else PROFILE_SHARE
     draft.found = probe(looked_at, budget_s=min(asked.budget_s * share, 1.5), start_method=context)
+    if draft.found.draws is not None:
+        draft.skipped["thread"] = draft.skipped["thread"] or notes.DRAWS.format(draft.found.draws)
     asked.progress("measuring round trips of its observation")
     draft.ipc = measure_ipc(draft.found.observation, start_method=context)
     draft.rule = apply_rule(draft.found.profile, draft.ipc, draft.machine, request.num_envs)

@@ -53,6 +53,12 @@ NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
 )
 
+DRAWS = (
+    "it {}, and what draws may not be safe beside another of its kind in a second thread; mode="
+    '"thread" pins it all the same'
+)
+"""Why threads are not chosen, with what speaks for drawing."""
+
 LOUD = 1.5
 """A native environment or a setting of torch that gives this many times as much is pointed out."""
 

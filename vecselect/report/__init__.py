@@ -83,9 +83,9 @@ class Report:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """What rich prints for it."""
-        from vecselect.report.text import render
+        from vecselect.report import stream, text
 
-        yield render(self)
+        yield stream.Printable(text.render(self))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows for it: the upper part of the HTML report."""

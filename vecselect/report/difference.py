@@ -32,7 +32,7 @@ def render(first: Plan, second: Plan, names: Sequence[str]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("")
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     for (what, ours), (_, theirs) in zip(_rows(first), _rows(second), strict=True):
         if ours != theirs:
             style = "bold" if what == "mode" else None

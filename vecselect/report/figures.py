@@ -20,6 +20,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import RequestError
+from vecselect.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -164,6 +165,7 @@ def svg(figure: Figure, title: str = "", *, standalone: bool = False) -> str:
             what the viewer prefers.
     """
     buffer = io.StringIO()
+    _make_printable(figure)
     with styled():
         _matplotlib().rcParams["svg.hashsalt"] = "vecselect"
         figure.savefig(buffer, format="svg", facecolor="none", edgecolor="none")
@@ -188,9 +190,18 @@ def png(figure: Figure, dots_per_inch: int = 160) -> bytes:
         dots_per_inch: How finely it is drawn.
     """
     buffer = io.BytesIO()
+    _make_printable(figure)
     with styled():
         figure.savefig(buffer, format="png", dpi=dots_per_inch, facecolor="white")
     return buffer.getvalue()
+
+
+def _make_printable(figure: Figure) -> None:
+    """Takes from every text what cannot be drawn."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text()))
 
 
 def _matplotlib() -> Any:
@@ -227,7 +238,7 @@ def _with_head(text: str, title: str, standalone: bool) -> str:
         f'{view[0]} role="img" stroke-linejoin="round" stroke-linecap="butt"',
         f'width="100%" style="max-width: {float(width[1]) * 4 / 3:.0f}px; height: auto"',
     ]
-    named = f"\n <title>{html.escape(title)}</title>" if title else ""
+    named = f"\n <title>{html.escape(printable(title))}</title>" if title else ""
     if not standalone:
         return f"<svg {' '.join(attributes)}>{named}{rest}"
     # With a background of its own: a browser shows such a file on white, whatever is preferred.

@@ -6,6 +6,7 @@ import dataclasses
 import html
 from typing import TYPE_CHECKING
 
+from vecselect.printable import printable
 from vecselect.report.bars import LONGEST, VISIBLE, shown_forecasts
 from vecselect.report.facts import candidates, faster, how_sure, pins, smaller_race
 from vecselect.report.figures import colour_of
@@ -37,7 +38,7 @@ LEAST_S = 5e-10
 
 def escape(text: str) -> str:
     """The text so that it stands for itself in HTML, in attributes too."""
-    return html.escape(text, quote=True)
+    return html.escape(printable(text), quote=True)
 
 
 def section(heading: str, content: str) -> str:

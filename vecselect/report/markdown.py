@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from vecselect.printable import printable
 from vecselect.report.facts import (
     break_even,
     candidates,
@@ -105,12 +106,16 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _text(text: str) -> str:
     """The text on one line, so that nothing in it is taken for Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", _line(text))
+
+
+def _line(text: str) -> str:
+    return " ".join(printable(text).split())
 
 
 def _code(text: str) -> str:
     """The text as code, whatever backticks are in it."""
-    text = " ".join(text.split())
+    text = _line(text)
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     space = " " if "`" in text else ""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from vecselect.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
@@ -43,7 +45,7 @@ def progress_bar(file: TextIO) -> Iterator[Callable[[str, float, float], None]]:
     task = bar.add_task("", total=1.0, left="")
 
     def show(text: str, share: float, left_s: float) -> None:
-        bar.update(task, completed=share, description=text, left=f"{left_s:3.0f} s left")
+        bar.update(task, completed=share, description=printable(text), left=f"{left_s:3.0f} s left")
         bar.refresh()
 
     with bar:

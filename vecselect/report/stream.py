@@ -6,12 +6,15 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
+
+from vecselect.printable import printable, write_text
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
     from rich.text import Text
 
 NARROWEST = 60
@@ -19,6 +22,18 @@ PIPE_WIDTH = 80
 
 ASCII: dict[int, str | int] = {**str.maketrans("█▓▒░·»─", "#%:+.>-"), ord("±"): "+-"}
 """What stands for the characters of bars and rules where a stream has none."""
+
+
+class Printable:
+    """What rich can print, without the control characters in its text; its style stays."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The same pieces with other text."""
+        for piece in console.render(self._renderable, options):
+            yield piece if piece.control else Segment(printable(piece.text), piece.style)
 
 
 def hanging(mark: str, text: Text, style: str = "") -> RenderableType:
@@ -33,14 +48,15 @@ def hanging(mark: str, text: Text, style: str = "") -> RenderableType:
 def plain(renderable: RenderableType, width: int) -> str:
     """It as text of a width, without colour or trailing spaces."""
     file = io.StringIO()
-    _console(file, width=width, color_system=None, force_terminal=False).print(renderable)
+    console = _console(file, width=width, color_system=None, force_terminal=False)
+    console.print(Printable(renderable))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def html(renderable: RenderableType, width: int) -> str:
     """It as a fragment of HTML that takes its colours along."""
     console = _console(io.StringIO(), width=width, record=True, force_terminal=True)
-    console.print(renderable)
+    console.print(Printable(renderable))
     style = "font-family:Menlo,'DejaVu Sans Mono',Consolas,monospace;line-height:1.25"
     return console.export_html(
         inline_styles=True, code_format=f'<pre style="{style}"><code>{{code}}</code></pre>'
@@ -56,10 +72,10 @@ def write(renderable: RenderableType, file: TextIO) -> None:
     ascii_only = not _takes_blocks(file)
     if ascii_only or not console.is_terminal:
         text = plain(renderable, PIPE_WIDTH)
-        file.write((text.translate(ASCII) if ascii_only else text) + "\n")
+        write_text((text.translate(ASCII) if ascii_only else text) + "\n", file)
         return
     console.width = max(console.width, NARROWEST)
-    console.print(renderable)
+    console.print(Printable(renderable))
 
 
 def _takes_blocks(file: TextIO) -> bool:

@@ -12,16 +12,12 @@ from vecselect.lanes import (
     most_workers,
     usual_workers,
 )
-from vecselect.machine import WORKER_BYTES
+from vecselect.machine import MEMORY_SHARE, WORKER_BYTES, why_no_room
 from vecselect.selection.rule import WAITING
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
-
-MEMORY_SHARE = 0.8
-"""Share of the memory available that a vector environment may take."""
-
 
 THREADS_SHARE = 0.25
 """Share of the computing that must do without the interpreter's lock for threads to be worth
@@ -124,12 +120,9 @@ def why_not_enough_memory(
     """
     processes = processes_of(mode, num_envs)
     needed = num_envs * (profile.memory_bytes or 0) + processes * WORKER_BYTES
-    allowed = MEMORY_SHARE * machine.memory_available_bytes
-    if processes and needed > allowed:
-        return (
-            f"it would take about {needed / 1e9:.1f} GB, and {MEMORY_SHARE:.0%} of the memory "
-            f"available is {allowed / 1e9:.1f} GB"
-        )
+    why = why_no_room(needed, machine.memory_available_bytes) if processes else None
+    if why is not None:
+        return why
     shared = num_envs * profile.observation_bytes
     left = machine.shm_available_bytes
     if mode == "async" and left is not None and shared > MEMORY_SHARE * left:

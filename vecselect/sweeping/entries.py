@@ -7,9 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vecselect.lanes import fewest_workers, most_workers
-from vecselect.machine import WORKER_BYTES
+from vecselect.machine import MEMORY_SHARE, WORKER_BYTES, why_no_room
 from vecselect.selection.candidates import (
-    MEMORY_SHARE,
     lanes_of,
     processes_of,
     thread_counts,
@@ -150,13 +149,9 @@ class Entries:
 
     def too_large(self, points: Sequence[Key], machine: Machine) -> dict[Key, str]:
         """By point why it does not fit into the memory, where it does not."""
-        allowed = MEMORY_SHARE * machine.memory_available_bytes
-        return {
-            point: f"it would take about {self.needed_bytes(point) / 1e9:.1f} GB, and "
-            f"{MEMORY_SHARE:.0%} of the memory available is {allowed / 1e9:.1f} GB"
-            for point in points
-            if self.needed_bytes(point) > allowed
-        }
+        available = machine.memory_available_bytes
+        whys = {point: why_no_room(self.needed_bytes(point), available) for point in points}
+        return {point: why for point, why in whys.items() if why is not None}
 
     def groups(
         self, modes: Sequence[str], num_envs: int, machine: Machine, *, together: bool

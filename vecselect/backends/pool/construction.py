@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
-from vecselect.backends.base import check_distinct
+from vecselect.backends.base import check_distinct, warn_of_memory
 from vecselect.backends.pool.arena import Layout
 from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.server import Terms, Work, sample_of
 from vecselect.backends.specs import facts_of, same_factory
-from vecselect.errors import VecselectWarning
 from vecselect.failures import annotate
 from vecselect.lanes import slices
 from vecselect.machine import WORKER_BYTES, resident_bytes
@@ -223,15 +221,9 @@ def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
 
 def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
     """Says so before workers are started that will hardly fit into memory."""
-    each_bytes = WORKER_BYTES + max(grown_bytes, 0)
-    available = settings.memory_available_bytes
-    if available is not None and settings.workers * each_bytes > available:
-        warnings.warn(
-            f"{settings.workers} workers take about {each_bytes / 1e9:.1f} GB each, and "
-            f"{available / 1e9:.1f} GB of memory are free: use fewer, as in mode='pool:1'.",
-            VecselectWarning,
-            stacklevel=2,
-        )
+    if settings.memory_available_bytes is not None:
+        each_bytes = WORKER_BYTES + max(grown_bytes, 0)
+        warn_of_memory(settings.workers, each_bytes, settings.memory_available_bytes)
 
 
 def _agreed(

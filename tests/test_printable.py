@@ -1,0 +1,115 @@
+"""What a plan, an error or an environment's name holds is shown as text, and does nothing else."""
+
+import dataclasses
+import io
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from tests import sweeps
+from tests.plans import ESTIMATED
+from vecselect import Plan
+from vecselect.cli import main
+from vecselect.plan import Note
+from vecselect.printable import printable, write_text
+from vecselect.report.outputs import write_output
+
+EVIL = "a\x1b[2Jb\x1b]0;c\x07d\x9be\u202ef\udc80g\r\bh"
+SHOWN = "a[2Jb]0;cdef?gh"
+UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
+
+PLAN = dataclasses.replace(
+    ESTIMATED,
+    env=EVIL,
+    reason=EVIL,
+    mode=EVIL,
+    learner=EVIL,
+    effort=EVIL,
+    decided_by=EVIL,
+    created=EVIL,
+    observation_space=EVIL,
+    action_space=EVIL,
+    versions={EVIL: EVIL},
+    notes=(Note(EVIL, EVIL), Note(EVIL, EVIL, loud=True)),
+    candidates=tuple(
+        dataclasses.replace(one, skipped=EVIL if one.skipped else None)
+        for one in ESTIMATED.candidates
+    ),
+    machine=dataclasses.replace(ESTIMATED.machine, cpu=EVIL, system=EVIL, python=EVIL),
+)
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def need_clean(text):
+    assert SHOWN in text or SHOWN.translate({ord(one): f"\\{one}" for one in "["}) in text
+    assert not UNWANTED.search(text)
+    text.encode()
+
+
+def test_only_what_is_no_text_is_taken_out():
+    assert printable(EVIL) == SHOWN
+    kept = "ä 日本 \N{FAMILY} \u200d\ttab\nline ±"
+    assert printable(kept) == kept
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_any_text_can_be_written_in_any_encoding(encoding):
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    write_text(f"{EVIL} 日", file)
+    file.flush()
+    assert file.buffer.getvalue().decode(encoding) in (f"{SHOWN} 日", f"{SHOWN} ?")
+
+
+@pytest.mark.parametrize("form", [".md", ".html", ".svg", ".json"])
+def test_a_plan_written_to_a_file_is_text(form, tmp_path):
+    text = write_output(PLAN.report, tmp_path / f"report{form}").read_text()
+    assert not UNWANTED.search(text)
+    if form == ".svg":
+        assert SHOWN in "".join(ElementTree.fromstring(text).itertext())
+    elif form == ".json":
+        assert Plan.from_json(text) == PLAN
+    else:
+        need_clean(text)
+
+
+def test_a_plan_shown_is_text():
+    need_clean(str(PLAN.report).replace("\n", ""))
+    need_clean("".join(PLAN.report._repr_mimebundle_().values()))
+
+
+def test_on_a_terminal_only_our_own_colours_are_left(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    file = Terminal()
+    PLAN.report.print(file)
+    assert "\x1b[1m" in file.getvalue()
+    need_clean(re.sub(r"\x1b\[[\d;]*m", "", file.getvalue()))
+
+
+def test_a_sweep_shown_or_plotted_is_text(tmp_path):
+    sweep = dataclasses.replace(sweeps.SWEEP, env=EVIL, notes=(Note(EVIL, EVIL),))
+    need_clean(str(sweep))
+    sweep.save(tmp_path / "sweep.svg")
+    need_clean((tmp_path / "sweep.svg").read_text())
+
+
+def test_the_command_line_writes_text_whatever_is_stored(store, capsys):
+    known = ("mode", "effort", "decided_by", "created", "learner", "candidates")
+    plan = dataclasses.replace(PLAN, **{name: getattr(ESTIMATED, name) for name in known})
+    store.save("0" * 64, plan, {})
+    for words in (["plans", "list"], ["plans", "show", "00"], ["explain", "00"]):
+        assert main(words) == 0
+        need_clean(capsys.readouterr().out.replace("\n", ""))
+    assert main(["plans", "list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["env"] == EVIL
+    assert main(["explain", f"{EVIL}.json"]) == 1
+    need_clean(capsys.readouterr().err)

@@ -88,7 +88,7 @@ def auto_make_vec(
             `step_timeout_s` and `start_timeout_s`, after which a worker that does not answer is a
             `StepTimeout`. The pool's `on_worker_death="restart"` replaces a worker that died (or
             missed its deadline): its sub-environments begin anew, with `truncated` and
-            `info["worker_restarted"]` set.
+            `info["worker_restarted"]` set, and without what `set_attr` had changed in them.
         env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
         vectorization_mode: A pin in the words of `gymnasium.make_vec`.
         **kwargs: Further keyword arguments of the environment.

@@ -22,6 +22,7 @@ from vecselect.machine import read_machine
 from vecselect.measure.footprint import held, read_footprint
 from vecselect.measure.lock import free_share
 from vecselect.measure.step import StepProfile, profile_step
+from vecselect.warned import Shown, learn, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,6 +72,7 @@ class Probe:
             holds".
         draws: What speaks for it that it draws, which is not safe in several threads, as words that
             follow "it"; None if nothing does.
+        warned: The warnings that its process has shown.
     """
 
     profile: StepProfile
@@ -82,6 +84,7 @@ class Probe:
     transitions: tuple[Any, ...]
     holds: tuple[str, ...]
     draws: str | None = None
+    warned: Shown = Shown()
 
 
 def probe(
@@ -119,6 +122,7 @@ def probe(
     with child_at_work(context, _run, work, progress) as child:
         found = _await(child, progress, limits_s, stall_limit_s)
         found = dataclasses.replace(found, start_s=found.start_s - start_s)
+        learn(found.warned)
         return _with_free_share(found, child)
 
 
@@ -225,6 +229,7 @@ def _measure(
         transitions=transitions,
         holds=holds,
         draws=may_draw(env.observation_space, env.render_mode),
+        warned=shown(),
     )
 
 

@@ -14,7 +14,8 @@ from tests.zoo import BusyEnv, EchoEnv, SampleEnv
 from vecselect import Plan, RequestError, VecselectWarning, auto_make_vec, recommend
 from vecselect.machine import read_machine
 from vecselect.planning import memory
-from vecselect.planning.notes import MEASURE_AGAIN, of_profile
+from vecselect.planning.notes import how_to_measure_again, of_profile
+from vecselect.request import read_request
 from vecselect.store.plans import PlanStore
 from vecselect.watching import Observed
 
@@ -158,11 +159,27 @@ def test_a_fresh_plan_knows_the_learner_that_real_use_showed():
 
 def test_a_busy_machine_is_told_with_how_to_measure_again():
     machine = dataclasses.replace(read_machine(), cores=2.0, load_1min=9.0)
-    (note,) = of_profile(machine, PROFILE, MEASURE_AGAIN)
+    again = how_to_measure_again(read_request("CartPole-v1"), 0.1)
+    (note,) = of_profile(machine, PROFILE, again)
     assert note.code == "machine-busy"
-    for way in ("--fresh", "`vecselect plans forget KEY`"):
+    for way in ("`vecselect recommend ... --fresh`", "`vecselect plans forget KEY`"):
         assert way in note.text
         assert way not in of_profile(machine, PROFILE)[0].text
+
+
+@pytest.mark.parametrize(
+    ("request_", "learner"),
+    [
+        (read_request(lambda: gym.make("CartPole-v1")), None),
+        (read_request("CartPole-v1", wrappers=[gym.wrappers.ClipReward]), None),
+        (read_request("CartPole-v1", vector_kwargs={"copy": False}), None),
+        (read_request("CartPole-v1"), len),
+    ],
+)
+def test_what_the_command_line_cannot_see_is_measured_again_in_python(request_, learner):
+    text = how_to_measure_again(request_, learner)
+    assert "`vecselect.recommend(..., fresh=True)`" in text
+    assert "--fresh" not in text
 
 
 def test_a_plan_is_recalled_until_more_effort_is_asked_for():

@@ -22,6 +22,7 @@ from vecselect.machine import read_machine, resident_bytes
 from vecselect.measure.footprint import held, read_footprint
 from vecselect.measure.lock import free_share
 from vecselect.measure.step import StepProfile, profile_step
+from vecselect.warned import Shown, learn, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +73,7 @@ class Probe:
             holds".
         draws: What speaks for it that it draws, which is not safe in several threads, as words that
             follow "it"; None if nothing does.
+        warned: The warnings that its process has shown.
     """
 
     profile: StepProfile
@@ -83,6 +85,7 @@ class Probe:
     transitions: tuple[Any, ...]
     holds: tuple[str, ...]
     draws: str | None = None
+    warned: Shown = Shown()
 
 
 def probe(
@@ -120,6 +123,7 @@ def probe(
     with child_at_work(context, _run, work, progress) as child:
         found = _await(child, progress, limits_s, stall_limit_s)
         found = dataclasses.replace(found, start_s=found.start_s - start_s)
+        learn(found.warned)
         return _with_free_share(found, child)
 
 
@@ -226,6 +230,7 @@ def _measure(
         transitions=transitions,
         holds=holds,
         draws=may_draw(env.observation_space, env.render_mode),
+        warned=shown(),
     )
 
 

@@ -140,7 +140,7 @@ def _look(draft: Draft) -> None:
     draft.ipc = measure_ipc(draft.found.observation, start_method=context)
     draft.rule = apply_rule(draft.found.profile, draft.ipc, draft.machine, request.num_envs)
     remembered = asked.use_store and asked.effort != "rule"
-    again = notes.MEASURE_AGAIN if remembered else ""
+    again = notes.how_to_measure_again(request, asked.learner) if remembered else ""
     draft.notes += notes.of_profile(draft.machine, draft.found.profile, again)
 
 

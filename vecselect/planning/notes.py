@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
     from vecselect.planning.draft import Draft
+    from vecselect.request import Request
     from vecselect.selection.costs import RayCosts
     from vecselect.selection.finalists import Doubt
     from vecselect.selection.race import RaceRecord
@@ -69,11 +70,21 @@ COPY_SHARE = 0.05
 """Share of a vector step from which on copying observations is pointed out."""
 
 
-MEASURE_AGAIN = (
-    "; `vecselect recommend ... --fresh` does, though this plan is remembered, or the next start "
-    "after `vecselect plans forget KEY`"
-)
-"""How to do again what is remembered."""
+def how_to_measure_again(request: Request, learner: object) -> str:
+    """How to do again what is remembered, in words that follow a sentence's end.
+
+    Args:
+        request: What was asked for. The command line sees what is registered by a module, and no
+            wrappers or options of the vector environment.
+        learner: What the loop does between two steps; a callable it does not see either.
+    """
+    by_module = request.spec is not None and isinstance(request.spec.entry_point, str)
+    hidden = not by_module or request.wrappers or request.vector_kwargs or callable(learner)
+    way = "vecselect.recommend(..., fresh=True)" if hidden else "vecselect recommend ... --fresh"
+    return (
+        f"; `{way}` does, though this plan is remembered, or the next start after `vecselect plans "
+        "forget KEY`"
+    )
 
 
 def of_profile(machine: Machine, profile: StepProfile, again: str = "") -> list[Note]:

@@ -11,6 +11,7 @@ from vecselect.errors import PlanError
 from vecselect.machine import Machine
 from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.step import StepProfile
+from vecselect.plan_checks import why_unsound
 from vecselect.selection.compare import Interval
 from vecselect.selection.costs import Calibration, LoopCosts, RayCosts
 from vecselect.selection.estimate import Estimate
@@ -220,6 +221,8 @@ class Plan:
             PlanError: If the text is not such a document, or one of a newer schema.
         """
         plan: Plan = read_document(cls, text, "plan", _current)
+        if (why := why_unsound(plan)) is not None:
+            raise PlanError(f"This is not a plan of vecselect: {why}.")
         return plan
 
 

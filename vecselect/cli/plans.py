@@ -144,14 +144,14 @@ def _export(asked: argparse.Namespace) -> int:
 
 
 def _import(asked: argparse.Namespace) -> int:
-    from vecselect.errors import PlanError
+    from vecselect.store.files import MAX_MANY_BYTES, read_at_most
     from vecselect.store.plans import PlanStore
 
-    try:
-        content = sys.stdin.buffer.read() if asked.file == "-" else Path(asked.file).read_bytes()
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{asked.file} is no export of vecselect: {error}.") from error
+    if asked.file == "-":
+        text = read_at_most(sys.stdin.buffer, MAX_MANY_BYTES, "stdin")
+    else:
+        with Path(asked.file).open("rb") as file:
+            text = read_at_most(file, MAX_MANY_BYTES, asked.file)
     stored, refused = PlanStore().import_json(text)
     if asked.json:
         write_json(

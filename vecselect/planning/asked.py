@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import RequestError, unknown
 from vecselect.measure.learner import check_learner
+from vecselect.plan_checks import EFFORTS
 from vecselect.request import need_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-EFFORTS = ("rule", "estimate", "measure", "exhaustive")
-"""How much measuring is allowed, the least first."""
 
 BUDGETS_S = {"rule": 1.5, "estimate": 1.5, "measure": 3.0, "exhaustive": 60.0}
 

@@ -6,9 +6,10 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.registry import BACKENDS, find, why_not_so_many
+from vecselect.errors import RequestError
 from vecselect.measure.learner import torch_threads
-from vecselect.planning.asked import EFFORTS
+from vecselect.plan_checks import EFFORTS
 from vecselect.planning.calibrate import calibrate
 from vecselect.selection.costs import Calibration, is_disturbed
 from vecselect.store.key import Unstable, key_of, machine_fields, plan_key_fields
@@ -76,7 +77,7 @@ class Memory:
             if asked.learner is None:
                 self.observed_gap_s = _known_gap_s(stored)
             return None  # and what was chosen before has no say
-        if self._draft.skipped.get(plan.mode.partition(":")[0]) is not None:
+        if not self._may_run(plan):
             return None
         self.incumbent = plan.mode
         if EFFORTS.index(plan.effort) < EFFORTS.index(asked.effort):
@@ -87,6 +88,17 @@ class Memory:
             return None
         recalled: Plan = dataclasses.replace(plan, key=self._key, recalled=True)
         return recalled
+
+    def _may_run(self, plan: Plan) -> bool:
+        """Whether a plan's mode could be chosen now, whoever wrote it down."""
+        request, skipped = self._draft.request, self._draft.skipped
+        try:
+            backend, _ = find(plan.mode)
+        except RequestError:
+            return False
+        if plan.num_envs != request.num_envs or skipped.get(backend.name, "not asked") is not None:
+            return False
+        return why_not_so_many(plan.mode, request.num_envs, request.caller_steps) is None
 
     def keep(self, plan: Plan) -> Plan:
         """Stores a plan; returns it with its key, or with why it is not stored."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vecselect.backends.registry import OTHER_IMPLEMENTATIONS, find
 from vecselect.errors import ProfileError
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import one_thread, settable_threads
+from vecselect.measure.repeats import repeats_itself
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
 from vecselect.selection.compare import Interval, compare
@@ -203,27 +205,10 @@ class _Race:
                 self._take_out(mode, f"it does not return what {first} does: {difference}")
 
     def _repeats_itself(self, mode: str) -> bool:
-        """Whether a mode returns the same twice, from the same seeds, actions and generators."""
-        try:
-            pairs = zip(self._run_again(mode), self._run_again(mode), strict=False)
-        except Exception:  # what cannot be run again is held to be the same
-            return True
-        return all(first_difference(*pair) is None for pair in pairs)
-
-    def _run_again(self, mode: str) -> list[Any]:
-        """What a reset and a few steps of a mode return that is built for it."""
+        """Whether a mode returns the same when it is run twice."""
         backend, parameters = find(mode)
-        with untouched_generators():
-            trial = Trial(backend.build(self.request, **parameters), self.learner)
-            try:
-                results, start_s = [trial.reset()], time.perf_counter()
-                for _ in range(COMPARED_STEPS):
-                    results.append(trial.step())
-                    if time.perf_counter() - start_s > COMPARE_LIMIT_S:
-                        break
-            finally:
-                trial.close()
-        return results
+        make = partial(backend.build, self.request, **parameters)
+        return repeats_itself(make, COMPARED_STEPS, COMPARE_LIMIT_S)
 
     def warm_up(self) -> None:
         """Runs every entrant a little, and sets the length of blocks by what that took."""

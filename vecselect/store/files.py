@@ -8,9 +8,9 @@ import os
 import time
 import uuid
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from vecselect.errors import VecselectWarning
+from vecselect.errors import PlanError, VecselectWarning
 from vecselect.store.identity import digest
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ SCHEMA = 1
 """Number of the form of the files; that of the plan inside is its own."""
 
 MAX_BYTES = 16 << 20
+MAX_MANY_BYTES = 256 << 20
+"""The most that is read of a file that holds one plan, and of one that holds many."""
+
 ABANDONED_S = 24 * 3600.0
 
 _warned: set[str] = set()
@@ -77,6 +80,26 @@ def read(path: Path) -> Any:
         raise Unusable("it is damaged, or not written by vecselect") from error
     # JSON may hold the very value that stands for a missing file.
     return {} if document is None else document
+
+
+def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> str:
+    """The text of a file that a user named; some files have no end.
+
+    Args:
+        file: Opened for reading.
+        most_bytes: A larger file is refused.
+        name: What the error calls it.
+
+    Raises:
+        PlanError: If it is larger, or no text.
+    """
+    content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, so it holds no plans.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{name} holds no plans: {error}.") from error
 
 
 def check(document: Any, form: str, key: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError
 from vecselect.plan import Plan
+from vecselect.plan_checks import EFFORTS
 from vecselect.store.files import (
     SCHEMA,
     Unusable,
@@ -33,6 +33,7 @@ from vecselect.store.files import (
     write,
 )
 from vecselect.store.identity import digest
+from vecselect.values import rebuilt
 from vecselect.watching import Observed
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["Observed", "PlanStore", "StoredPlan"]
 
 FORMAT, FORMAT_MANY, FORMAT_MACHINE = "vecselect-plan", "vecselect-plans", "vecselect-machine"
-EFFORTS = ("rule", "estimate", "measure", "exhaustive")
 
 _KEY = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
@@ -361,18 +361,16 @@ def _document(
 def _observed(data: Any) -> Observed | None:
     if data is None:
         return None
-    names = [field.name for field in dataclasses.fields(Observed)]
-    if not isinstance(data, dict) or not all(
-        type(data.get(name)) in (int, float) and math.isfinite(data[name]) for name in names
-    ):
-        raise Unusable("what real use showed cannot be read from it")
-    return Observed(int(data["vector_steps"]), *(float(data[name]) for name in names[1:]))
+    try:
+        observed: Observed = rebuilt(Observed, data)
+    except (TypeError, ValueError) as error:
+        raise Unusable("what real use showed cannot be read from it") from error
+    return observed
 
 
 def _effort(plan: Plan) -> int:
     """How much measuring a plan rests on, as a rank."""
-    effort = getattr(plan, "effort", EFFORTS[0])
-    return EFFORTS.index(effort) if effort in EFFORTS else 0
+    return EFFORTS.index(plan.effort)
 
 
 def _same_file(first: os.stat_result, second: os.stat_result) -> bool:

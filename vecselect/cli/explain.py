@@ -89,10 +89,8 @@ def _find(word: str | None) -> tuple[Plan, Lines, dict[str, Any]]:
 
 def _read(path: Path) -> Plan:
     """The plan in a file, alone or beside other things."""
-    from vecselect.errors import PlanError
     from vecselect.plan import Plan
+    from vecselect.store.files import MAX_BYTES, read_at_most
 
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{path} holds no plan: {error}.") from error
+    with path.open("rb") as file:
+        return Plan.from_json(read_at_most(file, MAX_BYTES, str(path)))

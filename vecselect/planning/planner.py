@@ -401,6 +401,9 @@ def _decided(
     """The plan by a profile and a hand-off, with what else is measured here."""
     options, request, machine = situation.options, situation.request, situation.machine
     options.progress("measuring the loops and the learner")
+    if found.draws is not None and situation.skipped.get("thread", "") is None:
+        skipped = {**situation.skipped, "thread": explain.DRAWS.format(found.draws)}
+        situation = dataclasses.replace(situation, skipped=skipped)
     evidence = _evidence(situation, found)
     learners = _learners(situation, found)
     evidence = dataclasses.replace(

@@ -76,7 +76,8 @@ def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
 
 def _modes(plan: Plan) -> list[str]:
     """Every mode that a plan names."""
-    modes = [plan.mode, *(one.mode for one in (*plan.candidates, *plan.what_if))]
+    modes = [plan.mode, *(one.mode for one in plan.candidates)]
+    modes += [one.mode for one in plan.what_if]
     modes += [one.mode for one in plan.evidence.observations]
     race = plan.evidence.race
     if race is not None:

@@ -8,7 +8,7 @@ import json
 import math
 import types
 import typing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vecselect.errors import PlanError
 
@@ -18,6 +18,26 @@ if TYPE_CHECKING:
 MOST = float(1 << 62)
 LEAST = -1e-6
 """Every number of a document counts or measures something, or is what noise has left of nothing."""
+
+
+def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> str:
+    """The text of a file that a user named; some files have no end.
+
+    Args:
+        file: Opened for reading.
+        most_bytes: A larger file is refused.
+        name: What the error calls it.
+
+    Raises:
+        PlanError: If it is larger, or no text.
+    """
+    content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, so it holds no plans.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{name} holds no plans: {error}.") from error
 
 
 def read_document(
@@ -60,7 +80,7 @@ def rebuilt(kind: Any, data: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return None if data is None else rebuilt(arguments[0], data)
     if dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
+        hints = _hints(typing.cast("typing.Hashable", kind))
         missing = hints.keys() - exactly(dict, data).keys()
         if missing:
             raise TypeError(f"{', '.join(sorted(missing))} is missing")

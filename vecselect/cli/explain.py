@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Lines = list[tuple[str, str]]
 
 
+MOST_BYTES = 16 << 20
+"""The most that is read of a file that holds one plan."""
+
+
 def add_command(commands: Commands) -> None:
     """Adds `explain` to the command line."""
     text = "the report of a plan that was made before"
@@ -90,7 +94,7 @@ def _find(word: str | None) -> tuple[Plan, Lines, dict[str, Any]]:
 def _read(path: Path) -> Plan:
     """The plan in a file, alone or beside other things."""
     from vecselect.plan import Plan
-    from vecselect.store.files import MAX_BYTES, read_at_most
+    from vecselect.values import read_at_most
 
     with path.open("rb") as file:
-        return Plan.from_json(read_at_most(file, MAX_BYTES, str(path)))
+        return Plan.from_json(read_at_most(file, MOST_BYTES, str(path)))

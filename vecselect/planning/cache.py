@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vecselect.errors import PlanError, RequestError, VecselectWarning
 from vecselect.modes import KINDS, Mode
-from vecselect.options import EFFORTS
+from vecselect.plan_checks import EFFORTS
 from vecselect.plan import Plan
 from vecselect.planning.plan_key import Key, plan_key, script_name
 from vecselect.request import DEADLINES

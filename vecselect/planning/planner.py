@@ -32,7 +32,7 @@ from vecselect.measure.load import ForeignLoad
 from vecselect.measure.loops import measure_loops
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
-from vecselect.options import EFFORTS
+from vecselect.plan_checks import EFFORTS
 from vecselect.plan import Candidate, Note, Plan
 from vecselect.planning import explain
 from vecselect.planning.apart import RaceLost, race_apart

@@ -207,8 +207,8 @@ class _Race:
 
     def _repeats_itself(self, mode: str) -> bool:
         """Whether a mode returns the same when it is run twice."""
-        backend, parameters = find(mode)
-        make = partial(backend.build, self.request, **parameters)
+        which = Mode.parse(mode)
+        make = partial(BACKENDS[which.kind].build, self.request, which)
         return repeats_itself(make, COMPARED_STEPS, COMPARE_LIMIT_S)
 
     def warm_up(self) -> None:

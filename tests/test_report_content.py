@@ -13,7 +13,7 @@ from vecselect.selection.compare import Interval, compare
 from vecselect.selection.evidence import Observation
 from vecselect.selection.model import Parts
 from vecselect.selection.race import Entrant, times_beside
-from vecselect.watching import Stats
+from vecselect.run_stats import Stats
 
 EVIL = "\x1b[2Jan\x9b31m\u202eenv\ud800 of\n\ttwo lines\r"
 

@@ -87,10 +87,10 @@ class Row:
 
     Attributes:
         mode: The mode.
-        threads: The learner's threads, in words, where they are not those of the choice.
+        name: The same, with the learner's threads where they are not those of the choice.
         cells: Its loop, env steps per second, and throughput over that of `sync`; behind `~` as
             predicted; empty where nothing is known.
-        remark: Why it could not be chosen; empty if it could.
+        skipped: Why it could not be chosen; empty if it could.
         chosen: Whether it is the choice.
         measured: Whether its figures were measured.
         share: Its throughput over the best of the table's, from 0 to 1; 0.0 for a prediction beside
@@ -99,26 +99,18 @@ class Row:
     """
 
     mode: str
-    threads: str
+    name: str
     cells: tuple[str, str, str]
-    remark: str
+    skipped: str
     chosen: bool
     measured: bool
     share: float
     brief: bool
 
-
-@dataclass(frozen=True)
-class Candidates:
-    """The table of candidates: the measured ones first, the faster first.
-
-    Attributes:
-        headings: Of the mode and of a row's cells.
-        rows: The candidates; those without figures last.
-    """
-
-    headings: tuple[str, str, str, str]
-    rows: tuple[Row, ...]
+    @property
+    def remark(self) -> str:
+        """What there is to say of it beside its figures."""
+        return "chosen" if self.chosen else f"not chosen: {self.skipped}" if self.skipped else ""
 
 
 @dataclass(frozen=True)
@@ -179,7 +171,9 @@ class Content:
 
     Attributes:
         verdict: The answer.
-        candidates: The candidates; None for a pin, which left none to choose.
+        headings: Of a candidate's name and its cells.
+        candidates: The candidates: the measured ones first, the faster first, those without figures
+            last; empty for a pin, which left none to choose.
         notes: What else the reader should know, the weightiest first.
         so_far: How a run after the plan has gone so far; empty where there is none.
         bars: Vector steps taken apart, the choice first; empty without a model.
@@ -189,7 +183,8 @@ class Content:
     """
 
     verdict: Verdict
-    candidates: Candidates | None
+    headings: tuple[str, str, str, str]
+    candidates: tuple[Row, ...]
     notes: tuple[Note, ...]
     so_far: Rows
     bars: tuple[Bar, ...]
@@ -210,6 +205,12 @@ def content(plan: Plan, stats: Stats | None = None) -> Content:
     """
     found = Content(
         verdict=_verdict(plan),
+        headings=(
+            "mode",
+            "loop" if plan.learner_s > 0 else "vector step",
+            "env steps/s",
+            "vs sync",
+        ),
         candidates=_candidates(plan),
         notes=plan.notes,
         so_far=_so_far(plan, stats),
@@ -252,32 +253,32 @@ def _pin(plan: Plan) -> Pin:
     )
 
 
-def _candidates(plan: Plan) -> Candidates | None:
+def _candidates(plan: Plan) -> tuple[Row, ...]:
     if plan.decided_by == "pin":
-        return None
+        return ()
     shown = _shown(plan)
-    any_measured = any(one.measured for one in shown)
-    rates = [1 / one.loop_s for one in shown if one.loop_s and bool(one.measured) == any_measured]
     brief = {id(one) for one in _most_telling(plan, shown)}
-    rows = [
-        Row(
-            mode=one.mode,
-            threads=_other_threads(plan, one),
-            cells=_cells(plan, one),
-            remark=_why_skipped(plan, one.mode),
-            chosen=one is plan.chosen,
-            measured=one.measured is not None,
-            share=(
-                1 / one.loop_s / max(rates)
-                if one.loop_s and bool(one.measured) == any_measured
-                else 0.0
-            ),
-            brief=id(one) in brief,
-        )
-        for one in shown
+    any_measured = any(one.measured for one in shown)
+    comparable_s = [
+        one.loop_s for one in shown if one.loop_s and bool(one.measured) == any_measured
     ]
-    loop = "loop" if plan.learner_s > 0 else "vector step"
-    return Candidates(("mode", loop, "env steps/s", "vs sync"), tuple(rows))
+    rows = []
+    for one in shown:
+        threads = f" ({_other_threads(plan, one)})" if _other_threads(plan, one) else ""
+        counts = one.loop_s and bool(one.measured) == any_measured
+        rows.append(
+            Row(
+                mode=one.mode,
+                name=f"{one.mode}{threads}",
+                cells=_cells(plan, one),
+                skipped=_why_skipped(plan, one.mode),
+                chosen=one is plan.chosen,
+                measured=one.measured is not None,
+                share=min(comparable_s) / one.loop_s if counts and one.loop_s else 0.0,
+                brief=id(one) in brief,
+            )
+        )
+    return tuple(rows)
 
 
 def _shown(plan: Plan) -> list[Candidate]:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
-    from vecselect.report.content import Bar, Candidates, Content, Row
+    from vecselect.report.content import Bar, Content, Row
     from vecselect.report.details import Rows
     from vecselect.report.figures import Palette
-    from vecselect.watching import Stats
+    from vecselect.run_stats import Stats
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""
@@ -115,12 +115,11 @@ def _upper(found: Content) -> str:
         f"<span>{_escape(note.text)}</span></div>"
         for note in found.notes
     ]
-    table = _table(found.candidates) if found.candidates else ""
     return _joined(
         [
             _answer(found),
             *notes,
-            _section("Candidates", table),
+            _section("Candidates", _table(found)),
             _section("This run so far", _definitions(found.so_far)),
             _section("One vector step taken apart", _bars(found.bars)),
         ]
@@ -151,27 +150,25 @@ def _answer(found: Content) -> str:
     )
 
 
-def _table(candidates: Candidates) -> str:
+def _table(found: Content) -> str:
     """The candidates; where the window is narrow a list of cards."""
-    if not candidates.rows:
-        return ""
-    mode, *headings = candidates.headings
-    shown = any(any(row.cells) for row in candidates.rows)
-    headings = headings if shown else []
+    rows = found.candidates
+    mode, *headings = found.headings if any(any(row.cells) for row in rows) else ("mode",)
     head = "".join(f'<th scope="col" class="vs-number">{_escape(one)}</th>' for one in headings)
-    body = "\n".join(_row(row, headings) for row in candidates.rows)
+    body = "\n".join(_row(row, headings) for row in rows)
     return (
         '<div class="vs-scroll"><table class="vs-stack"><thead><tr>'
         f'<th scope="col">{_escape(mode)}</th>{head}<th scope="col"></th></tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
+        if rows
+        else ""
     )
 
 
 def _row(row: Row, headings: list[str]) -> str:
-    name = row.mode + (f" ({row.threads})" if row.threads else "")
     start = '<tr class="vs-chosen">' if row.chosen else "<tr>"
-    start += f'<th scope="row">{_escape(name)}</th>'
-    remark = "chosen" if row.chosen else f"not chosen: {row.remark}" if row.remark else ""
+    start += f'<th scope="row">{_escape(row.name)}</th>'
+    remark = row.remark
     if not any(row.cells):  # of a mode without figures only the reason is worth a place
         span = len(headings) + 1
         return f'{start}<td class="vs-skipped" colspan="{span}">{_escape(remark)}</td></tr>'

@@ -7,13 +7,14 @@ import pytest
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, OBSERVED, ONE_THREAD, PINNED, RACE, RACED, exactly
 from vecselect.plan import Candidate, Note
-from vecselect.report.content import BRIEF_ROWS, LONGEST, content
+from vecselect.report.bars import LONGEST
+from vecselect.report.content import BRIEF_ROWS, content
 from vecselect.report.verdict import sentence_of_race
+from vecselect.run_stats import Stats
 from vecselect.selection.compare import Interval, compare
 from vecselect.selection.evidence import Observation
 from vecselect.selection.model import Parts
 from vecselect.selection.race import Entrant, times_beside
-from vecselect.run_stats import Stats
 
 EVIL = "\x1b[2Jan\x9b31m\u202eenv\ud800 of\n\ttwo lines\r"
 

@@ -11,8 +11,9 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
-from vecselect.report.content import PARTS, content
-from vecselect.report.figures import DARK, LIGHT, colour_of, image
+from vecselect.report.bars import PARTS
+from vecselect.report.content import content
+from vecselect.report.figures import DARK, LIGHT, image, look_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
-    from vecselect.report.content import Bar, Content, Row
+    from vecselect.report.bars import Bar
+    from vecselect.report.content import Content, Row
     from vecselect.report.details import Rows
     from vecselect.report.figures import Palette
     from vecselect.run_stats import Stats
@@ -174,7 +176,7 @@ def _row(row: Row, headings: list[str]) -> str:
         return f'{start}<td class="vs-skipped" colspan="{span}">{_escape(remark)}</td></tr>'
     meter = (
         f'<span class="vs-meter"><i style="width: {100 * row.share:.1f}%; '
-        f'background: {colour_of(row.mode)}"></i></span>'
+        f'background: {look_of(row.mode)[0]}"></i></span>'
     )
     cells = "".join(
         f'<td class="vs-number" data-label="{_escape(heading)}">{_escape(cell)}'

@@ -13,14 +13,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vecselect.report.content import PARTS
+from vecselect.report.bars import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from vecselect.report.content import Bar, Content, Row
+    from vecselect.report.bars import Bar
+    from vecselect.report.content import Content, Row
     from vecselect.report.details import Rows
 
 _CONSOLE = Console(file=io.StringIO(), force_jupyter=False)

@@ -43,20 +43,9 @@ def plan():
 
 
 @pytest.fixture(autouse=True)
-def own_store(monkeypatch, tmp_path):
-    """No test sees what another one, or the user, has remembered."""
-    folder = tmp_path / "store"
-    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def cache(own_store):
-    return own_store
-
-
-@pytest.fixture
-def store():
+def cache(monkeypatch, tmp_path):
+    """A plan cache of its own: no test sees what another one, or the user, has remembered."""
+    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(tmp_path / "cache"))
     return PlanCache()
 
 

@@ -89,10 +89,9 @@ def update(agent, optimizer, batch, random):
 def main():
     random = np.random.default_rng(SEED)
     torch.manual_seed(SEED)
-    torch.set_num_threads(1)  # so small a network gains nothing by more, and workers need the cores
-    envs = auto_make_vec(ENV_ID, NUM_ENVS)
-    print(f"{NUM_ENVS} of {ENV_ID} in mode {envs.mode}")
-    envs = RecordEpisodeStatistics(envs)
+    vector_env = auto_make_vec(ENV_ID, NUM_ENVS, learner_threads="auto")
+    print(f"{NUM_ENVS} of {ENV_ID} in mode {vector_env.mode}")
+    envs = RecordEpisodeStatistics(vector_env)
     agent = Agent(envs)
     optimizer = torch.optim.Adam(agent.parameters(), lr=LEARNING_RATE, eps=1e-5)
 
@@ -106,22 +105,23 @@ def main():
     over = torch.zeros(NUM_ENVS)  # who ended in the step before, and so is reset in the next one
     for number in range(1, NUM_UPDATES + 1):
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - (number - 1) / NUM_UPDATES)
-        for step in range(NUM_STEPS):
-            observations[step], real[step] = observation, 1 - over
-            with torch.no_grad():
-                policy = agent.policy(observation)
-                actions[step] = policy.sample()
-                log_probs[step] = policy.log_prob(actions[step])
-                values[step] = agent.value(observation)
-            result = envs.step(actions[step].numpy())
-            observation, reward, terminations, truncations, infos = result
-            observation, rewards[step] = torch.as_tensor(observation), torch.as_tensor(reward)
-            terminated[step] = torch.as_tensor(terminations)
-            over = torch.as_tensor(terminations | truncations).float()
-            # The step that resets carries no advantage from the new episode into the old one.
-            ended[step] = torch.maximum(over, 1 - real[step])
-            if "episode" in infos:
-                returns += infos["episode"]["r"][infos["_episode"]].tolist()
+        with vector_env.collecting():  # the learner leaves the cores that workers need
+            for step in range(NUM_STEPS):
+                observations[step], real[step] = observation, 1 - over
+                with torch.no_grad():
+                    policy = agent.policy(observation)
+                    actions[step] = policy.sample()
+                    log_probs[step] = policy.log_prob(actions[step])
+                    values[step] = agent.value(observation)
+                result = envs.step(actions[step].numpy())
+                observation, reward, terminations, truncations, infos = result
+                observation, rewards[step] = torch.as_tensor(observation), torch.as_tensor(reward)
+                terminated[step] = torch.as_tensor(terminations)
+                over = torch.as_tensor(terminations | truncations).float()
+                # The step that resets carries no advantage from the new episode into the old one.
+                ended[step] = torch.maximum(over, 1 - real[step])
+                if "episode" in infos:
+                    returns += infos["episode"]["r"][infos["_episode"]].tolist()
 
         with torch.no_grad():
             last_value = agent.value(observation)

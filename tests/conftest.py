@@ -13,9 +13,10 @@ from vecselect import contexts
 from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-contexts.PRELOADED[:] = [
-    *("gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers")
-]
+contexts.PRELOADED = (
+    *contexts.PRELOADED,
+    *("gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers"),
+)
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 

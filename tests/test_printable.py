@@ -1,6 +1,7 @@
 """What a plan, an error or an environment's name holds is shown as text, and does nothing else."""
 
 import dataclasses
+import datetime
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from tests.plans import BY_MODEL
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.plan import Note
+from vecselect.planning.plan_key import Key
 from vecselect.printable import printable, write_text
 from vecselect.report.outputs import write_output
 from vecselect.selection.evidence import LearnerCost
@@ -107,11 +109,13 @@ def test_a_sweep_shown_or_plotted_is_text(tmp_path):
     need_clean((tmp_path / "sweep.svg").read_text())
 
 
-def test_the_command_line_writes_text_whatever_is_stored(store, capsys):
-    known = ("mode", "effort", "decided_by", "created", "learner", "candidates")
-    plan = dataclasses.replace(PLAN, **{name: getattr(ESTIMATED, name) for name in known})
-    store.save("0" * 64, plan, {})
-    for words in (["plans", "list"], ["plans", "show", "00"], ["explain", "00"]):
+def test_the_command_line_writes_text_whatever_is_stored(cache, capsys):
+    known = ("mode", "effort", "decided_by", "candidates")
+    plan = dataclasses.replace(PLAN, **{name: getattr(BY_MODEL, name) for name in known})
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    key = Key.of({"num_envs": 8, "vector_kwargs": {}})
+    assert cache.save(key, dataclasses.replace(plan, created=now, key=key.digest)) is None
+    for words in (["plans", "list"], ["plans", "show", key.digest], ["explain", key.digest]):
         assert main(words) == 0
         need_clean(capsys.readouterr().out.replace("\n", ""))
     assert main(["plans", "list", "--json"]) == 0

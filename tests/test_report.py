@@ -15,7 +15,7 @@ from vecselect.report import Report
 from vecselect.report.terminal import plain
 from vecselect.report.text import MOST_LINES
 from vecselect.report.units import rate, ratio, seconds, share, size
-from vecselect.watching import Stats
+from vecselect.run_stats import Stats
 
 WIDE = dataclasses.replace(
     BY_RULE,

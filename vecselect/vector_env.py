@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, ResetNeeded
@@ -12,16 +14,18 @@ from vecselect.arguments import action_check, one_each, read_indices, read_optio
 from vecselect.deferred import Deferred
 from vecselect.errors import VecselectError
 from vecselect.loop_calls import LoopCalls
+from vecselect.measure.learner import set_learner_threads
 from vecselect.report import Report
-from vecselect.watching import Stats, Watch
+from vecselect.run_stats import RunWatch, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import TracebackType
 
     from typing_extensions import Self
 
     from vecselect.plan import Plan
+    from vecselect.selection.evidence import Observation
 
 
 class AutoVectorEnv(VectorWrapper):
@@ -35,16 +39,39 @@ class AutoVectorEnv(VectorWrapper):
         plan: The decision with all its evidence.
     """
 
-    def __init__(self, env: VectorEnv, plan: Plan) -> None:
+    def __init__(
+        self,
+        env: VectorEnv,
+        plan: Plan,
+        *,
+        on_observed: Callable[[Observation], None] | None = None,
+        on_wrong_recall: Callable[[], None] | None = None,
+        rebuild: Callable[[Plan | None], tuple[VectorEnv, Plan]] | None = None,
+    ) -> None:
         """Wraps a vector environment that was built after a plan.
 
         Args:
             env: The vector environment; it belongs to this one from here on.
             plan: The plan it was built after.
+            on_observed: Given what the run has shown, when it ends: an observation for each number
+                of the learner's threads that steps were made with, the latest last. A run of a few
+                steps shows nothing.
+            on_wrong_recall: Called where the first steps show that a recalled plan is wrong.
+            rebuild: Builds a vector environment after another plan, or after a new one if it is
+                given None, and returns both. Without it there is no `retune`.
         """
         super().__init__(env)
+        self._on_observed = on_observed
+        self._on_wrong_recall = on_wrong_recall
+        self._rebuild = rebuild
+        self._collecting: contextlib.ExitStack | None = None
+        self._use(env, plan)
+
+    def _use(self, env: VectorEnv, plan: Plan) -> None:
+        """Begins to run a vector environment."""
+        self.env = env
         self.plan = plan
-        self._check_actions = action_check(env.action_space, env.single_action_space, env.num_envs)
+        self._check_actions = self._checks()
         # A backend that steps elsewhere has these calls itself; for others the wait does the work.
         self._deferred = None if hasattr(env, "step_async") else Deferred(env)
         self._split: Any = self._deferred or env
@@ -53,7 +80,9 @@ class AutoVectorEnv(VectorWrapper):
         self._inside_ns = 0
         self._outside_ns = 0
         self._left_step_ns: int | None = None
-        self._watch = Watch(plan)
+        self._watch = RunWatch(plan, self._on_observed, self._on_wrong_recall)
+        # A run that is never closed is observed too: when it is collected, or at exit.
+        self._finished = weakref.finalize(self, self._watch.finish)
 
     @property
     def mode(self) -> str:
@@ -95,6 +124,8 @@ class AutoVectorEnv(VectorWrapper):
         start_ns = time.perf_counter_ns()
         if self.env.closed or self._deferred is not None:
             self._need_ready("step")
+        if self._watch.attends:
+            self._watch.step_begins()
         self._check_actions(actions)
         result = self.env.step(actions)
         self._count(start_ns)
@@ -122,7 +153,7 @@ class AutoVectorEnv(VectorWrapper):
         self._need_ready("reset")
         checked = self._read_reset(seed, options)
         result = self.env.reset(**checked)
-        self._was_reset = True
+        self._note_reset()
         return result
 
     def step_async(self, actions: Any) -> None:
@@ -143,6 +174,8 @@ class AutoVectorEnv(VectorWrapper):
         """
         start_ns = time.perf_counter_ns()
         self._need_open()
+        if self._watch.attends:
+            self._watch.step_begins()
         result: tuple[Any, Any, Any, Any, dict[str, Any]] = self._split.step_wait(timeout)
         self._count(start_ns)
         return result
@@ -156,7 +189,7 @@ class AutoVectorEnv(VectorWrapper):
         """Collects what `reset_async` began. Arguments and errors as in `step_wait`."""
         self._need_open()
         result: tuple[Any, dict[str, Any]] = self._split.reset_wait(timeout)
-        self._was_reset = True
+        self._note_reset()
         return result
 
     def call(
@@ -236,6 +269,73 @@ class AutoVectorEnv(VectorWrapper):
         self._need_ready("call")
         return self.env.render()
 
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Gives the learner the threads that the plan counts on while steps are made.
+
+        Around the rollout, and not around the update of the networks:
+
+            with envs.collecting():
+                for _ in range(num_steps):
+                    ...
+                    observations, rewards, terminated, truncated, infos = envs.step(actions)
+
+        Sets the threads of torch to `plan.learner_threads`, and those of numerical libraries where
+        threadpoolctl is installed, and puts them back on leaving. Does nothing where the plan
+        leaves them as they are, and inside of another `with envs.collecting()`.
+        """
+        if self._collecting is not None:
+            yield
+            return
+        threads = self.plan.learner_threads
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(set_learner_threads(threads))
+            self._watch.collecting(threads)
+            self._collecting = stack
+            stack.callback(self._stop_collecting)
+            yield
+
+    def _stop_collecting(self) -> None:
+        self._collecting = None
+        self._watch.collecting(None)
+
+    def retune(self) -> bool:
+        """Goes on in another mode, if the run so far has shown that it is better.
+
+        The sub-environments are closed and built anew; the next call must be `reset`. What this run
+        has shown is remembered, and `stats` begins anew. A pinned mode stays.
+
+        Returns:
+            Whether anything was done.
+
+        Raises:
+            VecselectError: If it was not made by `auto_make_vec`.
+            Exception: What planning or building raises; this one is closed then.
+        """
+        self._need_ready("retune")
+        if self._rebuild is None:
+            raise VecselectError(
+                f"{self!r} cannot be rebuilt; make one by auto_make_vec to retune it."
+            )
+        better = None
+        if not self._watch.wrong_recall:
+            from vecselect.planning.observed import chosen_anew
+
+            better = chosen_anew(self.plan, self._watch.observations())
+            same = (better.mode, better.learner_threads) == (
+                self.plan.mode,
+                self.plan.learner_threads,
+            )
+            if same:
+                return False
+        threads = self.plan.learner_threads
+        self._end_run()
+        self._use(*self._rebuild(better))
+        if self._collecting is not None:  # what it has set stays until it is left
+            self._watch.collecting(threads)
+        self._check_actions = self._refuse_step
+        return True
+
     def stats(self) -> Stats:
         """How the time of this run was spent so far."""
         total_ns = self._inside_ns + self._outside_ns
@@ -255,6 +355,16 @@ class AutoVectorEnv(VectorWrapper):
             **kwargs: Passed to the mode's own `close`; processes take `timeout` and `terminate`.
         """
         if not self.closed:
+            if self._collecting is not None:
+                self._collecting.close()
+            self._end_run(**kwargs)
+
+    def _end_run(self, **kwargs: Any) -> None:
+        """Hands over what the run has shown, and closes every sub-environment."""
+        try:
+            self._finished.detach()
+            self._watch.end(self._vector_steps, self._inside_ns, self._outside_ns)
+        finally:
             try:
                 self.env.close(**kwargs)
             finally:  # not every native environment notes it; one that raised is not asked again
@@ -340,6 +450,19 @@ class AutoVectorEnv(VectorWrapper):
             )
         return self.env
 
+    def _note_reset(self) -> None:
+        if not self._was_reset:
+            self._was_reset = True
+            self._check_actions = self._checks()
+
+    def _checks(self) -> Callable[[Any], None]:
+        """What refuses batches of actions that do not fit."""
+        return action_check(self.env.action_space, self.env.single_action_space, self.num_envs)
+
+    def _refuse_step(self, actions: Any) -> NoReturn:
+        """Stands in for the check of actions after `retune`."""
+        raise ResetNeeded("retune() has built the sub-environments anew; reset them first.")
+
     def _need_ready(self, kind: str) -> None:
         self._need_open()
         if self._deferred is not None and self._deferred.busy is not None:
@@ -361,23 +484,10 @@ class AutoVectorEnv(VectorWrapper):
     def _count(self, start_ns: int) -> None:
         """Adds a step that began at `start_ns` and ends now to the statistics."""
         now_ns = time.perf_counter_ns()
-        watch = self._watch
         if self._left_step_ns is not None:
-            gap_ns = start_ns - self._left_step_ns
-            self._outside_ns += gap_ns
-            if watch.gaps_ns is not None:
-                watch.gaps_ns.append(gap_ns)
+            self._outside_ns += start_ns - self._left_step_ns
         self._left_step_ns = now_ns
         self._inside_ns += now_ns - start_ns
         self._vector_steps += 1
-        if now_ns >= watch.look_at_ns and watch.look(
-            now_ns, self._vector_steps, self._inside_ns, self._outside_ns
-        ):
-            self._remember()
-
-    def _remember(self) -> None:
-        """Tells the plan store what real use showed; the next start plans with that."""
-        if self.plan.key is not None and self._watch.observed is not None:
-            from vecselect.store.plans import PlanStore
-
-            PlanStore().note_observed(self.plan.key, self._watch.observed)
+        if self._vector_steps >= self._watch.look_at:
+            self._watch.look(self._vector_steps, self._inside_ns, self._outside_ns)

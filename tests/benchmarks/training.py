@@ -12,6 +12,7 @@ Needs torch, and stable-baselines3 for its rows.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -24,15 +25,22 @@ from statistics import median
 import gymnasium as gym
 import numpy as np
 
-STEPS = {"CartPole-v1": 100_352, "HalfCheetah-v5": 100_352, "CarRacing-v3": 8_192}
+STEPS = {
+    "CartPole-v1": 51_200,
+    "HalfCheetah-v5": 51_200,
+    "Ant-v5": 51_200,
+    "CarRacing-v3": 4_096,
+}
 NUM_ENVS = 8
 ROLLOUT = 128
 IMAGES = ("CarRacing-v3",)
+AS_SET, AUTO = "vecselect", "vecselect, auto threads"
 MAKERS = {
-    "cleanrl": ("gym.make_vec", "gym.make_vec sync", "gym.make_vec async", "vecselect"),
-    "sb3": ("sb3 default", "sb3 subproc", "vecselect"),
+    "cleanrl": ("gym.make_vec", "gym.make_vec sync", "gym.make_vec async", AS_SET, AUTO),
+    "sb3": ("sb3 default", "sb3 subproc", AS_SET, AUTO),
 }
-AGAIN = "vecselect again"
+AGAIN = {AS_SET: f"{AS_SET}, again", AUTO: f"{AUTO}, again"}
+"""The second run with the same plan cache, by the first one."""
 
 
 class Seen(gym.ObservationWrapper):
@@ -61,7 +69,8 @@ def make(maker, id):
         return make_vec_env(id, NUM_ENVS, wrapper_class=wrappers and Seen, vec_env_cls=kind)
     from vecselect import auto_make_vec
 
-    return auto_make_vec(id, NUM_ENVS, wrappers=wrappers)
+    threads = "auto" if maker == AUTO else None
+    return auto_make_vec(id, NUM_ENVS, wrappers=wrappers, learner_threads=threads)
 
 
 def cleanrl(maker, id, total_steps):
@@ -97,27 +106,29 @@ def cleanrl(maker, id, total_steps):
     def seen(observations):
         return torch.as_tensor(np.asarray(observations, np.float32)).reshape(NUM_ENVS, -1)
 
+    collecting = envs.collecting if maker in AGAIN else contextlib.nullcontext
     inside_s = rollout_s = 0.0
     observations = seen(envs.reset(seed=1)[0])
     for _ in range(total_steps // (NUM_ENVS * ROLLOUT)):
         batch = []
         begun_s = time.perf_counter()
-        for _ in range(ROLLOUT):
-            with torch.no_grad():
-                found = policy(observations)
-                actions = found.sample()
-                old = log_prob(found, actions)
-                values = critic(observations).squeeze(-1)
-            given = actions.numpy()
-            if not discrete:
-                given = np.clip(given, space.low, space.high).astype(space.dtype)
-            start_s = time.perf_counter()
-            following, rewards, terminated, truncated, _ = envs.step(given)
-            inside_s += time.perf_counter() - start_s
-            ended = torch.as_tensor(terminated | truncated, dtype=torch.float32)
-            rewards = torch.as_tensor(rewards, dtype=torch.float32)
-            batch.append((observations, actions, old, values, rewards, ended))
-            observations = seen(following)
+        with collecting():
+            for _ in range(ROLLOUT):
+                with torch.no_grad():
+                    found = policy(observations)
+                    actions = found.sample()
+                    old = log_prob(found, actions)
+                    values = critic(observations).squeeze(-1)
+                given = actions.numpy()
+                if not discrete:
+                    given = np.clip(given, space.low, space.high).astype(space.dtype)
+                start_s = time.perf_counter()
+                following, rewards, terminated, truncated, _ = envs.step(given)
+                inside_s += time.perf_counter() - start_s
+                ended = torch.as_tensor(terminated | truncated, dtype=torch.float32)
+                rewards = torch.as_tensor(rewards, dtype=torch.float32)
+                batch.append((observations, actions, old, values, rewards, ended))
+                observations = seen(following)
         rollout_s += time.perf_counter() - begun_s
         learn(batch, policy, log_prob, critic, observations, optimizer, parameters)
     done_s = time.perf_counter()
@@ -169,19 +180,26 @@ def sb3(maker, id, total_steps):
     """Stable-Baselines3's PPO, and how its time was spent."""
     from stable_baselines3 import PPO
 
-    if maker == "vecselect":
-        from vecselect.sb3 import make_vec_env
+    callback = None
+    if maker in AGAIN:
+        from vecselect.sb3 import CollectingCallback, make_vec_env
 
-        envs = make_vec_env(id, NUM_ENVS, wrappers=[Seen] if id in IMAGES else None)
+        envs = make_vec_env(
+            id,
+            NUM_ENVS,
+            wrappers=[Seen] if id in IMAGES else None,
+            learner_threads="auto" if maker == AUTO else None,
+        )
+        callback = CollectingCallback()
     else:
         envs = make(maker, id)
     made_s = time.perf_counter()
     model = PPO(
         "MlpPolicy", envs, n_steps=ROLLOUT, batch_size=256, n_epochs=4, seed=1, device="cpu"
     )
-    model.learn(total_steps)
+    model.learn(total_steps, callback=callback)
     done_s = time.perf_counter()
-    plan = envs.envs.plan if maker == "vecselect" else None
+    plan = envs.plan if maker in AGAIN else None
     envs.close()
     return {"made_s": made_s, "done_s": done_s, "mode": plan.mode if plan else None}
 
@@ -234,13 +252,13 @@ def compare(trainer, id, rounds, steps):
     makers = list(MAKERS[trainer])
     if gym.spec(id).vector_entry_point is None and "gym.make_vec sync" in makers:
         makers.remove("gym.make_vec sync")  # it is the default
-    found = {maker: [] for maker in (*makers, AGAIN)}
+    found = {maker: [] for maker in (*makers, *AGAIN.values())}
     for number in range(rounds):
         for maker in makers[:: -1 if number % 2 else 1]:
             with tempfile.TemporaryDirectory() as store:
                 found[maker].append(run(trainer, maker, id, steps, store))
-                if maker == "vecselect":
-                    found[AGAIN].append(run(trainer, maker, id, steps, store))
+                if maker in AGAIN:
+                    found[AGAIN[maker]].append(run(trainer, maker, id, steps, store))
     print(f"\n{id} x {NUM_ENVS}, {trainer}'s PPO, {steps} env steps, {rounds} rounds")
     base_s = median(one["total_s"] for one in found[makers[0]])
     for maker, runs in found.items():
@@ -252,7 +270,7 @@ def print_row(maker, runs, base_s):
     totals_s = [one["total_s"] for one in runs]
     making_s = median(one["making_s"] for one in runs)
     text = (
-        f"  {maker:>18} {median(totals_s):7.1f} s ({min(totals_s):.1f}-{max(totals_s):.1f}; "
+        f"  {maker:>30} {median(totals_s):7.1f} s ({min(totals_s):.1f}-{max(totals_s):.1f}; "
         f"{making_s:4.1f} s to make)  {base_s / median(totals_s):5.2f}x"
     )
     if "inside_s" in runs[0]:

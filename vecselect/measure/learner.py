@@ -1,4 +1,4 @@
-"""The learner: what happens between two vector steps, how long it takes and what it leaves behind."""
+"""The learner: what happens between two vector steps, and what its other threads burn after it."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ one_thread = functools.partial(set_learner_threads, 1)
 
 
 def _numerical_libraries() -> Any:
-    """Threadpoolctl's controller of the libraries that are loaded; None where it is not installed."""
+    """A controller of the libraries that are loaded; None without threadpoolctl."""
     return _controller(loaded_torch() is not None)
 
 

@@ -205,10 +205,10 @@ def of_threads(choice: Choice) -> list[Note]:
     if other.threads == best.threads or gain < WORTH_SAYING:
         return []
     text = (
-        f"The learner's {_threads(best.threads)} keep the cores from the environments: {other.mode} "
-        f"with {_threads(other.threads)} while steps are made is predicted to give {gain:.1f} times "
-        'the throughput of this loop. Write learner_threads="auto" in the call, and '
-        '"with envs.collecting():" around the rollout.'
+        f"The learner's {_threads(best.threads)} keep the cores from the environments: "
+        f"{other.mode} with {_threads(other.threads)} while steps are made is predicted to give "
+        f'{gain:.1f} times the throughput of this loop. Write learner_threads="auto" in the call, '
+        'and "with envs.collecting():" around the rollout.'
     )
     return [Note("learner-threads", text, loud=gain >= LOUD)]
 

@@ -37,6 +37,7 @@ from vecselect.plan import Candidate, Note, Plan
 from vecselect.planning import explain
 from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name
+from vecselect.planning.observed import candidate_of, chosen_anew
 from vecselect.planning.rounds import Terms, run_race
 from vecselect.selection.candidates import candidate_modes, why_not_enough_memory
 from vecselect.selection.compare import Interval
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     from vecselect.options import PlanningOptions
     from vecselect.planning.cache import StoredPlan
     from vecselect.request import Request
-    from vecselect.selection.model import Choice, Forecast
+    from vecselect.selection.model import Choice
     from vecselect.selection.race import RaceRecord
 
 SPACE_TEXT_CHARACTERS = 160
@@ -346,32 +347,7 @@ def _serves(stored: StoredPlan, options: PlanningOptions) -> bool:
 def _recalled(stored: StoredPlan, key: str) -> Plan:
     """The remembered plan, chosen anew where runs of this script have shown more since."""
     plan = dataclasses.replace(stored.plan, key=key, recalled=True)
-    seen = stored.observations.get(script_name(), ())
-    if not seen:
-        return plan
-    evidence = dataclasses.replace(plan.evidence, observations=seen)
-    if evidence.hand_off is None or (plan.decided_by == "race" and len(seen) < 2):
-        return dataclasses.replace(plan, evidence=evidence)
-    any_threads = plan.learner_threads is not None
-    choice = choose(evidence, any_threads=any_threads, incumbent=seen[-1].mode)
-    best = choice.best
-    return dataclasses.replace(
-        plan,
-        evidence=evidence,
-        mode=best.mode,
-        learner_threads=best.threads if any_threads else plan.learner_threads,
-        reason=explain.reason_of_model(choice, evidence.rule),
-        decided_by="observed",
-        candidates=_candidates(choice, None) + tuple(row for row in plan.candidates if row.skipped),
-        notes=(
-            *explain.of_threads(choice),
-            *(
-                note
-                for note in plan.notes
-                if note.code not in ("learner-threads", "learner-stand-in")
-            ),
-        ),
-    )
+    return chosen_anew(plan, stored.observations.get(script_name(), ()))
 
 
 def _measured(
@@ -620,35 +596,23 @@ def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float
 
 
 def _candidates(choice: Choice, race: RaceRecord | None) -> tuple[Candidate, ...]:
-    """A row for each forecast, and for what only the race has measured."""
-    rows = [_row(forecast, choice, race) for forecast in choice.forecasts]
-    if race is not None:
-        known = {row.mode for row in rows}
-        rows += [
-            Candidate(one.mode, measured=one.loop_s)
-            for one in race.entrants
-            if one.mode not in known
-        ]
+    """A row for each forecast, with what the race measured, and for what only that has measured."""
+    rows = [candidate_of(forecast) for forecast in choice.forecasts]
+    if race is None:
+        return tuple(rows)
+    for place, row in enumerate(rows):
+        entrant = race.of(row.mode)
+        if row.threads == choice.best.threads:
+            rows[place] = dataclasses.replace(
+                row,
+                measured=entrant.loop_s if entrant else row.measured,
+                skipped=race.out.get(row.mode),
+            )
+    known = {row.mode for row in rows}
+    rows += [
+        Candidate(one.mode, measured=one.loop_s) for one in race.entrants if one.mode not in known
+    ]
     return tuple(rows)
-
-
-def _row(forecast: Forecast, choice: Choice, race: RaceRecord | None) -> Candidate:
-    step, learner_s = forecast.vector_step_s, forecast.learner_s
-    loop = Interval(step.mid + learner_s, step.low + learner_s, step.high + learner_s)
-    measured = loop if forecast.observed else None
-    why = None
-    if race is not None and forecast.threads == choice.best.threads:
-        entrant = race.of(forecast.mode)
-        measured = entrant.loop_s if entrant else measured
-        why = race.out.get(forecast.mode)
-    return Candidate(
-        mode=forecast.mode,
-        threads=forecast.threads,
-        predicted=None if forecast.observed else loop,
-        measured=measured,
-        parts=forecast.parts,
-        skipped=why,
-    )
 
 
 def _skipped_candidates(situation: _Situation, named: set[str]) -> tuple[Candidate, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from vecselect.plan import Plan
-    from vecselect.watching import Stats
+    from vecselect.run_stats import Stats
 
 WIDTH = 80
 """Columns of the plain text."""

@@ -27,7 +27,7 @@ from vecselect.report.verdict import how_sure
 
 if TYPE_CHECKING:
     from vecselect.plan import Candidate, Note, Plan
-    from vecselect.watching import Stats
+    from vecselect.run_stats import Stats
 
 PREDICTED = "~"
 """Stands before a figure that was predicted."""

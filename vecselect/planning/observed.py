@@ -1,0 +1,91 @@
+"""A plan that takes in what real use has shown since it was made."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from vecselect.modes import Mode
+from vecselect.plan import Candidate
+from vecselect.planning import explain
+from vecselect.selection.compare import Interval
+from vecselect.selection.evidence import Observation
+from vecselect.selection.model import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vecselect.plan import Plan
+    from vecselect.selection.model import Forecast
+    from vecselect.selection.race import RaceRecord
+
+OUTDATED_NOTES = frozenset({"learner-threads", "learner-stand-in"})
+"""Codes of notes that what was observed replaces."""
+
+
+def chosen_anew(plan: Plan, observations: Iterable[Observation]) -> Plan:
+    """The same plan with a choice that takes observations into account.
+
+    Args:
+        plan: Whatever chose; without a profile and a hand-off nothing can be compared, and a pin
+            stays: it is returned as it is then.
+        observations: The latest last. They replace earlier ones of the same mode and threads.
+    """
+    evidence = plan.evidence
+    seen = {(one.mode, one.threads): one for one in evidence.observations}
+    observations = tuple(observations)
+    if observations and evidence.race is not None:
+        # What a race has measured stands against real use as real use of another mode does.
+        seen = {(one.mode, one.threads): one for one in _raced(plan, evidence.race)} | seen
+    for one in observations:
+        seen.pop((one.mode, one.threads), None)  # so that it comes last
+        seen[one.mode, one.threads] = one
+    measured = evidence.profile and evidence.hand_off and evidence.loops
+    if not seen or not measured or plan.pinned_by is not None:
+        return plan
+    evidence = dataclasses.replace(evidence, observations=tuple(seen.values()))
+    any_threads = plan.learner_threads is not None
+    choice = choose(evidence, any_threads=any_threads, incumbent=plan.mode)
+    best = choice.best
+    notes = [note for note in plan.notes if note.code not in OUTDATED_NOTES]
+    return dataclasses.replace(
+        plan,
+        evidence=evidence,
+        mode=best.mode,
+        learner_threads=best.threads if any_threads else None,
+        reason=explain.reason_of_model(choice, evidence.rule),
+        decided_by="observed",
+        candidates=(
+            *map(candidate_of, choice.forecasts),
+            *(row for row in plan.candidates if row.skipped),
+        ),
+        notes=(*explain.of_threads(choice), *notes),
+    )
+
+
+def _raced(plan: Plan, race: RaceRecord) -> list[Observation]:
+    """What a race has measured of each of its entrants that runs the user's environments."""
+    return [
+        Observation(
+            mode=one.mode,
+            threads=plan.threads,
+            vector_steps=race.vector_steps * len(one.blocks_s),
+            inside_s=max(one.loop_s.mid - one.learner_s, 1e-9),
+            outside_s=one.learner_s,
+        )
+        for one in race.entrants
+        if Mode.parse(one.mode).runs_users_environments
+    ]
+
+
+def candidate_of(forecast: Forecast) -> Candidate:
+    """What a forecast tells of a candidate."""
+    step, learner_s = forecast.vector_step_s, forecast.learner_s
+    loop = Interval(step.mid + learner_s, step.low + learner_s, step.high + learner_s)
+    return Candidate(
+        forecast.mode,
+        forecast.threads,
+        predicted=None if forecast.observed else loop,
+        measured=loop if forecast.observed else None,
+        parts=forecast.parts,
+    )

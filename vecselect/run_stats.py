@@ -1,0 +1,347 @@
+"""What a run shows of itself: seconds inside and outside `step`, and whether its plan holds."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import deque
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import TYPE_CHECKING
+
+from vecselect.errors import VecselectWarning
+from vecselect.measure.clock import OtherThreads
+from vecselect.measure.learner import torch_threads
+from vecselect.measure.load import ForeignLoad
+from vecselect.modes import Mode
+from vecselect.selection.evidence import Observation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vecselect.plan import Plan
+
+LOOK_STEPS = 64
+"""Vector steps between two looks at a run."""
+
+LOOK_S = 1.0
+"""Where vector steps are slow it is looked at after this time."""
+
+WARM_UP_STEPS = 100
+"""The first vector steps, which are not representative; they only verify a recalled plan."""
+
+MIN_STEPS = 200
+"""A run of fewer vector steps is not observed."""
+
+WINDOWS_KEPT = 256
+"""Spans between two looks that are kept, the latest ones."""
+
+STEPS_PER_THREAD = 16
+"""The CPU clock of each other thread is read twice in so many vector steps at the most."""
+
+WRONG_RECALL = 2.5
+"""A recalled plan is wrong where vector steps are this many times as long, or as short."""
+
+SLOW_WINDOW_S = 10.0
+SLOW_WINDOWS = 3
+"""Spans of time in a row in which steps must be slower than planned before that is said."""
+
+SLOWER = 1 / 0.7
+"""A plan has become untrue where it brings 30 % less than it promised."""
+
+COLLECTING_STEPS = 2000
+COLLECTING_S = 20.0
+"""A loop that has not entered `collecting` by then, whichever comes first, does not do so."""
+
+BUSY_CORES = 0.25
+"""Other programs count where they keep more cores busy than this."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """How the time of a run was spent so far.
+
+    Attributes:
+        vector_steps: Calls of `step` that returned.
+        env_steps: The same times `num_envs`; steps that only reset a sub-environment count too.
+        inside_s: Seconds inside `step`.
+        outside_s: Seconds between the end of one `step` and the beginning of the next: the learner.
+        env_steps_per_s: Env steps per second of both together; 0.0 before the first step.
+    """
+
+    vector_steps: int
+    env_steps: int
+    inside_s: float
+    outside_s: float
+    env_steps_per_s: float
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The vector steps between two looks, and mean seconds of each inside and outside of it."""
+
+    vector_steps: int
+    inside_s: float
+    outside_s: float
+
+
+class _Record:
+    """What was seen under one number of the learner's threads."""
+
+    def __init__(self) -> None:
+        self.vector_steps = 0
+        self.windows: deque[_Window] = deque(maxlen=WINDOWS_KEPT)
+        self.others_s = 0.0
+        self.sampled_s = 0.0
+
+    def observation(self, mode: str, threads: int | None, busy: bool) -> Observation:
+        """Means over the later half of the windows.
+
+        A window that holds an update of the networks shows a much longer time outside. The first
+        quartile is the time between two steps of a rollout, wherever one window in four has it.
+        """
+        later = list(self.windows)[len(self.windows) // 2 :]
+        steps = sum(window.vector_steps for window in later)
+        outside_s = [window.outside_s for window in later]
+        return Observation(
+            mode=mode,
+            threads=threads,
+            vector_steps=steps,
+            inside_s=sum(window.inside_s * window.vector_steps for window in later) / steps,
+            outside_s=quantiles(outside_s, n=4)[0] if len(outside_s) > 3 else min(outside_s),
+            other_cores=self.others_s / self.sampled_s if self.sampled_s else 0.0,
+            busy=busy,
+        )
+
+
+class RunWatch:
+    """Looks at a run now and then; `AutoVectorEnv` calls it at the steps that it asks for.
+
+    Attributes:
+        look_at: The vector step at whose end `look` wants to be called.
+        attends: Whether `step_begins` wants to be called when the next step begins.
+        wrong_recall: Whether the first steps have shown that a recalled plan is wrong.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        on_observed: Callable[[Observation], None] | None = None,
+        on_wrong_recall: Callable[[], None] | None = None,
+    ) -> None:
+        """Begins to watch.
+
+        Args:
+            plan: The plan that the run follows.
+            on_observed: Given what the run has shown, when it ends.
+            on_wrong_recall: Called where the first steps show that a recalled plan is wrong.
+        """
+        self._plan = plan
+        self._on_observed = on_observed
+        self._on_wrong_recall = on_wrong_recall
+        chosen_s = plan.chosen.loop_s if plan.chosen else None
+        self._planned_s = None if chosen_s is None else max(chosen_s - plan.learner_s, 0.0)
+        self._verifies = plan.recalled and bool(self._planned_s)
+        self.attends = self._verifies
+        self.look_at = 1 if self._verifies else 10
+        self.wrong_recall = False
+        self._first_steps: list[tuple[float, float]] = []
+        self._step_cpu_s = 0.0
+        self._begun_s = time.perf_counter()
+        self._steps = self._inside_ns = self._outside_ns = 0
+        self._window_ends = self.look_at
+        self._others: OtherThreads | None = None
+        self._next_sample = WARM_UP_STEPS
+        self._records: dict[int | None, _Record] = {}
+        self._applied: int | None = None
+        self._collects = plan.learner_threads is None
+        self._slow = _SlowSteps(plan, self._planned_s)
+        self._load = ForeignLoad()
+        self._owner = os.getpid()
+
+    def collecting(self, threads: int | None) -> None:
+        """Learns that `AutoVectorEnv.collecting` has been entered, or with None left.
+
+        Args:
+            threads: The learner's threads from now on.
+        """
+        self._collects = True
+        self._applied = threads
+
+    def step_begins(self) -> None:
+        """Begins to measure a single step; only where it `attends`."""
+        if self._verifies:
+            self._step_cpu_s = time.thread_time()
+        else:
+            self._others = OtherThreads()
+
+    def look(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
+        """Takes in how the run stands, at the end of a step.
+
+        Args:
+            vector_steps: Vector steps so far.
+            inside_ns: Nanoseconds inside `step` so far.
+            outside_ns: Nanoseconds between two steps so far.
+        """
+        if self._verifies:
+            cpu_s = time.thread_time() - self._step_cpu_s
+            self._first_steps.append(((inside_ns - self._inside_ns) * 1e-9, cpu_s))
+        elif self._others is not None:
+            self._end_sample(vector_steps, (inside_ns - self._inside_ns) * 1e-9)
+            if vector_steps < self._window_ends:
+                return
+        now_s = time.perf_counter()
+        loop_s = self._end_window(vector_steps, inside_ns, outside_ns)
+        verified = self._verifies and vector_steps >= WARM_UP_STEPS
+        if verified:
+            self._verifies = self.attends = False
+        self._plan_next_look(vector_steps, loop_s)
+        if verified:
+            self._verify_recall()
+        self._slow.look(now_s, vector_steps, inside_ns)
+        if not self._collects:
+            self._expect_collecting(vector_steps, now_s - self._begun_s)
+
+    def observations(self) -> list[Observation]:
+        """What was seen so far, for each number of threads; empty after too few steps."""
+        if self._steps < MIN_STEPS:
+            return []
+        busy = self._is_busy()
+        return [
+            record.observation(self._plan.mode, threads, busy)
+            for threads, record in self._records.items()
+        ]
+
+    def end(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
+        """Takes in how the run has ended, and hands over what was seen; arguments as of `look`."""
+        if vector_steps > self._steps:
+            self._end_window(vector_steps, inside_ns, outside_ns)
+        self.finish()
+
+    def finish(self) -> None:
+        """Hands over what was seen, once, and only in the process that made it."""
+        observed, self._on_observed = self._on_observed, None
+        if observed is None or os.getpid() != self._owner:
+            return
+        for observation in self.observations():
+            observed(observation)
+
+    def _end_sample(self, vector_steps: int, inside_s: float) -> None:
+        """Adds what the other threads burnt during the single step that ends now."""
+        others, self._others = self._others, None
+        assert others is not None
+        record = self._records.setdefault(self._threads(), _Record())
+        record.others_s += others.seconds()
+        record.sampled_s += inside_s
+        self.attends = False
+        self.look_at = self._window_ends
+        self._next_sample = vector_steps + STEPS_PER_THREAD * others.count
+
+    def _end_window(self, vector_steps: int, inside_ns: int, outside_ns: int) -> float:
+        """Notes the steps since the last window's end, and returns seconds from step to step."""
+        steps = vector_steps - self._steps
+        window = _Window(
+            steps,
+            (inside_ns - self._inside_ns) * 1e-9 / steps,
+            (outside_ns - self._outside_ns) * 1e-9 / steps,
+        )
+        if self._steps >= WARM_UP_STEPS:
+            self._records.setdefault(self._threads(), _Record()).windows.append(window)
+        self._steps, self._inside_ns, self._outside_ns = vector_steps, inside_ns, outside_ns
+        return window.inside_s + window.outside_s
+
+    def _plan_next_look(self, vector_steps: int, loop_s: float) -> None:
+        steps = max(min(LOOK_STEPS, int(LOOK_S / max(loop_s, 1e-9))), 1)
+        if vector_steps < WARM_UP_STEPS:
+            steps = 1 if self._verifies else min(steps, WARM_UP_STEPS - vector_steps)
+        self._window_ends = self.look_at = vector_steps + steps
+        if vector_steps >= self._next_sample:
+            self.attends = True
+            self.look_at = vector_steps + 1
+
+    def _threads(self) -> int | None:
+        """The threads that the learner computes with now."""
+        threads = torch_threads()
+        return self._applied if threads is None else threads
+
+    def _is_busy(self) -> bool:
+        """Whether other programs hold cores that the mode has work for."""
+        foreign, evidence = self._load.cores(), self._plan.evidence
+        lanes = Mode.parse(self._plan.mode).lanes(evidence.num_envs, evidence.caller_steps)
+        return foreign > BUSY_CORES and foreign + lanes > evidence.machine.cores
+
+    def _verify_recall(self) -> None:
+        """Compares the first steps with what a recalled plan counts on, and warns if it is wrong.
+
+        For longer steps only the time counts in which this thread had a core: on a busy machine it
+        waits for one.
+        """
+        planned_s = self._planned_s
+        assert planned_s is not None
+        step_s = median(step_s for step_s, _ in self._first_steps)
+        cpu_s = median(min(pair) for pair in self._first_steps)
+        self._first_steps.clear()
+        if step_s * WRONG_RECALL >= planned_s and cpu_s <= planned_s * WRONG_RECALL:
+            return
+        self.wrong_recall = True
+        if self._on_wrong_recall is not None:
+            self._on_wrong_recall()
+        _warn(
+            f"The remembered plan for {self._plan.env} counts on vector steps of "
+            f"{planned_s * 1e3:.3g} ms, but they take {step_s * 1e3:.3g} ms: something has changed "
+            "since. The next start plans anew; envs.retune() does so now, and needs a reset."
+        )
+
+    def _expect_collecting(self, vector_steps: int, run_s: float) -> None:
+        """Warns once if the loop does not give the learner the threads that the plan counts on."""
+        if vector_steps < COLLECTING_STEPS and run_s < COLLECTING_S:
+            return
+        self._collects = True
+        planned, threads = self._plan.learner_threads, self._threads()
+        if threads == planned:
+            return
+        now = "as before" if threads is None else f"with {threads} threads"
+        _warn(
+            f"The plan for {self._plan.env} counts on {planned} thread(s) for the learner while "
+            f"steps are made, but it computes {now}: the loop has never entered "
+            'envs.collecting(). Write "with envs.collecting():" around the rollout, or leave '
+            "learner_threads out."
+        )
+
+
+class _SlowSteps:
+    """Warns once, when steps have been slower than planned for long."""
+
+    def __init__(self, plan: Plan, planned_s: float | None) -> None:
+        self._plan = plan
+        self._planned_s = planned_s
+        self._look_s = 0.0
+        self._steps = self._inside_ns = 0
+        self._windows = 0
+
+    def look(self, now_s: float, vector_steps: int, inside_ns: int) -> None:
+        """Compares the vector steps since the last window, if it is over."""
+        if not self._planned_s or now_s < self._look_s:
+            return
+        steps, inside_ns_before = vector_steps - self._steps, self._inside_ns
+        self._steps, self._inside_ns = vector_steps, inside_ns
+        first, self._look_s = self._look_s == 0.0, now_s + SLOW_WINDOW_S
+        if first or steps == 0:
+            return
+        step_s = (inside_ns - inside_ns_before) * 1e-9 / steps
+        self._windows = self._windows + 1 if step_s > SLOWER * self._planned_s else 0
+        if self._windows < SLOW_WINDOWS:
+            return
+        planned_s, self._planned_s = self._planned_s, None
+        _warn(
+            f"For {SLOW_WINDOWS * SLOW_WINDOW_S:.0f} s vector steps of {self._plan.env} have taken "
+            f"{step_s * 1e3:.3g} ms, where the plan counted on {planned_s * 1e3:.3g} ms. Mode "
+            f"{self._plan.mode!r} stays; envs.retune() changes it if another has become better, "
+            "and needs a reset then."
+        )
+
+
+def _warn(text: str) -> None:
+    """Warns at the line that called `step`."""
+    warnings.warn(text, VecselectWarning, stacklevel=6)

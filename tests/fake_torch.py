@@ -1,4 +1,4 @@
-"""As much of torch as a race's learner uses, and learners that may use it."""
+"""As much of torch as a learner uses, and learners that may use it."""
 
 import contextlib
 import time
@@ -95,5 +95,5 @@ class FakeTorch(types.ModuleType):
         return array
 
 
-def a_learner(given=None, observed_s=None, num_envs=NUM_ENVS, action_space=ACTIONS):
-    return read_learner(given, num_envs, action_space, observed_s)
+def a_learner(given=None, num_envs=NUM_ENVS, action_space=ACTIONS):
+    return read_learner(given, num_envs, action_space)

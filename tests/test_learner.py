@@ -1,14 +1,28 @@
-"""What runs between two vector steps of a race: what the user gives, and what was observed."""
+"""What runs between two vector steps: what the user gives, its cost, and its threads."""
 
+import hashlib
 import math
+import sys
+import threading
 import time
+import types
 
 import numpy as np
 import pytest
 
-from tests.fake_torch import a_learner
+from tests.fake_torch import ACTIONS, a_learner
 from vecselect.errors import ProfileError, RequestError
-from vecselect.measure.learner import TRIES, Learner, check_learner
+from vecselect.measure import learner as module
+from vecselect.measure.clock import OtherThreads
+from vecselect.measure.learner import (
+    FIRST_CALL_S,
+    check_learner,
+    measure_learner,
+    set_learner_threads,
+    settable_threads,
+    torch_threads,
+)
+from vecselect.selection.evidence import LearnerCost
 
 # Callables
 
@@ -128,11 +142,6 @@ def test_numpy_s_numbers_are_numbers():
     assert type(learner.seconds) is float
 
 
-def test_what_was_given_wins_over_what_was_observed(torch):
-    assert a_learner(0.001, observed_s=0.5).seconds == 0.001
-    assert a_learner(lambda: None, observed_s=0.5).kind == "callable"
-
-
 # What is refused
 
 
@@ -159,45 +168,237 @@ def test_a_torch_module_s_class_is_no_reason_to_refuse_it():
     check_learner(Policy())
 
 
-# What was observed
+# What it costs
 
 
-def test_what_was_observed_is_burnt_where_torch_is_not_loaded(no_torch):
-    learner = a_learner(observed_s=0.005)
-    assert (learner.kind, learner.seconds) == ("observed", 0.005)
-    before_s = time.thread_time()
-    learner.run(np.ones((3, 2)))
-    assert 0.005 <= time.thread_time() - before_s < 0.5
+class World:
+    """A made-up clock, a learner on it, and other threads that spin for a while after a call."""
+
+    def __init__(self, torch=None, calls_s=(1e-4,), spin_s=7e-3):
+        self.now_s = 0.0
+        self.torch = torch
+        self.calls_s = calls_s
+        self.spin_s = spin_s
+        self.calls = 0
+        self.ended_s = -1.0
+        self.threads = []
+
+    def perf_counter(self):
+        self.now_s += 1e-6
+        return self.now_s
+
+    def learn(self, observations):
+        self.now_s += self.calls_s[min(self.calls, len(self.calls_s) - 1)]
+        self.calls += 1
+        self.ended_s = self.now_s
+        self.threads.append(self.torch.threads if self.torch else None)
+
+    def burnt_s(self):
+        spinning = (self.torch.threads if self.torch else 1) - 1
+        return spinning * min(self.now_s - self.ended_s, self.spin_s)
 
 
-def test_what_was_observed_is_the_stand_in_and_busy_work_where_torch_is_loaded(torch):
-    learner = a_learner(observed_s=0.03)
-    assert (learner.kind, learner.seconds) == ("observed", 0.03)
-    torch.pass_s = 0.005
-    for _ in range(2 * TRIES):
-        start_s = time.perf_counter()
-        learner.run(np.ones((3, 2)))
-        assert 0.03 <= time.perf_counter() - start_s < 0.5
-    assert len(torch.inputs) == 2 * TRIES * 2
+@pytest.fixture
+def world(monkeypatch, torch):
+    made = World(torch)
+
+    class Others:
+        def __init__(self):
+            self.start_s = made.burnt_s()
+
+        def seconds(self):
+            return made.burnt_s() - self.start_s
+
+    monkeypatch.setattr(module, "time", made)
+    monkeypatch.setattr(module, "OtherThreads", Others)
+    return made
 
 
-def test_a_stand_in_that_takes_longer_than_what_was_observed_is_given_up(torch):
-    torch.pass_s = 0.02
-    learner = a_learner(observed_s=0.03)
-    for _ in range(2 * TRIES):
-        learner.run(np.ones((3, 2)))
-    assert len(torch.inputs) == TRIES * 2
-    before_s = time.thread_time()
-    learner.run(np.ones((3, 2)))
-    assert time.thread_time() - before_s < 2 * torch.pass_s
+def measured(given, one_thread=False, observations=None):
+    batch = np.ones((3, 2)) if observations is None else observations
+    return measure_learner(given, 3, ACTIONS, batch, one_thread=one_thread)
 
 
-def test_a_gap_of_nothing_was_observed_too(no_torch):
-    learner = a_learner(observed_s=0.0)
-    assert (learner.kind, learner.seconds) == ("observed", 0.0)
-    learner.run(None)
+@pytest.mark.timeout(30)
+def test_time_and_spin_are_measured_with_the_threads_as_set_and_with_one(world):
+    as_set, one = measured(world.learn, one_thread=True)
+    assert (as_set.kind, as_set.threads, one.kind) == ("callable", 4, "callable")
+    assert as_set.seconds == pytest.approx(1e-4, rel=0.05)
+    assert as_set.spinning_cores == pytest.approx(3.0, rel=0.05)
+    assert as_set.spin_s == pytest.approx(7e-3, rel=0.05)
+    assert (one.threads, one.spinning_cores, one.spin_s) == (1, 0.0, 0.0)
+    assert set(world.threads) == {1, 4}
+    assert world.torch.threads_set == [1, 4]
+    assert world.now_s < 0.04
 
 
-def test_a_learner_is_a_plain_value():
-    learner = Learner("none")
-    assert (learner.kind, learner.run, learner.seconds) == ("none", None, None)
+def test_what_spins_for_longer_than_it_is_looked_at_is_taken_to_stop_then(world):
+    world.spin_s = 1.0
+    (cost,) = measured(world.learn)
+    assert cost.spin_s == pytest.approx(module.LONGEST_SPIN_S, rel=0.05)
+
+
+def test_a_first_call_that_loads_and_builds_does_not_count(world):
+    world.calls_s = (0.1, 1e-3)
+    (cost,) = measured(world.learn)
+    assert cost.seconds == pytest.approx(1e-3, rel=0.05)
+
+
+@pytest.mark.parametrize(("call_s", "calls"), [(0.03, 2), (2 * FIRST_CALL_S, 1)])
+def test_a_slow_learner_runs_twice_and_a_very_slow_one_once(world, call_s, calls):
+    world.calls_s = (call_s,)
+    (cost,) = measured(world.learn)
+    assert cost.seconds == pytest.approx(call_s, rel=0.05)
+    assert world.calls == calls
+
+
+def test_seconds_are_believed_and_nothing_runs(torch):
+    assert measured(0.25, one_thread=True) == (LearnerCost("seconds", 0.25, threads=4),)
+    assert measured(0, one_thread=True) == (LearnerCost("none", 0.0, threads=4),)
+    assert torch.threads_set == []
+
+
+def test_without_torch_and_without_a_learner_there_is_none(no_torch):
+    assert measured(None, one_thread=True) == (LearnerCost("none"),)
+
+
+def test_where_torch_is_loaded_the_stand_in_is_measured(torch):
+    as_set, one = measured(None, one_thread=True)
+    assert [as_set.kind, one.kind] == ["stand-in", "stand-in"]
+    assert (as_set.threads, one.threads) == (4, 1)
+    assert min(as_set.seconds, one.seconds) > 0.0
+
+
+def test_a_learner_that_raises_while_it_is_measured_is_a_profile_error(torch):
+    def learn(observations):
+        raise LookupError("no such layer")
+
+    with pytest.raises(ProfileError, match="The learner raised LookupError"):
+        measured(learn, one_thread=True)
+    assert torch.threads == 4
+
+
+def test_measuring_gives_it_the_batch_and_leaves_random_numbers_alone(no_torch):
+    batch, seen = np.ones((3, 2)), []
+    np.random.seed(5)
+    expected = np.random.random()
+    np.random.seed(5)
+
+    def learn(observations):
+        seen.append(observations)
+        np.random.random()
+
+    (cost,) = measured(learn, observations=batch)
+    assert np.random.random() == expected
+    assert len(seen) >= 2
+    assert all(one is batch for one in seen)
+    assert (cost.kind, cost.threads) == ("callable", None)
+
+
+# Its threads
+
+
+class FakeLibraries:
+    """As much of threadpoolctl as is used: one library."""
+
+    threads = 8
+
+    def info(self):
+        return [{"num_threads": FakeLibraries.threads}]
+
+    def limit(self, *, limits):
+        return FakeLimit(limits)
+
+
+class FakeLimit:
+    def __init__(self, limits):
+        self.limits = limits
+
+    def __enter__(self):
+        self.before, FakeLibraries.threads = FakeLibraries.threads, self.limits
+
+    def __exit__(self, *error):
+        FakeLibraries.threads = self.before
+
+
+@pytest.fixture
+def libraries(monkeypatch):
+    fake = types.ModuleType("threadpoolctl")
+    fake.ThreadpoolController = FakeLibraries
+    monkeypatch.setitem(sys.modules, "threadpoolctl", fake)
+    monkeypatch.setattr(FakeLibraries, "threads", 8)
+    module._controller.cache_clear()
+    yield
+    module._controller.cache_clear()
+
+
+def test_threads_are_set_and_put_back_also_after_an_error(torch, libraries):
+    with pytest.raises(LookupError), set_learner_threads(2):
+        assert (torch.threads, FakeLibraries.threads) == (2, 2)
+        with set_learner_threads(1):
+            assert (torch.threads, FakeLibraries.threads) == (1, 1)
+        assert (torch.threads, FakeLibraries.threads) == (2, 2)
+        raise LookupError
+    assert (torch.threads, FakeLibraries.threads) == (4, 8)
+
+
+def test_no_number_leaves_threads_as_they_are(torch, libraries):
+    with set_learner_threads(None):
+        assert (torch.threads, FakeLibraries.threads) == (4, 8)
+    assert torch.threads_set == []
+
+
+def test_a_numerical_library_without_torch_is_measured_with_one_thread_too(no_torch, libraries):
+    seen = []
+    costs = measured(lambda: seen.append(FakeLibraries.threads), one_thread=True)
+    assert [cost.threads for cost in costs] == [None, 1]
+    assert set(seen) == {1, 8}
+    assert FakeLibraries.threads == 8
+
+
+def test_without_threadpoolctl_there_is_only_torch(torch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    module._controller.cache_clear()
+    assert settable_threads() == 4
+    with set_learner_threads(1):
+        assert torch_threads() == 1
+    monkeypatch.delitem(sys.modules, "torch")
+    assert settable_threads() == 1
+    module._controller.cache_clear()
+
+
+# CPU time of other threads
+
+
+@pytest.mark.timeout(60)
+def test_cpu_time_of_other_threads_is_counted_and_that_of_this_one_is_not():
+    begin, end, burnt_s = threading.Event(), threading.Event(), []
+
+    def burn():
+        begin.wait()
+        while time.thread_time() < 0.1:
+            hashlib.sha256(bytes(1 << 16))
+        burnt_s.append(time.thread_time())
+        end.wait()
+
+    thread = threading.Thread(target=burn)
+    thread.start()
+    others = OtherThreads()
+    begin.set()
+    while not burnt_s:
+        time.sleep(0.005)
+    counted_s = others.seconds()
+    until_s = time.thread_time() + 0.2
+    while time.thread_time() < until_s:
+        pass
+    assert counted_s > 0.08
+    assert others.seconds() - counted_s < 0.1
+    end.set()
+    thread.join()
+
+
+def test_where_single_threads_have_no_clock_the_process_tells(monkeypatch):
+    monkeypatch.setattr("os.listdir", lambda path: (_ for _ in ()).throw(FileNotFoundError(path)))
+    others = OtherThreads()
+    assert others.count == 0
+    assert others.seconds() >= 0.0

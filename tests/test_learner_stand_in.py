@@ -1,4 +1,4 @@
-"""What runs between two vector steps of a race where torch is loaded and no learner is given."""
+"""What runs between two vector steps where torch is loaded and no learner is given."""
 
 import sys
 import types
@@ -9,7 +9,7 @@ import pytest
 from gymnasium import spaces
 
 from tests.fake_torch import NUM_ENVS, a_learner
-from vecselect.measure.learner import one_thread, torch_threads
+from vecselect.measure.learner import torch_threads
 from vecselect.measure.stand_in import HIDDEN_UNITS, MAX_FEATURES
 from vecselect.torch_ import loaded_torch
 
@@ -148,20 +148,3 @@ def test_the_stand_in_leaves_the_batch_alone(torch):
     batch.flags.writeable = False
     a_learner().run(batch)
     assert torch.inputs[0] is not batch
-
-
-# torch's threads
-
-
-def test_one_thread_is_set_and_then_put_back(torch):
-    assert torch_threads() == 4
-    with one_thread():
-        assert torch_threads() == 1
-    assert torch_threads() == 4
-    assert torch.threads_set == [1, 4]
-
-
-def test_one_thread_is_put_back_after_an_error(torch):
-    with pytest.raises(LookupError), one_thread():
-        raise LookupError
-    assert torch_threads() == 4

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from vecselect.watching import Stats
 
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, OBSERVED, ONE_THREAD, PINNED, RACE, RACED, exactly
@@ -13,7 +14,6 @@ from vecselect.selection.compare import Interval, compare
 from vecselect.selection.evidence import Observation
 from vecselect.selection.model import Parts
 from vecselect.selection.race import Entrant, times_beside
-from vecselect.watching import Stats
 
 EVIL = "\x1b[2Jan\x9b31m\u202eenv\ud800 of\n\ttwo lines\r"
 

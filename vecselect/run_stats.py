@@ -199,7 +199,8 @@ class RunWatch:
         self._plan_next_look(vector_steps, loop_s)
         if verified:
             self._verify_recall()
-        self._slow.look(now_s, vector_steps, inside_ns)
+        if not self.wrong_recall:
+            self._slow.look(now_s, vector_steps, inside_ns)
         if not self._collects:
             self._expect_collecting(vector_steps, now_s - self._begun_s)
 

@@ -34,7 +34,7 @@ WINDOW_S = 1e-3
 """Other threads are looked at for so long after a call, to see on how many cores they spin."""
 
 WINDOWS = 3
-"""Such looks at the most, each after another call, within `TIMED_S`."""
+"""Such looks, each after another call; one where a call takes longer than `TIMED_S`."""
 
 LONGEST_SPIN_S = 0.010
 """For so long other threads are looked at to see when they stop; torch's spin for 3 to 7 ms."""
@@ -139,7 +139,8 @@ def _measured(
 ) -> LearnerCost:
     """The cost of a learner with its threads as they are."""
     seconds = _timed_s(run, observations)
-    return LearnerCost(kind, seconds, threads, *_spin(run, observations))
+    looks = WINDOWS if seconds < TIMED_S else 1
+    return LearnerCost(kind, seconds, threads, *_spin(run, observations, looks))
 
 
 def _timed_s(run: Callable[[Any], Any], observations: Any) -> float:
@@ -159,22 +160,22 @@ def _timed_s(run: Callable[[Any], Any], observations: Any) -> float:
     return median(times_s)
 
 
-def _spin(run: Callable[[Any], Any], observations: Any) -> tuple[float, float]:
+def _spin(run: Callable[[Any], Any], observations: Any, looks: int) -> tuple[float, float]:
     """How many cores other threads keep busy right after a call, and for how many seconds.
 
-    To be called right after a call of the learner.
+    Args:
+        run: The learner, which has been called right before.
+        observations: What it is given.
+        looks: How often to look for `WINDOW_S`, each time but the first after another call.
     """
-    looks = []
-    end_s = time.perf_counter() + TIMED_S
-    for look in range(WINDOWS):
+    seen = []
+    for look in range(looks):
         if look:
             run(observations)
         others, start_s = OtherThreads(), time.perf_counter()
         window_s = _stay_busy_until(start_s + WINDOW_S) - start_s
-        looks.append(others.seconds() / window_s)
-        if time.perf_counter() > end_s:
-            break
-    cores = median(looks)
+        seen.append(others.seconds() / window_s)
+    cores = median(seen)
     if cores < SPINS:
         return 0.0, 0.0
     _stay_busy_until(start_s + LONGEST_SPIN_S)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vecselect.report.content import Bar, Candidates, Content, Row
     from vecselect.report.details import Rows
     from vecselect.report.figures import Palette
-    from vecselect.watching import Stats
+    from vecselect.run_stats import Stats
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""

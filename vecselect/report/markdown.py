@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from vecselect.plan import Plan
     from vecselect.report.content import Candidates, Verdict
-    from vecselect.watching import Stats
+    from vecselect.run_stats import Stats
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!@])")
 

@@ -1,0 +1,364 @@
+"""What a run shows of itself, and a plan that turns out wrong or no longer holds."""
+
+import dataclasses
+import warnings
+
+import pytest
+
+from tests.plans import BY_MODEL, PINNED, exactly
+from vecselect import run_stats
+from vecselect.errors import VecselectWarning
+from vecselect.plan import Candidate
+from vecselect.run_stats import (
+    COLLECTING_STEPS,
+    LOOK_STEPS,
+    MIN_STEPS,
+    SLOW_WINDOW_S,
+    SLOW_WINDOWS,
+    SLOWER,
+    WARM_UP_STEPS,
+    WINDOWS_KEPT,
+    RunWatch,
+)
+
+PLANNED_S = 1e-3
+LEARNER_S = 0.5e-3
+
+pytestmark = pytest.mark.usefixtures("no_torch")
+
+
+def a_plan(**changes):
+    """One that counts on vector steps of `PLANNED_S`."""
+    chosen = Candidate("sync", predicted=exactly(PLANNED_S))
+    return dataclasses.replace(BY_MODEL, mode="sync", candidates=(chosen,), **changes)
+
+
+class Load:
+    """In place of what other programs do: nothing."""
+
+    foreign = 0.0
+
+    def cores(self):
+        return self.foreign
+
+
+class Run:
+    """A run on a made-up clock: it calls the watch as `AutoVectorEnv` does."""
+
+    def __init__(self, plan, **callbacks):
+        self.now_s = self.cpu_s = 0.0
+        self.other_cores = 0.0
+        self.samples = 0
+        self.looks = []
+        self.steps = self.inside_ns = self.outside_ns = 0
+        self.observed = []
+        self.watch = None
+        self.plan = plan
+        self.callbacks = {"on_observed": self.observed.append, **callbacks}
+
+    # What the watch reads in place of the module `time`.
+
+    def perf_counter(self):
+        return self.now_s
+
+    def thread_time(self):
+        return self.cpu_s
+
+    def step(self, inside_s=PLANNED_S, outside_s=LEARNER_S, cpu_s=None):
+        if self.steps:
+            self.now_s += outside_s
+            self.outside_ns += round(outside_s * 1e9)
+        if self.watch.attends:
+            self.watch.step_begins()
+        self.now_s += inside_s
+        self.cpu_s += inside_s if cpu_s is None else cpu_s
+        self.inside_ns += round(inside_s * 1e9)
+        self.steps += 1
+        if self.steps >= self.watch.look_at:
+            self.looks.append(self.steps)
+            self.watch.look(self.steps, self.inside_ns, self.outside_ns)
+
+    def many(self, count, inside_s=PLANNED_S, outside_s=LEARNER_S, cpu_s=None):
+        """Steps, and the warnings that they give."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(count):
+                self.step(inside_s, outside_s, cpu_s)
+        return [str(one.message) for one in caught if one.category is VecselectWarning]
+
+    def end(self):
+        self.watch.end(self.steps, self.inside_ns, self.outside_ns)
+        return self.observed
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Starts a run after a plan."""
+
+    def begin(plan=None, **callbacks):
+        run = Run(a_plan() if plan is None else plan, **callbacks)
+
+        class Others:
+            count = 2
+
+            def __init__(self):
+                run.samples += 1
+                self.start_s = run.now_s
+
+            def seconds(self):
+                return run.other_cores * (run.now_s - self.start_s)
+
+        monkeypatch.setattr(run_stats, "time", run)
+        monkeypatch.setattr(run_stats, "OtherThreads", Others)
+        monkeypatch.setattr(run_stats, "ForeignLoad", Load)
+        run.watch = RunWatch(run.plan, **run.callbacks)
+        return run
+
+    return begin
+
+
+# What is observed
+
+
+def test_a_run_hands_over_its_means_once(start):
+    run = start()
+    run.many(1000, 2e-3, 3e-3)
+    (seen,) = run.end()
+    assert (seen.mode, seen.threads, seen.busy) == ("sync", None, False)
+    assert seen.inside_s == pytest.approx(2e-3)
+    assert seen.outside_s == pytest.approx(3e-3)
+    assert 400 <= seen.vector_steps <= 500
+    run.watch.finish()
+    assert len(run.end()) == 1
+
+
+@pytest.mark.parametrize(("steps", "count"), [(MIN_STEPS - 1, 0), (MIN_STEPS, 1)])
+def test_a_short_run_shows_nothing(start, steps, count):
+    run = start()
+    run.many(steps)
+    assert len(run.end()) == count
+
+
+def test_the_first_steps_do_not_count(start):
+    run = start()
+    run.many(WARM_UP_STEPS, 1.0, 1.0)
+    run.many(MIN_STEPS)
+    (seen,) = run.end()
+    assert seen.inside_s == pytest.approx(PLANNED_S)
+    assert seen.outside_s == pytest.approx(LEARNER_S)
+
+
+def test_the_later_half_counts(start):
+    run = start()
+    run.many(5000, outside_s=1e-5)  # an algorithm that acts at random at first
+    run.many(6000, 3e-3, 4e-3)
+    (seen,) = run.end()
+    assert seen.inside_s == pytest.approx(3e-3)
+    assert seen.outside_s == pytest.approx(4e-3)
+
+
+@pytest.mark.parametrize("rollout", [128, 2048])
+def test_updates_between_rollouts_are_not_the_time_between_two_steps(start, rollout):
+    run = start()
+    for step in range(12 * rollout):
+        run.step(outside_s=0.7 if step % rollout == 0 else LEARNER_S)
+    (seen,) = run.end()
+    assert seen.outside_s == pytest.approx(LEARNER_S, rel=0.01)
+
+
+def test_updates_after_each_step_are(start):
+    run = start()
+    run.many(1000, outside_s=5e-3)
+    assert run.end()[0].outside_s == pytest.approx(5e-3)
+
+
+def test_a_long_run_keeps_only_the_latest_windows(start):
+    run = start()
+    run.many((3 * WINDOWS_KEPT) * LOOK_STEPS, 9e-3)
+    run.many(WINDOWS_KEPT * LOOK_STEPS)
+    (seen,) = run.end()
+    assert seen.inside_s == pytest.approx(PLANNED_S)
+    assert seen.vector_steps <= WINDOWS_KEPT * LOOK_STEPS
+
+
+def test_each_number_of_threads_has_its_own_means(start, torch):
+    run = start(a_plan(learner_threads=1))
+    run.many(500, 2e-3)
+    run.watch.collecting(1)
+    torch.set_num_threads(1)
+    run.many(500, 1e-3)
+    four, one = run.end()
+    assert (four.threads, one.threads) == (4, 1)
+    assert four.inside_s == pytest.approx(2e-3)
+    assert one.inside_s == pytest.approx(1e-3, rel=0.15)  # one window holds steps of both
+
+
+def test_without_torch_the_threads_are_those_that_collecting_has_set(start):
+    run = start(a_plan(learner_threads=1))
+    run.watch.collecting(1)
+    run.many(MIN_STEPS)
+    assert [seen.threads for seen in run.end()] == [1]
+
+
+def test_what_other_threads_burn_during_steps_is_sampled_seldom(start):
+    run = start()
+    run.other_cores = 0.75
+    run.many(5000)
+    (seen,) = run.end()
+    assert seen.other_cores == pytest.approx(0.75)
+    assert 5000 / LOOK_STEPS / 2 < run.samples <= 5000 / LOOK_STEPS
+    assert len(run.looks) <= 2 * 5000 / LOOK_STEPS + 10
+
+
+def test_slow_steps_are_looked_at_every_second(start):
+    run = start()
+    run.many(60, 0.5, 0.5)
+    assert run.looks == list(range(10, 61))
+
+
+@pytest.mark.parametrize(("foreign", "busy"), [(0.2, False), (0.4, False), (0.6, True)])
+def test_other_programs_count_where_they_hold_cores_that_the_mode_has_work_for(
+    start, monkeypatch, foreign, busy
+):
+    assert BY_MODEL.evidence.machine.cores == 1.5
+    monkeypatch.setattr(Load, "foreign", foreign)
+    run = start()
+    run.many(MIN_STEPS)
+    assert run.end()[0].busy is busy
+
+
+def test_a_forked_process_hands_nothing_over(start, monkeypatch):
+    run = start()
+    run.many(MIN_STEPS)
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert run.end() == []
+
+
+def test_nobody_need_ask_for_it(start):
+    run = start(on_observed=None)
+    run.many(MIN_STEPS)
+    run.end()
+
+
+# A recalled plan is verified
+
+
+@pytest.mark.parametrize(
+    ("inside_s", "cpu_s", "wrong"),
+    [
+        (PLANNED_S, PLANNED_S, False),
+        (2 * PLANNED_S, 2 * PLANNED_S, False),
+        (3 * PLANNED_S, 3 * PLANNED_S, True),
+        (9 * PLANNED_S, PLANNED_S, False),  # the machine is busy
+        (PLANNED_S / 2, PLANNED_S / 2, False),
+        (PLANNED_S / 3, PLANNED_S / 3, True),
+    ],
+)
+def test_the_first_steps_verify_a_recalled_plan(start, inside_s, cpu_s, wrong):
+    calls = []
+    run = start(a_plan(recalled=True), on_wrong_recall=lambda: calls.append(1))
+    assert run.many(WARM_UP_STEPS - 1, inside_s, cpu_s=cpu_s) == []
+    found = run.many(1, inside_s, cpu_s=cpu_s)
+    assert len(found) == len(calls) == run.watch.wrong_recall == wrong
+    if wrong:
+        assert "envs.retune()" in found[0]
+        assert f"{inside_s * 1e3:.3g} ms" in found[0]
+    assert run.many(500, PLANNED_S) == []
+    assert len(calls) == wrong
+
+
+def test_a_few_long_steps_are_no_other_environment(start):
+    run = start(a_plan(recalled=True))
+    for number in range(WARM_UP_STEPS):
+        run.step(0.1 if number % 3 == 0 else PLANNED_S)
+    assert not run.watch.wrong_recall
+
+
+@pytest.mark.parametrize("plan", [a_plan(), dataclasses.replace(PINNED, recalled=True)])
+def test_other_plans_are_not_verified(start, plan):
+    run = start(plan)
+    run.many(WARM_UP_STEPS, 50 * PLANNED_S)
+    assert not run.watch.wrong_recall
+
+
+def test_a_verified_run_is_observed_like_any_other(start):
+    run = start(a_plan(recalled=True))
+    run.other_cores = 0.5
+    run.many(WARM_UP_STEPS + MIN_STEPS)
+    (seen,) = run.end()
+    assert seen.inside_s == pytest.approx(PLANNED_S)
+    assert seen.other_cores == pytest.approx(0.5)
+
+
+# A loop that does not enter collecting
+
+
+def test_a_loop_that_never_collects_is_told_once(start, torch):
+    run = start(a_plan(learner_threads=1))
+    assert run.many(COLLECTING_STEPS - LOOK_STEPS) == []
+    (message,) = run.many(2 * LOOK_STEPS)
+    assert "with envs.collecting():" in message
+    assert "1 thread(s)" in message
+    assert "4 threads" in message
+    assert run.many(2 * COLLECTING_STEPS) == []
+
+
+def test_a_slow_loop_is_told_after_a_while(start, torch):
+    run = start(a_plan(learner_threads=1))
+    assert run.many(9, 1.0, 1.0) == []
+    assert len(run.many(2, 1.0, 1.0)) == 1
+
+
+@pytest.mark.parametrize("how", ["collects", "has the threads", "plan asks for nothing"])
+def test_nothing_is_said_where_the_plan_has_what_it_counts_on(start, torch, how):
+    run = start(a_plan(learner_threads=None if how == "plan asks for nothing" else 1))
+    if how == "collects":
+        run.watch.collecting(1)
+        run.watch.collecting(None)
+    if how == "has the threads":
+        torch.set_num_threads(1)
+    assert run.many(2 * COLLECTING_STEPS) == []
+
+
+# Steps slower than planned
+
+
+def windows(run, count, factor):
+    """So many windows with steps of so many times the planned length."""
+    inside_s = factor * PLANNED_S
+    steps = int(count * SLOW_WINDOW_S / (inside_s + LEARNER_S))
+    return run.many(steps + 3 * LOOK_STEPS, inside_s)
+
+
+def test_long_slow_steps_give_one_warning(start):
+    run = start()
+    assert windows(run, 2, 1.0) == []
+    assert windows(run, SLOW_WINDOWS - 1, 2.0) == []
+    (message,) = windows(run, 2, 2.0)
+    for part in ("Walker-v0", "2 ms", "1 ms", "30 s", "'sync'", "envs.retune()"):
+        assert part in message
+    assert windows(run, 10, 2.0) == []
+
+
+def test_a_good_window_starts_the_count_anew(start):
+    run = start()
+    for _ in range(4):
+        assert windows(run, SLOW_WINDOWS - 1, 2.0) == []
+        assert windows(run, 2, 1.0) == []
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.97, 0), (1.03, 1)])
+def test_slow_is_what_brings_30_percent_less_than_planned(start, share, count):
+    assert pytest.approx(1 / 0.7) == SLOWER
+    assert len(windows(start(), SLOW_WINDOWS + 2, share * SLOWER)) == count
+
+
+def test_a_plan_that_is_known_to_be_wrong_is_not_held_against_the_run_again(start):
+    run = start(a_plan(recalled=True))
+    assert len(run.many(WARM_UP_STEPS, 3 * PLANNED_S)) == 1
+    assert windows(run, SLOW_WINDOWS + 2, 3.0) == []
+
+
+def test_a_plan_without_figures_never_warns(start):
+    assert windows(start(PINNED), 10, 50.0) == []
+    assert windows(start(dataclasses.replace(PINNED, candidates=())), 10, 50.0) == []

@@ -58,7 +58,7 @@ def test_looking_into_a_cache_that_is_not_there_writes_nothing(cache):
 
 @pytest.mark.parametrize("plan", [PLAN, RACED, ONE_THREAD], ids=lambda plan: plan.decided_by)
 def test_what_is_saved_is_recalled_unchanged(cache, plan):
-    plan = dataclasses.replace(plan, created=days_ago(1))
+    plan = dataclasses.replace(plan, created=days_ago(1), key=KEY.digest)
     path = saved(cache, plan=plan)
     stored = PlanCache().recall(KEY)
     assert (stored.plan, stored.fields, stored.observations) == (plan, KEY.fields, {})

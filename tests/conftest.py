@@ -10,12 +10,13 @@ from tests.fake_torch import FakeTorch
 from tests.faults import census
 from tests.racers import children
 from vecselect import contexts
-from vecselect.store.plans import PlanStore
+from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-contexts.PRELOADED[:] = [
-    *("gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers")
-]
+contexts.PRELOADED = (
+    *contexts.PRELOADED,
+    *("gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers"),
+)
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 
@@ -42,21 +43,10 @@ def plan():
 
 
 @pytest.fixture(autouse=True)
-def own_store(monkeypatch, tmp_path):
-    """No test sees what another one, or the user, has remembered."""
-    folder = tmp_path / "store"
-    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def cache(own_store):
-    return own_store
-
-
-@pytest.fixture
-def store():
-    return PlanStore()
+def cache(monkeypatch, tmp_path):
+    """A plan cache of its own: no test sees what another one, or the user, has remembered."""
+    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(tmp_path / "cache"))
+    return PlanCache()
 
 
 @pytest.fixture(autouse=True)

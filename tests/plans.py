@@ -205,7 +205,7 @@ THREADS = (
 
 
 def with_threads(plan, learner_threads):
-    """A plan by the model beside torch at 2 threads: with 1 the pool is the faster, with 2 slower."""
+    """A plan beside torch at 2 threads: with 1 the pool is faster than sync, with 2 slower."""
     slower = {"sync": 1.0, "pool:1": 2.0, "async": 1.6}
     candidates = tuple(
         dataclasses.replace(

@@ -2,11 +2,11 @@
 
 import numpy as np
 from hypothesis import HealthCheck, settings
+from vecselect.selection.costs import Calibration, LoopCosts
+from vecselect.selection.estimate import estimate
 
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
-from vecselect.selection.costs import Calibration, LoopCosts
-from vecselect.selection.estimate import estimate
 
 # However busy the machine is.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

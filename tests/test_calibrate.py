@@ -6,15 +6,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from vecselect.planning.asked import Asked
+from vecselect.planning.calibrate import loop_costs
+from vecselect.planning.draft import Draft
+from vecselect.planning.memory import Memory
 
 from tests.records import a_calibration
 from tests.zoo import EchoEnv
 from vecselect.machine import read_machine
 from vecselect.measure.probe import probe
-from vecselect.planning.asked import Asked
-from vecselect.planning.calibrate import loop_costs
-from vecselect.planning.draft import Draft
-from vecselect.planning.memory import Memory
 from vecselect.request import Request, read_request
 
 

@@ -8,9 +8,10 @@ import sys
 import gymnasium as gym
 import pytest
 
+from tests.plans import BY_MODEL, RACED
 from vecselect import Plan, __version__, available_modes
 from vecselect.cli import main
-from vecselect.planning.asked import ALLOWABLE
+from vecselect.options import ALLOWABLE
 
 MODULE = """
 import gymnasium as gym
@@ -66,8 +67,8 @@ def asked(monkeypatch):
     return calls
 
 
-def recommendation(*words, env="Pendulum-v1", num_envs="2", budget="0.05"):
-    return main(["recommend", env, "-n", num_envs, "--budget", budget, *words])
+def recommendation(*words, env="Pendulum-v1", num_envs="2"):
+    return main(["recommend", env, "-n", num_envs, *words])
 
 
 def test_json_is_one_document_on_stdout_and_nothing_else(capfd):
@@ -75,7 +76,7 @@ def test_json_is_one_document_on_stdout_and_nothing_else(capfd):
     output = capfd.readouterr()
     plan = Plan.from_json(output.out)
     assert (plan.env, plan.num_envs) == ("Pendulum-v1", 2)
-    assert plan.profile.steps >= 1
+    assert plan.evidence.profile.steps >= 1
     assert output.err == ""
 
 
@@ -88,9 +89,48 @@ def test_without_json_it_prints_the_report(capfd):
     assert output.err == ""
 
 
+def test_the_details_are_printed_where_they_are_asked_for(monkeypatch, capsys):
+    monkeypatch.setattr("vecselect.make.recommend", lambda *words, **options: BY_MODEL)
+    assert recommendation("--details") == 0
+    assert capsys.readouterr().out == f"{BY_MODEL.report.details}\n"
+    assert recommendation() == 0
+    assert capsys.readouterr().out == f"{BY_MODEL.report}\n"
+
+
+def test_compare_races_and_ends_in_one_sentence(asked, monkeypatch, capsys):
+    words = ["compare", "Walker-v0", "-n", "8"]
+    main([*words, "--budget", "3", "--learner-threads", "1"])
+    ((_, options),) = asked
+    assert (options["effort"], options["budget_s"]) == ("race", 3.0)
+    assert (options["use_store"], options["learner_threads"]) == (False, 1)
+    monkeypatch.setattr("vecselect.make.recommend", lambda *words, **options: RACED)
+    capsys.readouterr()
+    assert main(words) == 0
+    sentence = "pool:1 ran 1.79 (1.78-1.82) times as fast as sync."
+    assert capsys.readouterr().out == f"{RACED.report}\n\n{sentence}\n"
+    assert main([*words, "--json"]) == 0
+    assert Plan.from_json(capsys.readouterr().out) == RACED
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--budget", "1"], "--budget is for a race, and --effort is measure"),
+        (["--effort", "race", "--budget", "0"], "budget_s is 0.0"),
+        (["--effort", "exhaustive"], "exhaustive"),
+        (["--learner-threads", "0"], "learner_threads is 0"),
+    ],
+)
+def test_what_contradicts_itself_ends_with_2_and_one_line(words, message, capsys):
+    assert recommendation(*words) == 2
+    output = capsys.readouterr()
+    assert (output.out, output.err.count("\n")) == ("", 1)
+    assert message in output.err
+
+
 def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "vecselect", "recommend", noisy, "-n2", "--budget=0.05", "--json"],
+        [sys.executable, "-m", "vecselect", "recommend", noisy, "-n2", "--json"],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -103,10 +143,12 @@ def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path
 def test_the_words_of_the_command_arrive_as_values(asked):
     kwargs = ["g=9.81", "hardcore=True", "name=a=b", "shape=(2, 3)", "text='7'", "path=/tmp/x"]
     words = [word for kwarg in kwargs for word in ("--env-kwarg", kwarg)]
-    main(["recommend", "Some-v0", "-n", "8", "--budget", "0.5", *words])
+    words += ["--learner-ms", "2", "--learner-threads", "auto"]
+    main(["recommend", "Some-v0", "-n", "8", "--effort", "race", "--budget", "0.5", *words])
     ((arguments, options),) = asked
     assert arguments == ("Some-v0", 8)
-    assert options["budget_s"] == 0.5
+    assert (options["effort"], options["budget_s"]) == ("race", 0.5)
+    assert (options["learner"], options["learner_threads"]) == (0.002, "auto")
     assert options["env_kwargs"] == {
         "g": 9.81,
         "hardcore": True,
@@ -146,7 +188,6 @@ def test_an_environment_that_cannot_be_built_is_one_line_on_stderr(noisy, capsys
         ({"env": "nosuchmodule:Env-v0"}, "nosuchmodule"),
         ({"env": ""}, "Malformed environment ID"),
         ({"num_envs": "0"}, "num_envs is 0"),
-        ({"budget": "0"}, "budget_s is 0.0"),
     ],
 )
 def test_what_cannot_be_ends_with_2_and_one_line(options, message, capsys):
@@ -167,6 +208,7 @@ def test_what_cannot_be_ends_with_2_and_one_line(options, message, capsys):
         ["recommend", "Pendulum-v1"],
         ["recommend", "Pendulum-v1", "-n", "two"],
         ["recommend", "Pendulum-v1", "-n", "2", "--budget", "long"],
+        ["recommend", "Pendulum-v1", "-n", "2", "--learner-threads", "few"],
         ["recommend", "Pendulum-v1", "-n", "2", "--env-kwarg", "g"],
         ["recommend", "Pendulum-v1", "-n", "2", "--env-kwarg", "not a name=3"],
         ["doctor", "--nonsense"],
@@ -190,7 +232,7 @@ CONSOLE_SCRIPT = (
 def test_modules_of_the_current_folder_are_found(words, noisy, tmp_path):
     done = subprocess.run(
         [sys.executable, *(word.format(CONSOLE_SCRIPT) for word in words)]
-        + ["recommend", noisy, "-n2", "--budget=0.05", "--no-store", "--effort=rule", "--json"],
+        + ["recommend", noisy, "-n2", "--no-store", "--effort=rule", "--json"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
         cwd=tmp_path,
         capture_output=True,

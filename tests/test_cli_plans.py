@@ -7,14 +7,14 @@ import sys
 import types
 
 import pytest
+from vecselect.store.key import key_of, machine_fields, plan_key_fields
+from vecselect.store.plans import Observed, PlanStore
 
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.errors import VecselectWarning
 from vecselect.machine import read_machine
 from vecselect.request import read_request
-from vecselect.store.key import key_of, machine_fields, plan_key_fields
-from vecselect.store.plans import Observed, PlanStore
 
 OBSERVED = Observed(vector_steps=200, inside_s=0.1, outside_s=0.5, gap_s=2.5e-3)
 

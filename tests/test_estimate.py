@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vecselect.selection.costs import LoopCosts
+from vecselect.selection.estimate import estimate
 
 from tests.records import (
     FREE_LOOPS,
@@ -22,8 +24,6 @@ from tests.records import (
     tails,
 )
 from vecselect.selection.candidates import simplicity
-from vecselect.selection.costs import LoopCosts
-from vecselect.selection.estimate import estimate
 
 # The forecasts, against figures worked out by hand
 

@@ -1,10 +1,10 @@
 """The cost model of threads, and when they are worth considering."""
 
 import pytest
+from vecselect.selection.estimate import estimate
 
 from tests.records import LOOPS, MS, US, a_calibration, a_machine, a_profile
 from vecselect.selection.candidates import lanes_of, processes_of, thread_counts
-from vecselect.selection.estimate import estimate
 
 THREADS = tuple(f"{name}:{count}" for name in ("pool", "thread") for count in (1, 15, 63))
 

@@ -3,6 +3,9 @@
 import dataclasses
 
 import pytest
+from vecselect.selection.costs import is_crowded
+from vecselect.selection.estimate import Estimate, Forecast
+from vecselect.selection.finalists import doubts, finalists, within_time
 
 from tests.records import (
     MS,
@@ -10,9 +13,6 @@ from tests.records import (
     a_profile,
 )
 from vecselect.selection.compare import Interval
-from vecselect.selection.costs import is_crowded
-from vecselect.selection.estimate import Estimate, Forecast
-from vecselect.selection.finalists import doubts, finalists, within_time
 
 
 def an_estimate(mids_s, close, learner_s=0.0):

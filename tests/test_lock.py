@@ -5,7 +5,6 @@ import time
 import gymnasium as gym
 import pytest
 from gymnasium import spaces
-
 from vecselect.measure.lock import free_share
 
 STEP_S = 2e-3

@@ -1,27 +1,34 @@
-"""The key of a plan: what changes the choice changes it, and nothing else does."""
+"""A key recalls: it is the same in each run of a program, and another one for another choice."""
 
+import argparse
+import collections
 import dataclasses
+import enum
 import functools
 import json
-import time
+import os
+import pathlib
+import subprocess
+import sys
+import types
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
-from tests.test_identity_refused import with_logger
-from vecselect.machine import read_machine
+from tests.plans import MACHINE
+from tests.zoo import EchoEnv
+from vecselect.planning import plan_key as plan_key_module
+from vecselect.planning.plan_key import Key, code_name, machine_fields, plan_key, script_name
 from vecselect.request import read_request
-from vecselect.store.key import Unstable, key_of, machine_fields
-from vecselect.store.key import plan_key_fields as key_fields
 
 
-def fields(*arguments, machine=None, learner=None, allow=(), **options):
+def key(*arguments, machine=MACHINE, learner=None, learner_threads=None, allow=(), **options):
     request = read_request(*arguments, **options)
-    return key_fields(request, machine or read_machine(), learner=learner, allow=allow)
+    return plan_key(request, machine, learner=learner, learner_threads=learner_threads, allow=allow)
 
 
-MACHINE = read_machine()
-BASE = fields("CartPole-v1", 2, machine=MACHINE)
+BASE = key("CartPole-v1", 2)
 
 
 @pytest.mark.parametrize(
@@ -31,70 +38,309 @@ BASE = fields("CartPole-v1", 2, machine=MACHINE)
         {"env_kwargs": {"sutton_barto_reward": True}},
         {"wrappers": [gym.wrappers.FlattenObservation]},
         {"vector_kwargs": {"autoreset_mode": "SameStep"}},
-        {"learner": {"kind": "callable"}},
+        {"vector_kwargs": {"step_timeout_s": 5.0}},
+        {"learner": 1e-3},
+        {"learner": print},
+        {"learner_threads": "auto"},
         {"allow": ("native",)},
         {"machine": dataclasses.replace(MACHINE, cores=MACHINE.cores + 1)},
-        {"machine": dataclasses.replace(MACHINE, memory_bytes=MACHINE.memory_bytes * 2)},
         {"machine": dataclasses.replace(MACHINE, cpu="another")},
     ],
-    ids=lambda options: next(iter(options)),
+    ids=str,
 )
-def test_what_changes_the_choice_changes_the_key(options):
-    asked = {"num_envs": 2, "machine": MACHINE, **options}
-    assert key_of(fields("CartPole-v1", **asked)) != key_of(BASE)
+def test_what_usually_changes_the_choice_changes_the_key(options):
+    assert key("CartPole-v1", **{"num_envs": 2, **options}) != BASE
 
 
-def test_the_threads_of_the_libraries_are_part_of_the_key(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "13")
-    assert key_of(fields("CartPole-v1", 2, machine=MACHINE)) != key_of(BASE)
-
-
-def test_what_only_passes_by_does_not_change_the_key():
+def test_what_only_passes_by_does_not():
     busy = dataclasses.replace(
         MACHINE, load_1min=99.0, memory_available_bytes=1, cores=MACHINE.cores + 0.01
     )
-    again = fields("CartPole-v1", 2, machine=busy)
-    assert again == BASE
-    assert machine_fields(busy) == BASE["machine"]
+    assert key("CartPole-v1", 2, machine=busy) == BASE
+    assert machine_fields(busy) == BASE.fields["machine"]
+    assert key("CartPole-v1", 2, learner=1.0e-3) == key("CartPole-v1", 2, learner=1.1e-3)
+    assert key("CartPole-v1", 2, learner=print) == key("CartPole-v1", 2, learner=lambda o: None)
 
 
-def test_the_key_is_short_and_that_of_the_stored_fields():
-    key = key_of(BASE)
-    assert len(key) == 16
-    assert int(key, 16) >= 0
-    assert json.loads(json.dumps(BASE)) == BASE
-    assert key_of(json.loads(json.dumps(BASE))) == key
+def test_the_threads_of_torch_count_where_it_is_loaded(torch):
+    one = key("CartPole-v1", 2)
+    assert one != BASE
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    assert key("CartPole-v1", 2) != one
 
 
-def test_one_function_for_all_is_looked_at_once_and_several_each():
-    def make():
-        return gym.make("CartPole-v1")
-
-    one, several = fields(make, 4), fields([make, lambda: gym.make("CartPole-v1")])
-    assert len(one["env"]["env_fns"]) == 2  # the kind of the list, and the one
-    assert len(several["env"]["env_fns"]) == 3
+def test_versions_of_what_environments_are_made_of_count(monkeypatch):
+    versions = BASE.fields["versions"]
+    assert {"vecselect", "gymnasium", "numpy", "mujoco"} <= versions.keys()
+    monkeypatch.setattr(plan_key_module, "_versions", lambda: {**versions, "mujoco": "9"})
+    assert key("CartPole-v1", 2) != BASE
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "part"),
-    [
-        ((with_logger(), 2), {}, "The environment's callable cannot be recognised"),
-        (("CartPole-v1", 2), {"env_kwargs": {"a": object()}}, "The environment's keyword"),
-        (("CartPole-v1", 2), {"wrappers": [with_logger()]}, "The list of wrappers cannot"),
-    ],
-)
-def test_a_request_that_is_not_stable_says_which_part(arguments, options, part):
-    with pytest.raises(Unstable) as caught:
-        fields(*arguments, **options)
-    assert caught.value.reason.startswith(part)
-    assert caught.value.reason.endswith("no stable identity.")
+def test_the_digest_is_short_and_made_of_readable_fields_alone():
+    assert len(BASE.digest) == 16
+    assert Key.of(json.loads(json.dumps(BASE.fields))) == BASE
+    assert BASE.fields["num_envs"] == 2
+    assert BASE.fields["env"] == "CartPole-v1"
 
 
-def test_it_takes_a_few_milliseconds():
-    request = read_request([functools.partial(gym.make, "CartPole-v1") for _ in range(16)])
-    taken_s = []
-    for _ in range(5):
-        start_s = time.perf_counter()
-        key_of(key_fields(request, MACHINE, learner=None, allow=()))
-        taken_s.append(time.perf_counter() - start_s)
-    assert min(taken_s) < 5e-3
+def test_an_id_registered_anew_for_another_class_is_another_key(monkeypatch):
+    for module in ("one", "another"):
+        spec = gym.envs.registration.EnvSpec("Mine-v0", entry_point=f"{module}:Env")
+        monkeypatch.setitem(gym.registry, "Mine-v0", spec)
+        assert key("Mine-v0", 2).fields["made_by"] == {f"{module}:Env": 2}
+
+
+# What a script builds its environments with
+
+
+def make_env(env_id, idx, capture_video, run_name, gamma=0.99):
+    """As CleanRL's scripts have it."""
+
+    def thunk():
+        if capture_video and idx == 0:
+            env = gym.make(env_id, render_mode="rgb_array")
+            env = gym.wrappers.RecordVideo(env, f"videos/{run_name}")
+        else:
+            env = gym.make(env_id)
+        return gym.wrappers.NormalizeReward(env, gamma=gamma)
+
+    return thunk
+
+
+def thunks(env_id="CartPole-v1", count=4, run_name="CartPole-v1__ppo__1__1700000000", **rest):
+    return [make_env(env_id, index, False, run_name, **rest) for index in range(count)]
+
+
+def test_thunks_with_another_time_stamp_seed_or_rate_recall():
+    base = key(thunks())
+    assert key(thunks(run_name="CartPole-v1__ppo__2__1800000000")) == base
+    assert key(thunks(gamma=0.9)) == base
+    assert base.fields["made_by"] == {"tests.test_plan_key:make_env.<locals>.thunk(CartPole-v1)": 4}
+
+
+def test_thunks_of_other_ids_numbers_and_functions_are_told_apart():
+    keys = [
+        key(thunks()),
+        key(thunks("Acrobot-v1")),
+        key(thunks(count=3)),
+        key(thunks("CartPole-v1", 2) + thunks("Acrobot-v1", 2)),
+        key([lambda: gym.make("CartPole-v1")] * 4),
+    ]
+    assert len({one.digest for one in keys}) == len(keys)
+
+
+args = argparse.Namespace(env_id="CartPole-v1", seed=3)
+
+
+def build(env_id="Acrobot-v1"):
+    return gym.make(env_id)
+
+
+class Maker:
+    def __init__(self, env_id):
+        self.env_id = env_id
+
+    def __call__(self):
+        return gym.make(self.env_id)
+
+    def build(self):
+        return gym.make(self.env_id)
+
+
+def closing_over(value):
+    return lambda: value()
+
+
+def test_ids_are_found_wherever_a_callable_has_them(monkeypatch):
+    def ids(maker):
+        ((name, count),) = key(maker, 2).fields["made_by"].items()
+        assert count == 2
+        return name.partition("(")[2].removesuffix(")").split(", ")
+
+    assert ids(lambda: gym.make("CartPole-v1")) == ["CartPole-v1"]
+    assert ids(lambda: [gym.make("CartPole-v1") for _ in "a"][0]) == ["CartPole-v1"]
+    assert ids(lambda: gym.make("CartPole")) == ["CartPole"]
+    assert ids(lambda: gym.make("some_module:Unseen-v0")) == ["some_module:Unseen-v0"]
+    assert ids(lambda: gym.make(args.env_id)) == ["CartPole-v1"]
+    assert ids(functools.partial(gym.make, "CartPole-v1", g=1)) == ["CartPole-v1"]
+    assert ids(functools.partial(build, env_id="CartPole-v1")) == ["Acrobot-v1", "CartPole-v1"]
+    assert ids(lambda: build()) == ["Acrobot-v1"]
+    assert ids(Maker("CartPole-v1")) == ["CartPole-v1"]
+    assert ids(Maker("CartPole-v1").build) == ["CartPole-v1"]
+    assert ids(EchoEnv) == [""]
+    monkeypatch.setattr(args, "env_id", "Acrobot-v1")
+    assert ids(lambda: gym.make(args.env_id)) == ["Acrobot-v1"]
+
+
+def test_classes_that_a_callable_closes_over_count_by_their_name():
+    assert key(closing_over(EchoEnv), 2) != key(closing_over(gym.Env), 2)
+    assert key(closing_over(EchoEnv), 2) == key(closing_over(EchoEnv), 2)
+
+
+class Hostile:
+    """Raises whatever is asked of it."""
+
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+    def __call__(self):
+        return EchoEnv()
+
+
+def unassigned():
+    def thunk():
+        return later
+
+    if not thunk:
+        later = 1
+    return thunk
+
+
+@pytest.mark.parametrize("made", [Hostile(), unassigned(), functools.partial(print)], ids=str)
+def test_a_callable_that_cannot_be_looked_into_counts_by_its_name(made):
+    assert key("CartPole-v1", 2, wrappers=[made]) == key("CartPole-v1", 2, wrappers=[made])
+
+
+# Arguments of environments
+
+
+class Colour(enum.Enum):
+    RED = 1
+    BLUE = 2
+
+
+@dataclasses.dataclass
+class Settings:
+    size: int = 4
+    names: tuple = ()
+
+
+def loop():
+    value = []
+    value.append(value)
+    return value
+
+
+VALUES = {
+    "number": [1, 2, 1.5, float("nan"), True, "1", None],
+    "bytes": [b"a", b"b"],
+    "sequence": [[1, 2], [2, 1]],
+    "set": [{"left", "right", "up"}, {"left", "right"}],
+    "mapping": [{"a": 1, "b": [2]}, {"a": 1}, types.MappingProxyType({"b": 1})],
+    "array": [np.arange(4), np.arange(4.0), np.arange(4).reshape(2, 2), np.arange(5)],
+    "enum": [Colour.RED, Colour.BLUE],
+    "path": [pathlib.Path("a"), pathlib.Path("b")],
+    "space": [gym.spaces.Discrete(2), gym.spaces.Discrete(3)],
+    "data": [Settings(), Settings(5), Settings(names=("a",))],
+    "code": [EchoEnv, gym.make, functools.partial(gym.make, "CartPole-v1")],
+    "no form": [object()],
+    "hostile": [Hostile()],
+    "loop": [loop()],
+    "keys of several types": [{1: 2, "a": 3}],
+    "surrogate": ["\ud800"],
+}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+def test_arguments_are_told_by_what_they_hold(values):
+    def digest(value):
+        return key("CartPole-v1", 2, env_kwargs={"x": value}).digest
+
+    assert len({digest(value) for value in values}) == len(values)
+    assert [digest(value) for value in values] == [digest(value) for value in values]
+    assert len({digest(object()) for _ in range(3)}) == 1
+
+
+def test_no_argument_is_told_in_clear():
+    secret = "sk-0123456789"
+    makers = [functools.partial(build, token=secret)] * 2
+    text = json.dumps(
+        [
+            key("CartPole-v1", 2, env_kwargs={"token": secret, "more": {"token": secret}}).fields,
+            key(makers, wrappers=[functools.partial(gym.Wrapper, token=secret)]).fields,
+            key("CartPole-v1", 2, vector_kwargs={"address": f"ray://{secret}@host:1"}).fields,
+        ]
+    )
+    assert secret not in text
+
+
+# Other processes, and names of scripts
+
+SCRIPT = """
+import functools, json, time
+import gymnasium as gym
+from vecselect.machine import read_machine
+from vecselect.planning.plan_key import plan_key, script_name
+from vecselect.request import read_request
+
+NAMES = {"left", "right", "up", "down", "jump", "duck"}
+
+class Scaled(gym.Wrapper):
+    pass
+
+def make_env(env_id, seed, run_name):
+    def thunk():
+        return gym.make(env_id)
+    return thunk
+
+requests = [
+    read_request("CartPole-v1", 2, env_kwargs={"names": NAMES, "other": object(), "f": Scaled}),
+    read_request([make_env("CartPole-v1", i, f"run {time.time()}") for i in range(2)]),
+    read_request(lambda: gym.make("CartPole-v1"), 2, wrappers=[Scaled, lambda env: env]),
+    read_request("CartPole-v1", 2),
+]
+machine = read_machine()
+keys = [
+    plan_key(one, machine, learner=None, learner_threads=None, allow=()).digest for one in requests
+]
+print(json.dumps([script_name(), keys]))
+"""
+
+
+def run(path, hash_seed="0", cwd=None):
+    done = subprocess.run(
+        [sys.executable, path] if path.exists() else [sys.executable, "-c", SCRIPT],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    name, keys = json.loads(done.stdout)
+    assert len(set(keys)) == 4
+    return name, keys
+
+
+def test_a_script_recalls_in_its_next_run_and_another_script_does_not(tmp_path):
+    for name in ("train.py", "other.py"):
+        (tmp_path / name).write_text(SCRIPT)
+    name, keys = run(tmp_path / "train.py", "1")
+    assert name.startswith("train.py ")
+    assert run(tmp_path / "train.py", "2", tmp_path) == (name, keys)
+    another, other_keys = run(tmp_path / "other.py", "1")
+    assert another.startswith("other.py ")
+    # An id is the same wherever it is asked for; functions and classes of two scripts are not.
+    same = [one == other for one, other in zip(keys, other_keys, strict=True)]
+    assert same == [False, False, False, True]
+
+
+def test_a_script_without_a_file_has_a_name_too(monkeypatch, tmp_path):
+    name, _ = run(tmp_path / "none.py", cwd=tmp_path)
+    assert name.startswith("interactive ")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/somebody/notebook.ipynb")
+    notebook = script_name()
+    assert notebook.startswith("notebook ")
+    assert "somebody" not in notebook
+    monkeypatch.setenv("JPY_SESSION_NAME", "/home/somebody/another.ipynb")
+    assert script_name() != notebook
+
+
+def test_names_of_code_hold_the_module_or_the_script(monkeypatch):
+    assert code_name(functools.partial(build)) == "tests.test_plan_key:build"
+    assert code_name(Maker("x").build) == "tests.test_plan_key:Maker.build"
+    assert code_name(collections.OrderedDict()) == "collections:OrderedDict"
+    monkeypatch.setattr(build, "__module__", "__main__")
+    assert code_name(build) == f"{script_name()}:build"

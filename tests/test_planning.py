@@ -7,6 +7,9 @@ import time
 import gymnasium as gym
 import numpy as np
 import pytest
+from vecselect.planning.notes import MEASURE_AGAIN, of_profile
+from vecselect.store.plans import PlanStore
+from vecselect.watching import Observed
 
 from tests.compare import assert_same_run
 from tests.plans import PROFILE
@@ -14,9 +17,6 @@ from tests.zoo import BusyEnv, EchoEnv, SampleEnv
 from vecselect import Plan, RequestError, VecselectWarning, auto_make_vec, recommend
 from vecselect.machine import read_machine
 from vecselect.planning import memory
-from vecselect.planning.notes import MEASURE_AGAIN, of_profile
-from vecselect.store.plans import PlanStore
-from vecselect.watching import Observed
 
 QUICK = {"budget_s": 1.0}
 

@@ -1,6 +1,7 @@
 """What a plan, an error or an environment's name holds is shown as text, and does nothing else."""
 
 import dataclasses
+import datetime
 import io
 import json
 import re
@@ -9,35 +10,40 @@ from xml.etree import ElementTree
 import pytest
 
 from tests import sweeps
-from tests.plans import ESTIMATED
+from tests.plans import BY_MODEL
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.plan import Note
+from vecselect.planning.plan_key import Key
 from vecselect.printable import printable, write_text
 from vecselect.report.outputs import write_output
+from vecselect.selection.evidence import LearnerCost
 
 EVIL = "a\x1b[2Jb\x1b]0;c\x07d\x9be\u202ef\udc80g\r\bh"
 SHOWN = "a[2Jb]0;cdef?gh"
 UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\ud800-\udfff]")
 
 PLAN = dataclasses.replace(
-    ESTIMATED,
+    BY_MODEL,
     env=EVIL,
     reason=EVIL,
     mode=EVIL,
-    learner=EVIL,
     effort=EVIL,
     decided_by=EVIL,
     created=EVIL,
-    observation_space=EVIL,
-    action_space=EVIL,
     versions={EVIL: EVIL},
     notes=(Note(EVIL, EVIL), Note(EVIL, EVIL, loud=True)),
     candidates=tuple(
         dataclasses.replace(one, skipped=EVIL if one.skipped else None)
-        for one in ESTIMATED.candidates
+        for one in BY_MODEL.candidates
     ),
-    machine=dataclasses.replace(ESTIMATED.machine, cpu=EVIL, system=EVIL, python=EVIL),
+    evidence=dataclasses.replace(
+        BY_MODEL.evidence,
+        learners=(LearnerCost(EVIL, 1e-3),),
+        observation_space=EVIL,
+        action_space=EVIL,
+        machine=dataclasses.replace(BY_MODEL.evidence.machine, cpu=EVIL, system=EVIL, python=EVIL),
+    ),
 )
 
 
@@ -82,6 +88,7 @@ def test_a_plan_written_to_a_file_is_text(form, tmp_path):
 
 def test_a_plan_shown_is_text():
     need_clean(str(PLAN.report).replace("\n", ""))
+    need_clean(str(PLAN.report.details).replace("\n", ""))
     need_clean("".join(PLAN.report._repr_mimebundle_().values()))
 
 
@@ -102,11 +109,13 @@ def test_a_sweep_shown_or_plotted_is_text(tmp_path):
     need_clean((tmp_path / "sweep.svg").read_text())
 
 
-def test_the_command_line_writes_text_whatever_is_stored(store, capsys):
-    known = ("mode", "effort", "decided_by", "created", "learner", "candidates")
-    plan = dataclasses.replace(PLAN, **{name: getattr(ESTIMATED, name) for name in known})
-    store.save("0" * 64, plan, {})
-    for words in (["plans", "list"], ["plans", "show", "00"], ["explain", "00"]):
+def test_the_command_line_writes_text_whatever_is_stored(store, tmp_path, capsys):
+    known = ("mode", "effort", "decided_by", "candidates")
+    plan = dataclasses.replace(PLAN, **{name: getattr(BY_MODEL, name) for name in known})
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    key = Key.of({"num_envs": 8, "vector_kwargs": {}})
+    assert store.save(key, dataclasses.replace(plan, created=now, key=key.digest)) is None
+    for words in (["plans", "list"], ["plans", "show", key.digest], ["explain", key.digest]):
         assert main(words) == 0
         need_clean(capsys.readouterr().out.replace("\n", ""))
     assert main(["plans", "list", "--json"]) == 0

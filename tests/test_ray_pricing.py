@@ -3,12 +3,12 @@
 import dataclasses
 
 import pytest
-
-from tests.records import FREE_LOOPS, MS, a_calibration, a_machine, a_profile
-from vecselect import RequestError, recommend
 from vecselect.selection.costs import RayCosts
 from vecselect.selection.estimate import estimate
 from vecselect.selection.situation import Situation
+
+from tests.records import FREE_LOOPS, MS, a_calibration, a_machine, a_profile
+from vecselect import RequestError, recommend
 
 COSTS = RayCosts(fixed_s=0.2 * MS, lane_s=1.0 * MS, lanes=16, cores=16.0)
 

@@ -1,4 +1,4 @@
-"""The report of plans written by hand: what it says, where it fits, and how numbers read."""
+"""The report as text: where it fits, what streams get, how numbers read, and how it looks."""
 
 import dataclasses
 import io
@@ -8,28 +8,31 @@ import pytest
 from rich.console import Console
 
 from tests import plans
-from tests.plans import BY_RULE as MEASURED
-from tests.plans import ELIMINATED, ESTIMATED, MACHINE, PINNED, PROFILE, RACED, RULE
+from tests.plans import BY_MODEL, BY_RULE, ELIMINATED, MACHINE, RACED
+from tests.snapshots import need_as_before
 from vecselect.plan import Candidate, Note
 from vecselect.report import Report
+from vecselect.report.terminal import plain
+from vecselect.report.text import MOST_LINES
 from vecselect.report.units import rate, ratio, seconds, share, size
 from vecselect.run_stats import Stats
 
 WIDE = dataclasses.replace(
-    MEASURED,
+    BY_RULE,
     env="a_package_of_some_length.environments:TheEnvironmentWithTheLongestName-v12",
-    num_envs=4096,
-    notes=(Note("memory", "A note that goes on and on, " * 8), Note("copy", "Another note.")),
-    machine=dataclasses.replace(MACHINE, cores=192.0, cores_quota=None),
+    reason="A reason that goes on and on. " * 20,
+    notes=tuple(Note(f"note-{n}", "A note that goes on and on, " * 8) for n in range(5)),
+    candidates=(
+        *BY_RULE.candidates,
+        *(Candidate(f"pool:{n}", predicted=plans.exactly(n)) for n in range(1, 40)),
+    ),
+    evidence=dataclasses.replace(
+        BY_RULE.evidence,
+        num_envs=4096,
+        machine=dataclasses.replace(MACHINE, cores=192.0, cores_quota=None),
+    ),
 )
-PLANS = {
-    "measured": MEASURED,
-    "estimated": ESTIMATED,
-    "raced": RACED,
-    "pinned": PINNED,
-    "eliminated": ELIMINATED,
-    "wide": WIDE,
-}
+PLANS = {**plans.ALL, "wide": WIDE}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +44,7 @@ def no_terminal(monkeypatch):
 
 def words(text):
     """The text with each run of blanks and line breaks as one blank."""
-    return " ".join(text.split())
+    return " ".join(str(text).split())
 
 
 def printed(plan):
@@ -50,14 +53,53 @@ def printed(plan):
     return file.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("shown", "width"),
+    [(shown, width) for shown in ("report", "details") for width in (80, 120)],
+)
+@pytest.mark.parametrize("name", ["rule", "threads", "race"])
+def test_a_report_looks_as_it_did(name, shown, width):
+    report = PLANS[name].report
+    text = plain(report if shown == "report" else report.details, width) + "\n"
+    need_as_before(f"{shown}_{name}_{width}.txt", text)
+
+
 @pytest.mark.parametrize("name", PLANS)
 def test_the_plain_text_fits_a_small_terminal_and_has_no_colour(name, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "200")
-    lines = str(PLANS[name].report).splitlines()
-    assert len(lines) <= 30
-    assert max(map(len, lines)) <= 80
-    assert all(line == line.rstrip() and line.replace(" ", "").isprintable() for line in lines)
+    report = Report(PLANS[name].report.plan, Stats(1000, 8000, 12.0, 4.0, 500.0))
+    lines = str(report).splitlines()
+    assert len(lines) <= MOST_LINES == 16
+    assert lines[0].startswith("vecselect:")
+    assert any(line.startswith("pin it:") for line in lines[-2:])
+    for line in (*lines, *str(report.details).splitlines()):
+        assert len(line) <= 80
+        assert line == line.rstrip() and line.isprintable()
+
+
+def test_what_has_no_room_is_told_of():
+    text = str(WIDE.report)
+    assert "A reason that goes on and on." in text and " ...\n" in text
+    assert re.search(r"! [345] more notes: report.details", text)
+    for note in WIDE.notes:
+        assert f"[{note.code}] {note.text.strip()}" in words(WIDE.report.details)
+    assert words(WIDE.reason) in words(WIDE.report.details)
+    assert "pool:39" in str(WIDE.report.details)
+    loud = Note("loud", "Look here.", loud=True)
+    assert "!!! [loud] Look here." in str(dataclasses.replace(RACED, notes=(loud,)).report)
+
+
+def test_the_details_say_why_a_candidate_was_not_chosen_and_the_short_report_does_not():
+    assert "this process is a daemon" in str(ELIMINATED.report.details)
+    assert "this process is a daemon" not in str(ELIMINATED.report)
+
+
+def test_a_run_so_far_is_in_both():
+    report = Report(RACED, Stats(1000, 8000, 12.0, 4.0, 500.0))
+    for text in (words(report), words(report.details)):
+        assert "1000 of 12.0 ms (planned: 10.1 ms), 75 % of the loop" in text
+        assert "500 env steps/s, learner included" in text
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -68,157 +110,63 @@ def test_a_stream_that_is_no_terminal_gets_the_plain_text(name, monkeypatch):
     assert [line.rstrip() for line in text.splitlines()] == str(PLANS[name].report).splitlines()
 
 
-def test_a_measured_plan_is_told_with_its_numbers():
-    text = words(str(MEASURED.report))
-    assert "Walker-v0 x 8" in text
-    assert "1.5 usable cores (quota 1.5)" in text
-    assert "=> async by the ~1 ms rule, clear: 2.38x above the line of 1.00 ms" in text
-    assert RULE.reason in text
-    assert "step time 2.35 ms, median 2.20 ms, p99 4.70 ms; 25 % waiting" in text
-    assert "reset time 7.89 ms, 1.6 % of the time; episodes of 200 steps" in text
-    assert "IPC cost 65.4 us a round trip of an observation (28.2 KB)" in text
-    assert "break-even async pays from 187 us per step" in text
-    assert "417 steps/s" in text
-    assert "45.6 MB of memory" in text
-    assert "! [resets] Resets take 16 % of the time." in text
-    assert 'pin it: mode="async" or VECSELECT_MODE=async' in text
-
-
-def test_every_mode_has_a_row_with_its_prediction_or_why_it_was_skipped():
-    text = words(str(MEASURED.report))
-    assert "sync ~19.1 ms ~419 ~1.00x 419" in text
-    assert "=> async ~13.2 ms ~606 ~1.45x 606" in text
-    assert "skipped native: Walker-v0 has no vector_entry_point" in text
-
-
-def test_an_estimate_is_told_with_its_ranges_and_with_what_the_rule_says():
-    text = words(str(ESTIMATED.report))
-    assert "=> pool:1 by estimate, clear" in text
-    assert "=> pool:1 ~10.2 ms ~784 ~1.87x 702-879" in text
-    assert "~1 ms rule async, clear: 2.38x above the line of 1.00 ms" in text
-    assert "pool: 3.10 us" in text
-    assert "pool pays from 2.50 us per step; async never pays here" in text
-    assert "what if 4 cores: pool:" in text
-    assert "planned in 800 ms; remembered as 0123456789abcdef" in text
-
-
-def test_a_race_is_told_with_its_rounds_its_spread_and_the_learner():
-    text = words(str(RACED.report))
-    assert "=> pool:1 by a race, likely (97%) the fastest" in text
-    assert "=> pool:1 11.2 ms ±1.8 % 714 1.79x 702-879 ~1.87x" in text
-    assert "learner 1.10 ms between two steps (callable); 90 % of the loop collects" in text
-    assert "race 5 rounds of 12 vector steps; 5 steps the same to the bit" in text
-
-
-def test_a_choice_that_is_not_the_fastest_says_so():
-    sync, ours = plans.RACE.entrants
-    close = dataclasses.replace(ours, mode="pool:3", blocks_s=(11e-3, 11.1e-3))
-    race = dataclasses.replace(plans.RACE, leader="pool:3", entrants=(sync, ours, close))
-    candidates = (*RACED.candidates, Candidate("pool:3", measured=close.loop_s))
-    text = words(str(dataclasses.replace(RACED, race=race, candidates=candidates).report))
-    assert "by a race, within 5 % of the fastest and simpler than pool:3" in text
-
-
-def test_a_recalled_plan_says_from_when_it_is():
-    text = words(str(dataclasses.replace(RACED, recalled=True).report))
-    assert "planned 2025-01-01T00:00:00+00:00, recalled as 0123456789abcdef" in text
-
-
-def test_why_a_plan_is_not_remembered_is_said():
-    plan = dataclasses.replace(RACED, key=None, not_stored="it holds a lock")
-    assert "not remembered: it holds a lock" in words(str(plan.report))
-
-
-def test_a_run_so_far_stands_beside_what_was_planned():
-    text = words(str(Report(RACED, Stats(1000, 8000, 12.0, 4.0, 500.0))))
-    assert "1000 vector steps of 12.0 ms (planned: 10.1 ms), 75 % of the loop" in text
-    assert "500 env steps/s in all" in text
-
-
-def test_a_pinned_plan_says_who_pinned_it_and_shows_no_measurement():
-    text = words(str(PINNED.report))
-    assert "=> sync pinned by VECSELECT_MODE=sync" in text
-    assert "nothing was measured" in text
-    assert "skipped" not in text  # what else there would have been matters to nobody
-    for measured in ("step time", "IPC cost", "break-even"):
-        assert measured not in text
-
-
-def test_a_plan_by_elimination_says_what_was_in_the_way():
-    text = words(str(ELIMINATED.report))
-    assert "=> sync the only mode left" in text
-    assert words(ELIMINATED.reason) in text
-
-
-def test_what_was_not_seen_is_said_in_words():
-    profile = dataclasses.replace(PROFILE, episode_steps=None, memory_bytes=None)
-    rule = dataclasses.replace(RULE, near_line=True, break_even_s=None)
-    text = words(str(dataclasses.replace(MEASURED, profile=profile, rule=rule).report))
-    assert "no episode ended" in text
-    assert "of memory" not in text
-    assert "by the ~1 ms rule, close to the line" in text
-    assert "async never pays here" in text
-
-
-def test_square_brackets_in_a_name_are_text_and_no_markup():
-    plan = dataclasses.replace(PINNED, env="[bold]x[/]", reason="[red]so[/]")
-    text = words(str(plan.report))
+def test_square_brackets_are_text_and_no_markup():
+    plan = dataclasses.replace(
+        ELIMINATED,
+        env="[bold]x[/]",
+        reason="[red]so[/]",
+        candidates=(Candidate("async", skipped="no such file [/tmp/x]"),),
+    )
+    text = words(plan.report.details)
     assert "[bold]x[/] x 8" in text
     assert "[red]so[/]" in text
-
-
-@pytest.mark.parametrize("reason", ["cannot pickle [deep] thing", "no such file [/tmp/x]"])
-def test_square_brackets_in_a_reason_are_text_and_no_markup(reason):
-    plan = dataclasses.replace(ELIMINATED, candidates=(Candidate("async", skipped=reason),))
-    assert f"skipped async: {reason}" in words(str(plan.report))
+    assert "async no such file [/tmp/x]" in text
 
 
 def test_a_stream_of_ascii_gets_ascii():
-    class Ascii(io.StringIO):
-        encoding = "ascii"
-
-    file = Ascii()
-    ESTIMATED.report.print(file)
-    text = file.getvalue()
-    text.encode("ascii")
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    BY_MODEL.report.details.print(file)
+    RACED.report.print(file)
+    file.flush()
+    text = file.buffer.getvalue().decode("ascii")
     assert "# stepping  % stragglers  : hand-off" in text
+    assert "11.2 ms +-1.8 %" in text
 
 
 def test_a_terminal_gets_colour_unless_no_color_is_set(monkeypatch):
     colour = re.compile(r"\x1b\[(\d+;)*3[0-7]m")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert colour.search(printed(MEASURED))
+    assert colour.search(printed(RACED))
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not colour.search(printed(MEASURED))
+    assert not colour.search(printed(RACED))
 
 
 @pytest.mark.parametrize(("columns", "width"), [(40, 60), (100, 100)])
 def test_a_terminal_gets_its_own_width_unless_it_is_too_narrow(monkeypatch, columns, width):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", str(columns))
-    head = re.sub(r"\x1b\[[\d;]*m", "", printed(MEASURED)).splitlines()[0]
+    head = re.sub(r"\x1b\[[\d;]*m", "", printed(RACED)).splitlines()[0]
     assert len(head) == width
 
 
 def test_a_notebook_gets_text_and_html():
-    bundle = MEASURED.report._repr_mimebundle_()
+    bundle = RACED.report._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html"}
-    assert bundle["text/plain"] == str(MEASURED.report)
+    assert bundle["text/plain"] == str(RACED.report)
     assert bundle["text/html"].startswith('<div class="vecselect">')
-    assert "Walker-v0 &times; 8" in bundle["text/html"]
-    assert MEASURED._repr_mimebundle_() == bundle
+    assert RACED._repr_mimebundle_() == bundle
 
 
 def test_inside_a_notebook_the_texts_are_the_same(monkeypatch):
-    outside = str(MEASURED.report), printed(MEASURED)
+    outside = str(RACED.report), printed(RACED)
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr("rich.jupyter.display", lambda *arguments: None)
-    assert (str(MEASURED.report), printed(MEASURED)) == outside
+    assert (str(RACED.report), printed(RACED)) == outside
 
 
 def test_rich_prints_it_as_wide_as_its_console():
     console = Console(file=io.StringIO(), width=100)
-    console.print(MEASURED.report)
+    console.print(RACED.report)
     text = console.file.getvalue()
     assert "Walker-v0 x 8" in text
     assert max(map(len, text.splitlines())) == 100

@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
-
-from tests import plans
 from vecselect.selection.costs import Calibration, LoopCosts
 from vecselect.selection.situation import Situation, changes
+
+from tests import plans
 
 US, MS = 1e-6, 1e-3
 

@@ -117,7 +117,7 @@ def test_without_matplotlib_a_plot_is_an_error_that_names_the_extra(tmp_path, mo
     with pytest.raises(RequestError, match=r"pip install 'vecselect\[plot\]'"):
         SWEEP.save(tmp_path / "sweep.svg")
     assert list(tmp_path.iterdir()) == []
-    assert "<svg" not in SWEEP._repr_mimebundle_()["text/html"]
+    assert "<picture>" not in SWEEP._repr_mimebundle_()["text/html"]
 
 
 def test_in_a_pipe_it_is_plain_and_on_a_stream_of_ascii_too():
@@ -151,4 +151,4 @@ def test_the_plot_names_the_modes_and_the_best_as_text():
 def test_a_notebook_shows_the_plot_below_the_table():
     bundle = SWEEP._repr_mimebundle_()
     assert bundle["text/plain"] == str(SWEEP)
-    assert bundle["text/html"].index("<pre") < bundle["text/html"].index("<svg")
+    assert bundle["text/html"].index("<pre") < bundle["text/html"].index("<picture>")

@@ -30,7 +30,14 @@ def _doctor(asked: argparse.Namespace) -> int:
         document = {"machine": dataclasses.asdict(machine), "modes": modes}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        from vecselect.report.doctor import write
+        from vecselect.report.details import machine_rows
+        from vecselect.report.terminal import write
+        from vecselect.report.text import grid
+        from vecselect.report.units import all_printable
 
-        write(machine, modes, sys.stdout)
+        states = tuple(
+            (f"mode {mode}", "available" if why is None else f"not available: {why}")
+            for mode, why in modes.items()
+        )
+        write(grid(all_printable((*machine_rows(machine), *states))), sys.stdout)
     return 0

@@ -7,8 +7,13 @@ import ast
 from typing import Any
 
 
-def add_loop(command: argparse.ArgumentParser, budget: str = "") -> None:
-    """Adds the environment and the loop around it, whatever the number of sub-environments."""
+def add_loop(command: argparse.ArgumentParser, budget: str) -> None:
+    """Adds the environment and the loop around it, whatever the number of sub-environments.
+
+    Args:
+        command: The command.
+        budget: What the help says of `--budget`.
+    """
     command.add_argument(
         "env", metavar="ENV", help='an id, such as "Pendulum-v1" or "module:Env-v0"'
     )
@@ -20,10 +25,7 @@ def add_loop(command: argparse.ArgumentParser, budget: str = "") -> None:
         metavar="KEY=VALUE",
         help="a keyword argument of the environment, such as g=9.81; may be repeated",
     )
-    after = "after which nothing new is measured"
-    command.add_argument(
-        "--budget", type=float, metavar="SECONDS", help=f"{after}; {budget}" if budget else after
-    )
+    command.add_argument("--budget", type=float, metavar="SECONDS", help=budget)
     command.add_argument(
         "--learner-ms",
         type=float,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +11,6 @@ from vecselect.cli.loop import add_loop
 from vecselect.printable import printable
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
 
     from vecselect.cli.plans import Commands
@@ -22,7 +22,10 @@ def add_commands(commands: Commands) -> None:
     recommend = commands.add_parser("recommend", help="measure an environment and say which mode")
     recommend.set_defaults(run=_recommend)
     recommend.add_argument(
-        "--effort", default="measure", help="rule, estimate, measure (the default) or exhaustive"
+        "--effort",
+        default="measure",
+        help="rule (the ~1 ms rule), measure (the default: a short profile and the cost model) or "
+        "race (the best candidates are run too)",
     )
     storing = recommend.add_mutually_exclusive_group()
     storing.add_argument(
@@ -36,16 +39,27 @@ def add_commands(commands: Commands) -> None:
         action="store_false",
         help="neither recall a plan nor remember this one",
     )
-    compare = commands.add_parser("compare", help="race every mode at length")
-    compare.set_defaults(run=_recommend, effort="exhaustive", use_store=False, fresh=False)
+    compare = commands.add_parser(
+        "compare", help="race the candidates, and say who won by how much"
+    )
+    compare.set_defaults(run=_compare, effort="race", use_store=False, fresh=False)
     for command in (recommend, compare):
         _add_request(command)
         command.add_argument("--json", action="store_true", help="print one JSON document instead")
+        command.add_argument(
+            "--details", action="store_true", help="print all of the evidence, not the short report"
+        )
 
 
 def _add_request(command: argparse.ArgumentParser) -> None:
     """Adds what says for which vector environment to plan."""
-    add_loop(command)
+    add_loop(command, "for a race: after which nothing new is measured; 10 by default")
+    command.add_argument(
+        "--learner-threads",
+        type=_threads,
+        metavar="N",
+        help="the threads that torch has while steps are made, or auto to let the plan choose",
+    )
     command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
     command.add_argument(
         "--allow",
@@ -66,9 +80,48 @@ def _add_request(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _threads(text: str) -> int | str:
+    """A number of threads, or `auto`."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, and not 'auto'") from None
+
+
+def _compare(asked: argparse.Namespace) -> int:
+    from vecselect.report.terminal import write
+    from vecselect.report.verdict import sentence_of_race
+
+    plan = _write_plan(asked)
+    text = sentence_of_race(plan)
+    if text is not None and not asked.json:
+        from rich.text import Text
+
+        sys.stdout.write("\n")
+        write(Text(text), sys.stdout)
+    return 0
+
+
 def _recommend(asked: argparse.Namespace) -> int:
+    _write_plan(asked)
+    return 0
+
+
+def _write_plan(asked: argparse.Namespace) -> Plan:
+    """Makes the plan that was asked for, and writes it to stdout and to files.
+
+    Raises:
+        RequestError: If what was asked for contradicts itself, or cannot be.
+    """
+    from vecselect.errors import RequestError
     from vecselect.make import recommend
     from vecselect.report.outputs import check_output, write_output
+
+    if asked.budget is not None and asked.effort != "race":
+        raise RequestError(
+            f"--budget is for a race, and --effort is {asked.effort}; add --effort race, or leave "
+            "--budget out."
+        )
 
     for path in asked.output:
         check_output(path)
@@ -81,6 +134,7 @@ def _recommend(asked: argparse.Namespace) -> int:
             effort=asked.effort,
             budget_s=asked.budget,
             learner=learner_s,
+            learner_threads=asked.learner_threads,
             allow=asked.allow,
             use_store=asked.use_store,
             fresh=asked.fresh,
@@ -92,23 +146,9 @@ def _recommend(asked: argparse.Namespace) -> int:
     if asked.json:
         sys.stdout.write(plan.to_json() + "\n")
     else:
-        plan.report.print(sys.stdout)
-        if asked.effort == "exhaustive":
-            _write_sentence(plan)
-    return 0
-
-
-def _write_sentence(plan: Plan) -> None:
-    """Writes the race in one sentence, wrapped as the report is."""
-    from rich.text import Text
-
-    from vecselect.report import stream
-    from vecselect.report.sentence import sentence
-
-    text = sentence(plan)
-    if text is not None:
-        sys.stdout.write("\n")
-        stream.write(Text(text), sys.stdout)
+        shown = plan.report.details if asked.details else plan.report
+        shown.print(sys.stdout)
+    return plan
 
 
 @contextlib.contextmanager

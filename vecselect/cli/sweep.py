@@ -30,7 +30,7 @@ def add_command(commands: Commands) -> None:
     summary = "throughput and memory against the number of sub-environments"
     parser = commands.add_parser("sweep", help=summary, description=summary.capitalize() + ".")
     parser.set_defaults(run=_sweep)
-    add_loop(parser, "25 by default")
+    add_loop(parser, "after which nothing new is measured; 25 by default")
     parser.add_argument("-n", "--num-envs", type=_numbers, metavar="N,N,...", help=SIZES_HELP)
     parser.add_argument("--modes", type=_words, metavar="MODE,...", help=MODES_HELP)
     parser.add_argument(
@@ -82,7 +82,7 @@ def _sweep(asked: argparse.Namespace) -> int:
 
 def _measure(asked: argparse.Namespace) -> Sweep:
     from vecselect.make import sweep
-    from vecselect.report.progress import progress_bar
+    from vecselect.report.terminal import progress_bar
     from vecselect.sweeping.asked import SIZES
 
     # What importing the environment's module prints is no part of our output.

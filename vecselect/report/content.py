@@ -12,9 +12,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vecselect.modes import Mode
 from vecselect.report.details import Group, Rows, cores, groups, measured_loop
-from vecselect.report.units import between, counted, printable, rate, ratio, seconds, share
+from vecselect.report.units import (
+    all_printable,
+    between,
+    counted,
+    kind_of,
+    rate,
+    ratio,
+    seconds,
+    share,
+)
 from vecselect.report.verdict import how_sure
 
 if TYPE_CHECKING:
@@ -210,7 +218,7 @@ def content(plan: Plan, stats: Stats | None = None) -> Content:
         pin=_pin(plan),
         created=plan.created,
     )
-    return printable(found)
+    return all_printable(found)
 
 
 def _verdict(plan: Plan) -> Verdict:
@@ -296,7 +304,7 @@ def _most_telling(plan: Plan, shown: list[Candidate]) -> list[Candidate]:
     known = [one for one in shown if one.loop_s]
     best_of_kind: dict[str, Candidate] = {}
     for one in known:
-        best_of_kind.setdefault(Mode.parse(one.mode).kind, one)
+        best_of_kind.setdefault(kind_of(one.mode), one)
     ranked = [
         *(one for one in known if one is plan.chosen),
         *(one for one in known if one.mode == "sync" or _other_threads(plan, one)),
@@ -396,7 +404,7 @@ def _bars(plan: Plan) -> tuple[Bar, ...]:
 
     best: dict[str, Candidate] = {}
     for one in sorted(known, key=place):
-        best.setdefault(Mode.parse(one.mode).kind, one)
+        best.setdefault(kind_of(one.mode), one)
     measured = [one for one in known if one.measured and one not in best.values()]
     more = sorted(measured, key=place)[: max(MOST_BARS - len(best), 0)]
     shown = sorted([*best.values(), *more], key=place)

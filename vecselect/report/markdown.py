@@ -5,93 +5,68 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from vecselect.printable import printable
-from vecselect.report.facts import (
-    break_even,
-    candidates,
-    faster,
-    how_sure,
-    pins,
-    smaller_race,
-    so_far,
-    what_would_change,
-)
-from vecselect.report.measurements import measurements
+from vecselect.report.content import content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vecselect.plan import Plan
-    from vecselect.report import Report
+    from vecselect.report.content import Candidates, Verdict
+    from vecselect.run_stats import Stats
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!@])")
 
 
-def markdown(report: Report) -> str:
+def markdown(plan: Plan, stats: Stats | None = None) -> str:
     """The report as a document of GitHub's Markdown."""
-    plan = report.plan
+    found = content(plan, stats)
+    verdict, pin = found.verdict, found.pin
+    around = f", stepped in {_code(pin.collecting)}" if pin.collecting else ""
     blocks = [
-        f"## {_text(plan.env)} x {plan.num_envs}: {_code(plan.mode)}",
-        _answer(plan),
+        f"## {_text(verdict.what)}: {_code(verdict.mode)}",
+        _answer(verdict),
+        f"Pin it: {_code(pin.call)}{around} or {_code(pin.variable)}",
         "\n".join(
             f"- {_code(note.code)} {'**' if note.loud else ''}{_text(note.text)}"
             f"{'**' if note.loud else ''}"
-            for note in plan.notes
+            for note in found.notes
         ),
-        *_candidates(plan),
-        *_smaller(plan),
-        *_under("This run so far", ("", ""), so_far(plan, report.stats)),
+        *_candidates(found.candidates),
+        *_under("This run so far", ("", ""), found.so_far),
         *_under(
-            "What would change the answer",
-            ("if there were", "the model chooses", "throughput", ""),
-            what_would_change(plan),
+            "One vector step taken apart, as predicted",
+            ("mode", "vector step", "of that"),
+            [
+                (bar.mode, bar.total, ", ".join(f"{part.name} {part.text}" for part in bar.parts))
+                for bar in found.bars
+            ],
         ),
-        *_under("Break-even against the ~1 ms rule", ("", ""), break_even(plan)),
-        "<details><summary>Measurements</summary>",
+        "<details><summary>Evidence</summary>",
+        *(_table((_text(group.heading), ""), group.rows) for group in found.groups),
+        "</details>",
     ]
-    for heading, rows in measurements(plan):
-        blocks.append(_table((heading, ""), rows))
-    blocks.append("</details>")
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _answer(plan: Plan) -> str:
-    found = faster(plan)
-    gain = f"**{_text(found[0])} sync** ({_text(found[1])}). " if found else ""
-    call, variable = pins(plan)
-    return (
-        f"{gain}{_text(how_sure(plan))} {_text(plan.reason)}\n\n"
-        f"Pin it: {_code(call)} or {_code(variable)}"
-    )
+def _answer(verdict: Verdict) -> str:
+    gain = f"**{_text(verdict.gain)}** ({_text(verdict.about_gain)}). " if verdict.gain else ""
+    threads = f"{_text(verdict.threads.capitalize())}. " if verdict.threads else ""
+    sure = verdict.sure[:1].upper() + verdict.sure[1:]
+    return f"{gain}{threads}{_text(sure)}. {_text(verdict.reason)}"
 
 
-def _candidates(plan: Plan) -> list[str]:
+def _candidates(candidates: Candidates | None) -> list[str]:
+    if candidates is None:
+        return []
     rows = [
         (
-            row.mode,
-            row.predicted,
-            row.predicted_against_sync,
-            row.measured,
-            row.rate,
-            row.against_sync,
-            row.remark,
+            row.mode + (f" ({row.threads})" if row.threads else ""),
+            *row.cells,
+            "chosen" if row.chosen else f"not chosen: {row.remark}" if row.remark else "",
         )
-        for row in candidates(plan)
+        for row in candidates.rows
     ]
-    headings = ("mode", "predicted", "vs sync", "measured", "env steps/s", "vs sync", "")
-    # Where nothing was measured there is one ratio only, and no column for the other.
-    used = [place for place in range(len(headings)) if place < 1 or any(row[place] for row in rows)]
-    return _under(
-        "Candidates",
-        [headings[place] for place in used],
-        [[row[place] for place in used] for row in rows],
-    )
-
-
-def _smaller(plan: Plan) -> list[str]:
-    """What a race of fewer sub-environments measured, if there was one."""
-    found = smaller_race(plan)
-    return _under(found[0], ("mode", "loop", "env steps/s", "vs sync"), found[1]) if found else []
+    return _under("Candidates", (*candidates.headings, ""), rows)
 
 
 def _under(heading: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -106,16 +81,12 @@ def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _text(text: str) -> str:
     """The text on one line, so that nothing in it is taken for Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", _line(text))
-
-
-def _line(text: str) -> str:
-    return " ".join(printable(text).split())
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def _code(text: str) -> str:
     """The text as code, whatever backticks are in it."""
-    text = _line(text)
+    text = " ".join(text.split())
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     space = " " if "`" in text else ""

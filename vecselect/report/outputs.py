@@ -118,16 +118,16 @@ def rendered(report: Report, form: str) -> str:
     if form == ".html":
         from vecselect.report.html import page
 
-        return page(report)
+        return page(report.plan, report.stats)
     if form == ".svg":
         from vecselect.report.figures import svg
         from vecselect.report.plots import headline, sheet_of
 
-        return svg(sheet_of(report.plan), headline(report.plan), standalone=True)
+        return svg(sheet_of(report.plan), headline(report.plan))
     if form == ".md":
         from vecselect.report.markdown import markdown
 
-        return markdown(report)
+        return markdown(report.plan, report.stats)
     return report.plan.to_json() + "\n"
 
 

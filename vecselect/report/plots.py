@@ -1,34 +1,45 @@
-"""The plots of a plan: what each shows, and how it is drawn. Their numbers come from elsewhere."""
+"""The plots of a plan: what each shows, and how it is drawn.
+
+Curves come from the cost model, over the plan's own evidence; all else is in the plan.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vecselect.report.figures import (
-    INK,
-    MUTED,
-    PAPER,
+    LIGHT,
     colour_of,
     dashes_of,
+    literal,
     marker_of,
     new_figure,
     styled,
 )
-from vecselect.report.units import rate, ratio, seconds, share, short
-from vecselect.selection.curves import histogram, over_num_envs, over_step_time, race_ratios
+from vecselect.report.units import all_printable, kind_of, rate, ratio, seconds, share, short
+from vecselect.selection.model import mean_step_s
+from vecselect.selection.what_if import over_num_envs, over_step_time
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
+    from vecselect.report.figures import Palette
+    from vecselect.selection.evidence import Evidence
+    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.what_if import Curve
 
 WIDTH_IN, HEIGHT_IN = 4.2, 3.2
 """Of one plot: narrow, so that its text can be read on a phone."""
 
+BINS = 36
 STEPS_COLOUR, RESETS_COLOUR = "#0072b2", "#d55e00"
 FAR = 2.5
 """Where an entrant takes this many times as long as the leader, the axis is logarithmic."""
@@ -39,62 +50,54 @@ class Plot:
     """A plot of a plan.
 
     Attributes:
-        name: A word for it.
         title: What it shows.
         caption: How to read it.
-        draw: Draws it on axes; called inside `figures.styled`.
+        draw: Draws it on axes in a palette; called inside `figures.styled`.
     """
 
-    name: str
     title: str
     caption: str
-    draw: Callable[[Any], None]
+    draw: Callable[[Any, Palette], None]
 
 
 def plots_of(plan: Plan) -> list[Plot]:
     """The plots for which a plan has the numbers."""
-    plots = []
-    mode = plan.mode.removesuffix(":sleep")
-    situation = plan.situation
+    plots, evidence = [], plan.evidence
     learner = ", learner included" if plan.learner_s > 0 else ""
-    raced = " Outlined marks are what the race measured." if plan.race else ""
-    how = "as measured" if plan.chosen and plan.chosen.measured else "as predicted"
-    if situation is not None and situation.estimate().forecast(mode) is not None:
-        plots.append(
+    if _has_model(evidence):
+        how = "as measured" if plan.chosen and plan.chosen.measured else "as predicted"
+        raced = " Outlined marks are what the race measured." if evidence.race else ""
+        plots = [
             Plot(
-                "step-time",
                 "Throughput against step time",
                 f"By the cost model, for {plan.num_envs} sub-environments{learner}. A ring marks "
                 f"where a mode begins to beat sync; the dot is this environment, {how}.",
-                lambda axes: _step_time(axes, plan, mode),
-            )
-        )
-        plots.append(
+                lambda axes, palette: _step_time(axes, plan, palette),
+            ),
             Plot(
-                "num-envs",
                 "Throughput against num_envs",
-                f"By the cost model{learner}, for more and for fewer sub-environments; memory is "
-                f"not thought of.{raced}",
-                lambda axes: _num_envs(axes, plan, mode),
-            )
-        )
-    if plan.profile is not None and plan.profile.step_times_s:
+                f"By the cost model{learner}, for more and for fewer sub-environments.{raced}",
+                lambda axes, palette: _num_envs(axes, plan, palette),
+            ),
+        ]
+    if evidence.profile is not None:
         plots.append(
             Plot(
-                "times",
                 "Step and reset times of one environment",
                 "Shares of the steps, and of the resets, that took so long.",
-                lambda axes: _times(axes, plan),
+                lambda axes, palette: _times(axes, plan, palette),
             )
         )
-    if plan.race is not None and any(len(ratios) > 1 for _, ratios in race_ratios(plan.race)):
+    race = evidence.race
+    if race is not None and any(len(ratios) > 1 for _, ratios in race_ratios(race)):
         plots.append(
             Plot(
-                "race",
                 "The race, round by round",
-                f"Time of a block over the leader's ({plan.race.leader}) in the same round: lower "
-                "is faster. A line ends where its mode was out of the running.",
-                lambda axes: _race(axes, plan),
+                all_printable(
+                    f"Time of a block over the leader's ({race.leader}) in the same round: lower "
+                    "is faster. A line ends where its mode was out of the running."
+                ),
+                lambda axes, palette: _race(axes, race, palette),
             )
         )
     return plots
@@ -102,27 +105,27 @@ def plots_of(plan: Plan) -> list[Plot]:
 
 def missing_plots(plan: Plan) -> list[str]:
     """Why a plan has no more plots than it has, in sentences."""
-    reasons = []
-    if plan.profile is None:
+    if plan.evidence.profile is None:
         return ["Nothing was measured, so there is nothing to plot."]
-    if plan.situation is None:
+    reasons = []
+    if not _has_model(plan.evidence):
         reasons.append(
-            'Throughput is not plotted: the cost model was not asked; effort="estimate" asks it.'
+            'Throughput is not plotted: the cost model was not asked; effort="measure" asks it.'
         )
-    if plan.race is None:
+    if plan.evidence.race is None:
         reasons.append("There was no race to plot.")
     return reasons
 
 
-def figure_of(plot: Plot) -> Figure:
+def figure_of(plot: Plot, palette: Palette = LIGHT) -> Figure:
     """One plot as a figure.
 
     Raises:
         RequestError: If matplotlib is not installed.
     """
-    with styled():
+    with styled(palette):
         figure = new_figure(WIDTH_IN, HEIGHT_IN)
-        plot.draw(figure.subplots())
+        plot.draw(figure.subplots(), palette)
     return figure
 
 
@@ -136,154 +139,164 @@ def sheet_of(plan: Plan) -> Figure:
     with styled():
         if not plots:
             figure = new_figure(WIDTH_IN * 1.3, 1.2)
-            figure.suptitle(_literal(headline(plan)), fontsize=11, fontweight="bold")
+            figure.suptitle(literal(headline(plan)), fontsize=11, fontweight="bold")
             figure.text(0.5, 0.35, " ".join(missing_plots(plan)), ha="center")
             return figure
         columns = 1 if len(plots) == 1 else 2
         rows = -(-len(plots) // columns)
         figure = new_figure(WIDTH_IN * columns, HEIGHT_IN * 1.05 * rows + 0.4)
-        figure.suptitle(_literal(headline(plan)), fontsize=12, fontweight="bold")
+        figure.suptitle(literal(headline(plan)), fontsize=12, fontweight="bold")
         for place, plot in enumerate(plots, 1):
             axes = figure.add_subplot(rows, columns, place)
-            plot.draw(axes)
+            plot.draw(axes, LIGHT)
             axes.set_title(plot.title)
     return figure
 
 
 def headline(plan: Plan) -> str:
     """What all plots of a plan are about."""
-    return f"vecselect: {plan.env} x {plan.num_envs}, {plan.mode}"
+    return all_printable(f"vecselect: {plan.env} x {plan.num_envs}, {plan.mode}")
 
 
-def _step_time(axes: Any, plan: Plan, mode: str) -> None:
-    assert plan.situation is not None
-    curves = over_step_time(plan.situation, mode)
-    for line in curves.lines:
-        name = line.mode
-        several = name.startswith("pool:") and name != "pool:0" and len(_pools(plan)) > 1
+def histogram(quantiles_s: Sequence[float], edges_s: np.ndarray) -> np.ndarray:
+    """The share of times in each bin, from their quantiles.
+
+    Args:
+        quantiles_s: Evenly spread, the shortest and the longest among them.
+        edges_s: The ends of the bins; all times lie between the first and the last.
+    """
+    if not quantiles_s:
+        return np.zeros(len(edges_s) - 1)
+    shares = np.linspace(0.0, 1.0, len(quantiles_s))
+    return np.diff(np.interp(edges_s, quantiles_s, shares, left=0.0, right=1.0))
+
+
+def race_ratios(race: RaceRecord) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """By entrant, the time of each block over the leader's of the same round.
+
+    Nothing where the leader's blocks are not known.
+    """
+    leader = race.of(race.leader)
+    leaders_s = leader.blocks_s if leader else ()
+    return tuple(
+        (one.mode, tuple(own / its for own, its in zip(one.blocks_s, leaders_s, strict=False)))
+        for one in (race.entrants if leader else ())
+    )
+
+
+def _has_model(evidence: Evidence) -> bool:
+    return None not in (evidence.profile, evidence.hand_off, evidence.loops)
+
+
+def _evidence(plan: Plan) -> Evidence:
+    """The evidence with the learner first whose threads the choice is for: curves are about it."""
+    learners = sorted(plan.evidence.learners, key=lambda one: one.threads != plan.threads)
+    return dataclasses.replace(plan.evidence, learners=tuple(learners))
+
+
+def _line_of(mode: str) -> str:
+    """The name of the curve that a mode is on: of pools with workers the best has one."""
+    return mode if mode in ("sync", "pool:0", "thread:0") else kind_of(mode)
+
+
+def _curves(axes: Any, curves: Sequence[Curve], mode: str, **looks: Any) -> None:
+    for curve in curves:
+        several = curve.mode in ("pool", "thread")
         axes.plot(
-            line.at,
-            line.env_steps_per_s,
-            color=colour_of(name),
-            linestyle=dashes_of(name),
-            label="best pool" if several else _literal(name),
-            linewidth=2.4 if name == mode else 1.6,
+            curve.at,
+            curve.env_steps_per_s,
+            color=colour_of(curve.mode),
+            linestyle=dashes_of(curve.mode),
+            label=f"best {curve.mode}" if several else curve.mode,
+            linewidth=2.4 if curve.mode == _line_of(mode) else 1.6,
+            **looks,
         )
-    for crossing in curves.crossings:
-        axes.plot(
-            crossing.step_time_s,
-            crossing.env_steps_per_s,
-            marker="o",
-            markersize=9,
-            markerfacecolor="none",
-            markeredgecolor=colour_of(crossing.mode),
-            markeredgewidth=1.6,
-        )
-    chosen = curves.of(mode)
-    assert chosen is not None
-    own_s = curves.step_time_s
-    per_s = chosen.env_steps_per_s[chosen.at.index(own_s)]
-    if plan.chosen is not None and plan.chosen.measured is not None:
-        per_s = plan.num_envs / plan.chosen.measured.mid
+
+
+def _step_time(axes: Any, plan: Plan, palette: Palette) -> None:
+    evidence = _evidence(plan)
+    curves = over_step_time(evidence)
+    _curves(axes, curves, plan.mode)
+    values = [value for curve in curves for value in curve.env_steps_per_s]
     axes.set_xscale("log")
     axes.set_yscale("log")
-    least = min(min(line.env_steps_per_s) for line in curves.lines)
-    most = max(max(line.env_steps_per_s) for line in curves.lines)
-    axes.set_ylim(min(least, per_s) / 1.4, max(most, per_s) * 1.6)
-    axes.set_xlim(chosen.at[0], chosen.at[-1])
+    axes.set_xlim(curves[0].at[0], curves[0].at[-1])
+    sync = next((curve for curve in curves if curve.mode == "sync"), None)
+    for kind, at_s in plan.break_even_s.items():
+        if sync is not None and at_s is not None and sync.at[0] <= at_s <= sync.at[-1]:
+            logs = np.interp(math.log(at_s), np.log(sync.at), np.log(sync.env_steps_per_s))
+            looks = {"markerfacecolor": "none", "markeredgewidth": 1.6}
+            colour = colour_of(kind)
+            axes.plot(at_s, math.exp(logs), "o", markersize=9, markeredgecolor=colour, **looks)
+    if plan.chosen is not None and plan.chosen.loop_s:
+        per_s = plan.num_envs / plan.chosen.loop_s
+        values.append(per_s)
+        _dot(axes, mean_step_s(evidence), per_s, plan.mode, palette, marker="o")
+    axes.set_ylim(min(values) / 1.4, max(values) * 1.6)
     _ticks(axes.xaxis, axes.get_xlim(), seconds)
     _ticks(axes.yaxis, axes.get_ylim(), rate)
-    if plan.rule is not None:
-        _upright(axes, plan.rule.threshold_s, f"{short(seconds(plan.rule.threshold_s))} rule")
-    axes.plot(
-        own_s,
-        per_s,
-        marker="o",
-        markersize=9,
-        color=colour_of(mode),
-        markeredgecolor=INK,
-        markeredgewidth=1.4,
-        linestyle="none",
-        zorder=5,
-    )
+    rule = evidence.rule
+    if rule is not None:
+        _upright(axes, rule.threshold_s, f"{short(seconds(rule.threshold_s))} rule", palette)
     axes.set_xlabel("step time, resets included")
     axes.set_ylabel("env steps/s")
     axes.legend(loc="lower left")
 
 
-def _num_envs(axes: Any, plan: Plan, mode: str) -> None:
-    assert plan.situation is not None
-    lines = over_num_envs(plan.situation, mode)
-    for line in lines:
-        axes.plot(
-            line.at,
-            line.env_steps_per_s,
-            color=colour_of(line.mode),
-            linestyle=dashes_of(line.mode),
-            marker=marker_of(line.mode),
-            markersize=3.5,
-            label=_literal(line.mode),
-            linewidth=2.4 if line.mode == mode else 1.6,
-        )
-    values = [value for line in lines for value in line.env_steps_per_s]
-    race = plan.race
-    for entrant in race.entrants if race is not None else ():
+def _num_envs(axes: Any, plan: Plan, palette: Palette) -> None:
+    curves = over_num_envs(_evidence(plan))
+    _curves(axes, curves, plan.mode)
+    values = [value for curve in curves for value in curve.env_steps_per_s]
+    race = plan.evidence.race
+    for one in race.entrants if race else ():
         assert race is not None
-        low, mid, high = (
-            race.num_envs / value_s
-            for value_s in (entrant.loop_s.high, entrant.loop_s.mid, entrant.loop_s.low)
-        )
-        values.append(mid)
-        axes.errorbar(
-            race.num_envs,
-            mid,
-            [[max(mid - low, 0.0)], [max(high - mid, 0.0)]],
-            color=colour_of(entrant.mode),
-            marker=marker_of(entrant.mode),
-            markersize=8,
-            markeredgecolor=INK,
-            markeredgewidth=1.2,
-            capsize=4,
-            zorder=5,
-        )
+        per_s = race.num_envs / one.loop_s.mid
+        values.append(per_s)
+        _dot(axes, race.num_envs, per_s, one.mode, palette, marker=marker_of(one.mode))
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_ylim(min(values) / 1.4, max(values) * 1.5)
     axes.minorticks_off()
     _ticks(axes.yaxis, axes.get_ylim(), rate)
-    counts = sorted({int(at) for line in lines for at in line.at})
+    counts = sorted({int(at) for curve in curves for at in curve.at})
     while len(counts) > 9:
         counts = counts[::2]
     axes.set_xticks(counts, labels=[str(count) for count in counts])
-    _upright(axes, plan.num_envs, f"{plan.num_envs} asked for", bottom=True)
+    _upright(axes, plan.num_envs, f"{plan.num_envs} asked for", palette, bottom=True)
     axes.set_xlabel("sub-environments (num_envs)")
     axes.set_ylabel("env steps/s")
     _legend_below(axes)
 
 
-def _times(axes: Any, plan: Plan) -> None:
-    profile = plan.profile
+def _dot(axes: Any, x: float, y: float, mode: str, palette: Palette, marker: str) -> None:
+    look = {"markersize": 9, "markeredgecolor": palette.ink, "markeredgewidth": 1.3, "zorder": 5}
+    axes.plot(x, y, marker=marker, color=colour_of(mode), linestyle="none", **look)
+
+
+def _times(axes: Any, plan: Plan, palette: Palette) -> None:
+    profile = plan.evidence.profile
     assert profile is not None
-    found = histogram(profile)
-    edges = list(found.edges_s)
-    axes.stairs(found.steps, edges, fill=True, color=STEPS_COLOUR, alpha=0.75, label="steps")
-    if any(found.resets):
-        axes.stairs(found.resets, edges, fill=True, color=RESETS_COLOUR, alpha=0.35)
-        axes.stairs(found.resets, edges, color=RESETS_COLOUR, linewidth=1.4, label="resets")
     marks = {
         "median": (profile.step_time_median_s, "-"),
         "mean": (profile.step_time_s, "--"),
         "p95": (profile.step_time_p95_s, "-."),
         "p99": (profile.step_time_p99_s, ":"),
     }
+    steps_s, resets_s = profile.step_quantiles_s, profile.reset_quantiles_s
+    known_s = [*steps_s, *resets_s, *(at_s for at_s, _ in marks.values())]
+    low_s, high_s = max(min(known_s), 1e-9) / 1.05, max(known_s) * 1.05
+    edges_s = np.geomspace(low_s, high_s, BINS + 1)
+    steps, resets = histogram(steps_s, edges_s), histogram(resets_s, edges_s)
+    axes.stairs(steps, edges_s, fill=True, color=STEPS_COLOUR, alpha=0.75, label="steps")
+    if resets.any():
+        axes.stairs(resets, edges_s, fill=True, color=RESETS_COLOUR, alpha=0.35)
+        axes.stairs(resets, edges_s, color=RESETS_COLOUR, linewidth=1.4, label="resets")
     axes.set_xscale("log")
-    low_s = min(edges[0], *(at_s for at_s, _ in marks.values()))
-    high_s = max(edges[-1], *(at_s for at_s, _ in marks.values()))
-    axes.set_xlim(low_s / 1.02, high_s * 1.02)
+    axes.set_xlim(low_s, high_s)
     for name, (at_s, dashes) in marks.items():
         label = f"{name} {seconds(at_s)}"
-        axes.axvline(at_s, color=INK, linestyle=dashes, linewidth=1.2, label=label)
-    axes.set_ylim(0, max(*found.steps, *found.resets, 0.01) * 1.08)
+        axes.axvline(at_s, color=palette.ink, linestyle=dashes, linewidth=1.2, label=label)
+    axes.set_ylim(0, max(*steps, *resets, 0.01) * 1.08)
     axes.yaxis.set_major_formatter(lambda value, place: short(share(value)))
     axes.locator_params(axis="y", nbins=5)
     _ticks(axes.xaxis, axes.get_xlim(), seconds)
@@ -292,9 +305,7 @@ def _times(axes: Any, plan: Plan) -> None:
     _legend_below(axes)
 
 
-def _race(axes: Any, plan: Plan) -> None:
-    race = plan.race
-    assert race is not None
+def _race(axes: Any, race: RaceRecord, palette: Palette) -> None:
     lines = [(mode, ratios) for mode, ratios in race_ratios(race) if ratios]
     for mode, ratios in lines:
         axes.plot(
@@ -303,8 +314,8 @@ def _race(axes: Any, plan: Plan) -> None:
             color=colour_of(mode),
             linestyle=dashes_of(mode),
             marker=marker_of(mode),
-            label=_literal(mode),
-            markeredgecolor=PAPER,
+            label=literal(mode),
+            markeredgecolor=palette.paper,
             markeredgewidth=0.6,
         )
     values = [value for _, ratios in lines for value in ratios]
@@ -323,14 +334,9 @@ def _race(axes: Any, plan: Plan) -> None:
     _legend_below(axes)
 
 
-def _pools(plan: Plan) -> list[str]:
-    assert plan.situation is not None
-    return [name for name in plan.situation.modes() if name.startswith("pool:") and name[5:] != "0"]
-
-
-def _upright(axes: Any, at: float, text: str, bottom: bool = False) -> None:
+def _upright(axes: Any, at: float, text: str, palette: Palette, bottom: bool = False) -> None:
     """A line that marks a place on the x axis, and its name beside it."""
-    axes.axvline(at, color=MUTED, linestyle="--", linewidth=1.1, zorder=1)
+    axes.axvline(at, color=palette.muted, linestyle="--", linewidth=1.1, zorder=1)
     axes.annotate(
         text,
         (at, 0.0 if bottom else 1.0),
@@ -338,7 +344,7 @@ def _upright(axes: Any, at: float, text: str, bottom: bool = False) -> None:
         xytext=(4, 4 if bottom else -4),
         textcoords="offset points",
         va="bottom" if bottom else "top",
-        color=MUTED,
+        color=palette.muted,
         fontsize=8.5,
     )
 
@@ -374,8 +380,3 @@ def _legend_below(axes: Any) -> None:
             columnspacing=1.2,
             handlelength=1.6,
         )
-
-
-def _literal(text: str) -> str:
-    """A text in which matplotlib finds no formula."""
-    return text.replace("$", r"\$")

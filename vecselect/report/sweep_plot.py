@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from vecselect.report.figures import (
-    INK,
-    PAPER,
+    LIGHT,
     colour_of,
     dashes_of,
+    literal,
     marker_of,
     new_figure,
     styled,
 )
-from vecselect.report.units import rate, size
+from vecselect.report.units import all_printable, rate, short, size
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from vecselect.report.figures import Palette
     from vecselect.selection.sweep import Point
     from vecselect.sweeping.record import Sweep
 
@@ -31,19 +31,21 @@ def title(sweep: Sweep) -> str:
     """What the plot shows, in words."""
     best = sweep.best
     found = f"; the best is {best.mode} with {best.num_envs}" if best else ""
-    return f"{sweep.env}: env steps/s and memory against the number of sub-environments{found}"
+    what = "env steps/s and memory against the number of sub-environments"
+    return f"{all_printable(sweep.env)}: {what}{found}"
 
 
-def draw(sweep: Sweep) -> Figure:
+def draw(sweep: Sweep, palette: Palette = LIGHT) -> Figure:
     """Draws a sweep.
 
     Args:
         sweep: Whole or not.
+        palette: Its greys.
 
     Raises:
         RequestError: If matplotlib is not installed.
     """
-    with styled():
+    with styled(palette):
         figure = new_figure(WIDTH_IN, HEIGHT_IN)
         above, below = figure.subplots(
             2, 1, sharex=True, gridspec_kw={"height_ratios": (2.6, 1.0), "hspace": 0.08}
@@ -51,20 +53,20 @@ def draw(sweep: Sweep) -> Figure:
         for mode in sweep.modes:
             measured = [p for p in sweep.points if p.mode == mode and p.env_steps_per_s]
             if measured:
-                _curves(above, below, mode, measured)
-        _mark_best(above, sweep.best)
+                _curves(above, below, mode, measured, palette)
+        _mark_best(above, sweep.best, palette)
         _arrange(above, below, sweep)
     return figure
 
 
-def _curves(above: Any, below: Any, mode: str, measured: list[Point]) -> None:
+def _curves(above: Any, below: Any, mode: str, measured: list[Point], palette: Palette) -> None:
     """One mode: its throughput with the 95 % band, and its memory."""
     colour = colour_of(mode)
     look = {
         "color": colour,
         "marker": marker_of(mode),
         "linestyle": dashes_of(mode),
-        "markeredgecolor": PAPER,
+        "markeredgecolor": palette.paper,
         "markeredgewidth": 0.7,
     }
     found = [(p.num_envs, p.env_steps_per_s) for p in measured if p.env_steps_per_s]
@@ -76,7 +78,7 @@ def _curves(above: Any, below: Any, mode: str, measured: list[Point]) -> None:
     below.plot([number for number, _ in known], [one for _, one in known], **look)
 
 
-def _mark_best(axes: Any, best: Point | None) -> None:
+def _mark_best(axes: Any, best: Point | None, palette: Palette) -> None:
     if best is None or best.env_steps_per_s is None:
         return
     per_s = best.env_steps_per_s.mid
@@ -86,7 +88,7 @@ def _mark_best(axes: Any, best: Point | None) -> None:
         marker="o",
         markersize=13,
         markerfacecolor="none",
-        markeredgecolor=INK,
+        markeredgecolor=palette.ink,
         markeredgewidth=1.3,
         linestyle="none",
     )
@@ -113,18 +115,13 @@ def _arrange(above: Any, below: Any, sweep: Sweep) -> None:
     below.set_xticks(sweep.num_envs, [str(number) for number in sweep.num_envs])
     spread = 2**0.35
     below.set_xlim(sweep.num_envs[0] / spread, sweep.num_envs[-1] * spread)
-    above.yaxis.set_major_formatter(lambda value, place: _short(rate(value)))
-    below.yaxis.set_major_formatter(lambda value, place: _short(size(value)))
+    above.yaxis.set_major_formatter(lambda value, place: short(rate(value)))
+    below.yaxis.set_major_formatter(lambda value, place: short(size(value)))
     below.locator_params(axis="y", nbins=4)
     interrupted = "" if sweep.whole else " (interrupted)"
-    above.set_title(f"{sweep.env}: env steps/s{interrupted}")
+    above.set_title(f"{literal(sweep.env)}: env steps/s{interrupted}")
     below.set_title("memory of all processes")
     below.set_xlabel("sub-environments (num_envs)")
     handles, _ = above.get_legend_handles_labels()
     if handles:
         above.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
-
-
-def _short(text: str) -> str:
-    """A number on an axis, without the zeros behind its point: `1.00 k` is `1 k`."""
-    return re.sub(r"\.0+(?= |$)|(?<=\.\d)0(?= |$)", "", text)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vecselect.report import stream
-from vecselect.report.units import rate, ratio, seconds, size
+from vecselect.report import terminal
+from vecselect.report.text import hanging
+from vecselect.report.units import all_printable, rate, ratio, seconds, size
 from vecselect.selection.sweep import (
     NOT_REACHED,
     SAME_AS,
@@ -40,32 +39,33 @@ BEST = "*"
 
 def plain(sweep: Sweep, width: int = WIDTH) -> str:
     """The sweep as text of a width, without colour or trailing spaces."""
-    return stream.plain(render(sweep), width)
+    return terminal.plain(render(sweep), width)
 
 
 def html(sweep: Sweep, width: int = WIDTH) -> str:
     """The sweep as a fragment of HTML; with its plot, where matplotlib is installed."""
-    return stream.html(render(sweep), width) + _plot(sweep)
+    return terminal.html(render(sweep), width) + _plot(sweep)
 
 
 def _plot(sweep: Sweep) -> str:
     from vecselect.errors import RequestError
-    from vecselect.report.figures import svg
+    from vecselect.report.html import picture
     from vecselect.report.sweep_plot import draw, title
 
     try:
-        return svg(draw(sweep), title(sweep))
+        return picture(lambda palette: draw(sweep, palette), title(sweep))
     except RequestError:  # a notebook without matplotlib shows the table alone
         return ""
 
 
 def write(sweep: Sweep, file: TextIO) -> None:
     """Writes the sweep to a stream: coloured on a terminal, plain in a pipe."""
-    stream.write(render(sweep), file)
+    terminal.write(render(sweep), file)
 
 
 def render(sweep: Sweep) -> RenderableType:
     """The sweep as something rich can print."""
+    sweep = all_printable(sweep)
     parts: list[RenderableType] = [_head(sweep)]
     shown = [mode for mode in sweep.modes if _is_shown(sweep, mode)]
     if shown:
@@ -73,10 +73,9 @@ def render(sweep: Sweep) -> RenderableType:
         parts += _tables(sweep, shown, "env steps/s, 95 % interval", _throughput)
         parts += _tables(sweep, shown, f"{kind}, all processes", _memory)
     parts += [Text(), _conclusion(sweep)]
-    parts += [stream.hanging("-", Text(text), "dim") for text in left_out(sweep)]
+    parts += [hanging("-", Text(text), "dim") for text in left_out(sweep)]
     parts += [
-        stream.hanging("!", Text(note.text), "bold red" if note.loud else "yellow")
-        for note in sweep.notes
+        hanging("!", Text(note.text), "bold red" if note.loud else "yellow") for note in sweep.notes
     ]
     return Group(*parts)
 
@@ -106,7 +105,7 @@ def _tables(
     fastest = fastest_by_number(sweep.points, sweep.named_modes)
     parts: list[RenderableType] = []
     for start in range(0, len(modes), MODES_PER_TABLE):
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, show_edge=False)
+        table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False)
         table.add_column("envs", justify="right", no_wrap=True)
         columns = modes[start : start + MODES_PER_TABLE]
         for mode in columns:
@@ -118,7 +117,7 @@ def _tables(
                 for mode in columns
             ]
             table.add_row(str(number), *cells)
-        parts += [Text(f"\n  {caption}\n", style="dim"), Padding(table, (0, 0, 0, 2))]
+        parts += [Text(f"\n{caption}", style="dim"), table]
     return parts
 
 
@@ -146,20 +145,20 @@ def _conclusion(sweep: Sweep) -> RenderableType:
     best = sweep.best
     if best is None or best.env_steps_per_s is None:
         what = "Nothing was measured." if sweep.whole else "Interrupted; nothing was measured yet."
-        return stream.hanging("=>", Text(what), "bold red")
+        return hanging("=>", Text(what), "bold red")
     title = Text.assemble(
         (f"{best.mode} x {best.num_envs}", "bold green"),
         f"  {rate(best.env_steps_per_s.mid)} env steps/s{_against_sync(sweep, best)} ({BEST})",
     )
-    lines = [stream.hanging("=>", title, "bold green")]
+    lines = [hanging("=>", title, "bold green")]
     texts = (
         returns_text(sweep.points, best.mode),
         winners_text(sweep.points, sweep.named_modes),
         another_text(sweep.points, sweep.named_modes),
         None if sweep.whole else "It was interrupted: this is not the whole sweep.",
     )
-    lines += [stream.hanging("", Text(text)) for text in texts if text]
-    lines.append(stream.hanging("use it:", Text(line_to_paste(sweep, best)), "dim"))
+    lines += [hanging("", Text(text)) for text in texts if text]
+    lines.append(hanging("use it:", Text(line_to_paste(sweep, best)), "dim"))
     return Group(*lines)
 
 

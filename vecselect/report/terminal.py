@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vecselect.printable import write_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
@@ -47,7 +49,7 @@ def write(renderable: RenderableType, file: TextIO) -> None:
     ascii_only = not _takes_blocks(file)
     if ascii_only or not console.is_terminal:
         text = plain(renderable, PIPE_WIDTH)
-        file.write((text.translate(ASCII) if ascii_only else text) + "\n")
+        write_text((text.translate(ASCII) if ascii_only else text) + "\n", file)
         return
     console.width = max(console.width, NARROWEST)
     console.print(renderable)

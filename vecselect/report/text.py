@@ -76,7 +76,9 @@ class _Report:
         rows = [row for row in rows if whole or row.brief]
         so_far = [] if whole else _hung("so far", "; ".join(t for _, t in content.so_far), width)
         pin = _pin(content, width)
-        used = len(above) + (len(rows) + 1 if rows else 0) + len(so_far) + len(pin)
+        used = len(above) + len(so_far) + len(pin) + 1
+        rows = _fitting(rows, self.most_lines - used - bool(content.notes))
+        used += len(rows) - (not rows)
         notes = _notes(content, width, self.most_lines - used)
         blanks = used + len(notes) + 2 <= self.most_lines
         yield from above
@@ -96,7 +98,8 @@ def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float 
     text = Text(text) if isinstance(text, str) else text
     if not text.plain:
         return []
-    room = width - len(mark) - 1
+    mark = f"{mark} " if mark else ""
+    room = width - len(mark)
     lines = [*text.wrap(_CONSOLE, room)]
     if len(lines) > most:
         lines = lines[: max(int(most), 1)]
@@ -105,18 +108,19 @@ def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float 
         lines[-1].append(" ...")
     for number, line in enumerate(lines):
         line.rstrip()
-        lines[number] = Text.assemble(
-            ((mark if number == 0 else " " * len(mark)) + " ", style), line
-        )
+        lines[number] = Text.assemble((mark if number == 0 else " " * len(mark), style), line)
     return lines
 
 
 def _head(content: Content, width: int) -> list[Text]:
-    what, cores = f"vecselect: {content.verdict.what}", Text(content.verdict.cores, style="dim")
-    gap = width - len(what) - len(cores)
-    if gap > 1:
-        return [Text.assemble((what, "bold"), " " * gap, cores)]
-    return [*_hung("vecselect:", Text(content.verdict.what, style="bold"), width, "bold", 2), cores]
+    """The environment, and at the right the cores; a line more where they do not fit into one."""
+    cores = Text(content.verdict.cores, style="dim")
+    what = Text.assemble(("vecselect: ", "bold"), (content.verdict.what, "bold"))
+    lines = _hung("", what, width, most=3)
+    gap = width - len(lines[-1]) - len(cores)
+    if gap < 2:
+        return [*lines, cores]
+    return [*lines[:-1], Text.assemble(lines[-1], " " * gap, cores)]
 
 
 def _verdict(content: Content, width: int, *, whole: bool) -> list[Text]:
@@ -128,6 +132,13 @@ def _verdict(content: Content, width: int, *, whole: bool) -> list[Text]:
         *_hung("=>", title, width, "bold green"),
         *_hung("  ", verdict.reason, width, most=most),
     ]
+
+
+def _fitting(rows: list[Row], most: float) -> list[Row]:
+    """As many rows as there is room for; the choice and `sync` stay."""
+    needless = [row for row in rows if not row.chosen and row.mode != "sync"]
+    dropped = needless[len(needless) - int(max(len(rows) - most, 0)) :]
+    return [row for row in rows if row not in dropped]
 
 
 def _table(candidates: Candidates, rows: Sequence[Row]) -> RenderableType:
@@ -187,6 +198,15 @@ def group(heading: str, rows: Rows) -> Iterable[RenderableType]:
     if rows:
         yield Text(heading, style="bold")
         yield Padding(grid(rows), (0, 0, 1, 1))
+
+
+def hanging(mark: str, text: Text, style: str = "") -> RenderableType:
+    """A text behind a mark, its further lines indented as the first."""
+    table = Table.grid(padding=(0, 1))
+    table.add_column(style=style, min_width=2)
+    table.add_column()
+    table.add_row(mark, text)
+    return table
 
 
 def grid(rows: Rows) -> RenderableType:

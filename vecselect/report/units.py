@@ -1,4 +1,4 @@
-"""How values become text: numbers with three digits and a unit, foreign text without controls."""
+"""How values become text: numbers with three digits and a unit, foreign text printable."""
 
 from __future__ import annotations
 
@@ -7,46 +7,43 @@ import math
 import re
 from typing import TYPE_CHECKING, TypeVar
 
+from vecselect.errors import RequestError
+from vecselect.modes import Mode
+from vecselect.printable import printable
+
 if TYPE_CHECKING:
     from vecselect.selection.compare import Interval
 
 T = TypeVar("T")
 
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\\\)?")
-"""What a terminal takes for a command: colours and cursor movements, titles and links."""
 
-
-def printable(value: T) -> T:
-    """The value with all its text so that it can be shown: nothing in it is a terminal's command.
-
-    Names of environments and messages of exceptions are foreign text. Escape sequences, control
-    characters, marks that reverse the direction of reading and halves of surrogate pairs are left
-    out; a line break or a tab becomes a blank.
+def all_printable(value: T) -> T:
+    """The value with all its text printable and on one line.
 
     Args:
         value: A text, or a tuple, list, dict or dataclass that holds texts at any depth.
     """
     shown: object = value
     if isinstance(value, str):
-        shown = value if value.isprintable() else _printable_text(value)
+        shown = value if value.isprintable() else re.sub(r"[\t\n]+", " ", printable(value))
     elif isinstance(value, (tuple, list)):
-        shown = type(value)(map(printable, value))
+        shown = type(value)(map(all_printable, value))
     elif isinstance(value, dict):
-        shown = {printable(key): printable(item) for key, item in value.items()}
+        shown = {all_printable(key): all_printable(item) for key, item in value.items()}
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [field.name for field in dataclasses.fields(value)]
         shown = dataclasses.replace(
-            value, **{name: printable(getattr(value, name)) for name in fields}
+            value, **{name: all_printable(getattr(value, name)) for name in fields}
         )
     return shown  # type: ignore[return-value]  # of the same type as the value
 
 
-def _printable_text(text: str) -> str:
-    kept = (
-        letter if letter.isprintable() else " " if letter.isspace() else ""
-        for letter in _ESCAPES.sub("", text)
-    )
-    return "".join(kept)
+def kind_of(mode: str) -> str:
+    """The kind of a mode; of one that this version does not know, the mode itself."""
+    try:
+        return Mode.parse(mode).kind
+    except RequestError:
+        return mode
 
 
 def seconds(value: float) -> str:

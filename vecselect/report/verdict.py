@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vecselect.errors import RequestError
 from vecselect.modes import Mode
-from vecselect.report.units import printable, rate, ratio, seconds, share
+from vecselect.report.units import all_printable, rate, ratio, seconds, share
 from vecselect.selection.compare import compare
 from vecselect.selection.race import TIE
 
@@ -90,13 +91,20 @@ def _not_leading(race: RaceRecord, chosen: Entrant, leader: Entrant | None) -> s
     if leader is None:
         return f"instead of {race.leader}"
     raced = compare(chosen.mode, chosen.blocks_s, leader.blocks_s).ratio.mid
-    if raced <= 1 + TIE and Mode.parse(chosen.mode).rank() < Mode.parse(leader.mode).rank():
+    if raced <= 1 + TIE and _is_simpler(chosen.mode, leader.mode):
         return f"within 5 % of the fastest and simpler than {leader.mode}"
     if chosen.loop_s.mid < leader.loop_s.mid:
         return f"ahead of {leader.mode} when measured again"
     if chosen.loop_s.mid <= (1 + TIE) * leader.loop_s.mid:
         return f"within 5 % of {leader.mode} when measured again"
     return f"kept, not surely beaten by {leader.mode}"
+
+
+def _is_simpler(mode: str, other: str) -> bool:
+    try:
+        return Mode.parse(mode).rank() < Mode.parse(other).rank()
+    except RequestError:  # the plan of another version
+        return False
 
 
 def _chance(p_best: float) -> str:
@@ -151,4 +159,4 @@ def sentence_of_race(plan: Plan) -> str | None:
             timed = "" if other.mode in choosable else ", which was only timed"
             texts.append(f"{mid:.2f} ({low:.2f}-{high:.2f}) times as fast as {other.mode}{timed}")
     listed = f"{', '.join(texts[:-1])} and {texts[-1]}" if texts[1:] else texts[0]
-    return printable(f"{best.mode} ran {listed}.")
+    return all_printable(f"{best.mode} ran {listed}.")

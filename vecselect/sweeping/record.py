@@ -141,7 +141,7 @@ class Sweep:
             if ending == ".png":
                 content = png(figure)
             else:
-                content = svg(figure, title(self), standalone=True).encode()
+                content = svg(figure, title(self)).encode()
         Path(path).write_bytes(content)
 
     def __str__(self) -> str:

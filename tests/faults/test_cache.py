@@ -1,4 +1,4 @@
-"""A plan store that is damaged, full, foreign or contended costs a warning at most."""
+"""A plan cache that is damaged, full, foreign or contended costs a warning at most."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from vecselect.errors import VecselectWarning
 PLAN = "tests.faults.programs:plan"
 
 
-def store():
+def cache():
     return Path(os.environ["VECSELECT_CACHE_DIR"])
 
 
 def plans():
-    return sorted(path for path in store().rglob("*.json"))
+    return sorted(path for path in cache().rglob("*.json"))
 
 
 def make():
-    return auto_make_vec("CartPole-v1", 2, budget_s=0.1, effort="estimate")
+    return auto_make_vec("CartPole-v1", 2, budget_s=0.1)
 
 
 def assert_serves(envs):
@@ -67,7 +67,7 @@ def test_damaged_plans_are_made_again(damage):
 
 @case(fold=True)
 @pytest.mark.parametrize("what", ["a file", "below a file", "a dead link", "below /proc"])
-def test_a_store_that_cannot_be_is_done_without(what):
+def test_a_cache_that_cannot_be_is_done_without(what):
     """Check 39."""
     base = Path(os.environ["TMPDIR"]).parent
     (base / "file").write_text("here")
@@ -114,13 +114,13 @@ def test_programs_that_plan_at_once_do_not_disturb_each_other():
 
 
 @case(deadline_s=60.0)
-def test_a_killed_program_leaves_a_store_that_can_be_read():
+def test_a_killed_program_leaves_a_cache_that_can_be_read():
     """Check 29: killed around the moment at which the plan is written."""
     shared = Path(os.environ["TMPDIR"]).parent / "shared"
     os.environ["VECSELECT_CACHE_DIR"] = str(shared)
     code = (
         f"import os; os.environ['VECSELECT_CACHE_DIR'] = {str(shared)!r}; "
-        "from tests.faults.programs import plan; plan(count=2, budget_s=0.05, effort='rule')"
+        "from tests.faults.programs import plan; plan(count=2, budget_s=0.05)"
     )
     for _ in range(4):
         run = Program(f"-c {code}")
@@ -135,9 +135,9 @@ def test_a_killed_program_leaves_a_store_that_can_be_read():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                recommend("CartPole-v1", 2, budget_s=0.05, effort="rule")
+                recommend("CartPole-v1", 2, budget_s=0.05)
             except VecselectError as error:
-                raise AssertionError("the store was left unreadable") from error
+                raise AssertionError("the cache was left unreadable") from error
         for path in shared.rglob("*.json"):
             json.loads(path.read_text())
             path.unlink()

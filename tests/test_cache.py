@@ -1,0 +1,612 @@
+"""Plans on disk: they come back, with what runs have shown, and trouble with files stops nobody."""
+
+import dataclasses
+import errno
+import io
+import json
+import math
+import os
+import pathlib
+import random
+import subprocess
+import sys
+import threading
+import time
+import warnings
+
+import pytest
+
+from tests.cached import KEY, PLAN, SEEN, days_ago, key_of, saved
+from tests.plans import ONE_THREAD, RACED
+from vecselect import PlanError, VecselectWarning
+from vecselect.planning import cache as cache_module
+from vecselect.planning.cache import MOST_PLANS, PlanCache
+from vecselect.selection.model import choose
+
+NOBODY = not hasattr(os, "geteuid") or os.geteuid() == 0
+as_a_user = pytest.mark.skipif(NOBODY, reason="permissions do not bind root")
+needs_flock = pytest.mark.skipif(cache_module.fcntl is None, reason="no flock here")
+
+
+@pytest.fixture(autouse=True)
+def nothing_warned(monkeypatch):
+    monkeypatch.setattr(cache_module, "_warned", set())
+
+
+def files(cache):
+    return sorted(path.name for path in (cache.folder / "plans").iterdir())
+
+
+# What is saved comes back
+
+
+def test_the_folder_is_the_one_that_is_given_or_named_or_the_users(tmp_path, monkeypatch):
+    assert PlanCache(tmp_path).folder == tmp_path
+    assert PlanCache().folder == tmp_path / "cache"
+    monkeypatch.delenv("VECSELECT_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert PlanCache().folder.name == "vecselect"
+    if sys.platform == "linux":
+        assert PlanCache().folder == tmp_path / "xdg" / "vecselect"
+
+
+def test_looking_into_a_cache_that_is_not_there_writes_nothing(cache):
+    assert cache.recall(KEY) is None
+    assert (cache.entries(), cache.keys(), cache.forget(KEY)) == ([], [], False)
+    assert not cache.folder.exists()
+
+
+@pytest.mark.parametrize("plan", [PLAN, RACED, ONE_THREAD], ids=lambda plan: plan.decided_by)
+def test_what_is_saved_is_recalled_unchanged(cache, plan):
+    plan = dataclasses.replace(plan, created=days_ago(1))
+    path = saved(cache, plan=plan)
+    stored = PlanCache().recall(KEY)
+    assert (stored.plan, stored.fields, stored.observations) == (plan, KEY.fields, {})
+    assert (stored.key, stored.path) == (KEY.digest, path)
+    assert PlanCache().recall(KEY.digest) == stored
+    assert files(cache) == [path.name]
+
+
+def test_saving_again_replaces_the_plan_and_keeps_what_runs_have_shown(cache):
+    saved(cache)
+    cache.observe(KEY, "train.py", SEEN)
+    saved(cache, reason="Another.")
+    stored = cache.recall(KEY)
+    assert (stored.plan.reason, stored.observations) == ("Another.", {"train.py": (SEEN,)})
+
+
+def test_entries_are_all_plans_the_newest_first(cache):
+    for number, days in enumerate([3, 1, 2]):
+        saved(cache, key_of(number), created=days_ago(days))
+    (cache.folder / "plans" / f"{'0' * 16}.json").write_text("garbage")
+    assert [one.fields["number"] for one in cache.entries()] == [1, 2, 0]
+    assert len(cache.keys()) == 4
+    assert cache.forget(key_of(1))
+    assert not cache.forget(key_of(1))
+    assert [one.fields["number"] for one in cache.entries()] == [2, 0]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such permissions")
+def test_nobody_else_may_read_what_one_runs(cache):
+    path = saved(cache)
+    cache.observe(KEY, "train.py", SEEN)
+    with cache.planning_lock():
+        pass
+    assert cache.folder.stat().st_mode & 0o777 == 0o700
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    made = [one for one in cache.folder.rglob("*") if one.is_file()]
+    assert len(made) == 3
+    assert {one.stat().st_mode & 0o777 for one in made} == {0o600}
+
+
+# What runs have shown
+
+
+def test_two_scripts_keep_their_own_observations(cache):
+    saved(cache)
+    other = dataclasses.replace(SEEN, outside_s=0.5)
+    cache.observe(KEY, "ppo.py", SEEN)
+    cache.observe(KEY.digest, "dqn.py", other)
+    assert cache.recall(KEY).observations == {"ppo.py": (SEEN,), "dqn.py": (other,)}
+
+
+def test_the_latest_of_a_mode_and_threads_is_kept(cache):
+    saved(cache)
+    sync = dataclasses.replace(SEEN, mode="sync")
+    one_thread = dataclasses.replace(SEEN, threads=1)
+    again = dataclasses.replace(SEEN, inside_s=9.0)
+    for observation in (SEEN, sync, one_thread, again):
+        cache.observe(KEY, "train.py", observation)
+    assert cache.recall(KEY).observations == {"train.py": (sync, one_thread, again)}
+
+
+def test_the_scripts_that_ran_last_are_kept(cache):
+    saved(cache)
+    names = [f"{number}.py" for number in range(10)]
+    for name in (*names, "3.py"):
+        cache.observe(KEY, name, SEEN)
+    assert list(cache.recall(KEY).observations) == [*names[2:3], *names[4:], "3.py"]
+
+
+def test_an_observation_brings_no_plan_back(cache):
+    saved(cache)
+    cache.forget(KEY)
+    cache.observe(KEY, "train.py", SEEN)
+    cache.observe("../outside", "train.py", SEEN)
+    assert files(cache) == []
+
+
+# What is not recalled
+
+
+@pytest.mark.parametrize(("provisional", "days"), [(None, 90), ("The machine was busy.", 7)])
+def test_plans_expire(cache, provisional, days):
+    path = saved(cache, provisional=provisional, created=days_ago(days - 0.1))
+    assert cache.recall(KEY) is not None
+    old = dataclasses.replace(PLAN, provisional=provisional, created=days_ago(days + 0.1))
+    assert "holds for" in cache.save(KEY, old)
+    document = json.loads(path.read_text())
+    for created in (old.created, days_ago(-2)):
+        document["plan"]["created"] = created
+        path.write_text(json.dumps(document))
+        assert cache.entries() == []
+        assert cache.recall(KEY) is None
+        assert not path.exists()
+
+
+def test_a_plan_is_recalled_where_its_mode_can_run_and_no_other_could_have_been_chosen(cache):
+    saved(cache)
+    assert PLAN.mode == "pool:1"
+    assert cache.recall(KEY, kinds=("sync", "pool", "async")) is not None
+    assert cache.recall(KEY, kinds={"sync", "pool"}) is not None
+    assert cache.recall(KEY, kinds=("sync", "async")) is None
+    assert cache.recall(KEY, kinds=("sync", "pool", "thread")) is None
+    assert cache.recall(KEY) is not None  # it may be able to run again
+
+
+def of_evidence(**changes):
+    return {"evidence": dataclasses.replace(PLAN.evidence, **changes)}
+
+
+IMPOSSIBLE = {
+    "no such mode": {"mode": "zzz"},
+    "too many workers": {"mode": "pool:9999"},
+    "a number like no other": {"mode": "pool:" + "9" * 400},
+    "too many sub-environments": of_evidence(num_envs=9),
+    "whose caller must not step": of_evidence(caller_steps=False),
+    "no learner": of_evidence(learners=()),
+    "no such kind": of_evidence(kinds=("sync", "zzz")),
+    "none that could be chosen": of_evidence(kinds=("sync", "async")),
+    "steps in no time": of_evidence(
+        profile=dataclasses.replace(PLAN.evidence.profile, step_time_s=0.0)
+    ),
+    "no steps": of_evidence(
+        profile=dataclasses.replace(PLAN.evidence.profile, step_quantiles_s=())
+    ),
+    "no step, but a hand-off": of_evidence(profile=None),
+    "no such effort": {"effort": "bogus"},
+    "no threads": {"learner_threads": 0},
+    "too many threads": {"learner_threads": 10**6},
+    "a candidate's mode": {"candidates": (dataclasses.replace(PLAN.candidates[0], mode="zzz"),)},
+    "no date": {"created": "some day"},
+    "a date without a zone": {"created": "2025-01-01"},
+    "no number": {"planning_s": math.nan},
+    "infinite": {"planning_s": math.inf},
+    "400 digits": {"planning_s": 10**400},
+    "400 digits, whole": of_evidence(construct_s=1.0, num_envs=10**400),
+}
+
+
+@pytest.mark.parametrize("changes", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_plan_that_cannot_be_is_neither_stored_nor_recalled(cache, changes):
+    path = saved(cache)
+    document = json.loads(path.read_text())
+    impossible = dataclasses.replace(PLAN, **changes)
+    why = cache.save(KEY, impossible)
+    assert why.startswith("The plan cannot be stored: ") and why.endswith(".")
+    document["plan"] = impossible.to_dict()
+    path.write_text(json.dumps(document))
+    assert cache.recall(KEY) is None
+    assert not path.exists()
+    saved(cache)
+    assert cache.recall(KEY).plan == PLAN
+
+
+def changed(**changes):
+    return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+DAMAGES = {
+    "garbage": lambda path: path.write_bytes(b"\xff\x00garbage"),
+    "empty": lambda path: path.write_bytes(b""),
+    "null": lambda path: path.write_text("null"),
+    "a list": lambda path: path.write_text("[]"),
+    "deep": lambda path: path.write_text("[" * 100_000 + "]" * 100_000),
+    "truncated": lambda path: path.write_text(path.read_text()[:-40]),
+    "foreign": lambda path: path.write_text('{"name": "x"}'),
+    "huge": lambda path: os.truncate(path, (4 << 20) + 1),
+    "newer": changed(schema=2),
+    "another key": changed(key="0" * 16),
+    "for something else": changed(fields={**KEY.fields, "num_envs": 9}),
+    "no fields": changed(fields=None),
+    "no plan": changed(plan=None),
+    "observations": changed(observations={"train.py": [{}]}),
+    "an observation's mode": changed(
+        observations={"train.py": [dataclasses.asdict(dataclasses.replace(SEEN, mode="zzz"))]}
+    ),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_removed_and_the_plan_made_anew(cache, damage):
+    path = saved(cache)
+    damage(path)
+    assert cache.entries() == []
+    cache.observe(KEY, "train.py", SEEN)
+    assert cache.recall(KEY) is None
+    assert not path.exists()
+    saved(cache)
+    assert cache.recall(KEY).plan == PLAN
+
+
+def test_what_is_no_file_is_done_without(cache):
+    path = saved(cache)
+    path.unlink()
+    path.symlink_to(path)
+    assert cache.recall(KEY) is None
+    saved(cache)
+    path.unlink()
+    path.mkdir()
+    assert cache.recall(KEY) is None
+    with pytest.warns(VecselectWarning):
+        assert cache.save(KEY, PLAN).endswith(".")
+
+
+@pytest.mark.parametrize("key", ["../../outside", "", "a/b", ".", "a" * 65, "A" * 16, "x\x00"])
+def test_a_key_cannot_lead_out_of_the_folder(cache, key, tmp_path):
+    saved(cache)
+    before = sorted(tmp_path.rglob("*"))
+    assert cache.recall(key) is None
+    assert not cache.forget(key)
+    cache.observe(key, "train.py", SEEN)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def nodes(value):
+    """Every place in plain data: what holds it, and under which name."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, part in pairs:
+        yield value, name
+        if isinstance(part, (dict, list)):
+            yield from nodes(part)
+
+
+WRONG = (
+    *(None, True, -1, 0, 1, 10**400, -0.5, 1e-300, 1e308),
+    *("", "zzz", "pool:9999", "\ud800", "\x1b[", [], {}, [None], {"a": 1}),
+)
+
+
+def test_whatever_was_changed_in_a_file_nothing_crashes(cache):
+    path = saved(cache, plan=RACED, created=days_ago(1))
+    cache.observe(KEY, "train.py", SEEN)
+    sound = path.read_text()
+    chance = random.Random(7)
+    recalled = 0
+    for _ in range(600):
+        document = json.loads(sound)
+        holder, name = chance.choice(list(nodes(document)))
+        if chance.random() < 0.1:
+            del holder[name]
+        else:
+            holder[name] = chance.choice(WRONG)
+        path.write_text(json.dumps(document))
+        entries = cache.entries()
+        stored = cache.recall(KEY, kinds=("sync", "pool", "async"))
+        if stored is not None:
+            recalled += 1
+            assert stored in entries
+            assert stored.plan.mode in ("sync", "pool", "pool:1", "async")
+            json.loads(cache.export_plans())
+            assert str(stored.plan.report)
+            if stored.plan.evidence.hand_off is not None:
+                choose(stored.plan.evidence)
+    assert 0 < recalled < 600
+    for _ in range(200):
+        data = bytearray(sound.encode())
+        for _ in range(chance.randrange(1, 4)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        path.write_bytes(data[: chance.choice([len(data), chance.randrange(len(data))])])
+        cache.entries()
+        cache.recall(KEY)
+
+
+# A folder that is in the way, full, or crowded
+
+
+def test_a_cache_that_cannot_be_written_is_warned_about_once(cache):
+    cache.folder.write_text("a file where the folder should be")
+    with pytest.warns(VecselectWarning) as caught:
+        for _ in range(3):
+            why = PlanCache().save(KEY, PLAN)
+            assert str(cache.folder) in why and why.endswith(".")
+    (warning,) = caught
+    for part in (str(cache.folder), "VECSELECT_CACHE_DIR", "use_store=False"):
+        assert part in str(warning.message)
+    assert cache.recall(KEY) is None
+    assert (cache.entries(), cache.keys(), cache.forget(KEY)) == ([], [], False)
+    cache.observe(KEY, "train.py", SEEN)
+    with cache.planning_lock() as alone:
+        assert alone
+
+
+def refused(*arguments, **options):
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_folder_that_cannot_be_searched_is_done_without(cache, monkeypatch):
+    """As for root's cache under `sudo -u` with HOME kept, whoever runs this test."""
+    saved(cache)
+    for module, name in (
+        *((os, name) for name in ("open", "mkdir", "stat", "listdir", "scandir", "unlink")),
+        *((pathlib.Path, name) for name in ("mkdir", "unlink", "exists", "is_file")),
+    ):
+        monkeypatch.setattr(module, name, refused)
+    assert cache.recall(KEY) is None
+    assert (cache.entries(), cache.keys(), cache.forget(KEY)) == ([], [], False)
+    cache.observe(KEY, "train.py", SEEN)
+    with cache.planning_lock() as alone:
+        assert alone
+    with pytest.warns(VecselectWarning, match="Permission denied"):
+        assert "Permission denied" in cache.save(KEY, PLAN)
+
+
+@as_a_user
+@pytest.mark.parametrize("mode", [0o000, 0o600])
+def test_a_folder_that_may_not_be_entered_is_done_without(cache, mode):
+    saved(cache)
+    cache.folder.chmod(mode)
+    try:
+        assert cache.recall(KEY) is None
+        assert cache.entries() == []
+        with pytest.warns(VecselectWarning, match="Permission denied"):
+            assert cache.save(KEY, PLAN) is not None
+    finally:
+        cache.folder.chmod(0o700)
+
+
+@as_a_user
+def test_a_folder_that_may_only_be_read_is_read(cache):
+    path = saved(cache)
+    for folder in (path.parent, cache.folder):
+        folder.chmod(0o500)
+    try:
+        assert cache.recall(KEY).plan == PLAN
+        cache.observe(KEY, "train.py", SEEN)
+        assert cache.recall(KEY).observations == {}
+        with pytest.warns(VecselectWarning):
+            assert cache.save(KEY, PLAN) is not None
+    finally:
+        for folder in (cache.folder, path.parent):
+            folder.chmod(0o700)
+
+
+def test_a_full_disk_leaves_the_old_plan_and_nothing_else(cache, monkeypatch):
+    path = saved(cache)
+
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def full(descriptor, mode):
+        os.close(descriptor)
+        return Full()
+
+    monkeypatch.setattr(cache_module, "open", full, raising=False)
+    with pytest.warns(VecselectWarning, match="No space left on device"):
+        assert "No space left" in cache.save(KEY, dataclasses.replace(PLAN, reason="New."))
+    assert files(cache) == [path.name]
+    assert cache.recall(KEY).plan == PLAN
+
+
+def test_plans_not_used_for_longest_make_room(cache, monkeypatch):
+    monkeypatch.setattr(cache_module, "MOST_PLANS", 5)
+    assert 100 <= MOST_PLANS <= 1000
+    for number in range(5):
+        path = saved(cache, key_of(number))
+        used_s = time.time() - 1000 + number
+        os.utime(path, (used_s, used_s))
+    assert cache.recall(key_of(0))  # so that it is the last one used
+    for number in (5, 6):
+        saved(cache, key_of(number))
+    assert sorted(one.fields["number"] for one in cache.entries()) == [0, 3, 4, 5, 6]
+
+
+def test_what_a_killed_writer_left_is_removed_after_a_day(cache):
+    folder = saved(cache).parent
+    old, new = folder / "a.tmp", folder / "b.tmp"
+    for file in (old, new):
+        file.write_text("half")
+    yesterday_s = time.time() - 25 * 3600
+    os.utime(old, (yesterday_s, yesterday_s))
+    saved(cache, key_of(1))
+    assert not old.exists()
+    assert new.exists()
+    assert len(cache.entries()) == 2
+
+
+# Several at once
+
+WRITER = """
+import dataclasses, sys
+from tests.cached import KEY, PLAN, SEEN
+from vecselect.planning.cache import PlanCache
+
+cache, word = PlanCache(), sys.argv[1]
+# Plans of different length: a mixture of two would not even parse.
+plan = dataclasses.replace(PLAN, reason=word * 5_000)
+for number in range(60):
+    assert cache.save(KEY, plan) is None
+    cache.observe(KEY, f"{word}.py", dataclasses.replace(SEEN, vector_steps=number))
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing(cache):
+    saved(cache)
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", WRITER, word], stderr=subprocess.PIPE, text=True
+        )
+        for word in ("a", "long")
+    ]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        stored = cache.recall(KEY)
+        assert stored is not None
+        seen.add(stored.plan.reason[:1])
+    complaints = [writer.communicate(timeout=100)[1] for writer in writers]
+    assert complaints == ["", ""]
+    assert {"a", "l"} <= seen
+    last = {name: ones[-1].vector_steps for name, ones in cache.recall(KEY).observations.items()}
+    assert last == ({"a.py": 59, "long.py": 59} if cache_module.fcntl else last)
+    assert files(cache) == [f"{KEY.digest}.json"]
+
+
+HOLDER = """
+import sys, time
+from vecselect.planning.cache import PlanCache
+
+with PlanCache().planning_lock() as alone:
+    print(alone, flush=True)
+    sys.stdin.read()
+"""
+
+
+@needs_flock
+def test_one_start_at_a_time_may_measure(cache):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "True\n"
+        with cache.planning_lock() as alone:
+            assert not alone
+        saved(cache)  # what is planned meanwhile can be kept all the same
+    finally:
+        holder.kill()  # however it ends, the lock ends with it
+        holder.communicate(timeout=100)
+    with cache.planning_lock() as alone:
+        assert alone
+        with PlanCache().planning_lock() as second:
+            assert not second
+    with cache.planning_lock() as alone:
+        assert alone
+
+
+@needs_flock
+def test_a_process_forked_meanwhile_does_not_keep_the_lock(cache):
+    read, write = os.pipe()
+    with cache.planning_lock(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # other threads of the test run
+        child = os.fork()
+        if child == 0:
+            os.close(write)
+            os.read(read, 1)
+            os._exit(0)
+    try:
+        with cache.planning_lock() as alone:
+            assert alone
+    finally:
+        os.close(write)
+        os.waitpid(child, 0)
+        os.close(read)
+
+
+def test_without_flock_everyone_may_measure(cache, monkeypatch):
+    monkeypatch.setattr(cache_module, "fcntl", None)
+    with cache.planning_lock() as alone, cache.planning_lock() as second:
+        assert alone and second
+    saved(cache)
+    cache.observe(KEY, "train.py", SEEN)
+    assert cache.recall(KEY).observations == {"train.py": (SEEN,)}
+
+
+@needs_flock
+def test_a_lock_that_is_held_for_long_delays_writing_and_no_more(cache, monkeypatch):
+    monkeypatch.setattr(cache_module, "LOCK_WAIT_S", 0.05)
+    with cache._held():
+        done = []
+        thread = threading.Thread(target=lambda: done.append(PlanCache().save(KEY, PLAN)))
+        thread.start()
+        thread.join(30)
+    assert done == [None]
+    assert cache.recall(KEY).plan == PLAN
+
+
+# Exports
+
+
+def test_plans_travel_with_what_runs_have_shown(cache, tmp_path):
+    for number in (0, 1):
+        saved(cache, key_of(number))
+    cache.observe(key_of(1), "train.py", SEEN)
+    other = PlanCache(tmp_path / "other")
+    text = cache.export_plans()
+    stored, refused = other.import_plans(io.BytesIO(text.encode()))
+    assert (sorted(stored), refused) == (cache.keys(), [])
+    assert [dataclasses.replace(one, path=None) for one in other.entries()] == [
+        dataclasses.replace(one, path=None) for one in cache.entries()
+    ]
+    assert len(json.loads(cache.export_plans([KEY.digest]))["plans"]) == 1
+
+
+def test_only_sound_plans_are_taken_from_an_export(cache, tmp_path):
+    for number in range(5):
+        saved(cache, key_of(number))
+    document = json.loads(cache.export_plans())
+    plans = {one["fields"]["number"]: one for one in document["plans"]}
+    plans[1]["plan"]["mode"] = "pool:9999"
+    plans[2]["fields"]["number"] = 77
+    plans[3]["plan"]["created"] = days_ago(100)
+    document["plans"] += [None, {"key": "../../outside"}]
+    other = PlanCache(tmp_path / "other")
+    saved(other, key_of(4), plan=RACED, created=days_ago(1))
+    stored, refused = other.import_plans(io.BytesIO(json.dumps(document).encode()))
+    assert stored == [KEY.digest]
+    whys = dict(refused)
+    assert "not for 9999" in whys[key_of(1).digest]
+    assert "key" in whys[key_of(2).digest]
+    assert "90 days" in whys[key_of(3).digest]
+    assert "more effort (race)" in whys[key_of(4).digest]
+    assert {"plan 6", "../../outside"} <= whys.keys()
+    assert other.recall(key_of(4)).plan.effort == "race"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "other"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"garbage", b"\xff\xfe", b"[]", b"{}", b'{"format": "vecselect-plans", "schema": 2}'],
+)
+def test_what_is_no_export_is_refused(cache, content):
+    with pytest.raises(PlanError, match="no export of vecselect"):
+        cache.import_plans(io.BytesIO(content))
+
+
+class Endless(io.RawIOBase):
+    """As /dev/zero."""
+
+    given = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self.given += len(buffer)
+        assert self.given < 128 << 20
+        return len(buffer)
+
+
+def test_of_an_export_without_end_no_more_than_64_mib_are_read(cache):
+    with pytest.raises(PlanError, match="larger than 64 MiB"):
+        cache.import_plans(io.BufferedReader(Endless()))

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vecselect.errors import PlanError, RequestError, VecselectWarning
 from vecselect.modes import KINDS, Mode
-from vecselect.plan_checks import EFFORTS
 from vecselect.plan import Plan
+from vecselect.plan_checks import EFFORTS
 from vecselect.planning.plan_key import Key, plan_key, script_name
 from vecselect.request import DEADLINES
 from vecselect.selection.evidence import Observation

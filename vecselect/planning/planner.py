@@ -32,8 +32,8 @@ from vecselect.measure.load import ForeignLoad
 from vecselect.measure.loops import measure_loops
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
-from vecselect.plan_checks import EFFORTS
 from vecselect.plan import Candidate, Note, Plan
+from vecselect.plan_checks import EFFORTS
 from vecselect.planning import explain
 from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name

@@ -56,9 +56,10 @@ def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
     if kind == "thread" and not (waits or frees or "pool" not in evidence.kinds):
         return []
     most_lanes = count if waits else min(count, max(int(evidence.cores + 0.5), 1))
+    most_lanes = min(most_lanes, MOST_WORKERS + own)
     lanes = {-(-count // longest) for longest in range(-(-count // most_lanes), count + 1)}
     fewest = 1 if kind == "thread" else fewest_workers(evidence.caller_steps)
-    counts = {min(lane - own, MOST_WORKERS) for lane in lanes}
+    counts = {lane - own for lane in lanes}
     if own and kind == "pool":
         counts.add(0)
     return sorted(one for one in counts if one >= fewest)

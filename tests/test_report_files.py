@@ -22,10 +22,7 @@ from vecselect.report import Report, figures
 from vecselect.report.html import fragment, page
 from vecselect.report.outputs import check_output, write_output
 from vecselect.report.plots import histogram, plots_of, race_ratios
-<<<<<<< HEAD
 from vecselect.run_stats import Stats
-=======
->>>>>>> i
 
 EVIL = '</script><script>alert("1")</script>&<img src=x onerror=alert(1)>\'$\\frac{'
 HOSTILE = dataclasses.replace(

@@ -16,12 +16,12 @@ import pytest
 from gymnasium import spaces
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import SyncVectorEnv
-from vecselect.lanes import slices
 
 from tests import zoo
 from tests.compare import assert_same, assert_same_run
 from vecselect import VecselectError, auto_make_vec
 from vecselect.errors import RequestError, WorkerDied, WorkerError
+from vecselect.modes import slices
 
 
 def echoes(count):

@@ -14,6 +14,7 @@ from tests.plans import BY_MODEL
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.plan import Note
+from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import Key
 from vecselect.printable import printable, write_text
 from vecselect.report.outputs import write_output
@@ -109,12 +110,12 @@ def test_a_sweep_shown_or_plotted_is_text(tmp_path):
     need_clean((tmp_path / "sweep.svg").read_text())
 
 
-def test_the_command_line_writes_text_whatever_is_stored(store, tmp_path, capsys):
+def test_the_command_line_writes_text_whatever_is_stored(capsys):
     known = ("mode", "effort", "decided_by", "candidates")
     plan = dataclasses.replace(PLAN, **{name: getattr(BY_MODEL, name) for name in known})
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     key = Key.of({"num_envs": 8, "vector_kwargs": {}})
-    assert store.save(key, dataclasses.replace(plan, created=now, key=key.digest)) is None
+    assert PlanCache().save(key, dataclasses.replace(plan, created=now, key=key.digest)) is None
     for words in (["plans", "list"], ["plans", "show", key.digest], ["explain", key.digest]):
         assert main(words) == 0
         need_clean(capsys.readouterr().out.replace("\n", ""))

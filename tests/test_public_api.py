@@ -97,7 +97,7 @@ def test_the_errors_have_the_bases_that_callers_catch():
 
 def test_the_walk_sees_the_imports_it_judges():
     assert "vecselect.make" in importers("vecselect.backends")
-    assert "vecselect.make" in importers("vecselect.planning.decide.make_plan")
+    assert "vecselect.make" in importers("vecselect.planning.planner.make_plan")
     assert "vecselect.report.text" in importers("rich")
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from vecselect.watching import Stats
+from vecselect.run_stats import Stats
 
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, OBSERVED, ONE_THREAD, PINNED, RACE, RACED, exactly

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from vecselect.watching import Stats
+from vecselect.run_stats import Stats
 
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, ELIMINATED, PINNED, RACED

@@ -3,13 +3,13 @@
 import dataclasses
 
 import pytest
-from vecselect.run_stats import Stats
 
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, OBSERVED, ONE_THREAD, PINNED, RACE, RACED, exactly
 from vecselect.plan import Candidate, Note
 from vecselect.report.content import BRIEF_ROWS, LONGEST, content
 from vecselect.report.verdict import sentence_of_race
+from vecselect.run_stats import Stats
 from vecselect.selection.compare import Interval, compare
 from vecselect.selection.evidence import Observation
 from vecselect.selection.model import Parts

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from vecselect.run_stats import Stats
 
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, ELIMINATED, PINNED, RACED
@@ -22,6 +21,7 @@ from vecselect.report import Report, figures
 from vecselect.report.html import fragment, page
 from vecselect.report.outputs import check_output, write_output
 from vecselect.report.plots import histogram, plots_of, race_ratios
+from vecselect.run_stats import Stats
 
 EVIL = '</script><script>alert("1")</script>&<img src=x onerror=alert(1)>\'$\\frac{'
 HOSTILE = dataclasses.replace(

@@ -1,29 +1,36 @@
-"""Records made up by hand: of steps, of what modes cost, of a machine; what follows from them."""
+"""Evidence made up by hand: of steps, of what modes cost, of a machine; what follows from it."""
 
 import numpy as np
 from hypothesis import HealthCheck, settings
-from vecselect.selection.costs import Calibration, LoopCosts
-from vecselect.selection.estimate import estimate
 
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
+from vecselect.modes import Mode
+from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts
+from vecselect.selection.model import choose, predict
 
 # However busy the machine is.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 US, MS = 1e-6, 1e-3
-MODES = ("sync", "pool:0", "pool:1", "pool:3", "pool:7", "async")
+KINDS = ("sync", "pool", "async")
 LOOPS = LoopCosts(sync_s=20 * US, pool_s=12 * US, pool_fixed_s=4 * US)
 FREE_LOOPS = LoopCosts(sync_s=0.0, pool_s=0.0, pool_fixed_s=0.0)
+HAND_OFF = HandOff(
+    spun_s=5 * US, woken_s=65 * US, worker_s=1 * US, thread_s=12 * US, message_s=60 * US
+)
+TORCH = (LearnerCost("stand-in", 100 * US, 2, 1.0, 6.9 * MS), LearnerCost("stand-in", 90 * US, 1))
+"""Torch with 2 threads, of which the other one spins, and with 1."""
 
 
-def a_profile(steps_s, resets_s=(), *, wait_share=0.0, episode=None, episode_sd=0.0, **other):
+def a_profile(steps_s, resets_s=(), *, off_cpu=0.0, episode=None, episode_sd=0.0, **other):
     """A record of these step times; all else follows from it or is given."""
     steps = np.array([steps_s] * 200 if isinstance(steps_s, float) else steps_s)
     resets = np.array(resets_s, float)
     mean_s = float(steps.mean())
     reset_time_s = float(resets.mean()) if len(resets) else mean_s
     per_step_s = reset_time_s / episode if episode else 0.0
+    shares = np.linspace(0, 1, 64)
     values = {
         "steps": len(steps),
         "step_time_s": mean_s,
@@ -31,7 +38,7 @@ def a_profile(steps_s, resets_s=(), *, wait_share=0.0, episode=None, episode_sd=
         "step_time_p95_s": float(np.quantile(steps, 0.95)),
         "step_time_p99_s": float(np.quantile(steps, 0.99)),
         "first_step_s": mean_s,
-        "wait_share": wait_share,
+        "off_cpu_fraction": off_cpu,
         "cores_used": 1.0,
         "reset_time_s": reset_time_s,
         "first_reset_s": reset_time_s,
@@ -43,21 +50,11 @@ def a_profile(steps_s, resets_s=(), *, wait_share=0.0, episode=None, episode_sd=
         "action_bytes": 8,
         "memory_bytes": 1_000_000,
         "plain_steps_per_s": 1 / mean_s,
-        "step_times_s": tuple(steps.tolist()),
-        "reset_times_s": tuple(resets.tolist()),
+        "step_spread_s": float(steps.std()),
+        "step_quantiles_s": tuple(np.quantile(steps, shares).tolist()),
+        "reset_quantiles_s": tuple(np.quantile(resets, shares).tolist()) if len(resets) else (),
     }
     return StepProfile(**{**values, **other})
-
-
-def a_calibration(cores=4.0, **other):
-    values = {
-        "hand_off_s": 5 * US,
-        "worker_s": 1 * US,
-        "wake_s": 60 * US,
-        "async_message_s": 60 * US,
-        "async_fixed_s": 30 * US,
-    }
-    return Calibration(effective_cores=cores, **{**values, **other})
 
 
 def a_machine(cores=4.0, **other):
@@ -66,9 +63,9 @@ def a_machine(cores=4.0, **other):
         "cores_logical": 64,
         "cores_affinity": 64,
         "cores_quota": cores,
-        "memory_bytes": 1 << 34,
-        "memory_available_bytes": 1 << 33,
-        "shm_available_bytes": 1 << 30,
+        "memory_bytes": 1 << 37,
+        "memory_available_bytes": 1 << 36,
+        "shm_available_bytes": 1 << 32,
         "load_1min": 0.1,
         "start_methods": ("spawn",),
         "cpu": "a processor",
@@ -78,14 +75,35 @@ def a_machine(cores=4.0, **other):
     return Machine(**{**values, **other})
 
 
-def said(profile, num_envs=8, cores=4.0, learner_s=0.0, modes=MODES, loops=LOOPS, **calibration):
-    if isinstance(profile, float):
-        profile = a_profile(profile)
-    return estimate(modes, profile, a_calibration(cores, **calibration), loops, num_envs, learner_s)
+def evidence(steps, num_envs=8, cores=4.0, **other):
+    """Evidence of a profile, or of steps of so many seconds."""
+    values = {
+        "machine": a_machine(cores) if isinstance(cores, (int, float)) else cores,
+        "num_envs": num_envs,
+        "autoreset_mode": "NextStep",
+        "kinds": KINDS,
+        "profile": a_profile(steps) if isinstance(steps, float) else steps,
+        "construct_s": 0.01,
+        "hand_off": HAND_OFF,
+        "loops": LOOPS,
+        "learners": (LearnerCost(),),
+    }
+    return Evidence(**{**values, **other})
 
 
-def mid_s(found, mode):
-    return found.of(mode).mid
+def learner(seconds):
+    """A learner of so many seconds, in the form that evidence has it."""
+    return (LearnerCost("seconds", seconds),)
+
+
+def step_s(mode, *arguments, **other):
+    """What a vector step is predicted to take."""
+    return predict(Mode.parse(mode), evidence(*arguments, **other)).vector_step_s.mid
+
+
+def chosen(*arguments, **other):
+    """The mode that is chosen."""
+    return choose(evidence(*arguments, **other)).best.mode
 
 
 def tails(median_s, factor, share, count=1000):

@@ -167,6 +167,15 @@ def test_the_first_reset_has_no_mask(envs):
     envs.reset(options={"reset_mask": [True, False, False]})
 
 
+@pytest.mark.parametrize("mode", ["sync", "async", "pool:1", "thread:1"])
+def test_the_first_reset_may_have_a_mask_of_all(mode):
+    with auto_make_vec(echoes(), mode=mode) as envs:
+        options = {"reset_mask": np.ones(3, bool)}
+        result = envs.reset(seed=5, options=options)
+        assert_same(result, SyncVectorEnv(echoes()).reset(seed=5, options=dict(options)))
+        envs.step(ZEROS)
+
+
 def test_a_mask_that_the_mode_cannot_heed_is_an_error():
     with auto_make_vec("CartPole-v1", 2, mode="native") as envs:
         envs.reset(seed=1)

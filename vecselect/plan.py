@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError
+from vecselect.plan_checks import why_unsound
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
@@ -191,6 +192,8 @@ class Plan:
             PlanError: If the text is not such a document, or one of another schema.
         """
         plan: Plan = read_document(cls, text, "plan", _current)
+        if (why := why_unsound(plan)) is not None:
+            raise PlanError(f"This is not a plan of vecselect: {why}.")
         return plan
 
 

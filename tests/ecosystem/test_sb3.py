@@ -202,6 +202,7 @@ def test_wrappers_are_found_by_class_and_by_what_it_derives_from(mode):
     ours.close()
 
 
+@pytest.mark.parametrize("mode", ["sync", "pool:0", "pool:1", "async"])  # threads refuse frames
 def test_frames_are_tiled(mode):
     make = functools.partial(gym.make, "CartPole-v1", render_mode="rgb_array")
     ours, oracle = pair([make] * 3, mode)

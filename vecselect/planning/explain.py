@@ -14,7 +14,8 @@ Notes have codes that stay the same from version to version:
 | `not-raced` | the environment holds something that a second one could not have |
 | `race-lost` | the race's process died |
 | `race-out` | an entrant was taken out of the race |
-| `bits-differ` | the environment does not return the same bits for the same seeds |
+| `bits-differ` | candidates did not return the same bits |
+| `not-repeatable` | the environment differs from itself, so candidates were not compared |
 | `ray-measured` | what Ray actors cost here, where `ray` was allowed |
 | `native-faster` | the environment's own vectorized implementation was faster in the race |
 | `learner-stand-in` | a small network stood in for the learner |
@@ -48,6 +49,12 @@ WORTH_SAYING = 1.1
 BUSY_CORES = 0.25
 RESET_SHARE = 0.1
 COPY_SHARE = 0.05
+
+DRAWS = (
+    "it {}, and what draws may not be safe beside another of its kind in a second thread; mode="
+    '"thread" pins it all the same'
+)
+"""Why threads are not chosen, with what speaks for drawing."""
 
 RULE_KNOWS_TWO = "the rule chooses between sync and async; pin it to use it"
 NATIVE_NOT_ALLOWED = (
@@ -264,6 +271,12 @@ def of_race(race: RaceRecord) -> list[Note]:
     notes = []
     if race.difference is not None:
         notes.append(Note("bits-differ", f"First difference: {race.difference}."))
+    elif race.compared_steps == 0 and len(race.entrants) > 1:
+        text = (
+            "The environment does not return the same for the same seed and actions from one run "
+            "to the next, so that nothing tells whether the candidates do: their times decide."
+        )
+        notes.append(Note("not-repeatable", text))
     notes += [
         Note("race-out", f"{mode} is out of the race: {why}.") for mode, why in race.out.items()
     ]

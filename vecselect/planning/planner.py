@@ -32,8 +32,8 @@ from vecselect.measure.load import ForeignLoad
 from vecselect.measure.loops import measure_loops
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
-from vecselect.options import EFFORTS
 from vecselect.plan import Candidate, Note, Plan
+from vecselect.plan_checks import EFFORTS
 from vecselect.planning import explain
 from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name
@@ -401,6 +401,9 @@ def _decided(
     """The plan by a profile and a hand-off, with what else is measured here."""
     options, request, machine = situation.options, situation.request, situation.machine
     options.progress("measuring the loops and the learner")
+    if found.draws is not None and situation.skipped.get("thread", "") is None:
+        skipped = {**situation.skipped, "thread": explain.DRAWS.format(found.draws)}
+        situation = dataclasses.replace(situation, skipped=skipped)
     evidence = _evidence(situation, found)
     learners = _learners(situation, found)
     evidence = dataclasses.replace(

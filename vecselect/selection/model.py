@@ -35,8 +35,8 @@ PARALLEL_ERROR = 0.10
 SPIN_S = 1e-3
 """A worker of the pool that waits longer than this has gone to sleep."""
 
-CONTENTION_S = 2e-5
-CONTENTION_SHARE = 0.18
+CONTENTION_S = 2.5e-5
+CONTENTION_SHARE = 0.22
 """What a loop takes longer where the learner's spinning threads and the slices together are more
 than the cores, in seconds and as a share of the stepping: hand-offs wait for time slices, and so do
 the learner's threads. Fitted beside torch with 2 threads on 2 cores to HalfCheetah, Ant, Pendulum,

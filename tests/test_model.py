@@ -1,0 +1,535 @@
+"""The cost model, on evidence made up by hand."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.records import (
+    FREE_LOOPS,
+    HAND_OFF,
+    LOOPS,
+    MS,
+    TORCH,
+    US,
+    a_machine,
+    a_profile,
+    chosen,
+    evidence,
+    learner,
+    relaxed,
+    step_s,
+    tails,
+)
+from vecselect.modes import Mode
+from vecselect.selection.candidates import candidate_modes
+from vecselect.selection.evidence import HandOff, LearnerCost, LoopCosts, Observation, RayCosts
+from vecselect.selection.model import (
+    CONTENTION_S,
+    CONTENTION_SHARE,
+    RUN_S,
+    break_even_s,
+    choose,
+    mean_step_s,
+    predict,
+    start_up_s,
+    with_step_time,
+)
+
+NO_HAND_OFF = HandOff(0.0, 0.0, 0.0, 0.0, 0.0)
+FREE = {"loops": FREE_LOOPS, "hand_off": NO_HAND_OFF}
+
+
+def modes(*texts):
+    return tuple(map(Mode.parse, texts))
+
+
+# What a vector step takes, against figures worked out by hand
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 8, 100])
+def test_sync_takes_every_step_and_the_loop(num_envs):
+    assert step_s("sync", 1 * MS, num_envs) == pytest.approx(num_envs * MS + LOOPS.sync_s)
+    assert step_s("pool:0", 1 * MS, num_envs) == pytest.approx(num_envs * MS + LOOPS.pool_s)
+    assert step_s("thread:0", 1 * MS, num_envs) == pytest.approx(num_envs * MS + LOOPS.pool_s)
+
+
+def test_one_worker_halves_what_two_cores_compute_and_the_loop_s_part_for_each():
+    own_s = LOOPS.pool_fixed_s + (LOOPS.pool_s - LOOPS.pool_fixed_s) / 2
+    expected_s = 4 * MS + own_s + HAND_OFF.spun_s
+    assert step_s("pool:1", 1 * MS, 8, cores=2) == pytest.approx(expected_s)
+
+
+def test_every_further_worker_adds_its_share_of_the_hand_off():
+    for workers, longest in ((1, 4), (3, 2), (7, 1)):
+        found = step_s(f"pool:{workers}", 1 * MS, 8, cores=8, loops=FREE_LOOPS)
+        assert found == pytest.approx(longest * MS + 5 * US + (workers - 1) * US)
+
+
+@pytest.mark.parametrize(("num_envs", "longest"), [(2, 1), (3, 2), (5, 3), (9, 5)])
+def test_the_longest_slice_counts(num_envs, longest):
+    assert step_s("pool:1", 1 * MS, num_envs, cores=2, **FREE) == pytest.approx(longest * MS)
+
+
+def test_where_the_caller_steps_nothing_there_are_as_many_slices_as_workers():
+    alone = {"caller_steps": False, "cores": 8, **FREE}
+    for workers, longest in ((1, 8), (2, 4), (3, 3), (4, 2)):
+        assert step_s(f"pool:{workers}", 1 * MS, **alone) == pytest.approx(longest * MS)
+
+
+@pytest.mark.parametrize("cores", [1, 1.5, 2, 2.5])
+def test_slices_beyond_the_cores_do_not_help_steps_that_compute(cores):
+    assert step_s("pool:7", 1 * MS, 8, cores=cores, **FREE) == pytest.approx(8 * MS / cores)
+
+
+def test_slices_beyond_the_cores_help_steps_that_wait():
+    waiting = a_profile(1 * MS, off_cpu=0.9)
+    for workers, longest in ((1, 4), (3, 2), (7, 1)):
+        found = step_s(f"pool:{workers}", waiting, 8, cores=2, **FREE)
+        assert found == pytest.approx(longest * MS)
+    half = a_profile(1 * MS, off_cpu=0.5)  # what they compute shares the core all the same
+    assert step_s("pool:7", half, 8, cores=1, **FREE) == pytest.approx(4 * MS)
+
+
+def test_threads_take_turns_with_what_holds_the_lock_and_share_the_cores_with_the_rest():
+    waiting, computing = a_profile(5 * MS, off_cpu=1.0), a_profile(5 * MS)
+    assert step_s("thread:63", waiting, 64, cores=2, **FREE) == pytest.approx(5 * MS)
+    assert step_s("thread:63", computing, 64, cores=8, **FREE) == pytest.approx(64 * 5 * MS)
+    half = a_profile(5 * MS, gil_free_fraction=0.5)
+    expected_s = 64 * 5 * MS * (0.5 + 0.5 / 4)
+    assert step_s("thread:15", half, 64, cores=4, **FREE) == pytest.approx(expected_s)
+    one_each = HandOff(thread_s=15 * US)
+    found = step_s("thread:63", waiting, 64, loops=FREE_LOOPS, hand_off=one_each)
+    assert found == pytest.approx(5 * MS + 63 * 15 * US)
+
+
+def test_async_lies_between_messages_that_overlap_the_steps_and_messages_that_do_not():
+    for step in (1 * US, 100 * US, 10 * MS):
+        found = step_s("async", step, 8, cores=8)
+        messages_s = 8 * HAND_OFF.message_s
+        assert HAND_OFF.woken_s + max(messages_s, step) <= found * 1.001
+        assert found <= (HAND_OFF.woken_s + messages_s + step) * 1.001
+
+
+@pytest.mark.parametrize(("workers", "adds_s"), [(1, 60 * US), (3, 60 * US + 2 * 11 * US)])
+def test_workers_that_sleep_behind_a_long_learner_are_each_woken(workers, adds_s):
+    mode = f"pool:{workers}"
+    spun, woken = (step_s(mode, 1 * MS, learners=learner(s)) for s in (0.5 * MS, 2 * MS))
+    assert woken - spun == pytest.approx(adds_s)
+    assert step_s("sync", 1 * MS, learners=learner(2 * MS)) == step_s("sync", 1 * MS)
+
+
+def test_more_slices_than_cores_do_not_spin():
+    for cores, woken in ((2, True), (8, False)):
+        long, short = (
+            step_s("pool:7", 1 * MS, 8, cores=cores, hand_off=HandOff(woken_s=woken_s))
+            for woken_s in (500 * US, 60 * US)
+        )
+        assert long - short == pytest.approx(440 * US * woken)
+
+
+def test_an_actor_costs_its_share_of_the_caller_and_cores_of_the_cluster_count():
+    costs = RayCosts(fixed_s=0.2 * MS, lane_s=1.0 * MS, lanes=16, cores=16.0)
+    known = {"kinds": ("sync", "pool", "ray"), "loops": FREE_LOOPS, "num_envs": 64, "cores": 2}
+    assert step_s("ray:16", 10 * MS, ray=costs, **known) == pytest.approx(4 * 10 * MS + 16.2 * MS)
+    assert chosen(10 * MS, ray=costs, **known) == "ray:16"
+    assert chosen(0.05 * MS, ray=costs, **known) == "pool:1"
+    heavy = dataclasses.replace(costs, env_s=0.5 * MS)
+    more_s = step_s("ray:16", 10 * MS, ray=heavy, **known) - step_s(
+        "ray:16", 10 * MS, ray=costs, **known
+    )
+    assert more_s == pytest.approx(64 * 0.5 * MS)
+
+
+def test_stragglers_are_waited_for_and_never_longer_than_the_slowest_step():
+    heavy = a_profile(tails(1 * MS, 20, 0.02))
+    even = a_profile(heavy.step_time_s)
+    assert step_s("sync", heavy, **FREE) == pytest.approx(step_s("sync", even, **FREE))
+    heavy_s, even_s = (step_s("pool:7", one, cores=8, **FREE) for one in (heavy, even))
+    assert 1.5 * even_s < heavy_s < step_s("sync", heavy, **FREE)
+    assert heavy_s <= heavy.slowest_step_s * 1.001
+
+
+@pytest.mark.parametrize("mode", ["sync", "pool:0", "pool:1", "pool:7", "async", "thread:7"])
+def test_the_parts_add_up_and_the_interval_holds_the_middle(mode):
+    profile = a_profile(tails(100 * US, 9, 0.05), [1 * MS], episode=50.0, off_cpu=0.2)
+    found = predict(
+        Mode.parse(mode), evidence(profile, loops=dataclasses.replace(LOOPS, copying_s=5 * US))
+    )
+    assert found.parts.total_s == pytest.approx(found.vector_step_s.mid)
+    assert min(dataclasses.astuple(found.parts)) >= -1e-12
+    interval = found.vector_step_s
+    assert 0 < interval.low < interval.mid < interval.high
+
+
+def test_a_short_record_leaves_more_open_than_a_long_one():
+    long = a_profile(tails(1 * MS, 4, 0.2))
+    short = dataclasses.replace(long, steps=20)
+    widths = [
+        predict(Mode("sync"), evidence(one)).vector_step_s.high
+        - predict(Mode("sync"), evidence(one)).vector_step_s.low
+        for one in (short, long)
+    ]
+    assert widths[0] > 3 * widths[1]
+
+
+# Resets
+
+
+def test_with_next_step_a_reset_takes_the_place_of_a_step_and_with_same_step_it_comes_on_top():
+    profile = a_profile(1 * MS, [50 * MS] * 5, episode=100.0)
+    found = {
+        mode: mean_step_s(evidence(profile, autoreset_mode=mode))
+        for mode in ("NextStep", "SameStep", "Disabled")
+    }
+    assert found["NextStep"] == pytest.approx((100 * 1 * MS + 50 * MS) / 101)
+    assert found["SameStep"] == found["Disabled"] == pytest.approx(1 * MS + 0.5 * MS)
+
+
+def test_episodes_of_one_step_are_half_resets_or_whole_ones_on_top():
+    profile = a_profile(1 * MS, [9 * MS], episode=1.0)
+    assert mean_step_s(evidence(profile)) == pytest.approx(5 * MS)
+    assert mean_step_s(evidence(profile, autoreset_mode="SameStep")) == pytest.approx(10 * MS)
+
+
+def test_without_episodes_that_end_no_reset_counts():
+    never = a_profile(1 * MS, [50 * MS])
+    assert step_s("pool:3", never) == step_s("pool:3", 1 * MS)
+
+
+# The learner's threads
+
+
+MEASURED = {
+    # env steps/s of pool:1 over sync, both beside torch with 2 threads, and both with 1;
+    # microseconds of sync's vector step alone, and of the learner with 2 threads and with 1.
+    ("HalfCheetah", 8): (0.80, 1.41, 245.3, 109.7, 85.4),
+    ("HalfCheetah", 32): (0.91, 1.75, 996.6, 109.3, 110.9),
+    ("Ant", 8): (0.73, 1.75, 1369.2, 98.0, 92.4),
+    ("Ant", 32): (0.86, 1.98, 5446.0, 114.4, 119.6),
+    ("Pendulum", 8): (0.76, 1.21, 71.5, 89.7, 86.5),
+    ("Pendulum", 16): (0.81, 1.35, 137.0, 93.1, 91.7),
+    ("CartPole", 8): (0.82, 1.14, 45.3, 106.6, 100.7),
+    ("CarRacing", 4): (0.89, 1.85, 15611.4, 187.5, 177.5),
+}
+"""Measured beside a policy of two small networks, on 2 cores; with 2 threads the other one spins
+for 6.9 ms on one core."""
+
+
+@pytest.mark.parametrize("cell", MEASURED, ids=lambda cell: f"{cell[0]} x {cell[1]}")
+def test_beside_a_spinning_learner_the_pool_is_predicted_as_it_was_measured(cell):
+    _, num_envs = cell
+    two_threads, one_thread, sync_us, two_us, one_us = MEASURED[cell]
+    loops = LoopCosts((5 + num_envs) * US, (3 + 0.5 * num_envs) * US, 3 * US)
+    learners = (
+        LearnerCost("stand-in", two_us * US, 2, 1.0, 6.9 * MS),
+        LearnerCost("stand-in", one_us * US, 1),
+    )
+    steps_s = (sync_us * US - loops.sync_s) / num_envs
+    known = evidence(steps_s, num_envs, cores=2, loops=loops, learners=learners, hand_off=HandOff())
+    choice = choose(known, any_threads=True)
+
+    def gain(threads):
+        return choice.of("sync", threads).loop_s / choice.of("pool:1", threads).loop_s
+
+    assert gain(2) == pytest.approx(two_threads, abs=0.1)
+    assert gain(1) == pytest.approx(one_thread, abs=0.2)
+    assert (choice.best.mode, choice.best.threads) == ("pool:1", 1)
+    here = modes("sync", "pool:0", "pool:1")
+    assert choose(known, modes=here).best.mode in ("sync", "pool:0")
+
+
+def test_threads_are_left_as_they_are_unless_the_plan_may_set_them():
+    known = evidence(100 * US, cores=2, learners=TORCH)
+    assert choose(known).best.threads == 2
+    assert {(one.mode, one.threads) for one in choose(known).forecasts} >= {
+        ("sync", 2),
+        ("pool:1", 1),
+    }
+    assert choose(known, any_threads=True).best.threads == 1
+
+
+def test_a_thread_that_spins_takes_nothing_where_it_has_a_core_of_its_own():
+    spinning = {"learners": TORCH, "num_envs": 8}
+    quiet = {"learners": (LearnerCost("stand-in", 100 * US, 2),), "num_envs": 8}
+    assert step_s("pool:1", 1 * MS, cores=4, **spinning) == step_s(
+        "pool:1", 1 * MS, cores=4, **quiet
+    )
+    assert step_s("pool:3", 1 * MS, cores=4, **spinning) > step_s(
+        "pool:3", 1 * MS, cores=4, **quiet
+    )
+    assert step_s("sync", 1 * MS, cores=1, **spinning) == step_s("sync", 1 * MS, cores=1, **quiet)
+
+
+def test_a_thread_takes_a_slice_s_core_no_longer_than_it_spins():
+    short, long = (
+        step_s("pool:1", 50 * MS, cores=2, learners=(LearnerCost("stand-in", 0, 2, 1.0, spin_s),))
+        for spin_s in (1 * MS, 6 * MS)
+    )
+    assert long - short == pytest.approx(5 * MS * (1 + CONTENTION_SHARE))
+    # And where slices are shorter than that, it doubles them.
+    found = step_s("pool:1", 10 * US, cores=2, learners=TORCH, **FREE)
+    assert found == pytest.approx(2 * 40 * US * (1 + CONTENTION_SHARE) + CONTENTION_S)
+
+
+def test_a_long_learner_dilutes_every_advantage_until_starting_workers_does_not_pay():
+    assert chosen(50 * US) != "sync"
+    assert chosen(50 * US, learners=learner(0.5)) in ("sync", "pool:0")
+
+
+# The cores that there are
+
+
+def test_cores_that_other_programs_hold_do_not_count():
+    busy = a_machine(4.0, load_1min=2.2)
+    assert evidence(1 * MS, cores=busy, foreign_cores=2.0).cores == 2.0
+    assert step_s("pool:3", 1 * MS, cores=busy, foreign_cores=2.0, **FREE) == pytest.approx(4 * MS)
+    assert chosen(1 * MS, cores=busy, foreign_cores=2.0) == "pool:1"
+
+
+@pytest.mark.parametrize(
+    ("foreign", "load", "left"),
+    [
+        (0.0, 0.0, 4.0),
+        (0.5, 3.0, 4.0),  # half a core is the others' noise
+        (0.9, 3.0, 3.0),
+        (3.0, 0.2, 4.0),  # a burst, which the last minute does not show
+        (3.0, 1.0, 3.0),
+        (3.0, None, 1.0),  # where nothing tells of the last minute
+        (9.0, 12.0, 1.0),
+    ],
+)
+def test_a_core_is_held_where_it_is_kept_busy_now_and_was_in_the_last_minute(foreign, load, left):
+    machine = a_machine(4.0, load_1min=load)
+    assert evidence(1 * MS, cores=machine, foreign_cores=foreign).cores == left
+
+
+# What real use has shown
+
+
+def seen(mode, inside_s, threads=None, outside_s=0.0, busy=False):
+    return Observation(mode, threads, 1000, inside_s, outside_s, busy=busy)
+
+
+def test_a_mode_that_was_observed_stands_and_the_others_are_rescaled():
+    plain = choose(evidence(1 * MS))
+    known = evidence(1 * MS, observations=(seen("pool:1", 6 * MS),))
+    found = choose(known)
+    assert found.of("pool:1", None).vector_step_s.mid == 6 * MS
+    assert found.of("pool:1", None).observed
+    scale = 6 * MS / plain.of("pool:1", None).vector_step_s.mid
+    for mode in ("sync", "pool:0", "pool:3", "async"):
+        one, before = found.of(mode, None), plain.of(mode, None)
+        assert not one.observed
+        assert one.vector_step_s.mid == pytest.approx(before.vector_step_s.mid * scale)
+        assert one.parts.total_s == pytest.approx(one.vector_step_s.mid)
+    assert found.of("pool:1", None).parts.total_s == pytest.approx(6 * MS)
+
+
+def test_two_modes_that_were_observed_both_stand():
+    known = evidence(1 * MS, observations=(seen("sync", 7 * MS), seen("pool:3", 9 * MS)))
+    found = choose(known)
+    assert found.of("sync", None).vector_step_s.mid == 7 * MS
+    assert found.of("pool:3", None).vector_step_s.mid == 9 * MS
+    assert found.of("sync", None).loop_s < found.of("pool:3", None).loop_s
+
+
+def test_the_learner_is_what_was_seen_outside_of_step():
+    known = evidence(1 * MS, observations=(seen("sync", 8 * MS, outside_s=3 * MS),))
+    assert {one.learner_s for one in choose(known).forecasts} == {3 * MS}
+
+
+def test_what_was_seen_on_a_busy_machine_counts_for_nothing():
+    known = evidence(1 * MS, observations=(seen("pool:3", 99 * MS, busy=True),))
+    assert choose(known) == choose(evidence(1 * MS))
+
+
+def test_what_was_seen_under_other_threads_counts_for_nothing():
+    plain = evidence(1 * MS, learners=TORCH)
+    known = dataclasses.replace(plain, observations=(seen("pool:1", 99 * MS, threads=1),))
+    before, after = choose(plain), choose(known)
+    for mode in ("sync", "pool:1", "async"):
+        assert after.of(mode, 2) == before.of(mode, 2)
+    assert after.of("pool:1", 1).observed
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(1.05, True), (1.2, False)])
+def test_what_was_observed_is_left_only_for_one_predicted_to_be_10_percent_faster(gain, kept):
+    among = modes("sync", "pool:0")
+    loops = LoopCosts(sync_s=8 * MS * (gain - 1), pool_s=0.0, pool_fixed_s=0.0)
+    known = evidence(1 * MS, loops=loops, observations=(seen("sync", 8 * MS * gain),))
+    assert choose(known, modes=among).best.mode == "pool:0"
+    best = choose(known, modes=among, incumbent="sync").best.mode
+    assert (best == "sync") is kept
+
+
+@pytest.mark.parametrize(("gain", "kept"), [(1.02, True), (1.05, False)])
+def test_where_both_were_observed_3_percent_are_enough(gain, kept):
+    observations = (seen("pool:0", 8 * MS), seen("sync", 8 * MS * gain))
+    known = evidence(1 * MS, observations=observations)
+    best = choose(known, modes=modes("sync", "pool:0"), incumbent="sync").best.mode
+    assert (best == "sync") is kept
+
+
+def test_an_incumbent_that_nothing_was_seen_of_has_no_advantage():
+    assert choose(evidence(1 * MS), incumbent="async") == choose(evidence(1 * MS))
+
+
+# The choice
+
+
+@pytest.mark.parametrize(
+    ("step", "mode"), [(0.05 * US, "pool:0"), (1 * MS, "pool:7"), (50 * MS, "pool:7")]
+)
+def test_longer_steps_call_for_more_slices(step, mode):
+    assert chosen(step, 8, cores=8) == mode
+
+
+def test_on_one_core_what_waits_gets_many_workers_and_what_computes_none():
+    assert chosen(a_profile(5 * MS, off_cpu=0.95), 16, cores=1) == "pool:15"
+    assert chosen(5 * MS, 16, cores=1) in ("sync", "pool:0")
+
+
+def test_where_a_pool_needs_a_crowd_of_workers_to_wait_it_comes_after_threads():
+    kinds = ("sync", "pool", "thread", "async")
+    waiting = a_profile(5 * MS, off_cpu=1.0)
+    assert chosen(waiting, 64, cores=2, kinds=kinds, hand_off=HandOff()) == "thread:63"
+    computing = a_profile(5 * MS, off_cpu=0.8)
+    assert chosen(computing, 64, cores=8, kinds=kinds).startswith("pool:")
+
+
+def test_starting_workers_is_paid_for_over_a_run_of_a_minute():
+    assert start_up_s(Mode("sync"), 8, 4) == start_up_s(Mode("pool", 0), 8, 4) == 0.0
+    pool = [start_up_s(Mode("pool", workers), 64, 4) for workers in (1, 3, 63)]
+    assert 0.05 < pool[0] < pool[1] < pool[2] < start_up_s(Mode("async"), 64, 4)
+    # A pool that saves less than a thousandth of the loop does not bring its start-up in.
+    sync_s = 8 * 1 * MS
+    for saved in (0.0005, 0.01):
+        hand_off = HandOff(spun_s=sync_s / 2 - saved * sync_s, woken_s=1.0)
+        best = chosen(
+            1 * MS, 8, cores=2, loops=FREE_LOOPS, hand_off=hand_off, kinds=("sync", "pool")
+        )
+        assert (best == "pool:1") is (saved > pool[0] / RUN_S)
+
+
+def test_of_equals_the_simplest_is_chosen():
+    among = modes("async", "pool:3", "pool:0", "sync")
+    known = evidence(1 * MS, 1, loops=FREE_LOOPS, hand_off=NO_HAND_OFF)
+    ordered = tuple(sorted(among, key=lambda mode: mode.rank(4)))
+    assert choose(known, modes=ordered).best.mode == "sync"
+
+
+@pytest.mark.parametrize(
+    ("num_envs", "cores", "mode"), [(32, 64, "pool:15"), (96, 48, "pool:23"), (48, 96, "pool:15")]
+)
+def test_short_steps_get_no_more_workers_than_pay_for_themselves(num_envs, cores, mode):
+    loops = LoopCosts((5 + num_envs) * US, (3 + num_envs / 2) * US, 3 * US)
+    found = choose(evidence(5 * US, num_envs, cores, loops=loops))
+    assert found.best.mode == mode
+    most = found.of(f"pool:{min(num_envs, cores) - 1}", None)
+    assert most.loop_s > 1.2 * found.best.loop_s
+
+
+@settings(relaxed, max_examples=60)
+@given(
+    st.lists(st.floats(1e-6, 1e-2), min_size=1, max_size=40),
+    st.integers(1, 70),
+    st.floats(1, 64),
+    st.floats(0, 0.01),
+    st.floats(0, 1),
+)
+def test_every_prediction_is_sound(steps, num_envs, cores, learner_s, off_cpu):
+    known = evidence(
+        a_profile(steps, off_cpu=off_cpu), num_envs, cores, learners=learner(learner_s)
+    )
+    choice = choose(known)
+    sync = choice.of("sync", None)
+    for one in choice.forecasts:
+        assert 0 <= one.vector_step_s.low <= one.vector_step_s.mid <= one.vector_step_s.high
+        assert one.vector_step_s.mid < math.inf
+        # No fewer slices than there are share the stepping.
+        lanes = Mode.parse(one.mode).lanes(num_envs)
+        stepping_s = one.parts.stepping_s + one.parts.stragglers_s
+        assert stepping_s >= sync.parts.stepping_s / lanes * 0.999
+        assert stepping_s <= sync.parts.stepping_s * 1.001 + max(steps)
+    loops_s = [one.loop_s for one in choice.forecasts]
+    assert choice.best.loop_s <= min(loops_s) * 1.06
+
+
+@settings(relaxed, max_examples=40)
+@given(st.floats(1e-6, 1e-2), st.integers(1, 70), st.integers(1, 64), st.integers(0, 63))
+def test_more_cores_and_shorter_steps_never_take_longer(step, num_envs, cores, workers):
+    mode = f"pool:{min(workers, num_envs - 1)}"
+    now_s = step_s(mode, step, num_envs, cores)
+    assert step_s(mode, step, num_envs, cores + 1) <= now_s * (1 + 1e-9)
+    assert step_s(mode, step * 0.9, num_envs, cores) <= now_s * (1 + 1e-9)
+    assert step_s(mode, step, num_envs + 1, cores) >= now_s * (1 - 1e-9)
+
+
+@settings(relaxed, max_examples=30)
+@given(st.floats(1e-6, 1e-2), st.integers(1, 70), st.integers(-8, 8))
+def test_the_unit_of_time_does_not_matter_to_a_prediction(step, num_envs, power):
+    unit = 2.0**power
+    hand_off = HandOff(*(s * unit for s in dataclasses.astuple(HAND_OFF)[:5]))
+    loops = LoopCosts(*(s * unit for s in dataclasses.astuple(LOOPS)))
+    for mode in ("sync", "pool:0", "pool:1", "async", "thread:1"):
+        plain = step_s(mode, step, num_envs)
+        scaled = step_s(mode, step * unit, num_envs, hand_off=hand_off, loops=loops)
+        assert scaled == pytest.approx(plain * unit)
+
+
+def test_the_same_evidence_gives_the_same_choice():
+    known = evidence(a_profile(tails(100 * US, 9, 0.05), [1 * MS, 2 * MS], episode=50.0))
+    assert choose(known) == choose(known)
+
+
+# The break-even
+
+
+def break_even(kind, *arguments, **other):
+    known = evidence(*arguments, **other)
+    return break_even_s(kind, known, candidate_modes(known))
+
+
+def test_the_break_even_worked_out_by_hand():
+    # Two cores save half of 8 steps; that pays the hand-off from a quarter of it on.
+    hand_off = HandOff(spun_s=100 * US, woken_s=100 * US)
+    found = break_even("pool", 1 * MS, 8, cores=2, loops=FREE_LOOPS, hand_off=hand_off)
+    assert found == pytest.approx(25 * US, rel=0.01)
+
+
+def test_at_the_break_even_a_mode_takes_as_long_as_sync():
+    for kind, mode in (("pool", "pool:1"), ("async", "async")):
+        at_s = break_even(kind, 1 * MS, 8, cores=2, loops=FREE_LOOPS)
+        known = with_step_time(evidence(1 * MS, 8, cores=2, loops=FREE_LOOPS), at_s)
+        ours, sync = (predict(Mode.parse(one), known).vector_step_s.mid for one in (mode, "sync"))
+        assert ours == pytest.approx(sync, rel=0.01)
+
+
+def test_the_break_even_grows_with_what_a_hand_off_costs():
+    found = [
+        break_even("pool", 1 * MS, cores=2, hand_off=HandOff(spun_s=s, woken_s=s))
+        for s in (10 * US, 100 * US, 1 * MS)
+    ]
+    assert found == sorted(found) and found[0] < found[-1]
+
+
+def test_on_one_core_nothing_that_computes_ever_breaks_even():
+    assert break_even("async", 1 * MS, 8, cores=1) is None
+    assert break_even("pool", 1 * MS, 8, cores=1, loops=FREE_LOOPS) is None
+
+
+def test_what_has_no_workers_has_no_break_even():
+    known = evidence(1 * MS)
+    assert break_even_s("pool", known, modes("sync", "pool:0")) is None
+    assert break_even_s("async", known, modes("sync", "pool:1")) is None
+
+
+def test_the_break_even_of_ray_is_that_of_the_best_number_of_actors():
+    costs = RayCosts(fixed_s=0.2 * MS, lane_s=1.0 * MS, lanes=16, cores=16.0)
+    known = evidence(10 * MS, 64, cores=2, loops=FREE_LOOPS, ray=costs)
+    found = break_even_s("ray", known, modes("ray:4", "ray:16"))
+    # 4 actors save 48 of 64 steps and cost 4.2 ms; 16 save 60 and cost 16.2 ms.
+    assert found == pytest.approx(4.2 * MS / 48, rel=0.01)

@@ -47,11 +47,15 @@ def sealed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, document: dict[str, Any], *, durable: bool = True) -> None:
-    """Puts a file in its place in one move; leaves nothing behind where that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Puts a file in its place in one move; leaves nothing behind where that fails.
+
+    It, and folders that are made for it, are the user's alone to read.
+    """
+    for folder in (path.parent.parent, path.parent):
+        folder.mkdir(0o700, parents=True, exist_ok=True)
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}-{os.getpid()}.tmp")
     try:
-        with beside.open("x", encoding="utf-8") as file:
+        with open(beside, "x", encoding="utf-8", opener=_open_for_the_user_alone) as file:
             json.dump(document, file, indent=1)
             if durable:
                 file.flush()
@@ -61,6 +65,10 @@ def write(path: Path, document: dict[str, Any], *, durable: bool = True) -> None
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
         raise
+
+
+def _open_for_the_user_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def read(path: Path) -> Any:

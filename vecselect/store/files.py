@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 import uuid
 import warnings
@@ -37,6 +38,17 @@ def warn_once(path: Path | None, error: Unusable, instead: str) -> None:
     if path is not None and str(path) not in _warned:
         _warned.add(str(path))
         text = f"{path} in vecselect's store cannot be used: {error}. {instead}"
+        warnings.warn(text, VecselectWarning, stacklevel=3)
+
+
+def warn_unwritable(folder: Path, why: str) -> None:
+    """One warning per process and folder of plans that cannot be written."""
+    if str(folder) not in _warned:
+        _warned.add(str(folder))
+        text = (
+            f"{why} So this is planned anew at every start. Name another folder with "
+            "VECSELECT_CACHE_DIR, or do without: use_store=False."
+        )
         warnings.warn(text, VecselectWarning, stacklevel=3)
 
 
@@ -73,9 +85,10 @@ def _open_for_the_user_alone(path: str, flags: int) -> int:
 
 def read(path: Path) -> Any:
     """What a file holds; None where it, or the folder, is not there or may not be read."""
-    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
-        raise Unusable("it is no regular file")
     try:
+        # Opening a pipe would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Unusable("it is no regular file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError:

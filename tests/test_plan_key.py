@@ -71,8 +71,9 @@ def test_one_function_for_all_is_looked_at_once_and_several_each():
         return gym.make("CartPole-v1")
 
     one, several = fields(make, 4), fields([make, lambda: gym.make("CartPole-v1")])
-    assert len(one["env"]["env_fns"]) == 2  # the kind of the list, and the one
-    assert len(several["env"]["env_fns"]) == 3
+    assert one["env"]["env_fns"] == fields([make] * 7)["env"]["env_fns"]
+    assert one["env"]["env_fns"] != several["env"]["env_fns"]
+    assert several["env"]["env_fns"] != fields([make, make])["env"]["env_fns"]
 
 
 @pytest.mark.parametrize(

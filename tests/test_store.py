@@ -1,15 +1,21 @@
 """Plans on disk: what is stored comes back, is found and forgotten, and nobody meets half of it."""
 
 import dataclasses
+import functools
 import json
+import os
 import pathlib
+import stat
 import subprocess
 import sys
 import warnings
 
+import gymnasium as gym
 import pytest
 
+import vecselect
 from tests.stored import KEY, OBSERVED, fields_of, names, saved
+from tests.zoo import EchoEnv
 from vecselect import PlanError, VecselectError
 from vecselect.store.key import key_of
 from vecselect.store.plans import PlanStore
@@ -174,3 +180,41 @@ def test_processes_that_write_and_read_at_once_never_meet_half_a_file(store, pla
     assert [writer.returncode for writer in writers] == [0, 0]
     assert {"a", "l"} <= seen
     assert names(store.folder / "plans") == [f"{key}.json"]
+
+
+TOKEN = "sk-not-for-others"
+
+
+class Licensed(EchoEnv):
+    """Takes something secret."""
+
+    def __init__(self, token=None):
+        super().__init__()
+
+
+class Watermark(gym.Wrapper):
+    def __init__(self, env, token):
+        super().__init__(env)
+
+
+gym.register("Licensed-v0", entry_point=Licensed)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the modes of files are POSIX's")
+def test_what_environments_are_built_with_is_neither_stored_nor_exported(store):
+    wrappers = [functools.partial(Watermark, token=TOKEN)]
+    before = os.umask(0o022)
+    try:
+        for arguments, options in (
+            (("Licensed-v0", 2), {"token": TOKEN, "wrappers": wrappers}),
+            ((functools.partial(Licensed, TOKEN), 2), {}),
+            (([lambda: Licensed(TOKEN), lambda: Licensed(token=TOKEN)],), {}),
+        ):
+            assert vecselect.recommend(*arguments, budget_s=0.2, **options).key is not None
+    finally:
+        os.umask(before)
+    assert len(store.entries()) == 3
+    assert TOKEN not in store.export_json()
+    for path in [store.folder, *store.folder.rglob("*")]:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
+        assert path.is_dir() or TOKEN not in path.read_text()

@@ -9,6 +9,7 @@ import warnings
 
 import pytest
 
+import vecselect
 from tests.stored import KEY, OBSERVED, fields_of, names, saved
 from vecselect import PlanError
 from vecselect.errors import VecselectWarning
@@ -184,4 +185,43 @@ def test_a_damaged_calibration_is_one_warning(store, cache):
     with pytest.warns(VecselectWarning, match="measured again") as caught:
         assert store.load_calibration(KEY) is None
         assert store.load_calibration(KEY) is None
+    assert len(caught) == 1
+
+
+@pytest.fixture
+def unsearchable(cache):
+    """A store in a folder that this user may not search, as another user's home."""
+    (cache / "plans").mkdir(parents=True)
+    cache.chmod(0)
+    root = os.name == "posix" and os.geteuid() == 0
+    if root:  # who may search every folder
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+    cache.chmod(0o700)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders of POSIX")
+def test_a_folder_that_may_not_be_searched_is_gone_without(plan, unsearchable):
+    store = PlanStore()
+    assert store.load(KEY) is None
+    assert store.entries() == []
+    assert store.load_calibration(KEY) is None
+    assert "Permission denied" in store.save(KEY, plan, fields_of(0))
+    store.save_calibration(KEY, {})
+    store.note_observed(KEY, OBSERVED)
+    assert store.forget(KEY) == []
+
+
+def test_a_store_that_cannot_be_written_is_told_of_once(cache):
+    cache.parent.mkdir(exist_ok=True)
+    cache.write_text("a file where the folder should be")
+    with pytest.warns(
+        VecselectWarning, match="planned anew at every start.*VECSELECT_CACHE_DIR"
+    ) as caught:
+        for _ in range(2):
+            plan = vecselect.recommend("CartPole-v1", 2, budget_s=0.2)
+            assert plan.key is None
+            assert "could not be stored" in plan.not_stored
     assert len(caught) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import sys
@@ -124,7 +125,7 @@ def auto_make_vec(
         if plan.recalled and space_text(envs.single_observation_space) != plan.observation_space:
             # The environment has changed in a way that its key does not show.
             envs.close()
-            PlanStore().forget(plan.key)
+            _forget(plan)
             plan = make_plan(request, asked)
             envs = _build_what_can(plan, request)
     if verbose:
@@ -282,13 +283,19 @@ def _build_what_can(plan: Plan, request: Request) -> AutoVectorEnv:
         except Exception:  # so it was not the mode
             raise error from None
     try:
-        if plan.key is not None:  # the next start may find the mode able to run
-            PlanStore().forget(plan.key)
+        _forget(plan)  # the next start may find the mode able to run
         warnings.warn(envs.plan.reason, VecselectWarning, stacklevel=3)
     except BaseException:  # warnings may be errors
         envs.close()
         raise
     return envs
+
+
+def _forget(plan: Plan) -> None:
+    """Removes a plan from the store, where it is there and that may be done."""
+    if plan.key is not None:
+        with contextlib.suppress(OSError):
+            PlanStore().forget(plan.key)
 
 
 def _instead(plan: Plan, error: Exception) -> Plan:

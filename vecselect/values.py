@@ -60,7 +60,7 @@ def rebuilt(kind: Any, data: Any) -> Any:
     if origin in (typing.Union, types.UnionType):
         return None if data is None else rebuilt(arguments[0], data)
     if dataclasses.is_dataclass(kind):
-        hints = _hints(kind)
+        hints = _hints(kind)  # type: ignore[arg-type]
         missing = hints.keys() - exactly(dict, data).keys()
         if missing:
             raise TypeError(f"{', '.join(sorted(missing))} is missing")

@@ -12,6 +12,7 @@ from vecselect.measure.learner import torch_threads
 from vecselect.plan_checks import EFFORTS
 from vecselect.planning.calibrate import calibrate
 from vecselect.selection.costs import Calibration, is_disturbed
+from vecselect.store.files import warn_unwritable
 from vecselect.store.key import Unstable, key_of, machine_fields, plan_key_fields
 from vecselect.store.learner import identify_learner
 from vecselect.store.plans import PlanStore
@@ -108,7 +109,10 @@ class Memory:
             return dataclasses.replace(plan, not_stored=self._why_not)
         plan = dataclasses.replace(plan, key=self._key)
         why_not = self._store.save(self._key, plan, self._fields)
-        return dataclasses.replace(plan, key=None, not_stored=why_not) if why_not else plan
+        if why_not is None:
+            return plan
+        warn_unwritable(self._store.folder, why_not)
+        return dataclasses.replace(plan, key=None, not_stored=why_not)
 
     def calibration(self) -> Calibration:
         """What this machine takes for hand-offs and messages; measured once, then remembered."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import time
 import uuid
 import warnings
@@ -40,6 +41,17 @@ def warn_once(path: Path | None, error: Unusable, instead: str) -> None:
         warnings.warn(text, VecselectWarning, stacklevel=3)
 
 
+def warn_unwritable(folder: Path, why: str) -> None:
+    """One warning per process and folder of plans that cannot be written."""
+    if str(folder) not in _warned:
+        _warned.add(str(folder))
+        text = (
+            f"{why} So this is planned anew at every start. Name another folder with "
+            "VECSELECT_CACHE_DIR, or do without: use_store=False."
+        )
+        warnings.warn(text, VecselectWarning, stacklevel=3)
+
+
 def sealed(document: dict[str, Any]) -> dict[str, Any]:
     """A document with its checksum, as it will be when it is read again."""
     document = json.loads(json.dumps(document))
@@ -47,11 +59,15 @@ def sealed(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def write(path: Path, document: dict[str, Any], *, durable: bool = True) -> None:
-    """Puts a file in its place in one move; leaves nothing behind where that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Puts a file in its place in one move; leaves nothing behind where that fails.
+
+    It, and folders that are made for it, are the user's alone to read.
+    """
+    for folder in (path.parent.parent, path.parent):
+        folder.mkdir(0o700, parents=True, exist_ok=True)
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}-{os.getpid()}.tmp")
     try:
-        with beside.open("x", encoding="utf-8") as file:
+        with open(beside, "x", encoding="utf-8", opener=_open_for_the_user_alone) as file:
             json.dump(document, file, indent=1)
             if durable:
                 file.flush()
@@ -63,11 +79,16 @@ def write(path: Path, document: dict[str, Any], *, durable: bool = True) -> None
         raise
 
 
+def _open_for_the_user_alone(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def read(path: Path) -> Any:
     """What a file holds; None where it, or the folder, is not there or may not be read."""
-    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
-        raise Unusable("it is no regular file")
     try:
+        # Opening a pipe would wait for a writer.
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise Unusable("it is no regular file")
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError:

@@ -33,7 +33,7 @@ __all__ = [
     "plan_key_fields",
 ]
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Number of the way plans are decided; it grows when older plans should not be used any more."""
 
 THREAD_VARIABLES = (
@@ -82,6 +82,9 @@ def plan_key_fields(
 ) -> dict[str, Any]:
     """Everything that decides whether a stored plan serves a request, as a person can read it.
 
+    What environments are built with may be secret, and files are shown around: of that only hashes
+    are kept.
+
     Args:
         request: What was asked for. The modules of its entry points are imported.
         machine: The machine it is to run on.
@@ -101,14 +104,22 @@ def plan_key_fields(
     return {
         "env": {
             "label": request.label,
-            "spec": _part("The environment's spec", request.spec),
-            "env_kwargs": _part("The environment's keyword arguments", dict(request.env_kwargs)),
+            "spec": _hash("The environment's spec", request.spec),
+            "env_kwargs": {
+                name: _hash("The environment's keyword arguments", {name: value})
+                for name, value in request.env_kwargs.items()
+            },
             # What an id builds is told by its spec and the arguments.
-            "env_fns": None if from_spec else _part("The environment's callable", makers),
-            "wrappers": _part("The list of wrappers", list(request.wrappers)),
+            "env_fns": None if from_spec else _hash("The environment's callable", makers),
+            "wrappers": _hash("The list of wrappers", list(request.wrappers)),
         },
         "num_envs": request.num_envs,
-        "vector_kwargs": _part("What vector_kwargs holds", dict(request.vector_kwargs)),
+        "vector_kwargs": {
+            name: value
+            if value is None or isinstance(value, (bool, int, float))
+            else _hash("What vector_kwargs holds", {name: value})
+            for name, value in request.vector_kwargs.items()
+        },
         "allow": sorted(allow),
         "learner": learner,
         "machine": machine_fields(machine),
@@ -146,9 +157,10 @@ def key_of(fields: Mapping[str, Any]) -> str:
     return digest(fields)[:16]
 
 
-def _part(what: str, value: Any) -> Any:
+def _hash(what: str, value: Any) -> str | None:
+    """The hash of a part; None of nothing."""
     try:
-        return identify(value)
+        return digest(identify(value))[:16] if value else None
     except Unstable as error:
         raise Unstable(
             f"{what} cannot be recognised in another process: {error.reason}."

@@ -148,6 +148,13 @@ def test_the_command_writes_several_files_and_prints_the_report(tmp_path, capfd)
     assert (tmp_path / "b.md").read_text().startswith("## Pendulum-v1 x 2")
 
 
+def test_explain_writes_several_files_too(tmp_path, capsys):
+    (tmp_path / "plan.json").write_text(ESTIMATED.to_json())
+    words = [f"-o{tmp_path / name}" for name in ("a.md", "b.html")]
+    assert main(["explain", str(tmp_path / "plan.json"), *words]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.md", "b.html", "plan.json"]
+
+
 def test_with_json_stdout_is_still_one_document(tmp_path, capfd):
     assert recommendation("--json", "-o", str(tmp_path / "a.json")) == 0
     output = capfd.readouterr()

@@ -14,7 +14,6 @@ from tests.plans import BY_MODEL
 from vecselect import Plan
 from vecselect.cli import main
 from vecselect.plan import Note
-from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import Key
 from vecselect.printable import printable, write_text
 from vecselect.report.outputs import write_output

@@ -89,6 +89,7 @@ class Plan:
         planning_s: Seconds that deciding took.
         created: When, in UTC, as ISO 8601.
         versions: Versions of the packages involved, by name.
+        threads_free: Whether the plan may choose the learner's threads.
         key: Under which the plan cache knows it; None where it is not stored.
         not_stored: Why it is not stored, as a sentence; None if it is, or need not be.
         recalled: Whether it came from the plan cache.
@@ -111,6 +112,7 @@ class Plan:
     planning_s: float
     created: str
     versions: dict[str, str]
+    threads_free: bool = False
     key: str | None = None
     not_stored: str | None = None
     recalled: bool = False

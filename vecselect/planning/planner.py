@@ -37,7 +37,7 @@ from vecselect.plan_checks import EFFORTS
 from vecselect.planning import explain
 from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name
-from vecselect.planning.observed import candidate_of, chosen_anew
+from vecselect.planning.observed import candidate_of, chosen_anew, counted_on
 from vecselect.planning.rounds import Terms, run_race
 from vecselect.selection.candidates import candidate_modes, why_not_enough_memory
 from vecselect.selection.compare import Interval
@@ -444,7 +444,7 @@ def _decided(
         reason = explain.reason_of_race(race, skipped) + explain.of_rule_beside(mode, evidence.rule)
     else:
         reason = explain.reason_of_model(choice, evidence.rule)
-    threads = choice.best.threads if any_threads else _given_threads(options)
+    threads = counted_on(choice.best, evidence) if any_threads else _given_threads(options)
     named = {Mode.parse(row.mode).kind for row in choice.forecasts}
     return _plan(
         situation,
@@ -457,7 +457,7 @@ def _decided(
         break_even=_break_evens(evidence, modes),
         changes=True,
         provisional=why,
-        learner_threads=threads if threads != learners[0].threads else _given_threads(options),
+        learner_threads=threads,
     )
 
 
@@ -660,6 +660,7 @@ def _plan(
         planning_s=time.perf_counter() - situation.start_s,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         versions=_versions(),
+        threads_free=situation.options.learner_threads == "auto",
     )
 
 

@@ -204,8 +204,14 @@ def of_rule(verdict: RuleVerdict) -> list[Note]:
     return notes
 
 
-def of_threads(choice: Choice) -> list[Note]:
-    """What one thread for the learner would give, where the plan may not count on it."""
+def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
+    """What one thread for the learner would give, where the plan may not count on it.
+
+    Args:
+        choice: What was chosen among which candidates.
+        quiet: Whether nothing else held the cores; beside other programs threads that wait for each
+            other look many times as slow as they are.
+    """
     best = choice.best
     other = min(choice.forecasts, key=lambda forecast: forecast.loop_s)
     gain = best.loop_s / other.loop_s
@@ -217,7 +223,7 @@ def of_threads(choice: Choice) -> list[Note]:
         f'{gain:.1f} times the throughput of this loop. Write learner_threads="auto" in the call, '
         'and "with envs.collecting():" around the rollout.'
     )
-    return [Note("learner-threads", text, loud=gain >= LOUD)]
+    return [Note("learner-threads", text, loud=quiet and gain >= LOUD)]
 
 
 def of_learner(kind: str) -> list[Note]:

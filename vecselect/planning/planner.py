@@ -334,7 +334,11 @@ def _by_evidence(situation: _Situation, builds: bool) -> Prepared:
     plan = prepared.plan
     if not alone or plan.decided_by == "elimination":
         return prepared
-    why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
+    try:
+        why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
+    except BaseException:  # warnings may be errors
+        prepared.discard()
+        raise
     plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
     return dataclasses.replace(prepared, plan=plan)
 
@@ -431,7 +435,7 @@ def _decided(
             decided_by, mode = "race", race.chosen
     why = explain.provisional(evidence, alone=alone)
     notes = [
-        *explain.of_threads(choice),
+        *explain.of_threads(choice, quiet=why is None),
         *explain.of_provisional(why, alone=alone),
         *notes,
         *explain.of_profile(machine, found.profile),

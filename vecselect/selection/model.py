@@ -249,9 +249,7 @@ def predict(mode: Mode, evidence: Evidence, learner: LearnerCost | None = None) 
     return Forecast(
         mode=str(mode),
         threads=learner.threads,
-        vector_step_s=Interval(
-            middle_s, max(middle_s - error_s, middle_s / 20), middle_s + error_s
-        ),
+        vector_step_s=Interval(middle_s, low_s, high_s),
         learner_s=learner.seconds,
         parts=parts,
     )

@@ -316,7 +316,7 @@ def test_the_evidence_is_told_with_its_numbers():
     }
     hand_off = group(RACED, "Hand-off and loops")["hand-off of the pool"]
     assert hand_off.startswith("3.10 us; 55.0 us where the worker sleeps; measured")
-    assert group(RACED, "Machine")["usable cores"] == "1.5 (quota 1.5)"
+    assert group(RACED, "Machine")["usable cores"] == "1.5 (quota)"
     assert group(OBSERVED, "Plan")["recalled as"] == "0123456789abcdef"
 
 

@@ -272,13 +272,8 @@ def _about_plan(plan: Plan) -> Rows:
 
 def cores(machine: Machine) -> str:
     """The cores that may be used, and the bound where that is not the processor's own."""
-    quota, bound = machine.cores_quota, ""
-    if quota is not None and quota <= machine.cores:
-        bound = f" (quota {quota:g})"
-    elif machine.cores < machine.cores_affinity:
-        bound = " (as set)"
-    elif machine.cores_affinity < machine.cores_logical:
-        bound = " (affinity)"
+    whole = machine.cores_bound == "affinity" and machine.cores_affinity >= machine.cores_logical
+    bound = "" if whole else f" ({machine.cores_bound})"
     return f"{machine.cores:g} usable cores{bound}"
 
 

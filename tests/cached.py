@@ -26,5 +26,5 @@ PLAN = dataclasses.replace(BY_MODEL, created=days_ago(1), key=KEY.digest)
 
 
 def saved(cache, key=KEY, plan=PLAN, **changes):
-    assert cache.save(key, dataclasses.replace(plan, **changes)) is None
+    assert cache.save(key, dataclasses.replace(plan, **{"key": key.digest, **changes})) is None
     return cache.folder / "plans" / f"{key.digest}.json"

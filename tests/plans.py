@@ -26,6 +26,7 @@ MACHINE = dataclasses.replace(
     cores_logical=2,
     cores_affinity=2,
     cores_quota=1.5,
+    cores_bound="quota",
     memory_bytes=8 << 30,
     memory_available_bytes=4 << 30,
     shm_available_bytes=1 << 26,

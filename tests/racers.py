@@ -45,6 +45,18 @@ class GlobalEnv(EchoEnv):
         return observation, *rest
 
 
+class FickleEnv(WaitEnv):
+    """Is not the same from one run to the next, and be it in the sign of a zero."""
+
+    def __init__(self):
+        self.generator = np.random.default_rng()
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        observation[:] = self.generator.normal(size=3) * 0
+        return observation, *rest
+
+
 class HomeEnv(EchoEnv):
     """Fails in a worker, when it comes to `phase`."""
 

@@ -1,48 +1,52 @@
 """The commands about stored plans: what they print, what they change, and how they end."""
 
 import dataclasses
+import datetime
 import io
 import json
+import re
 import sys
 import types
 
 import pytest
-from vecselect.store.key import key_of, machine_fields, plan_key_fields
-from vecselect.store.plans import Observed, PlanStore
 
+from tests.cached import PLAN, SEEN, days_ago, saved
+from tests.plans import MACHINE
 from vecselect import Plan
 from vecselect.cli import main
-from vecselect.errors import VecselectWarning
+from vecselect.cli.plans import age
 from vecselect.machine import read_machine
+from vecselect.planning.cache import plan_key
 from vecselect.request import read_request
 
-OBSERVED = Observed(vector_steps=200, inside_s=0.1, outside_s=0.5, gap_s=2.5e-3)
 
-
-@pytest.fixture(autouse=True)
-def folder(own_store, monkeypatch):
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-    return own_store
-
-
-def save(plan, number, machine=None, observed=None):
-    request = read_request("CartPole-v1", number)
-    fields = plan_key_fields(request, machine or read_machine(), learner=None, allow=())
-    created = f"2025-01-0{number}T12:34:56+00:00"
-    changed = dataclasses.replace(plan, num_envs=number, created=created)
-    assert PlanStore().save(key_of(fields), changed, fields, observed) is None
-    return key_of(fields)
+def stored(cache, number, machine=None, **changes):
+    """Stores a plan for so many CartPoles, older where there are more; returns its key."""
+    key = plan_key(
+        read_request("CartPole-v1", number),
+        machine or read_machine(),
+        learner=None,
+        learner_threads=None,
+        allow=(),
+    )
+    evidence = dataclasses.replace(PLAN.evidence, num_envs=number)
+    values = {"env": "CartPole-v1", "created": days_ago(number), **changes}
+    saved(cache, key, evidence=evidence, **values)
+    return key.digest
 
 
 @pytest.fixture
-def keys(plan):
+def keys(cache):
     """Two stored plans, the newer one first."""
-    return [save(plan, 3), save(plan, 2, observed=OBSERVED)]
+    found = [stored(cache, number) for number in (3, 4)]
+    cache.observe(found[1], "train.py 0123abcd", SEEN)
+    return found
 
 
 @pytest.fixture
-def run(capfd):
+def run(capfd, monkeypatch):
     """Runs a command and returns its exit code, stdout and stderr."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
 
     def command(*words):
         code = main([str(word) for word in words])
@@ -68,142 +72,144 @@ def test_the_list_has_a_line_for_every_plan_the_newest_first(run, keys):
     done = run("plans", "list")
     assert (done.code, done.err) == (0, "")
     head, *rows = done.out.splitlines()
-    assert head.split() == ["key", "environment", "envs", "mode", "by", "made"]
-    assert [row.split()[:4] for row in rows] == [
-        [keys[0][:8], "CartPole-v1", "3", "sync"],
-        [keys[1][:8], "CartPole-v1", "2", "sync"],
+    assert head.split() == [
+        *("key", "environment", "envs", "mode", "by", "learner", "made", "machine")
     ]
-    assert rows[0].endswith("pin  2025-01-03")
+    assert [row.split()[:4] for row in rows] == [
+        [keys[0][:8], "CartPole-v1", "3", "pool:1"],
+        [keys[1][:8], "CartPole-v1", "4", "pool:1"],
+    ]
+    assert rows[0].endswith(f"model  none     {days_ago(3)[:10]}  here")
     assert not any(line.endswith(" ") for line in done.out.splitlines())
     assert "\x1b" not in done.out
 
 
-def test_a_long_name_is_not_broken_in_a_pipe(run, plan):
-    save(dataclasses.replace(plan, env="A" * 200 + "-v0"), 2)
-    assert "A" * 200 + "-v0" in run("plans", "list").out
+def test_a_line_is_as_long_as_it_must_in_a_pipe_and_no_longer_in_a_terminal(run, cache):
+    name = "[red]" + "A" * 200 + "-v0"
+    stored(cache, 3, env=name)
+    assert name in run("plans", "list").out
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    file = Terminal()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", file)
+        patched.setenv("COLUMNS", "100")
+        patched.setenv("NO_COLOR", "1")
+        assert main(["plans", "list"]) == 0
+    head, line = re.sub(r"\x1b\[[\d;]*m", "", file.getvalue()).splitlines()
+    assert len(head) <= 100 and len(line) <= 100
+    key, environment, *_, here = line.split()
+    assert (key, here) == (cache.keys()[0][:8], "here")
+    assert environment.startswith("[red]AAA") and not environment.endswith("-v0")
 
 
-def test_the_list_says_which_plans_belong_to_another_machine(run, run_json, plan, keys):
-    machine = read_machine()
-    other = save(plan, 4, dataclasses.replace(machine, cores=machine.cores + 8))
+def test_the_list_says_which_plans_belong_to_another_machine(run, run_json, cache, keys):
+    other = stored(cache, 5, MACHINE, learner_threads=1)
     listed = {row["key"]: row for row in run_json("plans", "list")}
     assert {key: row["here"] for key, row in listed.items()} == {
         other: False,
         keys[0]: True,
         keys[1]: True,
     }
-    assert listed[keys[1]] == {
-        "key": keys[1],
+    assert listed[other] == {
+        "key": other,
         "env": "CartPole-v1",
-        "num_envs": 2,
-        "mode": "sync",
-        "effort": plan.effort,
-        "decided_by": "pin",
-        "created": "2025-01-02T12:34:56+00:00",
-        "here": True,
+        "num_envs": 5,
+        "mode": "pool:1",
+        "learner_threads": 1,
+        "effort": "measure",
+        "decided_by": "model",
+        "learner": "none",
+        "created": days_ago(5)[:10] + listed[other]["created"][10:],
+        "here": False,
     }
-    head, *rows = run("plans", "list").out.splitlines()
-    assert head.endswith("machine")
-    assert [row.split()[-1] for row in rows] == ["another", "here", "here"]
+    rows = run("plans", "list").out.splitlines()[1:]
+    assert [row.split()[-1] for row in rows] == ["here", "here", "another"]
+    assert "pool:1, threads 1" in rows[2]
 
 
-def test_an_empty_list_says_where_it_looked_and_is_still_a_document(run, run_json, folder):
+def test_an_empty_list_says_where_it_looked_and_is_still_a_document(run, run_json, cache):
     done = run("plans", "list")
-    assert (done.code, done.out) == (0, f"no plans are stored in {folder}\n")
+    assert (done.code, done.out) == (0, f"no plans are stored in {cache.folder}\n")
     assert run_json("plans", "list") == []
-    assert not folder.exists()
+    assert not cache.folder.exists()
 
 
-def test_a_damaged_file_is_warned_about_and_the_rest_is_listed(run, keys, folder):
-    (folder / "plans" / f"{keys[0]}.json").write_text("garbage")
-    with pytest.warns(VecselectWarning, match=keys[0]):
-        done = run("plans", "list", "--json")
-    assert done.code == 0
-    assert [row["key"] for row in json.loads(done.out)] == [keys[1]]
+def test_what_cannot_be_read_is_passed_over_and_can_be_forgotten(run, run_json, cache, keys):
+    (cache.folder / "plans" / f"{keys[0]}.json").write_text("garbage")
+    assert [row["key"] for row in run_json("plans", "list")] == [keys[1]]
+    assert run("plans", "show", keys[0]).code == 2
+    assert run("plans", "forget", keys[0][:6]).out == "1 plan forgotten\n"
+    assert cache.keys() == [keys[1]]
 
 
-def test_show_says_what_a_plan_is_for_and_what_use_showed(run, run_json, keys, folder):
+def test_show_says_what_a_plan_is_for_and_what_runs_have_shown(run, run_json, cache, keys):
     done = run("plans", "show", keys[1][:8])
     assert (done.code, done.err) == (0, "")
     for part in (
         keys[1],
-        "CartPole-v1 x 2",
-        str(folder / "plans" / f"{keys[1]}.json"),
-        "200 vector steps seen, 0.5 ms each and 2.5 ms between two",
-        '"num_envs": 2',
+        "CartPole-v1 x 4",
+        str(cache.folder / "plans" / f"{keys[1]}.json"),
+        "train.py 0123abcd: pool:1 with torch threads 2, 500 vector steps, 1.5 ms each and 2.5 ms",
+        '"num_envs": 4',
         f'"cpu": {json.dumps(read_machine().cpu)}',
     ):
         assert part in done.out
     assert "not seen yet" in run("plans", "show", keys[0]).out
     document = run_json("plans", "show", keys[1])
-    assert key_of(document["fields"]) == document["key"] == keys[1]
-    assert document["fields"]["machine"] == machine_fields(read_machine())
-    assert document["observed"] == dataclasses.asdict(OBSERVED)
-    assert Plan.from_json(json.dumps(document["plan"])).num_envs == 2
+    assert document["fields"] == cache.recall(keys[1]).fields
+    assert document["observations"] == {"train.py 0123abcd": [dataclasses.asdict(SEEN)]}
+    assert Plan.from_json(json.dumps(document["plan"])).num_envs == 4
 
 
 @pytest.mark.parametrize("chosen", [None, 1])
 def test_explain_prints_the_report_where_it_is_stored_and_the_pin(
-    run, run_json, keys, folder, chosen
+    run, run_json, cache, keys, chosen
 ):
     words = [] if chosen is None else [keys[chosen][:6]]
     key = keys[chosen or 0]  # the newest without a key
-    plan = PlanStore().find(key).plan
+    plan = cache.recall(key).plan
     done = run("explain", *words)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"{plan.report}\n")
-    for part in (str(folder / "plans" / f"{key}.json"), plan.created, "VECSELECT_MODE=sync"):
+    for part in (str(cache.folder / "plans" / f"{key}.json"), plan.created, "pool:1"):
         assert part in done.out
     document = run_json("explain", *words)
-    assert (document["key"], document["pin"]) == (key, "sync")
-    assert document["path"] == str(folder / "plans" / f"{key}.json")
+    assert (document["key"], document["pin"]) == (key, "pool:1")
+    assert document["path"] == str(cache.folder / "plans" / f"{key}.json")
     assert Plan.from_json(json.dumps(document["plan"])) == plan
 
 
-def test_explain_of_two_says_what_differs(run, run_json, keys):
-    done = run("explain", keys[0][:8], keys[1][:8])
-    assert (done.code, done.err) == (0, "")
-    assert keys[0][:8] in done.out and keys[1][:8] in done.out
-    document = run_json("explain", *keys)
-    assert [one["key"] for one in document["plans"]] == keys
-    assert document["reasons"] == ["Both choose sync."]
-    done = run("explain", "a", "b", "c")
-    assert (done.code, done.out) == (2, "")
-    assert "takes one plan or two" in done.err
-
-
-def test_explain_takes_an_environment_and_a_file_too(run, keys, tmp_path):
-    plan = PlanStore().find(keys[0]).plan
+def test_explain_takes_an_environment_and_a_file_too(run, cache, keys, tmp_path):
+    plan = cache.recall(keys[0]).plan
     assert run("explain", plan.env).out.startswith(f"{plan.report}\n")
     path = tmp_path / "plan.json"
     path.write_text(plan.to_json())
     assert run("explain", path).out.startswith(f"{plan.report}\n")
     assert run("explain", path, "-o", tmp_path / "plan.md").code == 0
     assert plan.env in (tmp_path / "plan.md").read_text()
-    assert run("explain", path, path, "-o", tmp_path / "plan.md").code == 2
-    path.write_text("{}")
-    assert run("explain", path).code == 2
-    path.write_bytes(b"\xff\xfe")
-    assert run("explain", path).code == 2
+    for content in (b"{}", b"\xff\xfe"):
+        path.write_bytes(content)
+        assert run("explain", path).code == 2
     done = run("explain", tmp_path / "nothing.json")
     assert done.code == 1
     assert done.err == f"vecselect: {tmp_path / 'nothing.json'}: No such file or directory\n"
 
 
-def test_explain_reads_what_the_store_and_it_itself_have_written(run, keys, folder, tmp_path):
-    plan = PlanStore().find(keys[0]).plan
-    assert run("explain", folder / "plans" / f"{keys[0]}.json").out.startswith(f"{plan.report}\n")
+def test_explain_reads_what_the_cache_and_the_commands_have_written(run, cache, keys, tmp_path):
+    plan = cache.recall(keys[0]).plan
+    file = cache.folder / "plans" / f"{keys[0]}.json"
+    assert run("explain", file).out.startswith(f"{plan.report}\n")
     for command in (["explain"], ["plans", "show"]):
         (tmp_path / "x.json").write_text(run(*command, keys[0], "--json").out)
         assert run("explain", tmp_path / "x.json").out.startswith(f"{plan.report}\n")
-    for words, why in (
-        (["plans", "export"], "holds 2 plans"),
-        (["explain", *keys, "--json"], "holds 2 plans"),
-    ):
-        (tmp_path / "x.json").write_text(run(*words).out)
-        done = run("explain", tmp_path / "x.json")
-        assert (done.code, done.out) == (2, "")
-        assert why in done.err
+    (tmp_path / "x.json").write_text(run("plans", "export").out)
+    done = run("explain", tmp_path / "x.json")
+    assert (done.code, done.out) == (2, "")
+    assert "holds 2 plans" in done.err
 
 
 @pytest.mark.parametrize("command", [["explain"], ["plans", "show"]])
@@ -222,28 +228,30 @@ def test_explain_without_any_plan_says_how_one_comes_about(run):
     assert done.err.count("\n") == 1
 
 
-def test_what_was_exported_can_be_imported(run, run_json, keys, tmp_path):
-    before = PlanStore().entries()
+def test_what_was_exported_can_be_imported(run, run_json, cache, keys, tmp_path):
+    before = cache.entries()
     done = run("plans", "export", "-o", tmp_path / "plans.json")
     assert (done.code, done.err) == (0, "")
     assert done.out == f"2 plans written to {tmp_path / 'plans.json'}\n"
-    assert run_json("plans", "forget", "--all")["forgotten"] == sorted(keys)
-    assert PlanStore().entries() == []
+    assert run_json("plans", "clear") == {"forgotten": sorted(keys)}
+    assert cache.entries() == []
     assert run("plans", "import", tmp_path / "plans.json").out == "2 plans imported\n"
-    assert PlanStore().entries() == before
+    assert cache.entries() == before
     again = run_json("plans", "import", tmp_path / "plans.json")
     assert (sorted(again["imported"]), again["refused"]) == (sorted(keys), [])
 
 
-def test_an_export_to_stdout_is_one_document_of_the_chosen_plans(run, run_json, keys, monkeypatch):
+def test_an_export_to_stdout_is_one_document_of_the_chosen_plans(
+    run, run_json, cache, keys, monkeypatch
+):
     text = run("plans", "export", keys[1][:7]).out
     assert [plan["key"] for plan in json.loads(text)["plans"]] == [keys[1]]
     assert len(run_json("plans", "export")["plans"]) == 2
     assert run("plans", "export", "-o", "-").out == run("plans", "export").out
-    PlanStore().forget(None)
+    run("plans", "clear")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert run("plans", "import", "-").out == "1 plan imported\n"
-    assert [entry.key for entry in PlanStore().entries()] == [keys[1]]
+    assert cache.keys() == [keys[1]]
 
 
 def test_an_export_to_a_file_with_json_says_what_it_holds(run_json, keys, tmp_path):
@@ -251,62 +259,70 @@ def test_an_export_to_a_file_with_json_says_what_it_holds(run_json, keys, tmp_pa
     assert run_json("plans", "export", "-o", file) == {"file": file, "exported": keys}
 
 
-def test_an_import_with_damaged_plans_takes_the_others_and_ends_with_1(run, keys, tmp_path):
+def test_an_import_with_damaged_plans_takes_the_others_and_ends_with_1(run, cache, keys, tmp_path):
     document = json.loads(run("plans", "export").out)
-    document["plans"][0]["fields"]["num_envs"] = 99
+    document["plans"][0]["plan"]["mode"] = "\x1b[2Jzzz"
     (tmp_path / "x.json").write_text(json.dumps(document))
-    PlanStore().forget(None)
+    run("plans", "clear")
     done = run("plans", "import", tmp_path / "x.json")
     assert (done.code, done.out) == (1, "1 plan imported\n")
-    assert f"{keys[0]} was not imported: its checksum" in done.err
+    assert f"{keys[0]} was not imported: There is no mode" in done.err
+    assert "\x1b" not in done.err
     done = run("plans", "import", tmp_path / "x.json", "--json")
     assert done.code == 1
     assert [refusal["key"] for refusal in json.loads(done.out)["refused"]] == [keys[0]]
 
 
-def test_forget_removes_what_is_named_and_nothing_on_a_mistake(run, run_json, keys):
+def test_forget_removes_what_is_named_and_nothing_on_a_mistake(run, run_json, cache, keys):
     done = run("plans", "forget", keys[0], "zzz")
     assert (done.code, done.out) == (2, "")
-    assert len(PlanStore().entries()) == 2
+    assert len(cache.entries()) == 2
     assert run("plans", "forget", keys[0][:6], keys[0]).out == "1 plan forgotten\n"
     assert run_json("plans", "forget", keys[1]) == {"forgotten": [keys[1]]}
-    assert PlanStore().entries() == []
-    assert run("plans", "forget", "--all").out == "0 plans forgotten\n"
+    assert cache.entries() == []
+    assert run("plans", "clear").out == "0 plans forgotten\n"
 
 
-def test_forget_all_needs_no_key(run, keys):
-    assert run("plans", "forget", "--all").out == "2 plans forgotten\n"
-    assert PlanStore().entries() == []
-
-
-def test_the_path_is_the_folder(run, run_json, folder):
-    assert run("plans", "path").out == f"{folder / 'plans'}\n"
-    assert run_json("plans", "path") == {"folder": str(folder / "plans")}
+def test_what_cannot_be_removed_is_told(run, cache, keys, monkeypatch):
+    monkeypatch.setattr(type(cache), "forget", lambda self, key: False)
+    done = run("plans", "clear")
+    assert (done.code, done.out) == (1, "0 plans forgotten\n")
+    assert done.err == f"vecselect: 2 plans in {cache.folder} cannot be removed\n"
 
 
 @pytest.mark.parametrize(
     "words",
     [
         ["plans", "show", "zzz"],
+        ["plans", "show", ""],
         ["plans", "export", "zzz"],
         ["plans", "forget", "zzz"],
+        ["plans", "forget", ""],
         ["explain", "zzz"],
         ["explain", ""],
     ],
 )
-def test_a_key_that_is_not_there_ends_with_2_and_one_line(run, keys, words):
+def test_a_key_that_is_not_there_ends_with_2_and_one_line(run, cache, keys, words):
     done = run(*words)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("vecselect: No stored plan has a key that begins with")
     assert done.err.count("\n") == 1
+    assert len(cache.entries()) == 2
 
 
-def test_a_key_that_is_ambiguous_ends_with_2_and_names_the_plans(run, plan):
-    for key in ("ab1", "ab2"):
-        assert PlanStore().save(key, plan, {}) is None
-    done = run("explain", "ab")
-    assert (done.code, done.out) == (2, "")
-    assert "ab1, ab2" in done.err
+def test_a_key_that_is_ambiguous_ends_with_2_and_names_the_plans(run, cache):
+    keys, number = {}, 3
+    while True:  # until two begin with the same digit
+        key = stored(cache, number)
+        if key[0] in keys:
+            break
+        keys[key[0]] = key
+        number += 1
+    for command in (["explain"], ["plans", "forget"]):
+        done = run(*command, key[0])
+        assert (done.code, done.out) == (2, "")
+        assert keys[key[0]] in done.err and key in done.err
+        assert "Give more of the key" in done.err
 
 
 @pytest.mark.parametrize("content", [b"garbage", b"\xff\xfe", b"[]"])
@@ -332,21 +348,36 @@ def test_a_file_that_cannot_be_opened_ends_with_1_and_one_line(run, keys, tmp_pa
         ["plans"],
         ["plans", "burn"],
         ["plans", "forget"],
-        ["plans", "forget", "--json"],
-        ["plans", "forget", "abc", "--all"],
+        ["plans", "clear", "abc"],
         ["plans", "show"],
         ["plans", "import"],
         ["plans", "list", "abc"],
     ],
 )
-def test_a_mistake_in_the_command_ends_with_2_and_the_usage(run, keys, words):
+def test_a_mistake_in_the_command_ends_with_2_and_the_usage(run, cache, keys, words):
     done = run(*words)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("usage: vecselect")
-    assert len(PlanStore().entries()) == 2
+    assert len(cache.entries()) == 2
 
 
 def test_help_names_the_commands(run):
     assert {"plans", "explain"} <= set(run("--help").out.split())
     words = run("plans", "--help").out.split()
-    assert {"list", "show", "export", "import", "forget", "path"} <= set(words)
+    assert {"list", "show", "export", "import", "forget", "clear"} <= set(words)
+
+
+@pytest.mark.parametrize(
+    ("created", "text"),
+    [
+        ("2025-03-04T11:59:30+00:00", "just now"),
+        ("2025-03-04T11:40:00+00:00", "20 min ago"),
+        ("2025-03-04T09:00:00+00:00", "3 h ago"),
+        ("2025-03-03T09:00:00+00:00", "27 h ago"),
+        ("2025-03-01T09:00:00+00:00", "2025-03-01"),
+        ("2025-03-05T09:00:00+00:00", "2025-03-05"),
+    ],
+)
+def test_an_age_is_told_in_hours_and_a_long_one_by_its_date(created, text):
+    now = datetime.datetime(2025, 3, 4, 12, 0, tzinfo=datetime.timezone.utc)
+    assert age(created, now) == text

@@ -10,6 +10,8 @@ import time
 
 import psutil
 
+from vecselect.cli import main
+
 LIMIT_S = 100.0
 WORDS = ["recommend", "FrozenLake-v1", "-n", "4", "--no-store"]
 
@@ -64,6 +66,15 @@ def test_no_color_is_heeded():
     assert "FrozenLake-v1 x 4" in report
 
 
+def test_ctrl_c_while_modules_are_loaded_is_one_line_too(monkeypatch, capsys):
+    def stop(asked):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vecselect.cli._run", stop)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err == "vecselect: interrupted\n"
+
+
 def test_ctrl_c_on_a_terminal_ends_it_with_130_and_leaves_no_process():
     with on_a_terminal("compare", "FrozenLake-v1", "-n", "4", "--budget", "60") as (command, file):
         text = shown(file, until=b"building")
@@ -72,5 +83,6 @@ def test_ctrl_c_on_a_terminal_ends_it_with_130_and_leaves_no_process():
         text += shown(file)
         assert command.wait(LIMIT_S) == 130
         assert text.rstrip().endswith("vecselect: interrupted")
+        assert "Traceback" not in text
     _, left = psutil.wait_procs(started, timeout=10.0)
     assert not left

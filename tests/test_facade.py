@@ -1,6 +1,8 @@
 """The one vector environment in front of every mode."""
 
+import dataclasses
 import functools
+import gc
 
 import gymnasium as gym
 import numpy as np
@@ -19,9 +21,12 @@ from gymnasium.wrappers.vector import (
     RecordEpisodeStatistics,
 )
 
+from tests import plans
 from tests.compare import assert_same, assert_same_run
 from tests.zoo import EchoEnv, SampleEnv
-from vecselect import RequestError, VecselectError, auto_make_vec
+from vecselect import AutoVectorEnv, RequestError, VecselectError, VecselectWarning, auto_make_vec
+from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS
+from vecselect.selection.evidence import Observation
 
 ZEROS = np.zeros(3, np.int64)
 NESTED = {
@@ -162,6 +167,15 @@ def test_the_first_reset_has_no_mask(envs):
     envs.reset(options={"reset_mask": [True, False, False]})
 
 
+@pytest.mark.parametrize("mode", ["sync", "async", "pool:1", "thread:1"])
+def test_the_first_reset_may_have_a_mask_of_all(mode):
+    with auto_make_vec(echoes(), mode=mode) as envs:
+        options = {"reset_mask": np.ones(3, bool)}
+        result = envs.reset(seed=5, options=options)
+        assert_same(result, SyncVectorEnv(echoes()).reset(seed=5, options=dict(options)))
+        envs.step(ZEROS)
+
+
 def test_a_mask_that_the_mode_cannot_heed_is_an_error():
     with auto_make_vec("CartPole-v1", 2, mode="native") as envs:
         envs.reset(seed=1)
@@ -267,3 +281,193 @@ def test_closing_does_not_wait_for_a_call_that_failed_while_it_was_collected():
         envs.reset()
     envs.close()
     assert envs.closed
+
+
+# Collecting, observing, retuning
+
+
+def run_after(plan, **options):
+    """Three environments that run in the calling process, after a plan."""
+    return AutoVectorEnv(SyncVectorEnv(echoes()), plan, **options)
+
+
+def steps(envs, count):
+    for _ in range(count):
+        envs.step(ZEROS)
+
+
+def test_collecting_gives_the_learner_the_threads_of_the_plan(torch):
+    envs = run_after(dataclasses.replace(plans.BY_MODEL, learner_threads=1))
+    with envs.collecting():
+        assert torch.threads == 1
+        with envs.collecting():
+            assert torch.threads == 1
+        assert torch.threads == 1
+    assert torch.threads == 4
+    with pytest.raises(LookupError), envs.collecting():
+        raise LookupError
+    assert torch.threads == 4
+    with envs.collecting():
+        envs.close()
+        assert torch.threads == 4
+
+
+def test_collecting_does_nothing_where_the_plan_asks_for_nothing(torch):
+    with run_after(plans.BY_MODEL) as envs, envs.collecting():
+        assert torch.threads == 4
+    assert torch.threads_set == []
+
+
+def test_a_run_that_never_collects_is_told_at_its_own_line(torch, monkeypatch):
+    monkeypatch.setattr("vecselect.run_stats.COLLECTING_STEPS", 10)
+    with run_after(dataclasses.replace(plans.PINNED, learner_threads=1)) as envs:
+        envs.reset(seed=1)
+        with pytest.warns(VecselectWarning, match="envs.collecting") as caught:
+            steps(envs, 100)
+        assert {one.filename for one in caught} == {__file__}
+
+
+def test_closing_hands_over_what_the_run_has_shown():
+    seen = []
+    envs = run_after(plans.PINNED, on_observed=seen.append)
+    envs.reset(seed=1)
+    steps(envs, MIN_STEPS // 2)
+    for _ in range(MIN_STEPS // 2):
+        envs.step_async(ZEROS)
+        envs.step_wait()
+    envs.close()
+    envs.close()
+    (one,) = seen
+    assert (one.mode, one.vector_steps >= 32) == ("sync", True)
+    assert one.inside_s > 0.0
+    assert one.outside_s > 0.0
+    assert one.other_cores >= 0.0
+
+
+def test_a_run_that_nobody_closes_is_handed_over_when_it_is_collected():
+    seen = []
+    envs = run_after(plans.PINNED, on_observed=seen.append)
+    envs.reset(seed=1)
+    steps(envs, 2 * MIN_STEPS)
+    del envs
+    gc.collect()
+    assert [one.mode for one in seen] == ["sync"]
+
+
+def test_the_vector_environment_is_closed_even_if_nobody_takes_what_was_observed():
+    def fail(observation):
+        raise OSError("no space left")
+
+    envs = run_after(plans.PINNED, on_observed=fail)
+    envs.reset(seed=1)
+    steps(envs, MIN_STEPS)
+    with pytest.raises(OSError, match="no space left"):
+        envs.close()
+    assert envs.closed
+
+
+SYNC_OBSERVED = dataclasses.replace(
+    plans.BY_MODEL,
+    mode="sync",
+    evidence=dataclasses.replace(
+        plans.BY_MODEL.evidence, observations=(Observation("sync", None, 1000, 25e-3, 1e-3),)
+    ),
+)
+"""A plan that runs in sync, which has shown itself slower than the pool is predicted to be."""
+
+
+def test_retuning_rebuilds_in_the_mode_that_is_now_known_best():
+    asked, old = [], SyncVectorEnv(echoes())
+
+    def rebuild(plan):
+        assert old.closed
+        asked.append(plan)
+        return SyncVectorEnv(echoes()), plan
+
+    envs = AutoVectorEnv(old, SYNC_OBSERVED, rebuild=rebuild)
+    envs.reset(seed=1)
+    steps(envs, 3)
+    assert envs.retune() is True
+    (plan,) = asked
+    assert plan.mode.startswith("pool:")
+    assert plan.decided_by == "observed"
+    assert plan.evidence.observations == SYNC_OBSERVED.evidence.observations
+    assert envs.plan is plan
+    assert not envs.closed
+    assert envs.stats().vector_steps == 0
+    for use in (envs.step, envs.step_async):
+        with pytest.raises(ResetNeeded, match="retune"):
+            use(ZEROS)
+    envs.reset(seed=1)
+    steps(envs, 1)
+    with pytest.raises(ValueError, match="sub-environments need"):
+        envs.step(ZEROS[:2])
+    assert envs.retune() is False
+    envs.close()
+
+
+def test_retuning_leaves_a_run_alone_whose_mode_is_the_best_already():
+    for plan in (plans.BY_MODEL, plans.PINNED, dataclasses.replace(SYNC_OBSERVED, pinned_by="x")):
+        with run_after(plan, rebuild=lambda plan: pytest.fail("it was rebuilt")) as envs:
+            envs.reset(seed=1)
+            steps(envs, MIN_STEPS)
+            assert envs.retune() is False
+            steps(envs, 1)
+
+
+def test_the_run_after_retuning_is_observed_too():
+    seen = []
+    with run_after(
+        SYNC_OBSERVED,
+        on_observed=seen.append,
+        rebuild=lambda plan: (SyncVectorEnv(echoes()), plan),
+    ) as envs:
+        envs.reset(seed=1)
+        steps(envs, 1)
+        assert envs.retune() is True
+        envs.reset(seed=1)
+        steps(envs, MIN_STEPS)
+        mode = envs.mode
+    assert mode != "sync"
+    assert [one.mode for one in seen] == [mode]
+
+
+def test_a_wrong_recall_is_planned_anew_by_retuning():
+    asked = []
+
+    def rebuild(plan):
+        asked.append(plan)
+        return SyncVectorEnv(echoes()), plans.BY_MODEL
+
+    forgotten = []
+    recalled = dataclasses.replace(plans.BY_MODEL, recalled=True)  # counts on 10 ms
+    with run_after(recalled, rebuild=rebuild, on_wrong_recall=lambda: forgotten.append(1)) as envs:
+        envs.reset(seed=1)
+        with pytest.warns(VecselectWarning, match="remembered plan") as caught:
+            steps(envs, WARM_UP_STEPS)
+        assert [one.filename for one in caught] == [__file__]
+        assert forgotten == [1]
+        assert envs.retune() is True
+        assert asked == [None]
+        envs.reset(seed=1)
+        steps(envs, WARM_UP_STEPS)
+
+
+def test_what_auto_make_vec_has_not_made_cannot_be_retuned():
+    with run_after(plans.BY_MODEL) as envs, pytest.raises(VecselectError, match="auto_make_vec"):
+        envs.retune()
+    with pytest.raises(ClosedEnvironmentError):
+        envs.retune()
+
+
+def test_a_failed_rebuild_leaves_it_closed():
+    def rebuild(plan):
+        raise OSError("no more processes")
+
+    envs = run_after(SYNC_OBSERVED, rebuild=rebuild)
+    envs.reset(seed=1)
+    with pytest.raises(OSError, match="no more processes"):
+        envs.retune()
+    assert envs.closed
+    with pytest.raises(ClosedEnvironmentError):
+        envs.reset()

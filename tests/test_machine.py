@@ -129,6 +129,16 @@ def test_cores_are_the_least_of_affinity_and_quota(tree):
     assert (machine.cores, machine.cores_quota) == (affinity, 999.0)
 
 
+@pytest.mark.parametrize("name", ["VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK"])
+def test_a_variable_bounds_the_cores(name, monkeypatch, tree):
+    monkeypatch.setenv(name, "1")
+    machine = read_machine(tree)
+    assert (machine.cores, machine.cores_bound) == (1.0, name)
+    for nothing in ("", "0", "many", "1000000"):
+        monkeypatch.setenv(name, nothing)
+        assert read_machine(tree).cores_bound == "affinity"
+
+
 @pytest.mark.parametrize("group", ["", "a/", "a/b/"], ids=["mount", "parent", "own"])
 def test_version_2_memory_limit(tree, group):
     files = {f"{group}memory.max": f"{64 * MIB}\n", f"{group}memory.current": f"{24 * MIB}\n"}

@@ -37,7 +37,7 @@ CELLS = {
             def step(self, action):
                 return 1, 0.0, False, False, {}
 
-        mine = auto_make_vec(Coin, 2, use_store=False, effort="estimate", budget_s=0.3)
+        mine = auto_make_vec(Coin, 2, use_store=False, effort="measure", budget_s=0.3)
         mine.reset(seed=1)
         mine
     """,
@@ -96,7 +96,7 @@ def test_a_value_is_shown_as_the_report_and_as_text(name, outputs):
     assert set(shown.data) == {"text/plain", "text/html"}
     assert shown.data["text/html"].startswith('<div class="vecselect">')
     env = "CartPole-v1" if name == "pool" else "Coin"
-    assert f"{env} &times; 2" in shown.data["text/html"]
+    assert f"{env} x 2" in shown.data["text/html"]
 
 
 def test_the_environment_stays_one_line_of_text(outputs):

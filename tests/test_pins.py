@@ -10,6 +10,7 @@ from gymnasium.wrappers import TimeAwareObservation
 
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, RequestError, auto_make_vec, pinned, recommend
+from vecselect.backends.registry import BACKENDS
 from vecselect.pins import read_pin
 
 
@@ -268,3 +269,26 @@ def test_the_callers_lane_alone_takes_what_cannot_be_sent(nothing_is_measured):
         envs.reset(seed=1)
     with pytest.raises(ModeUnavailable, match="cannot be sent to another process"):
         auto_make_vec(make, 2, "pool:1")
+
+
+class Heavy:
+    """A factory that tells of being packed."""
+
+    packed = 0
+
+    def __call__(self):
+        return EchoEnv()
+
+    def __reduce__(self):
+        Heavy.packed += 1
+        return Heavy, ()
+
+
+def test_a_pin_asks_its_own_mode_alone_and_packs_nothing_it_does_not_send(monkeypatch):
+    for name, backend in BACKENDS.items():
+        if name != "sync":
+            monkeypatch.setattr(type(backend), "missing", pytest.fail)
+            monkeypatch.setattr(type(backend), "why_not", pytest.fail)
+    with auto_make_vec([Heavy() for _ in range(3)], mode="sync") as envs:
+        envs.reset(seed=1)
+    assert Heavy.packed == 0

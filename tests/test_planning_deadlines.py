@@ -12,18 +12,18 @@ def planned(effort, **options):
     return recommend("CartPole-v1", 4, effort=effort, **options)
 
 
-@pytest.mark.parametrize("effort", ["estimate", "measure"])
+@pytest.mark.parametrize("effort", ["measure", "race"])
 def test_what_runs_in_the_calling_process_is_left_out_and_the_reason_said(effort):
     plan = planned(effort, budget_s=1.5)
     skipped = {candidate.mode: candidate.skipped for candidate in plan.candidates}
     assert "cannot keep step_timeout_s" in skipped["sync"]
     assert "pool:0" not in skipped
     assert plan.mode.partition(":")[0] in ("pool", "async")
-    assert plan.estimate.break_even_s == {}
+    assert plan.break_even_s == {}
     report = " ".join(str(plan.report).split())
     assert "cannot keep step_timeout_s" in report
     assert "break-even sync is no candidate to compare with" in report
-    assert not plan.situation.caller_steps
+    assert not plan.evidence.caller_steps
     assert Plan.from_json(plan.to_json()) == plan
 
 
@@ -34,12 +34,10 @@ def test_the_rule_s_answer_gives_way_to_the_deadline():
 
 
 def test_every_sub_environment_of_what_is_chosen_is_under_the_deadline():
-    with auto_make_vec(
-        "CartPole-v1", 4, effort="estimate", use_store=False, vector_kwargs=DEADLINE
-    ) as envs:
+    with auto_make_vec("CartPole-v1", 4, use_store=False, vector_kwargs=DEADLINE) as envs:
         envs.reset(seed=1)
         assert envs.mode not in ("sync", "pool:0")
-        assert envs.plan.situation.modes()[0] == "pool:1"
+        assert envs.plan.candidates[0].mode == "pool:1"
 
 
 def test_a_start_deadline_counts_and_none_is_no_deadline():

@@ -16,12 +16,12 @@ import pytest
 from gymnasium import spaces
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import SyncVectorEnv
-from vecselect.modes import slices
 
 from tests import zoo
-from tests.compare import assert_same
+from tests.compare import assert_same, assert_same_run
 from vecselect import VecselectError, auto_make_vec
 from vecselect.errors import RequestError, WorkerDied, WorkerError
+from vecselect.modes import slices
 
 
 def echoes(count):
@@ -391,3 +391,52 @@ def test_rewards_and_infos_that_are_none_are_errors(mode, returned, message, cap
         assert capfd.readouterr().err == line
     assert envs.closed
     envs.close()
+
+
+class Point(gym.Env):
+    """Its observations are arrays without a dimension."""
+
+    observation_space = spaces.Box(-100, 100, (), np.float64)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.value = 0.0
+        return np.array(self.value), {}
+
+    def step(self, action):
+        self.value += 1.5
+        return np.array(self.value), 1.0, False, False, {}
+
+
+@pytest.mark.parametrize("mode", ["pool:1", "thread:1"])
+def test_observations_without_a_dimension(mode):
+    with auto_make_vec([Point] * 2, mode=mode) as envs:
+        assert_same_run(envs, SyncVectorEnv([Point] * 2), steps=3)
+
+
+class Own(BaseException):
+    pass
+
+
+class Breaks(zoo.EchoEnv):
+    """Raises what is no Exception when its action is 7, 8 or 9."""
+
+    def step(self, action):
+        if action >= 7:
+            raise (KeyboardInterrupt, GeneratorExit, Own)[action - 7]("broken off")
+        return super().step(action)
+
+
+@pytest.mark.parametrize("mode", ["pool:1", "thread:1"])
+def test_what_is_no_exception_arrives_too_and_leaves_the_worker_alive(mode):
+    with auto_make_vec([functools.partial(Breaks, index) for index in range(4)], mode=mode) as envs:
+        oracle = SyncVectorEnv(echoes(4))
+        for number, kind in enumerate([KeyboardInterrupt, GeneratorExit, Own], 7):
+            assert_same(envs.reset(seed=number), oracle.reset(seed=number))
+            with pytest.raises(kind, match="broken off") as caught:
+                envs.step(np.array([1, 2, 3, number]))
+            if sys.version_info >= (3, 11):
+                assert "sub-environment 3 in step" in caught.value.__notes__[0]
+        assert_same(envs.reset(seed=1), oracle.reset(seed=1))
+        actions = np.array([1, 2, 3, 4])
+        assert_same(envs.step(actions), oracle.step(actions))

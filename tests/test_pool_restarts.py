@@ -130,6 +130,72 @@ def test_a_dead_worker_is_replaced_and_the_others_keep_their_state(mode):
         assert (step[0][:, 0] == [0, 1, 2, 3]).all()
 
 
+def test_a_worker_that_died_before_it_was_told_of_new_infos_is_replaced():
+    with made(on_worker_death="restart") as envs:
+        envs.reset(seed=1)
+        envs.step(actions())  # its infos have keys of their own: the next step tells of them
+        process = envs.unwrapped._handles[0].process
+        process.kill()
+        process.join(10.0)
+        with pytest.warns(VecselectWarning, match="It was replaced"):
+            observations, *_, truncated, infos = envs.step(actions())
+        assert (
+            truncated.tolist() == infos["_worker_restarted"].tolist() == [False, False, True, True]
+        )
+        assert observations[:, 3].tolist() == [2, 2, 0, 0]
+        observations, *_ = envs.step(actions())
+        assert observations[:2, 3].tolist() == [3, 3]
+
+
+def test_without_restarts_such_a_death_is_told_by_every_call():
+    with made() as envs:
+        envs.reset(seed=1)
+        process = envs.unwrapped._handles[0].process
+        process.kill()
+        process.join(10.0)
+        for use in (envs.step, envs.step, lambda _: envs.reset()):
+            with pytest.raises(WorkerDied, match=r"SIGKILL.* have workers replaced"):
+                use(actions())
+
+
+def test_an_announcement_that_is_an_error_leaves_the_new_worker_in_service():
+    with made(on_worker_death="restart") as envs:
+        envs.reset(seed=1)
+        envs.step(actions())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", VecselectWarning)
+            lost = "What set_attr and call had changed in them is lost"
+            with pytest.raises(VecselectWarning, match=f"was replaced: .*{lost}"):
+                envs.step(actions(_2=DIE))
+            worker = psutil.Process(envs.unwrapped._handles[0].process.pid)
+            observations, *_, truncated, infos = envs.step(actions())
+        assert (
+            truncated.tolist() == infos["_worker_restarted"].tolist() == [False, False, True, True]
+        )
+        assert observations[2:, 3].tolist() == [0, 0]
+    assert not worker.is_running()
+
+
+def test_interrupted_while_it_is_replaced_it_is_replaced_by_the_next_call(monkeypatch):
+    with made(on_worker_death="restart") as envs:
+        envs.reset(seed=1)
+        starter, started = envs.unwrapped._starter, []
+        start = starter.start
+
+        def interrupted(work):
+            started.append(work)
+            if len(started) == 1:
+                raise KeyboardInterrupt
+            return start(work)
+
+        monkeypatch.setattr(starter, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            envs.step(actions(_2=DIE))
+        with pytest.warns(VecselectWarning, match="It was replaced"):
+            *_, truncated, _ = envs.step(actions())
+        assert truncated.tolist() == [False, False, True, True]
+
+
 def test_a_reset_is_done_by_the_worker_in_the_dead_one_s_place():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)

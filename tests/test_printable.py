@@ -109,12 +109,12 @@ def test_a_sweep_shown_or_plotted_is_text(tmp_path):
     need_clean((tmp_path / "sweep.svg").read_text())
 
 
-def test_the_command_line_writes_text_whatever_is_stored(store, tmp_path, capsys):
+def test_the_command_line_writes_text_whatever_is_stored(cache, capsys):
     known = ("mode", "effort", "decided_by", "candidates")
     plan = dataclasses.replace(PLAN, **{name: getattr(BY_MODEL, name) for name in known})
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     key = Key.of({"num_envs": 8, "vector_kwargs": {}})
-    assert store.save(key, dataclasses.replace(plan, created=now, key=key.digest)) is None
+    assert cache.save(key, dataclasses.replace(plan, created=now, key=key.digest)) is None
     for words in (["plans", "list"], ["plans", "show", key.digest], ["explain", key.digest]):
         assert main(words) == 0
         need_clean(capsys.readouterr().out.replace("\n", ""))

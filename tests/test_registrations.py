@@ -54,7 +54,6 @@ def test_many_factories_carry_it_once(id):
     one, two = EnvFactory(EchoEnv), EnvFactory(functools.partial(EchoEnv, 1))
     assert one.__reduce__()[1][2] is two.__reduce__()[1][2]
     assert id in registrations.pack()
-    assert "CartPole-v1" not in registrations.pack()
 
 
 def test_what_cannot_be_sent_is_left_behind(id):
@@ -79,7 +78,30 @@ def test_what_cannot_be_loaded_is_passed_over(id):
     packed = dict(registrations.pack())
     packed["Broken-v0"] = b"no pickle"
     del gym.registry[id]
-    assert registrations.unpack(packed)
+    assert registrations.add_unknown(packed)
     assert id in gym.registry
     assert "Broken-v0" not in gym.registry
-    assert not registrations.unpack(packed)
+    assert not registrations.add_unknown(packed)
+
+
+@pytest.mark.parametrize("mode", ["pool:1", "pool:1 spawn", "async"])
+def test_a_spec_that_was_changed_in_place_is_changed_in_workers(monkeypatch, mode):
+    mode, _, context = mode.partition(" ")
+    options = {"context": context} if context else {}
+    auto_make_vec(
+        "CartPole-v1", 2, mode, vector_kwargs=options
+    ).close()  # workers know it as it was
+    monkeypatch.setattr(gym.registry["Pendulum-v1"], "max_episode_steps", 3)
+    with auto_make_vec(lambda: gym.make("Pendulum-v1"), 2, mode, vector_kwargs=options) as envs:
+        envs.reset(seed=1)
+        for _ in range(3):
+            result = envs.step(envs.action_space.sample())
+    assert result[3].all()
+
+
+def test_what_a_worker_has_registered_since_is_kept(monkeypatch, id):
+    packed = dict(registrations.pack())
+    registrations.adopt(packed)
+    monkeypatch.setattr(gym.registry[id], "max_episode_steps", 99)
+    registrations.adopt(dict(packed))
+    assert gym.registry[id].max_episode_steps == 99

@@ -29,7 +29,7 @@ WIDE = dataclasses.replace(
     evidence=dataclasses.replace(
         BY_RULE.evidence,
         num_envs=4096,
-        machine=dataclasses.replace(MACHINE, cores=192.0, cores_quota=None),
+        machine=dataclasses.replace(MACHINE, cores=192.0, cores_quota=None, cores_bound="affinity"),
     ),
 )
 PLANS = {**plans.ALL, "wide": WIDE}

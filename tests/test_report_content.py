@@ -3,13 +3,14 @@
 import dataclasses
 
 import pytest
-from vecselect.watching import Stats
 
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, OBSERVED, ONE_THREAD, PINNED, RACE, RACED, exactly
 from vecselect.plan import Candidate, Note
-from vecselect.report.content import BRIEF_ROWS, LONGEST, content
+from vecselect.report.bars import LONGEST
+from vecselect.report.content import BRIEF_ROWS, content
 from vecselect.report.verdict import sentence_of_race
+from vecselect.run_stats import Stats
 from vecselect.selection.compare import Interval, compare
 from vecselect.selection.evidence import Observation
 from vecselect.selection.model import Parts
@@ -24,10 +25,7 @@ def sure(plan):
 
 def rows(plan):
     """The table of candidates, without what the choice is marked by."""
-    return {
-        f"{row.mode} {row.threads}".strip(): (*row.cells, row.remark)
-        for row in content(plan).candidates.rows
-    }
+    return {row.name: (*row.cells, row.skipped) for row in content(plan).candidates}
 
 
 def group(plan, heading):
@@ -109,9 +107,9 @@ def test_predicted_figures_are_marked_and_measured_ones_have_their_spread():
         "it raised OSError in the race: no more processes",
     )
     assert rows(RACED)["native"] == ("", "", "", "Walker-v0 has no vector_entry_point")
-    assert content(RACED).candidates.headings[1] == "loop"
-    assert content(BY_MODEL).candidates.headings[1] == "vector step"
-    assert content(PINNED).candidates is None
+    assert content(RACED).headings[1] == "loop"
+    assert content(BY_MODEL).headings[1] == "vector step"
+    assert content(PINNED).candidates == ()
 
 
 @pytest.mark.parametrize("plan", [RACED, OBSERVED], ids=["raced", "observed"])
@@ -119,7 +117,7 @@ def test_beside_measured_ones_nothing_predicted_is_crowned(plan):
     # A prediction that is better than everything measured, as predictions may be.
     too_good = Candidate("pool:3", predicted=exactly(1e-3))
     found = content(dataclasses.replace(plan, candidates=(*plan.candidates, too_good)))
-    shown = found.candidates.rows
+    shown = found.candidates
     first = [row.mode for row in shown if row.measured]
     assert [row.mode for row in shown][: len(first)] == first
     assert {row.share for row in shown if not row.measured} == {0.0}
@@ -133,7 +131,7 @@ def test_what_is_only_timed_has_one_row_with_its_reason():
     timed = (*plan.candidates, Candidate("native", skipped="allow it"))
     plan = dataclasses.replace(plan, candidates=timed)
     assert rows(plan)["native"] == ("500 ms ±5.2 %", "16.0", "-", "allow it")
-    assert [row.mode for row in content(plan).candidates.rows].count("native") == 1
+    assert [row.mode for row in content(plan).candidates].count("native") == 1
     assert sure(plan) == "by a race, the only one left"
 
 
@@ -152,10 +150,10 @@ def test_the_learner_threads_of_a_plan_are_in_the_verdict_and_in_the_pin():
 
 
 def test_of_other_threads_only_the_best_has_a_row_and_only_where_it_matters():
-    assert list(rows(ONE_THREAD)) == ["pool:1", "async", "sync", "sync 2 threads", "native"]
+    assert list(rows(ONE_THREAD)) == ["pool:1", "async", "sync", "sync (2 threads)", "native"]
     as_set = rows(plans.THREADS_AS_SET)
-    assert list(as_set) == ["pool:1 1 thread", "sync", "pool:1", "async", "native"]
-    assert as_set["pool:1 1 thread"][2] == "~1.87x"
+    assert list(as_set) == ["pool:1 (1 thread)", "sync", "pool:1", "async", "native"]
+    assert as_set["pool:1 (1 thread)"][2] == "~1.87x"
     slower = tuple(
         dataclasses.replace(one, predicted=exactly(1.0)) if one.threads == 1 else one
         for one in plans.THREADS_AS_SET.candidates
@@ -167,7 +165,7 @@ def test_of_other_threads_only_the_best_has_a_row_and_only_where_it_matters():
 def test_the_short_report_has_the_choice_sync_and_the_best_of_each_kind():
     pools = tuple(Candidate(f"pool:{n}", predicted=exactly(1e-3 * n)) for n in range(2, 40))
     plan = dataclasses.replace(BY_MODEL, candidates=(*BY_MODEL.candidates, *pools))
-    brief = [row.mode for row in content(plan).candidates.rows if row.brief]
+    brief = [row.mode for row in content(plan).candidates if row.brief]
     assert len(brief) == BRIEF_ROWS
     assert {"pool:1", "sync", "pool:2", "async"} <= set(brief)
 
@@ -318,7 +316,7 @@ def test_the_evidence_is_told_with_its_numbers():
     }
     hand_off = group(RACED, "Hand-off and loops")["hand-off of the pool"]
     assert hand_off.startswith("3.10 us; 55.0 us where the worker sleeps; measured")
-    assert group(RACED, "Machine")["usable cores"] == "1.5 (quota 1.5)"
+    assert group(RACED, "Machine")["usable cores"] == "1.5 (quota)"
     assert group(OBSERVED, "Plan")["recalled as"] == "0123456789abcdef"
 
 

@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from vecselect.watching import Stats
 
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, ELIMINATED, PINNED, RACED
@@ -22,6 +21,7 @@ from vecselect.report import Report, figures
 from vecselect.report.html import fragment, page
 from vecselect.report.outputs import check_output, write_output
 from vecselect.report.plots import histogram, plots_of, race_ratios
+from vecselect.run_stats import Stats
 
 EVIL = '</script><script>alert("1")</script>&<img src=x onerror=alert(1)>\'$\\frac{'
 HOSTILE = dataclasses.replace(
@@ -194,10 +194,10 @@ def test_markdown_takes_nothing_in_a_plan_for_markup(tmp_path):
 
 def test_every_mode_has_a_colour_and_a_mark_of_its_own():
     modes = ("sync", "pool:0", "pool:1", "pool:3", "pool:7", "async", "thread", "native", "ray")
-    assert len({figures.colour_of(mode) for mode in modes}) == len(modes)
-    assert len({figures.marker_of(mode) for mode in modes}) == len(modes)
-    assert figures.colour_of("pool") == figures.colour_of("pool:1")
-    assert figures.colour_of("unheard of") == figures.OTHER_COLOUR
+    for place in (0, 1):
+        assert len({figures.look_of(mode)[place] for mode in modes}) == len(modes)
+    assert figures.look_of("pool") == figures.look_of("pool:1")
+    assert figures.look_of("unheard of") == figures.OTHER_LOOK
 
 
 def test_what_is_drawn_the_same_way_gives_the_same_text_whatever_the_user_has_set():

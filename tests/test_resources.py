@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import types
 import warnings
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from tests.zoo import EchoEnv
-from vecselect import RequestError, auto_make_vec
+from vecselect import RequestError, auto_make_vec, processes
 from vecselect.errors import VecselectWarning
 
 resource = pytest.importorskip("resource")
@@ -60,19 +61,28 @@ def free_memory(monkeypatch, free_bytes):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
 
 
-def test_workers_that_hardly_fit_into_memory_are_one_warning(monkeypatch):
+@pytest.mark.parametrize(("mode", "workers"), [("pool:2", 2), ("async", 4)])
+def test_workers_that_hardly_fit_into_memory_are_one_warning(monkeypatch, mode, workers):
     free_memory(monkeypatch, 20 * MIB)
     with pytest.warns(VecselectWarning) as caught:
-        auto_make_vec([EchoEnv] * 4, mode="pool:2").close()
+        auto_make_vec([EchoEnv] * 4, mode=mode).close()
     (message,) = (str(one.message) for one in caught)
     assert re.fullmatch(
-        r"2 workers take about \d\.\d GB each, and 0\.0 GB of memory are free: "
-        r"use fewer, as in mode='pool:1'\.",
+        rf"{workers} worker processes may be more than fit into memory: it would take about "
+        r"\d\.\d GB, and 80% of the memory available is 0\.0 GB\. Use fewer, as in "
+        r"mode='pool:1'\.",
         message,
     )
 
 
-@pytest.mark.parametrize(("mode", "free_bytes"), [("pool:2", 16 << 30), ("pool:0", 0)])
+def test_what_a_killed_worker_is_told_with_is_the_memory_of_its_group(monkeypatch):
+    monkeypatch.setattr("vecselect.machine._memory_limits", lambda root: (2 * 10**9, 10**8))
+    assert "(0.1 of 2.0 GB are free now" in processes.memory_picture(-signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("mode", "free_bytes"), [("pool:2", 16 << 30), ("async", 16 << 30), ("pool:0", 0)]
+)
 def test_workers_that_fit_are_none(monkeypatch, mode, free_bytes):
     free_memory(monkeypatch, free_bytes)
     with warnings.catch_warnings():

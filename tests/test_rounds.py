@@ -8,6 +8,7 @@ from gymnasium.vector import AutoresetMode
 
 from tests.racers import (
     NUM_ENVS,
+    FickleEnv,
     GlobalEnv,
     HomeEnv,
     StuckEnv,
@@ -17,6 +18,7 @@ from tests.racers import (
     the_terms,
 )
 from tests.zoo import BusyEnv, EchoEnv, InfoEnv
+from vecselect import recommend
 from vecselect.errors import ProfileError
 from vecselect.planning.rounds import COMPARED_STEPS, TIMED_ONLY_ROUNDS
 from vecselect.selection.race import MIN_ROUNDS
@@ -186,6 +188,17 @@ def test_sync_is_kept_though_another_that_returns_the_same_is_faster():
     record = race([functools.partial(StuckEnv, "reward")] * 2, ["sync", "pool:0", "pool:1"])
     assert record.chosen == "sync"
     assert the_modes(record) == ["sync", "pool:0"]
+
+
+def test_where_the_environment_differs_from_itself_the_times_decide():
+    plan = recommend(FickleEnv, 2, allow=(), budget_s=3.0, use_store=False)
+    assert plan.race.difference is None
+    assert plan.race.out == {}
+    assert plan.mode != "sync"
+    assert [note.code for note in plan.notes if "from one run to the next" in note.text] == [
+        "not-repeatable"
+    ]
+    assert "to the bit" not in str(plan.report)
 
 
 # Entrants that are only timed

@@ -11,12 +11,23 @@ import time
 import warnings
 import weakref
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from tests import zoo
 from tests.compare import assert_same_run
-from vecselect import ModeUnavailable, RequestError, VecselectError, VecselectWarning, auto_make_vec
+from vecselect import (
+    ModeUnavailable,
+    RequestError,
+    VecselectError,
+    VecselectWarning,
+    auto_make_vec,
+    recommend,
+    sweep,
+)
+from vecselect.drawing import may_draw
 from vecselect.errors import StepTimeout
 
 LONG_S = 60.0
@@ -398,3 +409,83 @@ def test_hundreds_of_them_run_as_the_loop_does():
     with made:
         assert made.mode == "thread:255"
         assert_same_run(made, SyncVectorEnv(env_fns), 6)
+
+
+DRAWN = {
+    "a spec": ("CarRacing-v3", {}, "its observations are drawn by pygame"),
+    "a callable": (lambda: gym.make("CarRacing-v3"), {}, "its observations are drawn by pygame"),
+    "frames": (
+        "CartPole-v1",
+        {"render_mode": "rgb_array"},
+        "with render_mode='rgb_array' it draws",
+    ),
+    "frames of a callable": (
+        lambda: gym.make("LunarLander-v3", render_mode="rgb_array"),
+        {},
+        "with render_mode='rgb_array' it draws",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_is_known_to_draw_into_the_frames_of_others_is_refused(name):
+    id, options, why = DRAWN[name]
+    before = threading.active_count()
+    with pytest.raises(ModeUnavailable, match=f"cannot run .*{why}"):
+        auto_make_vec(id, 3, mode="thread", **options)
+    assert threading.active_count() == before
+
+
+class Waiting(zoo.EchoEnv):
+    """Waits in every step, for which threads serve best, and may look as if it drew."""
+
+    def __init__(self, render_mode=None, shape=(5,)):
+        super().__init__()
+        self.render_mode = render_mode
+        self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+
+    def _observation(self, action):
+        return np.zeros(self.observation_space.shape, np.uint8)
+
+    def step(self, action):
+        time.sleep(0.002)
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, None),
+        ({"render_mode": "rgb_array"}, "it renders (render_mode='rgb_array'), and what draws may"),
+        ({"shape": (8, 8, 3)}, "it returns images, and what draws may"),
+    ],
+)
+def test_threads_are_not_chosen_for_what_may_draw(options, why):
+    plan = recommend(lambda: Waiting(**options), 6, effort="estimate", use_store=False)
+    skipped = {one.mode.partition(":")[0]: one.skipped for one in plan.candidates}["thread"]
+    assert (skipped is None) == (why is None)
+    assert why is None or skipped.startswith(why)
+    assert plan.mode.startswith("thread") == (why is None)
+    with auto_make_vec(lambda: Waiting(**options), 2, mode="thread") as envs:
+        envs.reset(seed=1)
+
+
+def test_a_sweep_leaves_threads_out_for_what_may_draw():
+    found = sweep(lambda: Waiting("rgb_array"), 2, budget_s=2)
+    assert not [mode for mode in found.modes if mode.startswith("thread")]
+    named = sweep(lambda: Waiting("rgb_array"), 2, modes=["thread:1"], budget_s=2)
+    assert named.modes == ("thread:1",)
+
+
+@pytest.mark.parametrize(
+    ("space", "image"),
+    [
+        (spaces.Box(0, 255, (84, 84), np.uint8), True),
+        (spaces.Box(0, 1, (3, 84, 84), np.float32), True),
+        (spaces.Box(-1, 1, (3, 4), np.float32), False),
+        (spaces.Dict(a=spaces.Tuple([spaces.Box(0, 255, (8, 8, 3), np.uint8)])), True),
+        (spaces.Discrete(3), False),
+    ],
+)
+def test_images_are_told_by_their_space(space, image):
+    assert (may_draw(space, None) == "returns images") == image

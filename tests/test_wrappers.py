@@ -67,6 +67,12 @@ def mode(request):
     return request.param
 
 
+@pytest.fixture(params=[mode for mode in MODES if not mode.startswith("thread")])
+def drawing_mode(request):
+    """One that takes environments which draw."""
+    return request.param
+
+
 def stacks(make, chain, mode, **options):
     """The wrappers around the mode under test, and around the oracle."""
     made = [
@@ -116,7 +122,7 @@ def test_results_are_the_same_where_the_step_that_ends_an_episode_resets(name, m
     assert_same_run(*made, ordered=mode != "async")
 
 
-def test_videos_are_recorded(mode, tmp_path):
+def test_videos_are_recorded(drawing_mode, tmp_path):
     pytest.importorskip("moviepy", exc_type=ImportError)
     make = functools.partial(CARTPOLE, render_mode="rgb_array")
 
@@ -124,7 +130,7 @@ def test_videos_are_recorded(mode, tmp_path):
         folder = str(tmp_path / type(envs).__name__)
         return wrappers.RecordVideo(envs, folder, episode_trigger=lambda episode: episode == 0)
 
-    envs, oracle = stacks(make, [record], mode)
+    envs, oracle = stacks(make, [record], drawing_mode)
     folders = [each.video_folder for each in (envs, oracle)]
     assert_same_run(envs, oracle)
     names = [
@@ -134,9 +140,9 @@ def test_videos_are_recorded(mode, tmp_path):
     assert names[0]
 
 
-def test_frames_are_shown(mode):
+def test_frames_are_shown(drawing_mode):
     pytest.importorskip("cv2", exc_type=ImportError)
     make = functools.partial(CARTPOLE, render_mode="rgb_array")
-    envs, oracle = stacks(make, [wrappers.HumanRendering], mode)
+    envs, oracle = stacks(make, [wrappers.HumanRendering], drawing_mode)
     assert envs.render_mode == "human"
     assert_same_run(envs, oracle)

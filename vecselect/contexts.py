@@ -37,6 +37,7 @@ from multiprocessing import (
 )
 from typing import TYPE_CHECKING, Any
 
+from vecselect.backends.interrupts import Unbroken
 from vecselect.errors import StartError
 from vecselect.forkserver import MAX_FILES, NUMBER, read_number, reap
 
@@ -103,6 +104,8 @@ def refusals_named() -> Iterator[None]:
     """Turns what the system refuses, while a worker is started, into a `StartError`."""
     try:
         yield
+    except StartError:
+        raise
     except OSError as error:
         raise StartError(why_refused(error)) from error
 
@@ -167,12 +170,13 @@ def parent_file() -> int:
 
 @contextlib.contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """What is started meanwhile does not get Ctrl-C until it unblocks it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    """Puts Ctrl-C off here; what is started meanwhile does not get it until it unblocks it."""
+    with Unbroken():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _ForkPopen(popen_fork.Popen):
@@ -198,6 +202,7 @@ class _SentPopen(_ForkPopen):
     """A process under way that got what it does through a pipe."""
 
     def __init__(self, process_obj: Any) -> None:
+        self.pid = 0
         self._fds: list[int] = []
         super().__init__(process_obj)
 
@@ -219,16 +224,23 @@ class _SentPopen(_ForkPopen):
         # Our end of the first pipe is kept: the process learns of our end by its closing.
         self.finalizer = util.Finalize(self, _close_all, (start_w, self.sentinel))
         try:
-            try:
-                self._begin(start_r, status_w)
-            finally:
-                os.close(start_r)
-                os.close(status_w)
-            self._begun()
-            # A process that has ended already is told of by its exit code.
-            with contextlib.suppress(BrokenPipeError), open(start_w, "wb", closefd=False) as file:
-                self._send(file, buffer.getbuffer())
+            with _deaf_to_interrupts():
+                try:
+                    self._begin(start_r, status_w)
+                finally:
+                    os.close(start_r)
+                    os.close(status_w)
+                self._begun()
+                # A process that has ended already is told of by its exit code.
+                with (
+                    contextlib.suppress(BrokenPipeError),
+                    open(start_w, "wb", closefd=False) as file,
+                ):
+                    self._send(file, buffer.getbuffer())
         except BaseException:
+            if self.pid:  # interrupted, or given half of what it is to do
+                os.kill(self.pid, signal.SIGKILL)
+                self.poll(0)
             self.close()
             raise
 
@@ -277,10 +289,8 @@ class _SpawnPopen(_SentPopen):
     def _begin(self, start: int, status: int) -> None:
         tracker: Any = resource_tracker.getfd()
         command = spawn.get_command_line(tracker_fd=tracker, pipe_handle=start)
-        with _deaf_to_interrupts():
-            files = [*self._fds, tracker, start, status]
-            program: Any = spawn.get_executable()
-            self.pid = util.spawnv_passfds(program, command, files)
+        program: Any = spawn.get_executable()
+        self.pid = util.spawnv_passfds(program, command, [*self._fds, tracker, start, status])
 
 
 _inherited: list[int] = []
@@ -376,8 +386,7 @@ class _Server:
         arguments = [program, *util._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
         files = [file for file in (theirs.fileno(), owner.file) if file >= 0]
         try:
-            with _deaf_to_interrupts():
-                pid = util.spawnv_passfds(program, arguments, files)
+            pid = util.spawnv_passfds(program, arguments, files)
         except BaseException:
             ours.close()
             raise
@@ -426,7 +435,7 @@ def _running_server() -> _Server:
 
 def ensure_server() -> int | None:
     """Starts the fork server unless it runs; returns its process id where it is ours."""
-    with refusals_named(), _lock:
+    with refusals_named(), _deaf_to_interrupts(), _lock:
         return _running_server().pid
 
 
@@ -455,7 +464,7 @@ def _after_fork_in_child() -> None:
 
 
 class _Context(context.BaseContext):
-    """What Gymnasium makes in shared memory is refused in words too."""
+    """A context whose refusals of shared memory and semaphores are in words too."""
 
     def Array(self, *args: Any, **kwargs: Any) -> Any:
         """As multiprocessing's."""
@@ -466,6 +475,11 @@ class _Context(context.BaseContext):
         """As multiprocessing's."""
         with refusals_named():
             return super().Queue(*args, **kwargs)
+
+    def Semaphore(self, *args: Any, **kwargs: Any) -> Any:
+        """As multiprocessing's."""
+        with refusals_named():
+            return super().Semaphore(*args, **kwargs)
 
     def RawArray(self, *args: Any, **kwargs: Any) -> Any:
         """As multiprocessing's."""

@@ -49,7 +49,7 @@ class WorkerDied(WorkerError):
     """A worker's process ended, and its sub-environments with it."""
 
 
-class StartError(WorkerError):
+class StartError(WorkerError, OSError):
     """The system refused what a worker needs to start: a process, memory, or a file."""
 
 

@@ -30,7 +30,7 @@ from vecselect.backends.pool.entry import THREAD_VARIABLES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ORPHAN_LIMIT_S = 3.0
+ORPHAN_LIMIT_S = 2.0
 """How long workers whose parent has gone may take to end by themselves before they are killed."""
 
 MAX_FILES = 253

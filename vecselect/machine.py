@@ -10,8 +10,15 @@ from pathlib import Path, PurePosixPath
 
 from vecselect import processes
 
-WORKER_BYTES = 60_000_000
-"""What a child with Gymnasium loaded takes, environment not included: measured 45-60 MB."""
+WORKER_BYTES = 20_000_000
+"""What a child with Gymnasium loaded takes of its own, environment not included: measured 18.5-20.6
+MB beside what it shares with others, by fork server and spawned."""
+
+MEMORY_SHARE = 0.8
+"""Share of the memory available that a vector environment may take."""
+
+CORE_VARIABLES = ("VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK")
+"""Environment variables that say how many cores are meant for this process."""
 
 _UNLIMITED_BYTES = 1 << 60
 """cgroup v1 writes "no limit" as a number near 2**63, rounded down to a page."""
@@ -22,8 +29,8 @@ class Machine:
     """The machine as seen by this process.
 
     Attributes:
-        cores: Cores this process may use at once: the least of affinity and cgroup quota. A float,
-            since a quota may be 1.5 cores.
+        cores: Cores this process may use at once: the least of affinity, cgroup quota,
+            `VECSELECT_MAX_CPUS` and `SLURM_CPUS_PER_TASK`. A float, since a quota may be 1.5 cores.
         cores_logical: Logical cores of the whole machine.
         cores_affinity: Cores this process is allowed to run on.
         cores_quota: The cgroup's quota in cores; None without one.
@@ -37,6 +44,7 @@ class Machine:
         cpu: The processor's name, or its architecture where the system gives no name.
         system: Operating system and release.
         python: Version and implementation, with a mark for a free-threaded build.
+        cores_bound: Which of these bounds `cores` is: `affinity`, `quota`, or the variable's name.
     """
 
     cores: float
@@ -51,6 +59,7 @@ class Machine:
     cpu: str
     system: str
     python: str
+    cores_bound: str = "affinity"
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
@@ -65,22 +74,32 @@ def read_machine(root: Path = Path("/")) -> Machine:
     logical = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     quota = cpu_quota_cores(root)
-    total, free = _memory()
-    limit, left = _memory_limits(root)
+    bounds = {"affinity": float(affinity), **_limits_by_variable()}
+    if quota is not None:
+        bounds["quota"] = quota
+    bound = min(bounds, key=bounds.__getitem__)
+    memory_bytes, available_bytes = read_memory(root)
     return Machine(
-        cores=float(affinity) if quota is None else min(float(affinity), quota),
+        cores=bounds[bound],
         cores_logical=logical,
         cores_affinity=affinity,
         cores_quota=quota,
-        memory_bytes=min(total, limit),
-        memory_available_bytes=min(free, left),
+        memory_bytes=memory_bytes,
+        memory_available_bytes=available_bytes,
         shm_available_bytes=_left_in(root / "dev/shm"),
         load_1min=_load(),
         start_methods=processes.start_methods(),
         cpu=_cpu_name(root),
         system=f"{platform.system()} {platform.release()}",
         python=_python(),
+        cores_bound=bound,
     )
+
+
+def _limits_by_variable() -> dict[str, float]:
+    """The cores that environment variables leave to this process, by their names."""
+    values = {name: os.environ.get(name, "") for name in CORE_VARIABLES}
+    return {name: float(text) for name, text in values.items() if text.isdecimal() and int(text)}
 
 
 def resident_bytes() -> int | None:
@@ -104,6 +123,28 @@ def children_pids() -> frozenset[int]:
         return frozenset(child.pid for child in psutil.Process().children())
     except Exception:  # as above
         return frozenset()
+
+
+def read_memory(root: Path = Path("/")) -> tuple[int, int]:
+    """The bytes that this process may use, and what of them can be had now without swapping.
+
+    Those of the machine, or less by the limit of a cgroup: there the kernel kills at that limit,
+    whatever the machine has left.
+    """
+    total, free = _memory()
+    limit, left = _memory_limits(root)
+    return min(total, limit), min(free, left)
+
+
+def why_no_room(needed_bytes: float, available_bytes: float) -> str | None:
+    """One sentence if so much memory is more than a vector environment may take, else None."""
+    allowed = MEMORY_SHARE * available_bytes
+    if needed_bytes <= allowed:
+        return None
+    return (
+        f"it would take about {needed_bytes / 1e9:.1f} GB, and {MEMORY_SHARE:.0%} of the memory "
+        f"available is {allowed / 1e9:.1f} GB"
+    )
 
 
 def cpu_quota_cores(root: Path = Path("/")) -> float | None:

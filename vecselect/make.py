@@ -76,7 +76,7 @@ def auto_make_vec(
             `step_timeout_s` and `start_timeout_s`, after which a worker that does not answer is a
             `StepTimeout`. The pool's `on_worker_death="restart"` replaces a worker that died (or
             missed its deadline): its sub-environments begin anew, with `truncated` and
-            `info["worker_restarted"]` set.
+            `info["worker_restarted"]` set, and without what `set_attr` had changed in them.
         wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
         effort: How much measuring is allowed. `"rule"`: one environment's step, round trips of an
             observation through a pipe, and the ~1 ms rule. `"measure"`: a short profile, and a

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vecselect.errors import RequestError, unknown
 from vecselect.measure.learner import check_learner
+from vecselect.plan_checks import EFFORTS
 from vecselect.request import need_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-EFFORTS = ("rule", "measure", "race")
-"""How much measuring is allowed; a plan of a later one serves a request for an earlier one."""
 
 BUDGETS_S = {"rule": 1.5, "measure": 1.0, "race": 10.0}
 """Seconds by effort after which nothing new is begun."""

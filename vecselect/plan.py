@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError
+from vecselect.plan_checks import why_unsound
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
@@ -88,6 +89,7 @@ class Plan:
         planning_s: Seconds that deciding took.
         created: When, in UTC, as ISO 8601.
         versions: Versions of the packages involved, by name.
+        threads_free: Whether the plan may choose the learner's threads.
         key: Under which the plan cache knows it; None where it is not stored.
         not_stored: Why it is not stored, as a sentence; None if it is, or need not be.
         recalled: Whether it came from the plan cache.
@@ -110,6 +112,7 @@ class Plan:
     planning_s: float
     created: str
     versions: dict[str, str]
+    threads_free: bool = False
     key: str | None = None
     not_stored: str | None = None
     recalled: bool = False
@@ -191,6 +194,8 @@ class Plan:
             PlanError: If the text is not such a document, or one of another schema.
         """
         plan: Plan = read_document(cls, text, "plan", _current)
+        if (why := why_unsound(plan)) is not None:
+            raise PlanError(f"This is not a plan of vecselect: {why}.")
         return plan
 
 

@@ -202,15 +202,17 @@ def memory_picture(exitcode: int | None) -> str:
         return ""
     import psutil
 
-    memory = psutil.virtual_memory()
+    from vecselect.machine import read_memory  # which imports this module
+
+    total_bytes, free_bytes = read_memory()
     sizes = []
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             sizes.append(child.memory_info().rss)
     others = f"; {len(sizes)} other children hold {sum(sizes) / 1e9:.1f} GB" if sizes else ""
     return (
-        f" Nobody of ours sends that signal: it may be out of memory ({memory.available / 1e9:.1f} "
-        f"of {memory.total / 1e9:.1f} GB are free now{others})."
+        f" Nobody of ours sends that signal: it may be out of memory ({free_bytes / 1e9:.1f} "
+        f"of {total_bytes / 1e9:.1f} GB are free now{others})."
     )
 
 

@@ -24,6 +24,7 @@ from gymnasium.envs.registration import _find_spec  # isort: skip
 from vecselect import registrations
 from vecselect.errors import RequestError, unknown
 from vecselect.processes import start_methods, why_unpicklable
+from vecselect.warned import Shown, hush, shown
 
 if TYPE_CHECKING:
     from vecselect.modes import Mode
@@ -67,24 +68,28 @@ class EnvFactory:
     Attributes:
         make: Builds it.
         wrappers: Put around it, in order.
-        registered: In another process the ids that were registered where this one comes from.
+        registered: In another process what is registered where this one comes from.
+        warned: In another process the warnings that were shown there.
     """
 
     make: EnvFn
     wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
     registered: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    warned: Shown = field(default_factory=Shown, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Takes along what is registered here."""
-        return EnvFactory, (self.make, self.wrappers, self.registered or registrations.pack())
+        """Takes along what is registered here, and what was warned of."""
+        registered = self.registered or registrations.pack()
+        return EnvFactory, (self.make, self.wrappers, registered, shown())
 
     def __call__(self) -> gym.Env:
         """Builds a new sub-environment."""
+        registrations.adopt(self.registered)
+        hush(self.warned)
         try:
             return self._build()
         except gym.error.UnregisteredEnv:
-            # Only now: specs may import modules of the user's, and most environments need none.
-            if not registrations.unpack(self.registered):
+            if not registrations.add_unknown(self.registered):
                 raise
         return self._build()
 

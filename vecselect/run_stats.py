@@ -37,8 +37,11 @@ MIN_STEPS = 200
 WINDOWS_KEPT = 256
 """Spans between two looks that are kept, the latest ones."""
 
+SAMPLE_STEPS = 256
+"""In one of so many vector steps the CPU time of other threads is measured, which takes 10 us."""
+
 STEPS_PER_THREAD = 16
-"""The CPU clock of each other thread is read twice in so many vector steps at the most."""
+"""In one of so many times the number of threads where there are many: each has a clock."""
 
 WRONG_RECALL = 2.5
 """A recalled plan is wrong where vector steps are this many times as long, or as short."""
@@ -237,7 +240,7 @@ class RunWatch:
         record.sampled_s += inside_s
         self.attends = False
         self.look_at = self._window_ends
-        self._next_sample = vector_steps + STEPS_PER_THREAD * others.count
+        self._next_sample = vector_steps + max(SAMPLE_STEPS, STEPS_PER_THREAD * others.count)
 
     def _end_window(self, vector_steps: int, inside_ns: int, outside_ns: int) -> float:
         """Notes the steps since the last window's end, and returns seconds from step to step."""

@@ -10,6 +10,7 @@ Needs `pip install 'vecselect[sb3]'`. Nothing else of vecselect imports this mod
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -20,6 +21,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 try:
+    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.monitor import Monitor, ResultsWriter
     from stable_baselines3.common.vec_env import VecMonitor
     from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvWrapper
@@ -132,6 +134,51 @@ def make_vec_env(
     except BaseException:
         envs.close()
         raise
+
+
+class CollectingCallback(BaseCallback):
+    """Gives torch the threads that the plan counts on during rollouts, and all of them for updates.
+
+        envs = make_vec_env("HalfCheetah-v5", 8, learner_threads="auto")
+        PPO("MlpPolicy", envs).learn(100_000, callback=CollectingCallback())
+
+    It is `AutoVectorEnv.collecting` around each rollout, and does nothing where the plan leaves the
+    threads as they are. If training ends by an error within a rollout, closing the vector
+    environment or the next rollout puts them back.
+    """
+
+    def __init__(self, verbose: int = 0) -> None:
+        """Makes a callback for one algorithm.
+
+        Args:
+            verbose: As any callback of Stable-Baselines3 takes it; nothing is printed.
+        """
+        super().__init__(verbose)
+        self._entered = contextlib.ExitStack()
+
+    def _init_callback(self) -> None:
+        venv = self.training_env
+        while isinstance(venv, VecEnvWrapper):
+            venv = venv.venv
+        if not isinstance(venv, Sb3VecEnv):
+            raise RequestError(
+                f"CollectingCallback has nothing to do for {type(venv).__name__}: make the vector "
+                "environment by vecselect.sb3.make_vec_env or as_vec_env, or leave it out."
+            )
+        self._envs = venv.envs
+
+    def _on_rollout_start(self) -> None:
+        self._entered.close()
+        self._entered.enter_context(self._envs.collecting())
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._entered.close()
+
+    def _on_training_end(self) -> None:
+        self._entered.close()
 
 
 def as_vec_env(envs: AutoVectorEnv) -> VecEnv:

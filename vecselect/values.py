@@ -8,16 +8,36 @@ import json
 import math
 import types
 import typing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vecselect.errors import PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+MOST = float(1 << 62)
+LEAST = -1e-6
+"""Every number of a document counts or measures something, or is what noise has left of nothing."""
 
-LARGEST = 1 << 63
-"""Larger whole numbers count and measure nothing."""
+
+def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> str:
+    """The text of a file that a user named; some files have no end.
+
+    Args:
+        file: Opened for reading.
+        most_bytes: A larger file is refused.
+        name: What the error calls it.
+
+    Raises:
+        PlanError: If it is larger, or no text.
+    """
+    content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, so it holds no plans.")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise PlanError(f"{name} holds no plans: {error}.") from error
 
 
 def read_document(
@@ -53,8 +73,8 @@ def rebuilt(kind: Any, data: Any) -> Any:
         data: What `dataclasses.asdict` gave, after a trip through JSON.
 
     Raises:
-        TypeError: If something is missing, of another type, or a number that is not finite.
-        OverflowError: If a number is too large.
+        TypeError: If something is missing, or of another type.
+        ValueError: If a number cannot have been measured.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -71,18 +91,21 @@ def rebuilt(kind: Any, data: Any) -> Any:
         items = exactly(dict, data).items()
         return {str(key): rebuilt(arguments[1], value) for key, value in items}
     if kind is float and type(data) in (int, float):
-        number = float(data)
-        if not math.isfinite(number):
-            raise TypeError(f"{number} is no finite number")
-        return number
-    if kind is int and abs(exactly(int, data)) > LARGEST:
-        raise TypeError("it holds a number that is too large")
-    return exactly(kind, data)
+        return float(_possible(data))
+    return _possible(exactly(kind, data)) if kind is int else exactly(kind, data)
 
 
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields; finding them out compiles each of them."""
     return typing.get_type_hints(kind)
+
+
+def _possible(number: float) -> float:
+    if not LEAST <= number <= MOST:  # nor is it, where it is no number
+        text = str(number) if abs(number) < math.inf and isinstance(number, float) else "a number"
+        raise ValueError(f"{text} stands where nothing so small or so large can")
+    return number
 
 
 def exactly(kind: type, data: Any) -> Any:
@@ -92,5 +115,6 @@ def exactly(kind: type, data: Any) -> Any:
         TypeError: If it is not.
     """
     if type(data) is not kind:
-        raise TypeError(f"{data!r} stands where a {kind.__name__} should")
+        shown = repr(data)[:40] if isinstance(data, (str, float, bool)) else type(data).__name__
+        raise TypeError(f"{shown} stands where a {kind.__name__} should")
     return data

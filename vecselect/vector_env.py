@@ -83,6 +83,7 @@ class AutoVectorEnv(VectorWrapper):
         self._watch = RunWatch(plan, self._on_observed, self._on_wrong_recall)
         # A run that is never closed is observed too: when it is collected, or at exit.
         self._finished = weakref.finalize(self, self._watch.finish)
+        self._look_at, self._attends = self._watch.look_at, self._watch.attends
 
     @property
     def mode(self) -> str:
@@ -124,7 +125,7 @@ class AutoVectorEnv(VectorWrapper):
         start_ns = time.perf_counter_ns()
         if self.env.closed or self._deferred is not None:
             self._need_ready("step")
-        if self._watch.attends:
+        if self._attends:
             self._watch.step_begins()
         self._check_actions(actions)
         result = self.env.step(actions)
@@ -174,7 +175,7 @@ class AutoVectorEnv(VectorWrapper):
         """
         start_ns = time.perf_counter_ns()
         self._need_open()
-        if self._watch.attends:
+        if self._attends:
             self._watch.step_begins()
         result: tuple[Any, Any, Any, Any, dict[str, Any]] = self._split.step_wait(timeout)
         self._count(start_ns)
@@ -464,7 +465,8 @@ class AutoVectorEnv(VectorWrapper):
         raise ResetNeeded("retune() has built the sub-environments anew; reset them first.")
 
     def _need_ready(self, kind: str) -> None:
-        self._need_open()
+        if self.env.closed:
+            self._raise_closed()
         if self._deferred is not None and self._deferred.busy is not None:
             raise AlreadyPendingCallError(
                 f"Calling `{kind}` while waiting for a pending call to `{self._deferred.busy}` to "
@@ -488,6 +490,8 @@ class AutoVectorEnv(VectorWrapper):
             self._outside_ns += start_ns - self._left_step_ns
         self._left_step_ns = now_ns
         self._inside_ns += now_ns - start_ns
-        self._vector_steps += 1
-        if self._vector_steps >= self._watch.look_at:
-            self._watch.look(self._vector_steps, self._inside_ns, self._outside_ns)
+        self._vector_steps = steps = self._vector_steps + 1
+        if steps >= self._look_at:
+            watch = self._watch
+            watch.look(steps, self._inside_ns, self._outside_ns)
+            self._look_at, self._attends = watch.look_at, watch.attends

@@ -282,7 +282,7 @@ def _hang(*_):
 def soak(minutes, seed):
     mark = uuid.uuid4().hex
     os.environ[census.MARK] = mark
-    contexts.PRELOADED[:] = inside.PRELOADED
+    contexts.PRELOADED = (*contexts.PRELOADED, *inside.PRELOADED)
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()

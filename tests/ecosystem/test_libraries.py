@@ -90,7 +90,8 @@ def test_skrl_wraps_and_steps_the_same(make, mode):
 
     config.torch.key = 4
     found = []
-    for envs in pair(functools.partial(make, render_mode="rgb_array"), mode):
+    options = {} if mode.startswith("thread") else {"render_mode": "rgb_array"}  # which it refuses
+    for envs in pair(functools.partial(make, **options), mode):
         wrapped = wrap_env(envs, verbose=False)
         assert type(wrapped).__name__ == "GymnasiumWrapper"
         assert wrapped.num_envs == 3
@@ -99,7 +100,8 @@ def test_skrl_wraps_and_steps_the_same(make, mode):
         for _ in range(20):
             actions = torch.as_tensor(envs.action_space.sample()).view(3, -1)
             results += wrapped.step(actions)[:4]
-        assert_same(len(wrapped.render()), 3)
+        if options:
+            assert_same(len(wrapped.render()), 3)
         found.append([result.numpy(force=True) for result in results])
         wrapped.close()
     assert_same(*found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import dataclasses
 import functools
 import json
 import os
@@ -19,15 +20,17 @@ from tests.compare import assert_same
 
 pytest.importorskip("stable_baselines3", exc_type=ImportError)
 
+import torch
 from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common import env_util as sb3_env_util
 from stable_baselines3.common import vec_env as sb3
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 
 from vecselect import auto_make_vec
 from vecselect.errors import ModeUnavailable, RequestError, VecselectWarning
-from vecselect.sb3 import Sb3VecEnv, as_vec_env, make_vec_env
+from vecselect.sb3 import CollectingCallback, Sb3VecEnv, as_vec_env, make_vec_env
 
 MODES = ["sync", "pool:0", "pool:1", "async", "thread:1"]
 SPACES = ["dict", "discrete", "multidiscrete", "multibinary"]
@@ -199,6 +202,7 @@ def test_wrappers_are_found_by_class_and_by_what_it_derives_from(mode):
     ours.close()
 
 
+@pytest.mark.parametrize("mode", ["sync", "pool:0", "pool:1", "async"])  # threads refuse frames
 def test_frames_are_tiled(mode):
     make = functools.partial(gym.make, "CartPole-v1", render_mode="rgb_array")
     ours, oracle = pair([make] * 3, mode)
@@ -432,4 +436,68 @@ def test_the_mode_is_chosen_as_elsewhere():
     envs = make_vec_env("CartPole-v1", 4, effort="rule")
     assert envs.plan.decided_by == envs.envs.plan.decided_by == "rule"
     assert envs.reset().shape == (4, 4)
+    envs.close()
+
+
+class Threads(BaseCallback):
+    """Notes torch's threads at each step, and at the end of each rollout; fails if told to."""
+
+    def __init__(self, fails_at=None):
+        super().__init__()
+        self.fails_at = fails_at
+        self.stepping, self.between = set(), set()
+
+    def _on_step(self):
+        self.stepping.add(torch.get_num_threads())
+        if self.num_timesteps == self.fails_at:
+            raise LookupError
+        return True
+
+    def _on_rollout_end(self):
+        self.between.add(torch.get_num_threads())
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def counting_on_one_thread(envs):
+    """As if the plan had chosen one thread for the learner."""
+    envs.unwrapped.envs.plan = dataclasses.replace(envs.plan, learner_threads=1)
+    return envs
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
+def test_a_callback_gives_the_learner_one_thread_in_rollouts_only(algorithm, three_threads):
+    envs = counting_on_one_thread(make_vec_env("CartPole-v1", 2, mode="sync"))
+    threads = Threads()
+    if algorithm == "PPO":
+        model = PPO("MlpPolicy", envs, n_steps=8, batch_size=16, n_epochs=1, device="cpu")
+    else:
+        model = DQN("MlpPolicy", envs, learning_starts=4, train_freq=4, device="cpu")
+    model.learn(32, callback=[CollectingCallback(), threads])
+    assert threads.stepping == {1}
+    assert threads.between == {3}
+    assert torch.get_num_threads() == 3
+    envs.close()
+
+
+def test_training_that_fails_in_a_rollout_leaves_one_thread_until_closing(three_threads):
+    envs = counting_on_one_thread(make_vec_env("CartPole-v1", 2, mode="sync"))
+    model = PPO("MlpPolicy", envs, n_steps=8, batch_size=16, n_epochs=1, device="cpu")
+    with pytest.raises(LookupError):
+        model.learn(32, callback=[CollectingCallback(), Threads(fails_at=6)])
+    assert torch.get_num_threads() == 1
+    envs.close()
+    assert torch.get_num_threads() == 3
+
+
+def test_the_callback_refuses_other_vector_environments():
+    envs = sb3.DummyVecEnv([lambda: gym.make("CartPole-v1")])
+    with pytest.raises(RequestError, match="make_vec_env"):
+        PPO("MlpPolicy", envs, device="cpu").learn(8, callback=CollectingCallback())
     envs.close()

@@ -28,7 +28,7 @@ check  tested in
 27     here: test_hangs, test_lifecycle
 28, 29 here: test_lifecycle, test_planning; test_pool_lifecycle; 20 times: soak --kills
 30     here: test_interrupts, test_planning; 200 times: soak --interrupts
-31     here: test_interrupts; test_pool_lifecycle (interrupted calls)
+31     here: test_interrupts, test_handlers; test_pool_lifecycle (interrupted calls)
 32     test_facade (after close, out of order): not repeated here
 33     here: test_lifecycle; test_pool (not copied), test_pool_lifecycle (forked)
 34     test_pool_lifecycle (pool); here: test_lifecycle (async)

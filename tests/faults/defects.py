@@ -28,10 +28,6 @@ class Defect(NamedTuple):
 DEFECTS = [
     # DEFECT: Gymnasium's loop leaves an array of one to NumPy, and 2.4 makes no number of it.
     Defect(r"reward_in_an_array_of_one.*\[sync", "rewards of shape (1,)"),
-    # DEFECT: multiprocessing's fork server leaves its folder pymp-*/listener-* in TMPDIR when the
-    # program is killed. Workers cannot remove it: it may be that of a process which lives on, and
-    # which they have inherited it from.
-    Defect(r"killed_program_leaves_no_files", "pymp-* left in the temporary folder"),
 ]
 
 

@@ -11,6 +11,7 @@ from vecselect.backends import base
 from vecselect.backends.bounded import BoundedAsyncVectorEnv, NotShareable
 from vecselect.backends.shared import why_no_semaphore
 from vecselect.errors import RequestError
+from vecselect.machine import WORKER_BYTES, read_memory
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Async:
             RequestError: If `shared_memory=True` was asked for and the space cannot go there.
         """
         processes.need_descriptors(request.num_envs)
+        base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
         options = base.options_for(request, _TAKES)
         if "shared_memory" in options:
             env: AsyncVectorEnv

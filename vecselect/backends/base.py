@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vecselect.errors import ModeUnavailable, RequestError, same_instance
+from vecselect.errors import ModeUnavailable, RequestError, VecselectWarning, same_instance
+from vecselect.machine import why_no_room
 from vecselect.request import PROCESS_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
@@ -78,6 +80,18 @@ def need_work_for(mode: Mode, request: Request) -> None:
     why = mode.why_not(request.num_envs, request.caller_steps)
     if why is not None:
         raise ModeUnavailable(f"Mode '{mode}' cannot run {request.label}: {why}.")
+
+
+def warn_of_memory(workers: int, each_bytes: int, available_bytes: int) -> None:
+    """Says so before worker processes are started that will hardly fit into memory."""
+    why = why_no_room(workers * each_bytes, available_bytes)
+    if why is not None:
+        warnings.warn(
+            f"{workers} worker processes may be more than fit into memory: {why}. Use fewer, as in "
+            "mode='pool:1'.",
+            VecselectWarning,
+            stacklevel=2,
+        )
 
 
 def no_single_environment(request: Request) -> str | None:

@@ -17,6 +17,7 @@ from vecselect.backends import base
 from vecselect.backends.exchange import CLOSE_LIMIT_S, Exchange, end_all
 from vecselect.backends.guard import Factory, Guarded
 from vecselect.backends.samples import announce
+from vecselect.backends.specs import difference, draws, same_factory
 from vecselect.errors import StepTimeout, VecselectError
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         self._ended: np.ndarray | None = None
         self._exchange: Exchange | None = None
         self._called: Sequence[int] = range(len(env_fns))
+        self._makers = env_fns
         worker = options.pop("worker", None)
         start_method = options.pop("context", None)
         options["context"] = processes.context_name(start_method)
@@ -77,6 +79,7 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
             inherited=lambda: self.parent_pipes,
         )
         factories = [Factory(make, row) for row, make in enumerate(env_fns)]
+        self._first = factories[0]
         if start_timeout_s is not None:
             # Gymnasium looks at environments that it builds in this process, which may hang.
             every = options.get("observation_mode") == "different"
@@ -109,8 +112,27 @@ class BoundedAsyncVectorEnv(AsyncVectorEnv):
         self._exchange.gather()
         self.error_queue.close()  # errors come with the answers; its semaphores have names that a
         del self.error_queue  # killed program would leave behind
+        self._check_specs()
         super()._check_spaces()  # type: ignore[no-untyped-call]
         self._exchange.limit_s = self._step_limit
+
+    def _check_specs(self) -> None:
+        """Sees whether workers have built what the first factory has built here.
+
+        Raises:
+            RuntimeError: If one has not.
+        """
+        assert self._exchange is not None
+        make = self._makers[0]
+        for line in self._exchange.lines:
+            facts, _ = line.recv()
+            if not same_factory(self._makers[line.row], make):
+                continue
+            problem = difference(line.row, facts, self._first.facts)
+            if problem:
+                if draws(make, [self._first.facts]):
+                    return
+                raise RuntimeError(problem)
 
     def _abort(self) -> None:
         """Ends what was started before something failed."""

@@ -91,8 +91,17 @@ class Line:
     def give_next(self) -> None:
         """Sends the next command, if it has answered the one before."""
         if self.busy_with is None and self.waiting:
-            self.busy_with, data = self.waiting.popleft()
-            self.pipe.send_bytes(data)
+            with Unbroken(self.break_off):
+                self.busy_with, data = self.waiting.popleft()
+                self.pipe.send_bytes(data)
+
+    def break_off(self) -> None:
+        """Ends a worker that would take the next message for the rest of one that was torn."""
+        self.process.kill()
+        self._exchange.note_death(
+            f"{self.name()} was ended: an exception, as a signal's handler raises it, had broken "
+            "off a message to or from it."
+        )
 
     def name(self) -> str:
         """The worker, as the beginning of a sentence."""
@@ -219,7 +228,7 @@ class Exchange:
     def _take(self, line: Line) -> None:
         """Reads one answer, whole or not at all; the next command goes out at once."""
         try:
-            with Unbroken():
+            with Unbroken(line.break_off):
                 if not line.answers:
                     raise EOFError
                 data = line.pipe.recv_bytes()
@@ -230,8 +239,7 @@ class Exchange:
             line.answered = True
             line.reply = processes.loads(data)
         if line.waiting:
-            with Unbroken():
-                self._give_next(line)
+            self._give_next(line)
 
     def _give_next(self, line: Line) -> None:
         try:
@@ -243,11 +251,14 @@ class Exchange:
         """Raises the error that says how a worker ended."""
         line.process.join(processes.END_GRACE_S)
         code = line.process.exitcode
-        self._dead = (
-            f"{line.name()} {processes.how_it_ended(code)}.{processes.memory_picture(code)} Close "
-            "the vector environment and make a new one."
+        self.note_death(
+            f"{line.name()} {processes.how_it_ended(code)}.{processes.memory_picture(code)}"
         )
         raise WorkerDied(self._dead) from None
+
+    def note_death(self, sentence: str) -> None:
+        """Notes that a worker has ended; nothing can be done without it."""
+        self._dead = f"{sentence} Close the vector environment and make a new one."
 
 
 def end_all(lines: list[Line], limit_s: float) -> None:

@@ -13,6 +13,7 @@ from gymnasium.vector.async_vector_env import _async_worker  # isort: skip
 
 from vecselect import processes
 from vecselect.backends.orphans import LOOK_S, ParentWatch
+from vecselect.backends.specs import facts_of
 from vecselect.backends.strict import Watched
 from vecselect.failures import Failed, annotate, portable
 from vecselect.torch_ import seed_torch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
 
     from vecselect.backends.samples import Announced
+    from vecselect.backends.specs import Facts
 
     Worker = Callable[..., None]
 
@@ -34,6 +36,7 @@ class Factory:
 
     Attributes:
         announced: What the calling process gets instead, where it is not to build any.
+        facts: Of the spec of what the calling process has built, once it has.
     """
 
     def __init__(self, make: Callable[[], gym.Env], row: int) -> None:
@@ -44,6 +47,7 @@ class Factory:
             row: Its index.
         """
         self.announced: Announced | None = None
+        self.facts: Facts | None = None
         self._make: Callable[[], gym.Env] | None = make
         self._packed = b""
         self._row = row
@@ -60,6 +64,7 @@ class Factory:
             if os.getpid() == self._home:  # else the caller does it
                 annotate(error, self._row, "construct")
             raise
+        self.facts = facts_of(env)
         return env
 
     def __getstate__(self) -> tuple[bytes, int, int]:
@@ -68,7 +73,7 @@ class Factory:
 
     def __setstate__(self, state: tuple[bytes, int, int]) -> None:
         """Keeps the bytes until it is called."""
-        self.announced = self._make = None
+        self.announced = self.facts = self._make = None
         self._packed, self._row, self._home = state
 
 
@@ -144,7 +149,7 @@ class Guarded:
         except Exception as error:
             channel.fail(error)
             return
-        channel.send((None, True))
+        channel.send((facts_of(channel.env), True))
         try:
             self._serve(channel, (parent_pipe, shared_memory, channel, autoreset_mode, *rest))
         finally:

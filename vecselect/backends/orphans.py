@@ -47,7 +47,7 @@ class ParentWatch(threading.Thread):
         # A forked sibling of the parent may hold the other end of the sentinel. Where no file tells
         # of the parent itself, the parent's id does, if this is a direct child.
         file = _parent_file()
-        files = [parent.sentinel] if file < 0 else [file]
+        files = [parent.sentinel] if file < 0 else [parent.sentinel, file]
         direct = file < 0 and parent.pid == os.getppid()
         while not connection.wait(files, LOOK_S if direct else None):
             if direct and os.getppid() != parent.pid:

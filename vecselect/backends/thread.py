@@ -8,6 +8,8 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.threads import ThreadStarter
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.drawing import why_not_drawn
+from vecselect.errors import ModeUnavailable
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 
@@ -49,11 +51,14 @@ class Thread:
         return None
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
-        """Says which option has no meaning among threads."""
+        """Says which option has no meaning among threads, and what is known not to be safe there.
+
+        Of callables that is known only once they have built their environments.
+        """
         reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
         if request.vector_kwargs.get("on_worker_death") == "restart":
             reason = reason or "threads live and die with the program; only the pool replaces them"
-        return reason
+        return reason or _why_not_drawn(request)
 
     def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
         """By default a thread for each sub-environment, the caller's included, up to 255 more."""
@@ -76,5 +81,34 @@ class Thread:
             start_timeout_s=options.get("start_timeout_s"),
         )
         env = ThreadVectorEnv(request.env_fns, settings)
+        try:
+            _need_safe(env, request)
+        except BaseException:
+            env.close()
+            raise
         base.set_spec(env, request, None)
         return env
+
+
+def _why_not_drawn(request: Request) -> str | None:
+    """The same of what an id builds."""
+    if request.spec is None:
+        return None
+    entry_point = request.spec.entry_point
+    if not isinstance(entry_point, str):
+        return None
+    module = entry_point.partition(":")[0]
+    return why_not_drawn([module], request.env_kwargs.get("render_mode"))
+
+
+def _need_safe(env: ThreadVectorEnv, request: Request) -> None:
+    """Refuses sub-environments that are known not to be safe beside each other.
+
+    Raises:
+        ModeUnavailable: If there are such.
+    """
+    drawn = zip(env.get_attr("unwrapped"), env.get_attr("render_mode"), strict=True)
+    for one, render_mode in drawn:
+        why = why_not_drawn([kind.__module__ for kind in type(one).__mro__], render_mode)
+        if why is not None:
+            raise ModeUnavailable(f"Mode 'thread' cannot run {request.label}: {why}.")

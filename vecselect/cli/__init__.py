@@ -42,8 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         asked = _parser().parse_args(arguments)
+        return _run(asked)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    except KeyboardInterrupt:
+        return _fail("interrupted", EXIT_INTERRUPTED)
+
+
+def _run(asked: argparse.Namespace) -> int:
+    """Runs what was asked for; what goes wrong becomes a line and an exit code."""
     import gymnasium as gym
 
     from vecselect.errors import PlanError, RequestError, VecselectError
@@ -52,8 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = asked.run(asked)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has gone. Python's own flush at exit must not complain again.
         with contextlib.suppress(OSError):

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Lines = list[tuple[str, str]]
 
 
+MOST_BYTES = 16 << 20
+"""The most that is read of a file that holds one plan."""
+
+
 def add_command(commands: Commands) -> None:
     """Adds `explain` to the command line."""
     text = "the report of a plan that was made before"
@@ -89,10 +93,8 @@ def _find(word: str | None) -> tuple[Plan, Lines, dict[str, Any]]:
 
 def _read(path: Path) -> Plan:
     """The plan in a file, alone or beside other things."""
-    from vecselect.errors import PlanError
     from vecselect.plan import Plan
+    from vecselect.values import read_at_most
 
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{path} holds no plan: {error}.") from error
+    with path.open("rb") as file:
+        return Plan.from_json(read_at_most(file, MOST_BYTES, str(path)))

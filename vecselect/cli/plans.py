@@ -93,7 +93,7 @@ def _write_table(entries: Sequence[StoredPlan], here: dict[str, Any], file: Text
     now = datetime.datetime.now(datetime.timezone.utc)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("key", no_wrap=True)
-    table.add_column("environment", no_wrap=True, overflow="ellipsis")
+    table.add_column("environment")  # the only one that rich may make narrower
     table.add_column("envs", justify="right", no_wrap=True)
     for name in ("mode", "by", "learner", "made", "machine"):
         table.add_column(name, no_wrap=True)
@@ -110,7 +110,7 @@ def _write_table(entries: Sequence[StoredPlan], here: dict[str, Any], file: Text
             "here" if row["here"] else "another",
         )
         # As texts: in a plain string rich would take brackets for markup.
-        texts = (Text(printable(cell)) for cell in cells)
+        texts = (Text(printable(cell), no_wrap=True, overflow="ellipsis") for cell in cells)
         table.add_row(*texts, style="" if row["here"] else "dim")
     if file.isatty():
         Console(file=file, force_jupyter=False).print(table)

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecselect import processes
+from vecselect.drawing import may_draw
 from vecselect.errors import ProfileError
 from vecselect.failures import portable
 from vecselect.machine import resident_bytes
 from vecselect.measure.footprint import held, read_footprint
 from vecselect.measure.step import Extent, StepProfile, profile_step
+from vecselect.warned import Shown, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,6 +79,9 @@ class Probe:
         holds: What it holds that a second one may not be able to hold too, as words that follow "it
             holds".
         start_s: Seconds from starting the process to the environment being built.
+        draws: What speaks for it that it draws, which is not safe in several threads, as words that
+            follow "it"; None if nothing does.
+        warned: The warnings that its process has shown.
     """
 
     profile: StepProfile
@@ -87,6 +92,8 @@ class Probe:
     transitions: tuple[Any, ...]
     holds: tuple[str, ...]
     start_s: float = 0.0
+    draws: str | None = None
+    warned: Shown = Shown()
 
     @property
     def observation(self) -> Any:
@@ -177,6 +184,8 @@ def _profile(
         profiling_s=time.perf_counter() - start_s,
         transitions=transitions,
         holds=held(env, footprint, read_footprint()),
+        draws=may_draw(env.observation_space, env.render_mode),
+        warned=shown(),
     )
 
 

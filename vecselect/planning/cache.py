@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vecselect.errors import PlanError, RequestError, VecselectWarning
 from vecselect.modes import KINDS, Mode
-from vecselect.options import EFFORTS
 from vecselect.plan import Plan
+from vecselect.plan_checks import EFFORTS
 from vecselect.planning.plan_key import Key, plan_key, script_name
 from vecselect.request import DEADLINES
 from vecselect.selection.evidence import Observation
@@ -59,9 +59,6 @@ LOCK_WAIT_S = 1.0
 
 Observations = dict[str, tuple[Observation, ...]]
 """By script, what its runs have shown."""
-
-POSITIVE = {"mid", "high", "step_time_s", "steps", "threshold_s"}
-"""Numbers in a plan that the model or the report divides by, or takes the logarithm of."""
 
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 _warned: set[str] = set()
@@ -305,8 +302,6 @@ def _stored(document: Any, path: Path) -> StoredPlan:
         plan = Plan.from_json(json.dumps(exactly(dict, document.get("plan"))))
         observations = rebuilt(Observations, document.get("observations"))
         _check(plan, fields)
-        if not _are_positive(document["plan"]):
-            raise PlanError(f"of {', '.join(sorted(POSITIVE))} one is not above 0")
         for one in (one for ones in observations.values() for one in ones):
             Mode.parse(one.mode)
     except (RequestError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -326,14 +321,10 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
     if num_envs < 1 or (evidence.num_envs, evidence.caller_steps) != (num_envs, caller_steps):
         raise PlanError("it is for another request")
     profile = evidence.profile
-    whole = evidence.hand_off is None or None not in (profile, evidence.loops)
-    empty = not evidence.learners or (profile is not None and not profile.step_quantiles_s)
-    if plan.effort not in EFFORTS or empty or not whole:
+    if evidence.hand_off is not None and None in (profile, evidence.loops):
         raise PlanError("it is no plan that vecselect makes")
     if Mode.parse(plan.mode).kind not in evidence.kinds or not {*evidence.kinds} <= {*KINDS}:
         raise PlanError(f"{plan.mode} could not be chosen")
-    for mode in (plan.mode, *(row.mode for row in plan.candidates)):
-        Mode.parse(mode)
     if why := Mode.parse(plan.mode).why_not(num_envs, caller_steps):
         raise PlanError(why)
     most_threads = max(os.cpu_count() or 1, evidence.machine.cores_logical)
@@ -345,16 +336,6 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
     most_days = MOST_PROVISIONAL_DAYS if plan.provisional else MOST_DAYS
     if not -1 <= age.days < most_days:
         raise PlanError(f"it was made on {plan.created[:10]} and holds for {most_days} days")
-
-
-def _are_positive(data: Any) -> bool:
-    """Whether all numbers that must be are above 0, in a plan as plain data."""
-    if isinstance(data, list):
-        return all(map(_are_positive, data))
-    if not isinstance(data, dict):
-        return True
-    numbers = [data[name] for name in POSITIVE & data.keys()]
-    return all(number > 0 for number in numbers) and all(map(_are_positive, data.values()))
 
 
 def _read(path: Path) -> StoredPlan:

@@ -14,7 +14,8 @@ Notes have codes that stay the same from version to version:
 | `not-raced` | the environment holds something that a second one could not have |
 | `race-lost` | the race's process died |
 | `race-out` | an entrant was taken out of the race |
-| `bits-differ` | the environment does not return the same bits for the same seeds |
+| `bits-differ` | candidates did not return the same bits |
+| `not-repeatable` | the environment differs from itself, so candidates were not compared |
 | `ray-measured` | what Ray actors cost here, where `ray` was allowed |
 | `native-faster` | the environment's own vectorized implementation was faster in the race |
 | `learner-stand-in` | a small network stood in for the learner |
@@ -48,6 +49,12 @@ WORTH_SAYING = 1.1
 BUSY_CORES = 0.25
 RESET_SHARE = 0.1
 COPY_SHARE = 0.05
+
+DRAWS = (
+    "it {}, and what draws may not be safe beside another of its kind in a second thread; mode="
+    '"thread" pins it all the same'
+)
+"""Why threads are not chosen, with what speaks for drawing."""
 
 RULE_KNOWS_TWO = "the rule chooses between sync and async; pin it to use it"
 NATIVE_NOT_ALLOWED = (
@@ -197,8 +204,14 @@ def of_rule(verdict: RuleVerdict) -> list[Note]:
     return notes
 
 
-def of_threads(choice: Choice) -> list[Note]:
-    """What one thread for the learner would give, where the plan may not count on it."""
+def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
+    """What one thread for the learner would give, where the plan may not count on it.
+
+    Args:
+        choice: What was chosen among which candidates.
+        quiet: Whether nothing else held the cores; beside other programs threads that wait for each
+            other look many times as slow as they are.
+    """
     best = choice.best
     other = min(choice.forecasts, key=lambda forecast: forecast.loop_s)
     gain = best.loop_s / other.loop_s
@@ -210,7 +223,7 @@ def of_threads(choice: Choice) -> list[Note]:
         f'{gain:.1f} times the throughput of this loop. Write learner_threads="auto" in the call, '
         'and "with envs.collecting():" around the rollout.'
     )
-    return [Note("learner-threads", text, loud=gain >= LOUD)]
+    return [Note("learner-threads", text, loud=quiet and gain >= LOUD)]
 
 
 def of_learner(kind: str) -> list[Note]:
@@ -264,6 +277,12 @@ def of_race(race: RaceRecord) -> list[Note]:
     notes = []
     if race.difference is not None:
         notes.append(Note("bits-differ", f"First difference: {race.difference}."))
+    elif race.compared_steps == 0 and len(race.entrants) > 1:
+        text = (
+            "The environment does not return the same for the same seed and actions from one run "
+            "to the next, so that nothing tells whether the candidates do: their times decide."
+        )
+        notes.append(Note("not-repeatable", text))
     notes += [
         Note("race-out", f"{mode} is out of the race: {why}.") for mode, why in race.out.items()
     ]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vecselect.plan import Plan
+    from vecselect.selection.evidence import Evidence
     from vecselect.selection.model import Forecast
     from vecselect.selection.race import RaceRecord
 
@@ -44,15 +45,14 @@ def chosen_anew(plan: Plan, observations: Iterable[Observation]) -> Plan:
     if not seen or not measured or plan.pinned_by is not None:
         return plan
     evidence = dataclasses.replace(evidence, observations=tuple(seen.values()))
-    any_threads = plan.learner_threads is not None
-    choice = choose(evidence, any_threads=any_threads, incumbent=plan.mode)
+    choice = choose(evidence, any_threads=plan.threads_free, incumbent=plan.mode)
     best = choice.best
     notes = [note for note in plan.notes if note.code not in OUTDATED_NOTES]
     return dataclasses.replace(
         plan,
         evidence=evidence,
         mode=best.mode,
-        learner_threads=best.threads if any_threads else None,
+        learner_threads=counted_on(best, evidence) if plan.threads_free else plan.learner_threads,
         reason=explain.reason_of_model(choice, evidence.rule),
         decided_by="observed",
         candidates=(
@@ -76,6 +76,11 @@ def _raced(plan: Plan, race: RaceRecord) -> list[Observation]:
         for one in race.entrants
         if Mode.parse(one.mode).runs_users_environments
     ]
+
+
+def counted_on(best: Forecast, evidence: Evidence) -> int | None:
+    """The learner's threads that a choice counts on; None where they are as they are set."""
+    return None if best.threads == evidence.learners[0].threads else best.threads
 
 
 def candidate_of(forecast: Forecast) -> Candidate:

@@ -33,12 +33,12 @@ from vecselect.measure.load import ForeignLoad
 from vecselect.measure.loops import measure_loops
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
-from vecselect.options import EFFORTS
 from vecselect.plan import Candidate, Note, Plan
+from vecselect.plan_checks import EFFORTS
 from vecselect.planning import explain
 from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name
-from vecselect.planning.observed import candidate_of, chosen_anew
+from vecselect.planning.observed import candidate_of, chosen_anew, counted_on
 from vecselect.planning.rounds import Terms, run_race
 from vecselect.selection.candidates import candidate_modes, why_not_enough_memory
 from vecselect.selection.compare import Interval
@@ -340,7 +340,11 @@ def _by_evidence(situation: _Situation, builds: bool) -> Prepared:
     plan = prepared.plan
     if not alone or plan.decided_by == "elimination":
         return prepared
-    why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
+    try:
+        why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
+    except BaseException:  # warnings may be errors
+        prepared.discard()
+        raise
     plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
     return dataclasses.replace(prepared, plan=plan)
 
@@ -408,6 +412,9 @@ def _decided(
     """The plan by a profile and a hand-off, with what else is measured here."""
     options, request, machine = situation.options, situation.request, situation.machine
     options.progress("measuring the loops and the learner")
+    if found.draws is not None and situation.skipped.get("thread", "") is None:
+        skipped = {**situation.skipped, "thread": explain.DRAWS.format(found.draws)}
+        situation = dataclasses.replace(situation, skipped=skipped)
     evidence = _evidence(situation, found)
     learners = _learners(situation, found)
     evidence = dataclasses.replace(
@@ -435,7 +442,7 @@ def _decided(
             decided_by, mode = "race", race.chosen
     why = explain.provisional(evidence, alone=alone)
     notes = [
-        *explain.of_threads(choice),
+        *explain.of_threads(choice, quiet=why is None),
         *explain.of_provisional(why, alone=alone),
         *notes,
         *explain.of_profile(machine, found.profile),
@@ -448,7 +455,7 @@ def _decided(
         reason = explain.reason_of_race(race, skipped) + explain.of_rule_beside(mode, evidence.rule)
     else:
         reason = explain.reason_of_model(choice, evidence.rule)
-    threads = choice.best.threads if any_threads else _given_threads(options)
+    threads = counted_on(choice.best, evidence) if any_threads else _given_threads(options)
     named = {Mode.parse(row.mode).kind for row in choice.forecasts}
     return _plan(
         situation,
@@ -461,7 +468,7 @@ def _decided(
         break_even=_break_evens(evidence, modes),
         changes=True,
         provisional=why,
-        learner_threads=threads if threads != learners[0].threads else _given_threads(options),
+        learner_threads=threads,
     )
 
 
@@ -664,6 +671,7 @@ def _plan(
         planning_s=time.perf_counter() - situation.start_s,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         versions=_versions(),
+        threads_free=situation.options.learner_threads == "auto",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import one_thread, settable_threads
+from vecselect.measure.repeats import repeats_itself
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial
 from vecselect.modes import Mode
@@ -122,6 +124,7 @@ class _Race:
         self.first_error: Exception | None = None
         self.last_error: Exception | None = None
         self.difference: str | None = None
+        self.repeats = True
         self.compared_steps = 0
         self.vector_steps: dict[str, int] = {}
         self.lead_in = 1
@@ -172,7 +175,10 @@ class _Race:
             ) from error
 
     def compare(self) -> None:
-        """Steps the entrants side by side; one that differs from the first is out."""
+        """Steps the entrants side by side; one that differs from the first is out.
+
+        Where the first differs from itself when it is run again, they are not compared any more.
+        """
         modes = list(filter(self._is_compared, self.trials))
         self._compare(modes, "reset", Trial.reset)
         start_s = time.perf_counter()
@@ -181,7 +187,7 @@ class _Race:
         more = min(COMPARED_STEPS - 1, int(COMPARE_LIMIT_S / max(spent_s, 1e-9)))
         for number in range(more):
             self._compare(modes, f"step {number + 2}", Trial.step)
-        self.compared_steps = 1 + more
+        self.compared_steps = 1 + more if self.repeats else 0
 
     def _compare(self, modes: list[str], name: str, act: Callable[[Trial], object]) -> None:
         modes = [mode for mode in modes if mode in self.trials]
@@ -192,10 +198,18 @@ class _Race:
         self._need_entrants()
         first = next(iter(results), "")
         for mode, result in results.items():
-            difference = first_difference(result, results[first], name)
+            difference = first_difference(result, results[first], name) if self.repeats else None
             if difference is not None:
+                self.repeats = self.difference is not None or self._repeats_itself(first)
+            if difference is not None and self.repeats:
                 self.difference = self.difference or f"{mode}, {difference} in {first}"
                 self._take_out(mode, f"it does not return what {first} does: {difference}")
+
+    def _repeats_itself(self, mode: str) -> bool:
+        """Whether a mode returns the same when it is run twice."""
+        which = Mode.parse(mode)
+        make = partial(BACKENDS[which.kind].build, self.request, which)
+        return repeats_itself(make, COMPARED_STEPS, COMPARE_LIMIT_S)
 
     def warm_up(self) -> None:
         """Runs every entrant a little, and sets the length of blocks by what that took."""

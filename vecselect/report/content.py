@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vecselect.report.bars import Bar, bars
 from vecselect.report.details import Group, Rows, cores, groups, measured_loop
 from vecselect.report.units import (
     all_printable,
@@ -34,22 +35,6 @@ PREDICTED = "~"
 
 BRIEF_ROWS = 6
 """Candidates in the short report."""
-
-PARTS = {
-    "stepping_s": "stepping",
-    "stragglers_s": "stragglers",
-    "hand_off_s": "hand-off",
-    "copying_s": "copying",
-    "loop_s": "loop",
-}
-"""By the name in `Parts`: a word."""
-
-MOST_BARS = 6
-LONGEST = 4.0
-"""A bar that is more than this many times as long as the chosen one's is cut off."""
-
-VISIBLE = 0.02
-"""Share of a vector step below which a part is drawn with the loop."""
 
 _ID = re.compile(r"(?:[\w.]+:)?[\w./-]+-v\d+")
 """What looks like the id of an environment, and not like the name of a callable."""
@@ -87,10 +72,10 @@ class Row:
 
     Attributes:
         mode: The mode.
-        threads: The learner's threads, in words, where they are not those of the choice.
+        name: The same, with the learner's threads where they are not those of the choice.
         cells: Its loop, env steps per second, and throughput over that of `sync`; behind `~` as
             predicted; empty where nothing is known.
-        remark: Why it could not be chosen; empty if it could.
+        skipped: Why it could not be chosen; empty if it could.
         chosen: Whether it is the choice.
         measured: Whether its figures were measured.
         share: Its throughput over the best of the table's, from 0 to 1; 0.0 for a prediction beside
@@ -99,60 +84,18 @@ class Row:
     """
 
     mode: str
-    threads: str
+    name: str
     cells: tuple[str, str, str]
-    remark: str
+    skipped: str
     chosen: bool
     measured: bool
     share: float
     brief: bool
 
-
-@dataclass(frozen=True)
-class Candidates:
-    """The table of candidates: the measured ones first, the faster first.
-
-    Attributes:
-        headings: Of the mode and of a row's cells.
-        rows: The candidates; those without figures last.
-    """
-
-    headings: tuple[str, str, str, str]
-    rows: tuple[Row, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a vector step.
-
-    Attributes:
-        name: One of the words of `PARTS`.
-        text: Its time, and its share of the vector step.
-        start: Where it begins, as a share of the longest bar.
-        end: Where it ends.
-    """
-
-    name: str
-    text: str
-    start: float
-    end: float
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A predicted vector step taken apart.
-
-    Attributes:
-        mode: The mode.
-        total: Its time.
-        parts: The parts that are worth drawing, one after the other.
-        cut: Whether it is longer than there is room for.
-    """
-
-    mode: str
-    total: str
-    parts: tuple[Part, ...]
-    cut: bool
+    @property
+    def remark(self) -> str:
+        """What there is to say of it beside its figures."""
+        return "chosen" if self.chosen else f"not chosen: {self.skipped}" if self.skipped else ""
 
 
 @dataclass(frozen=True)
@@ -179,7 +122,9 @@ class Content:
 
     Attributes:
         verdict: The answer.
-        candidates: The candidates; None for a pin, which left none to choose.
+        headings: Of a candidate's name and its cells.
+        candidates: The candidates: the measured ones first, the faster first, those without figures
+            last; empty for a pin, which left none to choose.
         notes: What else the reader should know, the weightiest first.
         so_far: How a run after the plan has gone so far; empty where there is none.
         bars: Vector steps taken apart, the choice first; empty without a model.
@@ -189,7 +134,8 @@ class Content:
     """
 
     verdict: Verdict
-    candidates: Candidates | None
+    headings: tuple[str, str, str, str]
+    candidates: tuple[Row, ...]
     notes: tuple[Note, ...]
     so_far: Rows
     bars: tuple[Bar, ...]
@@ -210,10 +156,16 @@ def content(plan: Plan, stats: Stats | None = None) -> Content:
     """
     found = Content(
         verdict=_verdict(plan),
+        headings=(
+            "mode",
+            "loop" if plan.learner_s > 0 else "vector step",
+            "env steps/s",
+            "vs sync",
+        ),
         candidates=_candidates(plan),
         notes=plan.notes,
         so_far=_so_far(plan, stats),
-        bars=_bars(plan),
+        bars=bars(plan),
         groups=groups(plan),
         pin=_pin(plan),
         created=plan.created,
@@ -252,32 +204,32 @@ def _pin(plan: Plan) -> Pin:
     )
 
 
-def _candidates(plan: Plan) -> Candidates | None:
+def _candidates(plan: Plan) -> tuple[Row, ...]:
     if plan.decided_by == "pin":
-        return None
+        return ()
     shown = _shown(plan)
-    any_measured = any(one.measured for one in shown)
-    rates = [1 / one.loop_s for one in shown if one.loop_s and bool(one.measured) == any_measured]
     brief = {id(one) for one in _most_telling(plan, shown)}
-    rows = [
-        Row(
-            mode=one.mode,
-            threads=_other_threads(plan, one),
-            cells=_cells(plan, one),
-            remark=_why_skipped(plan, one.mode),
-            chosen=one is plan.chosen,
-            measured=one.measured is not None,
-            share=(
-                1 / one.loop_s / max(rates)
-                if one.loop_s and bool(one.measured) == any_measured
-                else 0.0
-            ),
-            brief=id(one) in brief,
-        )
-        for one in shown
+    any_measured = any(one.measured for one in shown)
+    comparable_s = [
+        one.loop_s for one in shown if one.loop_s and bool(one.measured) == any_measured
     ]
-    loop = "loop" if plan.learner_s > 0 else "vector step"
-    return Candidates(("mode", loop, "env steps/s", "vs sync"), tuple(rows))
+    rows = []
+    for one in shown:
+        threads = f" ({_other_threads(plan, one)})" if _other_threads(plan, one) else ""
+        counts = one.loop_s and bool(one.measured) == any_measured
+        rows.append(
+            Row(
+                mode=one.mode,
+                name=f"{one.mode}{threads}",
+                cells=_cells(plan, one),
+                skipped=_why_skipped(plan, one.mode),
+                chosen=one is plan.chosen,
+                measured=one.measured is not None,
+                share=min(comparable_s) / one.loop_s if counts and one.loop_s else 0.0,
+                brief=id(one) in brief,
+            )
+        )
+    return tuple(rows)
 
 
 def _shown(plan: Plan) -> list[Candidate]:
@@ -388,47 +340,3 @@ def _so_far(plan: Plan, stats: Stats | None) -> Rows:
         ("vector steps", f"{stats.vector_steps} of {step}{promised}, {inside} of the loop"),
         ("throughput", f"{rate(stats.env_steps_per_s)} env steps/s, learner included"),
     )
-
-
-def _bars(plan: Plan) -> tuple[Bar, ...]:
-    """A vector step of the candidates that matter, all to one scale, the choice first."""
-    known = [
-        one
-        for one in plan.candidates
-        if one.parts and one.parts.total_s > 0 and one.threads in (None, plan.threads)
-    ]
-    chosen = plan.chosen
-
-    def place(one: Candidate) -> tuple[bool, float]:
-        return one is not chosen, one.parts.total_s if one.parts else 0.0
-
-    best: dict[str, Candidate] = {}
-    for one in sorted(known, key=place):
-        best.setdefault(kind_of(one.mode), one)
-    measured = [one for one in known if one.measured and one not in best.values()]
-    more = sorted(measured, key=place)[: max(MOST_BARS - len(best), 0)]
-    shown = sorted([*best.values(), *more], key=place)
-    if not shown:
-        return ()
-    totals_s = [one.parts.total_s for one in shown if one.parts]
-    scale_s = min(max(totals_s), LONGEST * totals_s[0])
-    return tuple(_bar(one, scale_s) for one in shown)
-
-
-def _bar(one: Candidate, scale_s: float) -> Bar:
-    assert one.parts is not None
-    total_s, parts, start_s, hidden_s = one.parts.total_s, [], 0.0, 0.0
-    for name, word in PARTS.items():
-        value_s = getattr(one.parts, name)
-        if name == "loop_s":
-            value_s += hidden_s
-        elif value_s < VISIBLE * total_s:
-            hidden_s += value_s
-            continue
-        end_s = start_s + value_s
-        if value_s > 0:
-            text = f"{seconds(value_s)} ({share(value_s / total_s)})"
-            ends = (min(start_s / scale_s, 1.0), min(end_s / scale_s, 1.0))
-            parts.append(Part(word, text, *ends))
-        start_s = end_s
-    return Bar(one.mode, seconds(total_s), tuple(parts), total_s > scale_s * 1.001)

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.plan import Plan
     from vecselect.selection.compare import Interval
-    from vecselect.selection.evidence import LearnerCost
     from vecselect.selection.race import RaceRecord
 
 Rows = tuple[tuple[str, str], ...]
@@ -28,7 +27,7 @@ class Group:
 
 def groups(plan: Plan) -> tuple[Group, ...]:
     """All of the evidence; what was not measured has no group."""
-    evidence = plan.evidence
+    machine = (*machine_rows(plan.evidence.machine), *_held(plan))
     found = (
         ("Step and reset of one environment", _step(plan)),
         ("Break-even against the ~1 ms rule", _break_even(plan)),
@@ -36,67 +35,70 @@ def groups(plan: Plan) -> tuple[Group, ...]:
         ("Learner", _learner(plan)),
         ("Race", _race(plan)),
         ("Earlier runs", _earlier_runs(plan)),
-        ("Hand-off and loops", _costs(plan)),
+        ("Hand-off and loops", tuple(_costs(plan).items())),
         ("Environment", _environment(plan)),
-        ("Machine", [*machine_rows(evidence.machine), *_held(plan)]),
+        ("Machine", machine),
         ("Plan", _about_plan(plan)),
-        ("Versions", sorted(plan.versions.items())),
+        ("Versions", tuple(sorted(plan.versions.items()))),
     )
-    return tuple(Group(heading, tuple(rows)) for heading, rows in found if rows)
+    return tuple(Group(heading, rows) for heading, rows in found if rows)
 
 
-def _step(plan: Plan) -> list[tuple[str, str]]:
-    profile, built_s = plan.evidence.profile, plan.evidence.construct_s
-    if profile is None:
-        return []
-    episode = "no episode ended"
-    if profile.episode_steps is not None:
-        off = f" ± {profile.episode_steps_sd:.0f}" if profile.episode_steps_sd else ""
-        episode = f"episodes of {profile.episode_steps:.0f}{off} steps"
-    threads = f"; {profile.cores_used:.1f} cores" if profile.cores_used > 1.25 else ""
-    median, p95, p99 = map(
-        seconds,
-        (profile.step_time_median_s, profile.step_time_p95_s, profile.step_time_p99_s),
-    )
-    rows = [
+def _known(*rows: tuple[str, str | None]) -> Rows:
+    """The rows of which something is known."""
+    return tuple((name, text) for name, text in rows if text)
+
+
+def _step(plan: Plan) -> Rows:
+    found, built_s = plan.evidence.profile, plan.evidence.construct_s
+    if found is None:
+        return ()
+    times = (found.step_time_median_s, found.step_time_p95_s, found.step_time_p99_s)
+    median, p95, p99 = map(seconds, times)
+    threads = f"; {found.cores_used:.1f} cores" if found.cores_used > 1.25 else ""
+    off = f" ± {found.episode_steps_sd:.0f}" if found.episode_steps_sd else ""
+    length = found.episode_steps
+    episode = "no episode ended" if length is None else f"episodes of {length:.0f}{off} steps"
+    built = "" if built_s is None else f"; built in {seconds(built_s)}"
+    memory = "" if found.memory_bytes is None else f"; memory {size(found.memory_bytes)}"
+    free = found.gil_free_fraction
+    return _known(
         (
             "step time",
-            f"{seconds(profile.step_time_s)}, median {median}, p95 {p95}, p99 {p99}; "
-            f"{share(profile.off_cpu_fraction)} off the CPU{threads}",
+            f"{seconds(found.step_time_s)}, median {median}, p95 {p95}, p99 {p99}; "
+            f"{share(found.off_cpu_fraction)} off the CPU{threads}",
         ),
         (
             "reset time",
-            f"{seconds(profile.reset_time_s)}, {share(profile.reset_share)} of the time; {episode}",
+            f"{seconds(found.reset_time_s)}, {share(found.reset_share)} of the time; {episode}",
         ),
         (
             "first ones",
-            f"step {seconds(profile.first_step_s)}, reset {seconds(profile.first_reset_s)}"
-            + ("" if built_s is None else f"; built in {seconds(built_s)}"),
+            f"step {seconds(found.first_step_s)}, reset {seconds(found.first_reset_s)}{built}",
         ),
-        ("timed", f"{counted(profile.steps, 'step')}, {counted(profile.resets, 'reset')}"),
+        ("timed", f"{counted(found.steps, 'step')}, {counted(found.resets, 'reset')}"),
         (
             "sizes",
-            f"observation {size(profile.observation_bytes)}, action {size(profile.action_bytes)}"
-            + ("" if profile.memory_bytes is None else f"; memory {size(profile.memory_bytes)}"),
+            f"observation {size(found.observation_bytes)}, action {size(found.action_bytes)}"
+            f"{memory}",
         ),
-        ("benchmark_step", f"{rate(profile.plain_steps_per_s)} steps/s"),
-    ]
-    if profile.gil_free_fraction is not None:
-        rows.append(("without the interpreter's lock", share(profile.gil_free_fraction)))
-    return rows
+        ("benchmark_step", f"{rate(found.plain_steps_per_s)} steps/s"),
+        ("without the interpreter's lock", None if free is None else share(free)),
+    )
 
 
-def _break_even(plan: Plan) -> list[tuple[str, str]]:
+def _break_even(plan: Plan) -> Rows:
     """From which step time on a kind of mode pays here, beside the ~1 ms rule."""
     rule = plan.evidence.rule
-    rows = [(f"{kind} pays", _pays(at_s)) for kind, at_s in plan.break_even_s.items()]
-    if rule is not None:
-        rows += [
-            ("the rule's line", f"{seconds(rule.threshold_s)} per step, then async"),
-            ("this environment", f"{seconds(rule.step_time_s)} per step; {of_rule(plan)}"),
-            ("the rule says", f"{rule.mode}. {rule.reason}"),
-        ]
-    return rows
+    pays = tuple((f"{kind} pays", _pays(at_s)) for kind, at_s in plan.break_even_s.items())
+    if rule is None:
+        return pays
+    return (
+        *pays,
+        ("the rule's line", f"{seconds(rule.threshold_s)} per step, then async"),
+        ("this environment", f"{seconds(rule.step_time_s)} per step; {of_rule(plan)}"),
+        ("the rule says", f"{rule.mode}. {rule.reason}"),
+    )
 
 
 def _pays(from_s: float | None) -> str:
@@ -105,57 +107,43 @@ def _pays(from_s: float | None) -> str:
     return f"from {seconds(from_s)} per step" if from_s > 0 else "at any step time"
 
 
-def _what_if(plan: Plan) -> list[tuple[str, str]]:
-    return [
-        (
-            row.change,
-            f"the model chooses {row.mode}"
-            + ("" if row.speedup is None else f", {ratio(row.speedup)} sync"),
-        )
-        for row in plan.what_if
-    ]
+def _what_if(plan: Plan) -> Rows:
+    rows = []
+    for row in plan.what_if:
+        gain = "" if row.speedup is None else f", {ratio(row.speedup)} sync"
+        rows.append((row.change, f"the model chooses {row.mode}{gain}"))
+    return tuple(rows)
 
 
-def _learner(plan: Plan) -> list[tuple[str, str]]:
-    learners = plan.evidence.learners
+def _learner(plan: Plan) -> Rows:
+    learners, collecting = plan.evidence.learners, plan.collection_share
     if plan.evidence.hand_off is None and plan.evidence.race is None:
-        return []
+        return ()
     if not any(one.seconds > 0 or one.threads for one in learners):
-        return [("learner", "none given or seen: all of the loop collects")]
-    rows = [
-        (_learner_name(one, as_set=index == 0), _learner_text(one))
-        for index, one in enumerate(learners)
-    ]
-    if plan.collection_share is not None:
-        rows.append(("collecting", f"{share(plan.collection_share)} of the loop"))
-    if plan.learner_threads is not None:
-        rows.append(
-            (
-                "planned for",
-                f"{counted(plan.learner_threads, 'learner thread')} while steps are made",
-            )
-        )
-    return rows
+        return (("learner", "none given or seen: all of the loop collects"),)
+    rows = []
+    for number, one in enumerate(learners):
+        name, spin = "learner", ""
+        if one.threads is not None:
+            name = f"with {counted(one.threads, 'thread')}{'' if number else ', as set'}"
+        if one.spinning_cores > 0:
+            busy = f"{one.spinning_cores:.1f} cores busy for {seconds(one.spin_s)} after it"
+            spin = f"; its other threads keep {busy}"
+        rows.append((name, f"{seconds(one.seconds)} between two steps ({one.kind}){spin}"))
+    threads = counted(plan.learner_threads or 0, "learner thread")
+    return (
+        *rows,
+        *_known(
+            ("collecting", None if collecting is None else f"{share(collecting)} of the loop"),
+            ("planned for", f"{threads} while steps are made" if plan.learner_threads else None),
+        ),
+    )
 
 
-def _learner_name(one: LearnerCost, *, as_set: bool) -> str:
-    if one.threads is None:
-        return "learner"
-    return f"with {counted(one.threads, 'thread')}{', as set' if as_set else ''}"
-
-
-def _learner_text(one: LearnerCost) -> str:
-    spin = ""
-    if one.spinning_cores > 0:
-        cores = f"{one.spinning_cores:.1f} cores"
-        spin = f"; its other threads keep {cores} busy for {seconds(one.spin_s)} after it"
-    return f"{seconds(one.seconds)} between two steps ({one.kind}){spin}"
-
-
-def _race(plan: Plan) -> list[tuple[str, str]]:
+def _race(plan: Plan) -> Rows:
     race = plan.evidence.race
     if race is None:
-        return []
+        return ()
     steps = counted(race.vector_steps, "vector step")
     best = fastest(plan, race).mode if race.entrants else race.leader
     rows = [
@@ -164,19 +152,16 @@ def _race(plan: Plan) -> list[tuple[str, str]]:
         ("fastest", f"{best}, {_certain(race, best)}"),
         ("expected loss", share(race.expected_loss)),
         ("same bits", race.difference or counted(race.compared_steps, "vector step")),
+        *((f"out: {mode}", why) for mode, why in race.out.items()),
     ]
     if race.num_envs != plan.num_envs:  # the table of candidates has no place for these
         sync = race.of("sync")
-        rows += [
-            (
-                one.mode,
-                f"{measured_loop(plan, one.mode, one.loop_s)}, "
-                f"{rate(race.num_envs / one.loop_s.mid)} env steps/s"
-                + (f", {ratio(sync.loop_s.mid / one.loop_s.mid)} sync" if sync else ""),
-            )
-            for one in race.entrants
-        ]
-    return [*rows, *((f"out: {mode}", why) for mode, why in race.out.items())]
+        for one in race.entrants:
+            per_s = rate(race.num_envs / one.loop_s.mid)
+            gain = f", {ratio(sync.loop_s.mid / one.loop_s.mid)} sync" if sync else ""
+            loop = measured_loop(plan, one.mode, one.loop_s)
+            rows.append((one.mode, f"{loop}, {per_s} env steps/s{gain}"))
+    return tuple(rows)
 
 
 def _certain(race: RaceRecord, best: str) -> str:
@@ -190,103 +175,75 @@ def _certain(race: RaceRecord, best: str) -> str:
     return f"with {'more than 99 %' if race.p_best >= 0.995 else share(race.p_best)} certainty"
 
 
-def _earlier_runs(plan: Plan) -> list[tuple[str, str]]:
+def _earlier_runs(plan: Plan) -> Rows:
     """What real use of modes showed."""
     rows = []
     for one in plan.evidence.observations:
         threads = "" if one.threads is None else f", {counted(one.threads, 'thread')}"
         others = "" if one.other_cores < 0.05 else f"; {one.other_cores:.1f} cores by other threads"
+        steps = f"{rate(one.vector_steps)} vector steps of {seconds(one.inside_s)}"
         busy = "; other programs held cores" if one.busy else ""
-        rows.append(
-            (
-                f"{one.mode}{threads}",
-                f"{rate(one.vector_steps)} vector steps of {seconds(one.inside_s)}, "
-                f"{seconds(one.outside_s)} between two{others}{busy}",
-            )
-        )
-    return rows
+        text = f"{steps}, {seconds(one.outside_s)} between two{others}{busy}"
+        rows.append((f"{one.mode}{threads}", text))
+    return tuple(rows)
 
 
-def _costs(plan: Plan) -> list[tuple[str, str]]:
+def _costs(plan: Plan) -> dict[str, str]:
     """What exchanges with workers and the loops take."""
-    evidence, rows = plan.evidence, []
+    evidence, rows = plan.evidence, {}
     hand_off, loops, ipc, ray = evidence.hand_off, evidence.loops, evidence.ipc, evidence.ray
     if ipc is not None:
         ends = f"{seconds(ipc.observation_p10_s)}-{seconds(ipc.observation_p90_s)}"
-        rows += [
-            (
-                "IPC of an observation",
-                f"{seconds(ipc.observation_s)} a round trip (10-90 %: {ends}), "
-                f"{size(ipc.observation_bytes)} pickled",
-            ),
-            (
-                "IPC by size",
-                f"{seconds(ipc.per_message_s)} + {seconds(ipc.per_byte_s * 1024)} per KiB; "
-                f"{counted(ipc.rounds, 'round')}, {ipc.start_method}",
-            ),
-        ]
+        rows["IPC of an observation"] = (
+            f"{seconds(ipc.observation_s)} a round trip (10-90 %: {ends}), "
+            f"{size(ipc.observation_bytes)} pickled"
+        )
+        rows["IPC by size"] = (
+            f"{seconds(ipc.per_message_s)} + {seconds(ipc.per_byte_s * 1024)} per KiB; "
+            f"{counted(ipc.rounds, 'round')}, {ipc.start_method}"
+        )
     if hand_off is not None:
         how = "measured on a worker of this run" if hand_off.measured else "assumed"
-        rows += [
-            (
-                "hand-off of the pool",
-                f"{seconds(hand_off.spun_s)}; {seconds(hand_off.woken_s)} where the worker sleeps; "
-                f"{how}",
-            ),
-            ("each further worker", f"{seconds(hand_off.worker_s)}"),
-            ("each thread", f"{seconds(hand_off.thread_s)}"),
-            ("message of async", f"{seconds(hand_off.message_s)} per sub-environment"),
-        ]
+        woken = f"{seconds(hand_off.woken_s)} where the worker sleeps"
+        rows["hand-off of the pool"] = f"{seconds(hand_off.spun_s)}; {woken}; {how}"
+        rows["each further worker"] = seconds(hand_off.worker_s)
+        rows["each thread"] = seconds(hand_off.thread_s)
+        rows["message of async"] = f"{seconds(hand_off.message_s)} per sub-environment"
     if loops is not None:
-        rows += [
-            ("loop of sync", f"{seconds(loops.sync_s)} a vector step"),
-            (
-                "loop of pool:0",
-                f"{seconds(loops.pool_s)}, {seconds(loops.copying_s)} of it copying",
-            ),
-        ]
+        copying = f"{seconds(loops.copying_s)} of it copying"
+        rows["loop of sync"] = f"{seconds(loops.sync_s)} a vector step"
+        rows["loop of pool:0"] = f"{seconds(loops.pool_s)}, {copying}"
     if ray is not None:
-        rows.append(
-            (
-                "Ray",
-                f"{seconds(ray.fixed_s)}, {seconds(ray.lane_s)} per actor, {seconds(ray.env_s)} "
-                f"per sub-environment; room for {ray.lanes} on {ray.cores:g} cores",
-            )
+        rows["Ray"] = (
+            f"{seconds(ray.fixed_s)}, {seconds(ray.lane_s)} per actor, {seconds(ray.env_s)} per "
+            f"sub-environment; room for {counted(ray.lanes, 'actor')} on {ray.cores:g} cores"
         )
     return rows
 
 
-def _environment(plan: Plan) -> list[tuple[str, str]]:
+def _environment(plan: Plan) -> Rows:
     evidence = plan.evidence
-    rows = [
+    return _known(
         ("environment", plan.env),
         ("sub-environments", str(plan.num_envs)),
         ("autoreset mode", evidence.autoreset_mode),
-    ]
-    if evidence.observation_space is not None:
-        rows.append(("observation space", evidence.observation_space))
-    if evidence.action_space is not None:
-        rows.append(("action space", evidence.action_space))
-    return rows
+        ("observation space", evidence.observation_space),
+        ("action space", evidence.action_space),
+    )
 
 
 def machine_rows(machine: Machine) -> Rows:
     """The machine in rows; `vecselect doctor` shows them too."""
-    quota = "none" if machine.cores_quota is None else f"{machine.cores_quota:g} cores"
-    load = "unknown" if machine.load_1min is None else f"{machine.load_1min:.2f} over 1 min"
-    shared = machine.shm_available_bytes
-    left = () if shared is None else (("/dev/shm left", size(shared)),)
-    return (
+    quota, load, shared = machine.cores_quota, machine.load_1min, machine.shm_available_bytes
+    available = f"{size(machine.memory_available_bytes)} of {size(machine.memory_bytes)} available"
+    return _known(
         ("usable cores", cores(machine).replace(" usable cores", "")),
         ("logical cores", str(machine.cores_logical)),
         ("affinity", f"{machine.cores_affinity} cores"),
-        ("cgroup quota", quota),
-        (
-            "memory",
-            f"{size(machine.memory_available_bytes)} of {size(machine.memory_bytes)} available",
-        ),
-        *left,
-        ("load", load),
+        ("cgroup quota", "none" if quota is None else f"{quota:g} cores"),
+        ("memory", available),
+        ("/dev/shm left", None if shared is None else size(shared)),
+        ("load", "unknown" if load is None else f"{load:.2f} over 1 min"),
         ("start methods", ", ".join(machine.start_methods)),
         ("processor", machine.cpu),
         ("system", machine.system),
@@ -301,28 +258,22 @@ def _held(plan: Plan) -> Rows:
     return (("held by others", text),) if held >= 0.05 else ()
 
 
-def _about_plan(plan: Plan) -> list[tuple[str, str]]:
-    rows = [("made", plan.created)]
-    if plan.decided_by != "pin":  # which measures nothing
-        rows += [("effort", plan.effort), ("planning took", seconds(plan.planning_s))]
-    if plan.provisional is not None:
-        rows.append(("provisional", plan.provisional))
-    if plan.key is not None:
-        rows.append(("recalled as" if plan.recalled else "remembered as", plan.key))
-    if plan.not_stored is not None:
-        rows.append(("not remembered", plan.not_stored))
-    return rows
+def _about_plan(plan: Plan) -> Rows:
+    pinned = plan.decided_by == "pin"  # which measures nothing
+    return _known(
+        ("made", plan.created),
+        ("effort", None if pinned else plan.effort),
+        ("planning took", None if pinned else seconds(plan.planning_s)),
+        ("provisional", plan.provisional),
+        ("recalled as" if plan.recalled else "remembered as", plan.key),
+        ("not remembered", plan.not_stored),
+    )
 
 
 def cores(machine: Machine) -> str:
     """The cores that may be used, and the bound where that is not the processor's own."""
-    quota, bound = machine.cores_quota, ""
-    if quota is not None and quota <= machine.cores:
-        bound = f" (quota {quota:g})"
-    elif machine.cores < machine.cores_affinity:
-        bound = " (as set)"
-    elif machine.cores_affinity < machine.cores_logical:
-        bound = " (affinity)"
+    whole = machine.cores_bound == "affinity" and machine.cores_affinity >= machine.cores_logical
+    bound = "" if whole else f" ({machine.cores_bound})"
     return f"{machine.cores:g} usable cores{bound}"
 
 

@@ -3,7 +3,7 @@
     with styled(LIGHT):
         figure = new_figure(6.4, 3.6)
         axes = figure.subplots()
-        axes.plot(x, y, color=colour_of("pool:1"), marker=marker_of("pool:1"))
+        axes.plot(x, y, **line_of("pool:1"))
     text = svg(figure, LIGHT, "What the figure shows")
 
 matplotlib is loaded when a figure is made. pyplot and its global state are never used, and the
@@ -48,42 +48,42 @@ class Palette:
 LIGHT = Palette("#1d2127", "#697582", "#d9dee4", "#fdfdfc")
 DARK = Palette("#e4e7eb", "#8b96a2", "#343b43", "#15181c")
 
-_COLOURS = {
-    "sync": "#0072b2",
-    "async": "#009e73",
-    "thread": "#56b4e9",
-    "native": "#cc79a7",
-    "ray": "#8c6bb1",
+_LOOKS = {
+    "sync": ("#0072b2", "o"),
+    "async": ("#009e73", "^"),
+    "thread": ("#56b4e9", "v"),
+    "native": ("#cc79a7", "D"),
+    "ray": ("#8c6bb1", "X"),
 }
-_POOL_COLOURS = ("#e8a020", "#d55e00", "#b04a00", "#923c00")
+_POOL_LOOKS = (("#e8a020", "p"), ("#d55e00", "s"), ("#b04a00", "h"), ("#923c00", "8"))
 """By the number of workers: none, one, two or three, more."""
 
-OTHER_COLOUR = LIGHT.muted
-_MARKERS = {"sync": "o", "async": "^", "thread": "v", "native": "D", "ray": "X"}
-_POOL_MARKERS = ("p", "s", "h", "8")
+OTHER_LOOK = (LIGHT.muted, "P")
 
 
-def colour_of(mode: str) -> str:
-    """The colour of a mode, the same in every figure; for colour-blind readers too.
+def look_of(mode: str) -> tuple[str, str]:
+    """The colour of a mode and matplotlib's name of its mark, the same in every figure.
 
-    All pools have one hue, the darker the more workers they have.
+    The colours serve colour-blind readers too. All pools have one hue, the darker the more workers
+    they have.
 
     Args:
         mode: As a user pins it, such as `pool:1`.
     """
-    kind, workers = _kind_and_workers(mode)
-    return _POOL_COLOURS[workers] if kind == "pool" else _COLOURS.get(kind, OTHER_COLOUR)
+    try:
+        found = Mode.parse(mode)
+    except RequestError:  # a plan of another version may have any
+        return OTHER_LOOK
+    if found.kind != "pool":
+        return _LOOKS.get(found.kind, OTHER_LOOK)
+    workers = 1 if found.workers is None else found.workers
+    return _POOL_LOOKS[workers if workers < 2 else 2 if workers < 4 else 3]
 
 
-def marker_of(mode: str) -> str:
-    """Matplotlib's name of the mark that a mode has beside its colour."""
-    kind, workers = _kind_and_workers(mode)
-    return _POOL_MARKERS[workers] if kind == "pool" else _MARKERS.get(kind, "P")
-
-
-def dashes_of(mode: str) -> str:
-    """Matplotlib's line style of a mode: dotted where it is another implementation."""
-    return ":" if mode == "native" else "-"
+def line_of(mode: str) -> dict[str, Any]:
+    """How matplotlib draws the line of a mode."""
+    colour, marker = look_of(mode)
+    return {"color": colour, "marker": marker, "linestyle": ":" if mode == "native" else "-"}
 
 
 def literal(text: str) -> str:
@@ -91,53 +91,37 @@ def literal(text: str) -> str:
     return all_printable(text).replace("$", r"\$")
 
 
-def _kind_and_workers(mode: str) -> tuple[str, int]:
-    """A mode's kind, and a place among `_POOL_COLOURS`; a plan of another version may have any."""
-    try:
-        found = Mode.parse(mode)
-    except RequestError:
-        return mode, 1
-    workers = 1 if found.workers is None else found.workers
-    return found.kind, min(workers, 1) if workers < 2 else 2 if workers < 4 else 3
-
-
 def _settings(palette: Palette) -> dict[str, Any]:
     ink, muted = palette.ink, palette.muted
-    return {
-        "axes.axisbelow": True,
+    colours = {
         "axes.edgecolor": muted,
         "axes.facecolor": "none",
-        "axes.grid": True,
         "axes.labelcolor": ink,
-        "axes.labelsize": 9,
-        "axes.linewidth": 0.8,
+        "axes.titlecolor": ink,
+        "figure.facecolor": palette.paper,
+        "grid.color": palette.grid,
+        "legend.labelcolor": ink,
+        "text.color": ink,
+        "xtick.color": muted,
+        "xtick.labelcolor": ink,
+        "ytick.color": muted,
+        "ytick.labelcolor": ink,
+    }
+    return {
+        **colours,
+        "axes.axisbelow": True,
+        "axes.grid": True,
         "axes.spines.right": False,
         "axes.spines.top": False,
-        "axes.titlecolor": ink,
         "axes.titlelocation": "left",
         "axes.titlesize": 10,
         "axes.titleweight": "bold",
-        "figure.edgecolor": "none",
-        "figure.facecolor": palette.paper,
-        "font.family": "sans-serif",
         "font.size": 9,
-        "grid.color": palette.grid,
-        "grid.linewidth": 0.7,
-        "legend.fontsize": 8.5,
         "legend.frameon": False,
-        "legend.loc": "upper left",
-        "legend.labelcolor": ink,
         "lines.linewidth": 1.8,
         "lines.markersize": 5.5,
         "svg.fonttype": "none",
         "svg.hashsalt": "vecselect",
-        "text.color": ink,
-        "xtick.color": muted,
-        "xtick.labelcolor": ink,
-        "xtick.labelsize": 8.5,
-        "ytick.color": muted,
-        "ytick.labelcolor": ink,
-        "ytick.labelsize": 8.5,
     }
 
 

@@ -11,8 +11,9 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
-from vecselect.report.content import PARTS, content
-from vecselect.report.figures import DARK, LIGHT, colour_of, image
+from vecselect.report.bars import PARTS
+from vecselect.report.content import content
+from vecselect.report.figures import DARK, LIGHT, image, look_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
-    from vecselect.report.content import Bar, Candidates, Content, Row
+    from vecselect.report.bars import Bar
+    from vecselect.report.content import Content, Row
     from vecselect.report.details import Rows
     from vecselect.report.figures import Palette
     from vecselect.run_stats import Stats
@@ -115,12 +117,11 @@ def _upper(found: Content) -> str:
         f"<span>{_escape(note.text)}</span></div>"
         for note in found.notes
     ]
-    table = _table(found.candidates) if found.candidates else ""
     return _joined(
         [
             _answer(found),
             *notes,
-            _section("Candidates", table),
+            _section("Candidates", _table(found)),
             _section("This run so far", _definitions(found.so_far)),
             _section("One vector step taken apart", _bars(found.bars)),
         ]
@@ -151,33 +152,31 @@ def _answer(found: Content) -> str:
     )
 
 
-def _table(candidates: Candidates) -> str:
+def _table(found: Content) -> str:
     """The candidates; where the window is narrow a list of cards."""
-    if not candidates.rows:
-        return ""
-    mode, *headings = candidates.headings
-    shown = any(any(row.cells) for row in candidates.rows)
-    headings = headings if shown else []
+    rows = found.candidates
+    mode, *headings = found.headings if any(any(row.cells) for row in rows) else ("mode",)
     head = "".join(f'<th scope="col" class="vs-number">{_escape(one)}</th>' for one in headings)
-    body = "\n".join(_row(row, headings) for row in candidates.rows)
+    body = "\n".join(_row(row, headings) for row in rows)
     return (
         '<div class="vs-scroll"><table class="vs-stack"><thead><tr>'
         f'<th scope="col">{_escape(mode)}</th>{head}<th scope="col"></th></tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
+        if rows
+        else ""
     )
 
 
 def _row(row: Row, headings: list[str]) -> str:
-    name = row.mode + (f" ({row.threads})" if row.threads else "")
     start = '<tr class="vs-chosen">' if row.chosen else "<tr>"
-    start += f'<th scope="row">{_escape(name)}</th>'
-    remark = "chosen" if row.chosen else f"not chosen: {row.remark}" if row.remark else ""
+    start += f'<th scope="row">{_escape(row.name)}</th>'
+    remark = row.remark
     if not any(row.cells):  # of a mode without figures only the reason is worth a place
         span = len(headings) + 1
         return f'{start}<td class="vs-skipped" colspan="{span}">{_escape(remark)}</td></tr>'
     meter = (
         f'<span class="vs-meter"><i style="width: {100 * row.share:.1f}%; '
-        f'background: {colour_of(row.mode)}"></i></span>'
+        f'background: {look_of(row.mode)[0]}"></i></span>'
     )
     cells = "".join(
         f'<td class="vs-number" data-label="{_escape(heading)}">{_escape(cell)}'

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vecselect.plan import Plan
-    from vecselect.report.content import Candidates, Verdict
+    from vecselect.report.content import Verdict
     from vecselect.run_stats import Stats
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!@])")
@@ -31,7 +31,11 @@ def markdown(plan: Plan, stats: Stats | None = None) -> str:
             f"{'**' if note.loud else ''}"
             for note in found.notes
         ),
-        *_candidates(found.candidates),
+        *_under(
+            "Candidates",
+            (*found.headings, ""),
+            [(row.name, *row.cells, row.remark) for row in found.candidates],
+        ),
         *_under("This run so far", ("", ""), found.so_far),
         *_under(
             "One vector step taken apart, as predicted",
@@ -53,20 +57,6 @@ def _answer(verdict: Verdict) -> str:
     threads = f"{_text(verdict.threads.capitalize())}. " if verdict.threads else ""
     sure = verdict.sure[:1].upper() + verdict.sure[1:]
     return f"{gain}{threads}{_text(sure)}. {_text(verdict.reason)}"
-
-
-def _candidates(candidates: Candidates | None) -> list[str]:
-    if candidates is None:
-        return []
-    rows = [
-        (
-            row.mode + (f" ({row.threads})" if row.threads else ""),
-            *row.cells,
-            "chosen" if row.chosen else f"not chosen: {row.remark}" if row.remark else "",
-        )
-        for row in candidates.rows
-    ]
-    return _under("Candidates", (*candidates.headings, ""), rows)
 
 
 def _under(heading: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -14,24 +14,16 @@ if TYPE_CHECKING:
 METHODS = {".html": "to_html", ".svg": "to_svg", ".md": "to_markdown", ".json": "to_json"}
 """By the ending of a file: the report's method that writes such a one."""
 
-FORMS = tuple(METHODS)
-
 
 def check_output(path: str | os.PathLike[str]) -> Path:
     """Sees to it, before anything is measured, that a report can be written to a file.
-
-    Args:
-        path: The file; its ending says in which form.
-
-    Returns:
-        The path.
 
     Raises:
         RequestError: If the ending is none of a report's, the folder is not there or cannot be
             written to, or the form is SVG and matplotlib is not installed.
     """
     found = Path(path)
-    check_place(found, "report", drawn=form_of(found) == ".svg")
+    check_place(found, "report", drawn=_form_of(found) == ".svg")
     return found
 
 
@@ -44,16 +36,15 @@ def check_place(path: Path, what: str, *, drawn: bool) -> None:
         drawn: Whether that takes matplotlib.
 
     Raises:
-        RequestError: If its folder is not there or cannot be written to, or matplotlib is not.
+        RequestError: If it cannot.
     """
     folder = path.parent
     if path.is_dir():
-        raise RequestError(_cannot(what, path, "it is a folder; name a file in it"))
+        raise _cannot(what, path, "it is a folder; name a file in it")
     if not folder.is_dir():
-        why = f"there is no folder {folder}; make it, or name another"
-        raise RequestError(_cannot(what, path, why))
+        raise _cannot(what, path, f"there is no folder {folder}; make it, or name another")
     if not os.access(path if path.exists() else folder, os.W_OK):
-        raise RequestError(_cannot(what, path, "it may not be written to; name another place"))
+        raise _cannot(what, path, "it may not be written to; name another place")
     if drawn:
         from vecselect.report.figures import styled
 
@@ -64,29 +55,19 @@ def check_place(path: Path, what: str, *, drawn: bool) -> None:
 def write_output(report: Report, path: str | os.PathLike[str]) -> Path:
     """Writes a report to a file, in the form that the file's ending says.
 
-    Args:
-        report: The report.
-        path: Ends in `.html`, `.svg`, `.md` or `.json`. A file that is there is replaced.
-
-    Returns:
-        The path.
-
     Raises:
         RequestError: As in `check_output`, or if writing fails.
     """
-    return write_as(report, form_of(Path(path)), path)
+    return write_as(report, _form_of(Path(path)), path)
 
 
 def write_as(report: Report, form: str, path: str | os.PathLike[str]) -> Path:
-    """Writes a report to a file in a form.
+    """Writes a report to a file in a form; a file that is there is replaced.
 
     Args:
         report: The report.
-        form: One of `FORMS`.
-        path: The file, whose ending is not that of another form. One that is there is replaced.
-
-    Returns:
-        The path.
+        form: One of `METHODS`.
+        path: The file.
 
     Raises:
         RequestError: If its ending is that of another form, it cannot be written, or the form is
@@ -99,47 +80,38 @@ def write_as(report: Report, form: str, path: str | os.PathLike[str]) -> Path:
             f"{METHODS[form]} writes {form}, and {str(path)!r} ends in {ending}: call "
             f"{METHODS[ending]}, or choose a name that ends in {form}."
         )
-    content = rendered(report, form).encode("utf-8", "replace")
+    text = _rendered(report, form).encode("utf-8", "replace")
     try:
-        found.write_bytes(content)
+        found.write_bytes(text)
     except OSError as error:
-        why = error.strerror or str(error)
-        raise RequestError(_cannot("report", found, f"{why}; name another place")) from error
+        why = f"{error.strerror or error}; name another place"
+        raise _cannot("report", found, why) from error
     return found
 
 
-def rendered(report: Report, form: str) -> str:
-    """A report as the text of a file.
-
-    Args:
-        report: The report.
-        form: One of `FORMS`.
-    """
+def _rendered(report: Report, form: str) -> str:
+    plan, stats = report.plan, report.stats
     if form == ".html":
         from vecselect.report.html import page
 
-        return page(report.plan, report.stats)
+        return page(plan, stats)
     if form == ".svg":
         from vecselect.report.figures import svg
         from vecselect.report.plots import headline, sheet_of
 
-        return svg(sheet_of(report.plan), headline(report.plan))
+        return svg(sheet_of(plan), headline(plan))
     if form == ".md":
         from vecselect.report.markdown import markdown
 
-        return markdown(report.plan, report.stats)
-    return report.plan.to_json() + "\n"
+        return markdown(plan, stats)
+    return plan.to_json() + "\n"
 
 
-def form_of(path: Path) -> str:
-    """The form that a file's name asks for.
-
-    Raises:
-        RequestError: If it asks for none of a report's.
-    """
+def _form_of(path: Path) -> str:
+    """The form that a file's name asks for."""
     form = path.suffix.lower()
-    if form not in FORMS:
-        *most, last = FORMS
+    if form not in METHODS:
+        *most, last = METHODS
         raise RequestError(
             f"A report cannot be written as {str(path)!r}; choose a name that ends in "
             f"{', '.join(most)} or {last}."
@@ -147,5 +119,5 @@ def form_of(path: Path) -> str:
     return form
 
 
-def _cannot(what: str, path: Path, why: str) -> str:
-    return f"The {what} cannot be written to {str(path)!r}: {why}."
+def _cannot(what: str, path: Path, why: str) -> RequestError:
+    return RequestError(f"The {what} cannot be written to {str(path)!r}: {why}.")

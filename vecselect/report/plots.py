@@ -12,15 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect.report.figures import (
-    LIGHT,
-    colour_of,
-    dashes_of,
-    literal,
-    marker_of,
-    new_figure,
-    styled,
-)
+from vecselect.report.figures import LIGHT, line_of, literal, look_of, new_figure, styled
 from vecselect.report.units import all_printable, kind_of, rate, ratio, seconds, share, short
 from vecselect.selection.model import mean_step_s
 from vecselect.selection.what_if import over_num_envs, over_step_time
@@ -199,18 +191,13 @@ def _line_of(mode: str) -> str:
     return mode if mode in ("sync", "pool:0", "thread:0") else kind_of(mode)
 
 
-def _curves(axes: Any, curves: Sequence[Curve], mode: str, **looks: Any) -> None:
+def _curves(axes: Any, curves: Sequence[Curve], mode: str) -> None:
     for curve in curves:
         several = curve.mode in ("pool", "thread")
-        axes.plot(
-            curve.at,
-            curve.env_steps_per_s,
-            color=colour_of(curve.mode),
-            linestyle=dashes_of(curve.mode),
-            label=f"best {curve.mode}" if several else curve.mode,
-            linewidth=2.4 if curve.mode == _line_of(mode) else 1.6,
-            **looks,
-        )
+        look = {**line_of(curve.mode), "marker": "none"}
+        look["linewidth"] = 2.4 if curve.mode == _line_of(mode) else 1.6
+        label = f"best {curve.mode}" if several else curve.mode
+        axes.plot(curve.at, curve.env_steps_per_s, label=label, **look)
 
 
 def _step_time(axes: Any, plan: Plan, palette: Palette) -> None:
@@ -225,13 +212,13 @@ def _step_time(axes: Any, plan: Plan, palette: Palette) -> None:
     for kind, at_s in plan.break_even_s.items():
         if sync is not None and at_s is not None and sync.at[0] <= at_s <= sync.at[-1]:
             logs = np.interp(math.log(at_s), np.log(sync.at), np.log(sync.env_steps_per_s))
-            looks = {"markerfacecolor": "none", "markeredgewidth": 1.6}
-            colour = colour_of(kind)
-            axes.plot(at_s, math.exp(logs), "o", markersize=9, markeredgecolor=colour, **looks)
+            colour = look_of(kind)[0]
+            ring = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.6}
+            axes.plot(at_s, math.exp(logs), "o", markeredgecolor=colour, **ring)
     if plan.chosen is not None and plan.chosen.loop_s:
         per_s = plan.num_envs / plan.chosen.loop_s
         values.append(per_s)
-        _dot(axes, mean_step_s(evidence), per_s, plan.mode, palette, marker="o")
+        _dot(axes, mean_step_s(evidence), per_s, plan.mode, palette)
     axes.set_ylim(min(values) / 1.4, max(values) * 1.6)
     _ticks(axes.xaxis, axes.get_xlim(), seconds)
     _ticks(axes.yaxis, axes.get_ylim(), rate)
@@ -252,7 +239,7 @@ def _num_envs(axes: Any, plan: Plan, palette: Palette) -> None:
         assert race is not None
         per_s = race.num_envs / one.loop_s.mid
         values.append(per_s)
-        _dot(axes, race.num_envs, per_s, one.mode, palette, marker=marker_of(one.mode))
+        _dot(axes, race.num_envs, per_s, one.mode, palette)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.set_ylim(min(values) / 1.4, max(values) * 1.5)
@@ -268,9 +255,9 @@ def _num_envs(axes: Any, plan: Plan, palette: Palette) -> None:
     _legend_below(axes)
 
 
-def _dot(axes: Any, x: float, y: float, mode: str, palette: Palette, marker: str) -> None:
+def _dot(axes: Any, x: float, y: float, mode: str, palette: Palette) -> None:
     look = {"markersize": 9, "markeredgecolor": palette.ink, "markeredgewidth": 1.3, "zorder": 5}
-    axes.plot(x, y, marker=marker, color=colour_of(mode), linestyle="none", **look)
+    axes.plot(x, y, **{**line_of(mode), "linestyle": "none"}, **look)
 
 
 def _times(axes: Any, plan: Plan, palette: Palette) -> None:
@@ -308,16 +295,9 @@ def _times(axes: Any, plan: Plan, palette: Palette) -> None:
 def _race(axes: Any, race: RaceRecord, palette: Palette) -> None:
     lines = [(mode, ratios) for mode, ratios in race_ratios(race) if ratios]
     for mode, ratios in lines:
-        axes.plot(
-            range(1, len(ratios) + 1),
-            ratios,
-            color=colour_of(mode),
-            linestyle=dashes_of(mode),
-            marker=marker_of(mode),
-            label=literal(mode),
-            markeredgecolor=palette.paper,
-            markeredgewidth=0.6,
-        )
+        edge = {"markeredgecolor": palette.paper, "markeredgewidth": 0.6}
+        numbers = range(1, len(ratios) + 1)
+        axes.plot(numbers, ratios, label=literal(mode), **line_of(mode), **edge)
     values = [value for _, ratios in lines for value in ratios]
     low, high = min(*values, 0.95), max(*values, 1.05)
     if high / low > FAR:

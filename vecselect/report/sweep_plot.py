@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vecselect.report.figures import (
-    LIGHT,
-    colour_of,
-    dashes_of,
-    literal,
-    marker_of,
-    new_figure,
-    styled,
-)
+from vecselect.report.figures import LIGHT, line_of, literal, new_figure, styled
 from vecselect.report.units import all_printable, rate, short, size
 
 if TYPE_CHECKING:
@@ -61,19 +53,12 @@ def draw(sweep: Sweep, palette: Palette = LIGHT) -> Figure:
 
 def _curves(above: Any, below: Any, mode: str, measured: list[Point], palette: Palette) -> None:
     """One mode: its throughput with the 95 % band, and its memory."""
-    colour = colour_of(mode)
-    look = {
-        "color": colour,
-        "marker": marker_of(mode),
-        "linestyle": dashes_of(mode),
-        "markeredgecolor": palette.paper,
-        "markeredgewidth": 0.7,
-    }
+    look = {**line_of(mode), "markeredgecolor": palette.paper, "markeredgewidth": 0.7}
     found = [(p.num_envs, p.env_steps_per_s) for p in measured if p.env_steps_per_s]
     numbers = [number for number, _ in found]
     above.plot(numbers, [one.mid for _, one in found], label=mode, **look)
     lows, highs = [one.low for _, one in found], [one.high for _, one in found]
-    above.fill_between(numbers, lows, highs, color=colour, alpha=0.18, linewidth=0)
+    above.fill_between(numbers, lows, highs, color=look["color"], alpha=0.18, linewidth=0)
     known = [(p.num_envs, p.memory_bytes) for p in measured if p.memory_bytes is not None]
     below.plot([number for number, _ in known], [one for _, one in known], **look)
 

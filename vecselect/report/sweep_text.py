@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from vecselect.errors import RequestError
 from vecselect.report import terminal
 from vecselect.report.text import hanging
 from vecselect.report.units import all_printable, rate, ratio, seconds, size
@@ -42,32 +43,29 @@ def plain(sweep: Sweep, width: int = WIDTH) -> str:
     return terminal.plain(render(sweep), width)
 
 
-def html(sweep: Sweep, width: int = WIDTH) -> str:
-    """The sweep as a fragment of HTML; with its plot, where matplotlib is installed."""
-    return terminal.html(render(sweep), width) + _plot(sweep)
-
-
-def _plot(sweep: Sweep) -> str:
-    from vecselect.errors import RequestError
-    from vecselect.report.html import picture
-    from vecselect.report.sweep_plot import draw, title
-
-    try:
-        return picture(lambda palette: draw(sweep, palette), title(sweep))
-    except RequestError:  # a notebook without matplotlib shows the table alone
-        return ""
-
-
 def write(sweep: Sweep, file: TextIO) -> None:
     """Writes the sweep to a stream: coloured on a terminal, plain in a pipe."""
     terminal.write(render(sweep), file)
+
+
+def html(sweep: Sweep, width: int = WIDTH) -> str:
+    """The sweep as a fragment of HTML; with its plot, where matplotlib is installed."""
+    from vecselect.report.html import picture
+    from vecselect.report.sweep_plot import draw, title
+
+    table = terminal.html(render(sweep), width)
+    try:
+        return table + picture(lambda palette: draw(sweep, palette), title(sweep))
+    except RequestError:  # a notebook without matplotlib shows the table alone
+        return table
 
 
 def render(sweep: Sweep) -> RenderableType:
     """The sweep as something rich can print."""
     sweep = all_printable(sweep)
     parts: list[RenderableType] = [_head(sweep)]
-    shown = [mode for mode in sweep.modes if _is_shown(sweep, mode)]
+    measured = {point.mode for point in sweep.points if point.env_steps_per_s is not None}
+    shown = [mode for mode in sweep.modes if mode in measured]
     if shown:
         kind = "memory" if sweep.memory_kind.startswith("prop") else "memory, shared pages in each"
         parts += _tables(sweep, shown, "env steps/s, 95 % interval", _throughput)
@@ -80,18 +78,12 @@ def render(sweep: Sweep) -> RenderableType:
     return Group(*parts)
 
 
-def _is_shown(sweep: Sweep, mode: str) -> bool:
-    return any(p.mode == mode and p.env_steps_per_s is not None for p in sweep.points)
-
-
 def _head(sweep: Sweep) -> RenderableType:
     grid = Table.grid(expand=True)
     grid.add_column(overflow="fold")
     grid.add_column(justify="right")
-    grid.add_row(
-        Text(f"vecselect: sweep of {sweep.env}", style="bold"),
-        Text(f"{sweep.machine.cores:g} usable cores, {seconds(sweep.seconds)}", style="dim"),
-    )
+    cores = f"{sweep.machine.cores:g} usable cores, {seconds(sweep.seconds)}"
+    grid.add_row(Text(f"vecselect: sweep of {sweep.env}", style="bold"), Text(cores, style="dim"))
     return grid
 
 

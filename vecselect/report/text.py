@@ -13,14 +13,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vecselect.report.content import PARTS
+from vecselect.report.bars import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from vecselect.report.content import Bar, Candidates, Content, Row
+    from vecselect.report.bars import Bar
+    from vecselect.report.content import Content, Row
     from vecselect.report.details import Rows
 
 _CONSOLE = Console(file=io.StringIO(), force_jupyter=False)
@@ -71,9 +72,7 @@ class _Report:
         content, width = self.content, options.max_width
         whole = self.most_lines == math.inf
         above = [*_head(content, width), *_verdict(content, width, whole=whole)]
-        candidates = content.candidates
-        rows = [row for row in candidates.rows if row.cells[0]] if candidates else []
-        rows = [row for row in rows if whole or row.brief]
+        rows = [row for row in content.candidates if row.cells[0] and (whole or row.brief)]
         so_far = [] if whole else _hung("so far", "; ".join(t for _, t in content.so_far), width)
         pin = _pin(content, width)
         used = len(above) + len(so_far) + len(pin) + 1
@@ -82,9 +81,9 @@ class _Report:
         notes = _notes(content, width, self.most_lines - used)
         blanks = used + len(notes) + 2 <= self.most_lines
         yield from above
-        if rows and candidates:
+        if rows:
             yield from [Text()] * blanks
-            yield _table(candidates, rows)
+            yield _table(content, rows)
             yield from [Text()] * blanks
         if whole:
             yield from _evidence(content)
@@ -141,16 +140,15 @@ def _fitting(rows: list[Row], most: float) -> list[Row]:
     return [row for row in rows if row not in dropped]
 
 
-def _table(candidates: Candidates, rows: Sequence[Row]) -> RenderableType:
+def _table(content: Content, rows: Sequence[Row]) -> RenderableType:
     table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="dim")
-    mode, *headings = candidates.headings
+    mode, *headings = content.headings
     table.add_column(f"   {mode}", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    beside_measured = any(row.measured for row in candidates.rows)
+    beside_measured = any(row.measured for row in content.candidates)
     for row in rows:
-        name = f"{'=>' if row.chosen else '  '} {row.mode}"
-        name += f" ({row.threads})" if row.threads else ""
+        name = f"{'=>' if row.chosen else '  '} {row.name}"
         predicted = beside_measured and not row.measured
         style = "bold" if row.chosen else "dim" if predicted else None
         table.add_row(*map(Text, (name, *row.cells)), style=style)
@@ -183,9 +181,8 @@ def _pin(content: Content, width: int) -> list[Text]:
 
 def _evidence(content: Content) -> Iterable[RenderableType]:
     """What the short report leaves out."""
-    if content.candidates:
-        skipped = tuple((row.mode, row.remark) for row in content.candidates.rows if row.remark)
-        yield from group("Not chosen", skipped)
+    skipped = tuple((row.mode, row.skipped) for row in content.candidates if row.skipped)
+    yield from group("Not chosen", skipped)
     if content.bars:
         yield Padding(Stack(_legend(content.bars), _bars(content.bars)), (0, 0, 1, 0))
     yield from group("This run so far", content.so_far)

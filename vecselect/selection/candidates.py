@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vecselect.machine import WORKER_BYTES
+from vecselect.machine import MEMORY_SHARE, WORKER_BYTES, why_no_room
 from vecselect.modes import Mode, fewest_workers
 
 if TYPE_CHECKING:
     from vecselect.measure.step import StepProfile
     from vecselect.selection.evidence import Evidence
-
-MEMORY_SHARE = 0.8
-"""Share of the memory available that a vector environment may take."""
 
 WAITING = 0.1
 """Off-CPU fraction of a step from which on more slices than cores are worth considering."""
@@ -73,12 +70,9 @@ def why_not_enough_memory(mode: Mode, profile: StepProfile, evidence: Evidence) 
     machine, num_envs = evidence.machine, evidence.num_envs
     processes = mode.processes(num_envs)
     needed = num_envs * (profile.memory_bytes or 0) + processes * WORKER_BYTES
-    allowed = MEMORY_SHARE * machine.memory_available_bytes
-    if processes and needed > allowed:
-        return (
-            f"it would take about {needed / 1e9:.1f} GB, and {MEMORY_SHARE:.0%} of the memory "
-            f"available is {allowed / 1e9:.1f} GB"
-        )
+    why = why_no_room(needed, machine.memory_available_bytes) if processes else None
+    if why is not None:
+        return why
     shared = num_envs * profile.observation_bytes
     left = machine.shm_available_bytes
     if mode.kind == "async" and left is not None and shared > MEMORY_SHARE * left:

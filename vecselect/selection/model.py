@@ -245,10 +245,11 @@ def predict(mode: Mode, evidence: Evidence, learner: LearnerCost | None = None) 
     stepping_error = math.hypot(stepping_error, _profile_error(evidence))
     error_s = stepping_s * stepping_error + added_s * OVERHEAD_ERROR
     middle_s = parts.total_s
+    low_s, high_s = max(middle_s - error_s, middle_s / 20), middle_s + error_s
     return Forecast(
         mode=str(mode),
         threads=learner.threads,
-        vector_step_s=Interval(middle_s, max(middle_s - error_s, 0.0), middle_s + error_s),
+        vector_step_s=Interval(middle_s, low_s, high_s),
         learner_s=learner.seconds,
         parts=parts,
     )

@@ -105,7 +105,8 @@ class RaceRecord:
             chosen one; None where no threads are known, or there is one anyway.
         cores_used: CPU time of this process over wall time in a loop without workers, learner
             included; None without a learner.
-        compared_steps: Vector steps after the first reset in which all returned the same bits.
+        compared_steps: Vector steps after the first reset in which all returned the same bits; 0
+            where the environment itself differs from one run to the next.
         difference: Where they did not; then `sync` is kept.
         seconds: How long it took.
     """

@@ -6,9 +6,9 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vecselect.machine import WORKER_BYTES
+from vecselect.machine import MEMORY_SHARE, WORKER_BYTES, why_no_room
 from vecselect.modes import Mode, fewest_workers
-from vecselect.selection.candidates import MEMORY_SHARE, WAITING
+from vecselect.selection.candidates import WAITING
 from vecselect.selection.sweep_budget import extrapolate, groups_that_fit, too_costly
 
 if TYPE_CHECKING:
@@ -139,13 +139,9 @@ class Entries:
 
     def too_large(self, points: Sequence[Key], machine: Machine) -> dict[Key, str]:
         """By point why it does not fit into the memory, where it does not."""
-        allowed = MEMORY_SHARE * machine.memory_available_bytes
-        return {
-            point: f"it would take about {self.needed_bytes(point) / 1e9:.1f} GB, and "
-            f"{MEMORY_SHARE:.0%} of the memory available is {allowed / 1e9:.1f} GB"
-            for point in points
-            if self.needed_bytes(point) > allowed
-        }
+        available = machine.memory_available_bytes
+        whys = {point: why_no_room(self.needed_bytes(point), available) for point in points}
+        return {point: why for point, why in whys.items() if why is not None}
 
     def groups(
         self, modes: Sequence[str], num_envs: int, machine: Machine, *, together: bool

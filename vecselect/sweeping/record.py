@@ -138,10 +138,8 @@ class Sweep:
             from vecselect.report.sweep_plot import draw, title
 
             figure = draw(self)
-            if ending == ".png":
-                content = png(figure)
-            else:
-                content = svg(figure, title(self)).encode()
+            as_png = ending == ".png"
+            content = png(figure) if as_png else svg(figure, title(self)).encode()
         Path(path).write_bytes(content)
 
     def __str__(self) -> str:

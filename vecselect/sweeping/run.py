@@ -100,6 +100,8 @@ class _Sweeping:
         named = dict.fromkeys(map(self._exact, self.asked.modes))
         caller_steps = self.request.caller_steps
         self.modes = tuple(named) or proposed(largest, self.machine, profile, caller_steps)
+        if not named and self.found is not None and self.found.draws is not None:
+            self.modes = tuple(mode for mode in self.modes if not mode.startswith("thread"))
         self._leave_out_modes()
         entries = Entries(self.modes, self.asked.num_envs, self.machine, self.found, caller_steps)
         for num_envs in self.asked.num_envs:

@@ -9,6 +9,7 @@ from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import VectorEnv
 
 from vecselect.arguments import one_each
+from vecselect.backends.pool.handle import closed_meanwhile
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
@@ -54,11 +55,7 @@ class LaneCalls(VectorEnv):
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
         """Collects what `call_async` began; arguments and errors as in `step_wait`."""
-        self._need_open()
-        self._conversation.need_pending("call")
-        found = self._call_result(timeout)
-        self._conversation.pending = None
-        return found
+        return self._wait("call", self._call_result, timeout)  # type: ignore[no-any-return]
 
     def _call_result(self, timeout: float | None) -> tuple[Any, ...]:
         found: dict[int, Any] = {}
@@ -79,6 +76,9 @@ class LaneCalls(VectorEnv):
             self._ask("call", _call(indices, name, args, kwargs or {}))
             self._called = indices
             return self._call_result(None)
+        except Exception as error:
+            self._blame_closing(error)
+            raise
         finally:
             conversation.pending = None
 
@@ -137,6 +137,9 @@ class LaneCalls(VectorEnv):
                 self._ask("undo_set_attr", undo)
                 conversation.finish()
                 raise
+        except Exception as error:
+            self._blame_closing(error)
+            raise
         finally:
             conversation.pending = None
 
@@ -179,9 +182,30 @@ class LaneCalls(VectorEnv):
         conversation = self._idle(kind)
         try:
             begin()
-        except BaseException:
+        except BaseException as error:
             conversation.pending = None
+            if isinstance(error, Exception):
+                self._blame_closing(error)
             raise
+
+    def _wait(
+        self, kind: str, collect: Callable[[float | None], Any], timeout: float | None
+    ) -> Any:
+        """Collects a command that was begun by a call before."""
+        self._need_open()
+        self._conversation.need_pending(kind)
+        try:
+            found = collect(timeout)
+        except Exception as error:
+            self._blame_closing(error)
+            raise
+        self._conversation.pending = None
+        return found
+
+    def _blame_closing(self, error: Exception) -> None:
+        """Raises ClosedEnvironmentError where a call failed since it was closed meanwhile."""
+        if self.closed and not isinstance(error, ClosedEnvironmentError):
+            raise closed_meanwhile() from error
 
     def _need_open(self) -> None:
         if self.closed:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
-from vecselect.backends.base import check_distinct
+from vecselect.backends.base import check_distinct, warn_of_memory
 from vecselect.backends.pool.arena import Layout
 from vecselect.backends.pool.layout import leaves
 from vecselect.backends.pool.server import Terms, Work, sample_of
-from vecselect.errors import VecselectWarning
+from vecselect.backends.specs import facts_of, same_factory
 from vecselect.failures import annotate
 from vecselect.machine import WORKER_BYTES, resident_bytes
 from vecselect.modes import slices
@@ -163,6 +163,8 @@ def _construct(
         handle.built(settings.start_timeout_s)
     first = sample_of(envs[0]) if envs else handles[0].sample()
     terms, batched = _terms(first, count, settings)
+    if envs:
+        terms = _with_facts(terms, env_fns, envs[0], start)
     starter.agree(terms)
     for handle in handles:
         handle.settle(terms, starter.arena)
@@ -201,6 +203,16 @@ def _terms(first: Sample, count: int, settings: Settings) -> tuple[Terms, gym.Sp
     return terms, batched
 
 
+def _with_facts(
+    terms: Terms, env_fns: Sequence[Callable[[], gym.Env]], first: gym.Env, first_row: int
+) -> Terms:
+    """Adds what the workers' environments must have in common with the caller's first."""
+    alike = [row for row, make in enumerate(env_fns) if same_factory(make, env_fns[0])]
+    return dataclasses.replace(
+        terms, facts=facts_of(first), alike=frozenset(first_row + row for row in alike)
+    )
+
+
 def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
     """A sub-environment of the caller's lane."""
     try:
@@ -212,15 +224,9 @@ def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
 
 def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
     """Says so before workers are started that will hardly fit into memory."""
-    each_bytes = WORKER_BYTES + max(grown_bytes, 0)
-    available = settings.memory_available_bytes
-    if available is not None and settings.workers * each_bytes > available:
-        warnings.warn(
-            f"{settings.workers} workers take about {each_bytes / 1e9:.1f} GB each, and "
-            f"{available / 1e9:.1f} GB of memory are free: use fewer, as in mode='pool:1'.",
-            VecselectWarning,
-            stacklevel=2,
-        )
+    if settings.memory_available_bytes is not None:
+        each_bytes = WORKER_BYTES + max(grown_bytes, 0)
+        warn_of_memory(settings.workers, each_bytes, settings.memory_available_bytes)
 
 
 def _agreed(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
-from vecselect.backends.pool.handle import PENDING, Raised
+from vecselect.backends.pool.handle import PENDING, Raised, closed_meanwhile
 from vecselect.backends.pool.lane import LaneFailure, raised_here
 from vecselect.backends.pool.restarts import announce
 from vecselect.errors import StepTimeout, WorkerDied
@@ -33,6 +33,7 @@ class Conversation:
         pending: The command that was begun and is not over. Whoever gives one sets this first of
             all, and to None when it is over, however that comes: so what a signal's handler tries
             in the midst of it is refused.
+        closed: Set when the workers are about to be ended, perhaps in the midst of a command.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Conversation:
         """
         self.handles = handles
         self.pending: str | None = None
+        self.closed = False
         self._limit_s = limit_s
         self._replace = replace
         self._let_go = let_go
@@ -222,6 +224,8 @@ class Conversation:
 
     def _died(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
+        if self.closed:
+            raise closed_meanwhile()
         if self._replace is None:
             if isinstance(death, WorkerDied):
                 self._dead = WorkerDied(
@@ -240,6 +244,9 @@ class Conversation:
                 raise
             self.handles[place] = new
             del self._deaths[place]
+            if self.closed:  # while it was being made: nobody else knows of it
+                new.kill()
+                raise closed_meanwhile()
             announce(death, new.rows)  # the last thing: where warnings are errors, it raises
         except BaseException:
             self.pending = None

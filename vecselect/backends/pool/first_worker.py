@@ -27,6 +27,7 @@ from vecselect.errors import ProfileError
 from vecselect.failures import Failed, raised_in_building
 from vecselect.measure.probe import ProfileTask
 from vecselect.selection.evidence import HandOff
+from vecselect.warned import learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +120,7 @@ class FirstWorker:
             else:
                 self.launched.forget_names()
                 found: Probe = value
+                learn(found.warned)
                 return dataclasses.replace(
                     found, start_s=time.perf_counter() - self._start_s - found.profiling_s
                 )

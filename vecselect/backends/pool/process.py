@@ -192,11 +192,7 @@ class ProcessHandle:
         """Turns a broken pipe into the error that says how the worker ended."""
         try:
             yield
-        except (EOFError, OSError) as error:
-            if self.ended:
-                raise closed_meanwhile() from None
-            if not isinstance(error, (EOFError, ConnectionError)):
-                raise
+        except (EOFError, ConnectionError):
             self.process.join(processes.END_GRACE_S)
             self.check()
             raise

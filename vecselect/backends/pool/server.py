@@ -11,6 +11,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from vecselect.backends.pool.infos import InfoTable, Template
 from vecselect.backends.pool.lane import Lane
 from vecselect.backends.pool.layout import assembled
+from vecselect.backends.specs import difference, draws, facts_of
 from vecselect.failures import report_closing
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
 
     from vecselect.backends.pool.arena import Arena, Layout
+    from vecselect.backends.specs import Facts
 
 COMMAND, STATUS, BUFFER, GIVEN, DONE = range(5)
 """Bytes of a worker's control block; the last two are the numbers of the commands given and done
@@ -85,6 +87,8 @@ class Terms:
         observation_space: Of one sub-environment, as it is batched.
         action_space: Of one sub-environment.
         same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
+        facts: Of the spec of the caller's first sub-environment; None where nothing is compared.
+        alike: Indices of the sub-environments that the same factory builds.
     """
 
     layout: Layout
@@ -92,6 +96,8 @@ class Terms:
     observation_space: gym.Space
     action_space: gym.Space
     same_spaces: bool
+    facts: Facts | None = None
+    alike: frozenset[int] = frozenset()
 
     def mismatch(self, env: gym.Env, row: int) -> str:
         """A sentence if an environment's spaces do not fit, else an empty string."""
@@ -171,9 +177,22 @@ class Server:
         for row, env in zip(self.lane.rows, self.lane.envs, strict=True):
             if problem := self.terms.mismatch(env, row):
                 return problem, []
+        if problem := self._unlike_the_callers():
+            return problem, []
         if self.terms.same_spaces:
             return "", []
         return "", [env.observation_space for env in self.lane.envs]
+
+    def _unlike_the_callers(self) -> str:
+        """A sentence if a sub-environment's spec is not what it is in the caller's process."""
+        rows = self.terms.alike.intersection(self.lane.rows)
+        envs = {row: self.lane.envs[row - self.task.first_row] for row in sorted(rows)}
+        built = {row: facts_of(env) for row, env in envs.items()}
+        for row, facts in built.items():
+            if problem := difference(row, facts, self.terms.facts):
+                make = self.task.env_fns[row - self.task.first_row]
+                return "" if draws(make, built.values()) else problem
+        return ""
 
     def step(self) -> Any:
         """Steps with the actions in the arena."""

@@ -123,6 +123,9 @@ class PoolVectorEnv(LaneCalls):
         try:
             self._send_step(actions)
             return self._step_result(None)
+        except Exception as error:
+            self._blame_closing(error)
+            raise
         finally:
             # Not by a call: in that, a signal's handler could raise before anything was done.
             conversation.pending = None
@@ -145,11 +148,7 @@ class PoolVectorEnv(LaneCalls):
             NoAsyncCallError: Without a `step_async` before it.
             multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
         """
-        self._need_open()
-        self._conversation.need_pending("step")
-        result = self._step_result(timeout)
-        self._conversation.pending = None
-        return result
+        return self._wait("step", self._step_result, timeout)  # type: ignore[no-any-return]
 
     def reset(
         self,
@@ -162,6 +161,9 @@ class PoolVectorEnv(LaneCalls):
         try:
             self._send_reset(seed, options)
             return self._reset_result(None)
+        except Exception as error:
+            self._blame_closing(error)
+            raise
         finally:
             conversation.pending = None
 
@@ -176,11 +178,7 @@ class PoolVectorEnv(LaneCalls):
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
-        self._need_open()
-        self._conversation.need_pending("reset")
-        result = self._reset_result(timeout)
-        self._conversation.pending = None
-        return result
+        return self._wait("reset", self._reset_result, timeout)  # type: ignore[no-any-return]
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Closes every sub-environment and ends every worker.
@@ -192,7 +190,7 @@ class PoolVectorEnv(LaneCalls):
         self._finalizer.cancel()
         if os.getpid() != self._owner:  # all of it is the business of the process we come from
             return
-        self.closed = True
+        self.closed = self._conversation.closed = True
         patience_s = CLOSE_LIMIT_S if timeout is None else timeout
         lane, starter = self._lane, self._starter
         try:

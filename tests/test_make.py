@@ -7,13 +7,13 @@ import threading
 
 import gymnasium as gym
 import numpy as np
-import psutil
 import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeAwareObservation
 
 from tests.compare import assert_same_run
+from tests.racers import children, wait_until_gone
 from tests.zoo import BusyEnv, EchoEnv
 from vecselect import (
     AutoVectorEnv,
@@ -74,10 +74,6 @@ class ModeEnv(EchoEnv):
         self.taken = (mode, effort)
 
 
-def children():
-    return {child.pid for child in psutil.Process().children(recursive=True)}
-
-
 def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
     random_state, numpy_state = random.getstate(), np.random.get_state()
     with auto_make_vec("Pendulum-v1", 8, **QUICK) as envs:
@@ -85,10 +81,10 @@ def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
         assert isinstance(envs, VectorEnv)
         assert envs.num_envs == 8
         plan = envs.plan
-        assert envs.mode == plan.mode == plan.rule.mode == "sync"
+        assert envs.mode == plan.mode == plan.evidence.rule.mode == "sync"
         assert plan.decided_by == "rule"
         assert (plan.env, plan.num_envs, plan.pinned_by) == ("Pendulum-v1", 8, None)
-        assert plan.autoreset_mode == "NextStep"
+        assert plan.evidence.autoreset_mode == "NextStep"
         assert {"sync", "async", "native"} <= {candidate.mode for candidate in plan.candidates}
         assert random.getstate() == random_state
         for now, before in zip(np.random.get_state(), numpy_state, strict=True):
@@ -100,8 +96,9 @@ def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
 
 def test_an_environment_above_the_rules_line_runs_in_processes():
     with auto_make_vec(BusyEnv, 2, **QUICK) as envs:
-        assert envs.plan.rule.step_time_s > envs.plan.rule.threshold_s
-        assert envs.mode == envs.plan.rule.mode
+        rule = envs.plan.evidence.rule
+        assert rule.step_time_s > rule.threshold_s
+        assert envs.mode == rule.mode
         assert envs.mode == ("async" if read_machine().cores >= 2 else "sync")
         assert envs.reset(seed=1)[0].shape == (2, 3)
 
@@ -112,11 +109,10 @@ def test_a_recommendation_is_a_plan_and_leaves_no_process_behind():
     plan = recommend(EchoEnv, 2, vector_kwargs={"autoreset_mode": "SameStep"}, **QUICK)
     assert type(plan) is Plan
     assert plan.decided_by == "rule"
-    assert plan.autoreset_mode == AutoresetMode.SAME_STEP.value
-    assert plan.profile.steps >= 1
+    assert plan.evidence.autoreset_mode == AutoresetMode.SAME_STEP.value
+    assert plan.evidence.profile.steps >= 1
     assert Plan.from_json(plan.to_json()) == plan
-    assert children() == before
-    assert multiprocessing.active_children() == []
+    wait_until_gone(before)
 
 
 def test_what_building_raises_is_raised_as_by_a_pinned_mode():
@@ -146,42 +142,36 @@ def test_a_factory_that_returns_no_environment_is_a_request_error(asked):
     assert type(caught.value) is RequestError
 
 
-@pytest.mark.parametrize("effort", ["measure", "exhaustive"])
+@pytest.mark.parametrize("effort", ["measure", "race"])
 def test_environments_of_different_spaces_are_refused_as_by_a_pin(effort):
     makers = [lambda: gym.make("Pendulum-v1"), lambda: gym.make("CartPole-v1")]
-    with pytest.raises(RuntimeError) as pinned:
-        auto_make_vec(makers, mode="sync")
-    with pytest.raises(RuntimeError) as caught:
-        auto_make_vec(makers, effort=effort, budget_s=1.5)
-    assert "spaces are not equivalent" in str(caught.value)
-    assert (type(caught.value), str(caught.value)) == (RuntimeError, str(pinned.value))
+    for asked in ({"mode": "sync"}, {"mode": "pool:1"}, {"effort": effort, "budget_s": 1.5}):
+        with pytest.raises(RuntimeError, match="are not equivalent|has the observation space"):
+            auto_make_vec(makers, **asked)
 
 
 @pytest.mark.parametrize("phase", ["reset", "step"])
 def test_an_environment_that_fails_while_measured_is_an_error_with_its_own_chained(phase):
+    recommend(EchoEnv, 2, **QUICK)  # the fork server stays
+    before = children()
     with pytest.raises(ProfileError, match=rf"LookupError in {phase}\(\).*no asset") as caught:
         recommend(broken(phase), 2, **QUICK)
     cause = caught.value.__cause__
     assert type(cause) is LookupError
     assert str(cause) == f"no asset in {phase}"
-    assert multiprocessing.active_children() == []
+    wait_until_gone(before)
 
 
 def test_two_factories_of_one_instance_are_an_error_measured_and_pinned():
     env = EchoEnv()
     factories = [lambda: env, lambda: env]
-    with pytest.raises(RequestError, match="0 and 1 return the same instance"):
-        recommend(factories, **QUICK)
-    with pytest.raises(RequestError, match="0 and 1 return the same instance"):
-        auto_make_vec(factories, mode="sync")
-    with pytest.raises(RequestError, match="1 and 2 return the same instance"):
-        auto_make_vec([EchoEnv, *factories], mode="sync")
-
-
-def test_one_factory_of_one_instance_is_an_error_too():
-    env = EchoEnv()
-    with pytest.raises(RequestError, match="0 and 1 return the same instance"):
-        recommend(lambda: env, 2, **QUICK)
+    for asked in (QUICK, {"mode": "sync"}):
+        with pytest.raises(RequestError, match="0 and 1 return the same instance"):
+            auto_make_vec(factories, **asked)
+        with pytest.raises(RequestError, match="1 and 2 return the same instance"):
+            auto_make_vec([EchoEnv, *factories], **asked)
+        with pytest.raises(RequestError, match="0 and 1 return the same instance"):
+            auto_make_vec(lambda: env, 2, **asked)
 
 
 def test_what_cannot_be_sent_anywhere_runs_here_and_the_plan_says_why():
@@ -196,7 +186,7 @@ def test_what_cannot_be_sent_anywhere_runs_here_and_the_plan_says_why():
         assert "cannot be sent to another process" in envs.plan.reason
         skipped = {candidate.mode: candidate.skipped for candidate in envs.plan.candidates}
         assert "cannot be sent to another process" in skipped["async"]
-        assert envs.plan.profile is None
+        assert envs.plan.evidence.profile is None
         envs.reset(seed=1)
         envs.step(np.zeros(2, np.int64))
 

@@ -20,11 +20,11 @@ from vecselect import (
     VecselectWarning,
     auto_make_vec,
     available_modes,
-    make,
     recommend,
 )
 from vecselect.backends.pool.backend import Pool
 from vecselect.plan import Candidate
+from vecselect.planning import build
 
 QUICK = {"budget_s": 0.3}
 
@@ -79,15 +79,15 @@ def test_a_mode_is_left_out_where_the_system_refuses_what_it_needs(take, number,
 @pytest.fixture
 def pool_chosen(monkeypatch):
     """What is planned is a pool of one worker, on whatever machine."""
-    make_plan = make.make_plan
+    prepare = build.prepare
 
-    def chosen(request, asked):
-        plan = make_plan(request, asked)
-        return dataclasses.replace(
-            plan, mode="pool:1", candidates=(Candidate("sync"), Candidate("pool:1"))
-        )
+    def chosen(request, options, *, builds):
+        prepared = prepare(request, options, builds=builds)
+        both = (Candidate("sync"), Candidate("pool:1"))
+        plan = dataclasses.replace(prepared.plan, mode="pool:1", candidates=both)
+        return dataclasses.replace(prepared, plan=plan)
 
-    monkeypatch.setattr(make, "make_plan", chosen)
+    monkeypatch.setattr(build, "prepare", chosen)
 
 
 def test_sync_runs_where_what_was_chosen_cannot_be_built(pool_chosen, monkeypatch):
@@ -113,12 +113,12 @@ def test_a_plan_made_while_something_was_refused_is_not_used_when_it_is_there_ag
     with monkeypatch.context() as poor:
         no_semaphores(poor, errno.ENOSPC)
         plan = recommend("CartPole-v1", 2, **QUICK)
-        assert recommend("CartPole-v1", 2, **QUICK).recalled
+        assert plan.decided_by == "elimination"
     assert {one.mode for one in plan.candidates if one.skipped} >= {"pool", "async"}
     plan = recommend("CartPole-v1", 2, **QUICK)
     assert not plan.recalled
     assert {"pool:0", "async"} <= {one.mode for one in plan.candidates if not one.skipped}
-    assert plan.calibration.async_message_s > 0
+    assert plan.evidence.hand_off.measured
 
 
 PROGRAM = """
@@ -220,6 +220,6 @@ def test_planning_for_two_starts_few_processes_however_many_cores_there_are(
 
     monkeypatch.setattr(vecselect.backends.pool.backend.PoolVectorEnv, "__init__", counted)
     plan = vecselect.recommend("CartPole-v1", 2, use_store=False, progress=look, **QUICK)
-    assert plan.machine.cores == cores
+    assert plan.evidence.machine.cores == cores
     assert plan.mode in ("sync", "pool:0", "pool:1")
     assert most - started <= 16

@@ -191,9 +191,9 @@ def test_sync_is_kept_though_another_that_returns_the_same_is_faster():
 
 
 def test_where_the_environment_differs_from_itself_the_times_decide():
-    plan = recommend(FickleEnv, 2, allow=(), budget_s=3.0, use_store=False)
-    assert plan.race.difference is None
-    assert plan.race.out == {}
+    plan = recommend(FickleEnv, 2, effort="race", budget_s=3.0, use_store=False)
+    assert plan.evidence.race.difference is None
+    assert plan.evidence.race.out == {}
     assert plan.mode != "sync"
     assert [note.code for note in plan.notes if "from one run to the next" in note.text] == [
         "not-repeatable"

@@ -1,6 +1,6 @@
 """Profiling one sub-environment inside a worker process: what runs there, and what it finds.
 
-The caller's side is `vecselect.backends.pool.first_worker`.
+The caller's side is `vecselect.planning.first_worker`.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class ProfileTask:
     extent: Extent
     budget_s: float
     global_seed: int
+
+    def run(self, go: Signal, done: Signal, pipe: Connection) -> tuple[Work, gym.Env] | None:
+        """In the worker: see `profile_first`."""
+        return profile_first(self, go, done, pipe)
 
 
 @dataclass(frozen=True)

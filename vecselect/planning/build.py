@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from vecselect.options import PlanningOptions
     from vecselect.plan import Plan
-    from vecselect.planning.planner import Prepared
+    from vecselect.planning.prepared import Prepared
     from vecselect.request import Request
     from vecselect.selection.evidence import Observation
 

@@ -18,7 +18,7 @@ import platform
 import time
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS
@@ -28,6 +28,7 @@ from vecselect.measure.generators import untouched_generators
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import measure_learner, read_learner, set_learner_threads
 from vecselect.measure.load import ForeignLoad
+from vecselect.measure.probe import space_text
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
 from vecselect.plan import Candidate, Note, Plan
@@ -37,7 +38,7 @@ from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name
 from vecselect.planning.first_worker import FirstWorker
 from vecselect.planning.loops import measure_loops
-from vecselect.planning.observed import candidate_of, chosen_anew, counted_on
+from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.prepared import Prebuilt, Prepared
 from vecselect.planning.rounds import Terms, run_race
 from vecselect.selection.candidates import candidate_modes, why_not_enough_memory
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
     from vecselect.request import Request
     from vecselect.selection.model import Choice
     from vecselect.selection.race import RaceRecord
-
-SPACE_TEXT_CHARACTERS = 160
 
 ONLY_WHEN_NAMED = frozenset({"ray"})
 """Kinds of which nothing is said unless the user has named them."""
@@ -399,7 +398,7 @@ def _decided(
         mode=mode,
         reason=reason,
         decided_by=decided_by,
-        candidates=_candidates(choice, race) + _skipped_candidates(situation, named),
+        candidates=candidates_of(choice, race) + _skipped_candidates(situation, named),
         notes=notes,
         break_even=_break_evens(evidence, modes),
         changes=True,
@@ -545,26 +544,6 @@ def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float
     }
 
 
-def _candidates(choice: Choice, race: RaceRecord | None) -> tuple[Candidate, ...]:
-    """A row for each forecast, with what the race measured, and for what only that has measured."""
-    rows = [candidate_of(forecast) for forecast in choice.forecasts]
-    if race is None:
-        return tuple(rows)
-    for place, row in enumerate(rows):
-        entrant = race.of(row.mode)
-        if row.threads == choice.best.threads:
-            rows[place] = dataclasses.replace(
-                row,
-                measured=entrant.loop_s if entrant else row.measured,
-                skipped=race.out.get(row.mode),
-            )
-    known = {row.mode for row in rows}
-    rows += [
-        Candidate(one.mode, measured=one.loop_s) for one in race.entrants if one.mode not in known
-    ]
-    return tuple(rows)
-
-
 def _skipped_candidates(situation: _Situation, named: set[str]) -> tuple[Candidate, ...]:
     """A row for each kind that could not be chosen."""
     return tuple(
@@ -614,11 +593,3 @@ def _plan(
 def _versions() -> dict[str, str]:
     names = ("vecselect", "gymnasium", "numpy")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def space_text(space: Any) -> str:
-    """A space as text, shortened: bounds of a large Box would fill pages."""
-    text = " ".join(str(space).split())
-    if len(text) <= SPACE_TEXT_CHARACTERS:
-        return text
-    return text[: SPACE_TEXT_CHARACTERS - 3] + "..."

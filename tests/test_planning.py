@@ -86,20 +86,28 @@ def only_pools(monkeypatch):
         monkeypatch.setattr(BACKENDS[kind], "missing", lambda machine: "not here")
 
 
+@pytest.fixture
+def a_pool(monkeypatch):
+    """A pool with as many workers as there is work for is chosen, however the machine is."""
+
+    def most(evidence):
+        return (Mode("pool", evidence.num_envs - 1),)
+
+    monkeypatch.setattr(planner, "candidate_modes", most)
+
+
 # What planning does to the user's environments
 
 
-@pytest.mark.parametrize(
-    ("wait_s", "options", "kinds"),
-    [
-        pytest.param(WAIT_S, {}, {"pool", "thread"}, id="in workers"),
-        pytest.param(0.0, LONG, {"sync", "pool:0"}, id="here"),
-    ],
-)
-def test_one_more_is_built_than_was_asked_for_and_stepped_a_little(notes, wait_s, options, kinds):
+@pytest.mark.parametrize("pool", [True, False])
+@pytest.mark.parametrize("wait_s", [0.0, WAIT_S])
+def test_one_more_is_built_than_was_asked_for_and_stepped_a_little(notes, wait_s, pool, request):
+    if pool:
+        request.getfixturevalue("a_pool")
     before = children()
+    options = {} if pool else {"learner": 5.0}
     with auto_make_vec(notes.factories(wait_s=wait_s), **options) as envs:
-        assert kinds & {envs.mode, Mode.parse(envs.mode).kind}
+        assert envs.mode in ({"pool:3"} if pool else {"sync", "pool:0", "thread:1", "thread:3"})
         assert sorted(note.index for note in notes.built) == [0, 1, 2, 3, 3]
         (profiled,) = notes.closed
         assert profiled.index == 3
@@ -135,18 +143,18 @@ def test_a_pin_builds_what_was_asked_for_and_no_more(notes, mode):
         assert indices == ([0, 0, 1, 2] if mode == "async" else [0, 1, 2])
 
 
-def test_a_recommendation_builds_one_and_leaves_nothing(notes):
+def test_a_recommendation_builds_one_and_leaves_nothing(notes, a_pool):
     with auto_make_vec(EchoEnv, 2, mode="pool:1"):
         pass  # the fork server stays
     before = children()
     plan = recommend(notes.factories(wait_s=WAIT_S))
-    assert plan.mode.partition(":")[0] in ("pool", "thread")
+    assert plan.mode == "pool:3"
     assert [note.pid for note in notes.built] == [note.pid for note in notes.closed]
     assert len(notes.built) == 1
     wait_until_gone(before)
 
 
-def test_the_process_that_profiled_becomes_the_first_worker(notes, only_pools):
+def test_the_process_that_profiled_becomes_the_first_worker(notes, a_pool):
     with auto_make_vec(notes.factories(wait_s=WAIT_S)) as envs:
         assert envs.mode == "pool:3"
         (profiled,) = notes.closed
@@ -155,9 +163,7 @@ def test_the_process_that_profiled_becomes_the_first_worker(notes, only_pools):
         assert where[1] == profiled.pid
 
 
-def test_what_was_profiled_before_leaves_no_trace_in_the_first_worker(
-    notes, only_pools, monkeypatch
-):
+def test_what_was_profiled_before_leaves_no_trace_in_the_first_worker(notes, a_pool, monkeypatch):
     """Environments that draw from the process's own generators draw what they do under a pin."""
     found = []
     for mode in ("auto", "pool:3"):
@@ -171,15 +177,18 @@ def test_what_was_profiled_before_leaves_no_trace_in_the_first_worker(
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("wait_s", [0.0, WAIT_S])
-def test_planning_changes_no_trajectory_and_no_generator(notes, wait_s):
+@pytest.mark.parametrize("pool", [True, False])
+def test_planning_changes_no_trajectory_and_no_generator(notes, pool, request):
+    if pool:
+        request.getfixturevalue("a_pool")
     np.random.seed(5)
     random.seed(5)
     before = np.random.get_state()[1].tolist(), random.getstate()
-    factories = notes.factories(wait_s=wait_s)
+    factories = notes.factories()
     for recalled in (False, True):
         with auto_make_vec(factories) as envs:
             assert envs.plan.recalled is recalled
+            assert envs.mode == "pool:3" or not pool
             assert (np.random.get_state()[1].tolist(), random.getstate()) == before
             assert_same_run(envs, SyncVectorEnv(factories), steps=25, seed=3)
 
@@ -206,7 +215,7 @@ class ClosingHard(NotingEnv):
 @pytest.mark.parametrize("row", [0, 1], ids=["ends", "hangs"])
 @pytest.mark.parametrize("alone", [True, False])
 def test_what_cannot_be_closed_after_profiling_is_no_first_worker(
-    notes, only_pools, monkeypatch, row, alone
+    notes, a_pool, monkeypatch, row, alone
 ):
     monkeypatch.setattr("vecselect.planning.first_worker.ANSWER_LIMIT_S", 0.3)
     factories = [functools.partial(ClosingHard, notes.file, row, WAIT_S)] * 2

@@ -88,7 +88,6 @@ def test_every_point_has_its_throughput_memory_and_blocks(small):
         assert point.vector_steps >= 1
         assert point.memory_bytes > 10e6
         assert not point.other_implementation
-    assert points["pool:1", 2].memory_bytes > points["sync", 2].memory_bytes + 5e6
 
 
 def test_the_sweep_says_what_is_best_and_survives_json(small):
@@ -142,7 +141,7 @@ def test_without_time_one_point_is_measured_and_the_others_say_why_not():
 def test_what_does_not_fit_into_the_memory_is_left_out(monkeypatch):
     machine = dataclasses.replace(read_machine(), memory_available_bytes=200_000_000)
     monkeypatch.setattr(sweeping, "read_machine", lambda: machine)
-    found = sweep(echo, (1, 2, 64), modes=("sync", "async"), budget_s=30)
+    found = sweep(echo, 64, modes=("sync", "async"), budget_s=30)
     assert "of the memory available is 0.2 GB" in found.of("async", 64).skipped
     assert found.of("sync", 64).env_steps_per_s is not None
 

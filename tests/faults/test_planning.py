@@ -22,7 +22,7 @@ from tests.faults.support import folder
 from vecselect import ProfileError, auto_make_vec
 
 PLAN = "tests.faults.programs:plan"
-EFFORTS = ["rule", "estimate", "measure"]
+EFFORTS = ["rule", "measure", "race"]
 
 
 @case(fold=True, deadline_s=60.0)
@@ -134,7 +134,7 @@ class Torch(zoo.EchoEnv):
 @pytest.mark.parametrize("after_s", [0.3, 1.5])
 def test_ctrl_c_while_planning_leaves_nothing(after_s):
     """Check 30, 38."""
-    run = Program(PLAN, inside=False, budget_s=20.0, effort="exhaustive")
+    run = Program(PLAN, inside=False, budget_s=20.0, effort="race")
     run.wait_for("ready")
     time.sleep(after_s)
     run.send(signal.SIGINT, group=True)
@@ -149,7 +149,7 @@ def test_ctrl_c_while_planning_leaves_nothing(after_s):
 @pytest.mark.parametrize("after_s", [1.0])
 def test_a_program_killed_while_planning_leaves_nothing(after_s):
     """Check 29, 38."""
-    run = Program(PLAN, inside=False, budget_s=20.0, effort="exhaustive")
+    run = Program(PLAN, inside=False, budget_s=20.0, effort="race")
     run.wait_for("ready")
     time.sleep(after_s)
     run.send(signal.SIGKILL)

@@ -71,8 +71,8 @@ class StepProfile:
 
     Attributes:
         steps: Steps timed, after the first one and the warm-up.
-        step_time_s: Mean seconds of one `step()`, resets not included. Here and below, time in which
-            another program held the core does not count, where the system tells it.
+        step_time_s: Mean seconds of one `step()`, resets not included. Here and below, time in
+            which another program held the core does not count, where the system tells it.
         step_time_median_s: Median of the same.
         step_time_p95_s: 95th percentile of the same.
         step_time_p99_s: 99th percentile of the same.

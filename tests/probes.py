@@ -1,7 +1,7 @@
 """Sub-environments that are profiled in a process of their own, which ends after that."""
 
-from vecselect.backends.pool.first_worker import FirstWorker
 from vecselect.measure.step import Extent
+from vecselect.planning.first_worker import FirstWorker
 
 SHORT = Extent(steps=1, episodes=0, span_s=0.02, warm_up_steps=1)
 

@@ -217,7 +217,7 @@ class ClosingHard(NotingEnv):
 def test_what_cannot_be_closed_after_profiling_is_no_first_worker(
     notes, a_pool, monkeypatch, row, alone
 ):
-    monkeypatch.setattr("vecselect.backends.pool.first_worker.ANSWER_LIMIT_S", 0.3)
+    monkeypatch.setattr("vecselect.planning.first_worker.ANSWER_LIMIT_S", 0.3)
     factories = [functools.partial(ClosingHard, notes.file, row, WAIT_S)] * 2
     with contextlib.ExitStack() as stack:
         if not alone:

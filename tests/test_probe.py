@@ -16,10 +16,10 @@ from tests.probes import probed
 from tests.racers import children, wait_until_gone
 from vecselect import ProfileError
 from vecselect.backends.pool import first_worker
-from vecselect.backends.pool.first_worker import FirstWorker
 from vecselect.failures import RemoteTraceback
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
+from vecselect.planning.first_worker import FirstWorker
 from vecselect.selection.evidence import HandOff
 
 PHASES = ("construct", "reset", "step")

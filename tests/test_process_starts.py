@@ -213,7 +213,7 @@ os.fork = refused
 REFUSED = """
 from vecselect import auto_make_vec, contexts
 from vecselect.errors import StartError
-contexts.PRELOADED.append("no_fork")
+contexts.PRELOADED += ("no_fork",)
 for mode in ("pool:1", "async"):
     try:
         auto_make_vec("CartPole-v1", 2, mode)

@@ -16,7 +16,7 @@ import vecselect
 PACKAGE = Path(vecselect.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 HEAVY = ("gymnasium", "matplotlib", "numpy", "psutil", "ray", "rich", "torch")
-MAX_LINES = 400
+MAX_LINES = 600
 
 
 def module_name(path):

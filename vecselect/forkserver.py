@@ -114,7 +114,8 @@ def main(channel: int, owner: int, preload: Sequence[str]) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    _Server(socket.socket(fileno=channel), owner).run()
+    with socket.socket(fileno=channel) as asked:
+        _Server(asked, owner).run()
 
 
 @dataclass

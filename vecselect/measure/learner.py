@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import time
+from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from vecselect.measure.clock import OtherThreads
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.stand_in import StandIn
 from vecselect.request import is_seconds
-from vecselect.selection.evidence import LearnerCost
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
@@ -41,6 +41,26 @@ LONGEST_SPIN_S = 0.010
 
 SPINS = 0.1
 """Other threads that keep fewer cores busy than this do not spin."""
+
+
+@dataclass(frozen=True)
+class LearnerCost:
+    """What the learner takes between two vector steps, under one setting of its threads.
+
+    Attributes:
+        kind: Where it comes from: `none`, `seconds` (given), `callable` (given, and run),
+            `stand-in` (a small network, where torch is loaded), or `observed` in an earlier run.
+        seconds: Its time between two vector steps.
+        threads: The threads torch computes with; None where torch is not loaded.
+        spinning_cores: Cores that its other threads keep busy after it, while they spin.
+        spin_s: Seconds for which they do so, counted from the end of the learner's work.
+    """
+
+    kind: str = "none"
+    seconds: float = 0.0
+    threads: int | None = None
+    spinning_cores: float = 0.0
+    spin_s: float = 0.0
 
 
 class Learner:

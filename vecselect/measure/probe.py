@@ -1,6 +1,6 @@
 """Profiling one sub-environment inside a worker process: what runs there, and what it finds.
 
-The caller's side is `vecselect.backends.pool.first_worker`.
+The caller's side is `vecselect.planning.first_worker`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gymnasium.vector.utils import concatenate, create_empty_array
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.server import Work
-    from vecselect.backends.pool.signals import Signal
+
+SPACE_TEXT_CHARACTERS = 160
 
 TRANSITIONS = 16
 LARGE_BYTES = 1 << 16
@@ -46,6 +46,16 @@ RECORDERS = (
     ("stable_baselines3.common.monitor", "Monitor"),
 )
 """Wrappers that write files: what is profiled is the environment beneath them."""
+
+
+class Signal(Protocol):
+    """One direction of a hand-off."""
+
+    def give(self) -> None:
+        """Wakes the other side."""
+
+    def wait(self, tries: int) -> None:
+        """Waits for the other side; so many tries without sleeping."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,10 @@ class ProfileTask:
     extent: Extent
     budget_s: float
     global_seed: int
+
+    def run(self, go: Signal, done: Signal, pipe: Connection) -> tuple[Any, gym.Env] | None:
+        """In the worker: see `profile_first`."""
+        return profile_first(self, go, done, pipe)
 
 
 @dataclass(frozen=True)
@@ -109,7 +123,7 @@ class Probe:
 
 def profile_first(
     task: ProfileTask, go: Signal, done: Signal, pipe: Connection
-) -> tuple[Work, gym.Env] | None:
+) -> tuple[Any, gym.Env] | None:
     """Runs in the worker: profiles, tells the caller, and answers it until it says what to become.
 
     Returns:
@@ -210,7 +224,7 @@ def _transitions(
     return tuple(found)
 
 
-def _answer(go: Signal, done: Signal, pipe: Connection) -> Work | None:
+def _answer(go: Signal, done: Signal, pipe: Connection) -> Any:
     """Answers empty exchanges until it is said what the worker is to become."""
     while True:
         try:
@@ -218,7 +232,7 @@ def _answer(go: Signal, done: Signal, pipe: Connection) -> Work | None:
         except (EOFError, OSError):
             return None
         if not isinstance(message, tuple):
-            return message  # type: ignore[no-any-return]
+            return message
         _, tries = message
         done.give()
         while True:
@@ -276,3 +290,11 @@ def _stdout_is_stderr() -> Iterator[None]:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def space_text(space: Any) -> str:
+    """A space as text, shortened: bounds of a large Box would fill pages."""
+    text = " ".join(str(space).split())
+    if len(text) <= SPACE_TEXT_CHARACTERS:
+        return text
+    return text[: SPACE_TEXT_CHARACTERS - 3] + "..."

@@ -10,9 +10,10 @@ from vecselect import processes
 from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import RequestError, VecselectWarning
+from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
 from vecselect.planning.cache import PlanCache, script_name
-from vecselect.planning.planner import prepare, space_text
+from vecselect.planning.planner import prepare
 from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from vecselect.options import PlanningOptions
     from vecselect.plan import Plan
-    from vecselect.planning.planner import Prepared
+    from vecselect.planning.prepared import Prepared
     from vecselect.request import Request
     from vecselect.selection.evidence import Observation
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vecselect.plan import Plan
     from vecselect.selection.evidence import Evidence
-    from vecselect.selection.model import Forecast
+    from vecselect.selection.model import Choice, Forecast
     from vecselect.selection.race import RaceRecord
 
 OUTDATED_NOTES = frozenset({"learner-threads", "learner-stand-in"})
@@ -94,3 +94,23 @@ def candidate_of(forecast: Forecast) -> Candidate:
         measured=loop if forecast.observed else None,
         parts=forecast.parts,
     )
+
+
+def candidates_of(choice: Choice, race: RaceRecord | None) -> tuple[Candidate, ...]:
+    """A row for each forecast, with what the race measured, and for what only that has measured."""
+    rows = [candidate_of(forecast) for forecast in choice.forecasts]
+    if race is None:
+        return tuple(rows)
+    for place, row in enumerate(rows):
+        entrant = race.of(row.mode)
+        if row.threads == choice.best.threads:
+            rows[place] = dataclasses.replace(
+                row,
+                measured=entrant.loop_s if entrant else row.measured,
+                skipped=race.out.get(row.mode),
+            )
+    known = {row.mode for row in rows}
+    rows += [
+        Candidate(one.mode, measured=one.loop_s) for one in race.entrants if one.mode not in known
+    ]
+    return tuple(rows)

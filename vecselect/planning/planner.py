@@ -4,7 +4,7 @@ request, options
 | what can run here                  backends: missing, why_not
 | a remembered plan                  cache, held against the request
 | one sub-environment, profiled      measure.probe, in a process of its own
-| loops, hand-off, learner           measure.loops, probe, measure.learner
+| loops, hand-off, learner           planning.loops, probe, measure.learner
 v
 Evidence --> selection.model.choose --> (effort="race": planning.rounds) --> Plan
 sentences: planning.explain
@@ -12,17 +12,15 @@ sentences: planning.explain
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import platform
 import time
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.pool.first_worker import FirstWorker
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
 from vecselect.machine import read_machine
@@ -30,7 +28,7 @@ from vecselect.measure.generators import untouched_generators
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import measure_learner, read_learner, set_learner_threads
 from vecselect.measure.load import ForeignLoad
-from vecselect.measure.loops import measure_loops
+from vecselect.measure.probe import space_text
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
 from vecselect.plan import Candidate, Note, Plan
@@ -38,7 +36,10 @@ from vecselect.plan_checks import EFFORTS
 from vecselect.planning import explain
 from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name
-from vecselect.planning.observed import candidate_of, chosen_anew, counted_on
+from vecselect.planning.first_worker import FirstWorker
+from vecselect.planning.loops import measure_loops
+from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
+from vecselect.planning.prepared import Prebuilt, Prepared
 from vecselect.planning.rounds import Terms, run_race
 from vecselect.selection.candidates import candidate_modes, why_not_enough_memory
 from vecselect.selection.compare import Interval
@@ -49,10 +50,6 @@ from vecselect.selection.what_if import what_if
 from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import gymnasium as gym
-
     from vecselect.machine import Machine
     from vecselect.measure.probe import Probe
     from vecselect.options import PlanningOptions
@@ -60,8 +57,6 @@ if TYPE_CHECKING:
     from vecselect.request import Request
     from vecselect.selection.model import Choice
     from vecselect.selection.race import RaceRecord
-
-SPACE_TEXT_CHARACTERS = 160
 
 ONLY_WHEN_NAMED = frozenset({"ray"})
 """Kinds of which nothing is said unless the user has named them."""
@@ -100,66 +95,6 @@ class _Situation:
     def deadline_s(self) -> float:
         """When nothing new is begun, by `time.perf_counter`."""
         return self.start_s + self.options.budget_s
-
-
-class Prebuilt:
-    """The factory of a sub-environment of which one was built already: the first call returns it.
-
-    In another process it is the factory alone.
-    """
-
-    def __init__(self, make: Callable[[], gym.Env]) -> None:
-        """Builds one."""
-        self._make = make
-        self._env: gym.Env | None = make()
-
-    def __call__(self) -> gym.Env:
-        """The one that was built, then new ones."""
-        env, self._env = self._env, None
-        return self._make() if env is None else env
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """The factory alone."""
-        return _same, (self._make,)
-
-    def close(self) -> None:
-        """Closes the one that was built, if nobody has taken it."""
-        env, self._env = self._env, None
-        if env is not None:
-            with contextlib.suppress(Exception):  # its failure would hide why it is not used
-                env.close()
-
-
-def _same(make: Callable[[], gym.Env]) -> Callable[[], gym.Env]:
-    return make
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A plan, and what was begun for it.
-
-    Attributes:
-        plan: The plan.
-        request: What was asked for; its first sub-environment may be built already.
-        first_worker: The process that has profiled, where the plan is a pool of which it can be the
-            first worker.
-    """
-
-    plan: Plan
-    request: Request
-    first_worker: FirstWorker | None = None
-
-    def discard(self) -> None:
-        """Ends what was begun."""
-        if self.first_worker is not None:
-            self.first_worker.end()
-        self.close_unused()
-
-    def close_unused(self) -> None:
-        """Closes the sub-environment that was built early, if no mode has taken it."""
-        for env_fn in self.request.env_fns[:1]:
-            if isinstance(env_fn, Prebuilt):
-                env_fn.close()
 
 
 def make_plan(request: Request, options: PlanningOptions) -> Plan:
@@ -463,7 +398,7 @@ def _decided(
         mode=mode,
         reason=reason,
         decided_by=decided_by,
-        candidates=_candidates(choice, race) + _skipped_candidates(situation, named),
+        candidates=candidates_of(choice, race) + _skipped_candidates(situation, named),
         notes=notes,
         break_even=_break_evens(evidence, modes),
         changes=True,
@@ -609,26 +544,6 @@ def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float
     }
 
 
-def _candidates(choice: Choice, race: RaceRecord | None) -> tuple[Candidate, ...]:
-    """A row for each forecast, with what the race measured, and for what only that has measured."""
-    rows = [candidate_of(forecast) for forecast in choice.forecasts]
-    if race is None:
-        return tuple(rows)
-    for place, row in enumerate(rows):
-        entrant = race.of(row.mode)
-        if row.threads == choice.best.threads:
-            rows[place] = dataclasses.replace(
-                row,
-                measured=entrant.loop_s if entrant else row.measured,
-                skipped=race.out.get(row.mode),
-            )
-    known = {row.mode for row in rows}
-    rows += [
-        Candidate(one.mode, measured=one.loop_s) for one in race.entrants if one.mode not in known
-    ]
-    return tuple(rows)
-
-
 def _skipped_candidates(situation: _Situation, named: set[str]) -> tuple[Candidate, ...]:
     """A row for each kind that could not be chosen."""
     return tuple(
@@ -678,11 +593,3 @@ def _plan(
 def _versions() -> dict[str, str]:
     names = ("vecselect", "gymnasium", "numpy")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def space_text(space: Any) -> str:
-    """A space as text, shortened: bounds of a large Box would fill pages."""
-    text = " ".join(str(space).split())
-    if len(text) <= SPACE_TEXT_CHARACTERS:
-        return text
-    return text[: SPACE_TEXT_CHARACTERS - 3] + "..."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vecselect.machine import Machine
 from vecselect.measure.ipc import IpcProfile
+from vecselect.measure.learner import LearnerCost as LearnerCost
 from vecselect.measure.step import StepProfile
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
@@ -49,26 +50,6 @@ class LoopCosts:
     pool_s: float
     pool_fixed_s: float
     copying_s: float = 0.0
-
-
-@dataclass(frozen=True)
-class LearnerCost:
-    """What the learner takes between two vector steps, under one setting of its threads.
-
-    Attributes:
-        kind: Where it comes from: `none`, `seconds` (given), `callable` (given, and run),
-            `stand-in` (a small network, where torch is loaded), or `observed` in an earlier run.
-        seconds: Its time between two vector steps.
-        threads: The threads torch computes with; None where torch is not loaded.
-        spinning_cores: Cores that its other threads keep busy after it, while they spin.
-        spin_s: Seconds for which they do so, counted from the end of the learner's work.
-    """
-
-    kind: str = "none"
-    seconds: float = 0.0
-    threads: int | None = None
-    spinning_cores: float = 0.0
-    spin_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
-from vecselect.backends.pool.first_worker import FirstWorker
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ModeUnavailable, ProfileError
 from vecselect.machine import read_machine
@@ -20,6 +19,7 @@ from vecselect.measure.step import THOROUGH
 from vecselect.modes import Mode
 from vecselect.plan import Note
 from vecselect.planning import explain
+from vecselect.planning.first_worker import FirstWorker
 from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Point
 from vecselect.sweeping.apart import HeatLost, heat_apart
 from vecselect.sweeping.asked import SweepProgress

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends import base
-from vecselect.backends.pool.construction import Settings
+from vecselect.backends.pool.construction import Settings, StartedWorker
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.shared import why_no_memory, why_no_semaphore
@@ -16,7 +16,6 @@ from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
-    from vecselect.backends.pool.first_worker import FirstWorker
     from vecselect.machine import Machine
     from vecselect.request import Request
 
@@ -53,7 +52,7 @@ class Pool:
         return Mode(self.name, workers)
 
     def build(
-        self, request: Request, mode: Mode, *, first_worker: FirstWorker | None = None
+        self, request: Request, mode: Mode, *, first_worker: StartedWorker | None = None
     ) -> PoolVectorEnv:
         """Builds a `PoolVectorEnv`.
 

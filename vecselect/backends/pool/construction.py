@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
@@ -24,10 +24,24 @@ if TYPE_CHECKING:
     from gymnasium.vector import AutoresetMode
 
     from vecselect.backends.pool.arena import Arena
-    from vecselect.backends.pool.first_worker import FirstWorker
     from vecselect.backends.pool.handle import Handle
+    from vecselect.backends.pool.memory import Memory
+    from vecselect.backends.pool.process import ProcessHandle
     from vecselect.backends.pool.server import Sample
     from vecselect.backends.pool.starter import Starter
+
+
+class StartedWorker(Protocol):
+    """A worker process that was started before there was a pool.
+
+    Attributes:
+        memory: The block that it shares with the caller; the pool's own.
+    """
+
+    memory: Memory
+
+    def become(self, work: Work) -> ProcessHandle:
+        """Has it build its slice, as a worker that was started with it does."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ class Settings:
     first_row: int = 0
     caller_steps: bool = True
     restart_seeds: tuple[int | None, ...] | None = None
-    first_worker: FirstWorker | None = None
+    first_worker: StartedWorker | None = None
 
     @property
     def same_spaces(self) -> bool:

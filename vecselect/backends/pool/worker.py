@@ -16,12 +16,12 @@ from vecselect.backends.pool.server import (
     GIVEN,
     STATUS,
     Server,
+    Work,
     close_all,
     sample_of,
 )
 from vecselect.errors import RequestError, same_instance
 from vecselect.failures import Failed, portable, report_closing
-from vecselect.measure.probe import ProfileTask, profile_first
 from vecselect.torch_ import seed_torch
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.memory import Memory
-    from vecselect.backends.pool.server import Terms, Work
+    from vecselect.backends.pool.server import Terms
     from vecselect.backends.pool.signals import Signal
 
 STEP, REQUEST, END = 1, 2, 3
@@ -50,11 +50,11 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
     watch = ParentWatch(go.give)
     row, envs = 0, []
     try:
-        task: Work | ProfileTask = processes.loads(work)
+        task = processes.loads(work)
         processes.settle_in(task.global_seed)
         profiled = None
-        if isinstance(task, ProfileTask):
-            found = profile_first(task, go, done, pipe)
+        if not isinstance(task, Work):  # something to do before it becomes a worker
+            found = task.run(go, done, pipe)
             if found is None:
                 return
             task, profiled = found

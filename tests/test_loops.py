@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode
 
 from tests.probes import probed
 from tests.zoo import SPACES, EchoEnv, SampleEnv
-from vecselect.measure import loops
+from vecselect.planning import loops
 from vecselect.planning.loops import measure_loops
 from vecselect.request import Request
 

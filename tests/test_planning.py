@@ -38,7 +38,7 @@ from vecselect.modes import Mode
 from vecselect.plan import Candidate
 from vecselect.planning import build, planner
 from vecselect.planning.cache import PlanCache, script_name
-from vecselect.planning.planner import Prebuilt, Prepared
+from vecselect.planning.prepared import Prebuilt, Prepared
 from vecselect.request import read_request
 from vecselect.selection.evidence import HandOff, Observation
 

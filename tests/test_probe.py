@@ -15,10 +15,10 @@ from gymnasium import spaces
 from tests.probes import probed
 from tests.racers import children, wait_until_gone
 from vecselect import ProfileError
-from vecselect.backends.pool import first_worker
 from vecselect.failures import RemoteTraceback
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
+from vecselect.planning import first_worker
 from vecselect.planning.first_worker import FirstWorker
 from vecselect.selection.evidence import HandOff
 

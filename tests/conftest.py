@@ -9,11 +9,11 @@ import vecselect
 from tests.fake_torch import FakeTorch
 from tests.faults import census
 from tests.racers import children
-from vecselect import contexts
+from vecselect import fork_client
 from vecselect.store.plans import PlanStore
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-contexts.PRELOADED[:] = [
+fork_client.PRELOADED[:] = [
     *("gymnasium", "gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers")
 ]
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
@@ -81,7 +81,7 @@ def no_torch(monkeypatch):
 def no_process_is_left():
     """None but the fork server and the resource tracker, which multiprocessing keeps."""
     resource_tracker.ensure_running()
-    contexts.ensure_server()
+    fork_client.ensure_server()
     before = children()
     yield
     assert children() <= before

@@ -9,14 +9,11 @@ import vecselect
 from tests.fake_torch import FakeTorch
 from tests.faults import census
 from tests.racers import children
-from vecselect import contexts
+from vecselect import fork_client
 from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-contexts.PRELOADED = (
-    *contexts.PRELOADED,
-    *("gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers"),
-)
+fork_client.PRELOADED += ("gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 
@@ -71,7 +68,7 @@ def no_torch(monkeypatch):
 def no_process_is_left():
     """None but the fork server and the resource tracker, which multiprocessing keeps."""
     resource_tracker.ensure_running()
-    contexts.ensure_server()
+    fork_client.ensure_server()
     before = children()
     yield
     assert children() <= before

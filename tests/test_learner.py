@@ -219,7 +219,6 @@ def measured(given, one_thread=False, observations=None):
     return measure_learner(given, 3, ACTIONS, batch, one_thread=one_thread)
 
 
-@pytest.mark.timeout(30)
 def test_time_and_spin_are_measured_with_the_threads_as_set_and_with_one(world):
     as_set, one = measured(world.learn, one_thread=True)
     assert (as_set.kind, as_set.threads, one.kind) == ("callable", 4, "callable")
@@ -370,7 +369,6 @@ def test_without_threadpoolctl_there_is_only_torch(torch, monkeypatch):
 # CPU time of other threads
 
 
-@pytest.mark.timeout(60)
 def test_cpu_time_of_other_threads_is_counted_and_that_of_this_one_is_not():
     begin, end, burnt_s = threading.Event(), threading.Event(), []
 

@@ -42,7 +42,7 @@ from vecselect.planning.prepared import Prebuilt, Prepared
 from vecselect.request import read_request
 from vecselect.selection.evidence import HandOff, Observation
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_torch")]
+pytestmark = pytest.mark.usefixtures("no_torch")
 
 WAIT_S = 2e-3
 LONG = {"learner": 0.5}

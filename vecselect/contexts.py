@@ -21,10 +21,7 @@ import io
 import multiprocessing
 import os
 import pickle
-import re
 import signal
-import socket
-import threading
 from multiprocessing import (
     connection,
     context,
@@ -37,104 +34,17 @@ from multiprocessing import (
 )
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.interrupts import Unbroken
-from vecselect.errors import StartError
+from vecselect import fork_client
+from vecselect.caller_state import ParentFile, preparation, state_of_caller
+from vecselect.fork_client import deaf_to_interrupts
 from vecselect.forkserver import MAX_FILES, NUMBER, read_number, reap
+from vecselect.refusals import refusals_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
 
 NAME_PREFIX = "vecselect-"
 """What `multiprocessing.get_context` knows our contexts by: this, and the start method."""
-
-PRELOADED = ("numpy", "gymnasium", "vecselect.backends.pool.worker")
-"""Modules that the fork server imports when it starts; what they import, no worker has to."""
-
-
-def state_of_caller() -> dict[str, Any]:
-    """What a worker that is forked from the fork server needs to be like a child of the caller.
-
-    The working folder and `sys.path` go with multiprocessing's own preparation.
-    """
-    state: dict[str, Any] = {"environ": dict(os.environ), "umask": _umask()}
-    if hasattr(os, "sched_getaffinity"):
-        state["affinity"] = os.sched_getaffinity(0)
-    return state
-
-
-def adopt(state: dict[str, Any]) -> None:
-    """In the worker: applies what `state_of_caller` gave."""
-    environ = state["environ"]
-    for name in os.environ.keys() - environ.keys():
-        del os.environ[name]
-    os.environ.update(environ)
-    if state["umask"] is not None:
-        os.umask(state["umask"])
-    if "affinity" in state:
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(0, state["affinity"])
-
-
-def _umask() -> int | None:
-    """This process's umask; where it cannot be read without being changed, None."""
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        if found := re.search(r"^Umask:\s*(\d+)", file.read(), re.MULTILINE):
-            return int(found[1], 8)
-    return None
-
-
-def why_refused(error: OSError) -> str:
-    """What the system lacks that has refused something to a worker, in one sentence."""
-    reasons = {
-        errno.EAGAIN: "no more processes may be started here (see ulimit -u, or the limit on the "
-        "number of processes of the container)",
-        errno.ENOMEM: "there is no memory for another process",
-        errno.ENOSPC: "/dev/shm, or the folder for temporary files, is full (containers give it "
-        "64 MB: docker run --shm-size=1g)",
-        errno.EMFILE: "this process may open no more files (see ulimit -n)",
-        errno.ENFILE: "the system may open no more files",
-        errno.ENOSYS: "this system has no shared memory or semaphores",
-    }
-    why = reasons.get(error.errno or 0, f"the system said: {error}")
-    return f'A worker process cannot be started: {why}. Pin mode="sync", which needs none.'
-
-
-@contextlib.contextmanager
-def refusals_named() -> Iterator[None]:
-    """Turns what the system refuses, while a worker is started, into a `StartError`."""
-    try:
-        yield
-    except StartError:
-        raise
-    except OSError as error:
-        raise StartError(why_refused(error)) from error
-
-
-class ParentFile:
-    """A descriptor that becomes readable when the process that opened it ends; -1 if there is none.
-
-    Sent to a process while that is being started.
-    """
-
-    def __init__(self) -> None:
-        self.file = -1
-        if hasattr(os, "pidfd_open"):
-            with contextlib.suppress(OSError):
-                self.file = os.pidfd_open(os.getpid())
-
-    def close(self) -> None:
-        """Closes it."""
-        if self.file >= 0:
-            os.close(self.file)
-            self.file = -1
-
-    def __getstate__(self) -> Any:
-        """A descriptor that arrives in the child."""
-        return reduction.DupFd(self.file) if self.file >= 0 else None
-
-    def __setstate__(self, descriptor: Any) -> None:
-        """The same in the child."""
-        self.file = -1 if descriptor is None else descriptor.detach()
 
 
 class _Process(process.BaseProcess):
@@ -168,22 +78,11 @@ def parent_file() -> int:
     return current.parent_file.file if isinstance(current, _Process) else -1
 
 
-@contextlib.contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Puts Ctrl-C off here; what is started meanwhile does not get it until it unblocks it."""
-    with Unbroken():
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _ForkPopen(popen_fork.Popen):
     """A process under way that was forked from the caller."""
 
     def _launch(self, process_obj: Any) -> None:
-        with _deaf_to_interrupts():
+        with deaf_to_interrupts():
             super()._launch(process_obj)  # type: ignore[misc]
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
@@ -215,7 +114,7 @@ class _SentPopen(_ForkPopen):
         buffer = io.BytesIO()
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            reduction.dump(_preparation(process_obj.name), buffer)
+            reduction.dump(preparation(process_obj.name), buffer)
             reduction.dump(process_obj, buffer)
         finally:
             context.set_spawning_popen(None)
@@ -224,7 +123,7 @@ class _SentPopen(_ForkPopen):
         # Our end of the first pipe is kept: the process learns of our end by its closing.
         self.finalizer = util.Finalize(self, _close_all, (start_w, self.sentinel))
         try:
-            with _deaf_to_interrupts():
+            with deaf_to_interrupts():
                 try:
                     self._begin(start_r, status_w)
                 finally:
@@ -254,14 +153,6 @@ class _SentPopen(_ForkPopen):
     def _send(self, file: Any, data: Any) -> None:
         """Sends the process what it does."""
         file.write(data)
-
-
-def _preparation(name: str) -> dict[str, Any]:
-    """What multiprocessing tells a process before it sends the rest, without the user's script."""
-    data: dict[str, Any] = spawn.get_preparation_data(name)
-    data.pop("init_main_from_name", None)
-    data.pop("init_main_from_path", None)
-    return data
 
 
 def _close_all(*files: int) -> None:
@@ -323,21 +214,10 @@ class _ForkServerPopen(_SentPopen):
         files = [start, status, tracker, *self._fds]
         if len(files) > MAX_FILES:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        with _lock:
-            self._server = _running_server()
-            try:
-                socket.send_fds(self._server.channel, [b"1"], files)
-            except ConnectionError:
-                raise StartError(self._server.how_it_ended()) from None
+        self._server = fork_client.ask(files)
 
     def _begun(self) -> None:
-        try:
-            pid = read_number(self.sentinel)
-        except EOFError:
-            raise StartError(self._server.how_it_ended()) from None
-        if pid < 0:
-            raise OSError(-pid, os.strerror(-pid))
-        self.pid = pid
+        self.pid = fork_client.answer(self._server, self.sentinel)
 
     def _send(self, file: Any, data: Any) -> None:
         state = pickle.dumps(state_of_caller())
@@ -357,108 +237,14 @@ class _ForkServerPopen(_SentPopen):
         return self.returncode
 
 
-class _Server:
-    """The fork server, as a process sees it that starts workers with it.
-
-    Attributes:
-        channel: On which it is asked for workers.
-        pid: Its process, where that is a child of this one.
-    """
-
-    def __init__(self, channel: socket.socket, pid: int | None = None) -> None:
-        self.channel = channel
-        self.pid = pid
-
-    @staticmethod
-    def started() -> _Server:
-        """A new one."""
-        resource_tracker.ensure_running()
-        ours, theirs = socket.socketpair()
-        owner = ParentFile()
-        path = _preparation("")["sys_path"]
-        # With `-c`, the working folder comes first on `sys.path`: a `random.py` there would be
-        # taken for the library's.
-        code = (
-            f"import sys; sys.path[:] = {path!r}; from vecselect.forkserver import main; "
-            f"main({theirs.fileno()}, {owner.file}, {PRELOADED!r})"
-        )
-        program: Any = spawn.get_executable()
-        arguments = [program, *util._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
-        files = [file for file in (theirs.fileno(), owner.file) if file >= 0]
-        try:
-            pid = util.spawnv_passfds(program, arguments, files)
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            owner.close()
-        util.Finalize(None, forget_server, exitpriority=-100)
-        return _Server(ours, pid)
-
-    def alive(self) -> bool:
-        """Whether it runs, as far as this process can tell."""
-        if self.pid is None:
-            return True
-        try:
-            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
-        except ChildProcessError:  # somebody else has waited for it
-            return False
-
-    def how_it_ended(self) -> str:
-        """A sentence on what has become of it."""
-        how = "has ended"
-        with contextlib.suppress(ChildProcessError):
-            if self.pid is not None:
-                code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-                how = f"has ended with code {code}"
-        forget_server()
-        return (
-            f"A worker process cannot be started: the fork server, which starts them, {how}. What "
-            'it wrote to stderr says why; vector_kwargs={"context": "spawn"} does without it.'
-        )
-
-
-_lock = threading.RLock()
-_server: _Server | None = None
-
-
-def _running_server() -> _Server:
-    """The fork server of this process."""
-    global _server
-    if _server is not None and not _server.alive():
-        forget_server()
-    if _server is None:
-        _server = _Server.started()
-    return _server
-
-
-def ensure_server() -> int | None:
-    """Starts the fork server unless it runs; returns its process id where it is ours."""
-    with refusals_named(), _deaf_to_interrupts(), _lock:
-        return _running_server().pid
-
-
-def forget_server() -> None:
-    """Has the next worker started by a new fork server; this one ends with this process."""
-    global _server
-    if _server is not None:
-        _server.channel.close()
-        _server = None
-
-
 def in_forked_worker(inherited: list[int], channel: socket.socket) -> None:
     """In a worker that the fork server has forked: takes what came with it."""
-    global _server
     _inherited[:] = inherited
-    _server = _Server(channel)
+    fork_client.use_channel(channel)
 
 
 def _after_fork_in_child() -> None:
-    """In a forked process: neither the workers nor the fork server are its own."""
-    global _lock
-    _lock = threading.RLock()
-    forget_server()
+    """In a forked process: the workers are not its own."""
     children: set[Any] = getattr(process, "_children", set())
     children.difference_update([one for one in children if isinstance(one, _Process)])
 

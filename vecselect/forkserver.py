@@ -252,6 +252,7 @@ class _Server:
         for file in (self.owner, self.channel):
             with contextlib.suppress(KeyError, ValueError):
                 self.selector.unregister(file)
+        self.channel.close()
         self._orphan(0)
 
     def _orphan(self, parent: int) -> None:
@@ -288,12 +289,12 @@ def _work(start: int, files: list[int], channel: socket.socket) -> int:
     """
     from multiprocessing import resource_tracker, spawn
 
-    from vecselect import contexts
+    from vecselect import caller_state, contexts
 
     tracker, *inherited = files
     # As multiprocessing does: what is shared has one tracker.
     resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
     contexts.in_forked_worker(inherited, channel)
     state: dict[str, Any] = pickle.loads(read_exactly(start, read_number(start)))
-    contexts.adopt(state)
+    caller_state.adopt(state)
     return spawn._main(start, os.dup(start))

@@ -33,7 +33,7 @@ from tests.compare import assert_same
 from tests.faults import census, inside
 from tests.faults.envs import CODES, ECHO, Fault
 from tests.faults.support import CLOSED_S, REPORTED_S, StepTimeout
-from vecselect import auto_make_vec, contexts
+from vecselect import auto_make_vec, fork_client
 from vecselect.errors import RequestError, VecselectWarning, WorkerDied
 
 COUNT = 10
@@ -282,11 +282,11 @@ def _hang(*_):
 def soak(minutes, seed):
     mark = uuid.uuid4().hex
     os.environ[census.MARK] = mark
-    contexts.PRELOADED = (*contexts.PRELOADED, *inside.PRELOADED)
+    fork_client.PRELOADED += inside.PRELOADED
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()
-    contexts.ensure_server()
+    fork_client.ensure_server()
     descriptors = psutil.Process().num_fds()
     run = Soak(seed)
     faults = run.run(minutes)

@@ -63,6 +63,6 @@ def helpers():
     """The processes that are kept for as long as the interpreter lives."""
     from multiprocessing import resource_tracker
 
-    from vecselect import contexts
+    from vecselect import fork_client
 
-    return {contexts.ensure_server(), resource_tracker._resource_tracker._pid}
+    return {fork_client.ensure_server(), resource_tracker._resource_tracker._pid}

@@ -144,10 +144,10 @@ class _Running:
         self.base_bytes = tree_bytes()
         method = self.request.vector_kwargs.get("context") or processes.start_methods()[0]
         if method == "forkserver" and any(map(_has_processes, modes)):
-            from vecselect import contexts
+            from vecselect import fork_client
 
             # Every mode with processes needs this server, not only the one that is built first.
-            contexts.ensure_server()
+            fork_client.ensure_server()
             self.helpers_bytes = max(tree_bytes() - self.base_bytes, 0)
 
     def build(self, mode: str) -> None:

@@ -282,7 +282,7 @@ def _hang(*_):
 def soak(minutes, seed):
     mark = uuid.uuid4().hex
     os.environ[census.MARK] = mark
-    fork_client.PRELOADED += inside.PRELOADED
+    fork_client.PRELOADED += tuple(inside.PRELOADED)
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()

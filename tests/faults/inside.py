@@ -33,7 +33,7 @@ def run(target, arguments, folder, inside):
         inside: Whether the census inside of the process is taken.
     """
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    fork_client.PRELOADED += PRELOADED
+    fork_client.PRELOADED += tuple(PRELOADED)
     name_own()
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)

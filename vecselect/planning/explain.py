@@ -46,7 +46,6 @@ LOUD = 1.3
 """Advice that makes the loop this many times as fast is a warning, not only a note."""
 
 WORTH_SAYING = 1.1
-BUSY_CORES = 0.25
 RESET_SHARE = 0.1
 COPY_SHARE = 0.05
 
@@ -158,7 +157,7 @@ def provisional(evidence: Evidence, *, alone: bool) -> str | None:
         return (
             "Another program was planning at the same time, so nothing but the step was measured."
         )
-    if evidence.foreign_cores > BUSY_CORES * evidence.machine.cores:
+    if evidence.busy:
         return (
             f"Other programs kept {evidence.foreign_cores:.1f} of {evidence.machine.cores:g} cores "
             "busy while this was measured."

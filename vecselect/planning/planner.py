@@ -360,6 +360,8 @@ def _decided(
         rule=apply_rule(found.profile, machine, request.num_envs),
         foreign_cores=load.cores(),
     )
+    if evidence.busy:  # an exchange that waits for its turn of the core tells nothing
+        evidence = dataclasses.replace(evidence, hand_off=HandOff())
     notes: list[Note] = []
     evidence, skipped = _with_ray(situation, evidence, found, notes)
     situation = dataclasses.replace(situation, skipped=skipped)

@@ -12,6 +12,10 @@ from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 
 
+BUSY_SHARE = 0.25
+"""Share of the cores that other programs may keep busy while something is measured."""
+
+
 @dataclass(frozen=True)
 class HandOff:
     """What an exchange with a worker costs here, beside the environments.
@@ -141,6 +145,11 @@ class Evidence:
     ray: RayCosts | None = None
     race: RaceRecord | None = None
     observations: tuple[Observation, ...] = ()
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs held so much of the cores that little of this is worth keeping."""
+        return self.foreign_cores > BUSY_SHARE * self.machine.cores
 
     @property
     def cores(self) -> float:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.support import gone
 from vecselect import auto_make_vec, fork_client, processes
-from vecselect.errors import ModeUnavailable, StartError
+from vecselect.errors import StartError
 
 LIMIT_S = 60.0
 
@@ -268,8 +268,12 @@ def test_full_shared_memory_is_named(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("_multiprocessing.SemLock", refused)
-    with pytest.raises(ModeUnavailable, match="No space left on device"):
-        auto_make_vec("CartPole-v1", 2, "async")
+    context = processes.get_context()
+    for make in (lambda: context.Semaphore(0), lambda: context.Array("d", 3), context.Queue):
+        with pytest.raises(
+            StartError, match="/dev/shm, or the folder for temporary files, is full"
+        ):
+            make()
 
 
 def test_a_fork_server_that_was_killed_is_replaced(no_server):

@@ -11,7 +11,6 @@ from vecselect.measure.step import StepProfile
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 
-
 BUSY_SHARE = 0.25
 """Share of the cores that other programs may keep busy while something is measured."""
 

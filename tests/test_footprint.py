@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.faults.support import gone
 from tests.probes import probed
 from vecselect.measure.footprint import Footprint, held, read_footprint
 
@@ -127,7 +128,7 @@ def test_a_socket(make):
 def test_a_child_process_which_is_gone_afterwards(tmp_path):
     file = tmp_path / "child"
     assert holds(functools.partial(WithChild, file)) == ("a child process",)
-    assert not os.path.exists(f"/proc/{file.read_text()}")
+    assert gone(int(file.read_text()), 10.0)
 
 
 def test_a_window():

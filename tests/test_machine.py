@@ -130,13 +130,13 @@ def test_cores_are_the_least_of_affinity_and_quota(tree):
 
 
 @pytest.mark.parametrize("name", ["VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK"])
-def test_a_variable_bounds_the_cores(name, monkeypatch, tree):
+def test_a_variable_bounds_the_cores(name, monkeypatch, tmp_path):
     monkeypatch.setenv(name, "1")
-    machine = read_machine(tree)
+    machine = read_machine(tmp_path)
     assert (machine.cores, machine.cores_bound) == (1.0, name)
     for nothing in ("", "0", "many", "1000000"):
         monkeypatch.setenv(name, nothing)
-        assert read_machine(tree).cores_bound == "affinity"
+        assert read_machine(tmp_path).cores_bound == "affinity"
 
 
 @pytest.mark.parametrize("group", ["", "a/", "a/b/"], ids=["mount", "parent", "own"])

@@ -43,6 +43,10 @@ the learner's threads. Fitted beside torch with 2 threads on 2 cores to HalfChee
 CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over `sync` was 0.73 to 0.91
 there, and is predicted within 0.1 of that."""
 
+CROWDED = 0.2
+"""What processes of `async` that compute lose where they are more than twice the cores and take turns
+on them: 8 CarRacings in 8 processes on 2 cores gave 0.82 of the throughput of two slices."""
+
 SPINNING = 0.25
 """Spinning below so many cores is noise of the measurement."""
 
@@ -290,6 +294,8 @@ def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         longest * max(profile.slowest_step_s - mean_s, 0.0),
     )
     shared_s = count * computing_s / evidence.cores
+    if mode.kind == "async" and lanes > 2 * evidence.cores:
+        shared_s *= 1.0 + CROWDED
     if mode.kind == "thread":
         free = profile.gil_free_fraction or 0.0
         shared_s = count * computing_s * (1.0 - free) + shared_s * free

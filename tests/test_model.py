@@ -29,6 +29,7 @@ from vecselect.selection.evidence import HandOff, LearnerCost, LoopCosts, Observ
 from vecselect.selection.model import (
     CONTENTION_S,
     CONTENTION_SHARE,
+    CROWDED,
     RUN_S,
     break_even_s,
     choose,
@@ -453,7 +454,8 @@ def test_every_prediction_is_sound(steps, num_envs, cores, learner_s, off_cpu):
         lanes = Mode.parse(one.mode).lanes(num_envs)
         stepping_s = one.parts.stepping_s + one.parts.stragglers_s
         assert stepping_s >= sync.parts.stepping_s / lanes * 0.999
-        assert stepping_s <= sync.parts.stepping_s * 1.001 + max(steps)
+        most = 1 + CROWDED if one.mode == "async" else 1.001
+        assert stepping_s <= sync.parts.stepping_s * most + max(steps)
     loops_s = [one.loop_s for one in choice.forecasts]
     assert choice.best.loop_s <= min(loops_s) * 1.06
 

@@ -93,7 +93,6 @@ class _Record:
     """What was seen under one number of the learner's threads."""
 
     def __init__(self) -> None:
-        self.vector_steps = 0
         self.windows: deque[_Window] = deque(maxlen=WINDOWS_KEPT)
         self.others_s = 0.0
         self.sampled_s = 0.0
@@ -208,13 +207,14 @@ class RunWatch:
             self._expect_collecting(vector_steps, now_s - self._begun_s)
 
     def observations(self) -> list[Observation]:
-        """What was seen so far, for each number of threads; empty after too few steps."""
+        """What was seen so far, for each number of threads that enough steps were made with."""
         if self._steps < MIN_STEPS:
             return []
         busy = self._is_busy()
         return [
             record.observation(self._plan.mode, threads, busy)
             for threads, record in self._records.items()
+            if sum(window.vector_steps for window in record.windows) >= MIN_STEPS - WARM_UP_STEPS
         ]
 
     def end(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:

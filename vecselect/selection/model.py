@@ -44,8 +44,8 @@ CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over `sync` 
 there, and is predicted within 0.1 of that."""
 
 CROWDED = 0.2
-"""What processes of `async` that compute lose where they are more than twice the cores and take turns
-on them: 8 CarRacings in 8 processes on 2 cores gave 0.82 of the throughput of two slices."""
+"""What processes of `async` that compute lose where they are more than twice the cores, since they
+take turns: 8 CarRacings in 8 processes on 2 cores gave 0.82 of the throughput of two slices."""
 
 SPINNING = 0.25
 """Spinning below so many cores is noise of the measurement."""
@@ -155,11 +155,7 @@ def choose(
         incumbent: A mode that real use has measured; it is left only for a clearly faster one.
     """
     modes = candidate_modes(evidence) if modes is None else modes
-    forecasts = [
-        forecast
-        for learner in evidence.learners
-        for forecast in _forecasts(evidence, modes, learner)
-    ]
+    forecasts = _forecasts(evidence, modes)
     as_set = evidence.learners[0].threads
     able = [one for one in forecasts if any_threads or one.threads == as_set]
     best = min(able, key=lambda one: _cost_s(one, evidence))
@@ -189,30 +185,54 @@ def start_up_s(mode: Mode, num_envs: int, cores: float) -> float:
     return (mode.workers or 0) * THREAD_START_S
 
 
-def _forecasts(evidence: Evidence, modes: tuple[Mode, ...], learner: LearnerCost) -> list[Forecast]:
-    """Every candidate under one setting of the learner's threads, held against what runs showed."""
-    seen = {
-        one.mode: one
-        for one in evidence.observations
-        if one.threads == learner.threads and not one.busy
+def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:
+    """Every candidate under every setting of the threads, held against what runs showed."""
+    seen = {(one.mode, one.threads): one for one in evidence.observations if not one.busy}
+    predicted = {
+        (str(mode), learner.threads): predict(mode, evidence, learner)
+        for learner in _learners_as_seen(evidence, list(seen.values()))
+        for mode in modes
     }
-    if seen:
-        latest = list(seen.values())[-1]
-        learner = dataclasses.replace(learner, kind="observed", seconds=latest.outside_s)
-    predicted = {str(mode): predict(mode, evidence, learner) for mode in modes}
     ratios = [
-        seen[name].inside_s / forecast.vector_step_s.mid
-        for name, forecast in predicted.items()
-        if name in seen
+        seen[which].inside_s / forecast.vector_step_s.mid
+        for which, forecast in predicted.items()
+        if which in seen
     ]
     if not ratios:
         return list(predicted.values())
-    # What the model got wrong about the measured modes it got wrong about the others alike.
+    # What the model got wrong about the measured ones it got wrong about the others alike.
     scale = math.exp(float(np.mean(np.log(np.clip(ratios, 0.25, 4.0)))))
     return [
-        _observed(forecast, seen[name]) if name in seen else _rescaled(forecast, scale)
-        for name, forecast in predicted.items()
+        _observed(forecast, seen[which]) if which in seen else _rescaled(forecast, scale)
+        for which, forecast in predicted.items()
     ]
+
+
+def _learners_as_seen(evidence: Evidence, seen: list[Observation]) -> list[LearnerCost]:
+    """The learner under each setting of its threads, as long as runs have shown it to be.
+
+    Under a setting that no run has had, it is longer by the same factor as under the latest that
+    one had.
+    """
+    latest = {one.threads: one.outside_s for one in seen}
+    measured = {one.threads: one.seconds for one in evidence.learners}
+    factors = [
+        outside_s / measured[threads]
+        for threads, outside_s in latest.items()
+        if measured.get(threads)
+    ]
+    learners = []
+    for learner in evidence.learners:
+        seconds = learner.seconds
+        if learner.threads in latest:
+            seconds = latest[learner.threads]
+        elif factors:
+            seconds *= factors[-1]
+        elif latest:
+            seconds = list(latest.values())[-1]
+        kind = "observed" if latest else learner.kind
+        learners.append(dataclasses.replace(learner, kind=kind, seconds=seconds))
+    return learners
 
 
 def _observed(forecast: Forecast, seen: Observation) -> Forecast:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -127,6 +128,9 @@ def test_a_socket(make):
 def test_a_child_process_which_is_gone_afterwards(tmp_path):
     file = tmp_path / "child"
     assert holds(functools.partial(WithChild, file)) == ("a child process",)
+    until_s = time.monotonic() + 10
+    while os.path.exists(f"/proc/{file.read_text()}") and time.monotonic() < until_s:
+        time.sleep(0.01)
     assert not os.path.exists(f"/proc/{file.read_text()}")
 
 

@@ -42,7 +42,7 @@ from vecselect.planning.prepared import Prebuilt, Prepared
 from vecselect.request import read_request
 from vecselect.selection.evidence import HandOff, Observation
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_torch")]
+pytestmark = pytest.mark.usefixtures("no_torch")
 
 WAIT_S = 2e-3
 LONG = {"learner": 0.5}
@@ -109,7 +109,8 @@ def test_one_more_is_built_than_was_asked_for_and_stepped_a_little(notes, wait_s
     with auto_make_vec(notes.factories(wait_s=wait_s), **options) as envs:
         assert envs.mode in ({"pool:3"} if pool else {"sync", "pool:0", "thread:1", "thread:3"})
         assert sorted(note.index for note in notes.built) == [0, 1, 2, 3, 3]
-        (profiled,) = notes.closed
+        profiled = notes.profiled()
+        assert len(notes.closed) == 1
         assert profiled.index == 3
         assert profiled.pid != os.getpid()
         assert profiled.resets <= 2 + profiled.steps // 3
@@ -149,15 +150,16 @@ def test_a_recommendation_builds_one_and_leaves_nothing(notes, a_pool):
     before = children()
     plan = recommend(notes.factories(wait_s=WAIT_S))
     assert plan.mode == "pool:3"
+    wait_until_gone(before)
     assert [note.pid for note in notes.built] == [note.pid for note in notes.closed]
     assert len(notes.built) == 1
-    wait_until_gone(before)
 
 
 def test_the_process_that_profiled_becomes_the_first_worker(notes, a_pool):
     with auto_make_vec(notes.factories(wait_s=WAIT_S)) as envs:
         assert envs.mode == "pool:3"
-        (profiled,) = notes.closed
+        profiled = notes.profiled()
+        assert len(notes.closed) == 1
         where = envs.call("where")
         assert where[0] == os.getpid()
         assert where[1] == profiled.pid

@@ -266,7 +266,7 @@ def test_an_import_with_damaged_plans_takes_the_others_and_ends_with_1(run, cach
     run("plans", "clear")
     done = run("plans", "import", tmp_path / "x.json")
     assert (done.code, done.out) == (1, "1 plan imported\n")
-    assert f"{keys[0]} was not imported: There is no mode" in done.err
+    assert f"{keys[0]} was not imported: This is not a plan" in done.err
     assert "\x1b" not in done.err
     done = run("plans", "import", tmp_path / "x.json", "--json")
     assert done.code == 1

@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "quickstart.py": "mode",
     "pin_a_mode.py": "never another mode instead",
-    "custom_env.py": "between two steps (seconds)",
+    "custom_env.py": "distances:",
     "heterogeneous.py": "observations of shape (3, 3)",
     "plan_with_a_learner.py": "recalled: True",
     "sweep.py": "returns diminish from",

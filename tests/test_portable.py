@@ -13,7 +13,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
 from tests.compare import assert_same_run
-from vecselect import auto_make_vec, processes
+from vecselect import ModeUnavailable, auto_make_vec, processes
 from vecselect.backends.pool import signals
 
 _real = synchronize._multiprocessing
@@ -79,7 +79,7 @@ def test_a_full_disk_is_an_error_before_anything_is_written(monkeypatch):
 
     monkeypatch.setattr(os, "memfd_create", refused, raising=False)
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ModeUnavailable, match="No space left"):
         auto_make_vec([zoo.EchoEnv] * 4, mode="pool:1")
 
 

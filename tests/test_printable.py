@@ -11,7 +11,6 @@ import pytest
 
 from tests import sweeps
 from tests.plans import BY_MODEL
-from vecselect import Plan
 from vecselect.cli import main
 from vecselect.plan import Note
 from vecselect.planning.plan_key import Key
@@ -81,7 +80,7 @@ def test_a_plan_written_to_a_file_is_text(form, tmp_path):
     if form == ".svg":
         assert SHOWN in "".join(ElementTree.fromstring(text).itertext())
     elif form == ".json":
-        assert Plan.from_json(text) == PLAN
+        assert json.loads(text) == json.loads(PLAN.to_json())
     else:
         need_clean(text)
 

@@ -42,7 +42,7 @@ def test_a_callable_makes_it_by_its_id_in_every_mode(id, mode):
 
 
 def test_it_is_measured_too(id):
-    assert recommend(lambda: gym.make(id), 2, effort="rule").profile is not None
+    assert recommend(lambda: gym.make(id), 2, effort="rule").evidence.profile is not None
 
 
 def test_what_is_registered_nowhere_stays_an_error():

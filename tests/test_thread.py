@@ -389,7 +389,7 @@ def test_options_of_processes_are_refused(option):
 
 
 def test_threads_take_no_manner():
-    with pytest.raises(RequestError, match="always sleep"):
+    with pytest.raises(RequestError, match="no number of workers"):
         auto_make_vec([Told] * 2, mode="thread:1:sleep")
 
 
@@ -461,7 +461,7 @@ class Waiting(zoo.EchoEnv):
     ],
 )
 def test_threads_are_not_chosen_for_what_may_draw(options, why):
-    plan = recommend(lambda: Waiting(**options), 6, effort="estimate", use_store=False)
+    plan = recommend(lambda: Waiting(**options), 6, use_store=False)
     skipped = {one.mode.partition(":")[0]: one.skipped for one in plan.candidates}["thread"]
     assert (skipped is None) == (why is None)
     assert why is None or skipped.startswith(why)

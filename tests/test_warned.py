@@ -29,7 +29,7 @@ class Warns(EchoEnv):
 
 env_fns = [lambda index=index: Warns(index) for index in range(6)]
 if sys.argv[1] == "auto":
-    recommend(env_fns, learner=0.001, effort="exhaustive", budget_s=2, use_store=False)
+    recommend(env_fns, learner=0.001, effort="race", budget_s=2, use_store=False)
 else:
     auto_make_vec(env_fns, mode=sys.argv[1]).close()
 """

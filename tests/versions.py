@@ -38,10 +38,10 @@ CORE = (
     "test_scripts.py",
     "test_pins.py",
     "test_make.py",
-    "test_store.py",
+    "test_cache.py",
     "test_plan.py",
-    "test_estimate.py",
-    "test_report_snapshots.py",
+    "test_model.py",
+    "test_report.py",
     "test_cli.py",
     "test_public_api.py",
 )

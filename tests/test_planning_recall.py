@@ -1,0 +1,136 @@
+"""Which starts recall a plan, and what they know from runs before."""
+
+import dataclasses
+
+import gymnasium as gym
+import pytest
+
+from tests.noting import Notes
+from tests.records import MS
+from tests.zoo import BusyEnv
+from vecselect import auto_make_vec, recommend
+from vecselect.machine import read_machine
+from vecselect.planning import planner
+from vecselect.planning.cache import PlanCache, script_name
+from vecselect.request import read_request
+from vecselect.selection.evidence import Observation
+
+pytestmark = pytest.mark.usefixtures("no_torch")
+
+
+@pytest.fixture
+def notes(tmp_path):
+    return Notes(tmp_path / "notes")
+
+
+def busy():
+    return BusyEnv(1 * MS)
+
+
+def test_a_plan_is_recalled_until_more_effort_is_asked_for():
+    first, again = (recommend("CartPole-v1", 2) for _ in range(2))
+    assert not first.recalled and again.recalled
+    assert dataclasses.replace(again, recalled=False) == first
+    raced = recommend("CartPole-v1", 2, effort="race", budget_s=0.5)
+    assert not raced.recalled
+    assert recommend("CartPole-v1", 2).effort == "race"
+    with auto_make_vec("CartPole-v1", 2) as envs:
+        assert envs.plan.recalled
+        assert envs.mode == raced.mode
+
+
+def test_a_recalled_plan_measures_and_builds_nothing_more(notes):
+    recommend(notes.factories(3), learner=0.5)
+    built = len(notes.built)
+    with auto_make_vec(notes.factories(3), learner=0.5) as envs:
+        assert envs.plan.recalled
+        assert len(notes.built) == built + 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_envs": 3},
+        {"wrappers": [gym.wrappers.FlattenObservation]},
+        {"vector_kwargs": {"copy": False}},
+        {"allow": ("native",)},
+        {"learner": 0.5},
+        {"learner_threads": "auto"},
+    ],
+)
+def test_what_is_asked_for_otherwise_is_planned_anew(change):
+    recommend("CartPole-v1", num_envs=2)
+    assert not recommend("CartPole-v1", **{"num_envs": 2, **change}).recalled
+
+
+def test_a_fresh_plan_takes_the_place_of_the_one_remembered():
+    first = recommend("CartPole-v1", 2)
+    fresh = recommend("CartPole-v1", 2, fresh=True)
+    assert not fresh.recalled
+    assert fresh.key == first.key
+    again = recommend("CartPole-v1", 2)
+    assert dataclasses.replace(again, recalled=False) == fresh
+
+
+def test_the_cache_can_be_left_out():
+    recommend("CartPole-v1", 2)
+    plan = recommend("CartPole-v1", 2, use_store=False)
+    assert not plan.recalled
+    assert plan.key is None
+    assert len(PlanCache().entries()) == 1
+
+
+def test_an_environment_whose_spaces_have_changed_is_planned_anew():
+    plan = recommend("CartPole-v1", 2)
+    cache = PlanCache()
+    stored = cache.recall(plan.key)
+    evidence = dataclasses.replace(plan.evidence, observation_space="Box(1)")
+    key = planner.plan_key(
+        read_request("CartPole-v1", 2), read_machine(), learner=None, learner_threads=None, allow=()
+    )
+    assert key.digest == stored.key
+    cache.save(key, dataclasses.replace(plan, evidence=evidence))
+    with auto_make_vec("CartPole-v1", 2) as envs:
+        assert not envs.plan.recalled
+        assert envs.plan.evidence.observation_space.startswith("Box([-4.8")
+
+
+def seen(mode, inside_s, outside_s=0.0):
+    return Observation(mode, None, 1000, inside_s, outside_s)
+
+
+def test_the_next_start_takes_what_runs_of_this_script_have_shown():
+    plan = recommend(busy, 8, use_store=True)
+    cache = PlanCache()
+    cache.observe(plan.key, "another_script.py", seen(plan.mode, 9.0))
+    assert recommend(busy, 8).decided_by == "model"
+    # The mode that was chosen turns out to take ten times as long, and another to take little.
+    other = next(row.mode for row in plan.candidates if row.mode != plan.mode and row.predicted)
+    cache.observe(plan.key, script_name(), seen(other, 0.001, 0.002))
+    cache.observe(plan.key, script_name(), seen(plan.mode, 0.1, 0.002))
+    again = recommend(busy, 8)
+    assert again.recalled
+    assert (again.mode, again.decided_by) == (other, "observed")
+    assert {one.mode for one in again.evidence.observations} == {plan.mode, other}
+    assert again.chosen.measured.mid == pytest.approx(0.003)
+
+
+def test_what_runs_have_shown_survives_a_new_plan():
+    plan = recommend(busy, 8)
+    PlanCache().observe(plan.key, script_name(), seen(plan.mode, 1.0, 0.25))
+    fresh = recommend(busy, 8, fresh=True)
+    assert not fresh.recalled
+    assert [one.outside_s for one in fresh.evidence.observations] == [0.25]
+    assert {row.mode for row in fresh.candidates if row.measured} == {plan.mode}
+    assert PlanCache().recall(plan.key).observations[script_name()]
+
+
+def test_two_learners_of_two_scripts_are_kept_apart(monkeypatch):
+    plan = recommend(busy, 8)
+    cache = PlanCache()
+    cache.observe(plan.key, "one.py", seen("sync", 1.0))
+    cache.observe(plan.key, "other.py", seen("sync", 2.0))
+    for script, inside_s in (("one.py", 1.0), ("other.py", 2.0)):
+        monkeypatch.setattr(planner, "script_name", lambda script=script: script)
+        (only,) = recommend(busy, 8).evidence.observations
+        assert only.inside_s == inside_s

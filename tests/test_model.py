@@ -347,12 +347,15 @@ def test_what_was_seen_on_a_busy_machine_counts_for_nothing():
     assert choose(known) == choose(evidence(1 * MS))
 
 
-def test_what_was_seen_under_other_threads_counts_for_nothing():
+def test_what_was_seen_under_other_threads_rescales_and_measures_nothing_else():
     plain = evidence(1 * MS, learners=TORCH)
-    known = dataclasses.replace(plain, observations=(seen("pool:1", 99 * MS, threads=1),))
+    model_s = choose(plain).of("pool:1", 1).vector_step_s.mid
+    known = dataclasses.replace(plain, observations=(seen("pool:1", 2 * model_s, threads=1),))
     before, after = choose(plain), choose(known)
     for mode in ("sync", "pool:1", "async"):
-        assert after.of(mode, 2) == before.of(mode, 2)
+        ours, theirs = after.of(mode, 2), before.of(mode, 2)
+        assert ours.vector_step_s.mid == pytest.approx(2 * theirs.vector_step_s.mid)
+        assert not ours.observed
     assert after.of("pool:1", 1).observed
 
 

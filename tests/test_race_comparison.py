@@ -118,7 +118,8 @@ def test_a_comparison_is_sound(values):
     assert 0 < found.ratio.low < found.ratio.mid < found.ratio.high
     assert 0 <= found.p_slower <= 1
     assert found.expected_loss >= -1e-12
-    assert (found.p_slower >= 0.5) == (found.ratio.mid >= 1)
+    if abs(found.ratio.mid - 1) > 1e-9:  # rounding decides between equals
+        assert (found.p_slower >= 0.5) == (found.ratio.mid >= 1)
 
 
 @relaxed

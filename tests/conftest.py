@@ -1,15 +1,16 @@
 import gc
 import os
 import sys
+import types
 from multiprocessing import resource_tracker
 
 import pytest
 
 import vecselect
-from tests.fake_torch import FakeTorch
+from tests.fake_torch import FakeLibraries, FakeTorch
 from tests.faults import census
 from tests.racers import children
-from vecselect import fork_client
+from vecselect import fork_client, learner_threads
 from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
@@ -62,6 +63,17 @@ def torch(monkeypatch):
 @pytest.fixture
 def no_torch(monkeypatch):
     monkeypatch.delitem(sys.modules, "torch", raising=False)
+
+
+@pytest.fixture
+def libraries(monkeypatch):
+    fake = types.ModuleType("threadpoolctl")
+    fake.ThreadpoolController = FakeLibraries
+    monkeypatch.setitem(sys.modules, "threadpoolctl", fake)
+    monkeypatch.setattr(FakeLibraries, "threads", 8)
+    learner_threads._controller.cache_clear()
+    yield
+    learner_threads._controller.cache_clear()
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 import hashlib
 import math
-import sys
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
 
-from tests.fake_torch import ACTIONS, a_learner
+from tests.fake_torch import ACTIONS, FakeLibraries, a_learner
 from vecselect.errors import ProfileError, RequestError
 from vecselect.measure import learner as module
 from vecselect.measure.clock import OtherThreads
@@ -18,9 +16,6 @@ from vecselect.measure.learner import (
     FIRST_CALL_S,
     check_learner,
     measure_learner,
-    set_learner_threads,
-    settable_threads,
-    torch_threads,
 )
 from vecselect.selection.evidence import LearnerCost
 
@@ -294,76 +289,12 @@ def test_measuring_gives_it_the_batch_and_leaves_random_numbers_alone(no_torch):
     assert (cost.kind, cost.threads) == ("callable", None)
 
 
-# Its threads
-
-
-class FakeLibraries:
-    """As much of threadpoolctl as is used: one library."""
-
-    threads = 8
-
-    def info(self):
-        return [{"num_threads": FakeLibraries.threads}]
-
-    def limit(self, *, limits):
-        return FakeLimit(limits)
-
-
-class FakeLimit:
-    def __init__(self, limits):
-        self.limits = limits
-
-    def __enter__(self):
-        self.before, FakeLibraries.threads = FakeLibraries.threads, self.limits
-
-    def __exit__(self, *error):
-        FakeLibraries.threads = self.before
-
-
-@pytest.fixture
-def libraries(monkeypatch):
-    fake = types.ModuleType("threadpoolctl")
-    fake.ThreadpoolController = FakeLibraries
-    monkeypatch.setitem(sys.modules, "threadpoolctl", fake)
-    monkeypatch.setattr(FakeLibraries, "threads", 8)
-    module._controller.cache_clear()
-    yield
-    module._controller.cache_clear()
-
-
-def test_threads_are_set_and_put_back_also_after_an_error(torch, libraries):
-    with pytest.raises(LookupError), set_learner_threads(2):
-        assert (torch.threads, FakeLibraries.threads) == (2, 2)
-        with set_learner_threads(1):
-            assert (torch.threads, FakeLibraries.threads) == (1, 1)
-        assert (torch.threads, FakeLibraries.threads) == (2, 2)
-        raise LookupError
-    assert (torch.threads, FakeLibraries.threads) == (4, 8)
-
-
-def test_no_number_leaves_threads_as_they_are(torch, libraries):
-    with set_learner_threads(None):
-        assert (torch.threads, FakeLibraries.threads) == (4, 8)
-    assert torch.threads_set == []
-
-
 def test_a_numerical_library_without_torch_is_measured_with_one_thread_too(no_torch, libraries):
     seen = []
     costs = measured(lambda: seen.append(FakeLibraries.threads), one_thread=True)
     assert [cost.threads for cost in costs] == [None, 1]
     assert set(seen) == {1, 8}
     assert FakeLibraries.threads == 8
-
-
-def test_without_threadpoolctl_there_is_only_torch(torch, monkeypatch):
-    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
-    module._controller.cache_clear()
-    assert settable_threads() == 4
-    with set_learner_threads(1):
-        assert torch_threads() == 1
-    monkeypatch.delitem(sys.modules, "torch")
-    assert settable_threads() == 1
-    module._controller.cache_clear()
 
 
 # CPU time of other threads

@@ -9,9 +9,8 @@ import pytest
 from gymnasium import spaces
 
 from tests.fake_torch import NUM_ENVS, a_learner
-from vecselect.measure.learner import torch_threads
+from vecselect.learner_threads import loaded_torch, torch_threads
 from vecselect.measure.stand_in import HIDDEN_UNITS, MAX_FEATURES
-from vecselect.torch_ import loaded_torch
 
 
 def test_without_torch_there_is_no_stand_in(no_torch):

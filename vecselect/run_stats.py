@@ -11,8 +11,8 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 from vecselect.errors import VecselectWarning
+from vecselect.learner_threads import torch_threads
 from vecselect.measure.clock import OtherThreads
-from vecselect.measure.learner import torch_threads
 from vecselect.measure.load import ForeignLoad
 from vecselect.modes import Mode
 from vecselect.selection.evidence import Observation

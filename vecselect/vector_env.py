@@ -13,8 +13,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrap
 from vecselect.arguments import action_check, one_each, read_indices, read_options, read_seeds
 from vecselect.deferred import Deferred
 from vecselect.errors import VecselectError
+from vecselect.learner_threads import set_learner_threads
 from vecselect.loop_calls import LoopCalls
-from vecselect.measure.learner import set_learner_threads
 from vecselect.report import Report
 from vecselect.run_stats import RunWatch, Stats
 

@@ -16,7 +16,7 @@ from vecselect.backends.orphans import LOOK_S, ParentWatch
 from vecselect.backends.specs import facts_of
 from vecselect.backends.strict import Watched
 from vecselect.failures import Failed, annotate, portable
-from vecselect.torch_ import seed_torch
+from vecselect.learner_threads import seed_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vecselect.torch_ import loaded_torch
+from vecselect.learner_threads import loaded_torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

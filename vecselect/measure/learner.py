@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib
 import inspect
 import time
 from dataclasses import dataclass
@@ -12,14 +9,19 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import ProfileError, RequestError
+from vecselect.learner_threads import (
+    loaded_torch,
+    set_learner_threads,
+    settable_threads,
+    torch_threads,
+)
 from vecselect.measure.clock import OtherThreads
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.stand_in import StandIn
 from vecselect.request import is_seconds
-from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import gymnasium as gym
 
@@ -207,61 +209,6 @@ def _stay_busy_until(end_s: float) -> float:
     while (now_s := time.perf_counter()) < end_s:
         pass
     return now_s
-
-
-def torch_threads() -> int | None:
-    """The threads torch computes with; None where it is not loaded."""
-    torch = loaded_torch()
-    return int(torch.get_num_threads()) if torch else None
-
-
-def settable_threads() -> int:
-    """The threads of torch, or else of a numerical library, that can be brought down to one."""
-    threads = torch_threads()
-    if threads is not None:
-        return threads
-    libraries = _numerical_libraries()
-    return max((found["num_threads"] for found in libraries.info()), default=1) if libraries else 1
-
-
-@contextlib.contextmanager
-def set_learner_threads(threads: int | None) -> Iterator[None]:
-    """Has torch, and what threadpoolctl knows if it is installed, compute in so many threads.
-
-    Args:
-        threads: The number; None leaves them as they are. On leaving all are put back.
-    """
-    if threads is None:
-        yield
-        return
-    torch, libraries = loaded_torch(), _numerical_libraries()
-    before = torch_threads()
-    limited = libraries.limit(limits=threads) if libraries else contextlib.nullcontext()
-    with limited:
-        try:
-            if before is not None:
-                torch.set_num_threads(threads)
-            yield
-        finally:
-            if before is not None:
-                torch.set_num_threads(before)
-
-
-one_thread = functools.partial(set_learner_threads, 1)
-
-
-def _numerical_libraries() -> Any:
-    """A controller of the libraries that are loaded; None without threadpoolctl."""
-    return _controller(loaded_torch() is not None)
-
-
-@functools.lru_cache(maxsize=2)
-def _controller(with_torch: bool) -> Any:
-    """Looks for the libraries, which takes a millisecond: once, and again when torch has come."""
-    try:
-        return importlib.import_module("threadpoolctl").ThreadpoolController()
-    except ImportError:
-        return None
 
 
 def _guarded(given: Callable[..., Any]) -> Callable[[Any], Any]:

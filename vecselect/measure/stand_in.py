@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect.torch_ import loaded_torch
+from vecselect.learner_threads import loaded_torch
 
 if TYPE_CHECKING:
     import gymnasium as gym

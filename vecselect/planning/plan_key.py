@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from vecselect.learner_threads import loaded_torch
 from vecselect.plan import SCHEMA
 from vecselect.request import EnvFactory
-from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

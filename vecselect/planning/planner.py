@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
+from vecselect.learner_threads import loaded_torch, set_learner_threads
 from vecselect.machine import read_machine
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.ipc import measure_ipc
-from vecselect.measure.learner import measure_learner, read_learner, set_learner_threads
+from vecselect.measure.learner import measure_learner, read_learner
 from vecselect.measure.load import ForeignLoad
 from vecselect.measure.probe import space_text
 from vecselect.measure.step import BRIEF, THOROUGH
@@ -47,7 +48,6 @@ from vecselect.selection.evidence import Evidence, HandOff, LearnerCost
 from vecselect.selection.model import break_even_s, choose
 from vecselect.selection.rule import apply_rule
 from vecselect.selection.what_if import what_if
-from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError
+from vecselect.learner_threads import one_thread, settable_threads
 from vecselect.measure.generators import untouched_generators
-from vecselect.measure.learner import one_thread, settable_threads
 from vecselect.measure.repeats import repeats_itself
 from vecselect.measure.sameness import first_difference
 from vecselect.measure.trial import Trial

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ModeUnavailable, ProfileError
+from vecselect.learner_threads import loaded_torch
 from vecselect.machine import read_machine
 from vecselect.measure.learner import read_learner
 from vecselect.measure.memory import memory_kind
@@ -26,7 +27,6 @@ from vecselect.sweeping.asked import SweepProgress
 from vecselect.sweeping.entries import Entries, proposed
 from vecselect.sweeping.heat import run_heat
 from vecselect.sweeping.record import Sweep
-from vecselect.torch_ import loaded_torch
 
 if TYPE_CHECKING:
     from vecselect.measure.learner import Learner

@@ -22,7 +22,7 @@ from vecselect.backends.pool.server import (
 )
 from vecselect.errors import RequestError, same_instance
 from vecselect.failures import Failed, portable, report_closing
-from vecselect.torch_ import seed_torch
+from vecselect.learner_threads import seed_torch
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -19,7 +19,7 @@ from vecselect.backends.pool.server import Sample
 from vecselect.backends.pool.starter import ProcessStarter
 from vecselect.backends.ray.cluster import ray
 from vecselect.failures import Failed, portable
-from vecselect.torch_ import seed_torch
+from vecselect.learner_threads import seed_torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set

@@ -1,0 +1,108 @@
+"""The threads that the learner computes with: set, put back, and their spin ended."""
+
+import ctypes.util
+import subprocess
+import sys
+
+import pytest
+
+from tests.fake_torch import FakeLibraries
+from vecselect import learner_threads
+from vecselect.learner_threads import set_learner_threads, settable_threads, torch_threads
+
+
+def test_threads_are_set_and_put_back_also_after_an_error(torch, libraries):
+    with pytest.raises(LookupError), set_learner_threads(2):
+        assert (torch.threads, FakeLibraries.threads) == (2, 2)
+        with set_learner_threads(1):
+            assert (torch.threads, FakeLibraries.threads) == (1, 1)
+        assert (torch.threads, FakeLibraries.threads) == (2, 2)
+        raise LookupError
+    assert (torch.threads, FakeLibraries.threads) == (4, 8)
+
+
+def test_no_number_leaves_threads_as_they_are(torch, libraries):
+    with set_learner_threads(None):
+        assert (torch.threads, FakeLibraries.threads) == (4, 8)
+    assert torch.threads_set == []
+
+
+def test_without_threadpoolctl_there_is_only_torch(torch, monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    learner_threads._controller.cache_clear()
+    assert settable_threads() == 4
+    with set_learner_threads(1):
+        assert torch_threads() == 1
+    monkeypatch.delitem(sys.modules, "torch")
+    assert settable_threads() == 1
+    learner_threads._controller.cache_clear()
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Notes with how many threads torch would compute when idle threads are ended."""
+    noted = []
+    monkeypatch.setattr(
+        learner_threads, "end_idle_threads", lambda: noted.append(sys.modules["torch"].threads)
+    )
+    return noted
+
+
+def test_idle_threads_are_ended_where_there_were_more(torch, ended):
+    with set_learner_threads(1):
+        assert ended == [1]
+        with set_learner_threads(1):
+            pass
+        with set_learner_threads(4):
+            pass
+    with set_learner_threads(None):
+        pass
+    assert ended == [1]
+
+
+OPENMP_PROGRAM = """
+import ctypes, os, sys
+from vecselect.learner_threads import end_idle_threads
+
+end_idle_threads()
+gomp = ctypes.CDLL(sys.argv[1])
+looked = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+before = threads()
+for _ in range(2):
+    gomp.GOMP_parallel(looked, None, 3, 0)
+    assert threads() == before + 2, threads()
+    from vecselect import learner_threads
+    learner_threads._openmp_pauses.cache_clear()  # as when torch, which brings it, is loaded
+    end_idle_threads()
+    assert threads() == before, threads()
+print("ended twice")
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_the_idle_threads_of_a_real_openmp_runtime_end_and_come_again():
+    library = ctypes.util.find_library("gomp")
+    if library is None:
+        pytest.skip("this machine has no libgomp")
+    done = subprocess.run(
+        [sys.executable, "-c", OPENMP_PROGRAM, library],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "ended twice\n", done.stderr
+
+
+def test_without_proc_nothing_is_ended(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise FileNotFoundError
+
+    learner_threads._openmp_pauses.cache_clear()
+    monkeypatch.setattr("builtins.open", refuse)
+    learner_threads.end_idle_threads()
+    learner_threads._openmp_pauses.cache_clear()

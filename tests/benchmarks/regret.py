@@ -25,6 +25,7 @@ import numpy as np
 from tests import zoo
 from tests.benchmarks.blocks import Racer
 from vecselect import auto_make_vec, recommend
+from vecselect.learner_threads import end_idle_threads
 
 LEARNERS = ("none", "100 us", "1 ms", "torch 1", "torch 2")
 ROUNDS = 10
@@ -229,6 +230,7 @@ def set_threads(name):
         import torch
 
         torch.set_num_threads(int(number))
+        end_idle_threads()  # those of the one before would spin beside this one
 
 
 def regret(row, name, best="best"):

@@ -56,9 +56,9 @@ FAR_OFF = 4.0
 """What is measured counts up to so many times, and from such a part, of what it usually takes."""
 
 THREAD_SHARE = 0.2
-MESSAGE_FACTOR = 1.15
+MESSAGE_FACTOR = 1.5
 """What waking a thread, and a pickled message of `async`, take in terms of waking a worker: 12 and
-70 of 60 us on an AMD EPYC."""
+70 of 45 us on an AMD EPYC."""
 
 
 class FirstWorker:

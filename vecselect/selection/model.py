@@ -7,7 +7,7 @@ need:
     sync, pool:0    N t + loop
     pool:K          max(L t + stragglers + spin, N u / C) + hand-off + loop
     thread:K        the same, but what holds the interpreter's lock takes turns
-    async           messages, and max(t + stragglers, N u / C)
+    async           messages, and max(t + stragglers, N u / C); more where N > C
 
 The mean decides, not a distribution: over 504 modelled cells its regret was 0.06-0.14 %. Intervals
 are for the report.
@@ -38,14 +38,22 @@ SPIN_S = 1e-3
 CONTENTION_S = 2.5e-5
 CONTENTION_SHARE = 0.22
 """What a loop takes longer where the learner's spinning threads and the slices together are more
-than the cores, in seconds and as a share of the stepping: hand-offs wait for time slices, and so do
-the learner's threads. Fitted beside torch with 2 threads on 2 cores to HalfCheetah, Ant, Pendulum,
+than the cores, in seconds and as a share of the stepping while they spin: hand-offs wait for time
+slices, and so do the learner's threads. Fitted beside torch with 2 threads on 2 cores to HalfCheetah, Ant, Pendulum,
 CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over `sync` was 0.73 to 0.91
 there, and is predicted within 0.1 of that."""
 
-CROWDED = 0.2
-"""What processes of `async` that compute lose where they are more than twice the cores, since they
-take turns: 8 CarRacings in 8 processes on 2 cores gave 0.82 of the throughput of two slices."""
+CROWDED = 0.25
+COLD = 0.4
+COLD_SWITCHES = 2.0
+"""What a step takes longer where the processes of `async` that compute are more than the cores: a
+share, since they take turns, and another one, up to so many hand-offs to a sleeping worker, since
+each finds the caches cold. Fitted on 2 cores to 8 of CartPole, HalfCheetah, Ant and CarRacing: 578,
+853, 1,868 and 25,500 us a vector step, predicted within 20 %; 32 take up to twice as long."""
+
+SPUN_AWAY = 0.7
+"""Share of each core the learner's spinning threads keep busy while `async`, crowded, computes:
+beside one of them on 2 cores its vector steps took 1.1 to 1.5 times as long."""
 
 SPINNING = 0.25
 """Spinning below so many cores is noise of the measurement."""
@@ -314,8 +322,9 @@ def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         longest * max(profile.slowest_step_s - mean_s, 0.0),
     )
     shared_s = count * computing_s / evidence.cores
-    if mode.kind == "async" and lanes > 2 * evidence.cores:
-        shared_s *= 1.0 + CROWDED
+    if mode.kind == "async" and lanes > evidence.cores:
+        cold_s = min(COLD * computing_s, COLD_SWITCHES * hand_off.woken_s)
+        shared_s += count * (CROWDED * computing_s + cold_s) / evidence.cores
     if mode.kind == "thread":
         free = profile.gil_free_fraction or 0.0
         shared_s = count * computing_s * (1.0 - free) + shared_s * free
@@ -324,15 +333,21 @@ def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         assert ray is not None
         shared_s = count * computing_s / max(min(ray.cores, lanes), 1.0)
     longest_s = longest * mean_s + stragglers_s
-    if mode.kind != "ray" and _contended(lanes, evidence, learner):
+    contended = mode.kind != "ray" and _contended(lanes, evidence, learner)
+    if contended:
         # A spinning thread shares the core of a slice, and stops after so much CPU time of its own.
         longest_s += min(learner.spin_s, longest_s)
     stepping_s = max(longest_s, shared_s)
     even_s = max(count * mean_s / lanes, shared_s if shared_s >= longest_s else 0.0)
     even_s = min(even_s, stepping_s)
     exchange_s = _exchange_s(mode, evidence, hand_off, learner, stepping_s)
-    if mode.kind != "ray" and _contended(lanes, evidence, learner):
-        exchange_s += CONTENTION_S + CONTENTION_SHARE * stepping_s
+    if contended and mode.kind == "async" and lanes > evidence.cores:
+        # All take turns with the spinning threads, until those have spun for as long as they do.
+        stolen = min(SPUN_AWAY * learner.spinning_cores / evidence.cores, 0.9)
+        most_s = learner.spinning_cores * learner.spin_s / evidence.cores
+        exchange_s += min((stepping_s + exchange_s) * stolen / (1.0 - stolen), most_s)
+    elif contended:
+        exchange_s += CONTENTION_S + CONTENTION_SHARE * min(stepping_s, learner.spin_s)
     loop_s = 0.0 if mode.kind == "async" else _pool_loop_s(loops, lanes, mode, evidence)
     copying_s = min(copying_s, loop_s)
     return Parts(even_s, stepping_s - even_s, exchange_s, copying_s, loop_s - copying_s)
@@ -356,8 +371,10 @@ def _exchange_s(
     if mode.kind == "thread":
         return workers * hand_off.thread_s
     if mode.kind == "async":
-        # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
         messages_s = evidence.num_envs * hand_off.message_s
+        if evidence.num_envs > cores:  # no core is free to handle them meanwhile
+            return hand_off.woken_s + messages_s
+        # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
         return hand_off.woken_s + (messages_s + max(messages_s - stepping_s, 0.0)) / 2
     lanes = mode.lanes(evidence.num_envs, evidence.caller_steps)
     exchange_s = hand_off.spun_s + (workers - 1) * hand_off.worker_s

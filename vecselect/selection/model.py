@@ -39,9 +39,9 @@ CONTENTION_S = 2.5e-5
 CONTENTION_SHARE = 0.22
 """What a loop takes longer where the learner's spinning threads and the slices together are more
 than the cores, in seconds and as a share of the stepping while they spin: hand-offs wait for time
-slices, and so do the learner's threads. Fitted beside torch with 2 threads on 2 cores to HalfCheetah, Ant, Pendulum,
-CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over `sync` was 0.73 to 0.91
-there, and is predicted within 0.1 of that."""
+slices, and so do the learner's threads. Fitted beside torch with 2 threads on 2 cores to
+HalfCheetah, Ant, Pendulum, CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over
+`sync` was 0.73 to 0.91 there, and is predicted within 0.1 of that."""
 
 CROWDED = 0.25
 COLD = 0.4

@@ -145,6 +145,15 @@ def test_an_actor_costs_its_share_of_the_caller_and_cores_of_the_cluster_count()
     assert more_s == pytest.approx(64 * 0.5 * MS)
 
 
+def test_sub_environments_that_fill_the_cores_by_themselves_gain_nothing_side_by_side():
+    threaded = dataclasses.replace(a_profile(1 * MS), cores_used=2.0)
+    assert step_s("pool:1", threaded, 8, cores=2) >= step_s("pool:0", threaded, 8, cores=2)
+    assert chosen(threaded, 8, cores=2) in ("sync", "pool:0")
+    assert chosen(threaded, 8, cores=8) == "pool:3"
+    noise = dataclasses.replace(a_profile(1 * MS), cores_used=1.1)
+    assert chosen(noise, 8, cores=2) == "pool:1"
+
+
 def test_stragglers_are_waited_for_and_never_longer_than_the_slowest_step():
     heavy = a_profile(tails(1 * MS, 20, 0.02))
     even = a_profile(heavy.step_time_s)

@@ -1,8 +1,8 @@
 """The cost model: what a vector step takes in each mode, in closed form from the evidence.
 
-With N sub-environments of mean step time t (resets included) of which u is computing, C cores,
-L the longest slice, and threads of the learner that spin for a while after it, on cores that slices
-need:
+With N sub-environments of mean step time t (resets included), of which they compute for u of CPU
+time (less than t where steps wait, more where they compute in threads of their own), C cores, L the
+longest slice, and threads of the learner that spin for a while after it, on cores that slices need:
 
     sync, pool:0    N t + loop
     pool:K          max(L t + stragglers + spin, N u / C) + hand-off + loop
@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from vecselect.modes import Mode
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, Observation
+
+if TYPE_CHECKING:
+    from vecselect.measure.step import StepProfile
 
 OVERHEAD_ERROR = 0.25
 """How far off what a mode adds may be: it was measured over stubs, or assumed."""
@@ -54,6 +58,9 @@ each finds the caches cold. Fitted on 2 cores to 8 of CartPole, HalfCheetah, Ant
 SPUN_AWAY = 0.7
 """Share of each core the learner's spinning threads keep busy while `async`, crowded, computes:
 beside one of them on 2 cores its vector steps took 1.1 to 1.5 times as long."""
+
+OWN_THREADS = 1.25
+"""A sub-environment that keeps more cores busy than this computes in threads of its own."""
 
 SPINNING = 0.25
 """Spinning below so many cores is noise of the measurement."""
@@ -309,7 +316,7 @@ def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     assert profile is not None and hand_off is not None and loops is not None
     count = evidence.num_envs
     mean_s = mean_step_s(evidence)
-    computing_s = mean_s * (1.0 - profile.off_cpu_fraction)
+    computing_s = mean_s * _cores_used(profile)
     copying_s = min(loops.copying_s, loops.sync_s if mode.kind == "sync" else loops.pool_s)
     lanes = mode.lanes(count, evidence.caller_steps)
     if mode.in_caller_alone:
@@ -351,6 +358,13 @@ def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     loop_s = 0.0 if mode.kind == "async" else _pool_loop_s(loops, lanes, mode, evidence)
     copying_s = min(copying_s, loop_s)
     return Parts(even_s, stepping_s - even_s, exchange_s, copying_s, loop_s - copying_s)
+
+
+def _cores_used(profile: StepProfile) -> float:
+    """Cores that a step keeps busy: 1, less where it waits, more where it computes in threads."""
+    if profile.cores_used > OWN_THREADS:
+        return profile.cores_used
+    return 1.0 - profile.off_cpu_fraction
 
 
 def _contended(lanes: int, evidence: Evidence, learner: LearnerCost) -> bool:

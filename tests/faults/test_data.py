@@ -233,7 +233,7 @@ def test_strange_infos_never_make_it_unusable(mode):
 
 @case(modes=["pool:0", "pool:2"])
 def test_the_final_observation_is_the_terminal_one(mode):
-    """Check 9; in sync and async the environment's own fault (see README, Limits)."""
+    """Check 9; in sync and async the environment's own fault (see examples/failures.md)."""
     env_fns = [zoo.BufferEnv] * COUNT
     options = {"autoreset_mode": "SameStep"}
     with auto_make_vec(env_fns, mode=mode, vector_kwargs=options) as envs:

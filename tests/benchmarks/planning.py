@@ -23,6 +23,9 @@ from statistics import median
 ENVS = ("CartPole-v1", "Pendulum-v1", "HalfCheetah-v5", "CarRacing-v3")
 NUM_ENVS = 8
 
+WRITES_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+"""What is installed has compiled modules; without them each start compiles ours, for 0.1 s."""
+
 PROGRAM = """
 import json, sys, time
 import gymnasium as gym
@@ -72,7 +75,7 @@ def start(env: str, mode: str, cache: str, torch: bool) -> dict:
     )
     found = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, mode],
-        env={**os.environ, "VECSELECT_CACHE_DIR": cache},
+        env={**os.environ, **WRITES_BYTECODE, "VECSELECT_CACHE_DIR": cache},
         stdout=subprocess.PIPE,
         text=True,
         check=True,

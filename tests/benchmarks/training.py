@@ -25,6 +25,8 @@ from statistics import median
 import gymnasium as gym
 import numpy as np
 
+from tests.benchmarks.planning import WRITES_BYTECODE
+
 STEPS = {
     "CartPole-v1": 51_200,
     "HalfCheetah-v5": 51_200,
@@ -208,7 +210,7 @@ def run(trainer, maker, id, steps, store):
     """One training run, in a process of its own."""
     words = [sys.executable, "-W", "ignore", "-m", __spec__.name, "--one", trainer, maker, id]
     words.append(str(steps))
-    environment = {**os.environ, "VECSELECT_CACHE_DIR": store}
+    environment = {**os.environ, **WRITES_BYTECODE, "VECSELECT_CACHE_DIR": store}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -84,6 +84,7 @@ def test_a_crash_ends_the_race_and_nothing_else(how, words, nothing_left):
         race(odd(how))
 
 
+@pytest.mark.full
 def test_a_race_that_hangs_is_ended(monkeypatch, nothing_left):
     monkeypatch.setattr(apart, "STALL_LIMIT_S", 1.0)
     start_s = time.monotonic()

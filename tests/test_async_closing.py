@@ -28,6 +28,7 @@ from tests.deeds import (
     text_of,
     within,
 )
+from tests.marks import only_full
 from vecselect import auto_make_vec
 from vecselect.errors import WorkerDied
 
@@ -48,8 +49,8 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("context", ["forkserver", "spawn", "fork"])
-@pytest.mark.parametrize("stuck", [False, True])
+@pytest.mark.parametrize("context", ["forkserver", *only_full("spawn", "fork")])
+@pytest.mark.parametrize("stuck", [False, *only_full(True)])
 def test_workers_close_and_end_when_the_program_is_killed(tmp_path, context, stuck):
     path = tmp_path / "program.py"
     path.write_text(PROGRAM)
@@ -105,7 +106,7 @@ STATES = [
 ]
 
 
-@pytest.mark.parametrize("options", [{}, {"timeout": 0.2}, {"terminate": True}])
+@pytest.mark.parametrize("options", [{"terminate": True}, *only_full({}, {"timeout": 0.2})])
 @pytest.mark.parametrize("state", STATES)
 def test_closing_ends_everything_in_every_state(state, options):
     with make(count=1):  # what multiprocessing keeps open is open from here on
@@ -140,7 +141,7 @@ def test_one_that_was_not_closed_closes_its_environments_when_it_is_collected(tm
     assert len(list(tmp_path.glob("closed *"))) == 4
 
 
-@pytest.mark.parametrize("context", ["forkserver", "spawn", "fork"])
+@pytest.mark.parametrize("context", ["forkserver", *only_full("spawn", "fork")])
 def test_a_factory_that_fails_leaves_nothing(context):
     builds = DoEnv.builds
     for name in ("runtime", "key"):
@@ -193,6 +194,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.full
 def test_nothing_is_printed_but_what_nobody_else_can_tell(tmp_path):
     path = tmp_path / "program.py"
     path.write_text(SPEAKING)

@@ -24,6 +24,7 @@ from tests.deeds import (
     tell,
     within,
 )
+from tests.marks import only_full
 from vecselect.errors import ModeUnavailable, StepTimeout, WorkerDied
 
 
@@ -41,7 +42,7 @@ def test_a_failure_is_not_kept_waiting_for_a_stuck_worker():
 
 
 @pytest.mark.parametrize("name", DEATHS)
-@pytest.mark.parametrize("method", ["step", "reset", "call"])
+@pytest.mark.parametrize("method", ["step", *only_full("reset", "call")])
 def test_a_death_is_reported_at_once_though_another_worker_is_stuck(name, method):
     envs = make()
     envs.reset(seed=1)
@@ -103,6 +104,7 @@ def test_a_wait_that_ran_out_may_be_repeated_or_left():
         envs.step_wait()
 
 
+@pytest.mark.full
 def test_time_limits_are_errors_that_name_the_worker():
     options = {"step_timeout_s": 0.3}
     envs = make(options=options)
@@ -117,6 +119,7 @@ def test_time_limits_are_errors_that_name_the_worker():
         make(options={"on_worker_death": "restart"})
 
 
+@pytest.mark.full
 def test_interrupted_calls_leave_nothing_stale():
     def interrupt(*_):
         signal.raise_signal(signal.SIGINT)

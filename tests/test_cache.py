@@ -453,6 +453,7 @@ for number in range(40):
 """
 
 
+@pytest.mark.full
 def test_processes_that_write_at_once_lose_nothing(cache):
     saved(cache)
     writers = [

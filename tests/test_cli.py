@@ -228,6 +228,7 @@ CONSOLE_SCRIPT = (
 """What the console script runs does not begin with the current folder in its path."""
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("words", [["-m", "vecselect"], ["-c", "{0}"]])
 def test_modules_of_the_current_folder_are_found(words, noisy, tmp_path):
     done = subprocess.run(

@@ -168,6 +168,7 @@ def test_a_mistake_in_the_numbers_ends_with_2_and_the_usage(capsys):
     assert "no list of whole numbers" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_ctrl_c_on_a_terminal_prints_what_there_is_and_leaves_no_process():
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}

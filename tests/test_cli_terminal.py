@@ -9,6 +9,7 @@ import sys
 import time
 
 import psutil
+import pytest
 
 from vecselect.cli import main
 
@@ -58,6 +59,7 @@ def test_a_terminal_shows_progress_and_then_the_report_in_colour():
     assert "\x1b[1;32m" in report
 
 
+@pytest.mark.full
 def test_no_color_is_heeded():
     with on_a_terminal(*WORDS, "--effort", "rule", NO_COLOR="1") as (command, file):
         report = shown(file).rpartition("\x1b[2K")[2]
@@ -75,6 +77,7 @@ def test_ctrl_c_while_modules_are_loaded_is_one_line_too(monkeypatch, capsys):
     assert capsys.readouterr().err == "vecselect: interrupted\n"
 
 
+@pytest.mark.full
 def test_ctrl_c_on_a_terminal_ends_it_with_130_and_leaves_no_process():
     with on_a_terminal("compare", "FrozenLake-v1", "-n", "4", "--budget", "60") as (command, file):
         text = shown(file, until=b"building")

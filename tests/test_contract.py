@@ -1,6 +1,7 @@
 """One contract for every mode that runs the user's environments: what `SyncVectorEnv` does.
 
-A new mode joins by being listed in `MODES`.
+A new mode joins by being listed in `MODES`. Plain `pytest` runs all of it in these, and in the
+`VARIANTS` what is marked `smoke`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tests import zoo
 from tests.compare import assert_same, assert_same_run
+from tests.marks import only_full
 from vecselect import VecselectError, auto_make_vec
 
 GYMNASIUM = tuple(map(int, gym.__version__.split(".")[:2]))
-MODES = ["sync", "async", "pool:0", "pool:1", "pool:3", "pool:2 spawn"]
-MODES += ["thread:0", "thread:1", "thread:2"]
-MODES += ["pool:2 deadline", "thread:3 deadline"]
+MODES = ["async", "pool:2", "thread:2"]
+VARIANTS = ["sync", "pool:0", "pool:1", "pool:3", "pool:2 spawn", "thread:0", "thread:1"]
+VARIANTS += ["pool:2 deadline", "thread:3 deadline"]
+smoke = pytest.mark.parametrize("mode", MODES + VARIANTS)
 UNORDERED = ["async"]
 """Gymnasium's AsyncVectorEnv puts `final_info` before the keys of the new episode in SAME_STEP."""
 
@@ -43,7 +46,7 @@ STOCK = [
 ]
 
 
-@pytest.fixture(params=MODES)
+@pytest.fixture(params=MODES + only_full(*VARIANTS))
 def mode(request):
     return request.param
 
@@ -141,6 +144,7 @@ def test_seeds_reach_the_sub_environments_as_in_the_loop(seed, mode):
         assert_same(envs.reset(seed=seed), oracle.reset(seed=plain))
 
 
+@smoke
 def test_a_masked_reset_starts_only_the_masked_episodes(mode):
     envs, oracle = pair(echoes(4), mode)
     mask = np.array([True, False, False, True])
@@ -158,6 +162,7 @@ def test_options_reach_the_sub_environments(mode):
         assert_same(envs.reset(options={"b": 1, "a": 2}), oracle.reset(options={"b": 1, "a": 2}))
 
 
+@smoke
 def test_call_get_attr_and_set_attr_reach_every_sub_environment(mode):
     envs, oracle = pair(echoes(3), mode)
     with envs:
@@ -236,6 +241,7 @@ def test_some_are_set_or_none_of_them(mode):
         assert envs.get_attr("limit") == (2, 10, 10, 1)
 
 
+@smoke
 def test_split_calls_do_what_the_joined_ones_do(mode):
     envs, oracle = pair(echoes(3), mode)
     with envs:

@@ -124,6 +124,7 @@ def test_the_pool_is_among_the_modes():
     assert "daemon" in modes["async"]
 
 
+@pytest.mark.full
 def test_a_sweep_times_what_starts_no_process():
     measured, skipped = daemon(swept)
     assert measured == {"sync", "pool:0", "thread:1"}

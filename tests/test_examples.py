@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import only_full
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "quickstart.py": "mode",
@@ -75,27 +77,33 @@ def test_the_example_is_short(name):
     assert len((EXAMPLES / name).read_text().splitlines()) < LINES.get(name, 60)
 
 
-@pytest.mark.parametrize("name", sorted(SAYS.keys() - LEARN))
+@pytest.mark.parametrize(
+    "name", ["quickstart.py", *only_full(*sorted(SAYS.keys() - LEARN - {"quickstart.py"}))]
+)
 def test_the_example_runs(name):
     run(name)
 
 
+@pytest.mark.full
 def test_the_linear_policy_learns():
     found = returns(run("training_loop.py"))
     assert found[-1] > 2 * found[0]
 
 
+@pytest.mark.full
 def test_the_single_file_ppo_learns():
     found = returns(run("ppo_cleanrl_style.py"))
     assert found[-1] > 5 * found[0]
 
 
+@pytest.mark.full
 def test_stable_baselines3_learns():
     ppo_before, ppo_after, sac_before, sac_after = returns(run("train_sb3.py"))
     assert ppo_after > 4 * ppo_before
     assert sac_after > sac_before / 3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", PACKAGES)
 def test_the_package_s_own_ppo_learns(name):
     before, after = returns(run(name))

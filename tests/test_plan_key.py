@@ -196,7 +196,11 @@ def unassigned():
     return thunk
 
 
-@pytest.mark.parametrize("made", [Hostile(), unassigned(), functools.partial(print)], ids=str)
+@pytest.mark.parametrize(
+    "made",
+    [Hostile(), unassigned(), functools.partial(print)],
+    ids=["hostile", "unassigned", "partial"],
+)
 def test_a_callable_that_cannot_be_looked_into_counts_by_its_name(made):
     assert key("CartPole-v1", 2, wrappers=[made]) == key("CartPole-v1", 2, wrappers=[made])
 

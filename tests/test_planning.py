@@ -393,6 +393,7 @@ def test_where_modes_differ_in_a_race_sync_runs():
     assert any(note.text.startswith("First difference: pool") for note in plan.notes)
 
 
+@pytest.mark.full
 def test_native_is_timed_in_a_race_and_chosen_only_where_that_is_allowed():
     plan = recommend("CartPole-v1", 64, effort="race", budget_s=2.0, use_store=False)
     native = plan.candidate("native")

@@ -164,6 +164,7 @@ def test_without_copy_a_masked_reset_keeps_the_other_rows():
         assert after[0, 3] == after[3, 3] == 0
 
 
+@pytest.mark.full
 def test_beginning_a_step_does_not_run_the_callers_lane():
     with auto_make_vec(odd("sleep"), mode="pool:1") as envs:
         envs.reset(seed=1)

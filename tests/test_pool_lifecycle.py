@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from tests import zoo
+from tests.marks import only_full
 from vecselect import auto_make_vec, processes
 
 GRACE_S = 15.0
@@ -102,7 +103,7 @@ def test_workers_end_and_close_their_environments_however_the_pool_is_left(tmp_p
         program.communicate()
 
 
-@pytest.mark.parametrize("stuck", [False, True])
+@pytest.mark.parametrize("stuck", [False, *only_full(True)])
 def test_workers_end_when_the_program_is_killed(tmp_path, stuck):
     step = "envs.step_async(np.full(6, 9)); " if stuck else ""
     program, workers = start(tmp_path, f"{step}time.sleep(60)")
@@ -228,6 +229,7 @@ def cycle():
         envs.step(np.zeros(4, np.int64))
 
 
+@pytest.mark.full
 def test_opening_and_closing_leaves_nothing_behind():
     for _ in range(20):
         cycle()
@@ -240,6 +242,7 @@ def test_opening_and_closing_leaves_nothing_behind():
     assert psutil.Process().memory_info().rss - memory_before < 8 << 20
 
 
+@pytest.mark.full
 def test_a_long_run_does_not_grow():
     with auto_make_vec(echoes(zoo.InfoEnv), mode="pool:1") as envs:
         workers = [psutil.Process(h.process.pid) for h in envs.unwrapped._handles]

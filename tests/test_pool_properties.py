@@ -6,6 +6,7 @@ import copy
 import functools
 
 import numpy as np
+import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
@@ -109,6 +110,7 @@ def both(envs, oracle, name, **arguments):
     return True
 
 
+@pytest.mark.full
 @SETTINGS
 @given(mode=MODES, observations=SPACES, actions=SPACES, count=st.integers(1, 5))
 def test_any_spaces_equal_the_loop(mode, observations, actions, count):
@@ -123,6 +125,7 @@ def test_any_spaces_equal_the_loop(mode, observations, actions, count):
             assert both(envs, oracle, "step", actions=oracle.action_space.sample())
 
 
+@pytest.mark.full
 @SETTINGS
 @given(
     mode=MODES,

@@ -51,6 +51,7 @@ def actions(num_envs=4, **told):
     return batch
 
 
+@pytest.mark.full
 def test_a_step_beyond_its_deadline_names_who_is_late_and_close_ends_it():
     with made(step_timeout_s=0.3) as envs:
         envs.reset(seed=1)
@@ -81,6 +82,7 @@ def test_a_worker_that_is_only_slow_answers_after_all():
         assert (observations[:, 3] == 1).all()
 
 
+@pytest.mark.full
 def test_building_beyond_its_deadline_is_an_error_and_leaves_nothing():
     class Slow(EchoEnv):
         def __init__(self):
@@ -223,6 +225,7 @@ def test_a_call_is_not_repeated_but_the_pool_goes_on():
         assert truncated.tolist() == [False, False, True, True]
 
 
+@pytest.mark.full
 def test_who_dies_too_often_is_not_replaced_again(monkeypatch):
     monkeypatch.setattr(restarts, "RESTARTS", 2)
     with made(on_worker_death="restart") as envs:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.marks import only_full
 from tests.probes import probed
 from tests.racers import children, wait_until_gone
 from vecselect import ProfileError
@@ -224,7 +225,7 @@ def test_a_process_that_is_killed_is_named_with_its_signal_and_phase(number, met
     assert f"was ended by {number.name} in step()" in str(failure)
 
 
-@pytest.mark.parametrize("phase", ["reset", "step"])
+@pytest.mark.parametrize("phase", ["step", *only_full("reset")])
 def test_a_call_that_never_returns_is_given_up(phase, stall_limit_s):
     start_s = time.monotonic()
     failure = the_failure(faulty(phase, sleep_forever))
@@ -233,6 +234,7 @@ def test_a_call_that_never_returns_is_given_up(phase, stall_limit_s):
     assert 'mode="sync"' in str(failure)
 
 
+@pytest.mark.full
 def test_a_constructor_that_never_returns_is_given_up(monkeypatch):
     monkeypatch.setattr(first_worker, "CONSTRUCT_LIMIT_S", 2.0)
     start_s = time.monotonic()
@@ -241,11 +243,13 @@ def test_a_constructor_that_never_returns_is_given_up(monkeypatch):
     assert "did not return from construct() within 2 s" in str(failure)
 
 
+@pytest.mark.full
 def test_a_constructor_may_take_longer_than_a_step(stall_limit_s):
     found = probed(faulty("construct", functools.partial(time.sleep, 1.5)))
     assert 1.5 <= found.construct_s < found.start_s
 
 
+@pytest.mark.full
 def test_a_call_that_ignores_being_asked_to_end_is_killed(stall_limit_s):
     def hang():
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -277,7 +281,7 @@ def fail():
     raise RuntimeError("stuck valve")
 
 
-@pytest.mark.parametrize("act", [fail, functools.partial(os._exit, 3), sleep_forever])
+@pytest.mark.parametrize("act", [fail, functools.partial(os._exit, 3), *only_full(sleep_forever)])
 def test_what_was_measured_stands_if_only_closing_fails(act, capfd):
     found = probed(faulty("close", act))
     assert found.profile.steps > 0

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.faults.support import gone
+from tests.marks import only_full
 from vecselect import auto_make_vec, fork_client, processes
 from vecselect.errors import StartError
 
@@ -124,7 +125,7 @@ def children(pid):
     return {one.pid: " ".join(one.cmdline()) for one in found}
 
 
-@pytest.mark.parametrize("stopped", [False, True])
+@pytest.mark.parametrize("stopped", [False, *only_full(True)])
 def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path, stopped):
     path = tmp_path / "script.py"
     path.write_text(ORPHANS)
@@ -187,7 +188,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("context", ["forkserver", "spawn"])
+@pytest.mark.parametrize("context", ["forkserver", *only_full("spawn")])
 @pytest.mark.parametrize("mode", ["pool:3", "async"])
 def test_ctrl_c_while_building_is_the_programs_own_affair(tmp_path, mode, context):
     path = tmp_path / "script.py"
@@ -229,6 +230,7 @@ for mode in ("pool:1", "async"):
 """
 
 
+@pytest.mark.full
 def test_a_limit_on_processes_is_named(tmp_path):
     (tmp_path / "no_fork.py").write_text(NO_FORK)
     lines = run(tmp_path / "script.py", REFUSED)
@@ -276,6 +278,7 @@ def test_full_shared_memory_is_named(monkeypatch):
             make()
 
 
+@pytest.mark.full
 def test_a_fork_server_that_was_killed_is_replaced(no_server):
     auto_make_vec("CartPole-v1", 2, "pool:1").close()
     pid = fork_client.ensure_server()

@@ -21,7 +21,7 @@ from vecselect import ModeUnavailable, VecselectWarning, WorkerDied, auto_make_v
 from vecselect.errors import StepTimeout
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.filterwarnings(text) for text in QUIET]
+pytestmark = [pytest.mark.full, *(pytest.mark.filterwarnings(text) for text in QUIET)]
 ROOT = Path(__file__).parents[1]
 
 

@@ -16,7 +16,7 @@ from tests.ray_support import QUIET
 from vecselect import RequestError, auto_make_vec
 
 ray = pytest.importorskip("ray")
-pytestmark = [pytest.mark.filterwarnings(text) for text in QUIET]
+pytestmark = [pytest.mark.full, *(pytest.mark.filterwarnings(text) for text in QUIET)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.marks import only_full
+
 SCRIPT = """
 import gymnasium as gym
 import numpy as np
@@ -53,7 +55,7 @@ def check(done, expected):
     assert lines[1:-1] == ["[10.0, 11.0]"] * expected
 
 
-@pytest.mark.parametrize("context", ["forkserver", "spawn"])
+@pytest.mark.parametrize("context", ["forkserver", *only_full("spawn")])
 def test_a_script_needs_no_guard(tmp_path, context):
     path = tmp_path / "script.py"
     path.write_text(script(["async", "pool:1"], vector_kwargs={"context": context}))
@@ -63,6 +65,7 @@ def test_a_script_needs_no_guard(tmp_path, context):
     check(done, 10)
 
 
+@pytest.mark.full
 def test_measuring_needs_no_guard(tmp_path):
     path = tmp_path / "script.py"
     path.write_text(script(["auto"], budget_s=0.05))
@@ -72,6 +75,7 @@ def test_measuring_needs_no_guard(tmp_path):
     check(done, 5)
 
 
+@pytest.mark.full
 def test_a_command_line_program_works():
     done = subprocess.run(
         [sys.executable, "-c", script(["async", "sync", "pool:1"])],
@@ -95,6 +99,7 @@ def test_a_program_on_standard_input_works():
     check(done, 10)
 
 
+@pytest.mark.full
 def test_an_interactive_session_works():
     """As in a notebook: code runs line by line in a `__main__` that has no file."""
     cell = f"exec(compile({script(['pool:1'])!r}, '<cell>', 'exec'))"
@@ -122,6 +127,7 @@ print("finished")
 """
 
 
+@pytest.mark.full
 def test_threads_of_the_program_do_not_reach_the_workers():
     done = subprocess.run(
         [sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=100, check=False

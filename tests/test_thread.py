@@ -196,6 +196,7 @@ def test_a_factory_that_raises_leaves_nothing():
     assert all(env.closed for env in envs)
 
 
+@pytest.mark.full
 def test_a_step_that_takes_too_long_is_a_timeout_and_taken_in_later():
     made, envs = told(step_timeout_s=0.2)
     with made:
@@ -230,6 +231,7 @@ def test_building_that_takes_too_long_is_a_timeout(row):
     gate.set()
 
 
+@pytest.mark.full
 def test_closing_does_not_wait_for_ever_and_says_so():
     made, envs = told()
     made.step_async(actions((1, 9), (3, 9)))
@@ -278,6 +280,7 @@ def test_an_interrupted_step_is_taken_in_before_the_next_command():
         meddler.join(LONG_S)
 
 
+@pytest.mark.full
 def test_many_interrupts_leave_nothing_stale():
     env_fns = [lambda i=i: zoo.EchoEnv(i) for i in range(6)]
     with auto_make_vec(env_fns, mode="thread") as made:
@@ -350,6 +353,7 @@ def test_in_a_forked_child_it_is_refused_and_harmless():
     assert run(program).returncode == 7
 
 
+@pytest.mark.full
 def test_the_program_can_end_whatever_an_environment_does():
     program = """
         import threading
@@ -399,6 +403,7 @@ def test_it_cannot_be_copied():
         made.unwrapped.__reduce__()
 
 
+@pytest.mark.full
 def test_hundreds_of_them_run_as_the_loop_does():
     from gymnasium.vector import SyncVectorEnv
 

@@ -26,11 +26,14 @@ import pytest
 
 from tests.faults.runner import DEADLINE_S, Program
 from tests.faults.zygote import Zygote
+from tests.marks import only_full
 
 AT_ONCE = int(os.environ.get("VECSELECT_FAULT_AT_ONCE", "2"))
 
 MODES = ["sync", "async", "pool:0", "pool:2", "thread:2"]
 PROCESSES = ["async", "pool:2"]
+QUICK = PROCESSES
+"""The modes that plain `pytest` runs the cases in."""
 
 
 class _Ahead:
@@ -71,11 +74,13 @@ class _Ahead:
 ahead = _Ahead()
 
 
-def case(*, modes=None, deadline_s=DEADLINE_S, fold=False, **expected):
+def case(*, modes=None, full=False, deadline_s=DEADLINE_S, fold=False, **expected):
     """Has a test run in a process of its own.
 
     Args:
-        modes: For each of which it runs, as the argument `mode`.
+        modes: For each of which it runs, as the argument `mode`. Other modes than `QUICK` are
+            marked `full`.
+        full: Whether it is marked `full` in every mode.
         deadline_s: Seconds after which it counts as hung.
         fold: Whether all that it is parametrized by is gone through in that one process.
         **expected: What `Outcome.problems` is to allow.
@@ -98,8 +103,10 @@ def case(*, modes=None, deadline_s=DEADLINE_S, fold=False, **expected):
         test.body = body
         test.want = lambda arguments: ahead.want(_key(target, arguments), lambda: run(arguments))
         if modes is not None:
-            test = pytest.mark.parametrize("mode", modes)(test)
-        return test
+            rest = [mode for mode in modes if mode not in QUICK]
+            quick = [mode for mode in modes if mode in QUICK]
+            test = pytest.mark.parametrize("mode", quick + only_full(*rest))(test)
+        return pytest.mark.full(test) if full else test
 
     return decorate
 

@@ -96,7 +96,7 @@ def test_without_a_home_it_serves():
         assert_serves(make())
 
 
-@case(deadline_s=60.0)
+@case(deadline_s=60.0, full=True)
 def test_programs_that_plan_at_once_do_not_disturb_each_other():
     """Check 39."""
     shared = str(Path(os.environ["TMPDIR"]).parent / "shared")
@@ -113,7 +113,7 @@ def test_programs_that_plan_at_once_do_not_disturb_each_other():
     assert not [path for path in Path(shared).rglob("*") if path.suffix == ".tmp"]
 
 
-@case(deadline_s=60.0)
+@case(deadline_s=60.0, full=True)
 def test_a_killed_program_leaves_a_cache_that_can_be_read():
     """Check 29: killed around the moment at which the plan is written."""
     shared = Path(os.environ["TMPDIR"]).parent / "shared"

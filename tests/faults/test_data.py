@@ -304,7 +304,7 @@ def test_options_and_statistics_survive_masked_resets(mode):
         assert lengths == {0: 3, 1: 4, 2: 5, 3: 6}
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_global_generators_differ_and_repeat(mode):
     """Check 15."""
     target = "tests.faults.programs:draw_globally"

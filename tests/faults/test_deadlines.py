@@ -24,6 +24,7 @@ from tests.faults.support import (
     running,
     workers_of,
 )
+from tests.marks import only_full
 from vecselect import VecselectWarning, WorkerDied
 
 LIMIT_S = 0.5
@@ -31,7 +32,7 @@ LATE_S = 2.0
 """How long after its limit a deadline may be noticed, where other programs have the cores."""
 
 DEADLINES = ["pool:2", "pool:4", "thread:2", "thread:4", "async"]
-ROWS = [[0], [0, 1, 2, 3]]
+ROWS = [[0], *only_full([0, 1, 2, 3])]
 
 
 def stuck_in(mode):
@@ -51,7 +52,7 @@ def threads_gone(limit_s=20.0):
 
 @case(modes=DEADLINES)
 @pytest.mark.parametrize("rows", ROWS)
-@pytest.mark.parametrize("phase", ["step", "reset", "call"])
+@pytest.mark.parametrize("phase", ["step", *only_full("reset", "call")])
 def test_whoever_hangs_is_given_up(mode, rows, phase):
     envs = make(mode, options={"step_timeout_s": LIMIT_S})
     envs.reset(seed=1)
@@ -73,7 +74,7 @@ def test_whoever_hangs_is_given_up(mode, rows, phase):
         assert not any(map(running, everyone))
 
 
-@case(modes=DEADLINES, deadline_s=60.0)
+@case(modes=DEADLINES, deadline_s=60.0, full=True)
 @pytest.mark.parametrize("row", [0, None])
 def test_building_that_hangs_is_given_up(mode, row):
     options = {"start_timeout_s": 1.0}
@@ -87,7 +88,7 @@ def test_building_that_hangs_is_given_up(mode, row):
 
 
 @case(modes=DEADLINES)
-@pytest.mark.parametrize("limit", ["step_timeout_s", "start_timeout_s"])
+@pytest.mark.parametrize("limit", ["step_timeout_s", *only_full("start_timeout_s")])
 def test_the_calling_process_steps_nothing_and_all_goes_on_as_ever(mode, limit):
     with make(mode, options={limit: 60.0}) as envs:
         if not mode.startswith("thread"):
@@ -109,7 +110,7 @@ def test_whoever_hangs_is_replaced(mode, rows):
         assert_usable(envs)
 
 
-@case()
+@case(full=True)
 def test_a_new_worker_that_hangs_too_is_given_up():
     options = {"step_timeout_s": 0.3, "start_timeout_s": 20.0, "on_worker_death": "restart"}
     with (
@@ -122,7 +123,7 @@ def test_a_new_worker_that_hangs_too_is_given_up():
         envs.reset(seed=1)
 
 
-@case()
+@case(full=True)
 def test_looking_at_every_environment_is_given_up_too():
     """With observation_mode='different' each is built once more, only to be looked at."""
     options = {"start_timeout_s": 20.0, "observation_mode": "different"}

@@ -107,7 +107,7 @@ def test_dies_while_it_is_built(mode):
         make(mode, when="construct", deed="exit", row=VICTIM)
 
 
-@case(fold=True, modes=PROCESSES)
+@case(fold=True, modes=PROCESSES, full=True)
 @pytest.mark.parametrize("deed", ["sigkill", "runtime"])
 @pytest.mark.parametrize("stuck", ["sleep", "stop"])
 def test_fails_while_another_one_is_stuck(mode, deed, stuck):

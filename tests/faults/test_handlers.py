@@ -130,7 +130,7 @@ def test_a_worker_whose_message_was_torn_is_replaced():
         assert_usable(envs)
 
 
-@case(modes=["pool:0", "pool:2", "thread:2"])
+@case(modes=["pool:0", "pool:2", "thread:2"], full=True)
 def test_a_handler_may_close_it_and_leave(mode):
     envs = make(mode)
     envs.reset(seed=1)
@@ -146,7 +146,7 @@ def test_a_handler_may_close_it_and_leave(mode):
     assert envs.closed
 
 
-@case(modes=["pool:2", "thread:2"])
+@case(modes=["pool:2", "thread:2"], full=True)
 def test_closed_by_another_thread_a_call_ends(mode):
     """Also where a worker never answers."""
     for attempt in range(6):
@@ -185,7 +185,7 @@ def time_out():
     raise KeyboardInterrupt("not from Ctrl-C")
 
 
-@case()
+@case(full=True)
 @pytest.mark.parametrize("handler", ["interrupt", "time_out"])
 def test_an_interrupted_close_ends_all_workers(handler):
     """Between asking them, terminating them and killing them."""

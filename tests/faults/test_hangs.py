@@ -25,6 +25,7 @@ from tests.faults.support import (
     running,
     workers_of,
 )
+from tests.marks import only_full
 
 LIMIT_S = 0.5
 
@@ -38,8 +39,8 @@ def assert_names_the_stuck(error, rows, others):
 
 
 @case()
-@pytest.mark.parametrize("deed", ["sleep", "stop"])
-@pytest.mark.parametrize("phase", ["step", "reset", "call"])
+@pytest.mark.parametrize("deed", ["sleep", *only_full("stop")])
+@pytest.mark.parametrize("phase", ["step", *only_full("reset", "call")])
 def test_a_call_that_takes_too_long_is_given_up(deed, phase):
     """Check 20."""
     envs = make("pool:2", options={"step_timeout_s": LIMIT_S})
@@ -68,7 +69,7 @@ def test_a_call_in_time_is_not_given_up():
             assert_step(envs.step(batch), batch, step)
 
 
-@case()
+@case(full=True)
 def test_what_was_given_up_leaves_nothing_stale():
     """Checks 7 and 20."""
     with make("pool:2", options={"step_timeout_s": LIMIT_S}) as envs:
@@ -80,7 +81,7 @@ def test_what_was_given_up_leaves_nothing_stale():
 
 
 @case(modes=PROCESSES)
-@pytest.mark.parametrize("deed", ["sleep", "stop"])
+@pytest.mark.parametrize("deed", ["sleep", *only_full("stop")])
 def test_a_wait_that_ran_out_can_be_closed(mode, deed):
     """Check 20, 27."""
     envs = make(mode)
@@ -93,7 +94,7 @@ def test_a_wait_that_ran_out_can_be_closed(mode, deed):
     assert not any(map(running, everyone))
 
 
-@case(modes=PROCESSES, deadline_s=60.0)
+@case(modes=PROCESSES, deadline_s=60.0, full=True)
 def test_random_interleavings_show_nothing_stale(mode):
     """Check 7."""
     random = np.random.default_rng(3)
@@ -137,7 +138,7 @@ def recover(envs, seed):
     assert_reset(envs.reset(seed=seed), seed)
 
 
-@case(modes=[*PROCESSES, "pool:2 spawn"])
+@case(modes=[*PROCESSES, "pool:2 spawn"], full=True)
 @pytest.mark.parametrize("deed", ["sleep", "stop"])
 def test_building_that_takes_too_long_is_given_up(mode, deed):
     """Check 25."""
@@ -179,7 +180,7 @@ def bring_into(envs, state):
             envs.step(actions({3: "runtime"}))
 
 
-@case(modes=PROCESSES, deadline_s=80.0)
+@case(modes=PROCESSES, deadline_s=80.0, full=True)
 @pytest.mark.parametrize("options", [{"timeout": 0.3}, {"terminate": True}])
 def test_closing_ends_in_every_state(mode, options):
     """Check 27."""
@@ -194,7 +195,7 @@ def test_closing_ends_in_every_state(mode, options):
         assert not any(map(running, everyone)), state
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 @pytest.mark.parametrize("state", ["pending", "stopped", "dead"])
 def test_closing_ends_without_a_limit_of_the_users(mode, state):
     """Check 27."""
@@ -206,7 +207,7 @@ def test_closing_ends_without_a_limit_of_the_users(mode, state):
 
 
 @case(modes=PROCESSES, noise=4)
-@pytest.mark.parametrize("deed", ["sleep", "runtime", "sigkill", "stop"])
+@pytest.mark.parametrize("deed", ["runtime", *only_full("sleep", "sigkill", "stop")])
 def test_closing_ends_though_an_environment_does_not_want_to(mode, deed):
     """Check 27."""
     envs = make(mode, when="close", deed=deed, row=3)
@@ -216,7 +217,7 @@ def test_closing_ends_though_an_environment_does_not_want_to(mode, deed):
     assert not any(map(running, everyone))
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_the_program_ends_though_a_worker_is_stopped(mode):
     """Check 27: without any close()."""
     outcome = Program("tests.faults.programs:leave_stopped", inside=False, mode=mode).finish()

@@ -44,7 +44,7 @@ def test_ctrl_c_ends_a_program_with_one_traceback(mode, ending):
     interrupt(mode, ending, context or None, after_s=random.uniform(0.0, 0.3))
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_ctrl_c_while_a_worker_is_stuck(mode):
     """Check 30: close() ends it, within its own limit."""
     run = Program(RUN, inside=False, mode=mode, ending="stuck and close")
@@ -57,7 +57,7 @@ def test_ctrl_c_while_a_worker_is_stuck(mode):
     assert outcome.stderr.count("Traceback") == 1, outcome.stderr
 
 
-@case(modes=["async", "pool:2"])
+@case(modes=["async", "pool:2"], full=True)
 def test_ctrl_c_while_it_is_built(mode):
     """Check 30."""
     run = Program("tests.faults.programs:build_slowly", inside=False, mode=mode)
@@ -68,7 +68,7 @@ def test_ctrl_c_while_it_is_built(mode):
     assert outcome.stderr.count("Traceback") <= 1, outcome.stderr
 
 
-@case(modes=MODES, deadline_s=20.0)
+@case(modes=MODES, deadline_s=20.0, full=True)
 def test_ctrl_c_that_is_caught_leaves_nothing_stale(mode):
     """Check 31: as "interrupt" in a notebook, to this process alone."""
     chance = random.Random(4)
@@ -101,7 +101,7 @@ def use(envs):
             envs.get_attr("label")
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_ctrl_c_in_a_long_step_is_heard_at_once(mode):
     """Check 31."""
     with make(mode) as envs:
@@ -114,7 +114,7 @@ def test_ctrl_c_in_a_long_step_is_heard_at_once(mode):
         assert_usable(envs)
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_ctrl_c_to_the_workers_alone_is_nothing_to_them(mode):
     """Check 30: the caller decides."""
     with make(mode) as envs:

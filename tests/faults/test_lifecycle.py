@@ -56,7 +56,7 @@ def test_a_whole_life_leaves_nothing_and_prints_nothing(mode):
         envs.reset()
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 @pytest.mark.parametrize("ending", ["close", "terminate", "delete", "leave", "raise"])
 def test_what_environments_started_is_ended_with_them(mode, ending):
     """Check 28: an environment that owns a process, and does not end it in close()."""
@@ -89,7 +89,7 @@ def test_what_environments_started_is_ended_with_them(mode, ending):
         assert closed(note) == list(range(COUNT)), closed(note)
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("stuck", [None, 1, 3])
 def test_nothing_is_left_when_the_program_is_killed(mode, number, stuck):
@@ -97,7 +97,7 @@ def test_nothing_is_left_when_the_program_is_killed(mode, number, stuck):
     assert_nothing_left_of(mode, number, stuck)
 
 
-@case(modes=["async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
+@case(modes=["async spawn", "async fork", "pool:2 spawn", "pool:2 fork"], full=True)
 @pytest.mark.parametrize("stuck", [1, 3])
 def test_nothing_is_left_with_other_start_methods(mode, stuck):
     """Check 29."""
@@ -128,7 +128,7 @@ def test_a_killed_program_leaves_no_files(mode):
     run.finish().check(returncode=-9, result=False, noise=None)
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_a_scheduler_ends_all_at_once(mode):
     """Check 28 and 29: SIGTERM to everything."""
     run = program(mode=mode)
@@ -137,7 +137,7 @@ def test_a_scheduler_ends_all_at_once(mode):
     run.finish().check(returncode=-signal.SIGTERM, result=False, noise=1, files=False)
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_a_killed_program_lets_environments_close(mode):
     """Check 28: env.close() runs in every worker that can run it."""
     note = folder()
@@ -149,7 +149,7 @@ def test_a_killed_program_lets_environments_close(mode):
     assert closed(note) == expected
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_a_process_that_somebody_forked_harms_nothing(mode):
     """Check 33."""
     with make(mode) as envs:
@@ -187,7 +187,7 @@ def test_closing_in_a_forked_process_harms_nothing(mode):
         assert_step(envs.step(batch), batch, 1)
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_use_in_a_forked_process_steals_nothing(mode):
     """Check 33."""
     with make(mode) as envs:
@@ -220,7 +220,7 @@ def test_copying_is_refused_and_harms_nothing(mode):
         assert_step(envs.step(batch), batch, 1)
 
 
-@case(modes=["async"], deadline_s=60.0)
+@case(modes=["async"], deadline_s=60.0, full=True)
 def test_opening_and_closing_does_not_add_up(mode):
     """Check 34; the pool's is in test_pool_lifecycle."""
     process = psutil.Process()
@@ -243,7 +243,7 @@ def test_opening_and_closing_does_not_add_up(mode):
     assert process.memory_info().rss - rss < 4 << 20
 
 
-@case(deadline_s=60.0)
+@case(deadline_s=60.0, full=True)
 def test_many_sub_environments_need_few_descriptors():
     """Check 35."""
     before = len(os.listdir("/proc/self/fd"))
@@ -253,7 +253,7 @@ def test_many_sub_environments_need_few_descriptors():
         assert len(envs.step(np.zeros(256, np.int64))[1]) == 256
 
 
-@case(modes=PROCESSES, deadline_s=60.0)
+@case(modes=PROCESSES, deadline_s=60.0, full=True)
 def test_too_few_descriptors_are_one_error(mode):
     """Check 35."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -298,7 +298,7 @@ def test_one_environment_for_all_is_noticed(mode):
     env.close()
 
 
-@case(modes=PROCESSES)
+@case(modes=PROCESSES, full=True)
 def test_ended_workers_are_gone_when_close_returns(mode):
     """Check 27."""
     for _ in range(5):

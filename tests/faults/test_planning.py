@@ -19,6 +19,7 @@ from tests.faults.envs import Fault
 from tests.faults.harness import PROCESSES, case, within
 from tests.faults.runner import Program
 from tests.faults.support import folder
+from tests.marks import only_full
 from vecselect import ProfileError, auto_make_vec
 
 PLAN = "tests.faults.programs:plan"
@@ -43,7 +44,7 @@ def test_planning_changes_no_result_and_no_generator(effort, id):
             assert_same_run(envs, pinned, 40)
 
 
-@case(fold=True, deadline_s=60.0)
+@case(fold=True, deadline_s=60.0, full=True)
 @pytest.mark.parametrize("effort", EFFORTS)
 def test_every_environment_that_was_built_is_closed(effort):
     """Check 38."""
@@ -70,7 +71,7 @@ class Counted(zoo.EchoEnv):
         open(os.path.join(self.note, f"closed {self.name}"), "w").close()
 
 
-@case(fold=True, deadline_s=60.0, noise=None)
+@case(fold=True, deadline_s=60.0, noise=None, full=True)
 @pytest.mark.parametrize("deed", ["segfault", "runtime", "sys_exit"])
 @pytest.mark.parametrize("at", [1])
 def test_what_fails_only_where_it_is_measured_does_not_end_the_program(deed, at):
@@ -85,7 +86,7 @@ def test_what_fails_only_where_it_is_measured_does_not_end_the_program(deed, at)
     assert outcome.processes == outcome.shared == outcome.files == []
 
 
-@case(deadline_s=30.0)
+@case(deadline_s=30.0, full=True)
 def test_an_environment_that_forks_while_it_is_measured_is_served():
     """Check 39, 40."""
     from tests.faults.envs import Forks
@@ -95,7 +96,7 @@ def test_an_environment_that_forks_while_it_is_measured_is_served():
         assert_same_run(envs, oracle, 10)
 
 
-@case(deadline_s=60.0)
+@case(deadline_s=60.0, full=True)
 def test_an_environment_that_cannot_be_measured_can_be_pinned():
     """Check 39."""
     env_fns = [functools.partial(Fault, i, when="reset", deed="runtime", row=2) for i in range(3)]
@@ -106,7 +107,7 @@ def test_an_environment_that_cannot_be_measured_can_be_pinned():
         envs.reset(seed=1)
 
 
-@case(modes=["sync", *PROCESSES], deadline_s=30.0)
+@case(modes=["sync", *PROCESSES], deadline_s=30.0, full=True)
 def test_threads_of_torch_do_not_reach_the_workers(mode):
     """Check 36."""
     if importlib.util.find_spec("torch") is None:
@@ -130,7 +131,7 @@ class Torch(zoo.EchoEnv):
 
 
 @case(deadline_s=60.0)
-@pytest.mark.parametrize("after_s", [0.1, 0.5])
+@pytest.mark.parametrize("after_s", [0.1, *only_full(0.5)])
 def test_ctrl_c_while_planning_leaves_nothing(after_s):
     """Check 30, 38."""
     run = Program(PLAN, inside=False, budget_s=20.0, effort="race")
@@ -144,7 +145,7 @@ def test_ctrl_c_while_planning_leaves_nothing(after_s):
     assert outcome.stderr.rstrip().endswith("KeyboardInterrupt"), outcome.stderr
 
 
-@case(deadline_s=60.0)
+@case(deadline_s=60.0, full=True)
 @pytest.mark.parametrize("after_s", [0.5])
 def test_a_program_killed_while_planning_leaves_nothing(after_s):
     """Check 29, 38."""

@@ -15,7 +15,7 @@ from vecselect.cli import main
 from vecselect.plan import Note
 from vecselect.planning.plan_key import Key
 from vecselect.printable import printable, write_text
-from vecselect.report.outputs import write_output
+from vecselect.report import write_output
 from vecselect.selection.evidence import LearnerCost
 
 EVIL = "a\x1b[2Jb\x1b]0;c\x07d\x9be\u202ef\udc80g\r\bh"
@@ -26,7 +26,6 @@ PLAN = dataclasses.replace(
     BY_MODEL,
     env=EVIL,
     reason=EVIL,
-    mode=EVIL,
     effort=EVIL,
     decided_by=EVIL,
     created=EVIL,

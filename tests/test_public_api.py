@@ -132,7 +132,7 @@ def test_rich_is_known_to_the_reports_and_the_command_line_only():
 
 def test_matplotlib_is_known_to_the_plots_only():
     assert all(inside(name, "vecselect.report") for name in importers("matplotlib"))
-    loading = "import json, sys, vecselect.report.sweep_plot, vecselect.report.figures; "
+    loading = "import json, sys, vecselect.report.plots; "
     code = loading + "print(json.dumps('matplotlib' in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, timeout=100, check=True

@@ -7,9 +7,8 @@ import pytest
 from tests import plans
 from tests.plans import BY_MODEL, BY_RULE, OBSERVED, ONE_THREAD, PINNED, RACE, RACED, exactly
 from vecselect.plan import Candidate, Note
-from vecselect.report.bars import LONGEST
-from vecselect.report.content import BRIEF_ROWS, content
-from vecselect.report.verdict import sentence_of_race
+from vecselect.report.content import LONGEST, Bars, Facts, Table, content
+from vecselect.report.evidence import sentence_of_race
 from vecselect.run_stats import Stats
 from vecselect.selection.compare import Interval, compare
 from vecselect.selection.evidence import Observation
@@ -20,16 +19,24 @@ EVIL = "\x1b[2Jan\x9b31m\u202eenv\ud800 of\n\ttwo lines\r"
 
 
 def sure(plan):
-    return content(plan).verdict.sure
+    return content(plan).sure
+
+
+def section(plan, kind, stats=None):
+    return next((one for one in content(plan, stats).sections if isinstance(one, kind)), None)
 
 
 def rows(plan):
-    """The table of candidates, without what the choice is marked by."""
-    return {row.name: (*row.cells, row.skipped) for row in content(plan).candidates}
+    """The figures of the candidates by name."""
+    return {row.name: row.cells for row in section(plan, Table).rows}
+
+
+def remarks(plan):
+    return {row.name: row.remark for row in section(plan, Table).rows if row.remark}
 
 
 def group(plan, heading):
-    return next((dict(one.rows) for one in content(plan).groups if one.heading == heading), None)
+    return next((dict(one.rows) for one in content(plan).evidence if one.heading == heading), None)
 
 
 def raced(blocks_s, again=None, **changes):
@@ -97,32 +104,31 @@ def test_a_prediction_is_clear_only_where_no_other_may_be_faster(sync, ours, wor
 
 
 def test_predicted_figures_are_marked_and_measured_ones_have_their_spread():
-    assert rows(BY_MODEL)["pool:1"] == ("~10.2 ms (9.10-11.4 ms)", "~784", "~1.87x", "")
-    assert rows(BY_RULE)["sync"] == ("~19.1 ms", "~419", "~1.00x", "")
-    assert rows(RACED)["pool:1"] == ("11.2 ms ±1.8 %", "714", "1.79x", "")
-    assert rows(RACED)["async"] == (
-        "~13.2 ms (11.8-14.6 ms)",
-        "~606",
-        "~1.45x",
-        "it raised OSError in the race: no more processes",
-    )
-    assert rows(RACED)["native"] == ("", "", "", "Walker-v0 has no vector_entry_point")
-    assert content(RACED).headings[1] == "loop"
-    assert content(BY_MODEL).headings[1] == "vector step"
-    assert content(PINNED).candidates == ()
+    assert rows(BY_MODEL)["pool:1"] == ("~10.2 ms (9.10-11.4 ms)", "~784", "~1.87x")
+    assert rows(BY_RULE)["sync"] == ("~19.1 ms", "~419", "~1.00x")
+    assert rows(RACED)["pool:1"] == ("11.2 ms ±1.8 %", "714", "1.79x")
+    assert rows(RACED)["async"] == ("~13.2 ms (11.8-14.6 ms)", "~606", "~1.45x")
+    assert rows(RACED)["native"] == ()
+    assert remarks(RACED) == {
+        "pool:1": "chosen",
+        "async": "not chosen: it raised OSError in the race: no more processes",
+        "native": "not chosen: Walker-v0 has no vector_entry_point",
+    }
+    assert section(RACED, Table).columns == ("mode", "loop", "env steps/s", "vs sync")
+    assert section(BY_MODEL, Table).columns[1] == "vector step"
+    assert section(PINNED, Table) is None
 
 
 @pytest.mark.parametrize("plan", [RACED, OBSERVED], ids=["raced", "observed"])
 def test_beside_measured_ones_nothing_predicted_is_crowned(plan):
     # A prediction that is better than everything measured, as predictions may be.
     too_good = Candidate("pool:3", predicted=exactly(1e-3))
-    found = content(dataclasses.replace(plan, candidates=(*plan.candidates, too_good)))
-    shown = found.candidates
-    first = [row.mode for row in shown if row.measured]
-    assert [row.mode for row in shown][: len(first)] == first
-    assert {row.share for row in shown if not row.measured} == {0.0}
-    assert max(row.share for row in shown) == 1.0
-    assert [row.mode for row in shown if row.chosen] == ["pool:1"]
+    plan = dataclasses.replace(plan, candidates=(*plan.candidates, too_good))
+    shown = section(plan, Table).rows
+    measured = {one.mode for one in plan.candidates if one.measured}
+    assert {row.name for row in shown[: len(measured)]} == measured
+    assert {row.name for row in shown if not row.muted} == measured
+    assert [row.name for row in shown if row.chosen] == ["pool:1"]
 
 
 def test_what_is_only_timed_has_one_row_with_its_reason():
@@ -130,20 +136,21 @@ def test_what_is_only_timed_has_one_row_with_its_reason():
     plan = the_plan(race)
     timed = (*plan.candidates, Candidate("native", skipped="allow it"))
     plan = dataclasses.replace(plan, candidates=timed)
-    assert rows(plan)["native"] == ("500 ms ±5.2 %", "16.0", "-", "allow it")
-    assert [row.mode for row in content(plan).candidates].count("native") == 1
+    assert rows(plan)["native"] == ("500 ms ±5.2 %", "16.0", "-")
+    assert remarks(plan)["native"] == "not chosen: allow it"
+    assert [row.name for row in section(plan, Table).rows].count("native") == 1
     assert sure(plan) == "by a race, the only one left"
 
 
-def test_the_learner_threads_of_a_plan_are_in_the_verdict_and_in_the_pin():
+def test_the_learner_threads_of_a_plan_are_in_the_answer_and_in_the_pin():
     found = content(ONE_THREAD)
-    assert found.verdict.threads == "with 1 learner thread"
-    assert found.pin.arguments == 'mode="pool:1", learner_threads=1'
-    assert found.pin.call == 'auto_make_vec("Walker-v0", 8, mode="pool:1", learner_threads=1)'
-    assert found.pin.collecting == "with envs.collecting():"
+    assert found.chosen == "pool:1 with 1 learner thread"
+    assert found.pin == (
+        'mode="pool:1", learner_threads=1  or  VECSELECT_MODE=pool:1',
+        "with envs.collecting():  # around the steps of a rollout",
+    )
     found = content(plans.THREADS_AS_SET)
-    assert (found.verdict.threads, found.pin.collecting) == ("", "")
-    assert found.pin.call == 'auto_make_vec("Walker-v0", 8, mode="sync")'
+    assert (found.chosen, found.pin) == ("sync", ('mode="sync"  or  VECSELECT_MODE=sync',))
     learner = group(ONE_THREAD, "Learner")
     assert learner["with 2 threads, as set"].endswith("keep 0.9 cores busy for 3.50 ms after it")
     assert learner["planned for"] == "1 learner thread while steps are made"
@@ -165,9 +172,10 @@ def test_of_other_threads_only_the_best_has_a_row_and_only_where_it_matters():
 def test_the_short_report_has_the_choice_sync_and_the_best_of_each_kind():
     pools = tuple(Candidate(f"pool:{n}", predicted=exactly(1e-3 * n)) for n in range(2, 40))
     plan = dataclasses.replace(BY_MODEL, candidates=(*BY_MODEL.candidates, *pools))
-    brief = [row.mode for row in content(plan).candidates if row.brief]
-    assert len(brief) == BRIEF_ROWS
-    assert {"pool:1", "sync", "pool:2", "async"} <= set(brief)
+    shown = sorted(section(plan, Table).rows, key=lambda row: row.place)
+    assert [row.name for row in shown[:2]] == ["pool:1", "sync"]
+    assert {"pool:2", "async"} == {row.name for row in shown[2:4]}
+    assert sorted(row.place for row in shown if row.cells) == list(range(len(shown) - 1))
 
 
 def test_any_two_times_stand_in_the_ratio_measured():
@@ -180,16 +188,11 @@ def test_any_two_times_stand_in_the_ratio_measured():
     assert times_beside(SHORT, "pool:1", again)["sync"] == Interval(1.06, 0.95, 1.18)
 
 
-def test_headline_table_and_sentence_have_one_number():
+def test_table_and_sentence_have_one_number():
     speedup = Interval(1.57, 1.42, 1.74)
     plan = the_plan(raced(LONG, ("sync", "pool:1", speedup), speedup=speedup))
-    verdict = content(plan).verdict
-    assert verdict.gain == "1.57x sync"
-    assert verdict.about_gain == "measured again after the race; 95 %: 1.42x-1.74x"
     assert rows(plan)["pool:1"][2] == "1.57x"
     assert sentence_of_race(plan).startswith("pool:1 ran 1.57 (1.42-1.74) times as fast as sync")
-    assert content(BY_MODEL).verdict.about_gain == "predicted; 1.68x-2.10x"
-    assert content(plans.THREADS_AS_SET).verdict.gain == ""
 
 
 def test_an_advantage_that_may_be_none_is_not_clear():
@@ -198,7 +201,6 @@ def test_an_advantage_that_may_be_none_is_not_clear():
     assert sure(the_plan(race)) == "by a race, perhaps the fastest"
     clear = dataclasses.replace(race, speedup=Interval(1.6, 1.5, 1.7))
     assert sure(the_plan(clear)) == "by a race, clearly the fastest"
-    assert group(the_plan(clear), "Race")["fastest"] == "pool:1, with more than 99 % certainty"
     unlikely = dataclasses.replace(clear, p_best=0.11)
     assert sure(the_plan(unlikely)) == "by a race, perhaps the fastest"
 
@@ -206,7 +208,6 @@ def test_an_advantage_that_may_be_none_is_not_clear():
 def test_one_round_is_a_short_race_and_clear_of_nothing():
     plan = the_plan(raced(SHORT, p_best=1.0))
     assert sure(plan) == "by a short race, the fastest in its only round"
-    assert group(plan, "Race")["fastest"] == "pool:1, in its only round"
     assert rows(plan)["sync"][0] == "2.10 s"  # what varies within one block is no spread
 
 
@@ -236,7 +237,6 @@ def test_who_is_named_as_the_fastest_is_the_fastest_of_the_table():
     plan = the_plan(dataclasses.replace(race, entrants=(sync, ours)))
     assert sentence_of_race(plan).startswith("pool:1 ran 1.41")
     assert sure(plan) == "by a race, ahead of sync when measured again"
-    assert group(plan, "Race")["fastest"] == "pool:1, when measured again; sync had led the race"
 
 
 def test_a_sentence_says_who_won_by_how_much_and_what_was_only_timed():
@@ -258,8 +258,8 @@ def test_a_smaller_race_shows_what_it_measured():
 
 
 def test_a_step_is_taken_apart_in_bars_to_one_scale():
-    ours, other, sync = content(BY_MODEL).bars
-    assert (ours.mode, other.mode, sync.mode) == ("pool:1", "async", "sync")
+    ours, other, sync = section(BY_MODEL, Bars).bars
+    assert (ours.name, other.name, sync.name) == ("pool:1", "async", "sync")
     assert (sync.total, sync.parts[-1].end, sync.cut) == ("19.1 ms", pytest.approx(1.0), False)
     assert ours.parts[-1].end == pytest.approx(10.2 / 19.1)
     assert [(part.name, part.text) for part in other.parts] == [
@@ -275,7 +275,7 @@ def test_a_step_is_taken_apart_in_bars_to_one_scale():
 def test_a_bar_that_is_far_too_long_is_cut_off():
     slow = Candidate("async", predicted=exactly(1.0), parts=Parts(1.0, 0.0, 9.0, 0.0, 0.0))
     plan = dataclasses.replace(BY_MODEL, candidates=(*BY_MODEL.candidates[:2], slow))
-    ours, sync, last = content(plan).bars
+    ours, sync, last = section(plan, Bars).bars
     assert (ours.cut, sync.cut, last.cut) == (False, False, True)
     assert ours.parts[-1].end == pytest.approx(1 / LONGEST)
     assert last.parts[-1].end == 1.0
@@ -283,8 +283,8 @@ def test_a_bar_that_is_far_too_long_is_cut_off():
 
 def test_without_a_model_there_are_no_bars_and_no_evidence_of_it():
     for plan in (BY_RULE, PINNED):
-        assert content(plan).bars == ()
-    headings = [one.heading for one in content(PINNED).groups]
+        assert section(plan, Bars) is None
+    headings = [one.heading for one in content(PINNED).evidence]
     assert headings == ["Environment", "Machine", "Plan", "Versions"]
     assert group(BY_RULE, "Hand-off and loops")["IPC of an observation"].startswith("65.4 us")
 
@@ -336,7 +336,7 @@ def test_what_was_not_seen_is_said_in_words():
 
 def test_an_observed_choice_says_what_it_stands_on():
     # Its prediction was rescaled by what runs showed, and stands beside it, marked.
-    assert rows(OBSERVED)["pool:1"] == ("10.9 ms", "734", "~1.75x", "")
+    assert rows(OBSERVED)["pool:1"] == ("10.9 ms", "734", "~1.75x")
     other = Observation("sync", None, 5000, 20e-3, 1e-3)
     evidence = dataclasses.replace(OBSERVED.evidence, observations=(other,))
     plan = dataclasses.replace(OBSERVED, evidence=evidence, recalled=False)
@@ -344,16 +344,11 @@ def test_an_observed_choice_says_what_it_stands_on():
 
 
 def test_a_run_so_far_stands_beside_what_was_planned():
-    assert dict(content(RACED, Stats(1000, 8000, 12.0, 4.0, 500.0)).so_far) == {
+    assert dict(section(RACED, Facts, Stats(1000, 8000, 12.0, 4.0, 500.0)).rows) == {
         "vector steps": "1000 of 12.0 ms (planned: 10.1 ms), 75 % of the loop",
         "throughput": "500 env steps/s, learner included",
     }
-    assert content(RACED, Stats(0, 0, 0.0, 0.0, 0.0)).so_far == ()
-
-
-def test_a_callable_has_no_id_to_paste():
-    plan = dataclasses.replace(PINNED, env="a lambda")
-    assert content(plan).pin.call == 'auto_make_vec(..., 8, mode="sync")'
+    assert section(RACED, Facts, Stats(0, 0, 0.0, 0.0, 0.0)) is None
 
 
 def test_no_foreign_text_commands_a_terminal_or_breaks_a_line():

@@ -12,15 +12,24 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tests import plans
-from tests.plans import BY_MODEL, BY_RULE, ELIMINATED, PINNED, RACED
+from tests.plans import (
+    ALL,
+    BY_MODEL,
+    BY_RULE,
+    ELIMINATED,
+    ONE_THREAD,
+    PINNED,
+    PROFILE,
+    RACED,
+    THREADS_AS_SET,
+)
 from tests.snapshots import need_as_before
 from vecselect import Plan, RequestError
 from vecselect.cli import main
 from vecselect.plan import Candidate, Note
-from vecselect.report import Report, figures
+from vecselect.report import Report, check_output, plots, write_output
+from vecselect.report.content import content
 from vecselect.report.html import fragment, page
-from vecselect.report.outputs import check_output, write_output
 from vecselect.report.plots import histogram, plots_of, race_ratios
 from vecselect.run_stats import Stats
 
@@ -41,7 +50,7 @@ HOSTILE = dataclasses.replace(
         race=dataclasses.replace(RACED.evidence.race, out={EVIL: EVIL}),
     ),
 )
-PLANS = {**plans.ALL, "hostile": HOSTILE}
+PLANS = {**ALL, "hostile": HOSTILE}
 PLOTS = {"race": 4, "hostile": 4, "rule": 1, "pin": 0, "elimination": 0}
 VOID = {"meta", "br", "img", "link", "input", "hr", "source"}
 
@@ -94,7 +103,7 @@ def test_a_page_looks_as_it_did(no_matplotlib):
 
 
 def test_markdown_looks_as_it_did(tmp_path):
-    path = plans.ONE_THREAD.report.to_markdown(tmp_path / "report.md")
+    path = ONE_THREAD.report.to_markdown(tmp_path / "report.md")
     need_as_before("report_threads.md", path.read_text())
 
 
@@ -138,18 +147,18 @@ def test_there_is_a_plot_light_and_dark_for_what_there_are_numbers(name, count, 
     assert len(plots_of(PLANS[name])) == read.tags.count("img") == count
     images = [value for key, value in read.attributes if key in ("src", "srcset")]
     assert len(images) == 2 * count
-    greys = (figures.DARK, figures.LIGHT)
+    greys = (plots.DARK, plots.LIGHT)
     for place, address in enumerate(images):
         text = base64.b64decode(address.partition(",")[2]).decode()
         assert ElementTree.fromstring(text).tag.endswith("svg")
-        assert greys[place % 2].paper in text and greys[place % 2].ink in text
-        assert greys[1 - place % 2].paper not in text
+        assert greys[place % 2]["paper"] in text and greys[place % 2]["ink"] in text
+        assert greys[1 - place % 2]["paper"] not in text
 
 
 def test_what_was_not_measured_is_left_out_with_a_sentence(pages):
     pinned, rule = Reader(pages["pin"]).text, Reader(pages["rule"]).text
     assert "Nothing was measured, so there is nothing to plot." in pinned
-    assert "One vector step taken apart" not in pinned
+    assert "Predicted vector step" not in pinned
     assert "the cost model was not asked" in rule
     assert "There was no race to plot." in rule
 
@@ -159,13 +168,13 @@ def test_without_matplotlib_a_page_says_what_to_install(no_matplotlib):
     assert "img" not in read.tags
     assert "The race, round by round: not drawn" in read.text
     assert "pip install 'vecselect[plot]'" in read.text
-    with pytest.raises(RequestError, match=r"pip install 'vecselect\[plot\]'"), figures.styled():
+    with pytest.raises(RequestError, match=r"pip install 'vecselect\[plot\]'"), plots.styled():
         pass
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_the_part_for_notebooks_is_scoped_and_well_formed(name):
-    text = fragment(PLANS[name])
+    text = fragment(content(PLANS[name]))
     read = Reader(text)
     assert {"html", "body", "script", "svg", "img"}.isdisjoint(read.tags)
     assert not read.ids
@@ -196,39 +205,39 @@ def test_markdown_takes_nothing_in_a_plan_for_markup(tmp_path):
 def test_every_mode_has_a_colour_and_a_mark_of_its_own():
     modes = ("sync", "pool:0", "pool:1", "pool:3", "pool:7", "async", "thread", "native", "ray")
     for place in (0, 1):
-        assert len({figures.look_of(mode)[place] for mode in modes}) == len(modes)
-    assert figures.look_of("pool") == figures.look_of("pool:1")
-    assert figures.look_of("unheard of") == figures.OTHER_LOOK
+        assert len({plots.look_of(mode)[place] for mode in modes}) == len(modes)
+    assert plots.look_of("pool") == plots.look_of("pool:1")
 
 
 def test_what_is_drawn_the_same_way_gives_the_same_text_whatever_the_user_has_set():
     matplotlib = pytest.importorskip("matplotlib")
+
+    def draw():
+        made = plots.new_figure(4, 2)
+        made.subplots().plot([1, 2], [3, 4], marker="o", label="a < b")
+        return made
+
     plain = {}
     for width in (1.0, 9.0):
         with matplotlib.rc_context({"lines.linewidth": width, "text.color": "red"}):
-            with figures.styled():
-                made = figures.new_figure(4, 2)
-                made.subplots().plot([1, 2], [3, 4], marker="o", label="a < b")
-            plain[width] = figures.svg(made, "A & B")
+            plain[width] = plots.svg(draw, "A & B")
             assert matplotlib.rcParams["lines.linewidth"] == width
             assert matplotlib.rcParams["text.color"] == "red"
     assert plain[1.0] == plain[9.0]
     assert "<title>A &amp; B</title>" in plain[1.0]
-    assert figures.png(made).startswith(b"\x89PNG")
+    assert plots.png(draw).startswith(b"\x89PNG")
     assert "matplotlib.pyplot" not in sys.modules
 
 
 def test_the_curves_are_about_the_threads_that_the_choice_is_for():
     pytest.importorskip("matplotlib")
-    from vecselect.report.plots import _evidence
-
-    assert _evidence(plans.ONE_THREAD).learners[0].threads == 1
-    assert _evidence(plans.THREADS_AS_SET).learners[0].threads == 2
+    assert plots._evidence(ONE_THREAD).learners[0].threads == 1
+    assert plots._evidence(THREADS_AS_SET).learners[0].threads == 2
 
 
 def test_a_histogram_of_quantiles_holds_every_step():
     edges = np.geomspace(1e-4, 1e-2, 20)
-    found = histogram(plans.PROFILE.step_quantiles_s, edges)
+    found = histogram(PROFILE.step_quantiles_s, edges)
     assert found.sum() == pytest.approx(1)
     assert (found >= 0).all()
     once = histogram((1e-3,), edges)

@@ -4,44 +4,52 @@ import dataclasses
 import importlib.util
 import io
 import json
-import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from tests.snapshots import need_as_before
 from tests.sweeps import EMPTY, INTERRUPTED, SWEEP, point
 from vecselect import PlanError, RequestError, Sweep
+from vecselect.report.content import Table, sweep_content
 
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="the extra vecselect[plot] is missing"
 )
 
 
-def test_the_table_shows_every_mode_and_number_and_marks_the_best():
-    lines = str(SWEEP).splitlines()
-    assert lines[0].startswith("vecselect: sweep of CartPole-v1")
-    rows = [line.split() for line in lines if re.match(r" +\d+ ", line)]
-    assert [row[0] for row in rows] == ["1", "2", "4", "8"] * 2
-    assert "*220" in rows[3]
+def tables(sweep):
+    return [one for one in sweep_content(sweep).sections if isinstance(one, Table)]
+
+
+def test_the_tables_show_every_mode_and_number_and_mark_the_best():
+    throughput, memory = tables(SWEEP)
+    assert throughput.columns == memory.columns == ("envs", *SWEEP.modes)
+    assert [row.name for row in throughput.rows] == ["1", "2", "4", "8"]
+    assert throughput.rows[0].cells == ("50.0 k ±5%", "-", "4.00 k ±5%", "20.0 k ±5%")
+    assert throughput.rows[3].cells[1] == "*220 k ±5%"
+    assert memory.rows[3].cells == ("38.0 MB", "38.0 MB", "-", "38.0 MB")
+    for table in (throughput, memory):
+        assert [row.chosen for row in table.rows] == [False, False, False, True]
+        assert [row.best for row in table.rows] == [0, 0, 1, 1]
     assert str(SWEEP).count("*") == 2  # in the table, and where it is named
-    assert rows[0][1:] == ["50.0", "k", "±5%", "-", "4.00", "k", "±5%", "20.0", "k", "±5%"]
 
 
-def test_the_conclusion_names_the_best_the_returns_and_the_line_to_paste():
-    text = " ".join(str(SWEEP).split())
-    assert "=> pool:1 x 8 220 k env steps/s, 2.14x of sync (*)" in text
-    assert "Returns do not diminish yet with pool:1: doubling from 4 to 8 gives 38 %" in text
-    assert "What to take by number: sync from 1 to 2, pool:1 from 4 on." in text
-    assert "native x 8 gives 13.6 times as much as the best" in text
-    assert 'use it: auto_make_vec("CartPole-v1", 8, mode="pool:1")' in text
-    assert "! 9 processes compete" in text
+def test_the_answer_names_the_best_the_returns_and_the_line_to_paste():
+    found = sweep_content(SWEEP)
+    assert (found.chosen, found.sure) == ("pool:1 x 8", "220 k env steps/s, 2.14x of sync (*)")
+    assert found.reason.startswith("Returns do not diminish yet with pool:1: doubling from 4 to 8")
+    assert "What to take by number: sync from 1 to 2, pool:1 from 4 on." in found.reason
+    assert "native x 8 gives 13.6 times as much as the best" in found.reason
+    assert found.pin == ('auto_make_vec("CartPole-v1", 8, mode="pool:1")',)
+    assert found.notes == SWEEP.notes
 
 
 def test_reasons_that_differ_in_numbers_alone_are_one_line():
-    text = " ".join(str(SWEEP).split())
-    assert "- async x 4, 8: building and timing it takes about 3 s, too much." in text
-    assert "about 6 s" not in text
+    assert sweep_content(SWEEP).sections[-1].rows == (
+        ("async x 4, 8", "building and timing it takes about 3 s, too much"),
+    )
 
 
 def test_each_number_is_told_with_the_mode_that_it_is_in_truth():
@@ -52,9 +60,14 @@ def test_each_number_is_told_with_the_mode_that_it_is_in_truth():
     sweep = dataclasses.replace(
         SWEEP, modes=(*SWEEP.modes, "pool:99"), named_modes=("sync", "pool:99"), points=same
     )
-    text = str(sweep)
-    assert "pool:99 x 2: with 2 it is the same as pool:1." in text
-    assert "pool:99 x 4: with 4 it is the same as pool:3." in text
+    assert sweep_content(sweep).sections[-1].rows == (
+        ("pool:99 x 2", "with 2 it is the same as pool:1"),
+        ("pool:99 x 4", "with 4 it is the same as pool:3"),
+    )
+
+
+def test_it_looks_as_it_did():
+    need_as_before("sweep.txt", f"{SWEEP}\n")
 
 
 def test_a_callable_is_pasted_by_its_name():
@@ -72,10 +85,9 @@ def test_no_line_is_wider_than_80_columns_or_ends_in_blanks(sweep):
 def test_many_modes_make_several_tables():
     modes = tuple(f"pool:{workers}" for workers in range(7))
     points = tuple(point(mode, 8, 123e3 + i) for i, mode in enumerate(modes))
-    text = str(dataclasses.replace(SWEEP, num_envs=(8,), modes=modes, points=points))
-    assert text.count("env steps/s, 95 %") == 2
-    assert all(mode in text for mode in modes)
-    assert all(len(line) <= 80 for line in text.splitlines())
+    sweep = dataclasses.replace(SWEEP, num_envs=(8,), modes=modes, points=points)
+    assert [len(table.columns) - 1 for table in tables(sweep)] == [5, 2, 5, 2]
+    assert all(len(line) <= 80 for line in str(sweep).splitlines())
 
 
 def test_one_that_was_interrupted_says_so():
@@ -138,17 +150,16 @@ def test_it_is_plotted(sweep, tmp_path):
 
 @needs_matplotlib
 def test_the_plot_names_the_modes_and_the_best_as_text():
-    from vecselect.report.figures import svg
-    from vecselect.report.sweep_plot import draw, title
+    from vecselect.report.plots import svg, sweep_figure, sweep_title
 
-    text = svg(draw(SWEEP), title(SWEEP))
+    text = svg(lambda: sweep_figure(SWEEP), sweep_title(SWEEP))
     for words in (*SWEEP.modes, "best: pool:1 x 8, 220 k", "memory of all processes"):
         assert f">{words}<" in text
     assert "<title>CartPole-v1: env steps/s and memory" in text
 
 
 @needs_matplotlib
-def test_a_notebook_shows_the_plot_below_the_table():
+def test_a_notebook_shows_the_plot_below_the_tables():
     bundle = SWEEP._repr_mimebundle_()
     assert bundle["text/plain"] == str(SWEEP)
-    assert bundle["text/html"].index("<pre") < bundle["text/html"].index("<picture>")
+    assert bundle["text/html"].index("</table>") < bundle["text/html"].index("<picture>")

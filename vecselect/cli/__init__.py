@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from vecselect.cli import doctor, explain, plans, recommend, sweep
+from vecselect.cli import measure, plans
 from vecselect.printable import write_text
 
 if TYPE_CHECKING:
@@ -106,9 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    recommend.add_commands(commands)
-    sweep.add_command(commands)
-    explain.add_command(commands)
+    measure.add_commands(commands)
     plans.add_commands(commands)
-    doctor.add_command(commands)
     return parser

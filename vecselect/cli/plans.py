@@ -1,41 +1,64 @@
-"""The commands about remembered plans: `vecselect plans ...`."""
+"""The commands about plans that were made before: `vecselect plans ...` and `vecselect explain`."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
-import io
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.printable import printable, write_text
+from vecselect.cli.measure import DETAILS_HELP, JSON_HELP, OUTPUT_HELP
+from vecselect.printable import write_text
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
-    from typing import TextIO
 
+    from vecselect.cli.measure import Commands
+    from vecselect.plan import Plan
     from vecselect.planning.cache import StoredPlan
-
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    from vecselect.report.evidence import Rows
 
 SHORT = 8
 """Characters of a key that stand for it where it is named."""
+
+MOST_BYTES = 16 << 20
+"""The most that is read of a file that holds one plan."""
+
+WIDE = 10_000
+"""Columns of what is written to a pipe, where no line should be broken."""
 
 KEY_HELP = "the key of a stored plan, or as much of its beginning as tells it from the others"
 
 
 def add_commands(commands: Commands) -> None:
-    """Adds `plans` to the command line."""
+    """Adds `explain` and `plans` to the command line."""
+    text = "the report of a plan that was made before"
+    explain = commands.add_parser("explain", help=text, description=text)
+    explain.set_defaults(run=_explain)
+    explain.add_argument(
+        "plan",
+        nargs="?",
+        metavar="PLAN",
+        help=f"{KEY_HELP}; or an environment's id, for its newest plan; or a JSON file that "
+        "`recommend --json`, `explain --json` or the plan cache wrote; the newest plan of all "
+        "without one",
+    )
+    explain.add_argument("--json", action="store_true", help=JSON_HELP)
+    explain.add_argument("--details", action="store_true", help=DETAILS_HELP)
+    explain.add_argument(
+        "-o", "--output", action="append", default=[], metavar="FILE", help=OUTPUT_HELP
+    )
+
     plans = commands.add_parser("plans", help="list, show, share and forget remembered plans")
     actions = plans.add_subparsers(required=True, metavar="ACTION")
 
     def add(name: str, run: Callable[[Any], int], summary: str) -> argparse.ArgumentParser:
         parser = actions.add_parser(name, help=summary, description=summary)
         parser.set_defaults(run=run)
-        parser.add_argument("--json", action="store_true", help="print one JSON document instead")
+        parser.add_argument("--json", action="store_true", help=JSON_HELP)
         return parser
 
     add("list", _list, "all plans that are remembered, the newest first")
@@ -60,9 +83,9 @@ def _list(asked: argparse.Namespace) -> int:
     entries = cache.entries()
     here = machine_fields(read_machine())
     if asked.json:
-        write_json([_row(entry, here) for entry in entries])
+        _write_json([_row(entry, here) for entry in entries])
     elif entries:
-        _write_table(entries, here, sys.stdout)
+        _write_table([_row(entry, here) for entry in entries])
     else:
         write_text(f"no plans are stored in {cache.folder}\n", sys.stdout)
     return 0
@@ -84,11 +107,13 @@ def _row(entry: StoredPlan, here: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_table(entries: Sequence[StoredPlan], here: dict[str, Any], file: TextIO) -> None:
+def _write_table(rows: Sequence[dict[str, Any]]) -> None:
     """Writes a line for each plan: in a terminal of its width, else as wide as it is."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from vecselect.report.text import write
+    from vecselect.report.units import all_printable
 
     now = datetime.datetime.now(datetime.timezone.utc)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -97,7 +122,7 @@ def _write_table(entries: Sequence[StoredPlan], here: dict[str, Any], file: Text
     table.add_column("envs", justify="right", no_wrap=True)
     for name in ("mode", "by", "learner", "made", "machine"):
         table.add_column(name, no_wrap=True)
-    for row in (_row(entry, here) for entry in entries):
+    for row in rows:
         threads = row["learner_threads"]
         cells = (
             row["key"][:SHORT],
@@ -110,16 +135,9 @@ def _write_table(entries: Sequence[StoredPlan], here: dict[str, Any], file: Text
             "here" if row["here"] else "another",
         )
         # As texts: in a plain string rich would take brackets for markup.
-        texts = (Text(printable(cell), no_wrap=True, overflow="ellipsis") for cell in cells)
+        texts = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in all_printable(cells))
         table.add_row(*texts, style="" if row["here"] else "dim")
-    if file.isatty():
-        Console(file=file, force_jupyter=False).print(table)
-        return
-    wide = Console(file=io.StringIO(), width=10_000, color_system=None, force_jupyter=False)
-    with wide.capture() as lines:
-        wide.print(table)
-    for line in lines.get().splitlines():
-        write_text(f"{line.rstrip()}\n", file)
+    write(table, sys.stdout, pipe_width=WIDE)
 
 
 def age(created: str, now: datetime.datetime) -> str:
@@ -138,10 +156,10 @@ def age(created: str, now: datetime.datetime) -> str:
 
 
 def _show(asked: argparse.Namespace) -> int:
-    entry = find_stored(asked.key)
+    entry = _find_stored(asked.key)
     plan = entry.plan
     if asked.json:
-        write_json({**summary(entry), "fields": entry.fields, "plan": plan.to_dict()})
+        _write_json({**_summary(entry), "fields": entry.fields, "plan": plan.to_dict()})
         return 0
     threads = "" if plan.learner_threads is None else f", learner threads {plan.learner_threads}"
     lines = [
@@ -164,17 +182,69 @@ def _show(asked: argparse.Namespace) -> int:
         ]
     if not entry.observations:
         lines.append(("in use", "not seen yet"))
-    write_lines(lines)
+    _write_rows(tuple(lines))
     # The key is made of this and nothing else, so two plans can be compared by it.
     sys.stdout.write("\nit is used where all of this is the same:\n")
-    write_json(entry.fields)
+    _write_json(entry.fields)
     return 0
+
+
+def _explain(asked: argparse.Namespace) -> int:
+    from vecselect.report import check_output, write_output
+
+    for path in asked.output:
+        check_output(path)
+    plan, rows, document = _find(asked.plan)
+    for path in asked.output:
+        write_output(plan.report, path)
+    if asked.json:
+        _write_json({**document, "plan": plan.to_dict()})
+        return 0
+    shown = plan.report.details if asked.details else plan.report
+    shown.print(sys.stdout)  # its last line is the pin
+    sys.stdout.write("\n")
+    _write_rows((*rows, ("made", plan.created)))
+    return 0
+
+
+def _find(word: str | None) -> tuple[Plan, Rows, dict[str, Any]]:
+    """The plan that a word stands for, where it was found, and the same for programs.
+
+    Raises:
+        PlanError: If there is none.
+    """
+    from vecselect.errors import PlanError
+    from vecselect.planning.cache import PlanCache
+
+    if word is not None and word.endswith(".json"):
+        return _read(Path(word)), (("read from", word),), {"path": word}
+    if word is not None:
+        entry = _find_stored(word)
+    else:
+        cache = PlanCache()
+        newest = cache.entries()[:1]
+        if not newest:
+            raise PlanError(
+                f"No plan is stored in {cache.folder} yet. One is stored when auto_make_vec or "
+                "`vecselect recommend` has measured."
+            )
+        entry = newest[0]
+    return entry.plan, (("key", entry.key), ("stored in", str(entry.path))), _summary(entry)
+
+
+def _read(path: Path) -> Plan:
+    """The plan in a file, alone or beside other things."""
+    from vecselect.plan import Plan
+    from vecselect.values import read_at_most
+
+    with path.open("rb") as file:
+        return Plan.from_json(read_at_most(file, MOST_BYTES, str(path)))
 
 
 def _export(asked: argparse.Namespace) -> int:
     from vecselect.planning.cache import PlanCache
 
-    keys = [find_stored(word).key for word in asked.keys] or None
+    keys = [_find_stored(word).key for word in asked.keys] or None
     text = PlanCache().export_plans(keys) + "\n"
     if asked.output in (None, "-"):
         sys.stdout.write(text)
@@ -182,7 +252,7 @@ def _export(asked: argparse.Namespace) -> int:
     Path(asked.output).write_text(text, encoding="utf-8")
     exported = [plan["key"] for plan in json.loads(text)["plans"]]
     if asked.json:
-        write_json({"file": asked.output, "exported": exported})
+        _write_json({"file": asked.output, "exported": exported})
     else:
         write_text(f"{_count(exported)} written to {asked.output}\n", sys.stdout)
     return 0
@@ -197,7 +267,7 @@ def _import(asked: argparse.Namespace) -> int:
         with Path(asked.file).open("rb") as file:
             stored, refused = PlanCache().import_plans(file)
     if asked.json:
-        write_json(
+        _write_json(
             {"imported": stored, "refused": [{"key": key, "why": why} for key, why in refused]}
         )
     else:
@@ -228,7 +298,7 @@ def _remove(keys: list[str], as_json: bool) -> int:
     cache = PlanCache()
     removed = [key for key in keys if cache.forget(key)]
     if as_json:
-        write_json({"forgotten": removed})
+        _write_json({"forgotten": removed})
     else:
         sys.stdout.write(f"{_count(removed)} forgotten\n")
     if len(removed) < len(keys):
@@ -237,7 +307,7 @@ def _remove(keys: list[str], as_json: bool) -> int:
     return 0 if len(removed) == len(keys) else 1
 
 
-def find_stored(word: str) -> StoredPlan:
+def _find_stored(word: str) -> StoredPlan:
     """The stored plan that a word stands for: a key, its beginning, or an environment's id.
 
     Of several plans of one environment it is the newest.
@@ -279,7 +349,7 @@ def _resolved(word: str, keys: list[str]) -> str:
     return found[0]
 
 
-def summary(entry: StoredPlan) -> dict[str, Any]:
+def _summary(entry: StoredPlan) -> dict[str, Any]:
     """What a stored plan is, beside the plan itself."""
     return {
         "key": entry.key,
@@ -297,13 +367,14 @@ def _count(keys: list[str]) -> str:
     return "1 plan" if len(keys) == 1 else f"{len(keys)} plans"
 
 
-def write_json(document: Any) -> None:
+def _write_json(document: Any) -> None:
     """Writes one JSON document to stdout."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
 
 
-def write_lines(lines: list[tuple[str, str]]) -> None:
+def _write_rows(rows: Rows) -> None:
     """Writes names and texts to stdout, in two columns."""
-    width = max(len(name) for name, _ in lines)
-    for name, text in lines:
-        write_text(f"{name.ljust(width)}  {text}\n", sys.stdout)
+    from vecselect.report.text import grid, write
+    from vecselect.report.units import all_printable
+
+    write(grid(all_printable(rows)), sys.stdout, pipe_width=WIDE)

@@ -1,28 +1,93 @@
-"""Renderings of a plan. Only here and on the command line is rich known."""
+"""Reports: plans and sweeps shown to people, and written to files.
+
+    plan, stats --> Report, Details --.                        .--> text      terminals, pipes
+                                       >--> content.Content --+---> html      pages, notebooks
+    sweep --------> SweepReport ------'                        '--> markdown  issues
+
+`Plan.report` is a convenience that makes a `Report`; nothing here needs more of a plan than its
+values. rich and matplotlib are known only here and on the command line, and are loaded when
+something is shown.
+"""
 
 from __future__ import annotations
 
+import math
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vecselect.errors import RequestError
+
 if TYPE_CHECKING:
-    from os import PathLike
-    from pathlib import Path
     from typing import TextIO
 
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.console import Console, ConsoleOptions, RenderResult
 
     from vecselect.plan import Plan
+    from vecselect.report.content import Content
+    from vecselect.report.text import Shown
     from vecselect.run_stats import Stats
+    from vecselect.sweeping.record import Sweep
 
-WIDTH = 80
-"""Columns of the plain text."""
+METHODS = {".html": "to_html", ".svg": "to_svg", ".md": "to_markdown", ".json": "to_json"}
+"""By the ending of a file: the method of `Report` that writes such a one."""
+
+
+class _Printable(ABC):
+    """Something that can be printed and shown in a notebook."""
+
+    def __str__(self) -> str:
+        """Plain text, 80 columns wide, without colour."""
+        from vecselect.report.text import plain
+
+        return plain(self._shown())
+
+    def print(self, file: TextIO) -> None:
+        """Writes it to a stream: coloured on a terminal, plain in a pipe.
+
+        Args:
+            file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
+                anything else gets 80 columns.
+        """
+        from vecselect.report.text import write
+
+        write(self._shown(), file)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich prints for it."""
+        yield self._shown()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it."""
+        from vecselect.report.html import fragment
+
+        html = fragment(self._content(), self._picture())
+        return {"text/plain": str(self), "text/html": html}
+
+    def _shown(self) -> Shown:
+        """It as something rich can print."""
+        from vecselect.report.text import Shown
+
+        return Shown(self._content(), self._most_lines())
+
+    def _most_lines(self) -> float:
+        """Lines that it may have as text."""
+        return math.inf
+
+    @abstractmethod
+    def _content(self) -> Content:
+        """What it says."""
+
+    def _picture(self) -> str:
+        """HTML of what a notebook shows below it."""
+        return ""
 
 
 @dataclass(frozen=True)
-class _Shown(ABC):
-    """A plan that can be printed.
+class Details(_Printable):
+    """A report with all of a plan's evidence: `print(report.details)`.
 
     Attributes:
         plan: The plan.
@@ -32,49 +97,14 @@ class _Shown(ABC):
     plan: Plan
     stats: Stats | None = None
 
-    def __str__(self) -> str:
-        """Plain text, 80 columns wide, without colour."""
-        from vecselect.report.terminal import plain
-
-        return plain(self._rendered(), WIDTH)
-
-    def print(self, file: TextIO) -> None:
-        """Writes it to a stream: coloured on a terminal, plain in a pipe.
-
-        Args:
-            file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
-                anything else gets 80 columns.
-        """
-        from vecselect.report.terminal import write
-
-        write(self._rendered(), file)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """What rich prints for it."""
-        yield self._rendered()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it."""
-        from vecselect.report.html import fragment
-
-        return {"text/plain": str(self), "text/html": fragment(self.plan, self.stats)}
-
-    @abstractmethod
-    def _rendered(self) -> RenderableType:
-        """It as something rich can print."""
-
-
-class Details(_Shown):
-    """All of a plan's evidence: `print(report.details)`."""
-
-    def _rendered(self) -> RenderableType:
+    def _content(self) -> Content:
         from vecselect.report.content import content
-        from vecselect.report.text import detailed
 
-        return detailed(content(self.plan, self.stats))
+        return content(self.plan, self.stats)
 
 
-class Report(_Shown):
+@dataclass(frozen=True)
+class Report(Details):
     """A plan, rendered for people: `print(report)`, rich's consoles, notebooks, files.
 
     As text it has at most 16 lines: the verdict, the candidates, the notes and the pin.
@@ -89,7 +119,7 @@ class Report(_Shown):
         """The same with all of the evidence, to be printed."""
         return Details(self.plan, self.stats)
 
-    def to_html(self, path: str | PathLike[str]) -> Path:
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Writes the report as one HTML file that needs nothing else, with plots.
 
         Without matplotlib it has no plots, and says so.
@@ -103,27 +133,135 @@ class Report(_Shown):
         Raises:
             RequestError: If it cannot be written, or its name ends as another form's does.
         """
-        return self._written(".html", path)
+        return self._write(".html", path)
 
-    def to_svg(self, path: str | PathLike[str]) -> Path:
+    def to_svg(self, path: str | os.PathLike[str]) -> Path:
         """Writes the report's plots as one SVG file; needs matplotlib. Otherwise as `to_html`."""
-        return self._written(".svg", path)
+        return self._write(".svg", path)
 
-    def to_markdown(self, path: str | PathLike[str]) -> Path:
+    def to_markdown(self, path: str | os.PathLike[str]) -> Path:
         """Writes the report as Markdown, to be pasted into an issue. Otherwise as `to_html`."""
-        return self._written(".md", path)
+        return self._write(".md", path)
 
-    def to_json(self, path: str | PathLike[str]) -> Path:
+    def to_json(self, path: str | os.PathLike[str]) -> Path:
         """Writes the plan as JSON, as `Plan.from_json` reads it. Otherwise as `to_html`."""
-        return self._written(".json", path)
+        return self._write(".json", path)
 
-    def _written(self, form: str, path: str | PathLike[str]) -> Path:
-        from vecselect.report.outputs import write_as
+    def _most_lines(self) -> float:
+        from vecselect.report.text import MOST_LINES
 
-        return write_as(self, form, path)
+        return MOST_LINES
 
-    def _rendered(self) -> RenderableType:
-        from vecselect.report.content import content
-        from vecselect.report.text import short
+    def _write(self, form: str, path: str | os.PathLike[str]) -> Path:
+        found = Path(path)
+        ending = found.suffix.lower()
+        if ending in METHODS and ending != form:
+            raise RequestError(
+                f"{METHODS[form]} writes {form}, and {str(path)!r} ends in {ending}: call "
+                f"{METHODS[ending]}, or choose a name that ends in {form}."
+            )
+        text = self._text(form).encode("utf-8", "replace")
+        try:
+            found.write_bytes(text)
+        except OSError as error:
+            why = f"{error.strerror or error}; name another place"
+            raise _cannot("report", found, why) from error
+        return found
 
-        return short(content(self.plan, self.stats))
+    def _text(self, form: str) -> str:
+        if form == ".html":
+            from vecselect.report.html import page
+
+            return page(self.plan, self.stats)
+        if form == ".svg":
+            from vecselect.report.plots import headline, sheet_of, svg
+
+            return svg(lambda: sheet_of(self.plan), headline(self.plan))
+        if form == ".md":
+            from vecselect.report.markdown import markdown
+
+            return markdown(self.plan, self.stats)
+        return self.plan.to_json() + "\n"
+
+
+@dataclass(frozen=True)
+class SweepReport(_Printable):
+    """A sweep, rendered for people; what `print(sweep)` shows."""
+
+    sweep: Sweep
+
+    def _content(self) -> Content:
+        from vecselect.report.content import sweep_content
+
+        return sweep_content(self.sweep)
+
+    def _picture(self) -> str:
+        from vecselect.report.html import picture
+        from vecselect.report.plots import sweep_figure, sweep_title
+
+        try:
+            return picture(lambda: sweep_figure(self.sweep), sweep_title(self.sweep))
+        except RequestError:  # without matplotlib it shows the tables alone
+            return ""
+
+
+def check_output(path: str | os.PathLike[str]) -> Path:
+    """Checks, before anything is measured, that a report can be written to a file.
+
+    Raises:
+        RequestError: If the ending is none of a report's, the folder is not there or cannot be
+            written to, or the form is SVG and matplotlib is not installed.
+    """
+    check_place(path, "report", drawn=_form_of(path) == ".svg")
+    return Path(path)
+
+
+def write_output(report: Report, path: str | os.PathLike[str]) -> Path:
+    """Writes a report to a file, in the form that the file's ending says.
+
+    Raises:
+        RequestError: As in `check_output`, or if writing fails.
+    """
+    return report._write(_form_of(path), path)
+
+
+def check_place(path: str | os.PathLike[str], what: str, *, drawn: bool) -> None:
+    """Checks that a file can be written.
+
+    Args:
+        path: The file.
+        what: What is to be written, for the error.
+        drawn: Whether that takes matplotlib.
+
+    Raises:
+        RequestError: If it cannot.
+    """
+    found = Path(path)
+    folder = found.parent
+    if found.is_dir():
+        raise _cannot(what, found, "it is a folder; name a file in it")
+    if not folder.is_dir():
+        raise _cannot(what, found, f"there is no folder {folder}; make it, or name another")
+    if not os.access(found if found.exists() else folder, os.W_OK):
+        raise _cannot(what, found, "it may not be written to; name another place")
+    if drawn:
+        from vecselect.report.plots import styled
+
+        with styled():  # says what to install where matplotlib is not there
+            pass
+
+
+def _form_of(path: str | os.PathLike[str]) -> str:
+    """The form that a file's name asks for."""
+    form = Path(path).suffix.lower()
+    if form not in METHODS:
+        *most, last = METHODS
+        raise RequestError(
+            f"A report cannot be written as {str(path)!r}; choose a name that ends in "
+            f"{', '.join(most)} or {last}."
+        )
+    return form
+
+
+def _cannot(what: str, path: Path, why: str) -> RequestError:
+    return RequestError(f"The {what} cannot be written to {str(path)!r}: {why}.")

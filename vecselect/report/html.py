@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else, and its upper part for notebooks.
+"""A report as one HTML file that needs nothing else, and its upper part for notebooks.
 
 It holds no script and loads nothing. All that comes from a plan is escaped.
 """
@@ -11,9 +11,8 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
-from vecselect.report.bars import PARTS
-from vecselect.report.content import content
-from vecselect.report.figures import DARK, LIGHT, image, look_of
+from vecselect.report.content import PARTS, Bars, Facts, Table, content
+from vecselect.report.plots import image, missing_plots, plots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,37 +20,32 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
-    from vecselect.report.bars import Bar
-    from vecselect.report.content import Content, Row
-    from vecselect.report.details import Rows
-    from vecselect.report.figures import Palette
+    from vecselect.report.content import Bar, Content, Row
+    from vecselect.report.evidence import Rows
     from vecselect.run_stats import Stats
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""
 
-PART_COLOURS = {
-    "stepping": "#4a90d9",
-    "stragglers": "#e8a020",
-    "hand-off": "#d1495b",
-    "copying": "#2a9d8f",
-    "loop": "#8d99a6",
-}
+PART_COLOURS = dict(
+    zip(PARTS.values(), ("#4a90d9", "#e8a020", "#d1495b", "#2a9d8f", "#8d99a6"), strict=True)
+)
 
 
 def page(plan: Plan, stats: Stats | None = None) -> str:
-    """The whole report as an HTML document."""
+    """The whole report of a plan as an HTML document.
+
+    Without matplotlib it has no plots, and says so.
+    """
     found = content(plan, stats)
-    title = _escape(f"{found.verdict.what}: {found.verdict.mode}")
     groups = "".join(
-        f'<div class="vs-group"><h3>{_escape(group.heading)}</h3>{_definitions(group.rows)}</div>'
-        for group in found.groups
+        f'<div class="vs-group"><h3>{_escape(one.heading)}</h3>{_definitions(one.rows)}</div>'
+        for one in found.evidence
     )
-    nothing = "" if plan.evidence.profile else '<p class="vs-muted">Nothing was measured.</p>'
     body = [
         _upper(found),
         _section("Plots", _plots(plan)),
-        _section("Evidence", f'{nothing}<div class="vs-groups">{groups}</div>'),
+        _section("Evidence", f'<div class="vs-groups">{groups}</div>'),
         _raw(plan),
         f"<footer>Made by vecselect on {_escape(found.created)}.</footer>",
     ]
@@ -60,29 +54,35 @@ def page(plan: Plan, stats: Stats | None = None) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{title}</title>\n<style>\n{_style()}</style>\n</head>\n"
+        f"<title>{_escape(f'{found.what}: {found.chosen}')}</title>\n"
+        f"<style>\n{_style()}</style>\n</head>\n"
         f'<body class="vecselect-page">\n<main class="vecselect">\n{_joined(body)}\n</main>\n'
         "</body>\n</html>\n"
     )
 
 
-def fragment(plan: Plan, stats: Stats | None = None) -> str:
-    """The upper part of the report, to be put into a page such as a notebook."""
-    upper = _upper(content(plan, stats))
+def fragment(found: Content, picture: str = "") -> str:
+    """The upper part of a report, to be put into a page such as a notebook.
+
+    Args:
+        found: What it says.
+        picture: HTML to put below it.
+    """
+    upper = _joined([_upper(found), picture])
     return f'<div class="vecselect">\n<style>\n{_style()}</style>\n{upper}\n</div>'
 
 
-def picture(draw: Callable[[Palette], Figure], title: str) -> str:
+def picture(draw: Callable[[], Figure], title: str) -> str:
     """A figure as an image that is light or dark as the reader prefers.
 
     Args:
-        draw: Draws the figure in a palette.
+        draw: Draws the figure.
         title: What it shows, for those who cannot see it.
 
     Raises:
         RequestError: If matplotlib is not installed.
     """
-    dark, light = (image(draw(palette), palette, title) for palette in (DARK, LIGHT))
+    dark, light = image(draw, title, dark=True), image(draw, title)
     return (
         f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{_escape(title)}"></picture>'
@@ -103,12 +103,7 @@ def _style() -> str:
 
 
 def _section(heading: str, inner: str) -> str:
-    return f"<section>\n<h2>{_escape(heading)}</h2>\n{inner}\n</section>" if inner else ""
-
-
-def _definitions(rows: Rows) -> str:
-    pairs = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(text)}</dd>\n" for name, text in rows)
-    return f"<dl>\n{pairs}</dl>" if rows else ""
+    return f"<section>\n<h2>{_escape(heading)}</h2>\n{inner}\n</section>"
 
 
 def _upper(found: Content) -> str:
@@ -117,91 +112,70 @@ def _upper(found: Content) -> str:
         f"<span>{_escape(note.text)}</span></div>"
         for note in found.notes
     ]
-    return _joined(
-        [
-            _answer(found),
-            *notes,
-            _section("Candidates", _table(found)),
-            _section("This run so far", _definitions(found.so_far)),
-            _section("One vector step taken apart", _bars(found.bars)),
-        ]
-    )
+    sections = [_section(one.heading, _inner(one)) for one in found.sections]
+    return _joined([_answer(found), *notes, *sections])
 
 
 def _answer(found: Content) -> str:
-    """The choice, how much faster it is, how sure that is, and how to pin it."""
-    verdict, pin = found.verdict, found.pin
-    gain = threads = ""
-    if verdict.gain:
-        gain = (
-            f'<span><span class="vs-faster">{_escape(verdict.gain)}</span> '
-            f'<span class="vs-muted">({_escape(verdict.about_gain)})</span></span>'
-        )
-    if verdict.threads:
-        threads = f' <span class="vs-faster">{_escape(verdict.threads)}</span>'
-    lines = [pin.call, f"{pin.collecting}  # around the steps of a rollout"]
-    code = "\n".join(lines if pin.collecting else lines[:1])
-    sure = verdict.sure[:1].upper() + verdict.sure[1:]
+    """The choice, how sure it is, why, and how to pin it."""
+    sure = found.sure[:1].upper() + found.sure[1:]
+    pin = _escape("\n".join(found.pin))
+    paste = f'<pre class="vs-paste"><code>{pin}</code></pre>\n' if pin else ""
     return (
-        f'<h1>{_escape(verdict.what)} <span class="vs-muted vs-small">on {_escape(verdict.cores)}'
-        '</span></h1>\n<div class="vs-answer">\n<div class="vs-big"><span>'
-        f'<span class="vs-mode">{_escape(verdict.mode)}</span>{threads}</span>{gain}</div>\n'
-        f"<p>{_escape(sure)}.</p>\n<p>{_escape(verdict.reason)}</p>\n"
-        f'<pre class="vs-paste"><code>{_escape(code)}</code></pre>\n<p class="vs-muted vs-small">'
-        f"or, for any program: <code>{_escape(pin.variable)}</code></p>\n</div>"
+        f'<h1>{_escape(found.what)} <span class="vs-muted vs-small">on {_escape(found.where)}'
+        '</span></h1>\n<div class="vs-answer">\n'
+        f'<div class="vs-mode">{_escape(found.chosen)}</div>\n<p>{_escape(sure)}.</p>\n'
+        f"<p>{_escape(found.reason)}</p>\n{paste}</div>"
     )
 
 
-def _table(found: Content) -> str:
-    """The candidates; where the window is narrow a list of cards."""
-    rows = found.candidates
-    mode, *headings = found.headings if any(any(row.cells) for row in rows) else ("mode",)
-    head = "".join(f'<th scope="col" class="vs-number">{_escape(one)}</th>' for one in headings)
-    body = "\n".join(_row(row, headings) for row in rows)
+def _inner(section: Table | Bars | Facts) -> str:
+    """What is under a section's heading."""
+    if isinstance(section, Facts):
+        return _definitions(section.rows)
+    return _bars(section) if isinstance(section, Bars) else _table(section)
+
+
+def _definitions(rows: Rows) -> str:
+    pairs = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(text)}</dd>\n" for name, text in rows)
+    return f"<dl>\n{pairs}</dl>"
+
+
+def _table(section: Table) -> str:
+    """A table; where the window is narrow a list of cards."""
+    first, *names = section.columns
+    head = "".join(f'<th scope="col" class="vs-number">{_escape(name)}</th>' for name in names)
+    body = "\n".join(_row(row, names) for row in section.rows)
     return (
         '<div class="vs-scroll"><table class="vs-stack"><thead><tr>'
-        f'<th scope="col">{_escape(mode)}</th>{head}<th scope="col"></th></tr></thead>\n'
+        f'<th scope="col">{_escape(first)}</th>{head}<th scope="col"></th></tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
-        if rows
-        else ""
     )
 
 
-def _row(row: Row, headings: list[str]) -> str:
+def _row(row: Row, names: list[str]) -> str:
     start = '<tr class="vs-chosen">' if row.chosen else "<tr>"
     start += f'<th scope="row">{_escape(row.name)}</th>'
-    remark = row.remark
-    if not any(row.cells):  # of a mode without figures only the reason is worth a place
-        span = len(headings) + 1
-        return f'{start}<td class="vs-skipped" colspan="{span}">{_escape(remark)}</td></tr>'
-    meter = (
-        f'<span class="vs-meter"><i style="width: {100 * row.share:.1f}%; '
-        f'background: {look_of(row.mode)[0]}"></i></span>'
-    )
-    cells = "".join(
-        f'<td class="vs-number" data-label="{_escape(heading)}">{_escape(cell)}'
-        f"{meter if place == 1 and row.share else ''}</td>"
-        for place, (heading, cell) in enumerate(zip(headings, row.cells, strict=True))
-    )
-    return f"{start}{cells}<td>{_escape(remark)}</td></tr>"
+    remark = _escape(row.remark)
+    if not row.cells:  # of a mode without figures only the reason is worth a place
+        return f'{start}<td class="vs-skipped" colspan="{len(names) + 1}">{remark}</td></tr>'
+    cells = ""
+    for place, (name, cell) in enumerate(zip(names, row.cells, strict=True)):
+        text = f"<strong>{_escape(cell)}</strong>" if place == row.best else _escape(cell)
+        cells += f'<td class="vs-number" data-label="{_escape(name)}">{text}</td>'
+    return f"{start}{cells}<td>{remark}</td></tr>"
 
 
-def _bars(bars: tuple[Bar, ...]) -> str:
+def _bars(section: Bars) -> str:
     """All to one scale, each with its numbers below."""
-    if not bars:
-        return ""
-    present = {part.name for bar in bars for part in bar.parts}
+    present = {part.name for bar in section.bars for part in bar.parts}
     legend = "".join(
-        f'<span><i class="vs-swatch" style="background: {PART_COLOURS[name]}"></i>{name}</span>'
-        for name in PARTS.values()
+        f'<span><i class="vs-swatch" style="background: {colour}"></i>{name}</span>'
+        for name, colour in PART_COLOURS.items()
         if name in present
     )
-    return (
-        '<p class="vs-muted vs-small">As the cost model predicts them, learner not included.</p>\n'
-        f'<div class="vs-legend">{legend}</div>\n<div class="vs-bars">\n'
-        + "\n".join(map(_bar, bars))
-        + "\n</div>"
-    )
+    bars = "\n".join(map(_bar, section.bars))
+    return f'<div class="vs-legend">{legend}</div>\n<div class="vs-bars">\n{bars}\n</div>'
 
 
 def _bar(bar: Bar) -> str:
@@ -213,21 +187,18 @@ def _bar(bar: Bar) -> str:
     mark = '<span class="vs-cut" title="longer than there is room for">&raquo;</span>'
     numbers = ", ".join(f"{part.name} {part.text}" for part in bar.parts)
     return (
-        f"<strong>{_escape(bar.mode)}</strong><span>{_escape(bar.total)}</span>"
+        f"<strong>{_escape(bar.name)}</strong><span>{_escape(bar.total)}</span>"
         f'<div><div class="vs-bar">{pieces}{mark if bar.cut else ""}</div>'
         f'<div class="vs-muted vs-small">{_escape(numbers)}</div></div>'
     )
 
 
 def _plots(plan: Plan) -> str:
-    from vecselect.report.plots import figure_of, missing_plots, plots_of
-
     texts, figures, plots = missing_plots(plan), "", plots_of(plan)
     try:
         for plot in plots:
-            shown = picture(lambda palette, plot=plot: figure_of(plot, palette), plot.title)  # type: ignore[misc]
             figures += (
-                f"<figure>\n<h3>{_escape(plot.title)}</h3>\n{shown}"
+                f"<figure>\n<h3>{_escape(plot.title)}</h3>\n{picture(plot.figure, plot.title)}"
                 f"<figcaption>{_escape(plot.caption)}</figcaption>\n</figure>"
             )
     except RequestError:  # matplotlib is not there

@@ -1,17 +1,17 @@
-"""The report as Markdown, to be pasted into an issue: tables and no plots."""
+"""A report as Markdown, to be pasted into an issue: tables and no plots."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
 
-from vecselect.report.content import content
+from vecselect.report.content import Bars, Facts, content
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from vecselect.plan import Plan
-    from vecselect.report.content import Verdict
+    from vecselect.report.content import Table
     from vecselect.run_stats import Stats
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!@])")
@@ -20,51 +20,42 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!@])")
 def markdown(plan: Plan, stats: Stats | None = None) -> str:
     """The report as a document of GitHub's Markdown."""
     found = content(plan, stats)
-    verdict, pin = found.verdict, found.pin
-    around = f", stepped in {_code(pin.collecting)}" if pin.collecting else ""
     blocks = [
-        f"## {_text(verdict.what)}: {_code(verdict.mode)}",
-        _answer(verdict),
-        f"Pin it: {_code(pin.call)}{around} or {_code(pin.variable)}",
+        f"## {_text(found.what)}: {_code(found.chosen)}",
+        f"{_text(found.sure[:1].upper() + found.sure[1:])}. {_text(found.reason)}",
+        "\n".join(("Pin it:\n```", *found.pin, "```")),
         "\n".join(
             f"- {_code(note.code)} {'**' if note.loud else ''}{_text(note.text)}"
             f"{'**' if note.loud else ''}"
             for note in found.notes
         ),
-        *_under(
-            "Candidates",
-            (*found.headings, ""),
-            [(row.name, *row.cells, row.remark) for row in found.candidates],
-        ),
-        *_under("This run so far", ("", ""), found.so_far),
-        *_under(
-            "One vector step taken apart, as predicted",
-            ("mode", "vector step", "of that"),
-            [
-                (bar.mode, bar.total, ", ".join(f"{part.name} {part.text}" for part in bar.parts))
-                for bar in found.bars
-            ],
-        ),
+        *(f"### {_text(one.heading)}\n\n{_section(one)}" for one in found.sections),
         "<details><summary>Evidence</summary>",
-        *(_table((_text(group.heading), ""), group.rows) for group in found.groups),
+        *(_table((one.heading, ""), one.rows) for one in found.evidence),
         "</details>",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _answer(verdict: Verdict) -> str:
-    gain = f"**{_text(verdict.gain)}** ({_text(verdict.about_gain)}). " if verdict.gain else ""
-    threads = f"{_text(verdict.threads.capitalize())}. " if verdict.threads else ""
-    sure = verdict.sure[:1].upper() + verdict.sure[1:]
-    return f"{gain}{threads}{_text(sure)}. {_text(verdict.reason)}"
+def _section(section: Table | Bars | Facts) -> str:
+    """What is under a section's heading, as a table."""
+    if isinstance(section, Facts):
+        return _table(("", ""), section.rows)
+    if isinstance(section, Bars):
+        parts = [
+            ", ".join(f"{part.name} {part.text}" for part in bar.parts) for bar in section.bars
+        ]
+        rows = [(bar.name, bar.total, text) for bar, text in zip(section.bars, parts, strict=True)]
+        return _table(("mode", "vector step", "of that"), rows)
+    blank = ("",) * (len(section.columns) - 1)
+    return _table(
+        (*section.columns, ""),
+        [(row.name, *(row.cells or blank), row.remark) for row in section.rows],
+    )
 
 
-def _under(heading: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"### {heading}", _table(headings, rows)] if rows else []
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings)]
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [[_text(name) for name in columns], ["---"] * len(columns)]
     lines += [[_text(cell) for cell in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

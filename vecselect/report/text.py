@@ -1,95 +1,157 @@
-"""The report as text for terminals, pipes and notebooks: a short one, and one with all details."""
+"""A report as text for terminals, pipes and notebooks: cut to some lines, or with all it says."""
 
 from __future__ import annotations
 
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.console import Group as Stack
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
-from vecselect.report.bars import PARTS
+from vecselect.printable import write_text
+from vecselect.report.content import PARTS, Bars, Facts, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import TextIO
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from vecselect.report.bars import Bar
     from vecselect.report.content import Content, Row
-    from vecselect.report.details import Rows
+    from vecselect.report.evidence import Rows
 
-_CONSOLE = Console(file=io.StringIO(), force_jupyter=False)
-"""Wraps texts; what is wrapped depends on nothing of it."""
+WIDTH = 80
+"""Columns of plain text."""
+
+NARROWEST = 60
+"""Columns that a terminal is taken to have at least."""
 
 MOST_LINES = 16
 """Lines of the short report where it has 80 columns or more."""
+
+MOST_ROWS = 6
+"""Candidates in the short report."""
 
 REASON_LINES = 3
 NAME_COLUMNS = 18
 BAR_COLUMNS = 52
 CUT = "»"
 
-PART_LOOKS = {
-    "stepping": ("█", "green"),
-    "stragglers": ("▓", "yellow"),
-    "hand-off": ("▒", "red"),
-    "copying": ("=", "cyan"),
-    "loop": ("·", "blue"),
-}
+PART_LOOKS = dict(
+    zip(
+        PARTS.values(),
+        (("█", "green"), ("▓", "yellow"), ("▒", "red"), ("=", "cyan"), ("·", "blue")),
+        strict=True,
+    )
+)
 """By the name of a part: a character and a colour."""
 
+ASCII: dict[int, str | int] = {**str.maketrans("█▓▒·»", "#%:.>"), ord("±"): "+-"}
+"""What stands for the characters of bars and figures where a stream has none."""
 
-def short(content: Content) -> RenderableType:
-    """The verdict, the candidates, the notes and the pin, in at most 16 lines."""
-    return _Report(content, MOST_LINES)
-
-
-def detailed(content: Content) -> RenderableType:
-    """The same uncut, with all of the evidence."""
-    return _Report(content, math.inf)
+_WRAPPING = Console(file=io.StringIO(), force_jupyter=False)
+"""Wraps texts; what is wrapped depends on nothing of it."""
 
 
 @dataclass(frozen=True)
-class _Report:
-    """A report that knows its lines only when it knows its width.
+class Shown:
+    """A report for rich, laid out when its width is known.
 
     Attributes:
         content: What it says.
-        most_lines: Lines that it may have; notes are left out where there is no room for them.
+        most_lines: Lines that it may have: rows, notes and the reason are cut to make it fit. With
+            no limit the evidence is shown too.
     """
 
     content: Content
-    most_lines: float
+    most_lines: float = math.inf
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Its lines, as rich prints them."""
+        """Its parts, as rich prints them."""
         content, width = self.content, options.max_width
         whole = self.most_lines == math.inf
         above = [*_head(content, width), *_verdict(content, width, whole=whole)]
-        rows = [row for row in content.candidates if row.cells[0] and (whole or row.brief)]
-        so_far = [] if whole else _hung("so far", "; ".join(t for _, t in content.so_far), width)
         pin = _pin(content, width)
-        used = len(above) + len(so_far) + len(pin) + 1
-        rows = _fitting(rows, self.most_lines - used - bool(content.notes))
-        used += len(rows) - (not rows)
-        notes = _notes(content, width, self.most_lines - used)
-        blanks = used + len(notes) + 2 <= self.most_lines
-        yield from above
-        if rows:
-            yield from [Text()] * blanks
-            yield _table(content, rows)
-            yield from [Text()] * blanks
         if whole:
-            yield from _evidence(content)
+            yield from above
+            for section in (*content.sections, *content.evidence):
+                yield Text()
+                yield from _section(section)
+            yield Text()
+            yield from _notes(content, width, math.inf)
+            yield from pin
+            return
+        so_far = [line for facts in content.sections for line in _on_one_line(facts, width)]
+        room = self.most_lines - len(above) - len(so_far) - len(pin)
+        table = next((one for one in content.sections if isinstance(one, Table)), None)
+        most_rows = max(min(MOST_ROWS, room - 1 - bool(content.notes)), 1)
+        rows = [row for row in table.rows if row.cells and row.place < most_rows] if table else []
+        room -= len(rows) + bool(rows)
+        notes = _notes(content, width, room)
+        blanks = [Text()] * (room - len(notes) >= 2)
+        yield from above
+        if table is not None and rows:
+            yield from blanks
+            yield _table(table, rows)
+            yield from blanks
         yield from so_far
         yield from notes
         yield from pin
+
+
+def plain(shown: RenderableType, width: int = WIDTH) -> str:
+    """It as text of a width, without colour or trailing spaces."""
+    file = io.StringIO()
+    _console(file, width=width, color_system=None, force_terminal=False).print(shown)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def write(shown: RenderableType, file: TextIO, pipe_width: int = WIDTH) -> None:
+    """Writes it to a stream: coloured and as wide as a terminal, plain in a pipe.
+
+    In ASCII, where the stream's encoding has no more.
+
+    Args:
+        shown: What rich can print.
+        file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
+        pipe_width: The columns that anything but a terminal has.
+    """
+    console = _console(file)
+    ascii_only = not _takes_blocks(file)
+    if ascii_only or not console.is_terminal:
+        text = plain(shown, pipe_width)
+        write_text((text.translate(ASCII) if ascii_only else text) + "\n", file)
+        return
+    console.width = max(console.width, NARROWEST)
+    console.print(shown)
+
+
+def grid(rows: Rows) -> RenderableType:
+    """Rows of a name and a text."""
+    table = Grid.grid(padding=(0, 2))
+    table.add_column(style="dim", min_width=NAME_COLUMNS, max_width=NAME_COLUMNS + 4)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+def _console(file: TextIO, **settings: Any) -> Console:
+    """A console that writes to the file, also inside a notebook."""
+    return Console(file=file, force_jupyter=False, **settings)
+
+
+def _takes_blocks(file: TextIO) -> bool:
+    """Whether the stream's encoding has the characters of bars and figures."""
+    try:
+        "".join(map(chr, ASCII)).encode(getattr(file, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float = 99) -> list[Text]:
@@ -99,7 +161,7 @@ def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float 
         return []
     mark = f"{mark} " if mark else ""
     room = width - len(mark)
-    lines = [*text.wrap(_CONSOLE, room)]
+    lines = [*text.wrap(_WRAPPING, room)]
     if len(lines) > most:
         lines = lines[: max(int(most), 1)]
         lines[-1].truncate(room - 4)
@@ -112,47 +174,28 @@ def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float 
 
 
 def _head(content: Content, width: int) -> list[Text]:
-    """The environment, and at the right the cores; a line more where they do not fit into one."""
-    cores = Text(content.verdict.cores, style="dim")
-    what = Text.assemble(("vecselect: ", "bold"), (content.verdict.what, "bold"))
-    lines = _hung("", what, width, most=3)
-    gap = width - len(lines[-1]) - len(cores)
+    """What it is about, and at the right the cores; a line more where one has no room for both."""
+    where = Text(content.where, style="dim")
+    lines = _hung("", Text(f"vecselect: {content.what}", style="bold"), width, most=3)
+    gap = width - len(lines[-1]) - len(where)
     if gap < 2:
-        return [*lines, cores]
-    return [*lines[:-1], Text.assemble(lines[-1], " " * gap, cores)]
+        return [*lines, where]
+    return [*lines[:-1], Text.assemble(lines[-1], " " * gap, where)]
 
 
 def _verdict(content: Content, width: int, *, whole: bool) -> list[Text]:
-    verdict = content.verdict
-    threads = f" {verdict.threads}" if verdict.threads else ""
-    title = Text.assemble((verdict.mode, "bold green"), (threads, "bold"), f"  {verdict.sure}")
-    most = 99 if whole else REASON_LINES
+    title = Text.assemble((content.chosen, "bold green"), "  " * bool(content.chosen), content.sure)
     return [
         *_hung("=>", title, width, "bold green"),
-        *_hung("  ", verdict.reason, width, most=most),
+        *_hung("  ", content.reason, width, most=99 if whole else REASON_LINES),
     ]
 
 
-def _fitting(rows: list[Row], most: float) -> list[Row]:
-    """As many rows as there is room for; the choice and `sync` stay."""
-    needless = [row for row in rows if not row.chosen and row.mode != "sync"]
-    dropped = needless[len(needless) - int(max(len(rows) - most, 0)) :]
-    return [row for row in rows if row not in dropped]
-
-
-def _table(content: Content, rows: Sequence[Row]) -> RenderableType:
-    table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="dim")
-    mode, *headings = content.headings
-    table.add_column(f"   {mode}", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    beside_measured = any(row.measured for row in content.candidates)
-    for row in rows:
-        name = f"{'=>' if row.chosen else '  '} {row.name}"
-        predicted = beside_measured and not row.measured
-        style = "bold" if row.chosen else "dim" if predicted else None
-        table.add_row(*map(Text, (name, *row.cells)), style=style)
-    return table
+def _on_one_line(section: Table | Bars | Facts, width: int) -> list[Text]:
+    """Facts in as little room as they need; nothing of another section."""
+    if not isinstance(section, Facts):
+        return []
+    return _hung(section.heading.lower(), "; ".join(text for _, text in section.rows), width)
 
 
 def _notes(content: Content, width: int, room: float) -> list[Text]:
@@ -171,67 +214,59 @@ def _notes(content: Content, width: int, room: float) -> list[Text]:
 
 
 def _pin(content: Content, width: int) -> list[Text]:
-    pin = content.pin
-    collecting = f"{pin.collecting}  # around the steps of a rollout" if pin.collecting else ""
+    marks = ["pin it:", *["       "] * len(content.pin)]
     return [
-        *_hung("pin it:", f"{pin.arguments}  or  {pin.variable}", width, "dim"),
-        *_hung("       ", collecting, width),
+        line
+        for mark, text in zip(marks, content.pin, strict=False)
+        for line in _hung(mark, text, width, "dim")
     ]
 
 
-def _evidence(content: Content) -> Iterable[RenderableType]:
-    """What the short report leaves out."""
-    skipped = tuple((row.mode, row.skipped) for row in content.candidates if row.skipped)
-    yield from group("Not chosen", skipped)
-    if content.bars:
-        yield Padding(Stack(_legend(content.bars), _bars(content.bars)), (0, 0, 1, 0))
-    yield from group("This run so far", content.so_far)
-    for one in content.groups:
-        yield from group(one.heading, one.rows)
+def _section(section: Table | Bars | Facts) -> Iterable[RenderableType]:
+    """A heading and what is under it."""
+    yield Text(section.heading, style="bold")
+    if isinstance(section, Facts):
+        yield Padding(grid(section.rows), (0, 0, 0, 1))
+    elif isinstance(section, Bars):
+        yield from _bars(section)
+    else:
+        rows = [row for row in section.rows if row.cells]
+        if rows:
+            yield _table(section, rows)
+        remarks = [(row.name, row.remark) for row in section.rows if row.remark and not row.chosen]
+        if remarks:
+            yield Padding(grid(tuple(remarks)), (bool(rows), 0, 0, 3))
 
 
-def group(heading: str, rows: Rows) -> Iterable[RenderableType]:
-    """Rows under a heading; nothing where there are none."""
-    if rows:
-        yield Text(heading, style="bold")
-        yield Padding(grid(rows), (0, 0, 1, 1))
-
-
-def hanging(mark: str, text: Text, style: str = "") -> RenderableType:
-    """A text behind a mark, its further lines indented as the first."""
-    table = Table.grid(padding=(0, 1))
-    table.add_column(style=style, min_width=2)
-    table.add_column()
-    table.add_row(mark, text)
+def _table(section: Table, rows: Sequence[Row]) -> RenderableType:
+    table = Grid(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="dim")
+    first, *others = section.columns
+    table.add_column(f"   {first}", no_wrap=True)
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        style = "dim" if row.muted else "bold" if row.chosen and row.best is None else ""
+        cells = [
+            Text(cell, style="bold" if place == row.best else "")
+            for place, cell in enumerate(row.cells)
+        ]
+        table.add_row(Text(f"{'=>' if row.chosen else '  '} {row.name}"), *cells, style=style)
     return table
 
 
-def grid(rows: Rows) -> RenderableType:
-    """Rows of a name and a text."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=NAME_COLUMNS, max_width=NAME_COLUMNS + 4)
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(Text(name), Text(text))
-    return table
-
-
-def _legend(bars: tuple[Bar, ...]) -> Text:
-    present = {part.name for bar in bars for part in bar.parts}
+def _bars(section: Bars) -> Iterable[RenderableType]:
+    """A legend and the bars; the ends of parts are rounded, so that a bar has its length."""
+    present = {part.name for bar in section.bars for part in bar.parts}
     words = [
-        Text.assemble((PART_LOOKS[name][0], PART_LOOKS[name][1]), (f" {name}", "dim"))
+        Text.assemble(PART_LOOKS[name], (f" {name}", "dim"))
         for name in PARTS.values()
         if name in present
     ]
-    return Text.assemble(("predicted step: ", "dim"), Text("  ").join(words))
-
-
-def _bars(bars: tuple[Bar, ...]) -> RenderableType:
-    """Where each part ends is rounded, so that a whole bar has the right length."""
-    table = Table.grid(padding=(0, 1))
+    yield Text("  ").join(words)
+    table = Grid.grid(padding=(0, 1))
     for justify in ("left", "right", "left"):
         table.add_column(justify=justify, no_wrap=True)
-    for bar in bars:
+    for bar in section.bars:
         line, drawn = Text(), 0
         for part in bar.parts:
             end = round(part.end * BAR_COLUMNS)
@@ -240,5 +275,5 @@ def _bars(bars: tuple[Bar, ...]) -> RenderableType:
             drawn = end
         if bar.cut:
             line.append(CUT, "dim")
-        table.add_row(Text(bar.mode), Text(bar.total), line)
-    return table
+        table.add_row(Text(bar.name), Text(bar.total), line)
+    yield table

@@ -7,8 +7,6 @@ import math
 import re
 from typing import TYPE_CHECKING, TypeVar
 
-from vecselect.errors import RequestError
-from vecselect.modes import Mode
 from vecselect.printable import printable
 
 if TYPE_CHECKING:
@@ -36,14 +34,6 @@ def all_printable(value: T) -> T:
             value, **{name: all_printable(getattr(value, name)) for name in fields}
         )
     return shown  # type: ignore[return-value]  # of the same type as the value
-
-
-def kind_of(mode: str) -> str:
-    """The kind of a mode; of one that this version does not know, the mode itself."""
-    try:
-        return Mode.parse(mode).kind
-    except RequestError:
-        return mode
 
 
 def seconds(value: float) -> str:

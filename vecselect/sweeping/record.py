@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,19 +135,17 @@ class Sweep:
         if ending == ".json":
             content = (self.to_json() + "\n").encode()
         else:
-            from vecselect.report.figures import png, svg
-            from vecselect.report.sweep_plot import draw, title
+            from vecselect.report.plots import png, svg, sweep_figure, sweep_title
 
-            figure = draw(self)
-            as_png = ending == ".png"
-            content = png(figure) if as_png else svg(figure, title(self)).encode()
+            draw = partial(sweep_figure, self)
+            content = png(draw) if ending == ".png" else svg(draw, sweep_title(self)).encode()
         Path(path).write_bytes(content)
 
     def __str__(self) -> str:
         """The table as plain text, at most 80 columns wide, without colour."""
-        from vecselect.report.sweep_text import plain
+        from vecselect.report import SweepReport
 
-        return plain(self)
+        return str(SweepReport(self))
 
     def print(self, file: TextIO) -> None:
         """Writes the table to a stream: coloured on a terminal, plain in a pipe.
@@ -154,15 +153,15 @@ class Sweep:
         Args:
             file: The stream.
         """
-        from vecselect.report.sweep_text import write
+        from vecselect.report import SweepReport
 
-        write(self, file)
+        SweepReport(self).print(file)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows for it."""
-        from vecselect.report.sweep_text import html
+        from vecselect.report import SweepReport
 
-        return {"text/plain": str(self), "text/html": html(self)}
+        return SweepReport(self)._repr_mimebundle_(include, exclude)
 
 
 def ending_of(path: str | Path) -> str:

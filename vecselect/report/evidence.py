@@ -1,33 +1,172 @@
-"""All of the evidence of a plan in groups of rows: what was measured, and what follows from it."""
+"""The evidence of a plan in words: how sure the choice is, and all that was measured, as facts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vecselect.report.units import counted, rate, ratio, seconds, share, size, spread
-from vecselect.report.verdict import fastest, is_proven, of_rule
+from vecselect.modes import Mode
+from vecselect.report.units import (
+    all_printable,
+    counted,
+    rate,
+    ratio,
+    seconds,
+    share,
+    size,
+    spread,
+)
+from vecselect.selection.compare import compare
+from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.plan import Plan
     from vecselect.selection.compare import Interval
-    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.race import Entrant, RaceRecord
+
+CLOSE = 0.05
+"""Candidates predicted within this of each other may well change places."""
+
+LIKELIER = 0.5
+"""With a smaller probability nobody is called the fastest."""
 
 Rows = tuple[tuple[str, str], ...]
+"""Names, and what there is to say of each."""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Rows under a heading."""
+def how_sure(plan: Plan) -> str:
+    """What decided, and how sure that is."""
+    race, rule = plan.evidence.race, plan.evidence.rule
+    if plan.decided_by == "race" and race is not None:
+        start = "by a short race" if race.rounds == 1 else "by a race"
+        fewer = "" if race.num_envs == plan.num_envs else f" of {race.num_envs} sub-environments"
+        return f"{start}{fewer}, {_sure_of_race(plan, race)}"
+    if plan.decided_by == "model":
+        return f"by prediction, {_sure_of_prediction(plan)}"
+    if plan.decided_by == "observed":
+        seen = next((o for o in plan.evidence.observations[::-1] if o.mode == plan.mode), None)
+        if seen is None:
+            return "predicted from what earlier runs of other modes showed"
+        return f"by earlier runs, {rate(seen.vector_steps)} vector steps of them in this mode"
+    if plan.decided_by == "rule" and rule is not None:
+        return f"by the ~1 ms rule, {_sure_of_rule(plan)}"
+    return f"pinned by {plan.pinned_by}" if plan.decided_by == "pin" else "the only mode left"
 
-    heading: str
-    rows: Rows
+
+def _sure_of_prediction(plan: Plan) -> str:
+    """Whether another candidate may well be faster."""
+    ours = plan.chosen.predicted if plan.chosen else None
+    others = {
+        one.mode: one.predicted
+        for one in plan.candidates
+        if one.predicted and not one.skipped and one.mode != plan.mode
+        if one.threads in (None, plan.threads)
+    }
+    if ours is None or not others:
+        return "the only candidate"
+    close = [mode for mode in others if others[mode].mid <= (1 + CLOSE) * ours.mid]
+    if close:
+        close = sorted(close, key=lambda mode: others[mode].mid)
+        return f"close to {' and '.join(close[:2])}"
+    return "likely" if any(other.mid <= ours.high for other in others.values()) else "clear"
 
 
-def groups(plan: Plan) -> tuple[Group, ...]:
-    """All of the evidence; what was not measured has no group."""
-    machine = (*machine_rows(plan.evidence.machine), *_held(plan))
+def _sure_of_rule(plan: Plan) -> str:
+    """How far from the ~1 ms rule's line the step time lies."""
+    rule = plan.evidence.rule
+    assert rule is not None
+    if rule.near_line:
+        return "close to the line"
+    factor = max(rule.step_time_s / rule.threshold_s, rule.threshold_s / rule.step_time_s)
+    side = "above" if rule.step_time_s > rule.threshold_s else "below"
+    return f"clear: {ratio(factor)} {side} the line of {seconds(rule.threshold_s)}"
+
+
+def _sure_of_race(plan: Plan, race: RaceRecord) -> str:
+    if race.difference is not None and race.chosen == "sync":
+        return "kept, since the results differ"
+    chosen, leader = race.of(race.chosen), race.of(race.leader)
+    if chosen is None or not [one for one in _choosable(plan, race) if one is not chosen]:
+        return "the only one left"
+    if race.chosen != race.leader:
+        return _not_leading(race, chosen, leader)
+    best = _fastest(plan, race)
+    if best.mode != chosen.mode:
+        return f"close to {best.mode}"
+    if race.rounds == 1:
+        return "the fastest in its only round"
+    if not _is_proven(race):
+        return "perhaps the fastest"
+    # A race never makes it a certainty.
+    word = "clearly" if race.p_best >= 0.99 else "likely" if race.p_best >= 0.9 else "perhaps"
+    chance = "" if race.p_best >= 0.995 else f" ({share(race.p_best)})"
+    return f"{word}{chance} the fastest"
+
+
+def _not_leading(race: RaceRecord, chosen: Entrant, leader: Entrant | None) -> str:
+    """Why the choice is not the one that led the race."""
+    if leader is None:
+        return f"instead of {race.leader}"
+    raced = compare(chosen.mode, chosen.blocks_s, leader.blocks_s).ratio.mid
+    simpler = Mode.parse(chosen.mode).rank() < Mode.parse(leader.mode).rank()
+    if raced <= 1 + TIE and simpler:
+        return f"within 5 % of the fastest and simpler than {leader.mode}"
+    if chosen.loop_s.mid < leader.loop_s.mid:
+        return f"ahead of {leader.mode} when measured again"
+    if chosen.loop_s.mid <= (1 + TIE) * leader.loop_s.mid:
+        return f"within 5 % of {leader.mode} when measured again"
+    return f"kept, not surely beaten by {leader.mode}"
+
+
+def _is_proven(race: RaceRecord) -> bool:
+    """Whether what a race says of its leader stands on more than a round that may have been luck.
+
+    The advantage as measured again must be one, with 95 % certainty.
+    """
+    likely = race.rounds > 1 and race.p_best >= LIKELIER
+    return likely and (race.speedup is None or race.speedup.low > 1)
+
+
+def _choosable(plan: Plan, race: RaceRecord) -> list[Entrant]:
+    """The entrants that could have been chosen; what was only timed could not."""
+    skipped = {one.mode for one in plan.candidates if one.skipped}
+    return [one for one in race.entrants if one.mode not in skipped or one.mode == race.chosen]
+
+
+def _fastest(plan: Plan, race: RaceRecord) -> Entrant:
+    """The fastest of those that could have been chosen and ran to the end, as the table shows it.
+
+    What was measured again after the race counts too, so it need not be the one that led.
+    """
+    entrants = _choosable(plan, race)
+    to_the_end = [one for one in entrants if len(one.blocks_s) >= race.rounds]
+    return min(to_the_end or entrants or race.entrants, key=lambda one: one.loop_s.mid)
+
+
+def sentence_of_race(plan: Plan) -> str | None:
+    """Who was the fastest, and how many times as fast as each of the others, with 95 % intervals.
+
+    Returns:
+        None where no race was run with two entrants or more.
+    """
+    race = plan.evidence.race
+    if race is None or len(race.entrants) < 2:
+        return None
+    # The figures of the report's table: each stands in its measured ratio to these.
+    best, choosable = _fastest(plan, race), {one.mode for one in _choosable(plan, race)}
+    texts = []
+    for other in sorted(race.entrants, key=lambda one: one.loop_s.mid):
+        if other.mode != best.mode:
+            theirs = other.loop_s
+            mid, low, high = (s / best.loop_s.mid for s in (theirs.mid, theirs.low, theirs.high))
+            timed = "" if other.mode in choosable else ", which was only timed"
+            texts.append(f"{mid:.2f} ({low:.2f}-{high:.2f}) times as fast as {other.mode}{timed}")
+    listed = f"{', '.join(texts[:-1])} and {texts[-1]}" if texts[1:] else texts[0]
+    return all_printable(f"{best.mode} ran {listed}.")
+
+
+def evidence_of(plan: Plan) -> tuple[tuple[str, Rows], ...]:
+    """All that was measured, and what follows from it: headings, and what is under each."""
     found = (
         ("Step and reset of one environment", _step(plan)),
         ("Break-even against the ~1 ms rule", _break_even(plan)),
@@ -35,13 +174,13 @@ def groups(plan: Plan) -> tuple[Group, ...]:
         ("Learner", _learner(plan)),
         ("Race", _race(plan)),
         ("Earlier runs", _earlier_runs(plan)),
-        ("Hand-off and loops", tuple(_costs(plan).items())),
+        ("Hand-off and loops", _costs(plan)),
         ("Environment", _environment(plan)),
-        ("Machine", machine),
+        ("Machine", (*machine_rows(plan.evidence.machine), *_held(plan))),
         ("Plan", _about_plan(plan)),
         ("Versions", tuple(sorted(plan.versions.items()))),
     )
-    return tuple(Group(heading, rows) for heading, rows in found if rows)
+    return tuple((heading, rows) for heading, rows in found if rows)
 
 
 def _known(*rows: tuple[str, str | None]) -> Rows:
@@ -89,22 +228,20 @@ def _step(plan: Plan) -> Rows:
 
 def _break_even(plan: Plan) -> Rows:
     """From which step time on a kind of mode pays here, beside the ~1 ms rule."""
-    rule = plan.evidence.rule
-    pays = tuple((f"{kind} pays", _pays(at_s)) for kind, at_s in plan.break_even_s.items())
+    rule, pays = plan.evidence.rule, []
+    for kind, from_s in plan.break_even_s.items():
+        text = "never here" if from_s is None else "at any step time"
+        if from_s is not None and from_s > 0:
+            text = f"from {seconds(from_s)} per step"
+        pays.append((f"{kind} pays", text))
     if rule is None:
-        return pays
+        return tuple(pays)
     return (
         *pays,
         ("the rule's line", f"{seconds(rule.threshold_s)} per step, then async"),
-        ("this environment", f"{seconds(rule.step_time_s)} per step; {of_rule(plan)}"),
+        ("this environment", f"{seconds(rule.step_time_s)} per step; {_sure_of_rule(plan)}"),
         ("the rule says", f"{rule.mode}. {rule.reason}"),
     )
-
-
-def _pays(from_s: float | None) -> str:
-    if from_s is None:
-        return "never here"
-    return f"from {seconds(from_s)} per step" if from_s > 0 else "at any step time"
 
 
 def _what_if(plan: Plan) -> Rows:
@@ -145,11 +282,8 @@ def _race(plan: Plan) -> Rows:
     if race is None:
         return ()
     steps = counted(race.vector_steps, "vector step")
-    best = fastest(plan, race).mode if race.entrants else race.leader
     rows = [
         ("rounds", f"{race.rounds} of {steps} each, in {seconds(race.seconds)}"),
-        ("sub-environments", str(race.num_envs)),
-        ("fastest", f"{best}, {_certain(race, best)}"),
         ("expected loss", share(race.expected_loss)),
         ("same bits", race.difference or counted(race.compared_steps, "vector step")),
         *((f"out: {mode}", why) for mode, why in race.out.items()),
@@ -162,17 +296,6 @@ def _race(plan: Plan) -> Rows:
             loop = measured_loop(plan, one.mode, one.loop_s)
             rows.append((one.mode, f"{loop}, {per_s} env steps/s{gain}"))
     return tuple(rows)
-
-
-def _certain(race: RaceRecord, best: str) -> str:
-    """How sure it is that the fastest one is the fastest, in words that follow its name."""
-    if race.rounds == 1:
-        return "in its only round"
-    if race.leader != best:
-        return f"when measured again; {race.leader} had led the race"
-    if not is_proven(race):
-        return "perhaps"
-    return f"with {'more than 99 %' if race.p_best >= 0.995 else share(race.p_best)} certainty"
 
 
 def _earlier_runs(plan: Plan) -> Rows:
@@ -188,44 +311,43 @@ def _earlier_runs(plan: Plan) -> Rows:
     return tuple(rows)
 
 
-def _costs(plan: Plan) -> dict[str, str]:
+def _costs(plan: Plan) -> Rows:
     """What exchanges with workers and the loops take."""
-    evidence, rows = plan.evidence, {}
+    evidence, rows = plan.evidence, []
     hand_off, loops, ipc, ray = evidence.hand_off, evidence.loops, evidence.ipc, evidence.ray
     if ipc is not None:
         ends = f"{seconds(ipc.observation_p10_s)}-{seconds(ipc.observation_p90_s)}"
-        rows["IPC of an observation"] = (
-            f"{seconds(ipc.observation_s)} a round trip (10-90 %: {ends}), "
-            f"{size(ipc.observation_bytes)} pickled"
-        )
-        rows["IPC by size"] = (
-            f"{seconds(ipc.per_message_s)} + {seconds(ipc.per_byte_s * 1024)} per KiB; "
-            f"{counted(ipc.rounds, 'round')}, {ipc.start_method}"
-        )
+        trip = f"{seconds(ipc.observation_s)} a round trip (10-90 %: {ends})"
+        by_size = f"{seconds(ipc.per_message_s)} + {seconds(ipc.per_byte_s * 1024)} per KiB"
+        rows += [
+            ("IPC of an observation", f"{trip}, {size(ipc.observation_bytes)} pickled"),
+            ("IPC by size", f"{by_size}; {counted(ipc.rounds, 'round')}, {ipc.start_method}"),
+        ]
     if hand_off is not None:
         how = "measured on a worker of this run" if hand_off.measured else "assumed"
         woken = f"{seconds(hand_off.woken_s)} where the worker sleeps"
-        rows["hand-off of the pool"] = f"{seconds(hand_off.spun_s)}; {woken}; {how}"
-        rows["each further worker"] = seconds(hand_off.worker_s)
-        rows["each thread"] = seconds(hand_off.thread_s)
-        rows["message of async"] = f"{seconds(hand_off.message_s)} per sub-environment"
+        rows += [
+            ("hand-off of the pool", f"{seconds(hand_off.spun_s)}; {woken}; {how}"),
+            ("each further worker", seconds(hand_off.worker_s)),
+            ("each thread", seconds(hand_off.thread_s)),
+            ("message of async", f"{seconds(hand_off.message_s)} per sub-environment"),
+        ]
     if loops is not None:
         copying = f"{seconds(loops.copying_s)} of it copying"
-        rows["loop of sync"] = f"{seconds(loops.sync_s)} a vector step"
-        rows["loop of pool:0"] = f"{seconds(loops.pool_s)}, {copying}"
+        rows += [
+            ("loop of sync", f"{seconds(loops.sync_s)} a vector step"),
+            ("loop of pool:0", f"{seconds(loops.pool_s)}, {copying}"),
+        ]
     if ray is not None:
-        rows["Ray"] = (
-            f"{seconds(ray.fixed_s)}, {seconds(ray.lane_s)} per actor, {seconds(ray.env_s)} per "
-            f"sub-environment; room for {counted(ray.lanes, 'actor')} on {ray.cores:g} cores"
-        )
-    return rows
+        each = f"{seconds(ray.lane_s)} per actor, {seconds(ray.env_s)} per sub-environment"
+        room = f"room for {counted(ray.lanes, 'actor')} on {ray.cores:g} cores"
+        rows.append(("Ray", f"{seconds(ray.fixed_s)}, {each}; {room}"))
+    return tuple(rows)
 
 
 def _environment(plan: Plan) -> Rows:
     evidence = plan.evidence
     return _known(
-        ("environment", plan.env),
-        ("sub-environments", str(plan.num_envs)),
         ("autoreset mode", evidence.autoreset_mode),
         ("observation space", evidence.observation_space),
         ("action space", evidence.action_space),

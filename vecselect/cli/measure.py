@@ -1,0 +1,335 @@
+"""The commands that measure: `recommend`, `compare`, `sweep`, and `doctor`, which only looks."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from vecselect.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vecselect.plan import Plan
+    from vecselect.sweeping.asked import SweepProgress
+    from vecselect.sweeping.record import Sweep
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+EXIT_OK, EXIT_INTERRUPTED = 0, 130
+
+JSON_HELP = "print one JSON document instead"
+DETAILS_HELP = "print all of the evidence, not the short report"
+OUTPUT_HELP = (
+    "write the report to a file too, whose name ends in .html, .svg (the plots), .md or .json; may "
+    "be repeated"
+)
+
+
+def add_commands(commands: Commands) -> None:
+    """Adds `recommend`, `compare`, `sweep` and `doctor` to the command line."""
+    recommend = commands.add_parser("recommend", help="measure an environment and say which mode")
+    recommend.set_defaults(run=_recommend)
+    recommend.add_argument(
+        "--effort",
+        default="measure",
+        help="rule (the ~1 ms rule), measure (the default: a short profile and the cost model) or "
+        "race (the best candidates are run too)",
+    )
+    storing = recommend.add_mutually_exclusive_group()
+    storing.add_argument(
+        "--fresh",
+        action="store_true",
+        help="plan anew although a plan is remembered, and remember the new one in its place",
+    )
+    storing.add_argument(
+        "--no-store",
+        dest="use_store",
+        action="store_false",
+        help="neither recall a plan nor remember this one",
+    )
+    compare = commands.add_parser(
+        "compare", help="race the candidates, and say who won by how much"
+    )
+    compare.set_defaults(run=_compare, effort="race", use_store=False, fresh=False)
+    for command in (recommend, compare):
+        _add_plan_arguments(command)
+
+    summary = "throughput and memory against the number of sub-environments"
+    sweep = commands.add_parser("sweep", help=summary, description=summary.capitalize() + ".")
+    sweep.set_defaults(run=_sweep)
+    _add_sweep_arguments(sweep)
+
+    doctor = commands.add_parser("doctor", help="show this machine as vecselect sees it")
+    doctor.set_defaults(run=_doctor)
+    doctor.add_argument("--json", action="store_true", help=JSON_HELP)
+
+
+def _add_plan_arguments(command: argparse.ArgumentParser) -> None:
+    """Adds what `recommend` and `compare` have in common."""
+    _add_loop(command, "for a race: after which nothing new is measured; 10 by default")
+    command.add_argument(
+        "--learner-threads",
+        type=_threads,
+        metavar="N",
+        help="the threads that torch has while steps are made, or auto to let the plan choose",
+    )
+    command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
+    command.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="MODE",
+        help="a mode that is chosen only where it is allowed: native, another implementation of "
+        "the environment, or ray, actors of a cluster; may be repeated",
+    )
+    _add_output(command, OUTPUT_HELP)
+    command.add_argument("--json", action="store_true", help=JSON_HELP)
+    command.add_argument("--details", action="store_true", help=DETAILS_HELP)
+
+
+def _add_sweep_arguments(command: argparse.ArgumentParser) -> None:
+    _add_loop(command, "after which nothing new is measured; 25 by default")
+    command.add_argument(
+        "-n",
+        "--num-envs",
+        type=_numbers,
+        metavar="N,N,...",
+        help="numbers of sub-environments, such as 1,8,64; by default 1,2,4,8,16,32,64",
+    )
+    command.add_argument(
+        "--modes",
+        type=_words,
+        metavar="MODE,...",
+        help="the modes, such as sync,pool:1,async; by default those that may be worth it",
+    )
+    _add_output(
+        command,
+        "write it to a file too: .json, or .svg or .png for a plot (vecselect[plot]); may be "
+        "repeated",
+    )
+    command.add_argument("--json", action="store_true", help=JSON_HELP)
+
+
+def _add_loop(command: argparse.ArgumentParser, budget: str) -> None:
+    """Adds the environment and the loop around it, whatever the number of sub-environments.
+
+    Args:
+        command: The command.
+        budget: What the help says of `--budget`.
+    """
+    command.add_argument(
+        "env", metavar="ENV", help='an id, such as "Pendulum-v1" or "module:Env-v0"'
+    )
+    command.add_argument(
+        "--env-kwarg",
+        action="append",
+        default=[],
+        type=_key_and_value,
+        metavar="KEY=VALUE",
+        help="a keyword argument of the environment, such as g=9.81; may be repeated",
+    )
+    command.add_argument("--budget", type=float, metavar="SECONDS", help=budget)
+    command.add_argument(
+        "--learner-ms",
+        type=float,
+        metavar="MS",
+        help="what your loop computes between two steps, in milliseconds",
+    )
+
+
+def _add_output(command: argparse.ArgumentParser, text: str) -> None:
+    command.add_argument("-o", "--output", action="append", default=[], metavar="FILE", help=text)
+
+
+def _key_and_value(text: str) -> tuple[str, Any]:
+    """`g=9.81` as a name and a Python value; what is no literal stays a string."""
+    key, separator, value = text.partition("=")
+    if not separator or not key.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+def _threads(text: str) -> int | str:
+    """A number of threads, or `auto`."""
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, and not 'auto'") from None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """`1,2,4` as numbers."""
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of whole numbers, such as 1,2,4,8"
+        ) from None
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """`sync,pool:1` as words."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _recommend(asked: argparse.Namespace) -> int:
+    _write_plan(asked)
+    return EXIT_OK
+
+
+def _compare(asked: argparse.Namespace) -> int:
+    from rich.text import Text
+
+    from vecselect.report.evidence import sentence_of_race
+    from vecselect.report.text import write
+
+    sentence = sentence_of_race(_write_plan(asked))
+    if sentence is not None and not asked.json:
+        sys.stdout.write("\n")
+        write(Text(sentence), sys.stdout)
+    return EXIT_OK
+
+
+def _write_plan(asked: argparse.Namespace) -> Plan:
+    """Makes the plan that was asked for, and writes it to stdout and to files.
+
+    Raises:
+        RequestError: If what was asked for contradicts itself, or cannot be.
+    """
+    from vecselect.errors import RequestError
+    from vecselect.make import recommend
+    from vecselect.report import check_output, write_output
+
+    if asked.budget is not None and asked.effort != "race":
+        raise RequestError(
+            f"--budget is for a race, and --effort is {asked.effort}; add --effort race, or leave "
+            "--budget out."
+        )
+    for path in asked.output:
+        check_output(path)
+    with _measuring() as show:
+        plan = recommend(
+            asked.env,
+            asked.num_envs,
+            effort=asked.effort,
+            budget_s=asked.budget,
+            learner=_learner_s(asked),
+            learner_threads=asked.learner_threads,
+            allow=asked.allow,
+            use_store=asked.use_store,
+            fresh=asked.fresh,
+            progress=lambda text: show(f"{text} ..."),
+            env_kwargs=dict(asked.env_kwarg),
+        )
+    for path in asked.output:
+        write_output(plan.report, path)
+    if asked.json:
+        sys.stdout.write(plan.to_json() + "\n")
+    else:
+        shown = plan.report.details if asked.details else plan.report
+        shown.print(sys.stdout)
+    return plan
+
+
+def _sweep(asked: argparse.Namespace) -> int:
+    from vecselect.report import check_place
+    from vecselect.sweeping.record import ending_of
+
+    for path in asked.output:  # what cannot be is told before anything is measured
+        check_place(path, "sweep", drawn=ending_of(path) != ".json")
+    code = EXIT_OK
+    try:
+        found = _measure_sweep(asked)
+    except KeyboardInterrupt as stop:
+        partial: Sweep | None = getattr(stop, "sweep", None)
+        if partial is None:
+            raise
+        found, code = partial, EXIT_INTERRUPTED
+    if asked.json:
+        sys.stdout.write(found.to_json() + "\n")
+    else:
+        found.print(sys.stdout)
+    sys.stdout.flush()
+    for path in asked.output:
+        found.save(path)
+    if code:
+        sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")
+    return code
+
+
+def _measure_sweep(asked: argparse.Namespace) -> Sweep:
+    from vecselect.make import sweep
+    from vecselect.sweeping.asked import SIZES
+
+    with _measuring() as show:
+
+        def progress(state: SweepProgress) -> None:
+            show(f"{state.share:4.0%}, {state.left_s:3.0f} s left: {state.text}")
+
+        return sweep(
+            asked.env,
+            SIZES if asked.num_envs is None else asked.num_envs,
+            modes=asked.modes,
+            budget_s=asked.budget,
+            learner=_learner_s(asked),
+            progress=progress,
+            env_kwargs=dict(asked.env_kwarg),
+        )
+
+
+def _learner_s(asked: argparse.Namespace) -> float | None:
+    return None if asked.learner_ms is None else asked.learner_ms / 1000
+
+
+@contextlib.contextmanager
+def _measuring() -> Iterator[Callable[[str], None]]:
+    """Keeps stdout clean while something is measured, and shows on a terminal what is being done.
+
+    What importing the environment's module prints is no part of our output, and goes to stderr. The
+    progress is one line that is gone in the end. It is drawn anew only when it is told something: a
+    thread that turns a spinner would take time from what is measured.
+
+    Yields:
+        A function to call with what is being done.
+    """
+    terminal = sys.stderr if sys.stderr.isatty() else None
+
+    def show(text: str) -> None:
+        if terminal is not None:
+            terminal.write(f"\r\x1b[2K{printable(text)}"[:100])
+            terminal.flush()
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield show
+    finally:
+        show("")
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    from vecselect.machine import read_machine
+    from vecselect.make import available_modes
+    from vecselect.report.evidence import machine_rows
+    from vecselect.report.text import grid, write
+    from vecselect.report.units import all_printable
+
+    machine, modes = read_machine(), available_modes()
+    if asked.json:
+        document = {"machine": dataclasses.asdict(machine), "modes": modes}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return EXIT_OK
+    states = tuple(
+        (f"mode {mode}", "available" if why is None else f"not available: {why}")
+        for mode, why in modes.items()
+    )
+    write(grid(all_printable((*machine_rows(machine), *states))), sys.stdout)
+    return EXIT_OK

@@ -153,7 +153,7 @@ def test_show_says_what_a_plan_is_for_and_what_runs_have_shown(run, run_json, ca
         keys[1],
         "CartPole-v1 x 4",
         str(cache.folder / "plans" / f"{keys[1]}.json"),
-        "train.py 0123abcd: pool:1 with torch threads 2, 500 vector steps, 1.5 ms each and 2.5 ms",
+        "train.py 0123abcd: pool:1, 2 threads, 500 vector steps of 1.50 ms, 2.50 ms between two",
         '"num_envs": 4',
         f'"cpu": {json.dumps(read_machine().cpu)}',
     ):

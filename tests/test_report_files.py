@@ -3,13 +3,11 @@
 import base64
 import dataclasses
 import json
-import math
 import re
 import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
-import numpy as np
 import pytest
 
 from tests.plans import (
@@ -19,7 +17,6 @@ from tests.plans import (
     ELIMINATED,
     ONE_THREAD,
     PINNED,
-    PROFILE,
     RACED,
     THREADS_AS_SET,
 )
@@ -30,7 +27,7 @@ from vecselect.plan import Candidate, Note
 from vecselect.report import Report, check_output, plots, write_output
 from vecselect.report.content import content
 from vecselect.report.html import fragment, page
-from vecselect.report.plots import histogram, plots_of, race_ratios
+from vecselect.report.plots import plots_of, race_ratios
 from vecselect.run_stats import Stats
 
 EVIL = '</script><script>alert("1")</script>&<img src=x onerror=alert(1)>\'$\\frac{'
@@ -233,18 +230,6 @@ def test_the_curves_are_about_the_threads_that_the_choice_is_for():
     pytest.importorskip("matplotlib")
     assert plots._evidence(ONE_THREAD).learners[0].threads == 1
     assert plots._evidence(THREADS_AS_SET).learners[0].threads == 2
-
-
-def test_a_histogram_of_quantiles_holds_every_step():
-    edges = np.geomspace(1e-4, 1e-2, 20)
-    found = histogram(PROFILE.step_quantiles_s, edges)
-    assert found.sum() == pytest.approx(1)
-    assert (found >= 0).all()
-    once = histogram((1e-3,), edges)
-    assert once.sum() == pytest.approx(1)
-    assert once.max() == pytest.approx(1)
-    assert not histogram((), edges).any()
-    assert all(map(math.isfinite, histogram((1e-3,) * 64, edges)))
 
 
 def test_a_race_is_told_against_its_leader_round_by_round():

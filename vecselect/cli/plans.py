@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vecselect.cli.measure import Commands
     from vecselect.plan import Plan
-    from vecselect.planning.cache import StoredPlan
+    from vecselect.planning.cache import PlanCache, StoredPlan
     from vecselect.report.evidence import Rows
 
 SHORT = 8
@@ -74,12 +74,18 @@ def add_commands(commands: Commands) -> None:
     add("clear", _clear, "remove all plans, and what runs with them have shown")
 
 
+def _cache() -> PlanCache:
+    """The plan cache, which takes a while to import."""
+    from vecselect.planning.cache import PlanCache
+
+    return PlanCache()
+
+
 def _list(asked: argparse.Namespace) -> int:
     from vecselect.machine import read_machine
-    from vecselect.planning.cache import PlanCache
     from vecselect.planning.plan_key import machine_fields
 
-    cache = PlanCache()
+    cache = _cache()
     entries = cache.entries()
     here = machine_fields(read_machine())
     if asked.json:
@@ -156,6 +162,8 @@ def age(created: str, now: datetime.datetime) -> str:
 
 
 def _show(asked: argparse.Namespace) -> int:
+    from vecselect.report.evidence import earlier_runs
+
     entry = _find_stored(asked.key)
     plan = entry.plan
     if asked.json:
@@ -170,16 +178,7 @@ def _show(asked: argparse.Namespace) -> int:
         ("file", str(entry.path)),
     ]
     for script, ones in entry.observations.items():
-        lines += [
-            (
-                "in use",
-                f"{script}: {one.mode}"
-                + ("" if one.threads is None else f" with torch threads {one.threads}")
-                + f", {one.vector_steps} vector steps, {one.inside_s * 1e3:.3g} ms each and "
-                f"{one.outside_s * 1e3:.3g} ms between two",
-            )
-            for one in ones
-        ]
+        lines += [("in use", f"{script}: {mode}, {text}") for mode, text in earlier_runs(ones)]
     if not entry.observations:
         lines.append(("in use", "not seen yet"))
     _write_rows(tuple(lines))
@@ -214,14 +213,13 @@ def _find(word: str | None) -> tuple[Plan, Rows, dict[str, Any]]:
         PlanError: If there is none.
     """
     from vecselect.errors import PlanError
-    from vecselect.planning.cache import PlanCache
 
     if word is not None and word.endswith(".json"):
         return _read(Path(word)), (("read from", word),), {"path": word}
     if word is not None:
         entry = _find_stored(word)
     else:
-        cache = PlanCache()
+        cache = _cache()
         newest = cache.entries()[:1]
         if not newest:
             raise PlanError(
@@ -242,10 +240,8 @@ def _read(path: Path) -> Plan:
 
 
 def _export(asked: argparse.Namespace) -> int:
-    from vecselect.planning.cache import PlanCache
-
     keys = [_find_stored(word).key for word in asked.keys] or None
-    text = PlanCache().export_plans(keys) + "\n"
+    text = _cache().export_plans(keys) + "\n"
     if asked.output in (None, "-"):
         sys.stdout.write(text)
         return 0
@@ -259,13 +255,11 @@ def _export(asked: argparse.Namespace) -> int:
 
 
 def _import(asked: argparse.Namespace) -> int:
-    from vecselect.planning.cache import PlanCache
-
     if asked.file == "-":
-        stored, refused = PlanCache().import_plans(sys.stdin.buffer)
+        stored, refused = _cache().import_plans(sys.stdin.buffer)
     else:
         with Path(asked.file).open("rb") as file:
-            stored, refused = PlanCache().import_plans(file)
+            stored, refused = _cache().import_plans(file)
     if asked.json:
         _write_json(
             {"imported": stored, "refused": [{"key": key, "why": why} for key, why in refused]}
@@ -278,24 +272,18 @@ def _import(asked: argparse.Namespace) -> int:
 
 
 def _forget(asked: argparse.Namespace) -> int:
-    from vecselect.planning.cache import PlanCache
-
     # All are found before the first is removed: a mistake in one of them removes nothing.
-    keys = PlanCache().keys()
+    keys = _cache().keys()
     return _remove(list(dict.fromkeys(_resolved(word, keys) for word in asked.keys)), asked.json)
 
 
 def _clear(asked: argparse.Namespace) -> int:
-    from vecselect.planning.cache import PlanCache
-
-    return _remove(PlanCache().keys(), asked.json)
+    return _remove(_cache().keys(), asked.json)
 
 
 def _remove(keys: list[str], as_json: bool) -> int:
     """Removes the plans of these keys and tells which."""
-    from vecselect.planning.cache import PlanCache
-
-    cache = PlanCache()
+    cache = _cache()
     removed = [key for key in keys if cache.forget(key)]
     if as_json:
         _write_json({"forgotten": removed})
@@ -315,9 +303,7 @@ def _find_stored(word: str) -> StoredPlan:
     Raises:
         PlanError: If there is none, or several keys begin with it.
     """
-    from vecselect.planning.cache import PlanCache
-
-    entries = PlanCache().entries()
+    entries = _cache().entries()
     # A plan knows an environment by its id alone, without the module that registers it.
     names = {word, word.rpartition(":")[2]}
     by_name = next((entry for entry in entries if entry.plan.env in names), None)

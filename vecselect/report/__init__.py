@@ -1,8 +1,8 @@
 """Reports: plans and sweeps shown to people, and written to files.
 
-    plan, stats --> Report, Details --.                        .--> text      terminals, pipes
-                                       >--> content.Content --+---> html      pages, notebooks
-    sweep --------> SweepReport ------'                        '--> markdown  issues
+    plan, stats --> Report --.                        .--> text      terminals, pipes
+                              >--> content.Content --+---> html      pages, notebooks
+    sweep -------------------'                        '--> markdown  issues
 
 `Plan.report` is a convenience that makes a `Report`; nothing here needs more of a plan than its
 values. rich and matplotlib are known only here and on the command line, and are loaded when
@@ -11,9 +11,7 @@ something is shown.
 
 from __future__ import annotations
 
-import math
 import os
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,85 +24,15 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from vecselect.plan import Plan
-    from vecselect.report.content import Content
     from vecselect.report.text import Shown
     from vecselect.run_stats import Stats
-    from vecselect.sweeping.record import Sweep
 
 METHODS = {".html": "to_html", ".svg": "to_svg", ".md": "to_markdown", ".json": "to_json"}
 """By the ending of a file: the method of `Report` that writes such a one."""
 
 
-class _Printable(ABC):
-    """Something that can be printed and shown in a notebook."""
-
-    def __str__(self) -> str:
-        """Plain text, 80 columns wide, without colour."""
-        from vecselect.report.text import plain
-
-        return plain(self._shown())
-
-    def print(self, file: TextIO) -> None:
-        """Writes it to a stream: coloured on a terminal, plain in a pipe.
-
-        Args:
-            file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
-                anything else gets 80 columns.
-        """
-        from vecselect.report.text import write
-
-        write(self._shown(), file)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """What rich prints for it."""
-        yield self._shown()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it."""
-        from vecselect.report.html import fragment
-
-        html = fragment(self._content(), self._picture())
-        return {"text/plain": str(self), "text/html": html}
-
-    def _shown(self) -> Shown:
-        """It as something rich can print."""
-        from vecselect.report.text import Shown
-
-        return Shown(self._content(), self._most_lines())
-
-    def _most_lines(self) -> float:
-        """Lines that it may have as text."""
-        return math.inf
-
-    @abstractmethod
-    def _content(self) -> Content:
-        """What it says."""
-
-    def _picture(self) -> str:
-        """HTML of what a notebook shows below it."""
-        return ""
-
-
 @dataclass(frozen=True)
-class Details(_Printable):
-    """A report with all of a plan's evidence: `print(report.details)`.
-
-    Attributes:
-        plan: The plan.
-        stats: How a run after it has gone so far, if there is one.
-    """
-
-    plan: Plan
-    stats: Stats | None = None
-
-    def _content(self) -> Content:
-        from vecselect.report.content import content
-
-        return content(self.plan, self.stats)
-
-
-@dataclass(frozen=True)
-class Report(Details):
+class Report:
     """A plan, rendered for people: `print(report)`, rich's consoles, notebooks, files.
 
     As text it has at most 16 lines: the verdict, the candidates, the notes and the pin.
@@ -114,10 +42,37 @@ class Report(Details):
         stats: How a run after it has gone so far, if there is one.
     """
 
+    plan: Plan
+    stats: Stats | None = None
+
+    def __str__(self) -> str:
+        """Plain text, 80 columns wide, without colour."""
+        return str(self._short())
+
+    def print(self, file: TextIO) -> None:
+        """Writes it to a stream: coloured on a terminal, plain in a pipe.
+
+        Args:
+            file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
+                anything else gets 80 columns.
+        """
+        self._short().print(file)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """What rich prints for it."""
+        yield self._short()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it."""
+        return self._short()._repr_mimebundle_(include, exclude)
+
     @property
-    def details(self) -> Details:
-        """The same with all of the evidence, to be printed."""
-        return Details(self.plan, self.stats)
+    def details(self) -> Shown:
+        """The same with all of the evidence: `print(report.details)`."""
+        from vecselect.report.content import content
+        from vecselect.report.text import Shown
+
+        return Shown(content(self.plan, self.stats))
 
     def to_html(self, path: str | os.PathLike[str]) -> Path:
         """Writes the report as one HTML file that needs nothing else, with plots.
@@ -147,10 +102,10 @@ class Report(Details):
         """Writes the plan as JSON, as `Plan.from_json` reads it. Otherwise as `to_html`."""
         return self._write(".json", path)
 
-    def _most_lines(self) -> float:
-        from vecselect.report.text import MOST_LINES
+    def _short(self) -> Shown:
+        from vecselect.report.text import MOST_LINES, Shown
 
-        return MOST_LINES
+        return Shown(self.details.content, MOST_LINES)
 
     def _write(self, form: str, path: str | os.PathLike[str]) -> Path:
         found = Path(path)
@@ -182,27 +137,6 @@ class Report(Details):
 
             return markdown(self.plan, self.stats)
         return self.plan.to_json() + "\n"
-
-
-@dataclass(frozen=True)
-class SweepReport(_Printable):
-    """A sweep, rendered for people; what `print(sweep)` shows."""
-
-    sweep: Sweep
-
-    def _content(self) -> Content:
-        from vecselect.report.content import sweep_content
-
-        return sweep_content(self.sweep)
-
-    def _picture(self) -> str:
-        from vecselect.report.html import picture
-        from vecselect.report.plots import sweep_figure, sweep_title
-
-        try:
-            return picture(lambda: sweep_figure(self.sweep), sweep_title(self.sweep))
-        except RequestError:  # without matplotlib it shows the tables alone
-            return ""
 
 
 def check_output(path: str | os.PathLike[str]) -> Path:

@@ -19,9 +19,12 @@ from vecselect.selection.compare import compare
 from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vecselect.machine import Machine
     from vecselect.plan import Plan
     from vecselect.selection.compare import Interval
+    from vecselect.selection.evidence import Observation
     from vecselect.selection.race import Entrant, RaceRecord
 
 CLOSE = 0.05
@@ -173,7 +176,7 @@ def evidence_of(plan: Plan) -> tuple[tuple[str, Rows], ...]:
         ("What would change the answer", _what_if(plan)),
         ("Learner", _learner(plan)),
         ("Race", _race(plan)),
-        ("Earlier runs", _earlier_runs(plan)),
+        ("Earlier runs", earlier_runs(plan.evidence.observations)),
         ("Hand-off and loops", _costs(plan)),
         ("Environment", _environment(plan)),
         ("Machine", (*machine_rows(plan.evidence.machine), *_held(plan))),
@@ -298,10 +301,10 @@ def _race(plan: Plan) -> Rows:
     return tuple(rows)
 
 
-def _earlier_runs(plan: Plan) -> Rows:
-    """What real use of modes showed."""
+def earlier_runs(observations: Iterable[Observation]) -> Rows:
+    """What real use of modes showed; `vecselect plans show` shows it too."""
     rows = []
-    for one in plan.evidence.observations:
+    for one in observations:
         threads = "" if one.threads is None else f", {counted(one.threads, 'thread')}"
         others = "" if one.other_cores < 0.05 else f"; {one.other_cores:.1f} cores by other threads"
         steps = f"{rate(one.vector_steps)} vector steps of {seconds(one.inside_s)}"

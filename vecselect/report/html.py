@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
 from vecselect.report.content import PARTS, Bars, Facts, Table, content
-from vecselect.report.plots import image, missing_plots, plots_of
+from vecselect.report.plots import image, missing_plots, plots_of, sweep_figure, sweep_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vecselect.report.content import Bar, Content, Row
     from vecselect.report.evidence import Rows
     from vecselect.run_stats import Stats
+    from vecselect.sweeping.record import Sweep
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""
@@ -87,6 +88,14 @@ def picture(draw: Callable[[], Figure], title: str) -> str:
         f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{_escape(title)}"></picture>'
     )
+
+
+def sweep_picture(sweep: Sweep) -> str:
+    """The plot of a sweep; nothing where matplotlib is not installed."""
+    try:
+        return picture(lambda: sweep_figure(sweep), sweep_title(sweep))
+    except RequestError:
+        return ""
 
 
 def _escape(text: str) -> str:

@@ -41,7 +41,6 @@ WIDTH_IN, HEIGHT_IN = 4.2, 3.2
 
 SWEEP_WIDTH_IN, SWEEP_HEIGHT_IN = 6.6, 5.0
 
-BINS = 36
 STEPS_COLOUR, RESETS_COLOUR = "#0072b2", "#d55e00"
 
 FAR = 2.5
@@ -53,6 +52,32 @@ FAR_ABOVE = 6.0
 LIGHT = {"ink": "#1d2127", "muted": "#697582", "grid": "#d9dee4", "paper": "#fdfdfc"}
 DARK = {"ink": "#e4e7eb", "muted": "#8b96a2", "grid": "#343b43", "paper": "#15181c"}
 """Greys: of text and outlines, of what stands back, of the grid's lines, of the background."""
+
+GREYS = {
+    "ink": ("text.color", "axes.labelcolor", "axes.titlecolor", "legend.labelcolor")
+    + ("xtick.labelcolor", "ytick.labelcolor"),
+    "muted": ("axes.edgecolor", "xtick.color", "ytick.color"),
+    "grid": ("grid.color",),
+    "paper": ("figure.facecolor",),
+}
+"""By grey: the settings of matplotlib that it is for."""
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "font.size": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vecselect",
+}
 
 _LOOKS = {
     "sync": ("#0072b2", "o"),
@@ -99,38 +124,11 @@ def styled(*, dark: bool = False) -> Iterator[None]:
             "install it with: pip install 'vecselect[plot]'."
         ) from error
     greys = DARK if dark else LIGHT
-    ink, muted = greys["ink"], greys["muted"]
+    coloured = {setting: greys[name] for name, settings in GREYS.items() for setting in settings}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(
-            {
-                "axes.axisbelow": True,
-                "axes.edgecolor": muted,
-                "axes.facecolor": "none",
-                "axes.grid": True,
-                "axes.labelcolor": ink,
-                "axes.spines.right": False,
-                "axes.spines.top": False,
-                "axes.titlecolor": ink,
-                "axes.titlelocation": "left",
-                "axes.titlesize": 10,
-                "axes.titleweight": "bold",
-                "figure.facecolor": greys["paper"],
-                "font.size": 9,
-                "grid.color": greys["grid"],
-                "legend.frameon": False,
-                "legend.labelcolor": ink,
-                "lines.linewidth": 1.8,
-                "lines.markersize": 5.5,
-                "svg.fonttype": "none",
-                "svg.hashsalt": "vecselect",
-                "text.color": ink,
-                "xtick.color": muted,
-                "xtick.labelcolor": ink,
-                "ytick.color": muted,
-                "ytick.labelcolor": ink,
-            }
-        )
+        settings: Any = matplotlib.rcParams
+        settings.update({**STYLE, **coloured})
         yield
 
 
@@ -153,7 +151,7 @@ def svg(draw: Callable[[], Figure], title: str = "", *, dark: bool = False) -> s
     """A figure as the text of an SVG file, in which text stays text.
 
     Args:
-        draw: Draws it.
+        draw: Makes it.
         title: What it shows, for those who cannot see it.
         dark: Whether it is for a dark page.
 
@@ -167,15 +165,7 @@ def svg(draw: Callable[[], Figure], title: str = "", *, dark: bool = False) -> s
 
 
 def png(draw: Callable[[], Figure], dots_per_inch: int = 160) -> bytes:
-    """A figure as a PNG.
-
-    Args:
-        draw: Draws it.
-        dots_per_inch: How finely.
-
-    Raises:
-        RequestError: If matplotlib is not installed.
-    """
+    """A figure as a PNG; otherwise as `svg`."""
     buffer = io.BytesIO()
     with styled():
         draw().savefig(buffer, format="png", dpi=dots_per_inch)
@@ -233,7 +223,7 @@ def plots_of(plan: Plan) -> list[Plot]:
         plots.append(
             Plot(
                 "Step and reset times of one environment",
-                "Shares of the steps, and of the resets, that took so long.",
+                "The share of the steps, and of the resets, that took no longer than a time.",
                 lambda axes: _times(axes, plan),
             )
         )
@@ -287,19 +277,6 @@ def sheet_of(plan: Plan) -> Figure:
     return figure
 
 
-def histogram(quantiles_s: Sequence[float], edges_s: np.ndarray) -> np.ndarray:
-    """The share of times in each bin, from their quantiles.
-
-    Args:
-        quantiles_s: Evenly spread, the shortest and the longest among them.
-        edges_s: The ends of the bins; all times lie between the first and the last.
-    """
-    if not quantiles_s:
-        return np.zeros(len(edges_s) - 1)
-    shares = np.linspace(0.0, 1.0, len(quantiles_s))
-    return np.diff(np.interp(edges_s, quantiles_s, shares, left=0.0, right=1.0))
-
-
 def race_ratios(race: RaceRecord) -> tuple[tuple[str, tuple[float, ...]], ...]:
     """By entrant, the time of each block over the leader's of the same round.
 
@@ -318,12 +295,11 @@ def _has_model(evidence: Evidence) -> bool:
 
 
 def _grey(name: str) -> str:
-    """A grey of the style that is set, by its name in `LIGHT`."""
+    """A grey of the style that is set, by its name in `GREYS`."""
     import matplotlib
 
     settings: Any = matplotlib.rcParams
-    key = {"ink": "text.color", "muted": "xtick.color", "paper": "figure.facecolor"}[name]
-    return str(settings[key])
+    return str(settings[GREYS[name][-1]])
 
 
 def _line_of(mode: str, **changes: Any) -> dict[str, Any]:
@@ -404,39 +380,31 @@ def _num_envs(axes: Any, plan: Plan) -> None:
 
 
 def _times(axes: Any, plan: Plan) -> None:
+    """Quantiles are evenly spread, so that their places are the shares of times below them."""
     profile = plan.evidence.profile
     assert profile is not None
-    marks = {
-        "median": (profile.step_time_median_s, "-"),
-        "mean": (profile.step_time_s, "--"),
-        "p95": (profile.step_time_p95_s, "-."),
-        "p99": (profile.step_time_p99_s, ":"),
+    kinds = {
+        "steps": (profile.step_quantiles_s, STEPS_COLOUR),
+        "resets": (profile.reset_quantiles_s, RESETS_COLOUR),
     }
-    steps_s, resets_s = profile.step_quantiles_s, profile.reset_quantiles_s
-    known_s = [*steps_s, *resets_s, *(at_s for at_s, _ in marks.values())]
-    low_s, high_s = max(min(known_s), 1e-9) / 1.05, max(known_s) * 1.05
-    edges_s = np.geomspace(low_s, high_s, BINS + 1)
-    steps, resets = histogram(steps_s, edges_s), histogram(resets_s, edges_s)
-    axes.stairs(steps, edges_s, fill=True, color=STEPS_COLOUR, alpha=0.75, label="steps")
-    if resets.any():
-        axes.stairs(resets, edges_s, fill=True, color=RESETS_COLOUR, alpha=0.35)
-        axes.stairs(resets, edges_s, color=RESETS_COLOUR, linewidth=1.4, label="resets")
+    for name, (times_s, colour) in kinds.items():
+        shares = np.linspace(0.0, 1.0, len(times_s) + 1)
+        axes.plot([times_s[0], *times_s], shares, color=colour, label=name)
     axes.set_xscale("log")
-    axes.set_xlim(low_s, high_s)
-    for name, (at_s, dashes) in marks.items():
-        label = f"{name} {seconds(at_s)}"
+    marks = {"mean": profile.step_time_s, "p99": profile.step_time_p99_s}
+    for name, at_s in marks.items():
+        label = f"{name} step {seconds(at_s)}"
+        dashes = "--" if name == "mean" else ":"
         axes.axvline(at_s, color=_grey("ink"), linestyle=dashes, linewidth=1.2, label=label)
-    axes.set_ylim(0, max(*steps, *resets, 0.01) * 1.08)
     axes.yaxis.set_major_formatter(lambda value, place: short(share(value)))
-    axes.locator_params(axis="y", nbins=5)
     _few_ticks(axes.xaxis, seconds)
     axes.set_xlabel("time of one step or reset")
-    axes.set_ylabel("share of its kind")
+    axes.set_ylabel("share that took no longer")
     _legend_below(axes)
 
 
 def _race(axes: Any, race: RaceRecord) -> None:
-    lines = [(mode, ratios) for mode, ratios in race_ratios(race) if ratios]
+    lines = race_ratios(race)
     for mode, ratios in lines:
         edge = {"markeredgecolor": _grey("paper"), "markeredgewidth": 0.6}
         axes.plot(range(1, len(ratios) + 1), ratios, label=mode, **_line_of(mode), **edge)
@@ -564,14 +532,4 @@ def _few_ticks(axis: Any, text: Callable[[float], str]) -> None:
 
 def _legend_below(axes: Any) -> None:
     """The legend under the axes, where it covers nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(
-            handles,
-            labels,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.2),
-            ncols=min(len(labels), 4 if max(map(len, labels)) < 10 else 3),
-            columnspacing=1.2,
-            handlelength=1.6,
-        )
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1.2)

@@ -65,10 +65,26 @@ class Shown:
         content: What it says.
         most_lines: Lines that it may have: rows, notes and the reason are cut to make it fit. With
             no limit the evidence is shown too.
+        picture: HTML that a notebook shows below it.
     """
 
     content: Content
     most_lines: float = math.inf
+    picture: str = ""
+
+    def __str__(self) -> str:
+        """Plain text, 80 columns wide, without colour."""
+        return plain(self)
+
+    def print(self, file: TextIO) -> None:
+        """Writes it to a stream: coloured on a terminal, plain in a pipe."""
+        write(self, file)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it."""
+        from vecselect.report.html import fragment
+
+        return {"text/plain": str(self), "text/html": fragment(self.content, self.picture)}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Its parts, as rich prints them."""

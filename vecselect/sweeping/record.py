@@ -19,6 +19,8 @@ from vecselect.values import read_document
 if TYPE_CHECKING:
     from typing import TextIO
 
+    from vecselect.report.text import Shown
+
 SCHEMA = 1
 """Number of the JSON form; it grows when an older reader could misread the newer form."""
 
@@ -142,26 +144,29 @@ class Sweep:
         Path(path).write_bytes(content)
 
     def __str__(self) -> str:
-        """The table as plain text, at most 80 columns wide, without colour."""
-        from vecselect.report import SweepReport
-
-        return str(SweepReport(self))
+        """The tables as plain text, at most 80 columns wide, without colour."""
+        return str(self._shown())
 
     def print(self, file: TextIO) -> None:
-        """Writes the table to a stream: coloured on a terminal, plain in a pipe.
+        """Writes the tables to a stream: coloured on a terminal, plain in a pipe.
 
         Args:
             file: The stream.
         """
-        from vecselect.report import SweepReport
-
-        SweepReport(self).print(file)
+        self._shown().print(file)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it."""
-        from vecselect.report import SweepReport
+        """What a notebook shows for it: the tables, and a plot where matplotlib is installed."""
+        from vecselect.report.html import sweep_picture
 
-        return SweepReport(self)._repr_mimebundle_(include, exclude)
+        shown = dataclasses.replace(self._shown(), picture=sweep_picture(self))
+        return shown._repr_mimebundle_(include, exclude)
+
+    def _shown(self) -> Shown:
+        from vecselect.report.content import sweep_content
+        from vecselect.report.text import Shown
+
+        return Shown(sweep_content(self))
 
 
 def ending_of(path: str | Path) -> str:

@@ -1,7 +1,9 @@
-"""The command line: what goes to which stream, and the exit codes."""
+"""The command line: what goes to which stream, the exit codes, and files."""
 
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,7 +11,8 @@ import gymnasium as gym
 import pytest
 
 from tests.plans import BY_MODEL, RACED
-from vecselect import Plan, __version__, available_modes
+from tests.sweeps import EMPTY, INTERRUPTED, SWEEP
+from vecselect import Plan, Sweep, __version__, available_modes
 from vecselect.cli import main
 from vecselect.options import ALLOWABLE
 
@@ -37,6 +40,14 @@ class Noisy(gym.Env):
 
 gym.register("Noisy-v0", entry_point=Noisy)
 """
+CONSOLE_SCRIPT = (
+    "import os, sys; sys.path[:] = [p for p in sys.path if p not in ('', os.getcwd())]; "
+    "from vecselect.cli import entry_point; entry_point()"
+)
+"""What the console script runs does not begin with the current folder in its path."""
+
+RECOMMEND = ("recommend", "Pendulum-v1", "-n", "2")
+ELSEWHERE = os.pathsep.join(sys.path[1:])
 
 
 @pytest.fixture(autouse=True)
@@ -55,234 +66,94 @@ def noisy(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What `recommend` was called with, instead of measuring."""
-    calls = []
+def made(monkeypatch):
+    """What `recommend` and `sweep` were called with, instead of measuring, and what they answer."""
+    answers = {"recommend": BY_MODEL, "sweep": SWEEP, "calls": []}
 
-    def recommend(*arguments, **options):
-        calls.append((arguments, options))
-        raise KeyboardInterrupt
+    def answering(name):
+        def answer(*arguments, **options):
+            answers["calls"].append((arguments, options))
+            if isinstance(answers[name], BaseException):
+                raise answers[name]
+            return answers[name]
 
-    monkeypatch.setattr("vecselect.make.recommend", recommend)
-    return calls
+        return answer
+
+    for name in ("recommend", "sweep"):
+        monkeypatch.setattr(f"vecselect.make.{name}", answering(name))
+    return answers
 
 
-def recommendation(*words, env="Pendulum-v1", num_envs="2"):
-    return main(["recommend", env, "-n", num_envs, *words])
+def run_apart(words, *, path=None, cwd=None, code=("-m", "vecselect"), **options):
+    """A command in a process of its own."""
+    variables = {} if path is None else {"PYTHONPATH": str(path)}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.run(
+        [sys.executable, *code, *words],
+        env={**os.environ, **variables},
+        cwd=cwd,
+        text=True,
+        timeout=100,
+        check=False,
+        **options,
+    )
+
+
+def need_one_line(capsys, words, code, message):
+    """Runs a command that fails with one line on stderr and nothing on stdout."""
+    assert main([str(word) for word in words]) == code
+    output = capsys.readouterr()
+    assert (output.out, output.err.count("\n")) == ("", 1)
+    assert output.err.startswith("vecselect: ")
+    assert message in output.err
+
+
+def interrupt(partial=None):
+    stop = KeyboardInterrupt()
+    if partial is not None:
+        stop.sweep = partial
+    return stop
+
+
+# What is printed
 
 
 def test_json_is_one_document_on_stdout_and_nothing_else(capfd):
-    assert recommendation("--json", "--env-kwarg", "g=1.62") == 0
+    assert main([*RECOMMEND, "--json", "--env-kwarg", "g=1.62"]) == 0
     output = capfd.readouterr()
     plan = Plan.from_json(output.out)
-    assert (plan.env, plan.num_envs) == ("Pendulum-v1", 2)
+    assert (plan.env, plan.num_envs, output.err) == ("Pendulum-v1", 2, "")
     assert plan.evidence.profile.steps >= 1
-    assert output.err == ""
-
-
-def test_without_json_it_prints_the_report(capfd):
-    assert recommendation() == 0
+    words = ["CartPole-v1", "-n", "1,2", "--modes", "sync,pool:0", "--budget", "3", "--json"]
+    assert main(["sweep", *words]) == 0
     output = capfd.readouterr()
-    assert output.out.startswith("vecselect: Pendulum-v1 x 2")
-    assert "pin it:" in output.out
-    assert "\x1b" not in output.out
-    assert output.err == ""
+    found = Sweep.from_json(output.out)
+    assert (found.num_envs, found.modes, output.err) == ((1, 2), ("sync", "pool:0"), "")
+    assert found.of("sync", 1).env_steps_per_s is not None
 
 
-def test_the_details_are_printed_where_they_are_asked_for(monkeypatch, capsys):
-    monkeypatch.setattr("vecselect.make.recommend", lambda *words, **options: BY_MODEL)
-    assert recommendation("--details") == 0
-    assert capsys.readouterr().out == f"{BY_MODEL.report.details}\n"
-    assert recommendation() == 0
-    assert capsys.readouterr().out == f"{BY_MODEL.report}\n"
+def test_without_json_it_prints_the_report(made, capsys):
+    for words, text in (
+        (RECOMMEND, BY_MODEL.report),
+        ((*RECOMMEND, "--details"), BY_MODEL.report.details),
+        (("sweep", "CartPole-v1"), SWEEP),
+    ):
+        assert main(list(words)) == 0
+        output = capsys.readouterr()
+        assert (output.out, output.err) == (f"{text}\n", "")
 
 
-def test_compare_races_and_ends_in_one_sentence(asked, monkeypatch, capsys):
+def test_compare_races_and_ends_in_one_sentence(made, capsys):
+    made["recommend"] = RACED
     words = ["compare", "Walker-v0", "-n", "8"]
-    main([*words, "--budget", "3", "--learner-threads", "1"])
-    ((_, options),) = asked
+    assert main([*words, "--budget", "3", "--learner-threads", "1"]) == 0
+    ((_, options),) = made["calls"]
     assert (options["effort"], options["budget_s"]) == ("race", 3.0)
     assert (options["use_store"], options["learner_threads"]) == (False, 1)
-    monkeypatch.setattr("vecselect.make.recommend", lambda *words, **options: RACED)
-    capsys.readouterr()
-    assert main(words) == 0
     sentence = "pool:1 ran 1.79 (1.78-1.82) times as fast as sync."
     assert capsys.readouterr().out == f"{RACED.report}\n\n{sentence}\n"
     assert main([*words, "--json"]) == 0
     assert Plan.from_json(capsys.readouterr().out) == RACED
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--budget", "1"], "--budget is for a race, and --effort is measure"),
-        (["--effort", "race", "--budget", "0"], "budget_s is 0.0"),
-        (["--effort", "exhaustive"], "exhaustive"),
-        (["--learner-threads", "0"], "learner_threads is 0"),
-    ],
-)
-def test_what_contradicts_itself_ends_with_2_and_one_line(words, message, capsys):
-    assert recommendation(*words) == 2
-    output = capsys.readouterr()
-    assert (output.out, output.err.count("\n")) == ("", 1)
-    assert message in output.err
-
-
-def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "vecselect", "recommend", noisy, "-n2", "--json"],
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=True,
-    )
-    assert json.loads(done.stdout)["env"] == "Noisy-v0"
-
-
-def test_the_words_of_the_command_arrive_as_values(asked):
-    kwargs = ["g=9.81", "hardcore=True", "name=a=b", "shape=(2, 3)", "text='7'", "path=/tmp/x"]
-    words = [word for kwarg in kwargs for word in ("--env-kwarg", kwarg)]
-    words += ["--learner-ms", "2", "--learner-threads", "auto"]
-    main(["recommend", "Some-v0", "-n", "8", "--effort", "race", "--budget", "0.5", *words])
-    ((arguments, options),) = asked
-    assert arguments == ("Some-v0", 8)
-    assert (options["effort"], options["budget_s"]) == ("race", 0.5)
-    assert (options["learner"], options["learner_threads"]) == (0.002, "auto")
-    assert options["env_kwargs"] == {
-        "g": 9.81,
-        "hardcore": True,
-        "name": "a=b",
-        "shape": (2, 3),
-        "text": "7",
-        "path": "/tmp/x",
-    }
-
-
-def test_an_interrupt_ends_with_130_and_one_line(asked, capsys):
-    assert recommendation() == 130
-    output = capsys.readouterr()
-    assert (output.out, output.err) == ("", "vecselect: interrupted\n")
-
-
-def test_an_environment_that_fails_ends_with_1_and_one_line(noisy, capsys):
-    assert recommendation("--env-kwarg", "phase=step", env=noisy) == 1
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("vecselect: The environment raised LookupError in step()")
-    assert output.err.count("\n") == 1
-
-
-def test_an_environment_that_cannot_be_built_is_one_line_on_stderr(noisy, capsys):
-    assert recommendation("--env-kwarg", "fase=step", env=noisy) == 1
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("vecselect: The environment raised TypeError while it was built")
-    assert output.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"env": "Pendulom-v1"}, "Did you mean: `Pendulum`"),
-        ({"env": "nosuchmodule:Env-v0"}, "nosuchmodule"),
-        ({"env": ""}, "Malformed environment ID"),
-        ({"num_envs": "0"}, "num_envs is 0"),
-    ],
-)
-def test_what_cannot_be_ends_with_2_and_one_line(options, message, capsys):
-    assert recommendation(**options) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("vecselect: ")
-    assert message in output.err
-    assert output.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["recomend", "Pendulum-v1", "-n", "2"],
-        ["recommend"],
-        ["recommend", "Pendulum-v1"],
-        ["recommend", "Pendulum-v1", "-n", "two"],
-        ["recommend", "Pendulum-v1", "-n", "2", "--budget", "long"],
-        ["recommend", "Pendulum-v1", "-n", "2", "--learner-threads", "few"],
-        ["recommend", "Pendulum-v1", "-n", "2", "--env-kwarg", "g"],
-        ["recommend", "Pendulum-v1", "-n", "2", "--env-kwarg", "not a name=3"],
-        ["doctor", "--nonsense"],
-    ],
-)
-def test_a_mistake_in_the_command_ends_with_2_and_the_usage(words, capsys):
-    assert main(words) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("usage: vecselect")
-
-
-CONSOLE_SCRIPT = (
-    "import os, sys; sys.path[:] = [p for p in sys.path if p not in ('', os.getcwd())]; "
-    "from vecselect.cli import entry_point; entry_point()"
-)
-"""What the console script runs does not begin with the current folder in its path."""
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("words", [["-m", "vecselect"], ["-c", "{0}"]])
-def test_modules_of_the_current_folder_are_found(words, noisy, tmp_path):
-    done = subprocess.run(
-        [sys.executable, *(word.format(CONSOLE_SCRIPT) for word in words)]
-        + ["recommend", noisy, "-n2", "--no-store", "--effort=rule", "--json"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["env"] == "Noisy-v0"
-
-
-def test_modules_of_the_current_folder_hide_none_of_pythons_own(tmp_path):
-    (tmp_path / "random.py").write_text("raise ImportError('not the one that was meant')")
-    done = subprocess.run(
-        [sys.executable, "-c", CONSOLE_SCRIPT, "doctor"],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_the_version_is_told(capsys):
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"vecselect {__version__}\n"
-
-
-def test_fresh_arrives_and_does_not_go_with_no_store(asked, capsys):
-    recommendation("--fresh")
-    recommendation()
-    assert [options["fresh"] for _, options in asked] == [True, False]
-    assert recommendation("--fresh", "--no-store") == 2
-    assert "not allowed with" in capsys.readouterr().err
-
-
-def test_the_help_of_allow_names_every_mode_that_may_be_allowed(capsys):
-    main(["recommend", "--help"])
-    text = capsys.readouterr().out
-    assert all(mode in text[text.index("--allow") :] for mode in ALLOWABLE)
-
-
-def test_help_ends_with_0_and_names_the_commands(capsys):
-    assert main(["--help"]) == 0
-    output = capsys.readouterr().out
-    assert "recommend" in output
-    assert "doctor" in output
 
 
 def test_the_doctor_shows_the_machine_and_every_mode(capsys):
@@ -293,25 +164,216 @@ def test_the_doctor_shows_the_machine_and_every_mode(capsys):
         assert f"\n{word} " in f"\n{output.out}"
     for mode in available_modes():
         assert f"\nmode {mode} " in output.out
-
-
-def test_the_doctor_as_json_is_one_document(capsys):
     assert main(["doctor", "--json"]) == 0
     output = capsys.readouterr()
     document = json.loads(output.out)
     assert document["machine"]["cores"] > 0
-    assert document["modes"] == available_modes()
-    assert output.err == ""
+    assert (document["modes"], output.err) == (available_modes(), "")
 
 
-def test_the_package_runs_as_a_module():
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "vecselect", "doctor", "--json"],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
+def test_help_and_version_end_with_0(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vecselect {__version__}\n"
+    assert main(["--help"]) == 0
+    output = capsys.readouterr().out
+    assert all(word in output for word in ("recommend", "sweep", "doctor", "plans", "explain"))
+    main(["recommend", "--help"])
+    text = capsys.readouterr().out
+    assert all(mode in text[text.index("--allow") :] for mode in ALLOWABLE)
+
+
+# What arrives
+
+
+def test_the_words_of_the_command_arrive_as_values(made):
+    kwargs = ["g=9.81", "hardcore=True", "name=a=b", "shape=(2, 3)", "text='7'", "path=/tmp/x"]
+    words = [word for kwarg in kwargs for word in ("--env-kwarg", kwarg)]
+    words += ["--learner-ms", "2", "--budget", "0.5"]
+    planning = ["--learner-threads", "auto", "--effort", "race", "--fresh"]
+    main(["recommend", "Some-v0", "-n", "8", *words, *planning])
+    main(["sweep", "Some-v0", "-n", "8,1", "--modes", "sync, pool:1", *words])
+    (arguments, options), (sweeping, more) = made["calls"]
+    assert (arguments, sweeping) == (("Some-v0", 8), ("Some-v0", (8, 1)))
+    assert (options["effort"], options["fresh"], options["learner_threads"]) == (
+        *("race", True, "auto"),
     )
+    assert more["modes"] == ("sync", "pool:1")
+    for given in (options, more):
+        assert (given["budget_s"], given["learner"]) == (0.5, 0.002)
+        assert given["env_kwargs"] == {
+            "g": 9.81,
+            "hardcore": True,
+            "name": "a=b",
+            "shape": (2, 3),
+            "text": "7",
+            "path": "/tmp/x",
+        }
+
+
+def test_what_is_not_said_has_its_default(made):
+    main(list(RECOMMEND))
+    main(["sweep", "Some-v0"])
+    (_, options), (arguments, more) = made["calls"]
+    assert (options["fresh"], options["use_store"]) == (False, True)
+    assert arguments == ("Some-v0", (1, 2, 4, 8, 16, 32, 64))
+    assert (more["modes"], more["budget_s"]) == (None, None)
+
+
+# Mistakes and failures
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((*RECOMMEND, "--budget", "1"), "--budget is for a race, and --effort is measure"),
+        ((*RECOMMEND, "--effort", "race", "--budget", "0"), "budget_s is 0.0"),
+        ((*RECOMMEND, "--effort", "exhaustive"), "exhaustive"),
+        ((*RECOMMEND, "--learner-threads", "0"), "learner_threads is 0"),
+        (("recommend", "Pendulom-v1", "-n", "2"), "Did you mean: `Pendulum`"),
+        (("recommend", "nosuchmodule:Env-v0", "-n", "2"), "nosuchmodule"),
+        (("recommend", "", "-n", "2"), "Malformed environment ID"),
+        (("recommend", "Pendulum-v1", "-n", "0"), "num_envs is 0"),
+        (("sweep", "CartPole-v1", "-n", "0"), "num_envs holds 0"),
+        (("sweep", "CartPole-v1", "--modes", "synk"), "Did you mean 'sync'"),
+        (("sweep", "CartPole-v1", "--modes", "sync,foo"), "no mode 'foo'; choose one of 'sync', "),
+        (("sweep", "CartPole-v1", "--modes", ","), "modes is empty"),
+        (("sweep", "CartPole-v1", "--budget", "0"), "budget_s is 0.0"),
+    ],
+)
+def test_what_cannot_be_ends_with_2_and_one_line(words, message, capsys):
+    need_one_line(capsys, words, 2, message)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["recomend", "Pendulum-v1", "-n", "2"],
+        ["recommend"],
+        ["recommend", "Pendulum-v1"],
+        ["recommend", "Pendulum-v1", "-n", "two"],
+        [*RECOMMEND, "--budget", "long"],
+        [*RECOMMEND, "--learner-threads", "few"],
+        [*RECOMMEND, "--env-kwarg", "g"],
+        [*RECOMMEND, "--env-kwarg", "not a name=3"],
+        [*RECOMMEND, "--fresh", "--no-store"],
+        ["doctor", "--nonsense"],
+        ["sweep", "CartPole-v1", "-n", "1,two"],
+        ["plans"],
+        ["plans", "burn"],
+        ["plans", "forget"],
+        ["plans", "clear", "abc"],
+        ["plans", "show"],
+        ["plans", "import"],
+        ["plans", "list", "abc"],
+    ],
+)
+def test_a_mistake_in_the_command_ends_with_2_and_the_usage(words, capsys):
+    assert main(words) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("usage: vecselect")
+
+
+def test_an_environment_that_fails_ends_with_1_and_one_line(noisy, capsys):
+    words = ("recommend", noisy, "-n", "2", "--env-kwarg")
+    message = "The environment raised LookupError in step()"
+    need_one_line(capsys, [*words, "phase=step"], 1, message)
+    message = "The environment raised TypeError while it was built"
+    need_one_line(capsys, [*words, "fase=step"], 1, message)
+
+
+@pytest.mark.parametrize("name", ["recommend", "sweep"])
+def test_an_interrupt_ends_with_130_and_one_line(name, made, capsys):
+    made[name] = interrupt()
+    words = RECOMMEND if name == "recommend" else ("sweep", "CartPole-v1")
+    need_one_line(capsys, words, 130, "vecselect: interrupted\n")
+
+
+def test_an_interrupted_sweep_prints_what_there_is(made, capsys):
+    for partial, words, said in (
+        (INTERRUPTED, [], f"{INTERRUPTED}\n"),
+        (INTERRUPTED, ["--json"], f"{INTERRUPTED.to_json()}\n"),
+        (EMPTY, [], f"{EMPTY}\n"),
+    ):
+        made["sweep"] = interrupt(partial)
+        assert main(["sweep", "CartPole-v1", *words]) == 130
+        output = capsys.readouterr()
+        assert output.out == said
+        assert output.err == "vecselect: interrupted; this is what was measured until then\n"
+
+
+# Files
+
+
+def test_recommend_writes_several_files_and_prints_the_report(tmp_path, capfd):
+    words = [f"--output={tmp_path / name}" for name in ("a.html", "b.md")]
+    words += ["-o", str(tmp_path / "c.json"), "--no-store", "--json"]
+    assert main([*RECOMMEND, *words]) == 0
+    output = capfd.readouterr()
+    plan = Plan.from_json((tmp_path / "c.json").read_text())
+    assert Plan.from_json(output.out) == plan  # still one document
+    assert (plan.env, output.err) == ("Pendulum-v1", "")
+    assert "Pendulum-v1 x 2" in (tmp_path / "a.html").read_text()
+    assert (tmp_path / "b.md").read_text().startswith("## Pendulum-v1 x 2")
+
+
+def test_sweep_writes_several_files_and_prints_the_tables(made, tmp_path, capsys):
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    if importlib.util.find_spec("matplotlib") is not None:
+        files.append(tmp_path / "c.svg")
+    assert main(["sweep", "CartPole-v1", *(f"-o{file}" for file in files)]) == 0
+    assert [Sweep.from_json(file.read_text()) for file in files[:2]] == [SWEEP, SWEEP]
+    assert all("</svg>" in file.read_text() for file in files[2:])
+    assert capsys.readouterr().out == f"{SWEEP}\n"
+
+
+@pytest.mark.parametrize("command", ["recommend", "compare", "sweep"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("report.pdf", "ends in .*json"),
+        ("none/report.json", "cannot be written to .*there is no folder"),
+        ("report.svg", r"vecselect\[plot\]"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused_before_anything_is_measured(
+    command, name, message, made, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    words = [command, "Pendulum-v1", "-n", "2", "-o", str(tmp_path / "good.json")]
+    assert main([*words, "-o", str(tmp_path / name)]) == 2
+    output = capsys.readouterr()
+    assert (output.out, output.err.count("\n")) == ("", 1)
+    assert re.search(message, output.err)
+    assert made["calls"] == list(tmp_path.iterdir()) == []
+
+
+# A process of its own
+
+
+def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path):
+    done = run_apart(["recommend", noisy, "-n2", "--json"], path=tmp_path)
+    assert json.loads(done.stdout)["env"] == "Noisy-v0"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("code", [("-m", "vecselect"), ("-c", CONSOLE_SCRIPT)])
+def test_modules_of_the_current_folder_are_found(code, noisy, tmp_path):
+    words = ["recommend", noisy, "-n2", "--no-store", "--effort=rule", "--json"]
+    done = run_apart(words, path=ELSEWHERE, cwd=tmp_path, code=code)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["env"] == "Noisy-v0"
+
+
+def test_modules_of_the_current_folder_hide_none_of_pythons_own(tmp_path):
+    (tmp_path / "random.py").write_text("raise ImportError('not the one that was meant')")
+    done = run_apart(["doctor"], path=ELSEWHERE, cwd=tmp_path, code=("-c", CONSOLE_SCRIPT))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_package_runs_as_a_module_without_a_warning():
+    done = run_apart(["doctor", "--json"], code=("-W", "error", "-m", "vecselect"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "machine" in json.loads(done.stdout)
 
@@ -321,15 +383,7 @@ def test_a_reader_that_leaves_early_causes_no_traceback(words):
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "vecselect", *words],
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        done = run_apart(words, stdout=writing)
     finally:
         os.close(writing)
-    assert done.stderr == ""
-    assert done.returncode == 1
+    assert (done.returncode, done.stderr) == (1, "")

@@ -171,45 +171,46 @@ def test_explain_prints_the_report_where_it_is_stored_and_the_pin(
 ):
     words = [] if chosen is None else [keys[chosen][:6]]
     key = keys[chosen or 0]  # the newest without a key
-    plan = cache.recall(key).plan
+    plan, path = cache.recall(key).plan, str(cache.folder / "plans" / f"{key}.json")
     done = run("explain", *words)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"{plan.report}\n")
-    for part in (str(cache.folder / "plans" / f"{key}.json"), plan.created, "pool:1"):
-        assert part in done.out
+    assert all(part in done.out for part in (path, plan.created, "pool:1"))
+    assert run("explain", *words, "--details").out.startswith(f"{plan.report.details}\n")
     document = run_json("explain", *words)
-    assert (document["key"], document["pin"]) == (key, "pool:1")
-    assert document["path"] == str(cache.folder / "plans" / f"{key}.json")
+    assert (document["key"], document["pin"], document["path"]) == (key, "pool:1", path)
     assert Plan.from_json(json.dumps(document["plan"])) == plan
 
 
-def test_explain_takes_an_environment_and_a_file_too(run, cache, keys, tmp_path):
-    plan = cache.recall(keys[0]).plan
+def test_explain_takes_an_environment_and_every_file_that_holds_a_plan(run, cache, keys, tmp_path):
+    plan, path = cache.recall(keys[0]).plan, tmp_path / "plan.json"
     assert run("explain", plan.env).out.startswith(f"{plan.report}\n")
-    path = tmp_path / "plan.json"
-    path.write_text(plan.to_json())
-    assert run("explain", path).out.startswith(f"{plan.report}\n")
+    assert run("explain", cache.folder / "plans" / f"{keys[0]}.json").out.startswith(
+        f"{plan.report}\n"
+    )
+    for text in (
+        plan.to_json(),
+        run("explain", keys[0], "--json").out,
+        run("plans", "show", keys[0], "--json").out,
+    ):
+        path.write_text(text)
+        assert run("explain", path).out.startswith(f"{plan.report}\n")
     assert run("explain", path, "-o", tmp_path / "plan.md").code == 0
     assert plan.env in (tmp_path / "plan.md").read_text()
+
+
+def test_explain_refuses_a_file_that_holds_no_plan(run, keys, tmp_path):
+    path = tmp_path / "x.json"
     for content in (b"{}", b"\xff\xfe"):
         path.write_bytes(content)
         assert run("explain", path).code == 2
+    path.write_text(run("plans", "export").out)
+    done = run("explain", path)
+    assert (done.code, done.out) == (2, "")
+    assert "holds 2 plans" in done.err
     done = run("explain", tmp_path / "nothing.json")
     assert done.code == 1
     assert done.err == f"vecselect: {tmp_path / 'nothing.json'}: No such file or directory\n"
-
-
-def test_explain_reads_what_the_cache_and_the_commands_have_written(run, cache, keys, tmp_path):
-    plan = cache.recall(keys[0]).plan
-    file = cache.folder / "plans" / f"{keys[0]}.json"
-    assert run("explain", file).out.startswith(f"{plan.report}\n")
-    for command in (["explain"], ["plans", "show"]):
-        (tmp_path / "x.json").write_text(run(*command, keys[0], "--json").out)
-        assert run("explain", tmp_path / "x.json").out.startswith(f"{plan.report}\n")
-    (tmp_path / "x.json").write_text(run("plans", "export").out)
-    done = run("explain", tmp_path / "x.json")
-    assert (done.code, done.out) == (2, "")
-    assert "holds 2 plans" in done.err
 
 
 @pytest.mark.parametrize("command", [["explain"], ["plans", "show"]])
@@ -340,31 +341,6 @@ def test_a_file_that_cannot_be_opened_ends_with_1_and_one_line(run, keys, tmp_pa
         assert (done.code, done.out) == (1, "")
         assert "No such file" in done.err
         assert done.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["plans"],
-        ["plans", "burn"],
-        ["plans", "forget"],
-        ["plans", "clear", "abc"],
-        ["plans", "show"],
-        ["plans", "import"],
-        ["plans", "list", "abc"],
-    ],
-)
-def test_a_mistake_in_the_command_ends_with_2_and_the_usage(run, cache, keys, words):
-    done = run(*words)
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("usage: vecselect")
-    assert len(cache.entries()) == 2
-
-
-def test_help_names_the_commands(run):
-    assert {"plans", "explain"} <= set(run("--help").out.split())
-    words = run("plans", "--help").out.split()
-    assert {"list", "show", "export", "import", "forget", "clear"} <= set(words)
 
 
 @pytest.mark.parametrize(

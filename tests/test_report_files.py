@@ -22,7 +22,6 @@ from tests.plans import (
 )
 from tests.snapshots import need_as_before
 from vecselect import Plan, RequestError
-from vecselect.cli import main
 from vecselect.plan import Candidate, Note
 from vecselect.report import Report, check_output, plots, write_output
 from vecselect.report.content import content
@@ -312,37 +311,3 @@ def test_plots_alone_need_matplotlib_and_the_others_do_not(tmp_path, no_matplotl
     for plan in (BY_MODEL, BY_RULE, ELIMINATED):
         for form in (".html", ".md", ".json"):
             write_output(plan.report, check_output(tmp_path / f"report{form}"))
-
-
-# The command line
-
-
-def recommendation(*words):
-    return main(["recommend", "Pendulum-v1", "-n", "2", "--no-store", *words])
-
-
-def test_the_command_writes_several_files_and_prints_the_report(tmp_path, capfd):
-    words = [f"--output={tmp_path / name}" for name in ("a.html", "b.md")]
-    assert recommendation(*words, "-o", str(tmp_path / "c.json"), "--json") == 0
-    output = capfd.readouterr()
-    plan = Plan.from_json((tmp_path / "c.json").read_text())
-    assert Plan.from_json(output.out) == plan  # still one document
-    assert output.err == ""
-    assert plan.env == "Pendulum-v1"
-    assert "Pendulum-v1 x 2" in (tmp_path / "a.html").read_text()
-    assert (tmp_path / "b.md").read_text().startswith("## Pendulum-v1 x 2")
-
-
-@pytest.mark.parametrize("command", ["recommend", "compare"])
-@pytest.mark.parametrize("name", ["report.pdf", "none/report.html"])
-def test_a_file_that_cannot_be_is_refused_before_anything_is_measured(
-    command, name, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr("vecselect.make.recommend", lambda *asked, **options: pytest.fail())
-    words = ["-o", str(tmp_path / "good.html"), "-o", str(tmp_path / name)]
-    assert main([command, "Pendulum-v1", "-n", "2", *words]) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("vecselect: ")
-    assert output.err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []

@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from vecselect import __version__
 from vecselect.cli import measure, plans
 from vecselect.printable import write_text
 
@@ -41,15 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if measuring failed, 2 for a mistake in the command, 130 after Ctrl-C.
     """
     try:
-        asked = _parser().parse_args(arguments)
-        return _run(asked)
+        args = _parser().parse_args(arguments)
+        return _run(args)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     except KeyboardInterrupt:
         return _fail("interrupted", EXIT_INTERRUPTED)
 
 
-def _run(asked: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int:
     """Runs what was asked for; what goes wrong becomes a line and an exit code."""
     import gymnasium as gym
 
@@ -57,7 +58,7 @@ def _run(asked: argparse.Namespace) -> int:
     from vecselect.failures import RemoteTraceback
 
     try:
-        code: int = asked.run(asked)
+        code: int = args.run(args)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone. Python's own flush at exit must not complain again.
@@ -84,26 +85,16 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-class _Version(argparse.Action):
-    """Prints the version, which is looked up only then."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, dest, nargs=0, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, *asked: Any) -> None:
-        from vecselect import __version__
-
-        sys.stdout.write(f"vecselect {__version__}\n")
-        parser.exit()
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vecselect",
         description="Measures a Gymnasium environment and this machine, and says in which mode a "
         "vector environment serves best.",
     )
-    parser.add_argument("--version", action=_Version, help="print the version and exit")
+    version = f"vecselect {__version__}"
+    parser.add_argument(
+        "--version", action="version", version=version, help="print the version and exit"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     measure.add_commands(commands)

@@ -181,25 +181,25 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _recommend(asked: argparse.Namespace) -> int:
-    _write_plan(asked)
+def _recommend(args: argparse.Namespace) -> int:
+    _write_plan(args)
     return EXIT_OK
 
 
-def _compare(asked: argparse.Namespace) -> int:
+def _compare(args: argparse.Namespace) -> int:
     from rich.text import Text
 
     from vecselect.report.evidence import sentence_of_race
     from vecselect.report.text import write
 
-    sentence = sentence_of_race(_write_plan(asked))
-    if sentence is not None and not asked.json:
+    sentence = sentence_of_race(_write_plan(args))
+    if sentence is not None and not args.json:
         sys.stdout.write("\n")
         write(Text(sentence), sys.stdout)
     return EXIT_OK
 
 
-def _write_plan(asked: argparse.Namespace) -> Plan:
+def _write_plan(args: argparse.Namespace) -> Plan:
     """Makes the plan that was asked for, and writes it to stdout and to files.
 
     Raises:
@@ -209,64 +209,64 @@ def _write_plan(asked: argparse.Namespace) -> Plan:
     from vecselect.make import recommend
     from vecselect.report import check_output, write_output
 
-    if asked.budget is not None and asked.effort != "race":
+    if args.budget is not None and args.effort != "race":
         raise RequestError(
-            f"--budget is for a race, and --effort is {asked.effort}; add --effort race, or leave "
+            f"--budget is for a race, and --effort is {args.effort}; add --effort race, or leave "
             "--budget out."
         )
-    for path in asked.output:
+    for path in args.output:
         check_output(path)
     with _measuring() as show:
         plan = recommend(
-            asked.env,
-            asked.num_envs,
-            effort=asked.effort,
-            budget_s=asked.budget,
-            learner=_learner_s(asked),
-            learner_threads=asked.learner_threads,
-            allow=asked.allow,
-            use_store=asked.use_store,
-            fresh=asked.fresh,
+            args.env,
+            args.num_envs,
+            effort=args.effort,
+            budget_s=args.budget,
+            learner=_learner_s(args),
+            learner_threads=args.learner_threads,
+            allow=args.allow,
+            use_store=args.use_store,
+            fresh=args.fresh,
             progress=lambda text: show(f"{text} ..."),
-            env_kwargs=dict(asked.env_kwarg),
+            env_kwargs=dict(args.env_kwarg),
         )
-    for path in asked.output:
+    for path in args.output:
         write_output(plan.report, path)
-    if asked.json:
+    if args.json:
         sys.stdout.write(plan.to_json() + "\n")
     else:
-        shown = plan.report.details if asked.details else plan.report
+        shown = plan.report.details if args.details else plan.report
         shown.print(sys.stdout)
     return plan
 
 
-def _sweep(asked: argparse.Namespace) -> int:
+def _sweep(args: argparse.Namespace) -> int:
     from vecselect.report import check_place
     from vecselect.sweeping.record import ending_of
 
-    for path in asked.output:  # what cannot be is told before anything is measured
+    for path in args.output:  # what cannot be is told before anything is measured
         check_place(path, "sweep", drawn=ending_of(path) != ".json")
     code = EXIT_OK
     try:
-        found = _measure_sweep(asked)
+        found = _measure_sweep(args)
     except KeyboardInterrupt as stop:
         partial: Sweep | None = getattr(stop, "sweep", None)
         if partial is None:
             raise
         found, code = partial, EXIT_INTERRUPTED
-    if asked.json:
+    if args.json:
         sys.stdout.write(found.to_json() + "\n")
     else:
         found.print(sys.stdout)
     sys.stdout.flush()
-    for path in asked.output:
+    for path in args.output:
         found.save(path)
     if code:
         sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")
     return code
 
 
-def _measure_sweep(asked: argparse.Namespace) -> Sweep:
+def _measure_sweep(args: argparse.Namespace) -> Sweep:
     from vecselect.make import sweep
     from vecselect.sweeping.asked import SIZES
 
@@ -276,18 +276,18 @@ def _measure_sweep(asked: argparse.Namespace) -> Sweep:
             show(f"{state.share:4.0%}, {state.left_s:3.0f} s left: {state.text}")
 
         return sweep(
-            asked.env,
-            SIZES if asked.num_envs is None else asked.num_envs,
-            modes=asked.modes,
-            budget_s=asked.budget,
-            learner=_learner_s(asked),
+            args.env,
+            SIZES if args.num_envs is None else args.num_envs,
+            modes=args.modes,
+            budget_s=args.budget,
+            learner=_learner_s(args),
             progress=progress,
-            env_kwargs=dict(asked.env_kwarg),
+            env_kwargs=dict(args.env_kwarg),
         )
 
 
-def _learner_s(asked: argparse.Namespace) -> float | None:
-    return None if asked.learner_ms is None else asked.learner_ms / 1000
+def _learner_s(args: argparse.Namespace) -> float | None:
+    return None if args.learner_ms is None else args.learner_ms / 1000
 
 
 @contextlib.contextmanager
@@ -315,7 +315,7 @@ def _measuring() -> Iterator[Callable[[str], None]]:
         show("")
 
 
-def _doctor(asked: argparse.Namespace) -> int:
+def _doctor(args: argparse.Namespace) -> int:
     from vecselect.machine import read_machine
     from vecselect.make import available_modes
     from vecselect.report.evidence import machine_rows
@@ -323,7 +323,7 @@ def _doctor(asked: argparse.Namespace) -> int:
     from vecselect.report.units import all_printable
 
     machine, modes = read_machine(), available_modes()
-    if asked.json:
+    if args.json:
         document = {"machine": dataclasses.asdict(machine), "modes": modes}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         return EXIT_OK

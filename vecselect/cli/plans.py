@@ -81,14 +81,14 @@ def _cache() -> PlanCache:
     return PlanCache()
 
 
-def _list(asked: argparse.Namespace) -> int:
+def _list(args: argparse.Namespace) -> int:
     from vecselect.machine import read_machine
     from vecselect.planning.plan_key import machine_fields
 
     cache = _cache()
     entries = cache.entries()
     here = machine_fields(read_machine())
-    if asked.json:
+    if args.json:
         _write_json([_row(entry, here) for entry in entries])
     elif entries:
         _write_table([_row(entry, here) for entry in entries])
@@ -161,12 +161,12 @@ def age(created: str, now: datetime.datetime) -> str:
     return f"{past_s / 60:.0f} min ago" if past_s < 3570 else f"{past_s / 3600:.0f} h ago"
 
 
-def _show(asked: argparse.Namespace) -> int:
+def _show(args: argparse.Namespace) -> int:
     from vecselect.report.evidence import earlier_runs
 
-    entry = _find_stored(asked.key)
+    entry = _find_stored(args.key)
     plan = entry.plan
-    if asked.json:
+    if args.json:
         _write_json({**_summary(entry), "fields": entry.fields, "plan": plan.to_dict()})
         return 0
     threads = "" if plan.learner_threads is None else f", learner threads {plan.learner_threads}"
@@ -188,18 +188,18 @@ def _show(asked: argparse.Namespace) -> int:
     return 0
 
 
-def _explain(asked: argparse.Namespace) -> int:
+def _explain(args: argparse.Namespace) -> int:
     from vecselect.report import check_output, write_output
 
-    for path in asked.output:
+    for path in args.output:
         check_output(path)
-    plan, rows, document = _find(asked.plan)
-    for path in asked.output:
+    plan, rows, document = _find(args.plan)
+    for path in args.output:
         write_output(plan.report, path)
-    if asked.json:
+    if args.json:
         _write_json({**document, "plan": plan.to_dict()})
         return 0
-    shown = plan.report.details if asked.details else plan.report
+    shown = plan.report.details if args.details else plan.report
     shown.print(sys.stdout)  # its last line is the pin
     sys.stdout.write("\n")
     _write_rows((*rows, ("made", plan.created)))
@@ -239,28 +239,28 @@ def _read(path: Path) -> Plan:
         return Plan.from_json(read_at_most(file, MOST_BYTES, str(path)))
 
 
-def _export(asked: argparse.Namespace) -> int:
-    keys = [_find_stored(word).key for word in asked.keys] or None
+def _export(args: argparse.Namespace) -> int:
+    keys = [_find_stored(word).key for word in args.keys] or None
     text = _cache().export_plans(keys) + "\n"
-    if asked.output in (None, "-"):
+    if args.output in (None, "-"):
         sys.stdout.write(text)
         return 0
-    Path(asked.output).write_text(text, encoding="utf-8")
+    Path(args.output).write_text(text, encoding="utf-8")
     exported = [plan["key"] for plan in json.loads(text)["plans"]]
-    if asked.json:
-        _write_json({"file": asked.output, "exported": exported})
+    if args.json:
+        _write_json({"file": args.output, "exported": exported})
     else:
-        write_text(f"{_count(exported)} written to {asked.output}\n", sys.stdout)
+        write_text(f"{_count(exported)} written to {args.output}\n", sys.stdout)
     return 0
 
 
-def _import(asked: argparse.Namespace) -> int:
-    if asked.file == "-":
+def _import(args: argparse.Namespace) -> int:
+    if args.file == "-":
         stored, refused = _cache().import_plans(sys.stdin.buffer)
     else:
-        with Path(asked.file).open("rb") as file:
+        with Path(args.file).open("rb") as file:
             stored, refused = _cache().import_plans(file)
-    if asked.json:
+    if args.json:
         _write_json(
             {"imported": stored, "refused": [{"key": key, "why": why} for key, why in refused]}
         )
@@ -271,14 +271,14 @@ def _import(asked: argparse.Namespace) -> int:
     return 1 if refused else 0
 
 
-def _forget(asked: argparse.Namespace) -> int:
+def _forget(args: argparse.Namespace) -> int:
     # All are found before the first is removed: a mistake in one of them removes nothing.
     keys = _cache().keys()
-    return _remove(list(dict.fromkeys(_resolved(word, keys) for word in asked.keys)), asked.json)
+    return _remove(list(dict.fromkeys(_resolved(word, keys) for word in args.keys)), args.json)
 
 
-def _clear(asked: argparse.Namespace) -> int:
-    return _remove(_cache().keys(), asked.json)
+def _clear(args: argparse.Namespace) -> int:
+    return _remove(_cache().keys(), args.json)
 
 
 def _remove(keys: list[str], as_json: bool) -> int:

@@ -333,22 +333,18 @@ def _so_far(plan: Plan, stats: Stats | None) -> Rows:
 
 
 def _bars(plan: Plan) -> tuple[Bar, ...]:
-    """The candidates that matter, to the scale of the longest one, the choice first."""
+    """The candidates that matter, all to one scale, the choice first."""
+    ranked = _most_telling_first(plan, _worth_a_row(plan))
     known = [
-        (one, one.parts.total_s)
-        for one in plan.candidates
-        if one.parts and one.parts.total_s > 0 and one.threads in (None, plan.threads)
+        (one.parts.total_s, one)
+        for one in ranked
+        if one.parts and one.parts.total_s > 0 and not _other_threads(plan, one)
     ]
-    known.sort(key=lambda pair: (pair[0] is not plan.chosen, pair[1]))
-    best = {Mode.parse(one.mode).kind: one for one, _ in reversed(known)}
-    of_kind = [pair for pair in known if pair[0] in best.values()]
-    measured = [pair for pair in known if pair[0].measured and pair not in of_kind]
-    more = measured[: max(MOST_BARS - len(of_kind), 0)]
-    shown = [pair for pair in known if pair in (*of_kind, *more)]
+    shown = sorted(known[:MOST_BARS], key=lambda pair: (pair[1] is not plan.chosen, pair[0]))
     if not shown:
         return ()
-    scale_s = min(max(total_s for _, total_s in shown), LONGEST * shown[0][1])
-    return tuple(_bar(one, scale_s) for one, _ in shown)
+    scale_s = min(max(total_s for total_s, _ in shown), LONGEST * shown[0][0])
+    return tuple(_bar(one, scale_s) for _, one in shown)
 
 
 def _bar(one: Candidate, scale_s: float) -> Bar:

@@ -170,7 +170,9 @@ def _takes_blocks(file: TextIO) -> bool:
     return True
 
 
-def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float = 99) -> list[Text]:
+def _hanging(
+    mark: str, text: str | Text, width: int, style: str = "", most: float = 99
+) -> list[Text]:
     """A text behind a mark in lines, the further ones indented; no lines for an empty text."""
     text = Text(text) if isinstance(text, str) else text
     if not text.plain:
@@ -192,7 +194,7 @@ def _hung(mark: str, text: str | Text, width: int, style: str = "", most: float 
 def _head(content: Content, width: int) -> list[Text]:
     """What it is about, and at the right the cores; a line more where one has no room for both."""
     where = Text(content.where, style="dim")
-    lines = _hung("", Text(f"vecselect: {content.what}", style="bold"), width, most=3)
+    lines = _hanging("", Text(f"vecselect: {content.what}", style="bold"), width, most=3)
     gap = width - len(lines[-1]) - len(where)
     if gap < 2:
         return [*lines, where]
@@ -202,8 +204,8 @@ def _head(content: Content, width: int) -> list[Text]:
 def _verdict(content: Content, width: int, *, whole: bool) -> list[Text]:
     title = Text.assemble((content.chosen, "bold green"), "  " * bool(content.chosen), content.sure)
     return [
-        *_hung("=>", title, width, "bold green"),
-        *_hung("  ", content.reason, width, most=99 if whole else REASON_LINES),
+        *_hanging("=>", title, width, "bold green"),
+        *_hanging("  ", content.reason, width, most=99 if whole else REASON_LINES),
     ]
 
 
@@ -211,7 +213,7 @@ def _on_one_line(section: Table | Bars | Facts, width: int) -> list[Text]:
     """Facts in as little room as they need; nothing of another section."""
     if not isinstance(section, Facts):
         return []
-    return _hung(section.heading.lower(), "; ".join(text for _, text in section.rows), width)
+    return _hanging(section.heading.lower(), "; ".join(text for _, text in section.rows), width)
 
 
 def _notes(content: Content, width: int, room: float) -> list[Text]:
@@ -224,8 +226,8 @@ def _notes(content: Content, width: int, room: float) -> list[Text]:
         free = room - len(lines) - (left > 1)
         if free < 1:
             more = f"{left} more {'note' if left == 1 else 'notes'}: report.details"
-            return [*lines, *_hung("!", more, width, "yellow")] if room > len(lines) else lines
-        lines += _hung(mark, text, width, style, free)
+            return [*lines, *_hanging("!", more, width, "yellow")] if room > len(lines) else lines
+        lines += _hanging(mark, text, width, style, free)
     return lines
 
 
@@ -234,7 +236,7 @@ def _pin(content: Content, width: int) -> list[Text]:
     return [
         line
         for mark, text in zip(marks, content.pin, strict=False)
-        for line in _hung(mark, text, width, "dim")
+        for line in _hanging(mark, text, width, "dim")
     ]
 
 

@@ -78,10 +78,10 @@ class Row:
         name: What it is about: a mode, or a number of sub-environments.
         cells: Its figures; none where nothing is known.
         chosen: Whether it is the answer.
-        best: Which cell stands out, or -1 for none of them; None for the whole row.
+        best: The number of the cell that stands out, -1 for none; None for the whole row.
         muted: Whether it is a prediction among measured ones, which it cannot be held against.
         remark: What there is to say of it beside its figures.
-        place: In which order a report that has no room for all rows takes them; from 0.
+        place: Its rank where a short report has no room for all rows; 0 is the last to go.
     """
 
     name: str
@@ -95,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of figures under a heading; `columns` names the first column and each cell's."""
+    """Rows of figures under a heading; `columns` names the first column and that of each cell."""
 
     heading: str
     columns: tuple[str, ...]
@@ -166,7 +166,6 @@ class Content:
         sections: What bears on it at first sight. A short report has no bars and cuts the tables.
         notes: What else the reader should know, the weightiest first.
         pin: Lines to paste that make the same choice again; none where nothing was chosen.
-        created: When the plan was made.
         evidence: All that was measured, and what follows from it.
     """
 
@@ -178,7 +177,6 @@ class Content:
     sections: tuple[Table | Bars | Facts, ...]
     notes: tuple[Note, ...]
     pin: tuple[str, ...]
-    created: str
     evidence: tuple[Facts, ...] = ()
 
 
@@ -210,7 +208,6 @@ def content(plan: Plan, stats: Stats | None = None) -> Content:
         sections=tuple(section for section in sections if section),
         notes=plan.notes,
         pin=_pin(plan),
-        created=plan.created,
         evidence=tuple(Facts(*group) for group in evidence_of(plan)),
     )
     return all_printable(found)
@@ -389,7 +386,6 @@ def sweep_content(sweep: Sweep) -> Content:
         sections=(*tables, *([Facts("Not measured", left_out)] if left_out else [])),
         notes=sweep.notes,
         pin=(f'auto_make_vec({env}, {best.num_envs}, mode="{best.mode}")',) if best else (),
-        created=sweep.created,
     )
     return all_printable(found)
 

@@ -48,7 +48,6 @@ def page(plan: Plan, stats: Stats | None = None) -> str:
         _section("Plots", _plots(plan)),
         _section("Evidence", f'<div class="vs-groups">{groups}</div>'),
         _raw(plan),
-        f"<footer>Made by vecselect on {_escape(found.created)}.</footer>",
     ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

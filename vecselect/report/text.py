@@ -87,7 +87,7 @@ class Shown:
         return {"text/plain": str(self), "text/html": fragment(self.content, self.picture)}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Its parts, as rich prints them."""
+        """Lays it out: all of it, or what `most_lines` leave room for."""
         content, width = self.content, options.max_width
         whole = self.most_lines == math.inf
         above = [*_head(content, width), *_verdict(content, width, whole=whole)]
@@ -120,14 +120,14 @@ class Shown:
 
 
 def plain(shown: RenderableType, width: int = WIDTH) -> str:
-    """It as text of a width, without colour or trailing spaces."""
+    """The text of a report at a width in columns, without colour or trailing spaces."""
     file = io.StringIO()
     _console(file, width=width, color_system=None, force_terminal=False).print(shown)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
 def write(shown: RenderableType, file: TextIO, pipe_width: int = WIDTH) -> None:
-    """Writes it to a stream: coloured and as wide as a terminal, plain in a pipe.
+    """Writes a report to a stream: coloured and as wide as a terminal, plain in a pipe.
 
     In ASCII, where the stream's encoding has no more.
 
@@ -173,7 +173,7 @@ def _takes_blocks(file: TextIO) -> bool:
 def _hanging(
     mark: str, text: str | Text, width: int, style: str = "", most: float = 99
 ) -> list[Text]:
-    """A text behind a mark in lines, the further ones indented; no lines for an empty text."""
+    """A text in lines behind a mark, the further ones indented; no lines for an empty text."""
     text = Text(text) if isinstance(text, str) else text
     if not text.plain:
         return []
@@ -210,7 +210,7 @@ def _verdict(content: Content, width: int, *, whole: bool) -> list[Text]:
 
 
 def _on_one_line(section: Table | Bars | Facts, width: int) -> list[Text]:
-    """Facts in as little room as they need; nothing of another section."""
+    """Facts as one text without their names; nothing of another section."""
     if not isinstance(section, Facts):
         return []
     return _hanging(section.heading.lower(), "; ".join(text for _, text in section.rows), width)

@@ -5,6 +5,7 @@ It holds no script and loads nothing. All that comes from a plan is escaped.
 
 from __future__ import annotations
 
+import base64
 import html
 import re
 from importlib import resources
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
 from vecselect.report.content import PARTS, Bars, Facts, Table, content
-from vecselect.report.plots import image, missing_plots, plots_of, sweep_figure, sweep_title
+from vecselect.report.plots import missing_plots, plots_of, svg, sweep_figure, sweep_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,10 @@ def picture(draw: Callable[[], Figure], title: str) -> str:
     Raises:
         RequestError: If matplotlib is not installed.
     """
-    dark, light = image(draw, title, dark=True), image(draw, title)
+    dark, light = (
+        f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
+        for text in (svg(draw, title, dark=True), svg(draw, title))
+    )
     return (
         f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img src="{light}" alt="{_escape(title)}"></picture>'

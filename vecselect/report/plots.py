@@ -7,7 +7,6 @@ settings of matplotlib neither count here nor change.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
 import io
@@ -89,6 +88,9 @@ _LOOKS = {
 _POOL_LOOKS = (("#e8a020", "p"), ("#d55e00", "s"), ("#b04a00", "h"), ("#923c00", "8"))
 """By the number of workers: none, one, two or three, more."""
 
+OTHER_LOOK = ("#697582", "P")
+"""Of kinds of modes that have no look of their own."""
+
 
 def look_of(mode: str) -> tuple[str, str]:
     """The colour of a mode and matplotlib's name of its mark, the same in every figure.
@@ -101,7 +103,7 @@ def look_of(mode: str) -> tuple[str, str]:
     """
     found = Mode.parse(mode)
     if found.kind != "pool":
-        return _LOOKS[found.kind]
+        return _LOOKS.get(found.kind, OTHER_LOOK)
     workers = 1 if found.workers is None else found.workers
     return _POOL_LOOKS[workers if workers < 2 else 2 if workers < 4 else 3]
 
@@ -139,12 +141,9 @@ def new_figure(width_in: float, height_in: float) -> Figure:
         width_in: Width in inches; an inch is 72 units of the SVG.
         height_in: Height in inches.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
 def svg(draw: Callable[[], Figure], title: str = "", *, dark: bool = False) -> str:
@@ -170,12 +169,6 @@ def png(draw: Callable[[], Figure], dots_per_inch: int = 160) -> bytes:
     with styled():
         draw().savefig(buffer, format="png", dpi=dots_per_inch)
     return buffer.getvalue()
-
-
-def image(draw: Callable[[], Figure], title: str, *, dark: bool = False) -> str:
-    """A figure as a `data:` address of an SVG, for the `<img>` of a page."""
-    text = svg(draw, title, dark=dark)
-    return f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,11 @@ class Plan:
 
     @property
     def report(self) -> Report:
-        """The plan, rendered for people."""
+        """The plan, rendered for people: `print(plan.report)`.
+
+        A convenience, the same as `Report(plan)`: reports are made of plans, which know nothing
+        else of them. `print(plan)` shows one line.
+        """
         from vecselect.report import Report
 
         return Report(self)

@@ -206,20 +206,15 @@ def _bar(bar: Bar) -> str:
 
 
 def _plots(plan: Plan) -> str:
-    texts, figures, plots = missing_plots(plan), "", plots_of(plan)
+    texts, figures = missing_plots(plan), ""
     try:
-        for plot in plots:
+        for plot in plots_of(plan):
             figures += (
                 f"<figure>\n<h3>{_escape(plot.title)}</h3>\n{picture(plot.figure, plot.title)}"
                 f"<figcaption>{_escape(plot.caption)}</figcaption>\n</figure>"
             )
-    except RequestError:  # matplotlib is not there
-        names = ", ".join(plot.title for plot in plots)
-        texts = [
-            f"{names}: not drawn, since matplotlib is not installed; install it with "
-            "pip install 'vecselect[plot]' and write the report again.",
-            *texts,
-        ]
+    except RequestError as error:  # matplotlib is not there
+        texts = [str(error), *texts]
     missing = "".join(f'<p class="vs-muted vs-small">{_escape(text)}</p>' for text in texts)
     return (f'<div class="vs-plots">\n{figures}\n</div>' if figures else "") + missing
 

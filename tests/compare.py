@@ -6,35 +6,32 @@ import copy
 
 import numpy as np
 
+from vecselect.measure.trial import first_difference
+
 
 def assert_same(actual, expected, path="result", ordered=True):
     """Fails unless the two are equal in structure, type, dtype, shape and every bit.
 
     `ordered=False` lets the keys of dicts stand in another order.
     """
-    if isinstance(expected, dict):
-        assert isinstance(actual, dict), path
-        order = list if ordered else set
-        assert order(actual) == order(expected), f"{path}: {list(actual)} != {list(expected)}"
-        for key in expected:
-            assert_same(actual[key], expected[key], f"{path}[{key!r}]", ordered)
-    elif isinstance(expected, np.ndarray):
-        assert isinstance(actual, np.ndarray), f"{path}: {type(actual)}"
-        assert actual.dtype == expected.dtype, f"{path}: {actual.dtype} != {expected.dtype}"
-        assert actual.shape == expected.shape, f"{path}: {actual.shape} != {expected.shape}"
-        if expected.dtype == object:
-            for i, (one, other) in enumerate(zip(actual.flat, expected.flat, strict=True)):
-                assert_same(one, other, f"{path}[{i}]", ordered)
-        else:
-            assert actual.tobytes() == expected.tobytes(), f"{path}: {actual} != {expected}"
-    elif isinstance(expected, (tuple, list)):
-        assert type(actual) is type(expected), f"{path}: {type(actual)} != {type(expected)}"
-        assert len(actual) == len(expected), path
-        for i, (one, other) in enumerate(zip(actual, expected, strict=True)):
-            assert_same(one, other, f"{path}[{i}]", ordered)
-    else:
-        assert type(actual) is type(expected), f"{path}: {type(actual)} != {type(expected)}"
-        assert actual == expected or (actual != actual and expected != expected), path
+    if not ordered:
+        actual, expected = _sorted(actual), _sorted(expected)
+    difference = first_difference(actual, expected, path)
+    assert difference is None, difference
+
+
+def _sorted(value):
+    """The value with the keys of its dicts in alphabetical order."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value, key=str)}
+    if type(value) in (list, tuple):
+        return type(value)(map(_sorted, value))
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        array = np.empty_like(value)
+        for index in np.ndindex(value.shape):
+            array[index] = _sorted(value[index])
+        return array
+    return value
 
 
 def assert_same_run(envs, oracle, steps, seed=7, reset=None, ordered=True):

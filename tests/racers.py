@@ -1,5 +1,6 @@
 """Environments that race, and how a race of them is run."""
 
+import functools
 import multiprocessing
 import random
 import time
@@ -10,8 +11,9 @@ import psutil
 from gymnasium import spaces
 
 from tests.zoo import EchoEnv
+from vecselect.child import run_isolated
 from vecselect.measure.learner import read_learner
-from vecselect.planning.rounds import Terms, run_race
+from vecselect.planning.race import run_race
 from vecselect.request import read_request
 
 NUM_ENVS = 2
@@ -140,24 +142,22 @@ def a_learner(given=None, num_envs=NUM_ENVS):
     return read_learner(0.0 if given is None else given, num_envs, spaces.Discrete(2))
 
 
-def the_terms(**options):
-    values = {"block_s": 0.002, "max_rounds": 3, "deadline_s": time.perf_counter() + 30}
-    return Terms(**{**values, **options})
-
-
 def race(
     make,
     modes=("sync", "pool:1"),
     learner=None,
     num_envs=NUM_ENVS,
-    terms=None,
     vector_kwargs=None,
-    **options,
+    isolated=False,
+    **how,
 ):
+    """A race with short blocks, few rounds and much time."""
     count = None if isinstance(make, list) else num_envs
     request = read_request(make, count, vector_kwargs=vector_kwargs)
-    count = request.num_envs
-    return run_race(request, modes, a_learner(learner, count), terms or the_terms(), **options)
+    told = {"progress": how.pop("progress", lambda text: None)}
+    how = {"block_s": 0.002, "max_rounds": 3, "budget_s": 30, **how}
+    run = functools.partial(run_race, request, modes, a_learner(learner, request.num_envs), **how)
+    return run_isolated(run, how["budget_s"], **told) if isolated else run(**told)
 
 
 def the_modes(record):

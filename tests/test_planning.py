@@ -319,7 +319,7 @@ def test_the_rule_measures_round_trips_and_remembers_nothing():
 
 def test_measuring_predicts_every_candidate_and_starts_none(monkeypatch):
     monkeypatch.setattr(planner, "run_race", pytest.fail)
-    monkeypatch.setattr(planner, "race_apart", pytest.fail)
+    monkeypatch.setattr(planner, "run_isolated", pytest.fail)
     plan = recommend("CartPole-v1", 8)
     assert plan.decided_by == "model"
     assert plan.effort == "measure"
@@ -376,7 +376,7 @@ class Holding(EchoEnv):
 
 def test_what_holds_a_socket_is_never_raced(monkeypatch):
     monkeypatch.setattr(planner, "run_race", pytest.fail)
-    monkeypatch.setattr(planner, "race_apart", pytest.fail)
+    monkeypatch.setattr(planner, "run_isolated", pytest.fail)
     plan = recommend(Holding, 2, effort="race", budget_s=1.0)
     assert plan.decided_by == "model"
     assert any("holds a socket" in note.text for note in plan.notes)

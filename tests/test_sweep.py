@@ -4,19 +4,18 @@ import dataclasses
 import math
 import os
 import signal
+import socket
 import time
 
 import gymnasium as gym
 import numpy as np
-import psutil
 import pytest
 
+from tests.racers import children
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, ProfileError, RequestError, Sweep, sweep
 from vecselect.machine import read_machine
-from vecselect.sweeping import run as sweeping
-from vecselect.sweeping.asked import SIZES, read_sweep_asked
-from vecselect.sweeping.entries import Entries, proposed
+from vecselect.planning import sweep as sweeping
 
 
 def echo():
@@ -53,10 +52,6 @@ class Deadly(EchoEnv):
         if self.deadly:
             os._exit(5)
         return super().step(action)
-
-
-def children():
-    return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
 def by_key(found):
@@ -163,7 +158,7 @@ def test_a_process_that_dies_takes_its_number_along_and_nothing_else():
     found = sweep(Deadly, (1, 4), modes=["sync"], budget_s=30)
     assert found.of("sync", 1).env_steps_per_s is not None
     assert "exited with code 5" in found.of("sync", 4).skipped
-    assert [note.code for note in found.notes if note.code == "heat-lost"] == ["heat-lost"]
+    assert [note.code for note in found.notes if note.code == "timing-lost"] == ["timing-lost"]
 
 
 def test_a_learner_runs_here_and_counts():
@@ -240,49 +235,26 @@ def test_modes_that_cannot_run_are_an_error_that_says_why():
         sweep(echo, 2, modes=["native"], budget_s=30)
 
 
-def test_the_words_of_the_request_are_sorted_and_have_their_defaults():
-    asked = read_sweep_asked(np.int64(4), ["async", "sync", "sync"], None, None, print)
-    assert (asked.num_envs, asked.modes, asked.budget_s) == ((4,), ("sync", "async"), 25.0)
-    assert read_sweep_asked(SIZES, None, 3, None, print).num_envs == SIZES
+class Holding(EchoEnv):
+    def __init__(self):
+        super().__init__()
+        self.socket = socket.socket()
 
-
-@pytest.mark.parametrize(
-    ("cores", "num_envs", "pools"),
-    [(1.0, 8, ["pool:0"]), (2.0, 8, ["pool:0", "pool:1"]), (2.0, 1, ["pool:0"])],
-)
-def test_pools_of_no_worker_half_and_all_cores_are_proposed(cores, num_envs, pools):
-    machine = dataclasses.replace(read_machine(), cores=cores)
-    assert list(proposed(num_envs, machine, None)) == ["sync", *pools, "async", "native"]
-
-
-def test_where_steps_wait_pools_with_more_lanes_than_cores_are_proposed():
-    from tests.plans import PROFILE
-
-    waiting = dataclasses.replace(PROFILE, off_cpu_fraction=0.9)
-    machine = dataclasses.replace(read_machine(), cores=4.0)
-    modes = proposed(64, machine, waiting)
-    pools = ("pool:0", "pool:1", "pool:3", "pool:15", "pool:63")
-    assert modes == ("sync", *pools, "async", "thread:63", "native")
-
-
-def test_what_a_point_takes_is_learned_from_the_smaller_ones(small):
-    found, _ = small
-    machine = read_machine()
-    entries = Entries(("sync",), (1, 2, 4), machine, None)
-    assert entries.cost_s(("sync", 4)) == 0.0
-    entries.learn(point for point in found.points if point.mode == "sync")
-    assert entries.cost_s(("sync", 4)) > 0
-    assert entries.groups(["sync"], 4, machine, together=True) == [["sync"]]
-    assert entries.too_long([("sync", 4)], 10.0, 10.0) == {}
-    why = entries.too_long([("sync", 2), ("sync", 4)], 1e-9, 10.0)["sync", 4]
-    assert "too much of the 10 s that the sweep may take; a budget of" in why
+    def close(self):
+        self.socket.close()
 
 
 def test_an_environment_that_holds_something_has_no_two_modes_alive_at_once():
-    groups = Entries(("sync", "pool:1"), (2,), read_machine(), None).groups(
-        ["sync", "pool:1"], 2, read_machine(), together=False
+    texts = []
+    found = sweep(
+        Holding,
+        2,
+        modes=["sync", "pool:0"],
+        budget_s=10,
+        progress=lambda state: texts.append(state.text),
     )
-    assert groups == [["sync"], ["pool:1"]]
+    assert {"2 x sync: starting", "2 x pool:0: starting"} <= set(texts)
+    assert [note.code for note in found.notes if "holds a socket" in note.text] == ["not-together"]
 
 
 def test_wrappers_and_options_get_to_every_environment():

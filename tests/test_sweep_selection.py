@@ -1,19 +1,29 @@
-"""What a sweep says: pure functions, fed with made-up throughputs."""
+"""What a sweep measures and says: pure functions, fed with made-up throughputs."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 
+from tests.plans import PROFILE
+from tests.records import a_machine
 from tests.sweeps import point, points
+from vecselect.options import SIZES, read_sweep_options
 from vecselect.selection.sweep import (
+    Costs,
     another_text,
     best,
     diminishing,
+    extrapolate,
     fastest_by_number,
     gains,
+    groups_that_fit,
+    proposed,
     returns_text,
     timed_point,
+    too_costly,
     winners_text,
 )
-from vecselect.selection.sweep_budget import extrapolate, groups_that_fit, too_costly
 
 GROWING = {1: 100.0, 2: 190.0, 4: 350.0, 8: 600.0}
 FLAT = {1: 100.0, 2: 180.0, 4: 185.0, 8: 190.0}
@@ -145,3 +155,50 @@ def test_modes_that_do_not_fit_together_go_in_groups():
     assert groups_that_fit(needed, 16.0) == [["sync", "pool:1", "async"]]
     assert groups_that_fit(needed, 9.0) == [["sync", "pool:1"], ["async"]]
     assert groups_that_fit({}, 9.0) == []
+
+
+def test_what_a_point_takes_is_learned_from_the_smaller_ones():
+    found = {}
+    costs = Costs(found, a_machine(), None)
+    assert (costs.seconds(("sync", 4)), costs.bytes(("sync", 4))) == (0.0, 0.0)
+    found["sync", 2] = point("sync", 2, 100.0, build_s=0.5, blocks_s=(0.02, 0.03))
+    assert costs.seconds(("sync", 4)) == pytest.approx(2 * (0.5 + 4 * 0.02))
+    assert costs.bytes(("sync", 4)) == 64e6
+    assert costs.seconds(("async", 4)) == 0.0
+    assert costs.too_long([("sync", 4)], 10.0, 10.0) == {}
+    why = costs.too_long([("sync", 4), ("sync", 8)], 1.0, 10.0)["sync", 8]
+    assert "takes about 2.3 s, too much of the 10 s that the sweep may take; a budget of" in why
+    assert list(costs.too_large([("sync", 2), ("sync", 64)], 1e9)) == [("sync", 64)]
+    found["async", 2] = point("async", 2, 100.0, memory_bytes=700_000_000)
+    assert costs.groups(["sync", "async"], 2, 1e9) == [["sync", "async"]]
+    assert costs.groups(["sync", "async"], 2, 0.9e9) == [["sync"], ["async"]]
+
+
+def test_of_what_is_over_each_number_gets_the_same():
+    costs = Costs({}, a_machine(), None)
+    open_points = [("sync", 2), ("async", 2), ("sync", 4)]
+    assert costs.share_s(["sync", "async"], 2, open_points, 10.8) == pytest.approx(5.0)
+    assert costs.share_s(["sync"], 2, open_points, 10.8) == pytest.approx(2.5)
+    assert costs.share_s(["sync"], 4, open_points, 0.1) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("cores", "num_envs", "pools"),
+    [(1.0, 8, ["pool:0"]), (2.0, 8, ["pool:0", "pool:1"]), (2.0, 1, ["pool:0"])],
+)
+def test_pools_of_no_worker_half_and_all_cores_are_proposed(cores, num_envs, pools):
+    modes = proposed(num_envs, a_machine(cores), None)
+    assert list(modes) == ["sync", *pools, "async", "native"]
+
+
+def test_where_steps_wait_pools_with_more_lanes_than_cores_are_proposed():
+    waiting = dataclasses.replace(PROFILE, off_cpu_fraction=0.9)
+    modes = proposed(64, a_machine(4.0), waiting)
+    pools = ("pool:0", "pool:1", "pool:3", "pool:15", "pool:63")
+    assert modes == ("sync", *pools, "async", "thread:63", "native")
+
+
+def test_what_the_user_says_is_sorted_and_has_its_defaults():
+    options = read_sweep_options(np.int64(4), ["async", "sync", "sync"], None, None, print)
+    assert (options.num_envs, options.modes, options.budget_s) == ((4,), ("sync", "async"), 25.0)
+    assert read_sweep_options(SIZES, None, 3, None, print).num_envs == SIZES

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vecselect.pins import pinned
     from vecselect.plan import Plan
     from vecselect.report import Report
-    from vecselect.sweeping.record import Sweep
+    from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
     __version__: str
@@ -81,7 +81,7 @@ _HOMES = {
     "vecselect.pins": ("pinned",),
     "vecselect.plan": ("Plan",),
     "vecselect.report": ("Report",),
-    "vecselect.sweeping.record": ("Sweep",),
+    "vecselect.sweeps": ("Sweep",),
     "vecselect.vector_env": ("AutoVectorEnv",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

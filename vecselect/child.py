@@ -1,4 +1,8 @@
-"""A child process that does one piece of work and tells of it, and is gone afterwards."""
+"""A child process that does one piece of work and tells of it, and is gone afterwards.
+
+`run_isolated` runs a function there and gives its result; `child_at_work` is for work that the
+caller talks to.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,10 @@ import contextlib
 import gc
 import os
 import sys
+import time
+from functools import partial
 from multiprocessing import connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vecselect import processes
 from vecselect.errors import ProfileError
@@ -18,6 +24,11 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
+
+T = TypeVar("T")
+
+STALL_LIMIT_S = 30.0
+"""Seconds beyond its time after which isolated work counts as never ending."""
 
 
 class ChildEnded(Exception):
@@ -45,8 +56,6 @@ class Child:
 
         Raises:
             ChildEnded: If it has ended instead.
-            ProfileError: If it told of a failure; the exception is chained.
-            Exception: What building raised there, if it told of that.
         """
         try:
             if not self.pipe.poll():
@@ -55,13 +64,8 @@ class Child:
         except (EOFError, ConnectionError):
             self._process.join(processes.END_GRACE_S)
             raise ChildEnded(processes.how_it_ended(self._process.exitcode)) from None
-        kind, value = processes.loads(data)
-        if kind == "failed":
-            message, error = value
-            raise ProfileError(message) from error.rebuilt()
-        if kind == "not built":
-            raise raised_in_building(value)
-        return kind, value
+        message: tuple[str, Any] = processes.loads(data)
+        return message
 
     def kill(self) -> None:
         """Ends it at once."""
@@ -119,13 +123,67 @@ def tell(pipe: Connection, kind: str, value: Any = None) -> None:
     pipe.send_bytes(processes.dumps((kind, value)))
 
 
-def tell_failure(pipe: Connection, message: str, error: BaseException) -> None:
-    """In the child: says that the work has failed, and with what exception."""
+class IsolatedLost(Exception):
+    """What ran in a process of its own gave no result; the text says why, as a clause."""
+
+
+def run_isolated(
+    work: Callable[..., T],
+    limit_s: float,
+    start_method: str | None = None,
+    *,
+    progress: Callable[[Any], None] = lambda message: None,
+) -> T:
+    """Runs a function in a process of its own, which ends with all it has started.
+
+    Args:
+        work: Called there with a callable `progress`. It travels by value, and so does what it
+            returns.
+        limit_s: Seconds that it may take; it is ended where it takes `STALL_LIMIT_S` more.
+        start_method: Of multiprocessing; the safest one by default.
+        progress: Called here with what `work` calls its own `progress` with.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        IsolatedLost: If the process ends, or is ended, before it has.
+        Exception: What it raised, a `ProfileError` with its cause.
+    """
+    sent = processes.dumps(work)
+    with child_at_work(processes.get_context(start_method), _run, sent) as child:
+        until_s = time.perf_counter() + max(limit_s, 0.0) + STALL_LIMIT_S
+        while True:
+            if not child.stirs(max(until_s - time.perf_counter(), 0.0)):
+                child.kill()
+                raise IsolatedLost(
+                    f"it did not end within {STALL_LIMIT_S:g} s of its time, and was ended"
+                )
+            try:
+                kind, value = child.said()
+            except ChildEnded as ended:
+                raise IsolatedLost(f"its process {ended}") from None
+            if kind == "returned":
+                result: T = value
+                return result
+            if kind == "raised":
+                raise raised_in_building(value)
+            if kind == "failed":
+                message, cause = value
+                raise ProfileError(message) from cause.rebuilt()
+            progress(value)
+
+
+def _run(pipe: Connection, sent: bytes) -> None:
+    """Runs in the child."""
+    try:
+        work = processes.loads(sent)
+        answer: tuple[str, Any] = "returned", work(progress=partial(tell, pipe, "progress"))
+    except ProfileError as error:
+        answer = "failed", (str(error), portable(error.__cause__ or error))
+    except Exception as error:
+        answer = "raised", portable(error)
+    except BaseException as error:  # SystemExit, which would end the caller's program
+        answer = "failed", (str(error), portable(error))
     with contextlib.suppress(OSError):  # the parent was interrupted, and has hung up
-        tell(pipe, "failed", (message, portable(error)))
-
-
-def tell_not_built(pipe: Connection, error: BaseException) -> None:
-    """In the child: says what building raised; it is raised on the other side as it is."""
-    with contextlib.suppress(OSError):
-        tell(pipe, "not built", portable(error))
+        tell(pipe, *answer)

@@ -85,9 +85,6 @@ def set_learner_threads(threads: int | None) -> Iterator[None]:
                 torch.set_num_threads(before)
 
 
-one_thread = functools.partial(set_learner_threads, 1)
-
-
 def end_idle_threads() -> None:
     """Ends the calling thread's idle OpenMP threads, where the runtime can; takes some 0.1 ms."""
     for pause in _openmp_pauses(loaded_torch() is not None):

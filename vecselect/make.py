@@ -12,13 +12,12 @@ from vecselect.backends.registry import BACKENDS
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
 from vecselect.misplaced import hints, refuse_misplaced, refuse_mode
-from vecselect.options import read_planning_options
+from vecselect.options import SIZES, read_planning_options, read_sweep_options
 from vecselect.pins import AUTO, read_pin
 from vecselect.planning.build import build_planned
 from vecselect.planning.planner import make_plan
+from vecselect.planning.sweep import run_sweep
 from vecselect.request import EnvFn, read_request
-from vecselect.sweeping.asked import SIZES, read_sweep_asked
-from vecselect.sweeping.run import all_fail, run_sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
     from gymnasium import VectorizeMode
     from gymnasium.envs.registration import EnvSpec
 
+    from vecselect.options import SweepProgress
     from vecselect.plan import Plan
-    from vecselect.sweeping.asked import SweepProgress
-    from vecselect.sweeping.record import Sweep
+    from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
 
@@ -251,8 +250,8 @@ def sweep(
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """
     refuse_mode("sweep", kwargs, "Name the modes to measure: modes=(...).")
-    asked = read_sweep_asked(num_envs, modes, budget_s, learner, progress)
-    largest = asked.num_envs[-1]
+    options = read_sweep_options(num_envs, modes, budget_s, learner, progress)
+    largest = options.num_envs[-1]
     request = read_request(
         id,
         largest if callable(id) or not isinstance(id, Iterable) or isinstance(id, str) else None,
@@ -266,10 +265,7 @@ def sweep(
             "more of them, or smaller numbers."
         )
     with hints(kwargs, _PARAMETERS):
-        found = run_sweep(request, asked)
-    if error := all_fail(found):
-        raise error
-    return found
+        return run_sweep(request, options)
 
 
 _PARAMETERS = tuple(inspect.signature(auto_make_vec).parameters)[:-1]

@@ -23,7 +23,7 @@ check  tested in
 17-19  here: test_death
 20     here: test_hangs
 21-24  here: test_errors; test_pool
-25     here: test_errors, test_hangs, test_death; test_pool, test_rounds
+25     here: test_errors, test_hangs, test_death; test_pool, test_race_runs
 26     here: test_death; test_pool_restarts
 27     here: test_hangs, test_lifecycle
 28, 29 here: test_lifecycle, test_planning; test_pool_lifecycle; 20 times: soak --kills
@@ -35,8 +35,8 @@ check  tested in
 35     here: test_lifecycle
 36     here: test_planning (needs torch); test_scripts (threads that hold locks)
 37     test_scripts: not repeated here
-38     test_probe, test_rounds, test_make; here: test_planning
-39     test_probe, test_rounds; here: test_planning; the store: test_store, here: test_store
+38     test_probe, test_race_runs, test_make; here: test_planning
+39     test_probe, test_race_runs; here: test_planning; the store: test_store, here: test_store
 40     here: test_lifecycle, test_planning
 41     test_make, test_pool, test_request; here: test_lifecycle
 43     here: every case

@@ -15,9 +15,9 @@ from vecselect.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from vecselect.options import SweepProgress
     from vecselect.plan import Plan
-    from vecselect.sweeping.asked import SweepProgress
-    from vecselect.sweeping.record import Sweep
+    from vecselect.sweeps import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -242,7 +242,7 @@ def _write_plan(args: argparse.Namespace) -> Plan:
 
 def _sweep(args: argparse.Namespace) -> int:
     from vecselect.report import check_place
-    from vecselect.sweeping.record import ending_of
+    from vecselect.sweeps import ending_of
 
     for path in args.output:  # what cannot be is told before anything is measured
         check_place(path, "sweep", drawn=ending_of(path) != ".json")
@@ -268,7 +268,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 def _measure_sweep(args: argparse.Namespace) -> Sweep:
     from vecselect.make import sweep
-    from vecselect.sweeping.asked import SIZES
+    from vecselect.options import SIZES
 
     with _measuring() as show:
 

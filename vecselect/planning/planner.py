@@ -6,7 +6,7 @@ request, options
 | one sub-environment, profiled      measure.probe, in a process of its own
 | loops, hand-off, learner           planning.loops, probe, measure.learner
 v
-Evidence --> selection.model.choose --> (effort="race": planning.rounds) --> Plan
+Evidence --> selection.model.choose --> (effort="race": planning.race) --> Plan
 sentences: planning.explain
 """
 
@@ -17,11 +17,13 @@ import datetime
 import platform
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS
+from vecselect.child import IsolatedLost, run_isolated
 from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
 from vecselect.learner_threads import loaded_torch, set_learner_threads
 from vecselect.machine import read_machine
@@ -35,13 +37,12 @@ from vecselect.modes import Mode
 from vecselect.plan import Candidate, Note, Plan
 from vecselect.plan_checks import EFFORTS
 from vecselect.planning import explain
-from vecselect.planning.apart import RaceLost, race_apart
 from vecselect.planning.cache import PlanCache, plan_key, script_name
 from vecselect.planning.first_worker import FirstWorker
 from vecselect.planning.loops import measure_loops
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.prepared import Prebuilt, Prepared
-from vecselect.planning.rounds import Terms, run_race
+from vecselect.planning.race import run_race
 from vecselect.selection.candidates import candidate_modes, why_not_enough_memory
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LearnerCost
@@ -63,9 +64,6 @@ ONLY_WHEN_NAMED = frozenset({"ray"})
 
 RACED_WITHIN = 3.0
 """A race leaves out what is predicted to take this many times as long as the best."""
-
-RACE_BLOCK_S = 0.05
-RACE_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -498,23 +496,20 @@ def _race(
     ]
     native = situation.skipped["native"] in (None, explain.NATIVE_NOT_ALLOWED)
     timed_only = ["native"] if native and "native" not in options.allow else []
-    terms = Terms(
-        block_s=RACE_BLOCK_S,
-        max_rounds=RACE_ROUNDS,
-        deadline_s=situation.deadline_s,
-        progress=options.progress,
-    )
     entrants = [*modes, *(["native"] if native else [])]
     learner = read_learner(options.learner, request.num_envs, found.action_space)
     as_set = choice.forecasts[0].threads
+    left_s = situation.deadline_s - time.perf_counter()
+    run = partial(run_race, request, entrants, learner, budget_s=left_s, timed_only=timed_only)
     try:
         if callable(options.learner) or loaded_torch() is not None:
             # The learner and its threads are here, and nowhere else.
             with set_learner_threads(threads if threads != as_set else None):
-                race = run_race(request, entrants, learner, terms, timed_only=timed_only)
+                race = run(progress=options.progress)
         else:
-            race = race_apart(request, entrants, learner.seconds, terms, timed_only=timed_only)
-    except RaceLost as lost:
+            start_method = request.vector_kwargs.get("context")
+            race = run_isolated(run, left_s, start_method, progress=options.progress)
+    except IsolatedLost as lost:
         notes.append(explain.race_lost(lost))
         return None
     notes += explain.of_race(race)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vecselect.report.evidence import Rows
     from vecselect.run_stats import Stats
     from vecselect.selection.sweep import Point
-    from vecselect.sweeping.record import Sweep
+    from vecselect.sweeps import Sweep
 
 PREDICTED = "~"
 """Stands before a figure that was predicted."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vecselect.report.content import Bar, Content, Row
     from vecselect.report.evidence import Rows
     from vecselect.run_stats import Stats
-    from vecselect.sweeping.record import Sweep
+    from vecselect.sweeps import Sweep
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""

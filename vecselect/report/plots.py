@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vecselect.selection.race import RaceRecord
     from vecselect.selection.sweep import Point
     from vecselect.selection.what_if import Curve
-    from vecselect.sweeping.record import Sweep
+    from vecselect.sweeps import Sweep
 
 WIDTH_IN, HEIGHT_IN = 4.2, 3.2
 """Of one plot of a plan: narrow, so that its text can be read on a phone."""

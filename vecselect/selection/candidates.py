@@ -65,14 +65,18 @@ def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
     return sorted(one for one in counts if one >= fewest)
 
 
+def needed_bytes(mode: Mode, num_envs: int, profile: StepProfile) -> int:
+    """Memory that so many sub-environments take in a mode, its workers included."""
+    return num_envs * (profile.memory_bytes or 0) + mode.processes(num_envs) * WORKER_BYTES
+
+
 def why_not_enough_memory(mode: Mode, profile: StepProfile, evidence: Evidence) -> str | None:
     """One sentence if a mode would not fit into the memory that is left, else None."""
     machine, num_envs = evidence.machine, evidence.num_envs
-    processes = mode.processes(num_envs)
-    needed = num_envs * (profile.memory_bytes or 0) + processes * WORKER_BYTES
-    why = why_no_room(needed, machine.memory_available_bytes) if processes else None
-    if why is not None:
-        return why
+    if mode.processes(num_envs):
+        needed = needed_bytes(mode, num_envs, profile)
+        if (why := why_no_room(needed, machine.memory_available_bytes)) is not None:
+            return why
     shared = num_envs * profile.observation_bytes
     left = machine.shm_available_bytes
     if mode.kind == "async" and left is not None and shared > MEMORY_SHARE * left:

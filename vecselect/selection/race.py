@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,9 +12,6 @@ if TYPE_CHECKING:
 
 TIE = 0.05
 """Candidates within this of the best are as good as it: the simplest of them is chosen."""
-
-HYSTERESIS = 0.10
-"""A remembered choice is kept unless another is better by more than this, and surely better."""
 
 STOP_LOSS = 0.005
 """The race is over once taking the leader is expected to lose less than this."""
@@ -101,10 +96,6 @@ class RaceRecord:
         p_best: Probability that the leader is the best of those that ran to the end; at least.
         speedup: Throughput of the chosen one over that of `sync`, measured after the choice, as
             `entrants` have it too; None if it is `sync`, or that did not run.
-        one_thread_speedup: What the fastest pool with a learner of one thread would give, over the
-            chosen one; None where no threads are known, or there is one anyway.
-        cores_used: CPU time of this process over wall time in a loop without workers, learner
-            included; None without a learner.
         compared_steps: Vector steps after the first reset in which all returned the same bits; 0
             where the environment itself differs from one run to the next.
         difference: Where they did not; then `sync` is kept.
@@ -121,8 +112,6 @@ class RaceRecord:
     expected_loss: float
     p_best: float
     speedup: Interval | None
-    one_thread_speedup: Interval | None
-    cores_used: float | None
     compared_steps: int
     difference: str | None
     seconds: float
@@ -130,26 +119,6 @@ class RaceRecord:
     def of(self, mode: str) -> Entrant | None:
         """What was measured of a candidate, if it took part to the end."""
         return next((entrant for entrant in self.entrants if entrant.mode == mode), None)
-
-
-def steps_of_blocks(times_s: Mapping[str, float], block_s: float) -> dict[str, int]:
-    """The vector steps of each candidate's blocks.
-
-    Args:
-        times_s: By candidate, what a vector step took in the warm-up.
-        block_s: Seconds that a block of the fastest takes.
-
-    Returns:
-        The same number for all, but for those that are far behind: theirs are no longer in time
-        than that of one just as far behind as is allowed, if a single vector step is not.
-    """
-    fastest_s = min(times_s.values())
-    steps = max(math.ceil(block_s / fastest_s), 2)
-    limit_s = FAR_BEHIND * fastest_s
-    return {
-        mode: steps if time_s <= limit_s else max(int(steps * limit_s / time_s), 1)
-        for mode, time_s in times_s.items()
-    }
 
 
 def has_time(left_s: float, next_s: float, final_s: float, spent_s: float, rounds: int) -> bool:
@@ -169,21 +138,6 @@ def has_time(left_s: float, next_s: float, final_s: float, spent_s: float, round
     if next_s + final_s <= left_s:
         return True
     return rounds < MIN_ROUNDS and next_s <= LITTLE * spent_s
-
-
-def order_of_round(modes: Sequence[str], round_number: int) -> list[str]:
-    """The order in which candidates run: every second round backwards, else by chance.
-
-    Two candidates so run as AB BA, and whatever a candidate leaves behind (warm caches, spinning
-    threads) falls on each of the others alike.
-
-    Args:
-        modes: Who runs.
-        round_number: From 0 on.
-    """
-    order = list(modes)
-    random.Random(round_number // 2).shuffle(order)
-    return order[::-1] if round_number % 2 else order
 
 
 def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
@@ -209,7 +163,6 @@ def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
 def standing(
     blocks_s: Mapping[str, Sequence[float]],
     stop_loss: float = STOP_LOSS,
-    incumbent: str | None = None,
     far: Collection[str] = (),
 ) -> Standing:
     """Judges a race after a round.
@@ -218,7 +171,6 @@ def standing(
         blocks_s: By candidate, the simplest first: seconds per vector step of each block, one block
             a round. A candidate that was dropped has fewer than the others.
         stop_loss: Expected loss, as a share of throughput, at which the race is over.
-        incumbent: What was chosen and remembered before; more must be known to replace it.
         far: Those that were far behind before the first round.
     """
     rounds = max(map(len, blocks_s.values()))
@@ -233,14 +185,14 @@ def standing(
         rival
         for rival in rivals
         if rival.mode in survivors
-        and not _is_beaten(rival, _slack(rival, incumbent))
+        and not _is_beaten(rival)
         and not (rival.mode in far and rival.ratio.mid > FAR_BEHIND)
     ]
     expected_loss = sum(rival.expected_loss for rival in hopeful)
     enough = (
         rounds >= MIN_ROUNDS
         and expected_loss < stop_loss
-        and not any(_is_open(rival, _slack(rival, incumbent)) for rival in hopeful)
+        and not any(rival.ratio.low <= 1 + TIE <= rival.ratio.high for rival in hopeful)
     )
     names = {leader, *(rival.mode for rival in hopeful)}
     return Standing(
@@ -254,28 +206,16 @@ def standing(
     )
 
 
-def choose(
-    result: Standing, blocks_s: Mapping[str, Sequence[float]], incumbent: str | None = None
-) -> str:
-    """The candidate to take.
+def choose(result: Standing, blocks_s: Mapping[str, Sequence[float]]) -> str:
+    """The candidate to take: the simplest of those within 5 % of the leader.
 
     Args:
         result: The last standing.
         blocks_s: As in `standing`; the order says what is simpler.
-        incumbent: What was chosen and remembered before, if anything.
-
-    Returns:
-        The simplest of those within 5 % of the leader; but the incumbent, unless that is beaten by
-        more than 10 %, and with 95 % certainty.
     """
     # One that was dropped is compared by its few rounds only, and out.
-    finished = [mode for mode, blocks in blocks_s.items() if len(blocks) == result.rounds]
-    tied = [mode for mode in finished if result.ratio_to_leader(mode) <= 1 + TIE]
-    if incumbent is not None and incumbent in finished and incumbent != tied[0]:
-        against = compare(incumbent, blocks_s[incumbent], blocks_s[tied[0]])
-        if against.ratio.mid <= 1 + HYSTERESIS or against.p_slower < 0.95:
-            return incumbent
-    return tied[0]
+    finished = (mode for mode, blocks in blocks_s.items() if len(blocks) == result.rounds)
+    return next(mode for mode in finished if result.ratio_to_leader(mode) <= 1 + TIE)
 
 
 def times_beside(
@@ -309,18 +249,8 @@ def _times(seconds: float, ratio: Interval) -> Interval:
     return Interval(seconds * ratio.mid, seconds * ratio.low, seconds * ratio.high)
 
 
-def _slack(rival: Comparison, incumbent: str | None) -> float:
-    """By how much a rival may be slower than the leader and be chosen all the same."""
-    return HYSTERESIS if rival.mode == incumbent else TIE
-
-
-def _is_beaten(rival: Comparison, slack: float) -> bool:
+def _is_beaten(rival: Comparison) -> bool:
     """Whether no further round could bring it back among those that may be chosen."""
     if rival.rounds >= DROP_ROUNDS and rival.ratio.mid > HOPELESS:
         return True
-    return rival.rounds > DROP_ROUNDS and rival.ratio.low > 1 + slack
-
-
-def _is_open(rival: Comparison, slack: float) -> bool:
-    """Whether it is not known yet on which side of the line it is."""
-    return rival.ratio.low <= 1 + slack <= rival.ratio.high
+    return rival.rounds > DROP_ROUNDS and rival.ratio.low > 1 + TIE

@@ -1,18 +1,30 @@
-"""What a sweep says: the best number of sub-environments and mode, and where returns diminish."""
+"""A sweep: what of it fits into the time and the memory, and what its points say in the end."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.modes import Mode
+from vecselect.machine import MEMORY_SHARE, why_no_room
+from vecselect.modes import Mode, fewest_workers
+from vecselect.selection.candidates import WAITING, needed_bytes
 from vecselect.selection.compare import Interval, median_interval
+from vecselect.selection.model import start_up_s
 from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from typing import TypeVar
+
+    from vecselect.machine import Machine
+    from vecselect.measure.probe import Probe
+    from vecselect.measure.step import StepProfile
+
+    Id = tuple[str, int]
+    Key = TypeVar("Key", bound=Hashable)
 
 WORTH_DOUBLING = 0.10
 """Doubling the sub-environments is worth it where it gives this much more throughput."""
@@ -22,6 +34,15 @@ WORTH_SAYING = 1.1
 
 MOST_RUNS = 3
 """Of numbers in sequence with one mode to take: what changes more often is not worth saying."""
+
+START_S = 0.4
+"""Seconds that starting and ending a process takes in which modes are timed."""
+
+VECTOR_STEPS = 4
+"""Vector steps that a mode makes at least: compared, to warm up, and in one round."""
+
+COST_SHARE = 0.5
+"""Share of the time left that the least work of all points may take; more rounds take the rest."""
 
 SAME_AS = "with {} it is the same as {}"
 NOT_REACHED = "the sweep was interrupted before its turn"
@@ -74,6 +95,208 @@ class Gain:
     from_num_envs: int
     to_num_envs: int
     ratio: float
+
+
+def proposed(
+    num_envs: int, machine: Machine, profile: StepProfile | None, caller_steps: bool = True
+) -> tuple[str, ...]:
+    """The modes to sweep over where none are named, the simpler ones first.
+
+    Of the pools: no worker, half of the cores and all of them. Where steps wait, also the most
+    lanes there can be, and four to a core.
+
+    Args:
+        num_envs: The largest number of sub-environments.
+        machine: The cores there are.
+        profile: How a step spends its time, if that is known.
+        caller_steps: Whether the calling process may step a slice of its own.
+    """
+    cores, own = int(machine.cores), int(caller_steps)
+    fewest, most = fewest_workers(caller_steps), num_envs - own
+    waits = profile is not None and profile.off_cpu_fraction >= WAITING
+    wanted = {0, cores // 2 - own, cores - own}
+    if waits:
+        wanted |= {most, 4 * max(cores, 1) - own}
+    pools = sorted(count for count in wanted if fewest <= count <= most)
+    threads = (f"thread:{most}",) if waits and most > 0 else ()
+    return ("sync", *(f"pool:{count}" for count in pools), "async", *threads, "native")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What points of a sweep take: by what was measured with fewer sub-environments, and of one.
+
+    Attributes:
+        points: What was found so far, by mode and number.
+        machine: The cores there are.
+        probe: What profiling one sub-environment found; None where that could not be.
+        caller_steps: Whether the calling process steps a slice of its own.
+    """
+
+    points: Mapping[Id, Point]
+    machine: Machine
+    probe: Probe | None
+    caller_steps: bool = True
+
+    def seconds(self, point: Id) -> float:
+        """Seconds that a point takes at least: building, a reset and a few vector steps."""
+        build_s = self._extrapolated(point, lambda one: one.build_s, self._build_s)
+        step_s = self._extrapolated(
+            point, lambda one: min(one.blocks_s, default=None), self._step_s
+        )
+        return build_s + VECTOR_STEPS * step_s
+
+    def bytes(self, point: Id) -> float:
+        """Memory that a point takes, as far as can be told."""
+
+        def guess(probe: Probe, mode: Mode, num_envs: int) -> float:
+            return needed_bytes(mode, num_envs, probe.profile)
+
+        return self._extrapolated(point, lambda one: one.memory_bytes, guess)
+
+    def _extrapolated(
+        self,
+        point: Id,
+        value: Callable[[Point], float | None],
+        guess: Callable[[Probe, Mode, int], float],
+    ) -> float:
+        """A value of a point that is not measured yet.
+
+        Args:
+            point: The point.
+            value: Gives it of a point that was measured.
+            guess: Gives it by what one sub-environment takes.
+        """
+        mode, num_envs = point
+        found = {one.num_envs: value(one) for one in self.points.values() if one.mode == mode}
+        seen = {number: known for number, known in found.items() if known is not None}
+        by_one = None if self.probe is None else partial(guess, self.probe, Mode.parse(mode))
+        return extrapolate(seen, num_envs, by_one)
+
+    def _build_s(self, probe: Probe, mode: Mode, num_envs: int) -> float:
+        """Seconds that building and a reset take, by what one sub-environment took."""
+        each_s = probe.construct_s + probe.profile.reset_time_s
+        slice_length = -(-num_envs // mode.lanes(num_envs, self.caller_steps))
+        return slice_length * each_s + start_up_s(mode, num_envs, self.machine.cores)
+
+    def _step_s(self, probe: Probe, mode: Mode, num_envs: int) -> float:
+        """Seconds that a vector step takes, by what one sub-environment took."""
+        lanes = mode.lanes(num_envs, self.caller_steps)
+        waits = probe.profile.off_cpu_fraction
+        # As many lanes as there are cores get on at the same time, and more where they wait.
+        at_once = max(min(lanes, self.machine.cores / max(1.0 - waits, 0.01)), 1.0)
+        return num_envs * probe.profile.mean_step_with_resets_s / at_once
+
+    def too_long(self, points: Sequence[Id], left_s: float, budget_s: float) -> dict[Id, str]:
+        """By point why there is no time for it, where there is none; the very first one has it.
+
+        Args:
+            points: All that are still open.
+            left_s: Seconds left for them.
+            budget_s: Seconds that the sweep may take.
+        """
+        costs_s = {point: self.seconds(point) for point in points}
+        starts_s = START_S * len({num_envs for _, num_envs in points})
+        # Where starting processes takes all the time there is, the work itself still gets some.
+        limit_s = COST_SHARE * max(left_s - starts_s, left_s / 2)
+        timed = any(point.blocks_s for point in self.points.values())
+        out = too_costly(costs_s, limit_s, keep=0 if timed else 1)
+        more_s = sum(costs_s.values()) / COST_SHARE + starts_s
+        enough_s = math.ceil(more_s + max(budget_s - left_s, 0.0))
+        return {
+            point: f"building and timing it takes about {costs_s[point]:.2g} s, too much of the "
+            f"{budget_s:g} s that the sweep may take; a budget of {enough_s} s allows it"
+            for point in out
+        }
+
+    def too_large(self, points: Sequence[Id], available_bytes: float) -> dict[Id, str]:
+        """By point why it does not fit into the memory, where it does not."""
+        whys = {point: why_no_room(self.bytes(point), available_bytes) for point in points}
+        return {point: why for point, why in whys.items() if why is not None}
+
+    def groups(
+        self, modes: Sequence[str], num_envs: int, available_bytes: float
+    ) -> list[list[str]]:
+        """Which modes fit into the memory at the same time, in order."""
+        needed = {mode: self.bytes((mode, num_envs)) for mode in modes}
+        return groups_that_fit(needed, MEMORY_SHARE * available_bytes)
+
+    def share_s(
+        self, modes: Sequence[str], num_envs: int, points: Sequence[Id], left_s: float
+    ) -> float:
+        """Seconds for modes that are timed together: what they take at least, and their share.
+
+        Args:
+            modes: These modes.
+            num_envs: Their number of sub-environments.
+            points: All that are still open, these included.
+            left_s: Seconds left for all.
+        """
+        own_s = sum(self.seconds((mode, num_envs)) for mode in modes)
+        numbers = len({number for _, number in points})
+        over_s = left_s - sum(map(self.seconds, points)) - numbers * START_S
+        # Of several groups with one number each gets a part of that number's share.
+        part = len(modes) / max(sum(number == num_envs for _, number in points), 1)
+        return own_s + max(over_s, 0.0) / numbers * part
+
+
+def extrapolate(
+    seen: Mapping[int, float], num_envs: int, guess: Callable[[int], float] | None
+) -> float:
+    """A quantity that grows with the number of sub-environments, beyond where it was seen.
+
+    Args:
+        seen: What it was, by number of sub-environments.
+        num_envs: The number to tell it for.
+        guess: What to think of it for a number where nothing was seen, if anything.
+
+    Returns:
+        What the line through the two largest numbers gives. With a single one, that and as much
+        more as the guess grows, but no more than in proportion to the number.
+    """
+    known = sorted(number for number in seen if number <= num_envs)
+    if not known:
+        return guess(num_envs) if guess else 0.0
+    last = known[-1]
+    if len(known) == 1:
+        in_proportion = seen[last] * num_envs / last
+        if guess is None:
+            return in_proportion
+        return min(in_proportion, seen[last] + max(guess(num_envs) - guess(last), 0.0))
+    slope = (seen[last] - seen[known[-2]]) / (last - known[-2])
+    return seen[last] + max(slope, 0.0) * (num_envs - last)
+
+
+def too_costly(costs_s: Mapping[Key, float], limit_s: float, keep: int = 0) -> set[Key]:
+    """Which points to leave out so that the others fit: the most expensive ones.
+
+    Args:
+        costs_s: Seconds that each takes at least.
+        limit_s: Seconds there are.
+        keep: So many of them stay in any case.
+    """
+    kept = dict(costs_s)
+    while len(kept) > keep and sum(kept.values()) > limit_s:
+        del kept[max(kept, key=kept.__getitem__)]
+    return set(costs_s) - set(kept)
+
+
+def groups_that_fit(needed_bytes: Mapping[str, float], allowed_bytes: float) -> list[list[str]]:
+    """Which modes may be alive at the same time, in order.
+
+    Args:
+        needed_bytes: What each mode takes; none of them more than is allowed.
+        allowed_bytes: Memory they may take together.
+    """
+    groups: list[list[str]] = []
+    left = 0.0
+    for mode, needed in needed_bytes.items():
+        if not groups or needed > left:
+            groups.append([])
+            left = allowed_bytes
+        groups[-1].append(mode)
+        left -= needed
+    return groups
 
 
 def timed_point(

@@ -1,0 +1,499 @@
+"""Races that are run: what is recorded, what differs, what fails, here and in a process apart."""
+
+import functools
+import gc
+import os
+import random
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode
+
+from tests.racers import (
+    NUM_ENVS,
+    ClosingEnv,
+    FickleEnv,
+    FlagEnv,
+    GlobalEnv,
+    HomeEnv,
+    StuckEnv,
+    WaitEnv,
+    children,
+    in_a_worker,
+    race,
+    the_modes,
+    wait_until_gone,
+)
+from tests.zoo import BusyEnv, EchoEnv, InfoEnv
+from vecselect import ProfileError, child, recommend
+from vecselect.measure.trial import COMPARED_STEPS
+from vecselect.planning.race import TIMED_ONLY_ROUNDS
+from vecselect.selection.race import MIN_ROUNDS
+
+pytestmark = pytest.mark.usefixtures("no_process_is_left")
+
+
+@pytest.fixture
+def nothing_left():
+    """What a test leaves behind may take a while to end."""
+    before = children()
+    yield
+    wait_until_gone(before)
+
+
+# The record
+
+
+def test_a_race_records_the_blocks_of_all():
+    record = race(EchoEnv)
+    assert the_modes(record) == ["sync", "pool:1"]
+    assert {record.chosen, record.leader} <= {"sync", "pool:1"}
+    assert (record.difference, record.out) == (None, {})
+    assert 1 <= record.compared_steps <= COMPARED_STEPS
+    assert 1 <= record.rounds <= 3
+    assert record.vector_steps >= 2
+    assert 0 <= record.p_best <= 1
+    assert 0 < record.seconds < 60
+    for entrant in record.entrants:
+        assert 1 <= len(entrant.blocks_s) <= record.rounds
+        assert min(entrant.blocks_s) > 0
+        assert entrant.loop_s.low < entrant.loop_s.mid < entrant.loop_s.high
+        assert entrant.learner_s == 0.0
+    assert max(len(entrant.blocks_s) for entrant in record.entrants) == record.rounds
+    assert record.of("sync") is record.entrants[0]
+    assert record.of("async") is None
+
+
+ONE_OF_EACH = ["sync", "pool:0", "pool:1", "pool:2", "async", "thread:1"]
+DISABLED = {"autoreset_mode": AutoresetMode.DISABLED}
+
+
+@pytest.mark.parametrize(
+    ("makes", "options"),
+    [
+        pytest.param([EchoEnv] * 3, {}, id="echo"),
+        pytest.param([functools.partial(BusyEnv, 1e-4)] * 3, {}, id="busy"),
+        pytest.param([functools.partial(InfoEnv, i) for i in range(3)], {}, id="infos that differ"),
+        pytest.param([functools.partial(EchoEnv, i) for i in range(3)], DISABLED, id="DISABLED"),
+    ],
+)
+def test_all_modes_return_the_same(makes, options):
+    record = race(makes, ONE_OF_EACH, vector_kwargs=options, max_rounds=1)
+    assert (record.difference, record.out) == (None, {})
+    assert record.compared_steps >= 1
+    assert the_modes(record) == ONE_OF_EACH
+
+
+def test_the_faster_is_chosen_and_its_advantage_measured_again():
+    record = race(WaitEnv, ["sync", "pool:1", "pool:3"], num_envs=4, block_s=0.01, max_rounds=6)
+    assert record.chosen == record.leader == "pool:3"
+    assert 2 < record.speedup.mid < 8
+    assert record.speedup.low < record.speedup.mid < record.speedup.high
+    assert record.of("pool:3").loop_s.mid < record.of("sync").loop_s.mid / 2
+    assert record.p_best > 0.5
+
+
+def test_there_is_no_advantage_to_measure_for_sync_or_without_it():
+    record = race(EchoEnv, ["sync"])
+    assert (record.chosen, record.leader, record.speedup) == ("sync", "sync", None)
+    assert (record.expected_loss, record.p_best, record.rounds) == (0.0, 1.0, 1)
+    record = race(WaitEnv, ["pool:0", "pool:1"], max_rounds=6)
+    assert (record.chosen, record.speedup) == ("pool:1", None)
+
+
+def test_the_learner_runs_between_steps_and_counts():
+    batches = []
+    record = race(EchoEnv, learner=batches.append)
+    assert len(batches) > record.vector_steps
+    assert all(batch.shape == (NUM_ENVS, 5) for batch in batches)
+    slow = race(EchoEnv, learner=0.002)
+    for entrant in slow.entrants:
+        # Its share of the loop is taken from sums, the loop from ratios to the leader's.
+        assert 0.5 * 0.002 <= entrant.learner_s < entrant.loop_s.mid
+    assert slow.chosen == "sync"
+
+
+def test_blocks_are_as_long_as_was_asked_for():
+    short, long = (race(BusyEnv, ["sync"], block_s=block_s) for block_s in (0.001, 0.1))
+    assert short.vector_steps == 2
+    assert short.vector_steps < long.vector_steps <= 17
+
+
+def test_it_is_told_what_is_being_done():
+    told = []
+    race(EchoEnv, progress=told.append)
+    assert told[:3] == ["building sync", "building pool:1", "round 1: sync, pool:1"]
+    assert told[-1].startswith("measuring the advantage")
+
+
+@pytest.mark.parametrize("max_rounds", [1, 2])
+def test_no_more_rounds_than_allowed(max_rounds):
+    assert race(EchoEnv, max_rounds=max_rounds).rounds == max_rounds
+
+
+def test_without_time_there_are_no_more_rounds_than_a_choice_takes():
+    record = race(EchoEnv, max_rounds=50, budget_s=-5)
+    assert 1 <= record.rounds <= MIN_ROUNDS
+    assert the_modes(record) == ["sync", "pool:1"]
+
+
+def test_the_end_of_its_time_ends_a_race_that_would_go_on():
+    start_s = time.perf_counter()
+    record = race(EchoEnv, ["sync", "pool:0"], max_rounds=10**6, stop_loss=0.0, budget_s=1.5)
+    assert record.rounds < 10**5
+    assert time.perf_counter() - start_s < 20
+
+
+def test_one_that_is_far_behind_runs_once_and_is_measured_against_all_the_same():
+    record = race(WaitEnv, ["sync", "thread:7", "thread:15"], num_envs=16, block_s=0.05)
+    assert record.chosen.startswith("thread:")
+    # Once in the rounds, and where the advantage is measured again.
+    assert len(record.of("sync").blocks_s) == 1
+    assert len(record.of("thread:15").blocks_s) == record.rounds
+    assert record.speedup.mid > 4
+
+
+# Different results
+
+
+def test_an_environment_that_draws_from_global_generators_keeps_sync_and_says_where():
+    record = race(GlobalEnv, ["sync", "pool:0", "pool:1"])
+    assert record.chosen == "sync"
+    assert "step 1[0]" in record.difference
+    assert record.difference.startswith("pool:0, ")
+    assert record.difference.endswith(" in sync")
+    assert set(record.out) == {"pool:0", "pool:1"}
+    assert all("does not return what sync does" in why for why in record.out.values())
+    assert record.speedup is None
+
+
+@pytest.mark.parametrize(
+    ("how", "place"),
+    [("reward", "step 1[1]"), ("observation", "step 1[0]"), ("info", "step 1[4]")],
+)
+def test_sync_is_kept_and_the_first_difference_named_though_it_be_small(how, place):
+    # pool:0 agrees with sync, the worker does not: then nobody knows about the others either.
+    record = race([functools.partial(StuckEnv, how)] * 2, ["sync", "pool:0", "pool:1"])
+    assert record.chosen == "sync"
+    assert the_modes(record) == ["sync", "pool:0"]
+    assert record.difference.startswith(f"pool:1, {place}: ")
+    assert place in record.out["pool:1"]
+
+
+def test_where_the_environment_differs_from_itself_the_times_decide(nothing_left):
+    plan = recommend(FickleEnv, 2, effort="race", budget_s=3.0, use_store=False)
+    assert plan.evidence.race.difference is None
+    assert plan.evidence.race.out == {}
+    assert plan.mode != "sync"
+    assert [note.code for note in plan.notes if "from one run to the next" in note.text] == [
+        "not-repeatable"
+    ]
+    assert "to the bit" not in str(plan.report)
+
+
+# Candidates that are only timed
+
+
+def test_who_is_only_timed_runs_in_the_first_rounds_and_is_not_chosen_though_it_be_the_fastest():
+    modes, slow = ["sync", "pool:0", "pool:1"], {"max_rounds": 8, "stop_loss": 0.0}
+    record = race(WaitEnv, modes, timed_only=["pool:1"], **slow)
+    assert {record.chosen, record.leader} <= {"sync", "pool:0"}
+    assert record.of("pool:1").loop_s.mid < 0.8 * record.of("sync").loop_s.mid
+    assert 1 <= len(record.of("pool:1").blocks_s) <= TIMED_ONLY_ROUNDS < record.rounds
+
+
+@pytest.mark.parametrize(
+    ("make", "mode"), [(functools.partial(StuckEnv, "reward"), "pool:1"), ("CartPole-v1", "native")]
+)
+def test_what_the_only_timed_return_is_not_compared(make, mode):
+    record = race(make, ["sync", mode], timed_only=[mode])
+    assert (record.difference, record.chosen) == (None, "sync")
+    assert record.of(mode).loop_s.mid > 0
+
+
+def test_who_is_only_timed_may_fail():
+    make = functools.partial(HomeEnv, "construct")
+    record = race(make, ["sync", "pool:1"], timed_only=["pool:1"])
+    assert list(record.out) == ["pool:1"]
+    assert record.chosen == "sync"
+
+
+def test_where_only_the_only_timed_remain_it_is_a_profile_error():
+    with pytest.raises(ProfileError, match="the licence allows one process"):
+        race(functools.partial(HomeEnv, "step"), ["pool:1", "pool:0"], timed_only=["pool:0"])
+
+
+# Candidates that fail
+
+
+@pytest.mark.filterwarnings("ignore:.*Received the following error from Worker:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*Raising the last exception back to the main:UserWarning")
+@pytest.mark.parametrize("phase", ["construct", "reset", "step"])
+@pytest.mark.parametrize("mode", ["pool:1", "async"])
+def test_one_that_fails_is_out_and_the_race_goes_on(mode, phase):
+    record = race(functools.partial(HomeEnv, phase), ["sync", mode, "pool:0"])
+    assert list(record.out) == [mode]
+    if (mode, phase) != ("async", "construct"):  # of which the caller sees a broken pipe
+        assert "OSError: the licence allows one process" in record.out[mode]
+    assert the_modes(record) == ["sync", "pool:0"]
+    assert record.difference is None
+
+
+class OneAwayEnv(EchoEnv):
+    """Of several the second cannot be built in a worker."""
+
+    def __init__(self, index):
+        super().__init__(index)
+        if index == 1 and in_a_worker():
+            raise OSError("the licence allows one process")
+
+
+def test_async_of_which_one_cannot_be_built_leaves_no_process():
+    before = children()
+    gc.disable()
+    try:
+        record = race([functools.partial(OneAwayEnv, i) for i in range(3)], ["sync", "async"])
+        assert list(record.out) == ["async"]
+        wait_until_gone(before, limit_s=3)
+    finally:
+        gc.enable()
+        gc.collect()
+        wait_until_gone(before)
+
+
+def test_one_that_fails_in_a_later_round_is_out():
+    make = functools.partial(HomeEnv, "step", COMPARED_STEPS + 20)
+    record = race(make, max_rounds=10, block_s=0.01)
+    assert list(record.out) == ["pool:1"]
+    assert record.chosen == "sync"
+    assert the_modes(record) == ["sync"]
+
+
+def test_where_the_first_fails_the_next_ones_race():
+    class AwayEnv(EchoEnv):
+        def step(self, action):
+            if not in_a_worker():
+                raise OSError("not in the main process")
+            return super().step(action)
+
+    record = race([AwayEnv] * 2, ["sync", "async"])
+    assert list(record.out) == ["sync"]
+    assert record.chosen == "async"
+    assert record.speedup is None
+
+
+class Broken(EchoEnv):
+    def step(self, action):
+        raise LookupError("no such joint")
+
+
+def cannot_be_built():
+    raise LookupError("no such joint")
+
+
+@pytest.mark.parametrize("modes", [["sync"], ["sync", "pool:0", "pool:1"]])
+def test_where_all_fail_it_is_a_profile_error_or_what_building_raised(modes):
+    message = "Every mode failed.*LookupError.*no such joint"
+    with pytest.raises(ProfileError, match=message) as caught:
+        race(Broken, modes)
+    assert isinstance(caught.value.__cause__, LookupError)
+    with pytest.raises(LookupError, match="^'?no such joint'?$"):
+        race(cannot_be_built, modes)
+
+
+def when_measured_again(file):
+    """Leaves a file when the advantage of the chosen one is about to be measured again."""
+
+    def progress(text):
+        if text.startswith("measuring the advantage"):
+            file.touch()
+
+    return progress
+
+
+def test_one_that_fails_when_it_is_measured_again_does_not_end_the_race(tmp_path):
+    class Slow(FlagEnv):
+        def step(self, action):
+            time.sleep(0.02)
+            return super().step(action)
+
+    flag = tmp_path / "flag"
+    progress = when_measured_again(flag)
+    record = race(functools.partial(Slow, flag), progress=progress, max_rounds=6)
+    assert record.chosen == "sync"
+    assert "the cable was pulled" in record.out["pool:1"]
+
+
+def test_what_fails_when_it_is_measured_again_leaves_no_process(tmp_path):
+    make = functools.partial(FlagEnv, tmp_path / "flag", everywhere=True)
+    before = children()
+    try:
+        race(make, progress=when_measured_again(tmp_path / "flag"))
+    except (OSError, ProfileError) as error:
+        assert "the cable was pulled" in str(error)
+    assert children() <= before
+
+
+# The end, whatever happens
+
+
+@pytest.mark.parametrize("phase", ["building", "round 1"])
+@pytest.mark.parametrize(
+    ("raised", "seen_as", "message"),
+    [
+        (LookupError("no such layer"), ProfileError, "learner raised LookupError.*no such layer"),
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+    ],
+    ids=["an error", "Ctrl-C"],
+)
+def test_a_failing_learner_and_ctrl_c_leave_no_process(phase, raised, seen_as, message):
+    before, told = children(), []
+
+    def learn(observations):
+        assert children() - before
+        if told[-1].startswith(phase):
+            raise raised
+
+    with pytest.raises(seen_as, match=message):
+        race(EchoEnv, ["pool:1", "async", "sync"], learner=learn, progress=told.append)
+    assert children() <= before
+
+
+def test_ctrl_c_while_the_candidates_are_built_leaves_no_process():
+    before = children()
+
+    def progress(text):
+        if text == "building pool:0":
+            assert children() - before
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        race(EchoEnv, ["pool:1", "async", "pool:0"], progress=progress)
+    assert children() <= before
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_every_environment_is_closed_and_global_generators_are_left_as_they_were(tmp_path, fails):
+    def learn():
+        random.random()
+        np.random.random()
+        if fails:
+            raise LookupError("no such layer")
+
+    python, numpy = random.getstate(), np.random.get_state()
+    for make in (functools.partial(ClosingEnv, tmp_path), GlobalEnv):
+        try:
+            race(make, ["sync", "pool:0"], learner=learn)
+        except ProfileError:
+            assert fails
+    assert len(list(tmp_path.iterdir())) >= (1 if fails else 2)
+    assert random.getstate() == python
+    for one, other in zip(np.random.get_state(), numpy, strict=True):
+        assert np.array_equal(one, other)
+
+
+# In a process of its own: what environments do there harms nobody here
+
+
+class Odd(EchoEnv):
+    """Behaves while it is profiled; from the third instance on in a process it does not."""
+
+    made = 0
+    pid = 0
+    how = ""
+
+    def __init__(self):
+        super().__init__()
+        cls = type(self)
+        if cls.pid != os.getpid():
+            cls.pid, cls.made = os.getpid(), 0
+        cls.made += 1
+        self.odd = cls.made >= 3
+
+    def step(self, action):
+        if self.odd:
+            if self.how == "exit":
+                os._exit(5)
+            if self.how == "die":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if self.how == "hang":
+                time.sleep(3600)
+            if self.how == "raise":
+                raise LookupError("the third one")
+            if self.how == "print":
+                sys.stdout.write("from the environment\n")
+        return super().step(action)
+
+
+def odd(how):
+    return type("Odd", (Odd,), {"how": how})
+
+
+def isolated(env_fn, num_envs=4, **how):
+    return race(env_fn, ["sync", "pool:0"], num_envs=num_envs, isolated=True, **how)
+
+
+def test_a_race_in_a_process_of_its_own_is_a_race_and_tells_how_far_it_is(nothing_left):
+    told = []
+    record = isolated(EchoEnv, progress=told.append)
+    assert the_modes(record) == ["sync", "pool:0"]
+    assert record.compared_steps >= 1
+    assert record.difference is None
+    assert told[0] == "building sync"
+    assert any(text.startswith("round 1") for text in told)
+
+
+@pytest.mark.parametrize(("how", "words"), [("exit", "exited with code 5"), ("die", "SIGSEGV")])
+def test_a_crash_ends_the_race_and_nothing_else(how, words, nothing_left):
+    with pytest.raises(child.IsolatedLost, match=words):
+        isolated(odd(how))
+
+
+def test_a_race_that_hangs_is_ended(monkeypatch, nothing_left):
+    monkeypatch.setattr(child, "STALL_LIMIT_S", 1.0)
+    start_s = time.monotonic()
+    with pytest.raises(child.IsolatedLost, match="did not end within 1 s of its time"):
+        isolated(odd("hang"), budget_s=0.5)
+    assert time.monotonic() - start_s < 20
+
+
+def test_what_the_environment_raises_in_all_modes_is_its_own_error(nothing_left):
+    with pytest.raises(ProfileError, match="LookupError: the third one") as caught:
+        isolated(odd("raise"))
+    assert isinstance(caught.value.__cause__, LookupError)
+
+
+def test_what_building_raises_in_all_modes_is_raised_here_as_it_is(nothing_left):
+    with pytest.raises(LookupError, match="^no such joint") as caught:
+        isolated(cannot_be_built)
+    assert "in cannot_be_built" in str(caught.value.__cause__)
+
+
+def test_what_the_environment_prints_does_not_get_into_the_output(capfd, nothing_left):
+    isolated(odd("print"))
+    assert capfd.readouterr().out == ""
+
+
+def test_the_plan_says_that_the_race_was_lost_and_the_prediction_stands(nothing_left):
+    plan = recommend(odd("exit"), 4, effort="race", budget_s=6.0, use_store=False)
+    assert plan.decided_by == "model"
+    assert any("The race came to nothing: its process exited" in note.text for note in plan.notes)
+
+
+def test_the_caller_s_process_is_not_touched(nothing_left):
+    class Touching(EchoEnv):
+        touched = []
+
+        def __init__(self):
+            super().__init__()
+            self.touched.append(os.getpid())
+            np.random.random()
+
+    before = np.random.get_state()[1].tolist()
+    plan = recommend(Touching, 3, effort="race", budget_s=6.0, use_store=False)
+    assert plan.decided_by == "race"
+    assert Touching.touched == []
+    assert np.random.get_state()[1].tolist() == before

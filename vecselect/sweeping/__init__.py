@@ -1,1 +1,0 @@
-"""Throughput and memory against the number of sub-environments."""

@@ -1,56 +1,37 @@
-"""Interleaved timing of vector environments, the one way in which modes are compared here."""
+"""Interleaved timing of vector environments, by the engine that races use."""
 
 from __future__ import annotations
 
-import copy
-import itertools
-import random
-import time
+import math
 
 import numpy as np
 
-ACTIONS_DRAWN = 64
+from vecselect.measure.trial import Trials
 
 
-class Racer:
-    """One built vector environment with its actions drawn."""
+def rates(builders, rounds=7, block_s=0.06):
+    """Env steps/s of each, block by block, by name; what cannot be built or stepped is left out.
 
-    def __init__(self, name, envs, seed=1, learner=None):
-        self.name = name
-        self.envs = envs
-        self.learner = learner
-        space = copy.deepcopy(envs.action_space)
-        space.seed(seed)
-        self.actions = itertools.cycle([space.sample() for _ in range(ACTIONS_DRAWN)])
-        envs.reset(seed=seed)
-        self.rates = []
-
-    def block(self, vector_steps):
-        """Seconds of so many vector steps."""
-        step, actions, learner = self.envs.step, self.actions, self.learner
-        start = time.perf_counter()
-        if learner is None:
-            for _ in range(vector_steps):
-                step(next(actions))
-        else:
-            for _ in range(vector_steps):
-                learner(step(next(actions))[0])
-        return time.perf_counter() - start
-
-
-def race(racers, rounds=7, block_s=0.12, warm_up_steps=20):
-    """Times every racer once a round, in changing order, blocks of the same number of steps.
-
-    Returns the median env steps per second by name. Fixed work per block: each racer runs the same
-    actions, so the same episodes, as the others.
+    All make the same number of vector steps in a block, with the same actions: so many that the
+    fastest takes `block_s`.
     """
-    fastest = min(r.block(warm_up_steps) for r in racers)
-    vector_steps = max(4, int(block_s * warm_up_steps / fastest / 2))
-    order = list(racers)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for racer in order:
-            racer.block(2)
-            seconds = racer.block(vector_steps)
-            racer.rates.append(vector_steps * racer.envs.num_envs / seconds)
-    return {racer.name: float(np.median(racer.rates)) for racer in racers}
+    with Trials(None, block_s, longest=math.inf, drops_different=False) as trials:
+        for name, build in builders.items():
+            trials.add(name, build, compared=False)
+        trials.set_blocks()
+        trials.rounds(
+            list(trials.running),
+            lambda number: list(trials.running) if number < rounds else (),
+        )
+        for name, why in trials.out.items():
+            print(f"  {name} is left out: {why}"[:160])
+        return {
+            name: [trial.envs.num_envs / loop_s for loop_s in trial.loops_s]
+            for name, trial in trials.running.items()
+        }
+
+
+def median_rates(builders, rounds=7, block_s=0.06):
+    """Median env steps/s of each, by name."""
+    found = rates(builders, rounds, block_s)
+    return {name: float(np.median(values)) for name, values in found.items()}

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import psutil
 
-from tests.benchmarks.blocks import Racer
 from vecselect import auto_make_vec
+from vecselect.measure.trial import Trial
 
 
 def memory_bytes():
@@ -35,21 +35,18 @@ def main() -> None:
         envs.close()
     print(f"256 CartPoles: ready in {np.median(starts):.2f} s, ", end="")
     print(f"{np.median(growths) / 1e6:.0f} MB added over all processes (PSS)")
-    racers = [
-        Racer(num_envs, auto_make_vec("CartPole-v1", num_envs, mode="pool"))
-        for num_envs in (32, 256)
-    ]
-    for racer in racers:  # the same number of env steps per block
-        racer.block(20)
-    times = {racer.name: [] for racer in racers}
+    trials = [Trial(auto_make_vec("CartPole-v1", num_envs, mode="pool")) for num_envs in (32, 256)]
+    for trial in trials:
+        trial.reset()
+        trial.block(20)
     for _ in range(15):
-        for racer in racers:
-            vector_steps = 25_600 // racer.name
-            times[racer.name].append(racer.block(vector_steps) / 25_600)
-    for num_envs, seconds in times.items():
-        print(f"{num_envs:4d} sub-environments: {np.median(seconds) * 1e6:.2f} us per env step")
-    for racer in racers:
-        racer.envs.close()
+        for trial in trials:  # the same number of env steps per block
+            trial.blocks.append(trial.block(25_600 // trial.envs.num_envs))
+    for trial in trials:
+        num_envs = trial.envs.num_envs
+        each_us = np.median(trial.loops_s) / num_envs * 1e6
+        print(f"{num_envs:4d} sub-environments: {each_us:.2f} us per env step")
+        trial.close()
 
 
 if __name__ == "__main__":

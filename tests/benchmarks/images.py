@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from tests import zoo
-from tests.benchmarks.blocks import Racer, race
+from tests.benchmarks.blocks import median_rates
 from vecselect import auto_make_vec
 
 IMAGE = spaces.Box(0, 255, (84, 84, 4), np.uint8)
@@ -49,14 +49,13 @@ class ImageEnv(zoo.BusyEnv):
 def main() -> None:
     for name, nested in (("(84, 84, 4) uint8", False), ("Dict with it", True)):
         make = functools.partial(ImageEnv, nested)
-        racers = [
-            Racer("sync", SyncVectorEnv([make] * NUM_ENVS)),
-            Racer("async", AsyncVectorEnv([make] * NUM_ENVS, context="forkserver")),
-            Racer("pool", auto_make_vec([make] * NUM_ENVS, mode="pool")),
-        ]
-        rates = race(racers, rounds=11, block_s=0.3)
-        for racer in racers:
-            racer.envs.close()
+        env_fns = [make] * NUM_ENVS
+        builders = {
+            "sync": functools.partial(SyncVectorEnv, env_fns),
+            "async": functools.partial(AsyncVectorEnv, env_fns, context="forkserver"),
+            "pool": functools.partial(auto_make_vec, env_fns, mode="pool"),
+        }
+        rates = median_rates(builders, rounds=11, block_s=0.15)
         row = ", ".join(f"{mode} {rate:.0f}" for mode, rate in rates.items())
         print(f"{name}: {row} env steps/s; pool / sync {rates['pool'] / rates['sync']:.2f}")
 

@@ -21,7 +21,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from tests.benchmarks.blocks import Racer, race
+from tests.benchmarks.blocks import rates
 from vecselect import auto_make_vec
 from vecselect.machine import read_machine
 from vecselect.selection.compare import compare, median_interval
@@ -46,7 +46,9 @@ RIVALS = {
 
 
 class Peer:
-    """A vector environment that resets ended episodes by itself, as `race` takes it."""
+    """A vector environment that resets ended episodes by itself, as `rates` takes it."""
+
+    metadata = {}
 
     def __init__(self, envs, action_space, num_envs):
         self.envs = envs
@@ -144,38 +146,31 @@ def cell(id, num_envs, rounds, block_s):
     env = gym.make(id)
     batch_space = gym.vector.utils.batch_space(env.action_space, num_envs)
     env.close()
-    racers = []
-    try:
-        for name, (adapter, build) in peers_of(id, num_envs, mode).items():
-            try:
-                racers.append(Racer(name, adapter(build(), batch_space, num_envs)))
-            except Exception as error:
-                print(f"  {name} is left out: {type(error).__name__}: {error}"[:160])
-        race(racers, rounds, block_s)
-    finally:
-        for racer in racers:
-            racer.envs.close()
-    return mode, {racer.name: racer.rates for racer in racers}
+    builders = {
+        name: lambda adapter=adapter, build=build: adapter(build(), batch_space, num_envs)
+        for name, (adapter, build) in peers_of(id, num_envs, mode).items()
+    }
+    return mode, rates(builders, rounds, block_s)
 
 
-def ratio(rates, names):
+def ratio(found, names):
     """Throughput of vecselect over that of the best of some, with its 95 % interval."""
-    present = [name for name in names if name in rates]
+    present = [name for name in names if name in found]
     if not present:
         return None
-    best = max(present, key=lambda name: np.median(rates[name]))
-    return best, compare(best, rates["vecselect"], rates[best]).ratio
+    best = max(present, key=lambda name: np.median(found[name]))
+    return best, compare(best, found["vecselect"], found[best]).ratio
 
 
 def print_cell(row):
     """Writes one cell: every peer, the fastest first, and what vecselect is over the best."""
-    rates = row["env_steps_per_s"]
+    measured = row["env_steps_per_s"]
     print(f"\n{row['env']} x {row['num_envs']}: {row['mode']}")
-    for name, values in sorted(rates.items(), key=lambda item: -np.median(item[1])):
+    for name, values in sorted(measured.items(), key=lambda item: -np.median(item[1])):
         found = median_interval(values)
         print(f"  {name:>16} {found.mid:10.0f}  ({found.low:.0f}-{found.high:.0f})")
     for label, names in RIVALS.items():
-        if (found := ratio(rates, names)) is not None:
+        if (found := ratio(measured, names)) is not None:
             best, ours = found
             print(f"  {ours.mid:.2f}x ({ours.low:.2f}-{ours.high:.2f}) {label}: {best}", flush=True)
 
@@ -185,7 +180,7 @@ def main() -> None:
     parser.add_argument("envs", nargs="*", default=ENVS)
     parser.add_argument("--num-envs", default="8,32")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--block", type=float, default=0.1)
+    parser.add_argument("--block", type=float, default=0.05)
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--plot", metavar="FILE")
     asked = parser.parse_args()
@@ -195,8 +190,10 @@ def main() -> None:
     rows = []
     for id in asked.envs:
         for num_envs in map(int, asked.num_envs.split(",")):
-            mode, rates = cell(id, num_envs, asked.rounds, asked.block)
-            rows.append({"env": id, "num_envs": num_envs, "mode": mode, "env_steps_per_s": rates})
+            mode, measured = cell(id, num_envs, asked.rounds, asked.block)
+            rows.append(
+                {"env": id, "num_envs": num_envs, "mode": mode, "env_steps_per_s": measured}
+            )
             print_cell(rows[-1])
     for label, names in RIVALS.items():
         found = [ratio(row["env_steps_per_s"], names) for row in rows]

@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
-from tests.benchmarks.blocks import Racer, race
+from tests.benchmarks.blocks import median_rates
 from vecselect import auto_make_vec
 from vecselect.machine import read_machine
 
@@ -54,17 +54,15 @@ def bare_rate(make, seconds=0.4):
 def cell(id, num_envs, rounds, block_s):
     make = functools.partial(gym.make, id)
     slow = id == "CarRacing-v3"
-    racers = [
-        Racer("sync", SyncVectorEnv([make] * num_envs)),
-        Racer("async", AsyncVectorEnv([make] * num_envs, context="forkserver")),
-        Racer("pool:0", auto_make_vec(id, num_envs, mode="pool:0")),
-        Racer("pool", auto_make_vec(id, num_envs, mode="pool")),
-    ]
+    builders = {
+        "sync": lambda: SyncVectorEnv([make] * num_envs),
+        "async": lambda: AsyncVectorEnv([make] * num_envs, context="forkserver"),
+        "pool:0": lambda: auto_make_vec(id, num_envs, mode="pool:0"),
+        "pool": lambda: auto_make_vec(id, num_envs, mode="pool"),
+    }
     bare = [bare_rate(make)]
-    rates = race(racers, rounds=4 if slow else rounds, block_s=block_s)
+    rates = median_rates(builders, 4 if slow else rounds, block_s)
     bare.append(bare_rate(make))
-    for racer in racers:
-        racer.envs.close()
     return rates, float(np.median(bare))
 
 
@@ -73,7 +71,7 @@ def main() -> None:
     parser.add_argument("envs", nargs="*", default=ENVS)
     parser.add_argument("--num-envs", default="2,8,32")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--block", type=float, default=0.08)
+    parser.add_argument("--block", type=float, default=0.04)
     asked = parser.parse_args()
     cores = read_machine().cores
     print(f"{cores:g} usable cores; env steps/s, medians of {asked.rounds} interleaved blocks")

@@ -23,9 +23,10 @@ import gymnasium as gym
 import numpy as np
 
 from tests import zoo
-from tests.benchmarks.blocks import Racer
 from vecselect import auto_make_vec, recommend
 from vecselect.learner_threads import end_idle_threads
+from vecselect.measure.learner import Learner
+from vecselect.measure.trial import Trial
 
 LEARNERS = ("none", "100 us", "1 ms", "torch 1", "torch 2")
 ROUNDS = 10
@@ -154,27 +155,30 @@ def candidates(name, num_envs):
 
 def oracle(env, num_envs, modes, learner, threads):
     """Env steps/s of every mode and number of threads in each half of the rounds."""
-    racers = []
+    trials = {}
+    run = None if learner is None else Learner("callable", learner)
     try:
         for mode in modes:
             envs = auto_make_vec(env, num_envs, mode=mode).unwrapped
-            racers.append(Racer(f"{mode}/{threads[0]}", envs, learner=learner))
-            racers += [Racer(f"{mode}/{more}", envs, learner=learner) for more in threads[1:]]
-        for racer in racers:
-            racer.block(3)
-        fastest = min(racer.block(3) for racer in racers) / 3
-        vector_steps = max(3, int(BLOCK_S / fastest))
+            trial = trials[f"{mode}/{threads[0]}"] = Trial(envs, run)
+            trial.reset()
+            trials |= {f"{mode}/{more}": trial.again() for more in threads[1:]}
+        for trial in trials.values():
+            trial.block(3)
+        fastest_s = min(trial.block(3).loop_s for trial in trials.values())
+        vector_steps = max(3, int(BLOCK_S / fastest_s))
         for number in range(ROUNDS):
-            for racer in racers if number % 2 else racers[::-1]:
-                set_threads(racer.name)
-                racer.block(max(2, int(0.002 / fastest)))
-                racer.rates.append(vector_steps * num_envs / racer.block(vector_steps))
+            for name in list(trials) if number % 2 else list(trials)[::-1]:
+                set_threads(name)
+                lead_in = max(2, int(0.002 / fastest_s))
+                trials[name].blocks.append(trials[name].block(vector_steps, lead_in))
     finally:
-        for racer in racers:
-            racer.envs.close()
+        for trial in trials.values():
+            trial.close()
     halves = [slice(0, None, 2), slice(1, None, 2)]
     return [
-        {racer.name: float(np.median(racer.rates[half])) for racer in racers} for half in halves
+        {name: num_envs / float(np.median(trial.loops_s[half])) for name, trial in trials.items()}
+        for half in halves
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from gymnasium.utils.performance import benchmark_step
 
 from tests import zoo
-from tests.benchmarks.blocks import Racer, race
+from tests.benchmarks.blocks import median_rates
 from vecselect import auto_make_vec, recommend
 
 CASES = [
@@ -28,13 +28,12 @@ def main() -> None:
         env = auto_make_vec(id, 1, mode="sync").unwrapped.envs[0]
         plain = benchmark_step(env, target_duration=2, seed=1)
         env.close()
-        racers = [
-            Racer(mode, auto_make_vec(id, num_envs, mode=mode).unwrapped)
-            for mode in ("sync", "async")
-        ]
-        rates = race(racers)
-        for racer in racers:
-            racer.envs.close()
+        rates = median_rates(
+            {
+                mode: lambda id=id, n=num_envs, mode=mode: auto_make_vec(id, n, mode=mode).unwrapped
+                for mode in ("sync", "async")
+            }
+        )
         rows.append((plan, rates, plain))
     print(f"{'environment':>18} {'rule':>6} {'right':>6} " + f"{'sync':>18} {'async':>18}", end="")
     print(f" {'benchmark_step':>18}   (measured / predicted)")

@@ -11,7 +11,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 
-from tests.benchmarks.blocks import Racer, race
+from tests.benchmarks.blocks import median_rates
 from tests.benchmarks.pool import bare_rate
 from vecselect import auto_make_vec
 from vecselect.machine import read_machine
@@ -24,11 +24,12 @@ def main() -> None:
     print(f"{read_machine().cores:g} usable cores, {NUM_ENVS} sub-environments")
     for id in sys.argv[2:] or ["Ant-v5", "Humanoid-v5"]:
         bare = np.median([bare_rate(functools.partial(gym.make, id), 1.0) for _ in range(3)])
-        racers = [Racer(0, auto_make_vec(id, NUM_ENVS, mode="sync"))]
-        racers += [Racer(k, auto_make_vec(id, NUM_ENVS, mode=f"pool:{k}")) for k in workers]
-        rates = race(racers, rounds=9, block_s=0.4)
-        for racer in racers:
-            racer.envs.close()
+        modes = {0: "sync", **{k: f"pool:{k}" for k in workers}}
+        builders = {
+            k: functools.partial(auto_make_vec, id, NUM_ENVS, mode=mode)
+            for k, mode in modes.items()
+        }
+        rates = median_rates(builders, rounds=9, block_s=0.2)
         print(f"{id}: one environment in a bare loop {bare:.0f} env steps/s, sync {rates[0]:.0f}")
         for k in workers:
             share = rates[k] / (bare * (k + 1))

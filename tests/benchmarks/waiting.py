@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from gymnasium import spaces
 
-from tests.benchmarks.blocks import Racer, race
+from tests.benchmarks.blocks import median_rates
 from vecselect import auto_make_vec
 from vecselect.machine import read_machine
 
@@ -64,14 +64,16 @@ def main() -> None:
     cores = read_machine().cores
     print(f"{count} sub-environments that wait {asked.wait * 1e3:g} ms; {cores:g} usable cores")
     env_fns = [functools.partial(Waiting, asked.wait)] * count
-    racers, costs = [], {}
-    for mode in modes:
+    costs = {}
+
+    def build(mode):
         before_bytes, start_s = memory_bytes(), time.perf_counter()
-        racers.append(Racer(mode, auto_make_vec(env_fns, mode=mode)))
+        envs = auto_make_vec(env_fns, mode=mode)
         costs[mode] = time.perf_counter() - start_s, memory_bytes() - before_bytes
-    rates = race(racers, rounds=asked.rounds, block_s=0.1, warm_up_steps=4)
-    for racer in racers:
-        racer.envs.close()
+        return envs
+
+    builders = {mode: functools.partial(build, mode) for mode in modes}
+    rates = median_rates(builders, asked.rounds, block_s=0.05)
     print(
         f"{'mode':>12} {'built in s':>10} {'MB':>7} {'vector step ms':>14} {'env steps/s':>11} ",
         end="",

@@ -16,12 +16,9 @@ from vecselect.selection.sweep import (
     diminishing,
     extrapolate,
     fastest_by_number,
-    gains,
-    groups_that_fit,
     proposed,
     returns_text,
     timed_point,
-    too_costly,
     winners_text,
 )
 
@@ -92,10 +89,9 @@ def test_what_returns_diminish_by_is_said_in_a_sentence():
     assert returns_text(falling, "sync").endswith("going from 1 to 4 gives 20 % less.")
 
 
-def test_gains_pass_over_what_was_not_measured():
+def test_a_gain_passes_over_what_was_not_measured():
     found = (*points({"sync": {1: 100.0, 4: 300.0}}), point("sync", 2, None, skipped="memory"))
-    (gain,) = gains(found, "sync")
-    assert (gain.from_num_envs, gain.to_num_envs, gain.ratio) == (1, 4, 3.0)
+    assert "going from 1 to 4 gives 200 % more" in returns_text(found, "sync")
 
 
 def test_which_mode_to_take_by_number():
@@ -141,20 +137,23 @@ def test_without_a_guess_it_grows_in_proportion():
 
 
 def test_the_most_expensive_points_are_left_out_until_the_others_fit():
-    costs_s = {("async", 8): 5.0, ("sync", 8): 1.0, ("async", 64): 40.0}
-    assert too_costly(costs_s, 100.0) == set()
-    assert too_costly(costs_s, 10.0) == {("async", 64)}
-    assert too_costly(costs_s, 3.0) == {("async", 64), ("async", 8)}
-    assert too_costly(costs_s, 0.0) == set(costs_s)
-    assert too_costly(costs_s, 0.0, keep=1) == {("async", 64), ("async", 8)}
-    assert too_costly({}, 0.0, keep=1) == set()
+    seconds = {("async", 8): 4.0, ("sync", 8): 0.6, ("pool:1", 8): 40.0}
+    found = {
+        (mode, 4): point(mode, 4, 100.0, build_s=each_s / 2)
+        for (mode, _), each_s in seconds.items()
+    }
+    costs = Costs(found, a_machine(), None)
 
+    def left_out(left_s):
+        return set(costs.too_long(list(seconds), left_s, 10.0))
 
-def test_modes_that_do_not_fit_together_go_in_groups():
-    needed = {"sync": 3.0, "pool:1": 4.0, "async": 9.0}
-    assert groups_that_fit(needed, 16.0) == [["sync", "pool:1", "async"]]
-    assert groups_that_fit(needed, 9.0) == [["sync", "pool:1"], ["async"]]
-    assert groups_that_fit({}, 9.0) == []
+    assert left_out(100.0) == set()
+    assert left_out(12.0) == {("pool:1", 8)}
+    assert left_out(4.0) == {("pool:1", 8), ("async", 8)}
+    assert left_out(0.0) == {("pool:1", 8), ("async", 8)}  # nothing is timed yet
+    found["sync", 4] = point("sync", 4, 100.0, build_s=0.3, blocks_s=(1e-9,))
+    assert left_out(0.0) == set(seconds)
+    assert costs.too_long([], 0.0, 10.0) == {}
 
 
 def test_what_a_point_takes_is_learned_from_the_smaller_ones():
@@ -170,8 +169,8 @@ def test_what_a_point_takes_is_learned_from_the_smaller_ones():
     assert "takes about 2.3 s, too much of the 10 s that the sweep may take; a budget of" in why
     assert list(costs.too_large([("sync", 2), ("sync", 64)], 1e9)) == [("sync", 64)]
     found["async", 2] = point("async", 2, 100.0, memory_bytes=700_000_000)
-    assert costs.groups(["sync", "async"], 2, 1e9) == [["sync", "async"]]
-    assert costs.groups(["sync", "async"], 2, 0.9e9) == [["sync"], ["async"]]
+    assert costs.fit_together(["sync", "async"], 2, 1e9)
+    assert not costs.fit_together(["sync", "async"], 2, 0.9e9)
 
 
 def test_of_what_is_over_each_number_gets_the_same():

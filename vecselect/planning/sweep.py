@@ -42,7 +42,14 @@ from vecselect.plan import Note
 from vecselect.planning import explain
 from vecselect.planning.first_worker import FirstWorker
 from vecselect.planning.race import builder
-from vecselect.selection.sweep import NOT_REACHED, SAME_AS, Costs, Point, proposed, timed_point
+from vecselect.selection.sweep import (
+    NOT_REACHED,
+    SAME_AS,
+    Costs,
+    proposed,
+    skipped_point,
+    timed_point,
+)
 from vecselect.sweeps import Sweep
 
 if TYPE_CHECKING:
@@ -52,6 +59,7 @@ if TYPE_CHECKING:
     from vecselect.measure.probe import Probe
     from vecselect.options import SweepOptions
     from vecselect.request import Request
+    from vecselect.selection.sweep import Point
 
 PROFILE_S = 1.0
 """Seconds that stepping one sub-environment may take, and no more than a tenth of the budget."""
@@ -214,11 +222,9 @@ class _Sweeping:
             if (why := whys.get((mode, num_envs))) is not None:
                 self._skip(mode, number, whys.get((mode, number), why))
         modes = [mode for mode, number in here if (mode, number) not in self.points]
-        if self.probe is not None and self.probe.holds:
-            groups = [[mode] for mode in modes]
-        else:
-            groups = costs.groups(modes, num_envs, available_bytes)
-        for group in groups:
+        holds = self.probe is not None and self.probe.holds
+        together = not holds and costs.fit_together(modes, num_envs, available_bytes)
+        for group in [modes] if together and modes else [[mode] for mode in modes]:
             if self.left_s <= 0 and self.measured:
                 for mode in group:
                     self._skip(mode, num_envs, "the time was over before its turn")
@@ -282,7 +288,7 @@ class _Sweeping:
             self.notes.append(Note(code, text))
 
     def _skip(self, mode: str, num_envs: int, why: str) -> None:
-        self.points[mode, num_envs] = _skipped(mode, num_envs, why)
+        self.points[mode, num_envs] = skipped_point(mode, num_envs, why)
 
     def sweep(self, *, whole: bool) -> Sweep:
         """What was found so far."""
@@ -293,7 +299,7 @@ class _Sweeping:
             num_envs=self.options.num_envs,
             modes=self.modes,
             named_modes=self.options.modes,
-            points=tuple(self.points.get(key) or _skipped(*key, NOT_REACHED) for key in order),
+            points=tuple(self.points.get(key) or skipped_point(*key, NOT_REACHED) for key in order),
             whole=whole,
             learner=self.learner_kind,
             machine=self.machine,
@@ -357,7 +363,7 @@ def time_modes(
             trial = trials.running.get(mode)
             if trial is None or not trial.blocks:
                 why = trials.out.get(mode, "the time for this number was over before it was built")
-                points.append(_skipped(mode, request.num_envs, why))
+                points.append(skipped_point(mode, request.num_envs, why))
                 continue
             point = timed_point(
                 mode,
@@ -368,7 +374,7 @@ def time_modes(
                 memory_bytes=memory_bytes[mode],
                 build_s=trial.build_s,
             )
-            points.append(dataclasses.replace(point, other_implementation=_is_other(mode)))
+            points.append(point)
         return Timed(tuple(points), trials.difference)
 
     with untouched_generators(), trials:
@@ -378,7 +384,8 @@ def time_modes(
                 break
             progress(f"building {mode}")
             before_bytes = tree_bytes()
-            trials.add(mode, builder(request, mode), compared=not _is_other(mode))
+            own = Mode.parse(mode).runs_users_environments
+            trials.add(mode, builder(request, mode), compared=own)
             memory_bytes[mode] = base_bytes + max(tree_bytes() - before_bytes, 0)
             if _has_processes(mode):
                 memory_bytes[mode] += server_bytes
@@ -435,21 +442,13 @@ def _run_rounds(
     trials.rounds(tuple(trials.running), after)
 
 
-def _skipped(mode: str, num_envs: int, why: str) -> Point:
-    """The point of a mode that was not timed."""
-    return Point(mode, num_envs, skipped=why, other_implementation=_is_other(mode))
-
-
 def _own(modes: Collection[str]) -> list[str]:
     """Those that run the user's own environments, or all if none does.
 
     What another implementation takes must not make the blocks of all the others long.
     """
-    return [mode for mode in modes if not _is_other(mode)] or list(modes)
-
-
-def _is_other(mode: str) -> bool:
-    return not Mode.parse(mode).runs_users_environments
+    own = [mode for mode in modes if Mode.parse(mode).runs_users_environments]
+    return own or list(modes)
 
 
 def _has_processes(mode: str) -> bool:

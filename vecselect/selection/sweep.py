@@ -8,7 +8,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect.machine import MEMORY_SHARE, why_no_room
+from vecselect.machine import why_no_room
 from vecselect.modes import Mode, fewest_workers
 from vecselect.selection.candidates import WAITING, needed_bytes
 from vecselect.selection.compare import Interval, median_interval
@@ -16,15 +16,13 @@ from vecselect.selection.model import start_up_s
 from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
-    from typing import TypeVar
+    from collections.abc import Callable, Mapping, Sequence
 
     from vecselect.machine import Machine
     from vecselect.measure.probe import Probe
     from vecselect.measure.step import StepProfile
 
     Id = tuple[str, int]
-    Key = TypeVar("Key", bound=Hashable)
 
 WORTH_DOUBLING = 0.10
 """Doubling the sub-environments is worth it where it gives this much more throughput."""
@@ -80,21 +78,6 @@ class Point:
     blocks_s: tuple[float, ...] = ()
     skipped: str | None = None
     other_implementation: bool = False
-
-
-@dataclass(frozen=True)
-class Gain:
-    """What more sub-environments gave in one mode.
-
-    Attributes:
-        from_num_envs: The smaller number.
-        to_num_envs: The next larger one that was measured.
-        ratio: Throughput with the larger number over that with the smaller one.
-    """
-
-    from_num_envs: int
-    to_num_envs: int
-    ratio: float
 
 
 def proposed(
@@ -188,7 +171,10 @@ class Costs:
         return num_envs * probe.profile.mean_step_with_resets_s / at_once
 
     def too_long(self, points: Sequence[Id], left_s: float, budget_s: float) -> dict[Id, str]:
-        """By point why there is no time for it, where there is none; the very first one has it.
+        """By point why there is no time for it, where there is none.
+
+        The most expensive points are left out until the others fit, but never all where nothing has
+        been timed yet.
 
         Args:
             points: All that are still open.
@@ -199,14 +185,17 @@ class Costs:
         starts_s = START_S * len({num_envs for _, num_envs in points})
         # Where starting processes takes all the time there is, the work itself still gets some.
         limit_s = COST_SHARE * max(left_s - starts_s, left_s / 2)
-        timed = any(point.blocks_s for point in self.points.values())
-        out = too_costly(costs_s, limit_s, keep=0 if timed else 1)
+        fewest = 0 if any(point.blocks_s for point in self.points.values()) else 1
+        kept = dict(costs_s)
+        while len(kept) > fewest and sum(kept.values()) > limit_s:
+            del kept[max(kept, key=kept.__getitem__)]
         more_s = sum(costs_s.values()) / COST_SHARE + starts_s
         enough_s = math.ceil(more_s + max(budget_s - left_s, 0.0))
         return {
             point: f"building and timing it takes about {costs_s[point]:.2g} s, too much of the "
             f"{budget_s:g} s that the sweep may take; a budget of {enough_s} s allows it"
-            for point in out
+            for point in costs_s
+            if point not in kept
         }
 
     def too_large(self, points: Sequence[Id], available_bytes: float) -> dict[Id, str]:
@@ -214,12 +203,10 @@ class Costs:
         whys = {point: why_no_room(self.bytes(point), available_bytes) for point in points}
         return {point: why for point, why in whys.items() if why is not None}
 
-    def groups(
-        self, modes: Sequence[str], num_envs: int, available_bytes: float
-    ) -> list[list[str]]:
-        """Which modes fit into the memory at the same time, in order."""
-        needed = {mode: self.bytes((mode, num_envs)) for mode in modes}
-        return groups_that_fit(needed, MEMORY_SHARE * available_bytes)
+    def fit_together(self, modes: Sequence[str], num_envs: int, available_bytes: float) -> bool:
+        """Whether modes fit into the memory at the same time."""
+        needed = sum(self.bytes((mode, num_envs)) for mode in modes)
+        return why_no_room(needed, available_bytes) is None
 
     def share_s(
         self, modes: Sequence[str], num_envs: int, points: Sequence[Id], left_s: float
@@ -267,38 +254,6 @@ def extrapolate(
     return seen[last] + max(slope, 0.0) * (num_envs - last)
 
 
-def too_costly(costs_s: Mapping[Key, float], limit_s: float, keep: int = 0) -> set[Key]:
-    """Which points to leave out so that the others fit: the most expensive ones.
-
-    Args:
-        costs_s: Seconds that each takes at least.
-        limit_s: Seconds there are.
-        keep: So many of them stay in any case.
-    """
-    kept = dict(costs_s)
-    while len(kept) > keep and sum(kept.values()) > limit_s:
-        del kept[max(kept, key=kept.__getitem__)]
-    return set(costs_s) - set(kept)
-
-
-def groups_that_fit(needed_bytes: Mapping[str, float], allowed_bytes: float) -> list[list[str]]:
-    """Which modes may be alive at the same time, in order.
-
-    Args:
-        needed_bytes: What each mode takes; none of them more than is allowed.
-        allowed_bytes: Memory they may take together.
-    """
-    groups: list[list[str]] = []
-    left = 0.0
-    for mode, needed in needed_bytes.items():
-        if not groups or needed > left:
-            groups.append([])
-            left = allowed_bytes
-        groups[-1].append(mode)
-        left -= needed
-    return groups
-
-
 def timed_point(
     mode: str,
     num_envs: int,
@@ -333,7 +288,14 @@ def timed_point(
         build_s=build_s,
         vector_steps=vector_steps,
         blocks_s=tuple(round(block_s, 9) for block_s in blocks_s),
+        other_implementation=not Mode.parse(mode).runs_users_environments,
     )
+
+
+def skipped_point(mode: str, num_envs: int, why: str) -> Point:
+    """The point of a mode that was not timed."""
+    other = not Mode.parse(mode).runs_users_environments
+    return Point(mode, num_envs, skipped=why, other_implementation=other)
 
 
 def best(points: Sequence[Point], modes: Sequence[str] = ()) -> Point | None:
@@ -391,15 +353,6 @@ def diminishing(points: Sequence[Point], mode: str) -> int | None:
     return None
 
 
-def gains(points: Sequence[Point], mode: str) -> tuple[Gain, ...]:
-    """What each step to a larger number gave in one mode."""
-    curve = _curve(points, mode)
-    return tuple(
-        Gain(one.num_envs, other.num_envs, _per_s(other) / _per_s(one))
-        for one, other in zip(curve, curve[1:], strict=False)
-    )
-
-
 def returns_text(points: Sequence[Point], mode: str) -> str | None:
     """Where the returns of more sub-environments diminish in one mode, in a sentence.
 
@@ -410,18 +363,18 @@ def returns_text(points: Sequence[Point], mode: str) -> str | None:
     Returns:
         The sentence; None where fewer than two numbers were measured.
     """
-    steps = gains(points, mode)
+    curve = _curve(points, mode)
+    steps = list(zip(curve, curve[1:], strict=False))
     if not steps:
         return None
     number = diminishing(points, mode)
     if number is None:
-        last = steps[-1]
         return (
-            f"Returns do not diminish yet with {mode}: {_gain_text(last)}, and larger numbers may "
-            "give more."
+            f"Returns do not diminish yet with {mode}: {_gain_text(*steps[-1])}, and larger "
+            "numbers may give more."
         )
-    step = next(step for step in steps if step.from_num_envs == number)
-    return f"Returns diminish from {number} on with {mode}: {_gain_text(step)}."
+    step = next(step for step in steps if step[0].num_envs == number)
+    return f"Returns diminish from {number} on with {mode}: {_gain_text(*step)}."
 
 
 def winners_text(points: Sequence[Point], modes: Sequence[str] = ()) -> str | None:
@@ -467,11 +420,12 @@ def _span(numbers: list[int], *, last: bool) -> str:
     return f"from {numbers[0]} on" if last else f"from {numbers[0]} to {numbers[-1]}"
 
 
-def _gain_text(step: Gain) -> str:
-    doubled = "doubling" if step.to_num_envs == 2 * step.from_num_envs else "going"
-    percent = round((step.ratio - 1) * 100)
+def _gain_text(one: Point, other: Point) -> str:
+    """What the larger of two numbers of sub-environments gave in one mode, in words."""
+    doubled = "doubling" if other.num_envs == 2 * one.num_envs else "going"
+    percent = round((_per_s(other) / _per_s(one) - 1) * 100)
     more = f"{percent} % more" if percent >= 0 else f"{-percent} % less"
-    return f"{doubled} from {step.from_num_envs} to {step.to_num_envs} gives {more}"
+    return f"{doubled} from {one.num_envs} to {other.num_envs} gives {more}"
 
 
 def _measured(points: Sequence[Point]) -> list[Point]:

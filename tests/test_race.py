@@ -182,78 +182,37 @@ def test_nobody_is_dropped_after_a_single_round():
     assert result.running == ("sync", "pool:1", "async")
 
 
-def test_who_is_dropped_runs_no_more():
-    for seed in range(20):
-        blocks_s = {"sync": [], "pool:1": [], "pool:3": [], "async": []}
-        true_s = {"sync": 1.0, "pool:1": 1.03, "pool:3": 1.2, "async": 3.0}
-        noise, running, seen = Noise(seed), tuple(true_s), set()
+@pytest.mark.parametrize("outliers", [0.0, 0.1])
+def test_a_dropped_candidate_runs_no_more_and_never_leads_or_wins(outliers):
+    true_s = {"sync": 1.25, "pool:0": 1.2, "pool:1": 1.1, "pool:3": 1.0, "async": 1.0, "ray": 3.0}
+    for seed in range(RACES):
+        noise, running = Noise(seed, outliers=outliers), tuple(true_s)
+        blocks_s = {mode: [] for mode in true_s}
         for _ in range(MAX_ROUNDS):
             for mode in running:
                 blocks_s[mode].append(noise.block(true_s[mode]))
-            before, running = set(running), standing(blocks_s).running
-            assert set(running) <= before
-            seen |= before - set(running)
-            assert not seen & set(running)
-        assert "async" in seen
+            result = standing(blocks_s)
+            assert set(result.running) <= set(running)
+            assert {result.leader, choose(result, blocks_s)} <= set(running)
+            running = result.running or running
+            if result.over:
+                break
+        assert "ray" not in running
 
 
-def a_late_bloomer(dropped_s):
-    """Rounds in which `dropped` is left behind before a slow starter turns out to be the best."""
-    true_s = {
-        "dropped": dropped_s,
-        "steady": itertools.repeat(1.0),
-        "late": itertools.chain([1.25, 1.05, 1.15], itertools.repeat(0.9)),
-    }
-    blocks_s = {mode: [] for mode in true_s}
-    times = {mode: iter(values) for mode, values in true_s.items()}
-    running = tuple(true_s)
-    while running and len(blocks_s["steady"]) < MAX_ROUNDS:
-        for mode in running:
-            blocks_s[mode].append(next(times[mode]))
-        result = standing(blocks_s)
-        running = result.running
-    return result, blocks_s
-
-
-def test_a_dropped_candidate_never_wins():
-    result, blocks_s = a_late_bloomer(itertools.repeat(1.2))
-    assert len(blocks_s["dropped"]) == 3
-    assert result.leader == "late"
-    assert choose(result, blocks_s) == "late"
-
-
-def test_in_no_race_wins_who_was_dropped():
-    true_s = {"sync": 1.25, "pool:0": 1.2, "pool:1": 1.1, "pool:3": 1.0, "async": 1.0}
-    for seed in range(RACES):
-        chosen, result, blocks_s = race(true_s, Noise(seed))
-        assert len(blocks_s[chosen]) == result.rounds
-
-
-def test_a_dropped_candidate_never_leads():
-    for seed in range(RACES):
-        true_s = {"sync": 1.25, "pool:0": 1.2, "pool:1": 1.1, "pool:3": 1.0, "async": 1.0}
-        _, result, blocks_s = race(true_s, Noise(seed, outliers=0.1))
-        assert len(blocks_s[result.leader]) == result.rounds
-
-
-def test_a_race_of_equals_ends_early_where_the_machine_is_calm():
-    rounds = [
-        race({"sync": 1.0, "pool:1": 1.0}, Noise(seed, noise=0.01))[1].rounds for seed in range(50)
+@pytest.mark.parametrize(("noise", "ends"), [(0.01, {True}), (NOISE, {True, False})])
+def test_a_race_of_equals_ends_by_a_small_expected_loss_or_by_the_limit_of_rounds(noise, ends):
+    results = [
+        race({"sync": 1.0, "pool:1": 1.0}, Noise(seed, noise=noise))[1] for seed in range(50)
     ]
-    assert max(rounds) < MAX_ROUNDS
-    assert min(rounds) == MIN_ROUNDS
-
-
-def test_a_race_of_equals_is_ended_by_a_small_expected_loss_or_by_the_limit_of_rounds():
-    ends = []
-    for seed in range(50):
-        _, result, _ = race({"sync": 1.0, "pool:1": 1.0}, Noise(seed))
-        assert result.over or result.rounds == MAX_ROUNDS
+    assert {result.over for result in results} == ends
+    for result in results:
         if result.over:
             assert result.expected_loss < STOP_LOSS
             assert result.rounds >= MIN_ROUNDS
-        ends.append(result.over)
-    assert set(ends) == {True, False}
+        else:
+            assert result.rounds == MAX_ROUNDS
+    assert min(result.rounds for result in results) == MIN_ROUNDS or noise == NOISE
 
 
 def test_a_race_does_not_end_while_it_is_open_whether_a_rival_is_tied():
@@ -263,23 +222,13 @@ def test_a_race_does_not_end_while_it_is_open_whether_a_rival_is_tied():
     assert result.running == ("sync", "pool:1")
 
 
-def test_a_smaller_expected_loss_takes_more_rounds():
-    rounds = {
-        stop_loss: sum(
-            race({"sync": 1.0, "pool:1": 1.0}, Noise(seed), stop_loss=stop_loss)[1].rounds
-            for seed in range(50)
-        )
-        for stop_loss in (0.001, 0.02)
-    }
-    assert rounds[0.001] > rounds[0.02]
+def test_a_close_race_and_a_smaller_expected_loss_take_more_rounds():
+    def rounds(gap, stop_loss=STOP_LOSS):
+        true_s = {"sync": gap, "pool:1": 1.0}
+        return sum(race(true_s, Noise(seed), stop_loss)[1].rounds for seed in range(50))
 
-
-def test_the_clear_race_is_shorter_than_the_close_one():
-    rounds = {
-        gap: sum(race({"sync": gap, "pool:1": 1.0}, Noise(seed))[1].rounds for seed in range(50))
-        for gap in (1.02, 1.3)
-    }
-    assert rounds[1.3] < rounds[1.02] / 2
+    assert rounds(1.0, 0.001) > rounds(1.0, 0.02)
+    assert rounds(1.3) < rounds(1.02) / 2
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 9])
@@ -334,14 +283,11 @@ def test_who_leads_is_told_by_the_rounds_that_both_ran():
 # How a race spends its time
 
 
-def test_a_round_that_ends_in_time_is_begun():
-    for rounds in (1, MIN_ROUNDS, 20):
-        assert has_time(left_s=1.0, next_s=0.5, final_s=0.5, spent_s=0.0, rounds=rounds)
-
-
-def test_a_round_that_ends_too_late_is_not():
-    assert not has_time(left_s=1.0, next_s=0.6, final_s=0.5, spent_s=1.0, rounds=1)
-    assert not has_time(left_s=-1.0, next_s=0.6, final_s=0.5, spent_s=1.0, rounds=1)
+@pytest.mark.parametrize("rounds", [1, MIN_ROUNDS, 20])
+def test_a_round_is_begun_that_ends_in_time(rounds):
+    assert has_time(left_s=1.0, next_s=0.5, final_s=0.5, spent_s=0.0, rounds=rounds)
+    assert not has_time(left_s=1.0, next_s=0.6, final_s=0.5, spent_s=1.0, rounds=rounds)
+    assert not has_time(left_s=-1.0, next_s=0.6, final_s=0.5, spent_s=1.0, rounds=rounds)
 
 
 def test_a_choice_that_is_not_sound_gets_its_rounds_where_they_take_little():
@@ -351,21 +297,19 @@ def test_a_choice_that_is_not_sound_gets_its_rounds_where_they_take_little():
     assert not has_time(**little, rounds=MIN_ROUNDS)
 
 
-def test_one_far_behind_twice_runs_no_more():
-    blocks_s = {"sync": [40.0], "thread:31": [1.3], "thread:63": [1.0]}
-    assert standing(blocks_s).running == ("sync", "thread:31", "thread:63")
-    assert standing(blocks_s, far={"sync"}).running == ("thread:31", "thread:63")
-
-
-def test_one_far_behind_only_in_the_warm_up_runs_on():
-    blocks_s = {"sync": [2.0], "thread:63": [1.0]}
-    assert standing(blocks_s, far={"sync"}).running == ("sync", "thread:63")
-
-
-def test_where_all_others_are_far_behind_the_race_is_over():
-    found = standing({"sync": [40.0], "thread:63": [1.0]}, far={"sync"})
-    assert found.over
-    assert found.leader == "thread:63"
+@pytest.mark.parametrize(
+    ("times_s", "running"),
+    [
+        ({"sync": 40.0, "thread:31": 1.3, "thread:63": 1.0}, ("thread:31", "thread:63")),
+        ({"sync": 2.0, "thread:63": 1.0}, ("sync", "thread:63")),  # only in the warm-up
+        ({"sync": 40.0, "thread:63": 1.0}, ()),  # so the race is over
+    ],
+)
+def test_one_far_behind_twice_runs_no_more(times_s, running):
+    blocks_s = {mode: [time_s] for mode, time_s in times_s.items()}
+    assert standing(blocks_s).running == tuple(times_s)
+    found = standing(blocks_s, far={"sync"})
+    assert (found.running, found.leader) == (running, "thread:63")
 
 
 # What two candidates are compared by, and what always holds

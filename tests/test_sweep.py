@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from tests.racers import children
+from tests.racers import GlobalEnv, children
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, ProfileError, RequestError, Sweep, sweep
 from vecselect.machine import read_machine
@@ -83,10 +83,7 @@ def test_every_point_has_its_throughput_memory_and_blocks(small):
         assert point.vector_steps >= 1
         assert point.memory_bytes > 10e6
         assert not point.other_implementation
-
-
-def test_the_sweep_says_what_is_best_and_survives_json(small):
-    found, _ = small
+    # The sweep says what is best, and survives JSON.
     assert found.best in found.points
     assert Sweep.from_json(found.to_json()) == found
     assert found.best.mode in str(found)
@@ -117,9 +114,7 @@ def test_by_default_the_modes_are_proposed_and_native_is_marked():
     assert native.other_implementation
     assert found.best.mode != "native"
     assert "bits-differ" not in {note.code for note in found.notes}
-
-
-def test_a_mode_that_has_nothing_to_do_with_the_environment_is_not_in_the_table():
+    # Where there is none it is not in the table.
     found = sweep("FrozenLake-v1", 1, budget_s=1, env_kwargs={"is_slippery": False})
     assert "native" not in found.modes
 
@@ -147,9 +142,7 @@ def test_what_raises_gives_its_reason_and_the_rest_stands():
     assert found.of("pool:0", 1).env_steps_per_s is not None
     assert found.of("sync", 3).skipped == "it raised OSError: the port is taken"
     assert "port is taken" in str(found)
-
-
-def test_where_every_mode_fails_it_is_an_error():
+    # Where every mode fails, it is an error.
     with pytest.raises(ProfileError, match="port is taken"):
         sweep(Raising, 3, modes=["sync"], budget_s=30)
 
@@ -161,19 +154,23 @@ def test_a_process_that_dies_takes_its_number_along_and_nothing_else():
     assert [note.code for note in found.notes if note.code == "timing-lost"] == ["timing-lost"]
 
 
-def test_a_learner_runs_here_and_counts():
+def test_a_learner_runs_here_and_counts_and_leaves_the_generators_as_they_are():
     seen = []
 
     def learn(observations):
         seen.append((os.getpid(), len(observations)))
+        np.random.random()
         time.sleep(0.002)
 
+    np.random.seed(3)
+    before = np.random.get_state()[1].tolist()
     found = sweep(echo, 3, modes=["sync", "pool:0"], budget_s=30, learner=learn)
     assert set(seen) == {(os.getpid(), 3)}
     point = found.of("sync", 3)
     assert point.learner_s >= 0.002
     assert found.learner == "callable"
     assert point.env_steps_per_s.mid < 3 / 0.002
+    assert np.random.get_state()[1].tolist() == before
 
 
 def test_a_learner_that_fails_is_an_error():
@@ -181,11 +178,11 @@ def test_a_learner_that_fails_is_an_error():
         sweep(echo, 2, modes=["sync"], budget_s=30, learner=lambda observations: 1 / 0)
 
 
-def test_the_generators_of_this_process_stay_as_they_are():
-    np.random.seed(3)
-    before = np.random.get_state()[1].tolist()
-    sweep(echo, 1, modes=["sync"], budget_s=30, learner=lambda: np.random.random())
-    assert np.random.get_state()[1].tolist() == before
+def test_modes_that_differ_are_timed_all_the_same_and_it_is_said():
+    found = sweep(GlobalEnv, 2, modes=["sync", "pool:0"], budget_s=5)
+    assert all(point.env_steps_per_s is not None for point in found.points)
+    (note,) = [note for note in found.notes if note.code == "bits-differ"]
+    assert "(pool:0, step 1[0]: the values differ in sync)" in note.text
 
 
 def test_a_list_of_callables_gives_its_first_ones():

@@ -83,6 +83,8 @@ def test_every_point_has_its_throughput_memory_and_blocks(small):
         assert point.vector_steps >= 1
         assert point.memory_bytes > 10e6
         assert not point.other_implementation
+    workers_bytes = points["pool:1", 2].memory_bytes - points["sync", 2].memory_bytes
+    assert workers_bytes > 3e6
     # The sweep says what is best, and survives JSON.
     assert found.best in found.points
     assert Sweep.from_json(found.to_json()) == found

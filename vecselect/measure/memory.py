@@ -1,8 +1,9 @@
-"""The memory that this process and all its children take together."""
+"""The memory that this process and all that it has started take together."""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -16,19 +17,24 @@ def memory_kind() -> str:
 
 
 def tree_bytes() -> int:
-    """Memory of this process and of all below it.
+    """Memory of this process, of all that it has started, and of all below those.
 
     On Linux each process counts with its proportional set size, where pages that several share
     count once altogether; elsewhere with its resident set size, where they count in each.
     """
     import psutil
 
-    this = psutil.Process()
-    total = 0
-    for process in [this, *this.children(recursive=True)]:
+    # What a fork server of the caller's has started for this process is no child of it.
+    started = {child.pid for child in multiprocessing.active_children()}
+    pids = {os.getpid(), *(pid for pid in started if pid is not None)}
+    for pid in tuple(pids):
         with contextlib.suppress(psutil.Error):  # it has just ended
-            found = _proportional_bytes(process.pid)
-            total += process.memory_info().rss if found is None else found
+            pids |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found = _proportional_bytes(pid)
+            total += psutil.Process(pid).memory_info().rss if found is None else found
     return total
 
 

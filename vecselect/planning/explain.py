@@ -21,7 +21,7 @@ Notes have codes that stay the same from version to version:
 | `learner-stand-in` | a small network stood in for the learner |
 | `copy` | copying observations takes a share worth saving |
 | `not-together` | a sweep measured modes one after another |
-| `heat-lost` | a sweep's process died |
+| `timing-lost` | a process of a sweep died |
 """
 
 from __future__ import annotations

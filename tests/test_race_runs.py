@@ -452,6 +452,7 @@ def test_a_crash_ends_the_race_and_nothing_else(how, words, nothing_left):
         isolated(odd(how))
 
 
+@pytest.mark.full
 def test_a_race_that_hangs_is_ended(monkeypatch, nothing_left):
     monkeypatch.setattr(child, "STALL_LIMIT_S", 1.0)
     start_s = time.monotonic()

@@ -4,7 +4,7 @@ import dataclasses
 import datetime
 
 from tests.plans import BY_MODEL
-from vecselect.planning.cache import Key
+from vecselect.planning.plan_key import Key
 from vecselect.selection.evidence import Observation
 
 SEEN = Observation("pool:1", 2, 500, inside_s=1.5e-3, outside_s=2.5e-3)

@@ -16,19 +16,15 @@ from vecselect import Plan
 from vecselect.cli import main
 from vecselect.cli.plans import age
 from vecselect.machine import read_machine
-from vecselect.planning.cache import plan_key
+from vecselect.options import PlanningOptions
+from vecselect.planning.plan_key import plan_key
 from vecselect.request import read_request
 
 
 def stored(cache, number, machine=None, **changes):
     """Stores a plan for so many CartPoles, older where there are more; returns its key."""
-    key = plan_key(
-        read_request("CartPole-v1", number),
-        machine or read_machine(),
-        learner=None,
-        learner_threads=None,
-        allow=(),
-    )
+    request = read_request("CartPole-v1", number)
+    key = plan_key(request, machine or read_machine(), PlanningOptions())
     evidence = dataclasses.replace(PLAN.evidence, num_envs=number)
     values = {"env": "CartPole-v1", "created": days_ago(number), **changes}
     saved(cache, key, evidence=evidence, **values)

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 from tests.faults.support import gone
 from tests.probes import probed
-from vecselect.measure.footprint import Footprint, held, read_footprint
+from vecselect.measure.probe import Footprint, held, read_footprint
 
 
 class Plain(gym.Env):

@@ -12,11 +12,8 @@ from tests.fake_torch import ACTIONS, FakeLibraries, a_learner
 from vecselect.errors import ProfileError, RequestError
 from vecselect.measure import learner as module
 from vecselect.measure.clock import OtherThreads
-from vecselect.measure.learner import (
-    FIRST_CALL_S,
-    check_learner,
-    measure_learner,
-)
+from vecselect.measure.learner import FIRST_CALL_S, measure_learner
+from vecselect.options import check_learner
 from vecselect.selection.evidence import LearnerCost
 
 # Callables

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from tests.fake_torch import NUM_ENVS, a_learner
 from vecselect.learner_threads import loaded_torch, torch_threads
-from vecselect.measure.stand_in import HIDDEN_UNITS, MAX_FEATURES
+from vecselect.measure.learner import HIDDEN_UNITS, MAX_FEATURES
 
 
 def test_without_torch_there_is_no_stand_in(no_torch):

@@ -9,8 +9,8 @@ from gymnasium.vector import AutoresetMode
 
 from tests.probes import probed
 from tests.zoo import SPACES, EchoEnv, SampleEnv
-from vecselect.planning import loops
-from vecselect.planning.loops import measure_loops
+from vecselect.planning import calibrate as loops
+from vecselect.planning.calibrate import measure_loops
 from vecselect.request import Request
 
 

@@ -18,14 +18,18 @@ import pytest
 
 from tests.plans import MACHINE
 from tests.zoo import EchoEnv
+from vecselect.options import PlanningOptions
 from vecselect.planning import plan_key as plan_key_module
 from vecselect.planning.plan_key import Key, code_name, machine_fields, plan_key, script_name
 from vecselect.request import read_request
 
+ASKED = ("learner", "learner_threads", "allow")
 
-def key(*arguments, machine=MACHINE, learner=None, learner_threads=None, allow=(), **options):
+
+def key(*arguments, machine=MACHINE, **options):
+    asked = {name: options.pop(name) for name in ASKED if name in options}
     request = read_request(*arguments, **options)
-    return plan_key(request, machine, learner=learner, learner_threads=learner_threads, allow=allow)
+    return plan_key(request, machine, PlanningOptions(**asked))
 
 
 BASE = key("CartPole-v1", 2)
@@ -274,6 +278,7 @@ SCRIPT = """
 import functools, json, time
 import gymnasium as gym
 from vecselect.machine import read_machine
+from vecselect.options import PlanningOptions
 from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.request import read_request
 
@@ -295,7 +300,7 @@ requests = [
 ]
 machine = read_machine()
 keys = [
-    plan_key(one, machine, learner=None, learner_threads=None, allow=()).digest for one in requests
+    plan_key(one, machine, PlanningOptions()).digest for one in requests
 ]
 print(json.dumps([script_name(), keys]))
 """

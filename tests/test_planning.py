@@ -38,7 +38,7 @@ from vecselect.modes import Mode
 from vecselect.plan import Candidate
 from vecselect.planning import build, planner
 from vecselect.planning.cache import PlanCache
-from vecselect.planning.prepared import Prebuilt, Prepared
+from vecselect.planning.first_worker import Prebuilt, Prepared
 from vecselect.request import read_request
 from vecselect.selection.evidence import HandOff
 
@@ -317,7 +317,7 @@ def test_the_rule_measures_round_trips_and_remembers_nothing():
     assert PlanCache().entries() == []
 
 
-def test_measuring_predicts_every_candidate_and_starts_none(monkeypatch):
+def test_measuring_predicts_every_candidate_and_starts_none(monkeypatch, quiet):
     monkeypatch.setattr(planner, "run_race", pytest.fail)
     monkeypatch.setattr(planner, "run_isolated", pytest.fail)
     plan = recommend("CartPole-v1", 8)
@@ -500,7 +500,7 @@ def test_a_plan_made_beside_other_programs_is_provisional(machine, monkeypatch):
     assert PlanCache().recall(plan.key).plan.provisional == plan.provisional
 
 
-def test_beside_another_start_hand_offs_are_assumed_and_nothing_is_remembered():
+def test_beside_another_start_hand_offs_are_assumed_and_nothing_is_remembered(quiet):
     with PlanCache().planning_lock() as alone:
         assert alone
         plan = recommend("CartPole-v1", 2)

@@ -10,8 +10,10 @@ from tests.records import MS
 from tests.zoo import BusyEnv
 from vecselect import auto_make_vec, recommend
 from vecselect.machine import read_machine
+from vecselect.options import PlanningOptions
 from vecselect.planning import planner
-from vecselect.planning.cache import PlanCache, script_name
+from vecselect.planning.cache import PlanCache
+from vecselect.planning.plan_key import script_name
 from vecselect.request import read_request
 from vecselect.selection.evidence import Observation
 
@@ -85,9 +87,7 @@ def test_an_environment_whose_spaces_have_changed_is_planned_anew():
     cache = PlanCache()
     stored = cache.recall(plan.key)
     evidence = dataclasses.replace(plan.evidence, observation_space="Box(1)")
-    key = planner.plan_key(
-        read_request("CartPole-v1", 2), read_machine(), learner=None, learner_threads=None, allow=()
-    )
+    key = planner.plan_key(read_request("CartPole-v1", 2), read_machine(), PlanningOptions())
     assert key.digest == stored.key
     cache.save(key, dataclasses.replace(plan, evidence=evidence))
     with auto_make_vec("CartPole-v1", 2) as envs:

@@ -21,6 +21,7 @@ from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
 from vecselect.planning import first_worker
 from vecselect.planning.first_worker import FirstWorker
+from vecselect.request import Request
 from vecselect.selection.evidence import HandOff
 
 PHASES = ("construct", "reset", "step")
@@ -87,7 +88,7 @@ def faulty(*args, **kwargs):
 def helpers_that_stay():
     """The fork server and the resource tracker, which multiprocessing starts once and keeps."""
     for method in ("forkserver", "spawn"):
-        probed(Faulty, start_method=method)
+        probed(Faulty, context=method)
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +112,7 @@ def the_failure(env_fn, **kwargs):
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_what_a_probe_finds(method):
-    found = probed(Faulty, start_method=method)
+    found = probed(Faulty, context=method)
     assert found.profile.steps >= 1
     assert found.profile.step_time_s > 0
     assert found.observation_space == Faulty.observation_space
@@ -221,7 +222,7 @@ def test_a_process_that_exits_is_named_with_its_code_and_phase(phase):
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_a_process_that_is_killed_is_named_with_its_signal_and_phase(number, method):
     act = functools.partial(kill_itself, number)
-    failure = the_failure(faulty("step", act), start_method=method)
+    failure = the_failure(faulty("step", act), context=method)
     assert f"was ended by {number.name} in step()" in str(failure)
 
 
@@ -273,7 +274,7 @@ def test_lambdas_and_local_classes_are_sent():
     class Local(Faulty):
         metadata = {"render_modes": ["nothing"]}
 
-    found = probed(lambda: Local(), start_method="spawn")
+    found = probed(lambda: Local(), context="spawn")
     assert found.observation in Local.observation_space
 
 
@@ -292,7 +293,7 @@ def test_what_was_measured_stands_if_only_closing_fails(act, capfd):
 
 
 def a_first_worker(env_fn=Faulty):
-    return FirstWorker(env_fn, extent=BRIEF, budget_s=0.05)
+    return FirstWorker(Request("probed", (env_fn,)), BRIEF, 0.05)
 
 
 def test_hand_offs_are_timed_within_bounds_awake_and_asleep():

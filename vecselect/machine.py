@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import platform
 import sys
@@ -19,6 +21,9 @@ MEMORY_SHARE = 0.8
 
 CORE_VARIABLES = ("VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK")
 """Environment variables that say how many cores are meant for this process."""
+
+PROPORTIONAL = "proportional set size"
+RESIDENT = "resident set size"
 
 _UNLIMITED_BYTES = 1 << 60
 """cgroup v1 writes "no limit" as a number near 2**63, rounded down to a page."""
@@ -110,6 +115,42 @@ def resident_bytes() -> int | None:
         return int(psutil.Process().memory_info().rss)
     except Exception:  # without /proc, or on a system it does not know, psutil raises anything
         return None
+
+
+def memory_kind() -> str:
+    """What `tree_bytes` adds up on this system."""
+    return RESIDENT if _proportional_bytes(os.getpid()) is None else PROPORTIONAL
+
+
+def tree_bytes() -> int:
+    """Memory of this process, of all that it has started, and of all below those.
+
+    On Linux each process counts with its proportional set size, where pages that several share
+    count once altogether; elsewhere with its resident set size, where they count in each.
+    """
+    import psutil
+
+    # What a fork server of the caller's has started for this process is no child of it.
+    started = {child.pid for child in multiprocessing.active_children()}
+    pids = {os.getpid(), *(pid for pid in started if pid is not None)}
+    for pid in tuple(pids):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            pids |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            found = _proportional_bytes(pid)
+            total += psutil.Process(pid).memory_info().rss if found is None else found
+    return total
+
+
+def _proportional_bytes(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return None
+    lines = (line.split() for line in text.splitlines())
+    return next((int(words[1]) * 1024 for words in lines if words[0] == "Pss:"), None)
 
 
 def children_pids() -> frozenset[int]:

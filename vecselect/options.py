@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from vecselect.errors import RequestError, unknown
-from vecselect.measure.learner import check_learner
 from vecselect.modes import Mode
 from vecselect.pins import AUTO
-from vecselect.plan_checks import EFFORTS
-from vecselect.request import need_seconds
+from vecselect.request import is_seconds, need_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BUDGETS_S = {"rule": 1.5, "measure": 1.0, "race": 10.0}
 """Seconds by effort after which nothing new is begun."""
+
+EFFORTS = tuple(BUDGETS_S)
+"""How much measuring is allowed; a plan of a later one serves a request for an earlier one."""
 
 ALLOWABLE = ("native", "ray")
 """Kinds of modes that are chosen only where the user allows them: `native` is another
@@ -54,6 +55,10 @@ class PlanningOptions:
     use_store: bool = True
     fresh: bool = False
     progress: Callable[[str], None] = lambda text: None
+
+    def served_by(self, effort: str) -> bool:
+        """Whether a plan of an effort was made with as much measuring as is asked for."""
+        return EFFORTS.index(effort) >= EFFORTS.index(self.effort)
 
 
 def read_planning_options(
@@ -92,6 +97,19 @@ def read_planning_options(
         fresh=fresh,
         progress=progress,
     )
+
+
+def check_learner(given: Any) -> None:
+    """Refuses what is neither a callable nor a number of seconds.
+
+    Raises:
+        RequestError: Saying what to give instead.
+    """
+    if not (given is None or callable(given) or is_seconds(given)):
+        raise RequestError(
+            f"learner is {given!r}; give a callable that takes the batch of observations, or the "
+            "seconds that your loop spends between two steps, such as 0.001."
+        )
 
 
 def _read_threads(threads: int | str | None) -> int | Literal["auto"] | None:

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import PlanError
-from vecselect.plan_checks import why_unsound
+from vecselect.errors import PlanError, RequestError
+from vecselect.modes import Mode
+from vecselect.options import EFFORTS
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
@@ -16,10 +17,17 @@ from vecselect.selection.what_if import WhatIf
 from vecselect.values import read_document
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vecselect.report import Report
 
 SCHEMA = 1
 """Number of the JSON form; it grows when an older reader could misread the newer form."""
+
+DECIDED_BY = ("rule", "model", "race", "observed", "pin", "elimination")
+
+MOST_ENVS = 100_000
+"""Far more sub-environments than anybody runs in one process."""
 
 
 @dataclass(frozen=True)
@@ -189,23 +197,37 @@ class Plan:
         return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, document: str | bytes | dict[str, Any]) -> Plan:
         """Reads what `to_json` wrote, also inside a file of the plan cache.
 
         What `vecselect explain --json` and `vecselect plans show --json` print is read too.
 
+        Args:
+            document: The text, or what `json.loads` made of it.
+
         Raises:
-            PlanError: If the text is not such a document, or one of another schema.
+            PlanError: If it is not such a document, or one of another schema, or of a plan that
+                cannot have been made.
         """
-        plan: Plan = read_document(cls, text, "plan", _current)
-        if (why := why_unsound(plan)) is not None:
-            raise PlanError(f"This is not a plan of vecselect: {why}.")
+        plan: Plan = read_document(cls, document, "plan", _current)
+        wrong = next((what for what, holds in _conditions(plan) if not holds), None)
+        if wrong is not None:
+            raise PlanError(f"This is not a plan of vecselect: {wrong}.")
         return plan
 
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """The plan in a document, of the schema that is read."""
-    data = _the_plan(data)
+    """The plan in a document, alone or beside other things, of the schema that is read."""
+    if "mode" not in data:
+        if isinstance(data.get("plans"), list):
+            raise PlanError(
+                f"This document holds {len(data['plans'])} plans and is none; `vecselect plans "
+                "import` reads what `vecselect plans export` wrote."
+            )
+        if "points" in data:
+            raise PlanError("This is a sweep and no plan; Sweep.from_json reads it.")
+        if isinstance(data.get("plan"), dict):
+            data = data["plan"]
     schema = data.get("schema")
     if type(schema) is not int or schema != SCHEMA:
         raise PlanError(
@@ -215,17 +237,76 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _the_plan(data: dict[str, Any]) -> dict[str, Any]:
-    """The plan in a document that holds other things beside it, or the document itself."""
-    if "mode" in data:
-        return data
-    if isinstance(data.get("plan"), dict):
-        return dict(data["plan"])
-    if isinstance(data.get("plans"), list):
-        raise PlanError(
-            f"This document holds {len(data['plans'])} plans and is none; `vecselect plans import` "
-            "reads what `vecselect plans export` wrote."
-        )
-    if "points" in data:
-        raise PlanError("This is a sweep and no plan; Sweep.from_json reads it.")
-    return data
+def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
+    """What must hold of a plan that somebody else may have written.
+
+    Whatever is computed or shown of a plan needs no other check.
+
+    Args:
+        plan: Its values have the right types, and its numbers are finite.
+
+    Yields:
+        What would be wrong, and whether all is well.
+    """
+    evidence = plan.evidence
+    profile, rule, race = evidence.profile, evidence.rule, evidence.race
+    for part in _parts(plan):
+        if isinstance(part, Interval):
+            yield "an interval has its ends the wrong way round", _is_ordered(part)
+        elif isinstance(mode := getattr(part, "mode", None), str):
+            yield f"{mode[:40]!r} is no mode", _is_mode(mode)
+    yield "there is no such effort", plan.effort in EFFORTS
+    yield "nothing decides in that way", plan.decided_by in DECIDED_BY
+    needed = {"rule": rule, "model": profile, "observed": profile, "race": race}
+    yield "what decided is missing", needed.get(plan.decided_by, plan) is not None
+    yield "nobody has so many sub-environments", 1 <= evidence.num_envs <= MOST_ENVS
+    yield "a machine has cores", evidence.machine.cores > 0
+    yield "there is some learner, or none", bool(evidence.learners)
+    threads = [plan.learner_threads, *(one.threads for one in evidence.learners)]
+    yield "there is at least one thread", all(number is None or number >= 1 for number in threads)
+    if evidence.ray is not None:
+        yield "a cluster has lanes", evidence.ray.cores > 0 and evidence.ray.lanes >= 1
+    if profile is not None:
+        quantiles = profile.step_quantiles_s, profile.reset_quantiles_s
+        yield "a step takes time", profile.step_time_s > 0 and profile.steps >= 1
+        yield "no times may be negative", all(times and min(times) >= 0 for times in quantiles)
+        yield "steps take some of the time", profile.reset_share < 1
+        yield "fractions are no more than 1", profile.off_cpu_fraction <= 1
+        yield "episodes have steps", profile.episode_steps is None or profile.episode_steps > 0
+    if evidence.hand_off is not None:
+        yield "an exchange takes time", min(dataclasses.astuple(evidence.hand_off)[:5]) > 0
+    for seen in evidence.observations:
+        yield "what was observed takes time", seen.inside_s > 0 and seen.outside_s >= 0
+    if rule is not None:
+        yield "the rule compares times", rule.threshold_s > 0 and rule.step_time_s > 0
+    if race is not None:
+        for mode in (race.chosen, race.leader):
+            yield f"{mode[:40]!r} is no mode", _is_mode(mode)
+        counts = (race.num_envs, race.vector_steps, race.rounds)
+        yield "a race has entrants and rounds of steps", bool(race.entrants) and min(counts) >= 1
+        yield "a probability is no more than 1", race.p_best <= 1
+        for entrant in race.entrants:
+            yield "a block takes time", bool(entrant.blocks_s) and min(entrant.blocks_s) > 0
+
+
+def _is_mode(text: str) -> bool:
+    try:
+        return (Mode.parse(text).workers or 0) <= MOST_ENVS
+    except RequestError:
+        return False
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Every dataclass in a value, the value itself among them."""
+    if dataclasses.is_dataclass(value):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from _parts(getattr(value, field.name))
+    elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
+        for item in value:
+            yield from _parts(item)
+
+
+def _is_ordered(found: Interval) -> bool:
+    """Whether an interval of times has its middle between its ends, but for rounding."""
+    return 0 <= found.low <= found.mid * (1 + 1e-9) and 0 < found.mid <= found.high * (1 + 1e-9)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from vecselect.errors import VecselectWarning
 from vecselect.learner_threads import torch_threads
-from vecselect.measure.clock import OtherThreads
-from vecselect.measure.load import ForeignLoad
+from vecselect.measure.clock import ForeignLoad, OtherThreads
 from vecselect.modes import Mode
+from vecselect.planning import explain
 from vecselect.selection.evidence import Observation
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class RunWatch:
         self._records: dict[int | None, _Record] = {}
         self._applied: int | None = None
         self._collects = plan.learner_threads is None
-        self._slow = _SlowSteps(plan, self._planned_s)
+        self._slow_look_s = 0.0
+        self._slow_windows = self._slow_steps = self._slow_inside_ns = 0
         self._load = ForeignLoad()
         self._owner = os.getpid()
 
@@ -201,8 +202,8 @@ class RunWatch:
         self._plan_next_look(vector_steps, loop_s)
         if verified:
             self._verify_recall()
-        if not self.wrong_recall:
-            self._slow.look(now_s, vector_steps, inside_ns)
+        if self._planned_s and not self.wrong_recall and now_s >= self._slow_look_s:
+            self._end_slow_window(now_s, vector_steps, inside_ns, self._planned_s)
         if not self._collects:
             self._expect_collecting(vector_steps, now_s - self._begun_s)
 
@@ -291,59 +292,33 @@ class RunWatch:
         self.wrong_recall = True
         if self._on_wrong_recall is not None:
             self._on_wrong_recall()
-        _warn(
-            f"The remembered plan for {self._plan.env} counts on vector steps of "
-            f"{planned_s * 1e3:.3g} ms, but they take {step_s * 1e3:.3g} ms: something has changed "
-            "since. The next start plans anew; envs.retune() does so now, and needs a reset."
-        )
+        _warn(explain.wrong_recall(self._plan, planned_s, step_s))
 
     def _expect_collecting(self, vector_steps: int, run_s: float) -> None:
         """Warns once if the loop does not give the learner the threads that the plan counts on."""
         if vector_steps < COLLECTING_STEPS and run_s < COLLECTING_S:
             return
         self._collects = True
-        planned, threads = self._plan.learner_threads, self._threads()
-        if threads == planned:
-            return
-        now = "as before" if threads is None else f"with {threads} threads"
-        _warn(
-            f"The plan for {self._plan.env} counts on {planned} thread(s) for the learner while "
-            f"steps are made, but it computes {now}: the loop has never entered "
-            'envs.collecting(). Write "with envs.collecting():" around the rollout, or leave '
-            "learner_threads out."
-        )
+        threads = self._threads()
+        if threads != self._plan.learner_threads:
+            _warn(explain.never_collecting(self._plan, threads))
 
-
-class _SlowSteps:
-    """Warns once, when steps have been slower than planned for long."""
-
-    def __init__(self, plan: Plan, planned_s: float | None) -> None:
-        self._plan = plan
-        self._planned_s = planned_s
-        self._look_s = 0.0
-        self._steps = self._inside_ns = 0
-        self._windows = 0
-
-    def look(self, now_s: float, vector_steps: int, inside_ns: int) -> None:
-        """Compares the vector steps since the last window, if it is over."""
-        if not self._planned_s or now_s < self._look_s:
-            return
-        steps, inside_ns_before = vector_steps - self._steps, self._inside_ns
-        self._steps, self._inside_ns = vector_steps, inside_ns
-        first, self._look_s = self._look_s == 0.0, now_s + SLOW_WINDOW_S
+    def _end_slow_window(
+        self, now_s: float, vector_steps: int, inside_ns: int, planned_s: float
+    ) -> None:
+        """Warns once, when steps have been slower than planned in several windows in a row."""
+        steps = vector_steps - self._slow_steps
+        inside_s = (inside_ns - self._slow_inside_ns) * 1e-9
+        first, self._slow_look_s = self._slow_look_s == 0.0, now_s + SLOW_WINDOW_S
+        self._slow_steps, self._slow_inside_ns = vector_steps, inside_ns
         if first or steps == 0:
             return
-        step_s = (inside_ns - inside_ns_before) * 1e-9 / steps
-        self._windows = self._windows + 1 if step_s > SLOWER * self._planned_s else 0
-        if self._windows < SLOW_WINDOWS:
-            return
-        planned_s, self._planned_s = self._planned_s, None
-        _warn(
-            f"For {SLOW_WINDOWS * SLOW_WINDOW_S:.0f} s vector steps of {self._plan.env} have taken "
-            f"{step_s * 1e3:.3g} ms, where the plan counted on {planned_s * 1e3:.3g} ms. Mode "
-            f"{self._plan.mode!r} stays; envs.retune() changes it if another has become better, "
-            "and needs a reset then."
-        )
+        is_slow = inside_s / steps > SLOWER * planned_s
+        self._slow_windows = self._slow_windows + 1 if is_slow else 0
+        if self._slow_windows == SLOW_WINDOWS:
+            self._planned_s = None  # said once
+            span_s = SLOW_WINDOWS * SLOW_WINDOW_S
+            _warn(explain.slower_than_planned(self._plan, planned_s, inside_s / steps, span_s))
 
 
 def _warn(text: str) -> None:

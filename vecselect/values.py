@@ -20,8 +20,8 @@ LEAST = -1e-6
 """Every number of a document counts or measures something, or is what noise has left of nothing."""
 
 
-def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> str:
-    """The text of a file that a user named; some files have no end.
+def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> bytes:
+    """The content of a file that a user named; some files have no end.
 
     Args:
         file: Opened for reading.
@@ -29,33 +29,33 @@ def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> str:
         name: What the error calls it.
 
     Raises:
-        PlanError: If it is larger, or no text.
+        PlanError: If it is larger.
     """
     content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, so it holds no plans.")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise PlanError(f"{name} holds no plans: {error}.") from error
+    return content
 
 
 def read_document(
-    kind: Any, text: str, name: str, current: Callable[[dict[str, Any]], dict[str, Any]]
+    kind: Any,
+    document: str | bytes | dict[str, Any],
+    name: str,
+    current: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> Any:
     """A value of a dataclass from the JSON document that it was written to.
 
     Args:
         kind: The dataclass.
-        text: The document.
+        document: Its text, or what `json.loads` made of that.
         name: What errors call it.
         current: Gives the document in the form of today's schema, or raises PlanError.
 
     Raises:
-        PlanError: If the text is no such document.
+        PlanError: If it is no such document.
     """
     try:
-        data = json.loads(text)
+        data = document if isinstance(document, dict) else json.loads(document)
         if not isinstance(data, dict):
             raise TypeError("it is not an object")
         return rebuilt(kind, current(data))

@@ -15,23 +15,20 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+import gymnasium as gym
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecselect import processes
 from vecselect.drawing import may_draw
 from vecselect.errors import ProfileError
 from vecselect.failures import portable
-from vecselect.machine import resident_bytes
-from vecselect.measure.footprint import held, read_footprint
+from vecselect.machine import children_pids, resident_bytes
 from vecselect.measure.step import Extent, StepProfile, profile_step
 from vecselect.warned import Shown, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
-
-    import gymnasium as gym
-
 
 SPACE_TEXT_CHARACTERS = 160
 
@@ -46,6 +43,12 @@ RECORDERS = (
     ("stable_baselines3.common.monitor", "Monitor"),
 )
 """Wrappers that write files: what is profiled is the environment beneath them."""
+
+FREELY_SHARED = (
+    *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"),
+    *("/dev/tty", "/dev/pts/", "/dev/ptmx", "/dev/shm/"),
+)
+"""Devices that any number of processes may have open, and folders of such."""
 
 
 class Signal(Protocol):
@@ -75,8 +78,78 @@ class ProfileTask:
     global_seed: int
 
     def run(self, go: Signal, done: Signal, pipe: Connection) -> tuple[Any, gym.Env] | None:
-        """In the worker: see `profile_first`."""
-        return profile_first(self, go, done, pipe)
+        """In the worker: profiles, tells the caller, and answers it until it says what to become.
+
+        Returns:
+            What to become, and the environment that was profiled, closed; None if the worker is to
+            end.
+        """
+        # A full collection would look through all that was loaded before, and so copy the memory
+        # that is shared with the fork server: tens of milliseconds, amid what is measured.
+        gc.freeze()
+        phase = "construct"
+
+        def tell(kind: str, value: Any) -> None:
+            pipe.send_bytes(processes.dumps((kind, value)))
+
+        def enter(name: str) -> None:
+            nonlocal phase
+            if name != phase:
+                phase = name
+                tell("phase", name)
+
+        try:
+            with _stdout_is_stderr(), bypassed_recorders():
+                env = self._profile(tell, enter)
+        except ProfileError as error:
+            tell("failed", (str(error), portable(error.__cause__ or error)))
+            return None
+        except BaseException as error:  # SystemExit would end the caller's program
+            message = f"The environment raised {type(error).__name__} in {phase}() while it was "
+            message += "being measured"
+            with contextlib.suppress(Exception):  # its own text may raise
+                message += f": {error}"
+            tell("failed", (message, portable(error)))
+            return None
+        work = None if env is None else _answer(go, done, pipe)
+        return None if work is None or env is None else (work, env.unwrapped)
+
+    def _profile(
+        self, tell: Callable[[str, Any], None], enter: Callable[[str], None]
+    ) -> gym.Env | None:
+        """Builds the environment, tells what it costs, and closes it; None if it was not built."""
+        footprint, memory_before = read_footprint(), resident_bytes()
+        start_s = time.perf_counter()
+        try:
+            env = self.env_fn()
+        except Exception as error:
+            tell("not built", portable(error))
+            return None
+        built_s = time.perf_counter()
+        try:
+            profile = profile_step(env, budget_s=self.budget_s, extent=self.extent, on_call=enter)
+            memory_after = resident_bytes()
+            if memory_before is not None and memory_after is not None:
+                memory_bytes = max(memory_after - memory_before, 0)
+                profile = dataclasses.replace(profile, memory_bytes=memory_bytes)
+            transitions = _transitions(env, profile, enter)
+            found = Probe(
+                profile=profile,
+                observation_space=env.observation_space,
+                action_space=env.action_space,
+                construct_s=built_s - start_s,
+                profiling_s=time.perf_counter() - built_s,
+                transitions=transitions,
+                holds=held(env, footprint, read_footprint()),
+                draws=may_draw(env.observation_space, env.render_mode),
+                warned=shown(),
+            )
+            # Before it is closed: what that leads to hides nothing of what was found.
+            tell("found", found)
+        finally:
+            with contextlib.suppress(Exception):
+                env.close()
+        return env
 
 
 @dataclass(frozen=True)
@@ -119,88 +192,6 @@ class Probe:
         space = self.observation_space
         batch: Any = create_empty_array(space, num_envs)
         return concatenate(space, [self.observation] * num_envs, batch)
-
-
-def profile_first(
-    task: ProfileTask, go: Signal, done: Signal, pipe: Connection
-) -> tuple[Any, gym.Env] | None:
-    """Runs in the worker: profiles, tells the caller, and answers it until it says what to become.
-
-    Returns:
-        What to become, and the environment that was profiled, closed; None if the worker is to end.
-    """
-    # A full collection would look through all that was loaded before, and so copy the memory that
-    # is shared with the fork server: tens of milliseconds, in the midst of what is measured.
-    gc.freeze()
-    env: gym.Env | None = None
-    phase = "construct"
-
-    def tell(kind: str, value: Any) -> None:
-        pipe.send_bytes(processes.dumps((kind, value)))
-
-    def enter(name: str) -> None:
-        nonlocal phase
-        if name != phase:
-            phase = name
-            tell("phase", name)
-
-    try:
-        with _stdout_is_stderr(), bypassed_recorders():
-            try:
-                footprint, memory_before = read_footprint(), resident_bytes()
-                start_s = time.perf_counter()
-                env = task.env_fn()
-            except Exception as error:
-                tell("not built", portable(error))
-                return None
-            construct_s = time.perf_counter() - start_s
-            try:
-                found = _profile(task, env, footprint, memory_before, construct_s, enter)
-                # Before it is closed: what that leads to hides nothing of what was found.
-                tell("found", found)
-            finally:
-                with contextlib.suppress(Exception):
-                    env.close()
-    except ProfileError as error:
-        tell("failed", (str(error), portable(error.__cause__ or error)))
-        return None
-    except BaseException as error:  # SystemExit would end the caller's program
-        message = f"The environment raised {type(error).__name__} in {phase}() while it was being"
-        message += " measured"
-        with contextlib.suppress(Exception):  # its own text may raise
-            message += f": {error}"
-        tell("failed", (message, portable(error)))
-        return None
-    work = _answer(go, done, pipe)
-    return None if work is None else (work, env.unwrapped)
-
-
-def _profile(
-    task: ProfileTask,
-    env: gym.Env,
-    footprint: Any,
-    memory_before: int | None,
-    construct_s: float,
-    enter: Callable[[str], None],
-) -> Probe:
-    start_s = time.perf_counter()
-    profile = profile_step(env, budget_s=task.budget_s, extent=task.extent, on_call=enter)
-    memory_after = resident_bytes()
-    if memory_before is not None and memory_after is not None:
-        memory_bytes = max(memory_after - memory_before, 0)
-        profile = dataclasses.replace(profile, memory_bytes=memory_bytes)
-    transitions = _transitions(env, profile, enter)
-    return Probe(
-        profile=profile,
-        observation_space=env.observation_space,
-        action_space=env.action_space,
-        construct_s=construct_s,
-        profiling_s=time.perf_counter() - start_s,
-        transitions=transitions,
-        holds=held(env, footprint, read_footprint()),
-        draws=may_draw(env.observation_space, env.render_mode),
-        warned=shown(),
-    )
 
 
 def _transitions(
@@ -246,35 +237,23 @@ def _answer(go: Signal, done: Signal, pipe: Connection) -> Any:
 @contextlib.contextmanager
 def bypassed_recorders() -> Iterator[None]:
     """Has wrappers that write files pass everything through, in this process, while inside."""
-    import gymnasium as gym
-
-    changed: list[tuple[type, dict[str, Any]]] = []
+    changed: list[tuple[type, str, Any]] = []
     for module_name, name in RECORDERS:
         recorder = getattr(sys.modules.get(module_name), name, None)
-        if not isinstance(recorder, type):
-            continue
-        own = {
-            method: vars(recorder)[method]
-            for method in ("__init__", "step", "reset", "render", "close")
-            if method in vars(recorder)
-        }
-        changed.append((recorder, own))
-        for method in own:
-            if method == "__init__":
-                recorder.__init__ = _only_wrap  # type: ignore[misc]
-            else:
-                setattr(recorder, method, getattr(gym.Wrapper, method))
+        if isinstance(recorder, type):
+            for method in ("__init__", "step", "reset", "render", "close"):
+                if method in vars(recorder):
+                    changed.append((recorder, method, vars(recorder)[method]))
+                    plain = _only_wrap if method == "__init__" else getattr(gym.Wrapper, method)
+                    setattr(recorder, method, plain)
     try:
         yield
     finally:
-        for recorder, own in changed:
-            for method, value in own.items():
-                setattr(recorder, method, value)
+        for recorder, method, value in changed:
+            setattr(recorder, method, value)
 
 
 def _only_wrap(self: Any, env: gym.Env, *args: Any, **kwargs: Any) -> None:
-    import gymnasium as gym
-
     gym.Wrapper.__init__(self, env)
 
 
@@ -298,3 +277,74 @@ def space_text(space: Any) -> str:
     if len(text) <= SPACE_TEXT_CHARACTERS:
         return text
     return text[: SPACE_TEXT_CHARACTERS - 3] + "..."
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a process has open.
+
+    Attributes:
+        files: What its descriptors point to, by descriptor.
+        children: Ids of its child processes.
+    """
+
+    files: dict[str, str]
+    children: frozenset[int]
+
+
+def read_footprint() -> Footprint:
+    """The footprint of this process now. Without /proc no files are seen."""
+    files = {}
+    folder = "/proc/self/fd"
+    try:
+        descriptors = os.listdir(folder)
+    except OSError:
+        descriptors = []
+    for descriptor in descriptors:
+        try:
+            files[descriptor] = os.readlink(f"{folder}/{descriptor}")
+        except OSError:  # the descriptor that listed the folder
+            continue
+    return Footprint(files, children_pids())
+
+
+def held(env: gym.Env, before: Footprint, after: Footprint) -> tuple[str, ...]:
+    """What an environment came to hold, as words that follow "it holds".
+
+    Args:
+        env: The environment.
+        before: The footprint before it was built.
+        after: The footprint after it was stepped, before it is closed.
+    """
+    found = []
+    opened = {after.files[key] for key in after.files if before.files.get(key) != after.files[key]}
+    if any(name.startswith("socket:") for name in opened):
+        found.append("a socket")
+    if after.children - before.children:
+        found.append("a child process")
+    found += [
+        f"the device {name}"
+        for name in sorted(opened)
+        if name.startswith("/dev/") and not _is_freely_shared(name)
+    ]
+    if env.render_mode == "human":
+        found.append("a window")
+    if "RecordVideo" in _wrappers(env):
+        found.append("a video that it records")
+    return tuple(found)
+
+
+def _is_freely_shared(name: str) -> bool:
+    folders = tuple(known for known in FREELY_SHARED if known.endswith("/"))
+    return name in FREELY_SHARED or name.startswith(folders)
+
+
+def _wrappers(env: gym.Env) -> set[str]:
+    """Names of the classes of all layers."""
+    names = set()
+    layer: gym.Env | None = env
+    outer: gym.Env | None = None
+    while layer is not None and layer is not outer:
+        names.add(type(layer).__name__)
+        layer, outer = getattr(layer, "env", None), layer
+    return names

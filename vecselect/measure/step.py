@@ -12,16 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from vecselect.errors import ProfileError, RequestError
 from vecselect.measure.clock import Clock
 from vecselect.measure.generators import untouched_generators
+from vecselect.request import read_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import gymnasium as gym
-    from gymnasium.envs.registration import EnvSpec
 
     from vecselect.request import EnvFn
 
@@ -183,36 +184,16 @@ def profile_step(
         RequestError: If it is no environment, and nothing that builds one.
         Exception: What building one raises.
     """
-    if _is_environment(env):
-        return _profile(env, budget_s, extent, seed, clock, on_call)
-    built = _build(env)
-    with contextlib.closing(built):
-        return _profile(built, budget_s, extent, seed, clock, on_call)
-
-
-def _profile(
-    env: Any,
-    budget_s: float,
-    extent: Extent,
-    seed: int,
-    clock: Clock | None,
-    on_call: Callable[[str], None],
-) -> StepProfile:
-    with untouched_generators():
-        return _Profiling(env, clock or Clock(), on_call).run(budget_s, extent, seed)
-
-
-def _is_environment(env: Any) -> bool:
-    """Whether it can be stepped as one; a class can not."""
-    return not isinstance(env, type) and hasattr(env, "step") and hasattr(env, "action_space")
+    profiled: Any = env
+    with contextlib.ExitStack() as stack:
+        if isinstance(env, type) or not (hasattr(env, "step") and hasattr(env, "action_space")):
+            profiled = stack.enter_context(contextlib.closing(_build(env)))
+        stack.enter_context(untouched_generators())
+        return _Profiling(profiled, clock or Clock(), on_call).run(budget_s, extent, seed)
 
 
 def _build(env: Any) -> gym.Env:
     """One environment of an id, a spec or a callable."""
-    from gymnasium.envs.registration import EnvSpec
-
-    from vecselect.request import read_request  # the rest of this module needs no Gymnasium
-
     if not isinstance(env, (str, EnvSpec)) and not callable(env):
         raise RequestError(
             f"env is {env!r}; give one environment, an id such as 'Pendulum-v1', an EnvSpec, or a "
@@ -233,22 +214,25 @@ class _Profiling:
         self.episode_steps = 0
         self.observation: Any = None
 
-    def run(self, budget_s: float, extent: Extent, seed: int) -> StepProfile:
-        wall_ns = self.clock.wall_ns
+    def draw(self, seed: int) -> tuple[list[Any], float]:
+        """Actions to cycle through, and the seconds that drawing one takes."""
         # A copy, so that the environment's own action space draws what it would have drawn.
         space = copy.deepcopy(self.env.action_space)
         space.seed(seed)
         actions = [space.sample()]
-        start_ns = wall_ns()
-        drawn_ns = 0
+        start_ns, drawn_ns = self.clock.wall_ns(), 0
         while len(actions) < FEWEST_ACTIONS or (
             len(actions) < MOST_ACTIONS and drawn_ns < DRAWING_S * 1e9
         ):
             actions.append(space.sample())
-            drawn_ns = wall_ns() - start_ns
+            drawn_ns = self.clock.wall_ns() - start_ns
         each_ns = drawn_ns / (len(actions) - 1) - self.wall_overhead_ns
-        draw_s = max(each_ns, 0.0) * 1e-9
+        return actions, max(each_ns, 0.0) * 1e-9
 
+    def run(self, budget_s: float, extent: Extent, seed: int) -> StepProfile:
+        """Resets and steps for as long as `extent` says, or as `budget_s` allows."""
+        wall_ns = self.clock.wall_ns
+        actions, draw_s = self.draw(seed)
         first_reset_ns = self.reset(seed=seed)
         action = itertools.cycle(actions).__next__
         first_step_ns, _, ended = self.step(action())
@@ -295,7 +279,8 @@ class _Profiling:
         times_s = np.array(walls) * 1e-9
         step_time_s = float(times_s.mean())
         median, p95, p99 = np.percentile(times_s, [50, 95, 99]).tolist()
-        loop_s = step_time_s / (1.0 - reset_share) + draw_s + _benchmark_loop_s(self.clock)
+        # The loop of `benchmark_step` also reads the clock once in each step.
+        loop_s = step_time_s / (1.0 - reset_share) + draw_s + self.wall_overhead_ns * 1e-9
         return StepProfile(
             steps=len(walls),
             step_time_s=step_time_s,
@@ -365,11 +350,6 @@ def _quantiles(times_s: np.ndarray) -> tuple[float, ...]:
     """Evenly spread quantiles of the times, the shortest and the longest among them."""
     shares = np.linspace(0.0, 1.0, min(len(times_s), QUANTILES))
     return tuple(np.quantile(times_s, shares).round(9).tolist())
-
-
-def _benchmark_loop_s(clock: Clock) -> float:
-    """What `benchmark_step`'s loop itself costs per step: it reads the clock once."""
-    return clock.wall_overhead_ns() * 1e-9
 
 
 def size_bytes(value: Any) -> int:

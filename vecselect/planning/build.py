@@ -12,7 +12,9 @@ from vecselect.backends.registry import BACKENDS
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
-from vecselect.planning.cache import PlanCache, script_name
+from vecselect.planning import explain
+from vecselect.planning.cache import PlanCache
+from vecselect.planning.plan_key import script_name
 from vecselect.planning.planner import prepare
 from vecselect.vector_env import AutoVectorEnv
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from vecselect.options import PlanningOptions
     from vecselect.plan import Plan
-    from vecselect.planning.prepared import Prepared
+    from vecselect.planning.first_worker import Prepared
     from vecselect.request import Request
     from vecselect.selection.evidence import Observation
 
@@ -130,7 +132,7 @@ def _in_its_place(plan: Plan, error: Exception) -> Plan:
     return dataclasses.replace(
         plan,
         mode="sync",
-        reason=f"{plan.mode} was chosen, but {why}. So sync runs in its place.",
+        reason=explain.reason_of_failure(plan.mode, why),
         decided_by="elimination",
         candidates=tuple(candidates),
         key=None,

@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import re
-import stat
 import time
 import uuid
 import warnings
@@ -28,12 +27,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vecselect.errors import PlanError, RequestError, VecselectWarning
 from vecselect.modes import KINDS, Mode
+from vecselect.options import EFFORTS
 from vecselect.plan import Plan
-from vecselect.plan_checks import EFFORTS
-from vecselect.planning.plan_key import Key, plan_key, script_name
+from vecselect.planning import explain
+from vecselect.planning.plan_key import Key
 from vecselect.request import DEADLINES
 from vecselect.selection.evidence import Observation
-from vecselect.values import exactly, rebuilt
+from vecselect.values import exactly, read_at_most, rebuilt
 
 try:
     import fcntl
@@ -42,8 +42,6 @@ except ImportError:  # Windows
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-
-__all__ = ["Key", "PlanCache", "StoredPlan", "plan_key", "script_name"]
 
 FORMAT, FORMAT_MANY, SCHEMA = "vecselect-plan", "vecselect-plans", 1
 
@@ -81,6 +79,13 @@ class StoredPlan:
     fields: dict[str, Any]
     observations: Observations
     path: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """What the file holds: of observations, those of the scripts that ran last."""
+        document = dataclasses.asdict(self)
+        del document["path"]
+        document["observations"] = dict([*document["observations"].items()][-MOST_SCRIPTS:])
+        return {"format": FORMAT, "schema": SCHEMA, **document}
 
 
 class PlanCache:
@@ -129,18 +134,13 @@ class PlanCache:
         try:
             self._put(key, plan, {})
         except OSError as error:
-            why = f"{self.folder} cannot be written: {error.strerror or error}"
+            why = explain.cache_not_written(self.folder, error)
             if str(self.folder) not in _warned:
                 _warned.add(str(self.folder))
-                warnings.warn(
-                    f"The plan cache {why}. So every start plans anew: name another folder in "
-                    "VECSELECT_CACHE_DIR, or pass use_store=False if that is meant.",
-                    VecselectWarning,
-                    stacklevel=3,
-                )
-            return f"The plan cache {why}."
+                warnings.warn(f"{why} {explain.CACHE_ADVICE}", VecselectWarning, stacklevel=3)
+            return why
         except (PlanError, ValueError) as error:
-            return f"The plan cannot be stored: {str(error).rstrip('.')}."
+            return explain.plan_not_stored(error)
         return None
 
     def observe(self, key: Key | str, script: str, observation: Observation) -> None:
@@ -160,7 +160,7 @@ class PlanCache:
             same = (observation.mode, observation.threads)
             others = [one for one in seen.pop(script, ()) if (one.mode, one.threads) != same]
             seen[script] = (*others, observation)
-            _write(path, _document(stored.key, stored.fields, stored.plan, seen))
+            _write(dataclasses.replace(stored, observations=seen))
 
     def forget(self, key: Key | str) -> bool:
         """Removes a plan with its observations; whether there was one that could be removed."""
@@ -187,11 +187,7 @@ class PlanCache:
 
     def export_plans(self, keys: Collection[str] | None = None) -> str:
         """Plans with their observations as one JSON document; those of all digests without any."""
-        documents = [
-            _document(one.key, one.fields, one.plan, one.observations)
-            for one in self.entries()
-            if keys is None or one.key in keys
-        ]
+        documents = [one.to_dict() for one in self.entries() if keys is None or one.key in keys]
         return json.dumps({"format": FORMAT_MANY, "schema": SCHEMA, "plans": documents})
 
     def import_plans(self, stream: BinaryIO) -> tuple[list[str], list[tuple[str, str]]]:
@@ -243,14 +239,13 @@ class PlanCache:
             OSError: If it cannot be written.
             PlanError: If it could not be read again.
         """
-        path = self._path(key)
         with self._held():
             here = self.recall(key)
             seen = {**observations, **(here.observations if here else {})}
-            document = _document(key.digest, key.fields, plan, seen)
-            _stored(json.loads(json.dumps(document)), path)
-            _write(path, document)
-            _evict(path.parent)
+            stored = StoredPlan(key.digest, plan, key.fields, seen, self._path(key))
+            _stored(json.loads(json.dumps(stored.to_dict())), stored.path)
+            _write(stored)
+            _evict(stored.path.parent)
 
     def _held(self) -> contextlib.AbstractContextManager[bool]:
         return _locked(self.folder / "cache.lock", LOCK_WAIT_S)
@@ -269,23 +264,6 @@ def _default_folder() -> Path:
     return Path(platformdirs.user_cache_dir("vecselect", appauthor=False))
 
 
-def _document(
-    key: str, fields: dict[str, Any], plan: Plan, observations: Observations
-) -> dict[str, Any]:
-    """What a file holds: of observations, those of the scripts that ran last."""
-    latest = list(observations.items())[-MOST_SCRIPTS:]
-    return {
-        "format": FORMAT,
-        "schema": SCHEMA,
-        "key": key,
-        "fields": fields,
-        "observations": {
-            script: [dataclasses.asdict(one) for one in ones] for script, ones in latest
-        },
-        "plan": plan.to_dict(),
-    }
-
-
 def _stored(document: Any, path: Path) -> StoredPlan:
     """The plan in a document.
 
@@ -299,7 +277,7 @@ def _stored(document: Any, path: Path) -> StoredPlan:
         key = Key.of(fields).digest
         if document.get("key") != key or path.stem != key:
             raise PlanError("its key is not that of what it is for")
-        plan = Plan.from_json(json.dumps(exactly(dict, document.get("plan"))))
+        plan = Plan.from_json(exactly(dict, document.get("plan")))
         observations = rebuilt(Observations, document.get("observations"))
         _check(plan, fields)
         for one in (one for ones in observations.values() for one in ones):
@@ -345,13 +323,10 @@ def _read(path: Path) -> StoredPlan:
         OSError: If there is none, or it cannot be opened.
         PlanError: As from `_stored`.
     """
-    # Without waiting: opening a pipe would otherwise wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    try:
-        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        content = os.read(descriptor, MOST_BYTES + 1) if regular else b""
-    finally:
-        os.close(descriptor)
+    # Opening a pipe would otherwise wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        content = read_at_most(file, MOST_BYTES, str(path))
     try:
         return _stored(json.loads(content), path)
     except (ValueError, RecursionError) as error:
@@ -364,11 +339,7 @@ def _read_export(stream: BinaryIO) -> list[Any]:
     Raises:
         PlanError: If it is no such document.
     """
-    content = stream.read(MOST_IMPORTED_BYTES + 1)
-    if len(content) > MOST_IMPORTED_BYTES:
-        raise PlanError(
-            f"This is larger than {MOST_IMPORTED_BYTES >> 20} MiB, and so no export of vecselect."
-        )
+    content = read_at_most(stream, MOST_IMPORTED_BYTES, "This export")
     try:
         document = json.loads(content)
         if document["format"] != FORMAT_MANY or document["schema"] != SCHEMA:
@@ -380,13 +351,13 @@ def _read_export(stream: BinaryIO) -> list[Any]:
         ) from error
 
 
-def _write(path: Path, document: dict[str, Any]) -> None:
+def _write(stored: StoredPlan) -> None:
     """Puts a file in its place in one move; nobody else may read it, since it tells what one runs.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind then.
     """
-    content = json.dumps(document, allow_nan=False).encode()
+    path, content = stored.path, json.dumps(stored.to_dict(), allow_nan=False).encode()
     path.parent.mkdir(mode=0o700, exist_ok=True)  # the one above is made with the lock
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     try:

@@ -28,15 +28,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vecselect.modes import Mode
 from vecselect.plan import Note
+from vecselect.selection.candidates import why_not_enough_memory
 from vecselect.selection.compare import compare
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
-    from vecselect.modes import Mode
+    from vecselect.plan import Plan
     from vecselect.selection.evidence import Evidence, RayCosts
     from vecselect.selection.model import Choice, Forecast
     from vecselect.selection.race import RaceRecord
@@ -59,6 +61,36 @@ RULE_KNOWS_TWO = "the rule chooses between sync and async; pin it to use it"
 NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
 )
+ONLY_NATIVE = "It is the only mode that can run it."
+CACHE_ADVICE = (
+    "So every start plans anew: name another folder in VECSELECT_CACHE_DIR, or pass "
+    "use_store=False if that is meant."
+)
+
+# Why this mode
+
+
+def reason_of_pin(source: str) -> str:
+    """Why a pinned mode was chosen."""
+    return f"{source} pins it; nothing was measured."
+
+
+def reason_without_processes(why: str, *, threads: bool) -> str:
+    """Why the simplest mode is chosen where no other process can be used.
+
+    Args:
+        why: Why none can.
+        threads: Whether threads could serve the request.
+    """
+    reason = f"No other process can measure or run it: {why}."
+    if threads:
+        reason += ' Where steps wait, mode="thread" lets them wait together.'
+    return reason
+
+
+def reason_of_failure(mode: str, why: str) -> str:
+    """Why `sync` runs where the mode that was chosen could not be built."""
+    return f"{mode} was chosen, but {why}. So sync runs in its place."
 
 
 def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
@@ -78,7 +110,7 @@ def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
         low, high = _ratio_range(sync, best)
         learner = ", learner included" if best.learner_s else ""
         text = f"Predicted {low:.2g}-{high:.2g} times the throughput of sync{learner}{threads}."
-    return text + of_rule_beside(best.mode, rule)
+    return text + _rule_beside(best.mode, rule)
 
 
 def _with_threads(choice: Choice) -> str:
@@ -102,7 +134,7 @@ def _ratio_range(sync: Forecast, ours: Forecast) -> tuple[float, float]:
     )
 
 
-def of_rule_beside(mode: str, rule: RuleVerdict | None) -> str:
+def _rule_beside(mode: str, rule: RuleVerdict | None) -> str:
     """Says whether the ~1 ms rule agrees, and if not, why."""
     if rule is None:
         return ""
@@ -129,8 +161,20 @@ def reason_of_rule(verdict: RuleVerdict, mode: str, skipped: str | None) -> str:
     return f"The rule says {verdict.mode}, but {skipped}."
 
 
-def reason_of_race(race: RaceRecord, skipped: dict[str, str | None]) -> str:
-    """Why the race leads to this choice."""
+def reason_of_race(
+    race: RaceRecord, skipped: dict[str, str | None], rule: RuleVerdict | None
+) -> str:
+    """Why the race leads to its choice.
+
+    Args:
+        race: What it measured.
+        skipped: By kind of mode, why it could not be chosen, or None.
+        rule: What the ~1 ms rule says.
+    """
+    return _outcome(race, skipped) + _rule_beside(race.chosen, rule)
+
+
+def _outcome(race: RaceRecord, skipped: dict[str, str | None]) -> str:
     if race.chosen != "sync" and race.speedup is not None:
         ours = race.speedup
         return (
@@ -141,14 +185,17 @@ def reason_of_race(race: RaceRecord, skipped: dict[str, str | None]) -> str:
     others = [one for one in race.entrants if not skipped.get(one.mode) and one is not won]
     if won is None or not others:
         return "It was the only one left in the race."
-    second = max(others, key=lambda one: compare(one.mode, won.blocks_s, one.blocks_s).ratio.mid)
-    factor = compare(second.mode, won.blocks_s, second.blocks_s).ratio.mid
-    if factor > 1.0:
+    ratios = {one.mode: compare(one.mode, won.blocks_s, one.blocks_s).ratio.mid for one in others}
+    second = max(ratios, key=ratios.__getitem__)
+    if ratios[second] > 1.0:
         return (
-            f"{second.mode} came to {factor:.2f} times its throughput in the race, which does not "
-            "prove it faster."
+            f"{second} came to {ratios[second]:.2f} times its throughput in the race, which does "
+            "not prove it faster."
         )
-    return f"The fastest in the race: {second.mode} came to {factor:.2f} times its throughput."
+    return f"The fastest in the race: {second} came to {ratios[second]:.2f} times its throughput."
+
+
+# What else to know
 
 
 def provisional(evidence: Evidence, *, alone: bool) -> str | None:
@@ -165,7 +212,7 @@ def provisional(evidence: Evidence, *, alone: bool) -> str | None:
     return None
 
 
-def of_profile(machine: Machine, profile: StepProfile) -> list[Note]:
+def of_profile(profile: StepProfile) -> list[Note]:
     """What a profile tells the reader."""
     if profile.reset_share <= RESET_SHARE:
         return []
@@ -248,9 +295,22 @@ def of_copying(forecast: Forecast) -> list[Note]:
     return [Note("copy", text)]
 
 
-def left_out(mode: Mode, why: str) -> Note:
-    """That a candidate would not fit into memory."""
-    return Note("memory", f"{mode} is left out: {why}. Fewer sub-environments may fit.")
+def of_memory(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Note]:
+    """Which candidates would not fit into memory.
+
+    Args:
+        evidence: With a profile.
+        modes: The candidates that are left.
+    """
+    profile = evidence.profile
+    assert profile is not None
+    left_out = []
+    for mode in (Mode("async"), Mode("pool", 1)):
+        if mode.kind in evidence.kinds and not any(one.kind == mode.kind for one in modes):
+            why = why_not_enough_memory(mode, profile, evidence)
+            text = f"{mode} is left out: {why}. Fewer sub-environments may fit."
+            left_out += [Note("memory", text)] if why else []
+    return left_out
 
 
 def not_raced(holds: Sequence[str]) -> Note:
@@ -298,12 +358,63 @@ def of_race(race: RaceRecord) -> list[Note]:
     return notes
 
 
-def ray_measured(costs: RayCosts) -> Note:
+def of_ray(costs: RayCosts | None) -> list[Note]:
     """What actors cost, by which `ray` was predicted."""
+    if costs is None:
+        return []
     fixed, lane, env = (f"{s * 1e3:.2g} ms" for s in (costs.fixed_s, costs.lane_s, costs.env_s))
     text = (
         f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each actor and {env} "
         f"for each sub-environment; there is room for {costs.lanes} actors of one CPU. It is "
         "predicted, never raced."
     )
-    return Note("ray-measured", text)
+    return [Note("ray-measured", text)]
+
+
+# What the plan cache says
+
+
+def cache_not_written(folder: Path, error: OSError) -> str:
+    """That plans cannot be stored."""
+    return f"The plan cache {folder} cannot be written: {error.strerror or error}."
+
+
+def plan_not_stored(error: Exception) -> str:
+    """That this plan cannot be stored."""
+    return f"The plan cannot be stored: {str(error).rstrip('.')}."
+
+
+# What a run says of its plan
+
+
+def wrong_recall(plan: Plan, planned_s: float, step_s: float) -> str:
+    """That the first vector steps take much longer, or shorter, than a recalled plan counts on."""
+    return (
+        f"The remembered plan for {plan.env} counts on vector steps of {planned_s * 1e3:.3g} ms, "
+        f"but they take {step_s * 1e3:.3g} ms: something has changed since. The next start plans "
+        "anew; envs.retune() does so now, and needs a reset."
+    )
+
+
+def never_collecting(plan: Plan, threads: int | None) -> str:
+    """That the loop does not give the learner the threads that the plan counts on.
+
+    Args:
+        plan: With a number of threads for the learner.
+        threads: Those that it computes with; None where that is not known.
+    """
+    now = "as before" if threads is None else f"with {threads} threads"
+    return (
+        f"The plan for {plan.env} counts on {plan.learner_threads} thread(s) for the learner while "
+        f"steps are made, but it computes {now}: the loop has never entered envs.collecting(). "
+        'Write "with envs.collecting():" around the rollout, or leave learner_threads out.'
+    )
+
+
+def slower_than_planned(plan: Plan, planned_s: float, step_s: float, span_s: float) -> str:
+    """That vector steps have long been slower than planned."""
+    return (
+        f"For {span_s:.0f} s vector steps of {plan.env} have taken {step_s * 1e3:.3g} ms, where "
+        f"the plan counted on {planned_s * 1e3:.3g} ms. Mode {plan.mode!r} stays; envs.retune() "
+        "changes it if another has become better, and needs a reset then."
+    )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
+from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.server import Work
     from vecselect.measure.probe import Probe
     from vecselect.measure.step import Extent
+    from vecselect.plan import Plan
+    from vecselect.request import Request
 
 STALL_LIMIT_S = 30.0
 """Seconds that a reset, or all of the stepping beyond its budget, may take."""
@@ -64,23 +67,14 @@ MESSAGE_FACTOR = 1.5
 class FirstWorker:
     """A process that profiles a sub-environment, from the caller's side."""
 
-    def __init__(
-        self,
-        env_fn: Callable[[], gym.Env],
-        *,
-        extent: Extent,
-        budget_s: float,
-        start_method: str | None = None,
-        daemon: bool = False,
-    ) -> None:
+    def __init__(self, request: Request, extent: Extent, budget_s: float) -> None:
         """Starts it; it begins to build and step by itself.
 
         Args:
-            env_fn: Builds the sub-environment to profile.
+            request: What was asked for. Of a list of callables the last one is profiled: where one
+                of them records, it is the first.
             extent: How long to step it.
             budget_s: Seconds after which no further step is begun.
-            start_method: Of multiprocessing; the safest one of this platform by default.
-            daemon: Whether it is a daemon, which may not start processes itself.
 
         Raises:
             StartError: If the system refuses to start a process.
@@ -88,12 +82,12 @@ class FirstWorker:
         self.memory = Memory()
         self._budget_s = budget_s
         self._start_s = time.perf_counter()
-        task = ProfileTask(env_fn, extent, budget_s, processes.child_seed())
+        env_fn = request.env_fns[0 if request.spec is not None else -1]
         self.launched = launch(
-            processes.get_context(start_method),
-            task,
+            processes.get_context(request.vector_kwargs.get("context")),
+            ProfileTask(env_fn, extent, budget_s, processes.child_seed()),
             self.memory,
-            daemon=daemon,
+            daemon=bool(request.vector_kwargs.get("daemon", False)),
             threads=1,
             name="vecselect-pool-0",
         )
@@ -234,3 +228,81 @@ class FirstWorker:
             launched.pipe.send_bytes(processes.dumps(None))
         launched.pipe.close()
         processes.end_in_background([launched.process])
+
+
+def profiled(request: Request, extent: Extent, budget_s: float) -> Probe:
+    """Profiles one sub-environment in a process that ends after that.
+
+    Args:
+        request: As of `FirstWorker`, like the rest.
+        extent: How long to step it.
+        budget_s: Seconds after which no further step is begun.
+
+    Raises:
+        Exception: What starting it or `FirstWorker.profile` raises.
+    """
+    first = FirstWorker(request, extent, budget_s)
+    try:
+        return first.profile()
+    finally:
+        first.end()
+
+
+class Prebuilt:
+    """The factory of a sub-environment of which one was built already: the first call returns it.
+
+    In another process it is the factory alone.
+    """
+
+    def __init__(self, make: Callable[[], gym.Env]) -> None:
+        """Builds one."""
+        self._make = make
+        self._env: gym.Env | None = make()
+
+    def __call__(self) -> gym.Env:
+        """The one that was built, then new ones."""
+        env, self._env = self._env, None
+        return self._make() if env is None else env
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The factory alone."""
+        return _same, (self._make,)
+
+    def close(self) -> None:
+        """Closes the one that was built, if nobody has taken it."""
+        env, self._env = self._env, None
+        if env is not None:
+            with contextlib.suppress(Exception):  # its failure would hide why it is not used
+                env.close()
+
+
+def _same(make: Callable[[], gym.Env]) -> Callable[[], gym.Env]:
+    return make
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan, and what was begun for it.
+
+    Attributes:
+        plan: The plan.
+        request: What was asked for; its first sub-environment may be built already.
+        first_worker: The process that has profiled, where the plan is a pool of which it can be the
+            first worker.
+    """
+
+    plan: Plan
+    request: Request
+    first_worker: FirstWorker | None = None
+
+    def discard(self) -> None:
+        """Ends what was begun."""
+        if self.first_worker is not None:
+            self.first_worker.end()
+        self.close_unused()
+
+    def close_unused(self) -> None:
+        """Closes the sub-environment that was built early, if no mode has taken it."""
+        for env_fn in self.request.env_fns[:1]:
+            if isinstance(env_fn, Prebuilt):
+                env_fn.close()

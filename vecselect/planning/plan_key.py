@@ -33,9 +33,8 @@ from vecselect.plan import SCHEMA
 from vecselect.request import EnvFactory
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from vecselect.machine import Machine
+    from vecselect.options import PlanningOptions
     from vecselect.request import Request
 
 PACKAGES = ("vecselect", "gymnasium", "numpy", "mujoco", "box2d", "box2d-py", "ale-py")
@@ -70,22 +69,13 @@ class Key:
         return cls(hashlib.sha256(text.encode()).hexdigest()[:16], json.loads(text))
 
 
-def plan_key(
-    request: Request,
-    machine: Machine,
-    *,
-    learner: object,
-    learner_threads: object,
-    allow: Sequence[str],
-) -> Key:
+def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Key:
     """The key of what was asked for here; calls nothing of the user's.
 
     Args:
         request: What was asked for.
         machine: The machine it is to run on.
-        learner: A callable, seconds, or None; only its kind counts.
-        learner_threads: The learner's threads as they were asked for.
-        allow: Kinds of modes that may be chosen only since the user allowed them.
+        options: How planning may go about it; of the learner only its kind counts.
     """
     torch = loaded_torch()
     return Key.of(
@@ -99,9 +89,9 @@ def plan_key(
             "vector_kwargs": {
                 str(name): _readable(value) for name, value in request.vector_kwargs.items()
             },
-            "allow": sorted(allow),
-            "learner": _learner_kind(learner),
-            "learner_threads": _readable(learner_threads),
+            "allow": sorted(options.allow),
+            "learner": _learner_kind(options.learner),
+            "learner_threads": options.learner_threads,
             "torch_threads": None if torch is None else int(torch.get_num_threads()),
             "machine": machine_fields(machine),
             "versions": _versions(),
@@ -188,57 +178,61 @@ def _inside(value: Any) -> set[str]:
     # The values are kept, so that no other object gets their id meanwhile.
     seen: dict[int, Any] = {}
     module = getattr(_unwrapped(value), "__module__", None)
-    waiting: list[tuple[Any, bool]] = [(value, False)]
-    while waiting and len(seen) < MOST_EXAMINED:
-        one, given = waiting.pop()
+    written, given = [value], list[Any]()
+    while (written or given) and len(seen) < MOST_EXAMINED:
+        is_given = bool(given)
+        one = (given or written).pop()
         if isinstance(one, str):
-            if _is_id(one):
-                found.add(one)
+            found.update([one] if _is_id(one) else [])
             continue
         if id(one) in seen or isinstance(one, types.ModuleType):
             continue
         seen[id(one)] = one
-        if given and callable(one):
+        if is_given and callable(one):
             found.add(code_name(one))
         if isinstance(one, functools.partial):
-            waiting += [(part, True) for part in (*one.args, *one.keywords.values())]
-            waiting.append((one.func, False))
+            given += [*one.args, *one.keywords.values()]
+            written.append(one.func)
         elif isinstance(one, types.MethodType):
-            waiting += [(one.__func__, False), (one.__self__, False)]
+            written += [one.__func__, one.__self__]
         elif isinstance(one, types.FunctionType):
             if one.__module__ == module and one.__module__ != gym.make.__module__:
-                waiting += _used_by(one)
+                given += _given_to(one)
+                written += _written_in(one)
         elif not isinstance(one, type):
-            waiting += [(text, False) for text in _texts_in(one)]
+            written += _texts_in(one)
             if one is value:
-                waiting.append((type(one).__call__, False))
+                written.append(type(one).__call__)
     return found
 
 
-def _used_by(function: types.FunctionType) -> list[tuple[Any, bool]]:
-    """Values that a function uses, each with whether it was given to it and not written there."""
+def _given_to(function: types.FunctionType) -> list[Any]:
+    """What a function closes over, and its defaults."""
     empty = types.CellType()  # a variable that is not assigned yet
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != empty]
-    defaults = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    constants: list[Any] = []
+    return [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+
+
+def _written_in(function: types.FunctionType) -> list[Any]:
+    """The constants and the globals that a function's code names."""
+    found: list[Any] = []
     codes = [function.__code__]
     while codes:
         code = codes.pop()
         codes += [one for one in code.co_consts if isinstance(one, types.CodeType)]
-        constants += [one for one in code.co_consts if isinstance(one, (str, tuple))]
+        found += [one for one in code.co_consts if isinstance(one, (str, tuple))]
         names = (name for name in code.co_names if name in function.__globals__)
-        constants += [function.__globals__[name] for name in names]
-    return [(one, True) for one in (*cells, *defaults)] + [(one, False) for one in constants]
+        found += [function.__globals__[name] for name in names]
+    return found
 
 
 def _texts_in(value: Any) -> list[str]:
     """The texts that a container or an object holds itself, as far as it is a short one."""
-    if isinstance(value, Mapping):
-        parts = list(value.values())
-    elif isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (list, tuple, set, frozenset)):
         parts = list(value)
     else:
-        parts = list(getattr(value, "__dict__", {}).values())
+        held = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+        parts = list(held.values())
     return [part for part in parts[:MOST_EXAMINED] if isinstance(part, str)]
 
 
@@ -251,24 +245,20 @@ def _is_id(text: str) -> bool:
     return text in gym.registry or any(f"{text}-v{version}" in gym.registry for version in range(9))
 
 
-def _learner_kind(learner: object) -> str:
+def _learner_kind(learner: Any) -> str:
     """The kind of a learner: `callable`, or its time by the next power of two."""
     if callable(learner):
         return "callable"
-    try:
-        power = round(math.log2(float(learner)))  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return "none"
-    return f"seconds 2^{power}"
+    return f"seconds 2^{round(math.log2(learner))}" if learner else "none"
 
 
 def _readable(value: Any) -> Any:
     """An option as it is where it is a number or a word, else as a name or hash."""
     if isinstance(value, enum.Enum):
         value = value.value
+    if isinstance(value, str):
+        return value if _WORD.fullmatch(value) else _hashed(value)
     if value is None or isinstance(value, (bool, int, float)):
-        return value
-    if isinstance(value, str) and _WORD.fullmatch(value):
         return value
     return code_name(value) if callable(value) else _hashed(value)
 
@@ -286,12 +276,10 @@ def _stand_in(value: Any) -> Any:
     """What counts of a value that JSON does not know: its contents, else the name of its type."""
     if isinstance(value, (np.ndarray, np.generic)) and not value.dtype.hasobject:
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
-    if isinstance(value, (bytes, bytearray)):
-        return hashlib.sha256(value).hexdigest()
+    if isinstance(value, (bytes, bytearray, enum.Enum, PurePath, gym.Space)):
+        return repr(value)
     if isinstance(value, (set, frozenset)):
         return sorted(map(_hashed, value))
-    if isinstance(value, (enum.Enum, PurePath, gym.Space)):
-        return str(value)
     if isinstance(value, Mapping):
         return dict(value)
     if callable(value):

@@ -1,13 +1,15 @@
 """From a request to a plan.
 
-request, options
-| what can run here                  backends: missing, why_not
-| a remembered plan                  cache, held against the request
-| one sub-environment, profiled      measure.probe, in a process of its own
-| loops, hand-off, learner           planning.loops, probe, measure.learner
-v
-Evidence --> selection.model.choose --> (effort="race": planning.race) --> Plan
-sentences: planning.explain
+    request, options
+    | what can run here                  backends: missing, why_not
+    | a remembered plan                  cache, held against the request
+    | one sub-environment, profiled      first_worker, in a process of its own
+    | hand-off, loops, learner, Ray      first_worker, calibrate, measure.learner
+    v
+    Evidence --> selection.model.choose --> (effort="race": race) --> Plan --> build
+
+What a pin, the ~1 ms rule or elimination decides takes the same way with less evidence. Every
+sentence comes from `explain`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import dataclasses
 import datetime
 import platform
 import time
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -27,35 +28,37 @@ from vecselect.child import IsolatedLost, run_isolated
 from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
 from vecselect.learner_threads import loaded_torch, set_learner_threads
 from vecselect.machine import read_machine
+from vecselect.measure.clock import ForeignLoad
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import measure_learner, read_learner
-from vecselect.measure.load import ForeignLoad
 from vecselect.measure.probe import space_text
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
-from vecselect.plan import Candidate, Note, Plan
-from vecselect.plan_checks import EFFORTS
+from vecselect.plan import Candidate, Plan
 from vecselect.planning import explain
-from vecselect.planning.cache import PlanCache, plan_key, script_name
-from vecselect.planning.first_worker import FirstWorker
-from vecselect.planning.loops import measure_loops
+from vecselect.planning.cache import PlanCache
+from vecselect.planning.calibrate import measure_loops, ray_costs
+from vecselect.planning.first_worker import FirstWorker, Prebuilt, Prepared, profiled
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
-from vecselect.planning.prepared import Prebuilt, Prepared
+from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.planning.race import run_race
-from vecselect.selection.candidates import candidate_modes, why_not_enough_memory
+from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Evidence, HandOff, LearnerCost
+from vecselect.selection.evidence import Evidence, HandOff
 from vecselect.selection.model import break_even_s, choose
 from vecselect.selection.rule import apply_rule
 from vecselect.selection.what_if import what_if
 
 if TYPE_CHECKING:
-    from vecselect.machine import Machine
+    from collections.abc import Iterable
+    from typing import Any
+
     from vecselect.measure.probe import Probe
     from vecselect.options import PlanningOptions
-    from vecselect.planning.cache import StoredPlan
-    from vecselect.request import Request
+    from vecselect.plan import Note
+    from vecselect.request import Pin, Request
+    from vecselect.selection.evidence import LearnerCost, Observation, RayCosts
     from vecselect.selection.model import Choice
     from vecselect.selection.race import RaceRecord
 
@@ -64,35 +67,6 @@ ONLY_WHEN_NAMED = frozenset({"ray"})
 
 RACED_WITHIN = 3.0
 """A race leaves out what is predicted to take this many times as long as the best."""
-
-
-@dataclass(frozen=True)
-class _Situation:
-    """What is known before anything is measured.
-
-    Attributes:
-        request: What was asked for.
-        options: How planning may go about it.
-        machine: The machine.
-        skipped: By kind of mode, why it cannot be chosen, or None.
-        start_s: When planning began, by `time.perf_counter`.
-    """
-
-    request: Request
-    options: PlanningOptions
-    machine: Machine
-    skipped: dict[str, str | None]
-    start_s: float
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds that can be chosen, the simpler ones first."""
-        return tuple(kind for kind, why in self.skipped.items() if why is None)
-
-    @property
-    def deadline_s(self) -> float:
-        """When nothing new is begun, by `time.perf_counter`."""
-        return self.start_s + self.options.budget_s
 
 
 def make_plan(request: Request, options: PlanningOptions) -> Plan:
@@ -123,363 +97,352 @@ def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prep
         RequestError: If no mode can.
         ProfileError: If the environment fails while it is measured.
     """
-    start_s = time.perf_counter()
-    machine = read_machine()
+    planning = _Planning(request, options)
     if request.pin is not None:
-        return Prepared(_pinned(request, options, machine, start_s), request)
-    situation = _Situation(
-        request, options, machine, _why_not_chosen(request, options, machine), start_s
-    )
-    kinds = situation.kinds
-    if not kinds:
-        whys = "; ".join(f"{kind}: {why}" for kind, why in situation.skipped.items())
-        raise RequestError(f"No mode can run {request.label}. {whys}.")
+        return Prepared(planning.pinned(request.pin), request)
+    planning.find_kinds()
     blocked = processes.why_no_children() or request.why_not_sent
     if blocked is not None:
-        return Prepared(_without_processes(situation, blocked), request)
-    if kinds == ("native",):
-        only = "It is the only mode that can run it."
-        return Prepared(_unmeasured(situation, "native", only), request)
+        return Prepared(planning.without_processes(blocked), request)
+    if planning.kinds == ("native",):
+        return Prepared(planning.unmeasured(Mode("native"), explain.ONLY_NATIVE), request)
     if options.effort == "rule":
-        return Prepared(_by_rule(situation), request)
-    return _by_evidence(situation, builds)
+        return Prepared(planning.by_rule(), request)
+    return planning.by_evidence(builds)
 
 
-def _without_processes(situation: _Situation, why: str) -> Plan:
-    """The plan where no other process can be used: nothing can be measured in one, nor run."""
-    reason = f"No other process can measure or run it: {why}."
-    if "thread" in situation.kinds[1:]:
-        reason += ' Where steps wait, mode="thread" lets them wait together.'
-    return _unmeasured(situation, situation.kinds[0], reason)
+class _Planning:
+    """The state of one call of `prepare`.
 
-
-def _why_not_chosen(
-    request: Request, options: PlanningOptions, machine: Machine
-) -> dict[str, str | None]:
-    """By kind of mode, why it cannot be chosen unasked, or None."""
-    skipped: dict[str, str | None] = {}
-    for kind, backend in BACKENDS.items():
-        if kind in ONLY_WHEN_NAMED and kind not in options.allow:
-            continue
-        skipped[kind] = backend.missing(machine) or backend.why_not(request, Mode(kind), machine)
-    if skipped["native"] is None and "native" not in options.allow:
-        skipped["native"] = explain.NATIVE_NOT_ALLOWED
-    if options.effort == "rule":
-        for kind, why in skipped.items():
-            if why is None and kind not in ("sync", "async"):
-                skipped[kind] = explain.RULE_KNOWS_TWO
-    return skipped
-
-
-def _pinned(request: Request, options: PlanningOptions, machine: Machine, start_s: float) -> Plan:
-    """The plan of a pin: that mode, nothing measured, no other mode looked at."""
-    pin = request.pin
-    assert pin is not None
-    backend = BACKENDS[pin.mode.kind]
-    why = backend.missing(machine) or backend.why_not(request, pin.mode, machine)
-    why = why or pin.mode.why_not(request.num_envs, request.caller_steps)
-    if why is not None:
-        raise ModeUnavailable(
-            f"Mode '{pin.mode}' was pinned by {pin.source}, but it cannot run {request.label}: "
-            f"{why}."
-        )
-    situation = _Situation(request, options, machine, {pin.mode.kind: None}, start_s)
-    mode = str(backend.exact(request, pin.mode, machine))
-    return _plan(
-        situation,
-        _unmeasured_evidence(situation),
-        mode=mode,
-        reason=f"{pin.source} pins it; nothing was measured.",
-        decided_by="pin",
-        candidates=(Candidate(mode),),
-        learner_threads=_given_threads(options),
-    )
-
-
-def _given_threads(options: PlanningOptions) -> int | None:
-    """The learner's threads that the user has named."""
-    threads = options.learner_threads
-    return threads if isinstance(threads, int) else None
-
-
-def _unmeasured(situation: _Situation, kind: str, reason: str) -> Plan:
-    """The plan where nothing can be measured."""
-    mode = Mode(kind)
-    exact = str(BACKENDS[kind].exact(situation.request, mode, situation.machine))
-    others = _skipped_candidates(situation, {kind})
-    return _plan(
-        situation,
-        _unmeasured_evidence(situation),
-        mode=exact,
-        reason=reason,
-        decided_by="elimination",
-        candidates=(Candidate(exact), *others),
-        learner_threads=_given_threads(situation.options),
-    )
-
-
-def _by_rule(situation: _Situation) -> Plan:
-    """The card's own procedure: a profile, round trips through a pipe, the ~1 ms rule."""
-    options, request = situation.options, situation.request
-    options.progress("measuring one environment's step")
-    first = _first_worker(situation)
-    try:
-        found = first.profile()
-    finally:
-        first.end()
-    options.progress("measuring a hand-off to another process")
-    ipc = measure_ipc(found.observation, start_method=request.vector_kwargs.get("context"))
-    verdict = apply_rule(found.profile, situation.machine, request.num_envs, ipc)
-    kinds = situation.kinds
-    mode = verdict.mode if verdict.mode in kinds else kinds[0]
-    evidence = dataclasses.replace(_evidence(situation, found), ipc=ipc, rule=verdict)
-    predicted = {"sync": verdict.sync_s, "async": verdict.async_s}
-    candidates = [
-        Candidate(kind, predicted=None if seconds is None else Interval(*[seconds] * 3))
-        for kind, seconds in predicted.items()
-        if kind in kinds
-    ]
-    return _plan(
-        situation,
-        evidence,
-        mode=mode,
-        reason=explain.reason_of_rule(verdict, mode, situation.skipped.get(verdict.mode)),
-        decided_by="rule",
-        candidates=(*candidates, *_skipped_candidates(situation, set(kinds))),
-        notes=explain.of_rule(verdict) + explain.of_profile(situation.machine, found.profile),
-        break_even={"async": verdict.break_even_s},
-        learner_threads=_given_threads(options),
-    )
-
-
-def _by_evidence(situation: _Situation, builds: bool) -> Prepared:
-    """The plan by what is remembered, or else by the model and, where asked for, a race."""
-    options, request = situation.options, situation.request
-    cache = PlanCache() if options.use_store else None
-    key = plan_key(
-        request,
-        situation.machine,
-        learner=options.learner,
-        learner_threads=options.learner_threads,
-        allow=options.allow,
-    )
-    stored = cache.recall(key, kinds=situation.kinds) if cache else None
-    if stored is not None and not options.fresh and _serves(stored, options):
-        return Prepared(_recalled(stored, key.digest), request)
-    if cache is None:
-        return _measured(situation, None, builds, alone=True)
-    with cache.planning_lock() as alone:
-        prepared = _measured(situation, stored, builds, alone=alone)
-    plan = prepared.plan
-    if not alone or plan.decided_by == "elimination":
-        return prepared
-    try:
-        why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
-    except BaseException:  # warnings may be errors
-        prepared.discard()
-        raise
-    plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
-    return dataclasses.replace(prepared, plan=plan)
-
-
-def _serves(stored: StoredPlan, options: PlanningOptions) -> bool:
-    """Whether a remembered plan was made with as much effort as is asked for."""
-    return EFFORTS.index(stored.plan.effort) >= EFFORTS.index(options.effort)
-
-
-def _recalled(stored: StoredPlan, key: str) -> Plan:
-    """The remembered plan, chosen anew where runs of this script have shown more since."""
-    plan = dataclasses.replace(stored.plan, key=key, recalled=True)
-    return chosen_anew(plan, stored.observations.get(script_name(), ()))
-
-
-def _measured(
-    situation: _Situation, stored: StoredPlan | None, builds: bool, *, alone: bool
-) -> Prepared:
-    """The plan by what is measured now.
-
-    Args:
-        situation: What is known so far.
-        stored: A remembered plan that is replaced; what runs have shown since is kept.
-        builds: As in `prepare`.
-        alone: Whether nothing else plans at the same time, so that hand-offs can be measured.
+    Attributes:
+        request: What was asked for.
+        options: How planning may go about it.
+        machine: The machine.
+        skipped: By kind of mode, why it cannot be chosen, or None.
     """
-    options, request = situation.options, situation.request
-    load = ForeignLoad()
-    options.progress("measuring one environment's step")
-    try:
-        first = _first_worker(situation)
-    except (StartError, OSError, ImportError) as error:
-        return Prepared(_without_processes(situation, str(error)), request)
-    prebuilt: Prebuilt | None = None
-    try:
-        if builds and request.num_envs > 1 and request.caller_steps:
-            prebuilt = Prebuilt(request.env_fns[0])
-        found = first.profile()
-        measured = alone and "pool" in situation.kinds
-        hand_off = first.measure_hand_off() if measured else None
-        plan = _decided(situation, stored, found, hand_off or HandOff(), load, alone=alone)
-    except BaseException:
-        first.end()
+
+    def __init__(self, request: Request, options: PlanningOptions) -> None:
+        self.start_s = time.perf_counter()
+        self.request = request
+        self.options = options
+        self.machine = read_machine()
+        self.skipped: dict[str, str | None] = {}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds that can be chosen, the simpler ones first."""
+        return tuple(kind for kind, why in self.skipped.items() if why is None)
+
+    def find_kinds(self) -> None:
+        """Finds which kinds can be chosen unasked.
+
+        Raises:
+            RequestError: If none can.
+        """
+        allow = self.options.allow
+        for kind in BACKENDS:
+            if kind not in ONLY_WHEN_NAMED or kind in allow:
+                self.skipped[kind] = self._why_not(Mode(kind))
+        if self.skipped["native"] is None and "native" not in allow:
+            self.skipped["native"] = explain.NATIVE_NOT_ALLOWED
+        if self.options.effort == "rule":
+            for kind in set(self.kinds) - {"sync", "async"}:
+                self.skipped[kind] = explain.RULE_KNOWS_TWO
+        if not self.kinds:
+            whys = "; ".join(f"{kind}: {why}" for kind, why in self.skipped.items())
+            raise RequestError(f"No mode can run {self.request.label}. {whys}.")
+
+    def _why_not(self, mode: Mode) -> str | None:
+        backend = BACKENDS[mode.kind]
+        return backend.missing(self.machine) or backend.why_not(self.request, mode, self.machine)
+
+    # Nothing is measured
+
+    def pinned(self, pin: Pin) -> Plan:
+        """The plan of a pin: that mode, nothing measured, no other mode looked at."""
+        request = self.request
+        why = self._why_not(pin.mode)
+        why = why or pin.mode.why_not(request.num_envs, request.caller_steps)
+        if why is not None:
+            raise ModeUnavailable(
+                f"Mode '{pin.mode}' was pinned by {pin.source}, but it cannot run {request.label}: "
+                f"{why}."
+            )
+        self.skipped = {pin.mode.kind: None}
+        return self.unmeasured(pin.mode, explain.reason_of_pin(pin.source), decided_by="pin")
+
+    def without_processes(self, why: str) -> Plan:
+        """The plan where no other process can be used: nothing can be measured in one, nor run."""
+        reason = explain.reason_without_processes(why, threads="thread" in self.kinds[1:])
+        return self.unmeasured(Mode(self.kinds[0]), reason)
+
+    def unmeasured(self, mode: Mode, reason: str, *, decided_by: str = "elimination") -> Plan:
+        """The plan where nothing can or need be measured."""
+        exact = str(BACKENDS[mode.kind].exact(self.request, mode, self.machine))
+        return self._plan(
+            self._evidence(), exact, reason, decided_by, candidates=(Candidate(exact),)
+        )
+
+    # The ~1 ms rule
+
+    def by_rule(self) -> Plan:
+        """The card's own procedure: a profile, round trips through a pipe, the ~1 ms rule."""
+        options, request = self.options, self.request
+        options.progress("measuring one environment's step")
+        found = profiled(request, THOROUGH, options.budget_s)
+        options.progress("measuring a hand-off to another process")
+        ipc = measure_ipc(found.observation, start_method=request.vector_kwargs.get("context"))
+        verdict = apply_rule(found.profile, self.machine, request.num_envs, ipc)
+        mode = verdict.mode if verdict.mode in self.kinds else self.kinds[0]
+        predicted = {"sync": verdict.sync_s, "async": verdict.async_s}
+        return self._plan(
+            dataclasses.replace(self._evidence(found), ipc=ipc, rule=verdict),
+            mode,
+            explain.reason_of_rule(verdict, mode, self.skipped.get(verdict.mode)),
+            "rule",
+            candidates=tuple(
+                Candidate(kind, predicted=None if seconds is None else Interval(*[seconds] * 3))
+                for kind, seconds in predicted.items()
+                if kind in self.kinds
+            ),
+            notes=explain.of_rule(verdict) + explain.of_profile(found.profile),
+            break_even_s={"async": verdict.break_even_s},
+        )
+
+    # Evidence, and the model
+
+    def by_evidence(self, builds: bool) -> Prepared:
+        """The plan by what is remembered, or else by the model and, where asked for, a race."""
+        options = self.options
+        if not options.use_store:
+            return self._measured((), builds, alone=True)
+        cache, key = PlanCache(), plan_key(self.request, self.machine, options)
+        stored = cache.recall(key, kinds=self.kinds)
+        seen = stored.observations.get(script_name(), ()) if stored else ()
+        if stored is not None and not options.fresh and options.served_by(stored.plan.effort):
+            plan = dataclasses.replace(stored.plan, key=key.digest, recalled=True)
+            return Prepared(chosen_anew(plan, seen), self.request)
+        with cache.planning_lock() as alone:
+            prepared = self._measured(seen, builds, alone=alone)
+        plan = prepared.plan
+        if not alone or plan.decided_by == "elimination":
+            return prepared
+        try:
+            why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
+        except BaseException:  # warnings may be errors
+            prepared.discard()
+            raise
+        plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
+        return dataclasses.replace(prepared, plan=plan)
+
+    def _measured(self, seen: tuple[Observation, ...], builds: bool, *, alone: bool) -> Prepared:
+        """The plan by what is measured now.
+
+        Args:
+            seen: What runs of this script have shown since the plan that is replaced was made.
+            builds: As in `prepare`.
+            alone: Whether nothing else plans at the same time, so that hand-offs can be measured.
+        """
+        request = self.request
+        load = ForeignLoad()
+        self.options.progress("measuring one environment's step")
+        try:
+            first = FirstWorker(request, BRIEF, self.options.budget_s)
+        except (StartError, OSError, ImportError) as error:
+            return Prepared(self.without_processes(str(error)), request)
+        prebuilt: Prebuilt | None = None
+        try:
+            if builds and request.num_envs > 1 and request.caller_steps:
+                prebuilt = Prebuilt(request.env_fns[0])
+            found = first.profile()
+            measured = alone and "pool" in self.kinds
+            hand_off = first.measure_hand_off() if measured else None
+            plan = self._decided(found, hand_off or HandOff(), load, seen, alone=alone)
+        except BaseException:
+            first.end()
+            if prebuilt is not None:
+                prebuilt.close()
+            raise
         if prebuilt is not None:
-            prebuilt.close()
-        raise
-    if prebuilt is not None:
-        request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
-    mode = Mode.parse(plan.mode)
-    if mode.kind == "pool" and mode.workers and (hand_off or (not measured and first.answers())):
-        return Prepared(plan, request, first)
-    first.end()
-    return Prepared(plan, request)
+            request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
+        mode = Mode.parse(plan.mode)
+        has_workers = mode.kind == "pool" and bool(mode.workers)
+        if has_workers and (hand_off or (not measured and first.answers())):
+            return Prepared(plan, request, first)
+        first.end()
+        return Prepared(plan, request)
 
-
-def _decided(
-    situation: _Situation,
-    stored: StoredPlan | None,
-    found: Probe,
-    hand_off: HandOff,
-    load: ForeignLoad,
-    *,
-    alone: bool,
-) -> Plan:
-    """The plan by a profile and a hand-off, with what else is measured here."""
-    options, request, machine = situation.options, situation.request, situation.machine
-    options.progress("measuring the loops and the learner")
-    if found.draws is not None and situation.skipped.get("thread", "") is None:
-        skipped = {**situation.skipped, "thread": explain.DRAWS.format(found.draws)}
-        situation = dataclasses.replace(situation, skipped=skipped)
-    evidence = _evidence(situation, found)
-    learners = _learners(situation, found)
-    evidence = dataclasses.replace(
-        evidence,
-        hand_off=hand_off,
-        loops=measure_loops(request, found),
-        learners=learners,
-        rule=apply_rule(found.profile, machine, request.num_envs),
-        foreign_cores=load.cores(),
-    )
-    if evidence.busy:  # an exchange that waits for its turn of the core tells nothing
-        evidence = dataclasses.replace(evidence, hand_off=HandOff())
-    notes: list[Note] = []
-    evidence, skipped = _with_ray(situation, evidence, found, notes)
-    situation = dataclasses.replace(situation, skipped=skipped)
-    if stored is not None:
-        seen = stored.observations.get(script_name(), ())
-        evidence = dataclasses.replace(evidence, observations=seen)
-    any_threads = options.learner_threads == "auto"
-    modes = candidate_modes(evidence)
-    choice = choose(evidence, any_threads=any_threads, modes=modes)
-    decided_by, mode = "model", choice.best.mode
-    if options.effort == "race":
-        race = _race(situation, found, choice, notes)
-        if race is not None:
-            evidence = dataclasses.replace(evidence, race=race)
-            decided_by, mode = "race", race.chosen
-    why = explain.provisional(evidence, alone=alone)
-    notes = [
-        *explain.of_threads(choice, quiet=why is None),
-        *explain.of_provisional(why, alone=alone),
-        *notes,
-        *explain.of_profile(machine, found.profile),
-        *explain.of_learner(learners[0].kind),
-        *explain.of_copying(choice.best),
-        *_left_out(evidence, modes),
-    ]
-    race = evidence.race
-    if race is not None:
-        reason = explain.reason_of_race(race, skipped) + explain.of_rule_beside(mode, evidence.rule)
-    else:
-        reason = explain.reason_of_model(choice, evidence.rule)
-    threads = counted_on(choice.best, evidence) if any_threads else _given_threads(options)
-    named = {Mode.parse(row.mode).kind for row in choice.forecasts}
-    return _plan(
-        situation,
-        evidence,
-        mode=mode,
-        reason=reason,
-        decided_by=decided_by,
-        candidates=candidates_of(choice, race) + _skipped_candidates(situation, named),
-        notes=notes,
-        break_even=_break_evens(evidence, modes),
-        changes=True,
-        provisional=why,
-        learner_threads=threads,
-    )
-
-
-def _first_worker(situation: _Situation) -> FirstWorker:
-    """A process that profiles one sub-environment.
-
-    Of a list of callables the last one is profiled: where one of them records, it is the first.
-    """
-    options, request = situation.options, situation.request
-    return FirstWorker(
-        request.env_fns[0 if request.spec is not None else -1],
-        extent=THOROUGH if options.effort == "rule" else BRIEF,
-        budget_s=options.budget_s,
-        start_method=request.vector_kwargs.get("context"),
-        daemon=bool(request.vector_kwargs.get("daemon", False)),
-    )
-
-
-def _evidence(situation: _Situation, found: Probe) -> Evidence:
-    """What the profile tells."""
-    return dataclasses.replace(
-        _unmeasured_evidence(situation),
-        observation_space=space_text(found.observation_space),
-        action_space=space_text(found.action_space),
-        profile=found.profile,
-        construct_s=found.construct_s,
-    )
-
-
-def _unmeasured_evidence(situation: _Situation) -> Evidence:
-    request = situation.request
-    return Evidence(
-        machine=situation.machine,
-        num_envs=request.num_envs,
-        autoreset_mode=request.autoreset_mode.value,
-        caller_steps=request.caller_steps,
-        kinds=situation.kinds,
-    )
-
-
-def _learners(situation: _Situation, found: Probe) -> tuple[LearnerCost, ...]:
-    """The learner as its threads are set, or as the user sets them, and with one thread."""
-    options, request = situation.options, situation.request
-    given = _given_threads(options)
-    with set_learner_threads(given), untouched_generators():
-        return measure_learner(
-            options.learner,
-            request.num_envs,
-            found.action_space,
-            found.observation_batch(request.num_envs),
-            one_thread=given is None,
+    def _decided(
+        self,
+        found: Probe,
+        hand_off: HandOff,
+        load: ForeignLoad,
+        seen: tuple[Observation, ...],
+        *,
+        alone: bool,
+    ) -> Plan:
+        """The plan by a profile and a hand-off, with what else is measured here."""
+        options, machine = self.options, self.machine
+        options.progress("measuring the loops and the learner")
+        if found.draws is not None and self.skipped["thread"] is None:
+            self.skipped["thread"] = explain.DRAWS.format(found.draws)
+        learners = self._learners(found)
+        loops = measure_loops(self.request, found)
+        foreign_cores = load.cores()
+        ray = self._ray_costs(found)
+        evidence = dataclasses.replace(
+            self._evidence(found),
+            hand_off=hand_off,
+            loops=loops,
+            learners=learners,
+            rule=apply_rule(found.profile, machine, self.request.num_envs),
+            foreign_cores=foreign_cores,
+            ray=ray,
+            observations=seen,
+        )
+        if evidence.busy:  # an exchange that waits for its turn of the core tells nothing
+            evidence = dataclasses.replace(evidence, hand_off=HandOff())
+        any_threads = options.learner_threads == "auto"
+        modes = candidate_modes(evidence)
+        choice = choose(evidence, any_threads=any_threads, modes=modes)
+        decided_by, mode = "model", choice.best.mode
+        race_notes: list[Note] = []
+        if options.effort == "race":
+            race = _race(self, found, choice, race_notes)
+            if race is not None:
+                evidence = dataclasses.replace(evidence, race=race)
+                decided_by, mode = "race", race.chosen
+        why = explain.provisional(evidence, alone=alone)
+        if evidence.race is not None:
+            reason = explain.reason_of_race(evidence.race, self.skipped, evidence.rule)
+        else:
+            reason = explain.reason_of_model(choice, evidence.rule)
+        return self._plan(
+            evidence,
+            mode,
+            reason,
+            decided_by,
+            candidates=candidates_of(choice, evidence.race),
+            notes=[
+                *explain.of_threads(choice, quiet=why is None),
+                *explain.of_provisional(why, alone=alone),
+                *explain.of_ray(ray),
+                *race_notes,
+                *explain.of_profile(found.profile),
+                *explain.of_learner(learners[0].kind),
+                *explain.of_copying(choice.best),
+                *explain.of_memory(evidence, modes),
+            ],
+            break_even_s=_break_evens(evidence, modes),
+            what_if=what_if(evidence),
+            provisional=why,
+            **({"learner_threads": counted_on(choice.best, evidence)} if any_threads else {}),
         )
 
+    def _evidence(self, found: Probe | None = None) -> Evidence:
+        """What the profile tells; without one, what was asked for."""
+        evidence = Evidence(
+            machine=self.machine,
+            num_envs=self.request.num_envs,
+            autoreset_mode=self.request.autoreset_mode.value,
+            caller_steps=self.request.caller_steps,
+            kinds=self.kinds,
+        )
+        if found is None:
+            return evidence
+        return dataclasses.replace(
+            evidence,
+            observation_space=space_text(found.observation_space),
+            action_space=space_text(found.action_space),
+            profile=found.profile,
+            construct_s=found.construct_s,
+        )
 
-def _with_ray(
-    situation: _Situation, evidence: Evidence, found: Probe, notes: list[Note]
-) -> tuple[Evidence, dict[str, str | None]]:
-    """Adds what Ray actors cost, where they may be chosen; leaves `ray` out where that fails."""
-    skipped = dict(situation.skipped)
-    if skipped.get("ray", "") is not None:
-        return evidence, skipped
-    from vecselect.planning.ray_costs import ray_costs  # Ray is imported only where it is allowed
+    @property
+    def _given_threads(self) -> int | None:
+        """The learner's threads that the user has named."""
+        threads = self.options.learner_threads
+        return threads if isinstance(threads, int) else None
 
-    situation.options.progress("measuring Ray")
-    try:
-        costs = ray_costs(situation.request, situation.machine, found)
-    except VecselectError as error:
-        skipped["ray"] = str(error)
-        kinds = tuple(kind for kind in evidence.kinds if kind != "ray")
-        return dataclasses.replace(evidence, kinds=kinds), skipped
-    notes.append(explain.ray_measured(costs))
-    return dataclasses.replace(evidence, ray=costs), skipped
+    def _learners(self, found: Probe) -> tuple[LearnerCost, ...]:
+        """The learner as its threads are set, or as the user sets them, and with one thread."""
+        given, num_envs = self._given_threads, self.request.num_envs
+        with set_learner_threads(given), untouched_generators():
+            return measure_learner(
+                self.options.learner,
+                num_envs,
+                found.action_space,
+                found.observation_batch(num_envs),
+                one_thread=given is None,
+            )
+
+    def _ray_costs(self, found: Probe) -> RayCosts | None:
+        """What Ray actors cost, where they may be chosen; leaves `ray` out where that fails."""
+        if "ray" not in self.kinds:
+            return None
+        self.options.progress("measuring Ray")
+        try:
+            return ray_costs(self.request, self.machine, found)
+        except VecselectError as error:
+            self.skipped["ray"] = str(error)
+            return None
+
+    @property
+    def deadline_s(self) -> float:
+        """When nothing new is begun, by `time.perf_counter`."""
+        return self.start_s + self.options.budget_s
+
+    def _plan(
+        self,
+        evidence: Evidence,
+        mode: str,
+        reason: str,
+        decided_by: str,
+        *,
+        candidates: tuple[Candidate, ...],
+        notes: Iterable[Note] = (),
+        **others: Any,
+    ) -> Plan:
+        """The plan of a decision.
+
+        Args:
+            evidence: All that was measured.
+            mode: The mode.
+            reason: Why.
+            decided_by: What decided.
+            candidates: Those that could be chosen; those that could not are added.
+            notes: In any order.
+            **others: Fields of the plan that are not as nothing measured leaves them.
+        """
+        pin = self.request.pin
+        left_out = (Candidate(kind, skipped=why) for kind, why in self.skipped.items() if why)
+        fields = {
+            "learner_threads": self._given_threads,
+            "break_even_s": {},
+            "what_if": (),
+            "provisional": None,
+            **others,
+        }
+        return Plan(
+            mode=mode,
+            reason=reason,
+            decided_by=decided_by,
+            effort=self.options.effort,
+            pinned_by=pin.source if pin else None,
+            env=self.request.label,
+            evidence=evidence,
+            candidates=(*candidates, *left_out),
+            notes=tuple(sorted(notes, key=lambda note: not note.loud)),
+            planning_s=time.perf_counter() - self.start_s,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            versions=_versions(),
+            threads_free=self.options.learner_threads == "auto",
+            **fields,
+        )
 
 
 def _race(
-    situation: _Situation, found: Probe, choice: Choice, notes: list[Note]
+    situation: _Planning, found: Probe, choice: Choice, notes: list[Note]
 ) -> RaceRecord | None:
     """Races what may be best; None, with the reason noted, where that cannot be."""
     options, request = situation.options, situation.request
@@ -516,19 +479,6 @@ def _race(
     return race
 
 
-def _left_out(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Note]:
-    """Which modes would not fit into memory."""
-    profile = evidence.profile
-    assert profile is not None
-    left_out = []
-    for kind in ("async", "pool"):
-        if kind in evidence.kinds and not any(mode.kind == kind for mode in modes):
-            mode = Mode(kind) if kind == "async" else Mode(kind, 1)
-            why = why_not_enough_memory(mode, profile, evidence)
-            left_out += [explain.left_out(mode, why)] if why else []
-    return left_out
-
-
 def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float | None]:
     """By kind, the step time from which on it beats `sync`, as far as both can run."""
     kinds = {mode.kind for mode in modes if not mode.in_caller_alone}
@@ -539,52 +489,6 @@ def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float
         for kind in ("pool", "async", "ray")
         if kind in kinds
     }
-
-
-def _skipped_candidates(situation: _Situation, named: set[str]) -> tuple[Candidate, ...]:
-    """A row for each kind that could not be chosen."""
-    return tuple(
-        Candidate(kind, skipped=why)
-        for kind, why in situation.skipped.items()
-        if why is not None and kind not in named
-    )
-
-
-def _plan(
-    situation: _Situation,
-    evidence: Evidence,
-    *,
-    mode: str,
-    reason: str,
-    decided_by: str,
-    candidates: tuple[Candidate, ...],
-    learner_threads: int | None = None,
-    notes: list[Note] | None = None,
-    break_even: dict[str, float | None] | None = None,
-    changes: bool = False,
-    provisional: str | None = None,
-) -> Plan:
-    """The plan of a decision."""
-    pin = situation.request.pin
-    return Plan(
-        mode=mode,
-        learner_threads=learner_threads,
-        reason=reason,
-        decided_by=decided_by,
-        effort=situation.options.effort,
-        pinned_by=pin.source if pin else None,
-        env=situation.request.label,
-        evidence=evidence,
-        candidates=candidates,
-        break_even_s=break_even or {},
-        what_if=what_if(evidence) if changes else (),
-        notes=tuple(sorted(notes or [], key=lambda note: not note.loud)),
-        provisional=provisional,
-        planning_s=time.perf_counter() - situation.start_s,
-        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        versions=_versions(),
-        threads_free=situation.options.learner_threads == "auto",
-    )
 
 
 def _versions() -> dict[str, str]:

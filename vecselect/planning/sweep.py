@@ -30,17 +30,16 @@ from vecselect.backends.registry import BACKENDS
 from vecselect.child import IsolatedLost, run_isolated
 from vecselect.errors import ModeUnavailable, ProfileError
 from vecselect.learner_threads import loaded_torch
-from vecselect.machine import read_machine
+from vecselect.machine import memory_kind, read_machine, tree_bytes
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import read_learner
-from vecselect.measure.memory import memory_kind, tree_bytes
 from vecselect.measure.step import THOROUGH
 from vecselect.measure.trial import Trials
 from vecselect.modes import Mode
 from vecselect.options import SweepProgress
 from vecselect.plan import Note
 from vecselect.planning import explain
-from vecselect.planning.first_worker import FirstWorker
+from vecselect.planning.first_worker import profiled
 from vecselect.planning.race import builder
 from vecselect.selection.sweep import (
     NOT_REACHED,
@@ -149,17 +148,9 @@ class _Sweeping:
 
     def _profile(self) -> None:
         """Measures one sub-environment."""
-        first = FirstWorker(
-            self.request.env_fns[0 if self.request.spec is not None else -1],
-            extent=THOROUGH,
-            budget_s=min(self.options.budget_s / 10, PROFILE_S),
-            start_method=self.request.vector_kwargs.get("context"),
-        )
-        try:
-            self.probe = first.profile()
-        finally:
-            first.end()
-        self.notes += explain.of_profile(self.machine, self.probe.profile)
+        budget_s = min(self.options.budget_s / 10, PROFILE_S)
+        self.probe = profiled(self.request, THOROUGH, budget_s)
+        self.notes += explain.of_profile(self.probe.profile)
         if self.probe.holds:
             self._note(
                 "not-together",

@@ -60,16 +60,20 @@ class WithLateSocket(Plain):
             self.socket.close()
 
 
+class WithShortSocket(Plain):
+    """Has closed its socket by the time it is looked at."""
+
+    def __init__(self):
+        super().__init__()
+        socket.socket().close()
+
+
 class WithChild(Plain):
     def __init__(self, file=None):
         super().__init__()
-        nothing = subprocess.DEVNULL
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", "import time; time.sleep(60)"],
-            stdin=nothing,
-            stdout=nothing,
-            stderr=nothing,
-        )
+        command = [sys.executable, "-c", "import time; time.sleep(60)"]
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        self.child = subprocess.Popen(command, **streams)
         if file is not None:
             file.write_text(str(self.child.pid))
 
@@ -94,62 +98,43 @@ class WithFiles(Plain):
             os.close(end)
 
 
-class WithShortSocket(Plain):
-    """Has closed its socket by the time it is looked at."""
-
-    def __init__(self):
-        super().__init__()
-        socket.socket().close()
-
-
 class RecordVideo(gym.Wrapper):
     """Stands in for Gymnasium's, which needs a package to encode with."""
 
 
-def holds(make):
-    return probed(make).holds
-
-
-@pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1"])
-def test_a_plain_environment_holds_nothing(id):
-    assert holds(functools.partial(gym.make, id)) == ()
-
-
-def test_images_drawn_off_screen_are_nothing_held():
-    assert holds(functools.partial(gym.make, "CartPole-v1", render_mode="rgb_array")) == ()
-    assert holds(functools.partial(Plain, "rgb_array")) == ()
-
-
-@pytest.mark.parametrize("make", [WithSocket, WithLateSocket])
-def test_a_socket(make):
-    assert holds(make) == ("a socket",)
-
-
-def test_a_child_process_which_is_gone_afterwards(tmp_path):
-    file = tmp_path / "child"
-    assert holds(functools.partial(WithChild, file)) == ("a child process",)
-    assert gone(int(file.read_text()), 10.0)
-
-
-def test_a_window():
-    assert holds(functools.partial(Plain, "human")) == ("a window",)
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (functools.partial(gym.make, "CartPole-v1"), ()),
+        (functools.partial(gym.make, "CartPole-v1", render_mode="rgb_array"), ()),
+        (functools.partial(Plain, "rgb_array"), ()),
+        (WithSocket, ("a socket",)),
+        (WithLateSocket, ("a socket",)),
+        (WithShortSocket, ()),
+        (functools.partial(Plain, "human"), ("a window",)),
+        (lambda: RecordVideo(Plain()), ("a video that it records",)),
+    ],
+)
+def test_what_an_environment_holds_while_it_is_profiled(make, words):
+    assert probed(make).holds == words
 
 
 def test_a_window_of_an_environment_of_gymnasium():
     # SDL draws it into nothing: see conftest.
-    assert "a window" in holds(functools.partial(gym.make, "CartPole-v1", render_mode="human"))
+    assert "a window" in probed(lambda: gym.make("CartPole-v1", render_mode="human")).holds
+
+
+def test_a_child_process_which_is_gone_afterwards(tmp_path):
+    file = tmp_path / "child"
+    assert probed(functools.partial(WithChild, file)).holds == ("a child process",)
+    assert gone(int(file.read_text()), 10.0)
 
 
 def test_files_pipes_and_shared_devices_are_nothing_held(tmp_path):
-    assert holds(functools.partial(WithFiles, tmp_path)) == ()
-
-
-def test_what_was_closed_again_is_not_held():
-    assert holds(WithShortSocket) == ()
+    assert probed(functools.partial(WithFiles, tmp_path)).holds == ()
 
 
 def test_a_video_that_is_recorded_in_whatever_layer():
-    assert holds(lambda: RecordVideo(Plain())) == ("a video that it records",)
     wrapped = gym.wrappers.TimeLimit(RecordVideo(gym.wrappers.OrderEnforcing(Plain())), 10)
     assert held(wrapped, *[read_footprint()] * 2) == ("a video that it records",)
 
@@ -162,46 +147,33 @@ def footprints(before=(), after=(), children=((), ())):
     ]
 
 
-@pytest.mark.parametrize(
-    ("opened", "words"),
-    [
-        pytest.param(["/dev/nvidia0"], ("the device /dev/nvidia0",), id="gpu"),
-        pytest.param(["/dev/dri/renderD128"], ("the device /dev/dri/renderD128",), id="gl"),
-        pytest.param(["/dev/video0", "/dev/snd/x"], ("/dev/snd/x", "/dev/video0"), id="two"),
-        pytest.param(["/dev/nvidia0", "/dev/nvidia0"], ("the device /dev/nvidia0",), id="twice"),
-        pytest.param(["socket:[1]", "socket:[2]"], ("a socket",), id="sockets"),
-        pytest.param(["/dev/pts/3", "/dev/shm/abc", "/dev/null"], (), id="shared devices"),
-        pytest.param(["/home/me/dev/x", "pipe:[7]", "anon_inode:[eventpoll]"], (), id="no devices"),
-    ],
-)
-def test_what_was_opened(opened, words):
-    found = held(Plain(), *footprints((), opened))
-    assert len(found) == len(words)
-    assert all(said.endswith(word) for said, word in zip(found, words, strict=True))
+SHARED = ["/dev/pts/3", "/dev/shm/abc", "/dev/null", "/dev/tty"]
+SEEN = {
+    **{
+        name: (footprints((), [name]), (f"the device {name}",))
+        for name in ("/dev/nvidia0", "/dev/dri/renderD128", "/dev/ttyUSB0", "/dev/ttyS0")
+    },
+    "two devices": (
+        footprints((), ["/dev/video0", "/dev/snd/x"]),
+        ("the device /dev/snd/x", "the device /dev/video0"),
+    ),
+    "twice": (footprints((), ["/dev/nvidia0"] * 2), ("the device /dev/nvidia0",)),
+    "sockets": (footprints((), ["socket:[1]", "socket:[2]"]), ("a socket",)),
+    "shared devices": (footprints((), SHARED), ()),
+    "no devices": (footprints((), ["/home/me/dev/x", "pipe:[7]", "anon_inode:[eventpoll]"]), ()),
+    "there before": (
+        footprints(["/dev/nvidia0", "socket:[1]"], ["/dev/nvidia0", "socket:[1]"], ([7], [7])),
+        (),
+    ),
+    "a descriptor reused": (footprints(["socket:[1]"], ["socket:[2]"]), ("a socket",)),
+    "a child that ended": (footprints(children=([7, 8], [8])), ()),
+    "a child that is new": (footprints(children=([7], [7, 9])), ("a child process",)),
+}
 
 
-@pytest.mark.parametrize("name", ["/dev/ttyUSB0", "/dev/ttyACM1", "/dev/ttyS0"])
-def test_a_serial_port_is_a_device(name):
-    assert held(Plain(), *footprints((), [name])) == (f"the device {name}",)
-
-
-def test_the_terminal_is_nothing_held():
-    assert held(Plain(), *footprints((), ["/dev/tty"])) == ()
-
-
-def test_what_was_there_before_is_not_the_environment_s():
-    names = ["/dev/nvidia0", "socket:[1]"]
-    before, after = footprints(names, names, children=([7], [7]))
-    assert held(Plain(), before, after) == ()
-
-
-def test_a_descriptor_that_was_reused_is_the_environment_s():
-    assert held(Plain(), *footprints(["socket:[1]"], ["socket:[2]"])) == ("a socket",)
-
-
-def test_a_child_that_ended_or_stayed_is_nothing_new():
-    assert held(Plain(), *footprints(children=([7, 8], [8]))) == ()
-    assert held(Plain(), *footprints(children=([7], [7, 9]))) == ("a child process",)
+@pytest.mark.parametrize(("seen", "words"), SEEN.values(), ids=SEEN)
+def test_what_two_footprints_show(seen, words):
+    assert held(Plain(), *seen) == words
 
 
 def test_several_things_are_all_named():
@@ -215,22 +187,15 @@ def test_several_things_are_all_named():
     )
 
 
-def test_the_footprint_of_this_process_changes_with_what_it_opens():
+@pytest.mark.parametrize(
+    ("make", "words"), [(WithSocket, ("a socket",)), (WithChild, ("a child process",))]
+)
+def test_the_footprint_of_this_process_changes_with_what_it_opens(make, words):
     before = read_footprint()
-    env = WithSocket()
+    env = make()
     try:
-        assert held(env, before, read_footprint()) == ("a socket",)
-    finally:
-        env.close()
-    assert held(env, before, read_footprint()) == ()
-
-
-def test_a_child_of_this_process_is_seen():
-    before = read_footprint()
-    env = WithChild()
-    try:
-        assert env.child.pid in read_footprint().children
-        assert held(env, before, read_footprint()) == ("a child process",)
+        assert held(env, before, read_footprint()) == words
+        assert make is WithSocket or env.child.pid in read_footprint().children
     finally:
         env.close()
     assert held(env, before, read_footprint()) == ()

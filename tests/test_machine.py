@@ -8,6 +8,7 @@ import pytest
 from vecselect.machine import cpu_quota_cores, read_machine
 
 MIB = 1 << 20
+V1 = "12:memory:/job\n4:cpu,cpuacct:/job\n1:name=systemd:/job\n"
 
 
 @pytest.fixture
@@ -30,95 +31,67 @@ def tree(tmp_path):
     return write
 
 
-def test_without_any_files_there_is_no_quota(tree):
-    assert cpu_quota_cores(tree()) is None
-
-
-def test_a_group_without_files_has_no_quota(tree):
-    assert cpu_quota_cores(tree("0::/user.slice/job\n")) is None
-
-
-@pytest.mark.parametrize(
-    "group", ["", "a.slice/", "a.slice/b.service/"], ids=["mount", "parent", "own"]
-)
-def test_a_quota_on_any_group_along_the_path_counts(tree, group):
-    root = tree("0::/a.slice/b.service\n", {f"{group}cpu.max": "300000 100000\n"})
-    assert cpu_quota_cores(root) == 3.0
-
-
-def test_a_quota_beside_the_path_does_not_count(tree):
-    root = tree("0::/a.slice/b.service\n", {"a.slice/other/cpu.max": "100000 100000\n"})
-    assert cpu_quota_cores(root) is None
-
-
-@pytest.mark.parametrize(("outer", "inner"), [("800000", "200000"), ("200000", "800000")])
-def test_the_smaller_of_nested_quotas_wins(tree, outer, inner):
-    files = {"a/cpu.max": f"{outer} 100000\n", "a/b/cpu.max": f"{inner} 100000\n"}
-    assert cpu_quota_cores(tree("0::/a/b\n", files)) == 2.0
-
-
-def test_max_means_none(tree):
-    assert cpu_quota_cores(tree("0::/a\n", {"a/cpu.max": "max 100000\n"})) is None
-
-
-def test_max_inside_does_not_hide_a_quota_above(tree):
-    files = {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "max 100000\n"}
-    assert cpu_quota_cores(tree("0::/a/b\n", files)) == 4.0
-
-
-@pytest.mark.parametrize(
-    ("text", "cores"), [("150000 100000", 1.5), ("25000 50000", 0.5), ("100000 1000000", 0.1)]
-)
-def test_a_quota_may_be_a_part_of_a_core(tree, text, cores):
-    assert cpu_quota_cores(tree("0::/\n", {"cpu.max": text})) == pytest.approx(cores)
-
-
-V1 = "12:memory:/job\n4:cpu,cpuacct:/job\n1:name=systemd:/job\n"
-
-
-@pytest.mark.parametrize("mount", ["cpu,cpuacct", "cpu"])
-@pytest.mark.parametrize("group", ["job/", ""], ids=["own", "mount"])
-def test_version_1_quota(tree, mount, group):
-    files = {
-        f"{mount}/{group}cpu.cfs_quota_us": "250000\n",
-        f"{mount}/{group}cpu.cfs_period_us": "100000\n",
+def v1(folder, quota, period=100_000):
+    return {
+        f"{folder}/cpu.cfs_quota_us": f"{quota}\n",
+        f"{folder}/cpu.cfs_period_us": f"{period}\n",
     }
-    assert cpu_quota_cores(tree(V1, files)) == 2.5
 
 
-def test_version_1_quota_of_minus_one_means_none(tree):
-    files = {"cpu/job/cpu.cfs_quota_us": "-1\n", "cpu/job/cpu.cfs_period_us": "100000\n"}
-    assert cpu_quota_cores(tree(V1, files)) is None
+QUOTAS = {
+    "no files": (None, {}, None),
+    "a group without files": ("0::/user.slice/job\n", {}, None),
+    "on the mount": ("0::/a/b\n", {"cpu.max": "300000 100000\n"}, 3.0),
+    "on the parent": ("0::/a/b\n", {"a/cpu.max": "300000 100000\n"}, 3.0),
+    "on its own group": ("0::/a/b\n", {"a/b/cpu.max": "300000 100000\n"}, 3.0),
+    "beside the path": ("0::/a/b\n", {"a/other/cpu.max": "100000 100000\n"}, None),
+    "the smaller inside": (
+        "0::/a/b\n",
+        {"a/cpu.max": "800000 100000\n", "a/b/cpu.max": "200000 100000\n"},
+        2.0,
+    ),
+    "the smaller outside": (
+        "0::/a/b\n",
+        {"a/cpu.max": "200000 100000\n", "a/b/cpu.max": "800000 100000\n"},
+        2.0,
+    ),
+    "max": ("0::/a\n", {"a/cpu.max": "max 100000\n"}, None),
+    "max below a quota": (
+        "0::/a/b\n",
+        {"a/cpu.max": "400000 100000\n", "a/b/cpu.max": "max 100000\n"},
+        4.0,
+    ),
+    "one and a half": ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
+    "half a core": ("0::/\n", {"cpu.max": "25000 50000"}, 0.5),
+    "a tenth": ("0::/\n", {"cpu.max": "100000 1000000"}, 0.1),
+    "version 1": (V1, v1("cpu,cpuacct/job", 250_000), 2.5),
+    "version 1 on the mount": (V1, v1("cpu,cpuacct", 250_000), 2.5),
+    "version 1 linked": (V1, v1("cpu/job", 250_000), 2.5),
+    "version 1 linked, on the mount": (V1, v1("cpu", 250_000), 2.5),
+    "version 1 without a limit": (V1, v1("cpu/job", -1), None),
+    "version 1, another controller's group": (
+        "5:cpuset:/other\n4:cpu,cpuacct:/job\n",
+        v1("cpu/other", 100_000),
+        None,
+    ),
+    "both versions": (
+        V1 + "0::/\n",
+        {"unified/cpu.max": "500000 100000\n", **v1("cpu/job", 300_000)},
+        3.0,
+    ),
+    "in a container": ("0::/kubepods/pod1/c2\n", {"cpu.max": "200000 100000\n"}, 2.0),
+    "outside of its own": ("0::/../../outside\n", {"cpu.max": "200000 100000\n"}, 2.0),
+    "a colon in the path": ("0::/a:b\n", {"a:b/cpu.max": "100000 100000\n"}, 1.0),
+    **{
+        f"unreadable: {text!r}": ("0::/\n", {"cpu.max": text}, None)
+        for text in ("", "garbage\n", "100000 0\n", "0 100000\n", "1 2 3\n")
+    },
+}
 
 
-def test_version_1_quota_of_another_controllers_group_does_not_count(tree):
-    files = {"cpu/other/cpu.cfs_quota_us": "100000\n", "cpu/other/cpu.cfs_period_us": "100000\n"}
-    root = tree("5:cpuset:/other\n4:cpu,cpuacct:/job\n", files)
-    assert cpu_quota_cores(root) is None
-
-
-def test_both_versions_together(tree):
-    files = {
-        "unified/cpu.max": "500000 100000\n",
-        "cpu/job/cpu.cfs_quota_us": "300000\n",
-        "cpu/job/cpu.cfs_period_us": "100000\n",
-    }
-    assert cpu_quota_cores(tree(V1 + "0::/\n", files)) == 3.0
-
-
-@pytest.mark.parametrize("path", ["/kubepods/pod1/container2", "/../../outside"])
-def test_in_a_container_the_mount_is_the_own_group(tree, path):
-    root = tree(f"0::{path}\n", {"cpu.max": "200000 100000\n"})
-    assert cpu_quota_cores(root) == 2.0
-
-
-def test_a_colon_in_the_path_is_part_of_it(tree):
-    assert cpu_quota_cores(tree("0::/a:b\n", {"a:b/cpu.max": "100000 100000\n"})) == 1.0
-
-
-@pytest.mark.parametrize("text", ["", "garbage\n", "100000 0\n", "0 100000\n", "1 2 3\n"])
-def test_an_unreadable_quota_is_none(tree, text):
-    assert cpu_quota_cores(tree("0::/\n", {"cpu.max": text})) is None
+@pytest.mark.parametrize(("cgroup", "files", "cores"), QUOTAS.values(), ids=QUOTAS)
+def test_the_smallest_quota_along_the_path_counts(tree, cgroup, files, cores):
+    assert cpu_quota_cores(tree(cgroup, files)) == pytest.approx(cores)
 
 
 def test_cores_are_the_least_of_affinity_and_quota(tree):
@@ -139,72 +112,54 @@ def test_a_variable_bounds_the_cores(name, monkeypatch, tmp_path):
         assert read_machine(tmp_path).cores_bound == "affinity"
 
 
-@pytest.mark.parametrize("group", ["", "a/", "a/b/"], ids=["mount", "parent", "own"])
-def test_version_2_memory_limit(tree, group):
-    files = {f"{group}memory.max": f"{64 * MIB}\n", f"{group}memory.current": f"{24 * MIB}\n"}
-    machine = read_machine(tree("0::/a/b\n", files))
-    assert machine.memory_bytes == 64 * MIB
-    assert machine.memory_available_bytes == 40 * MIB
+def limited(folder, limit, used, names=("memory.max", "memory.current")):
+    return {f"{folder}{names[0]}": f"{limit}\n", f"{folder}{names[1]}": f"{used}\n"}
 
 
-@pytest.mark.parametrize(("outer", "inner"), [(32, 64), (64, 32)])
-def test_the_smaller_of_nested_memory_limits_wins(tree, outer, inner):
-    files = {
-        "a/memory.max": f"{outer * MIB}\n",
-        "a/memory.current": f"{2 * MIB}\n",
-        "a/b/memory.max": f"{inner * MIB}\n",
-        "a/b/memory.current": f"{2 * MIB}\n",
-    }
-    machine = read_machine(tree("0::/a/b\n", files))
-    assert (machine.memory_bytes, machine.memory_available_bytes) == (32 * MIB, 30 * MIB)
+NAMES_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+INNER, OUTER = limited("a/b/", 32 * MIB, 2 * MIB), limited("a/", 64 * MIB, 2 * MIB)
+MEMORY = {
+    **{
+        f"version 2 on {folder or 'the mount'}": (
+            "0::/a/b\n",
+            limited(folder, 64 * MIB, 24 * MIB),
+            (64, 40),
+        )
+        for folder in ("", "a/", "a/b/")
+    },
+    "the smaller inside": ("0::/a/b\n", {**INNER, **OUTER}, (32, 30)),
+    "the smaller outside": (
+        "0::/a/b\n",
+        {**limited("a/", 32 * MIB, 2 * MIB), **limited("a/b/", 64 * MIB, 2 * MIB)},
+        (32, 30),
+    ),
+    "more in use than allowed": ("0::/\n", limited("", 8 * MIB, 9 * MIB), (8, 0)),
+    "version 1": (V1, limited("memory/job/", 64 * MIB, 16 * MIB, NAMES_V1), (64, 48)),
+    "version 1 on the mount": (V1, limited("memory/", 64 * MIB, 16 * MIB, NAMES_V1), (64, 48)),
+    "max": ("0::/\n", limited("", "max", MIB), None),
+    "version 1's huge number": (V1, limited("memory/job/", (1 << 63) - 4096, MIB, NAMES_V1), None),
+}
 
 
-def test_memory_in_use_beyond_the_limit_leaves_none(tree):
-    files = {"memory.max": f"{8 * MIB}\n", "memory.current": f"{9 * MIB}\n"}
-    assert read_machine(tree("0::/\n", files)).memory_available_bytes == 0
-
-
-@pytest.mark.parametrize("group", ["job/", ""], ids=["own", "mount"])
-def test_version_1_memory_limit(tree, group):
-    files = {
-        f"memory/{group}memory.limit_in_bytes": f"{64 * MIB}\n",
-        f"memory/{group}memory.usage_in_bytes": f"{16 * MIB}\n",
-    }
-    machine = read_machine(tree(V1, files))
-    assert (machine.memory_bytes, machine.memory_available_bytes) == (64 * MIB, 48 * MIB)
-
-
-@pytest.mark.parametrize(
-    ("cgroup", "files"),
-    [
-        ("0::/\n", {"memory.max": "max\n", "memory.current": f"{MIB}\n"}),
-        (
-            V1,
-            {
-                "memory/job/memory.limit_in_bytes": "9223372036854771712\n",
-                "memory/job/memory.usage_in_bytes": f"{MIB}\n",
-            },
-        ),
-    ],
-    ids=["max", "version 1's huge number"],
-)
-def test_no_memory_limit_leaves_the_machines_own(tree, cgroup, files):
+@pytest.mark.parametrize(("cgroup", "files", "mib"), MEMORY.values(), ids=MEMORY)
+def test_the_smallest_memory_limit_along_the_path_counts(tree, cgroup, files, mib):
     unlimited = read_machine(tree()).memory_bytes
     machine = read_machine(tree(cgroup, files))
-    assert machine.memory_bytes == unlimited
-    assert machine.memory_available_bytes > MIB
+    if mib is None:
+        assert machine.memory_bytes == unlimited
+        assert machine.memory_available_bytes > MIB
+    else:
+        assert machine.memory_bytes == mib[0] * MIB
+        assert machine.memory_available_bytes == mib[1] * MIB
 
 
-def test_the_processors_name_comes_from_cpuinfo(tree):
+def test_the_processors_name_comes_from_cpuinfo_or_is_its_architecture(tree):
+    assert read_machine(tree()).cpu
     root = tree(cpuinfo="processor\t: 0\nmodel name\t: Some CPU: fast @ 2 GHz\n")
     assert read_machine(root).cpu == "Some CPU: fast @ 2 GHz"
 
 
-def test_a_processor_without_a_name_has_its_architecture(tree):
-    assert read_machine(tree()).cpu
-
-
-def test_the_real_machine_is_sane():
+def test_the_real_machine_is_sane_and_frozen():
     machine = read_machine()
     assert 0 < machine.cores <= machine.cores_affinity <= machine.cores_logical
     assert machine.cores_logical == os.cpu_count()
@@ -212,11 +167,7 @@ def test_the_real_machine_is_sane():
     assert 0 < machine.memory_available_bytes <= machine.memory_bytes
     assert machine.load_1min >= 0
     assert machine.start_methods[0] != "fork"
-    assert machine.cpu
-    assert machine.system
+    assert machine.cpu and machine.system
     assert machine.python.startswith("3.")
-
-
-def test_a_machine_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        read_machine().cores = 64.0
+        machine.cores = 64.0

@@ -1,173 +1,106 @@
-"""A plan is a plain value, and the same value after a trip through JSON."""
+"""A plan is a plain value, the same after a trip through JSON, and never a traceback of ours."""
 
+import copy
 import dataclasses
 import json
+import random
 
 import pytest
 
 from tests import plans
-from vecselect import Plan, PlanError, VecselectError
+from tests.zoo import EchoEnv
+from vecselect import Plan, PlanError, VecselectError, auto_make_vec, recommend
+from vecselect.cli import main
 from vecselect.machine import Machine
 from vecselect.plan import SCHEMA, Candidate
+from vecselect.report.markdown import markdown
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
 
-ALL = {
-    **plans.ALL,
-    "sparse": dataclasses.replace(
-        plans.RACED,
-        evidence=dataclasses.replace(
-            plans.RACED.evidence,
-            machine=dataclasses.replace(
-                plans.MACHINE, cores_quota=None, load_1min=None, shm_available_bytes=None
-            ),
-            profile=dataclasses.replace(
-                plans.PROFILE, episode_steps=None, episode_steps_sd=None, memory_bytes=None
-            ),
-            rule=dataclasses.replace(plans.RULE, break_even_s=None, near_line=True),
-            race=dataclasses.replace(
-                plans.RACE, speedup=None, difference="pool:1, step 1: 0.1 is not 1"
-            ),
-        ),
-        candidates=(),
-        key=None,
-        not_stored="it is a lambda",
-        recalled=True,
+RACED = plans.RACED
+
+
+def evidence_of(plan, **changes):
+    return dataclasses.replace(plan, evidence=dataclasses.replace(plan.evidence, **changes))
+
+
+NO_FIGURES = {"cores_quota": None, "load_1min": None, "shm_available_bytes": None}
+NO_EPISODES = {"episode_steps": None, "episode_steps_sd": None, "memory_bytes": None}
+DIFFERENCE = "pool:1, step 1: 0.1 is not 1"
+SPARSE = dataclasses.replace(
+    evidence_of(
+        RACED,
+        machine=dataclasses.replace(plans.MACHINE, **NO_FIGURES),
+        profile=dataclasses.replace(plans.PROFILE, **NO_EPISODES),
+        rule=dataclasses.replace(plans.RULE, break_even_s=None, near_line=True),
+        race=dataclasses.replace(plans.RACE, speedup=None, difference=DIFFERENCE),
     ),
-}
+    candidates=(),
+    key=None,
+    not_stored="it is a lambda",
+    recalled=True,
+)
+ALL = {**plans.ALL, "sparse": SPARSE}
 
 
-def a_plan(**changes):
-    return dataclasses.replace(plans.RACED, **changes)
+def read(**changes):
+    """The plan of a document with other fields in place of its own."""
+    return Plan.from_json(json.dumps(RACED.to_dict() | changes))
 
 
 @pytest.mark.parametrize("plan", ALL.values(), ids=ALL)
 @pytest.mark.parametrize("indent", [2, None])
 def test_a_plan_survives_json_unchanged(plan, indent):
-    again = Plan.from_json(plan.to_json(indent))
-    assert again == plan
-    assert again.to_json(indent) == plan.to_json(indent)
+    text = plan.to_json(indent)
+    again = Plan.from_json(text)
+    assert again == plan == Plan.from_json(json.loads(text))
+    assert again.to_json(indent) == text
+    assert json.loads(text) == json.loads(json.dumps(plan.to_dict()))
+    assert indent or "\n" not in text
 
 
 def test_what_is_read_has_the_same_types_throughout():
-    again = Plan.from_json(a_plan().to_json())
+    again = read(planning_s=2)  # a whole number may stand for a float
     evidence = again.evidence
     assert isinstance(evidence.machine, Machine)
     assert isinstance(evidence.rule, RuleVerdict)
     assert isinstance(evidence.race, RaceRecord)
     assert {type(candidate) for candidate in again.candidates} == {Candidate}
     assert type(evidence.profile.step_quantiles_s) is type(again.notes) is tuple
+    assert (again.planning_s, type(again.planning_s)) == (2.0, float)
 
 
-def test_to_json_is_one_document_of_what_to_dict_gives():
-    plan = a_plan()
-    assert json.loads(plan.to_json()) == json.loads(json.dumps(plan.to_dict()))
-    assert "\n" not in plan.to_json(indent=None)
-
-
-def test_to_dict_is_plain():
+def test_to_dict_is_plain_and_no_part_of_the_plan():
     data = plans.PINNED.to_dict()
     assert list(data) == [field.name for field in dataclasses.fields(Plan)]
     assert data["evidence"]["machine"]["cores"] == 1.5
     assert data["evidence"]["profile"] is None
     assert data["schema"] == SCHEMA
+    data["versions"]["python"] = "0"
+    assert plans.PINNED.versions["python"] == "3.11.7"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plans.PINNED.mode = "sync"
 
 
-def test_changing_the_dict_does_not_change_the_plan():
-    plan = a_plan()
-    plan.to_dict()["versions"]["python"] = "0"
-    assert plan.versions["python"] == "3.11.7"
-
-
-def test_a_whole_number_may_stand_for_a_float():
-    data = a_plan().to_dict() | {"planning_s": 2}
-    again = Plan.from_json(json.dumps(data))
-    assert again.planning_s == 2.0
-    assert isinstance(again.planning_s, float)
-
-
-def test_fields_it_does_not_know_are_ignored():
-    data = a_plan().to_dict() | {"colour": "blue"}
-    assert Plan.from_json(json.dumps(data)) == a_plan()
-
-
-@pytest.mark.parametrize("text", ["", "not json", "{", '{"schema": 1'])
-def test_what_is_not_json_is_refused(text):
-    with pytest.raises(PlanError, match="not a plan"):
-        Plan.from_json(text)
-
-
-@pytest.mark.parametrize("text", ["[]", '"plan"', "3", "null"])
-def test_json_that_is_no_object_is_refused(text):
-    with pytest.raises(PlanError, match="not an object"):
-        Plan.from_json(text)
-
-
-@pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "1", None])
-def test_another_schema_is_refused_by_name(schema):
-    data = a_plan().to_dict() | {"schema": schema}
-    with pytest.raises(PlanError, match=f"schema {schema!r}; this version .* reads {SCHEMA}"):
-        Plan.from_json(json.dumps(data))
-
-
-def test_a_plan_beside_other_things_is_read():
-    plan = a_plan()
-    stored = {"format": "vecselect-plan", "schema": 1, "key": "ab", "plan": plan.to_dict()}
-    assert Plan.from_json(json.dumps(stored)) == plan
-    with pytest.raises(PlanError, match="holds 2 plans .* `vecselect plans import`"):
-        Plan.from_json(json.dumps({"schema": 1, "plans": [plan.to_dict()] * 2}))
-    with pytest.raises(PlanError, match=r"Sweep\.from_json"):
-        Plan.from_json(json.dumps({"schema": 1, "points": []}))
-
-
-def test_a_document_without_a_schema_is_refused():
-    with pytest.raises(PlanError, match="schema None"):
-        Plan.from_json("{}")
-
-
-@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Plan) if f.name != "schema"])
-def test_a_missing_field_is_refused_by_name(name):
-    data = a_plan().to_dict()
-    del data[name]
-    with pytest.raises(PlanError, match=name):
-        Plan.from_json(json.dumps(data))
-
-
-def test_a_missing_field_inside_is_refused_by_name():
-    data = a_plan().to_dict()
-    del data["evidence"]["machine"]["cores_quota"]
-    with pytest.raises(PlanError, match="cores_quota"):
-        Plan.from_json(json.dumps(data))
+def test_a_plan_is_read_beside_other_things_and_with_fields_it_does_not_know():
+    assert read(colour="blue") == RACED
+    stored = {"format": "vecselect-plan", "schema": 1, "key": "ab", "plan": RACED.to_dict()}
+    assert Plan.from_json(json.dumps(stored)) == RACED
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("text", "match"),
     [
-        ("mode", 3),
-        ("mode", None),
-        ("learner_threads", "1"),
-        ("learner_threads", 1.0),
-        ("learner_threads", True),
-        ("planning_s", "1.0"),
-        ("planning_s", True),
-        ("pinned_by", 1),
-        ("candidates", 5),
-        ("candidates", [{"mode": "sync"}]),
-        ("candidates", ["sync"]),
-        ("evidence", None),
-        ("evidence", []),
-        ("evidence", {}),
-        ("what_if", [{"change": "4 cores"}]),
-        ("notes", [1]),
-        ("versions", {"numpy": 2}),
-        ("break_even_s", {"pool": "never"}),
-        ("recalled", 1),
+        *((text, "not a plan") for text in ("", "not json", "{", '{"schema": 1', b"\xff\x00")),
+        *((text, "not an object") for text in ("[]", '"plan"', "3", "null")),
+        ("{}", "schema None"),
+        ('{"schema": 1, "plans": [{}, {}]}', "holds 2 plans .* `vecselect plans import`"),
+        ('{"schema": 1, "points": []}', r"Sweep\.from_json"),
     ],
 )
-def test_a_field_of_the_wrong_type_is_refused(name, value):
-    data = a_plan().to_dict() | {name: value}
-    with pytest.raises(PlanError, match="not a plan"):
-        Plan.from_json(json.dumps(data))
+def test_what_is_no_plan_is_refused(text, match):
+    with pytest.raises(PlanError, match=match):
+        Plan.from_json(text)
 
 
 def test_a_plan_error_is_a_value_error_with_the_cause_chained():
@@ -177,31 +110,71 @@ def test_a_plan_error_is_a_value_error_with_the_cause_chained():
     assert isinstance(caught.value.__cause__, json.JSONDecodeError)
 
 
-def test_a_plan_is_frozen():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        a_plan().mode = "sync"
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 0, "1", None])
+def test_another_schema_is_refused_by_name(schema):
+    with pytest.raises(PlanError, match=f"schema {schema!r}; this version .* reads {SCHEMA}"):
+        read(schema=schema)
+
+
+def test_a_missing_field_is_refused_by_name():
+    names = [field.name for field in dataclasses.fields(Plan) if field.name != "schema"]
+    for path in ([name] for name in names):
+        check_missing(path)
+    check_missing(["evidence", "machine", "cores_quota"])
+
+
+def check_missing(path):
+    data = copy.deepcopy(RACED.to_dict())
+    holder = data
+    for name in path[:-1]:
+        holder = holder[name]
+    del holder[path[-1]]
+    with pytest.raises(PlanError, match=path[-1]):
+        Plan.from_json(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("mode", [3, None]),
+        ("learner_threads", ["1", 1.0, True]),
+        ("planning_s", ["1.0", True]),
+        ("pinned_by", [1]),
+        ("candidates", [5, [{"mode": "sync"}], ["sync"]]),
+        ("evidence", [None, [], {}]),
+        ("what_if", [[{"change": "4 cores"}]]),
+        ("notes", [[1]]),
+        ("versions", [{"numpy": 2}]),
+        ("break_even_s", [{"pool": "never"}]),
+        ("recalled", [1]),
+    ],
+)
+def test_a_field_of_the_wrong_type_is_refused(name, values):
+    for value in values:
+        with pytest.raises(PlanError, match="not a plan"):
+            read(**{name: value})
+
+
+# What it tells of itself
 
 
 def test_the_collection_share_is_what_the_learner_leaves_of_the_loop():
-    assert plans.RACED.collection_share == pytest.approx(1 - 1.1e-3 / 11.2e-3)
+    assert RACED.collection_share == pytest.approx(1 - 1.1e-3 / 11.2e-3)
     assert plans.BY_MODEL.collection_share == 1.0
     assert plans.ONE_THREAD.collection_share == pytest.approx(1 - 0.25 / 10.2)
     assert plans.PINNED.collection_share is None
 
 
 def test_a_candidate_is_known_by_its_measurement_before_its_prediction():
-    measured, predicted, skipped = plans.RACED.candidates[1:4]
-    assert plans.RACED.chosen is measured
+    measured, predicted, skipped = RACED.candidates[1:4]
+    assert RACED.chosen is measured
     assert plans.ONE_THREAD.chosen.threads == plans.ONE_THREAD.threads == 1
     assert plans.THREADS_AS_SET.chosen.threads == plans.THREADS_AS_SET.threads == 2
-    assert measured.loop_s == 11.2e-3
-    assert predicted.loop_s == 13.2e-3
-    assert skipped.loop_s is None
+    assert [one.loop_s for one in (measured, predicted, skipped)] == [11.2e-3, 13.2e-3, None]
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_what_a_terminal_shows_for_a_plan_and_its_parts_is_short(name):
-    plan = ALL[name]
+@pytest.mark.parametrize("plan", ALL.values(), ids=ALL)
+def test_what_a_terminal_shows_for_a_plan_and_its_parts_is_short(plan):
     one = f"<Plan {plan.env} x {plan.num_envs}: {plan.mode} by {plan.decided_by}>"
     assert repr(plan) == str(plan) == one
     assert len(repr(plan.report)) < 120
@@ -209,3 +182,84 @@ def test_what_a_terminal_shows_for_a_plan_and_its_parts_is_short(name):
     assert len(repr(long)) < 1000
     assert long != plans.PROFILE
     assert len(repr(plans.RACE)) < 3000
+
+
+# Plans that somebody has written by hand, or tampered with: refused or used
+
+VALUES = (
+    *(None, True, 0, -1, 1, 7.5, -2.5, 1e308, 1e-308, 10**18, 10**400),
+    *(float("nan"), float("inf"), "", "zzz", "pool:9999", "\udc80", [], [1], {}, {"a": 1}),
+)
+LOADED, SHOWN = 1000, 15
+
+
+def places(value, path=()):
+    """Where something stands in a document; of long lists the first two places."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value[:2]) if isinstance(value, list) else items
+    for key, part in items:
+        yield from places(part, (*path, key))
+
+
+def mutated(document, path, value):
+    document = copy.deepcopy(document)
+    place = document
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return document
+
+
+def test_a_plan_with_any_value_in_any_place_is_refused_or_can_be_shown():
+    documents = [json.loads(plan.to_json()) for plan in plans.ALL.values()]
+    cases = [
+        (document, path, value)
+        for document in documents
+        for path in places(document)
+        for value in VALUES
+    ]
+    taken = []
+    for case in random.Random(1).sample(cases, LOADED):
+        try:
+            taken.append(Plan.from_json(json.dumps(mutated(*case))))
+        except PlanError as error:
+            assert len(str(error)) < 400
+    assert SHOWN < len(taken) < LOADED / 2
+    for plan in taken[:SHOWN]:
+        assert repr(plan) and str(plan.report) and markdown(plan)
+        assert Plan.from_json(plan.to_json()) == plan
+
+
+IMPOSSIBLE = {
+    "no mode": {"mode": "zzz"},
+    "no effort": {"effort": "bogus"},
+    "more workers than work": {"mode": "pool:9999"},
+    "what was not allowed": {"mode": "ray:2"},
+    "a huge number": {"planning_s": 10**400},
+}
+
+
+def test_a_stored_plan_that_cannot_be_is_made_anew(cache):
+    recommend(EchoEnv, 2)
+    for name, changes in IMPOSSIBLE.items():
+        assert recommend(EchoEnv, 2).recalled, name
+        (entry,) = cache.entries()
+        document = json.loads(entry.path.read_text())
+        document["plan"].update(changes)
+        entry.path.write_text(json.dumps(document))
+        with auto_make_vec(EchoEnv, 2) as envs:
+            envs.reset(seed=1)
+            assert not envs.plan.recalled
+            assert envs.num_envs == envs.plan.num_envs == 2
+            assert "ray" not in envs.mode
+    assert recommend(EchoEnv, 2).recalled
+
+
+@pytest.mark.parametrize("command", [["plans", "import", "/dev/zero"], ["explain", "endless.json"]])
+def test_a_file_without_an_end_is_not_read_to_it(command, monkeypatch, tmp_path, capsys):
+    (tmp_path / "endless.json").symlink_to("/dev/zero")
+    monkeypatch.chdir(tmp_path)
+    assert main(command) == 2
+    assert "larger than" in capsys.readouterr().err

@@ -233,28 +233,22 @@ class Recording(gym.Wrapper):
         (folder / f"{os.getpid()}.log").touch()
 
 
-def test_of_thunks_of_which_the_first_records_another_one_is_profiled(notes, tmp_path):
+def test_what_records_is_not_profiled(notes, tmp_path):
     folder = tmp_path / "videos"
-    folder.mkdir()
-    factories = notes.factories(3)
-
-    def first():
-        return Recording(factories[0](), folder)
-
-    with auto_make_vec([first, *factories[1:]], **LONG):
-        assert [file.name for file in folder.iterdir()] == [f"{os.getpid()}.log"]
-
-
-def test_what_records_videos_is_profiled_without(tmp_path):
     plan = recommend(
         "CartPole-v1",
         2,
-        wrappers=[lambda env: gym.wrappers.RecordVideo(env, str(tmp_path / "videos"))],
+        wrappers=[lambda env: gym.wrappers.RecordVideo(env, str(folder))],
         env_kwargs={"render_mode": "rgb_array"},
         use_store=False,
     )
     assert plan.evidence.profile.steps > 0
-    assert not (tmp_path / "videos").exists()
+    assert not folder.exists()
+    # Of thunks of which the first records another one is profiled.
+    folder.mkdir()
+    factories = notes.factories(3)
+    with auto_make_vec([lambda: Recording(factories[0](), folder), *factories[1:]], **LONG):
+        assert [file.name for file in folder.iterdir()] == [f"{os.getpid()}.log"]
 
 
 @pytest.mark.parametrize("phase", ["building the first one", "deciding"])
@@ -287,10 +281,7 @@ def test_the_one_that_was_built_early_is_closed_where_another_implementation_is_
         metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
 
     spec = gym.envs.registration.EnvSpec(
-        "Noting-v0",
-        entry_point=NotingEnv,
-        vector_entry_point=lambda num_envs: Native(),
-        kwargs={},
+        "Noting-v0", entry_point=NotingEnv, vector_entry_point=lambda num_envs: Native(), kwargs={}
     )
     request = read_request(spec, 2)
     prebuilt = Prebuilt(notes.factories(1)[0])
@@ -317,14 +308,16 @@ def test_the_rule_measures_round_trips_and_remembers_nothing():
     assert PlanCache().entries() == []
 
 
-def test_measuring_predicts_every_candidate_and_starts_none(monkeypatch, quiet):
-    monkeypatch.setattr(planner, "run_race", pytest.fail)
-    monkeypatch.setattr(planner, "run_isolated", pytest.fail)
+@pytest.fixture
+def no_race(monkeypatch):
+    for name in ("run_race", "run_isolated"):
+        monkeypatch.setattr(planner, name, pytest.fail)
+
+
+def test_measuring_predicts_every_candidate_and_starts_none(no_race, quiet):
     plan = recommend("CartPole-v1", 8)
-    assert plan.decided_by == "model"
-    assert plan.effort == "measure"
-    predicted = {row.mode for row in plan.candidates if row.predicted}
-    assert {"sync", "pool:0", "async"} <= predicted
+    assert (plan.decided_by, plan.effort) == ("model", "measure")
+    assert {"sync", "pool:0", "async"} <= {row.mode for row in plan.candidates if row.predicted}
     evidence = plan.evidence
     assert evidence.hand_off.measured
     assert evidence.hand_off.spun_s < evidence.hand_off.woken_s
@@ -374,9 +367,7 @@ class Holding(EchoEnv):
         self.socket.close()
 
 
-def test_what_holds_a_socket_is_never_raced(monkeypatch):
-    monkeypatch.setattr(planner, "run_race", pytest.fail)
-    monkeypatch.setattr(planner, "run_isolated", pytest.fail)
+def test_what_holds_a_socket_is_never_raced(no_race):
     plan = recommend(Holding, 2, effort="race", budget_s=1.0)
     assert plan.decided_by == "model"
     assert any("holds a socket" in note.text for note in plan.notes)
@@ -395,13 +386,11 @@ def test_where_modes_differ_in_a_race_sync_runs():
 
 @pytest.mark.full
 def test_native_is_timed_in_a_race_and_chosen_only_where_that_is_allowed():
-    plan = recommend("CartPole-v1", 64, effort="race", budget_s=2.0, use_store=False)
-    native = plan.candidate("native")
-    assert native.measured is not None
+    options = {"effort": "race", "budget_s": 2.0, "use_store": False}
+    plan = recommend("CartPole-v1", 64, **options)
+    assert plan.candidate("native").measured is not None
     assert plan.mode != "native"
-    plan = recommend(
-        "CartPole-v1", 64, effort="race", budget_s=2.0, allow=("native",), use_store=False
-    )
+    plan = recommend("CartPole-v1", 64, allow=("native",), **options)
     assert plan.mode == "native"  # all CartPoles in a few array operations
 
 
@@ -514,21 +503,65 @@ def test_beside_another_start_hand_offs_are_assumed_and_nothing_is_remembered(qu
     assert again.key is not None
 
 
-@pytest.mark.parametrize("given", ["1 ms", -1.0, float("nan"), True, [0.001]])
-def test_a_learner_is_a_callable_or_seconds(given):
-    with pytest.raises(RequestError, match="learner is .*; give a callable that takes the batch"):
-        recommend("CartPole-v1", 2, learner=given)
+@pytest.mark.parametrize(
+    ("name", "values", "match"),
+    [
+        (
+            "learner",
+            ["1 ms", -1.0, float("nan"), True, [0.001]],
+            "learner is .*; give a callable that takes the batch",
+        ),
+        (
+            "learner_threads",
+            [0, -1, True, 1.0, "all"],
+            "learner_threads is .*; give a whole number of at least",
+        ),
+        ("allow", [("async",), ("nativ",), "nativ"], "choose one of 'native'"),
+        ("allow", ["native"], r"give the modes as a tuple: allow=\('native',\)"),
+        ("budget_s", [0, -1.0, "1"], "budget_s is .*; it must be a number of seconds above 0"),
+        ("effort", ["exhaustive"], "There is no effort 'exhaustive'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused_with_advice(name, values, match):
+    for value in values:
+        with pytest.raises(RequestError, match=match):
+            recommend("CartPole-v1", 2, **{name: value})
 
 
-@pytest.mark.parametrize("given", [0, -1, True, 1.0, "all"])
-def test_threads_are_a_number_or_auto(given):
-    with pytest.raises(RequestError, match="learner_threads is .*; give a whole number of at leas"):
-        recommend("CartPole-v1", 2, learner_threads=given)
+# A deadline decides which modes there are to choose from
+
+DEADLINE = {"step_timeout_s": 60.0}
 
 
-@pytest.mark.parametrize("allow", [("async",), ("nativ",), "nativ"])
-def test_only_what_must_be_allowed_can_be(allow):
-    with pytest.raises(RequestError, match="choose one of 'native'"):
-        recommend("CartPole-v1", 2, allow=allow)
-    with pytest.raises(RequestError, match=r"give the modes as a tuple: allow=\('native',\)"):
-        recommend("CartPole-v1", 2, allow="native")
+def under_deadline(effort, **options):
+    options = {"vector_kwargs": DEADLINE, "use_store": False, **options}
+    return recommend("CartPole-v1", 4, effort=effort, **options)
+
+
+@pytest.mark.parametrize("effort", ["measure", "race"])
+def test_what_runs_in_the_calling_process_is_left_out_and_the_reason_said(effort):
+    plan = under_deadline(effort, budget_s=1.5)
+    skipped = {candidate.mode: candidate.skipped for candidate in plan.candidates}
+    assert "cannot keep step_timeout_s" in skipped["sync"]
+    assert "pool:0" not in skipped
+    assert plan.mode.partition(":")[0] in ("pool", "async")
+    assert plan.break_even_s == {}
+    assert "cannot keep step_timeout_s" in " ".join(str(plan.report.details).split())
+    assert not plan.evidence.caller_steps
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_the_rule_s_answer_gives_way_to_a_deadline():
+    plan = under_deadline("rule")
+    assert plan.mode == "async"
+    assert "The rule says sync, but it cannot keep step_timeout_s" in plan.reason
+    start_only = {"start_timeout_s": 30.0, "step_timeout_s": None}
+    assert under_deadline("rule", vector_kwargs=start_only).mode == "async"
+    assert under_deadline("rule", vector_kwargs={"step_timeout_s": None}).mode == "sync"
+
+
+def test_every_sub_environment_of_what_is_chosen_is_under_the_deadline():
+    with auto_make_vec("CartPole-v1", 4, use_store=False, vector_kwargs=DEADLINE) as envs:
+        envs.reset(seed=1)
+        assert envs.mode not in ("sync", "pool:0")
+        assert envs.plan.candidates[0].mode == "pool:1"

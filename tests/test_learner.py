@@ -2,17 +2,22 @@
 
 import hashlib
 import math
+import sys
 import threading
 import time
+import types
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
 
-from tests.fake_torch import ACTIONS, FakeLibraries, a_learner
+from tests.fake_torch import ACTIONS, NUM_ENVS, FakeLibraries, a_learner
 from vecselect.errors import ProfileError, RequestError
+from vecselect.learner_threads import loaded_torch, torch_threads
 from vecselect.measure import learner as module
 from vecselect.measure.clock import OtherThreads
-from vecselect.measure.learner import FIRST_CALL_S, measure_learner
+from vecselect.measure.learner import FIRST_CALL_S, HIDDEN_UNITS, MAX_FEATURES, measure_learner
 from vecselect.options import check_learner
 from vecselect.selection.evidence import LearnerCost
 
@@ -27,68 +32,40 @@ class WithCall:
         self.seen.append(observations)
 
 
-def test_a_callable_gets_the_batch_of_observations():
-    seen, batch = [], np.ones((3, 2))
-    learner = a_learner(seen.append)
-    learner.run(batch)
-    assert learner.kind == "callable"
-    assert learner.seconds is None
-    assert seen[0] is batch
-
-
-def test_a_callable_that_takes_nothing_gets_nothing():
-    calls = []
-
-    def learn():
-        calls.append("called")
-
-    a_learner(learn).run(np.ones(3))
-    assert calls == ["called"]
-
-
-@pytest.mark.parametrize("name", ["default", "keyword", "variadic", "object"])
-def test_whatever_can_take_observations_gets_them(name):
-    seen = []
-    callables = {
-        "default": lambda observations=None: seen.append(observations),
-        "keyword": lambda observations, *, rate=0.1: seen.append(observations),
-        "variadic": lambda *args: seen.extend(args),
-        "object": WithCall(),
-    }
-    learn = callables[name]
-    a_learner(learn).run("batch")
-    assert (learn.seen if name == "object" else seen) == ["batch"]
-
-
-def test_a_builtin_without_a_signature_gets_the_observations():
-    a_learner(dict).run({"x": 1})
+def test_a_callable_gets_the_batch_of_observations_where_it_can_take_it():
+    seen, batch, with_call = [], np.ones((3, 2)), WithCall()
+    for learn in (
+        seen.append,
+        lambda observations=None: seen.append(observations),
+        lambda observations, *, rate=0.1: seen.append(observations),
+        lambda *args: seen.extend(args),
+        with_call,
+    ):
+        learner = a_learner(learn)
+        assert (learner.kind, learner.seconds) == ("callable", None)
+        learner.run(batch)
+    assert len(seen) == 4 and all(one is batch for one in (*seen, *with_call.seen))
+    a_learner(dict).run({"x": 1})  # a builtin without a signature
+    a_learner(lambda: seen.append("nothing")).run(batch)
+    assert seen[-1] == "nothing"
 
 
 @pytest.mark.parametrize("takes", [True, False])
 def test_a_failing_callable_is_a_profile_error_that_names_the_learner(takes):
-    def with_observations(observations):
-        raise LookupError("no such layer")
-
-    def without():
-        raise LookupError("no such layer")
-
-    with pytest.raises(
-        ProfileError, match="The learner raised LookupError.*no such layer"
-    ) as caught:
-        a_learner(with_observations if takes else without).run(np.ones(3))
-    assert type(caught.value.__cause__) is LookupError
-
-
-def test_a_type_error_inside_of_a_callable_does_not_make_it_run_twice():
     calls = []
 
-    def learn(observations):
+    def with_observations(observations):
         calls.append(observations)
-        raise TypeError("inside")
+        raise TypeError("no such layer")
 
-    with pytest.raises(ProfileError, match="inside"):
-        a_learner(learn).run(1)
-    assert len(calls) == 1
+    def without():
+        calls.append(None)
+        raise TypeError("no such layer")
+
+    with pytest.raises(ProfileError, match="The learner raised TypeError.*no such layer") as caught:
+        a_learner(with_observations if takes else without).run(np.ones(3))
+    assert type(caught.value.__cause__) is TypeError
+    assert len(calls) == 1  # an error inside of it does not make it run again
 
 
 def test_a_callable_of_two_arguments_fails_with_advice():
@@ -107,57 +84,30 @@ def test_ctrl_c_passes_through():
 # Seconds
 
 
-@pytest.mark.parametrize("seconds", [0.0005, 0.01])
-def test_seconds_burn_at_least_that_much_cpu_time(seconds):
-    learner = a_learner(seconds)
-    assert (learner.kind, learner.seconds) == ("seconds", seconds)
-    before_s = time.thread_time()
-    learner.run(None)
-    assert seconds <= time.thread_time() - before_s < seconds + 0.5
-
-
-def test_sleeping_would_not_do(monkeypatch):
+def test_seconds_burn_at_least_that_much_cpu_time(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it slept"))
-    a_learner(0.001).run(None)
+    for seconds in (0.0005, 0.01, np.float64(0.001)):
+        learner = a_learner(seconds)
+        assert (learner.kind, learner.seconds) == ("seconds", seconds)
+        assert type(learner.seconds) is float
+        before_s = time.thread_time()
+        learner.run(None)
+        assert seconds <= time.thread_time() - before_s < seconds + 0.5
 
 
-@pytest.mark.parametrize("given", [0, 0.0])
-def test_no_seconds_are_no_learner(given, torch):
-    learner = a_learner(given)
-    assert (learner.kind, learner.run, learner.seconds) == ("none", None, None)
+def test_no_seconds_are_no_learner(torch):
+    for given in (0, 0.0):
+        learner = a_learner(given)
+        assert (learner.kind, learner.run, learner.seconds) == ("none", None, None)
 
 
-def test_numpy_s_numbers_are_numbers():
-    check_learner(np.float32(0.5))
-    learner = a_learner(np.float64(0.001))
-    assert learner.seconds == 0.001
-    assert type(learner.seconds) is float
-
-
-# What is refused
-
-
-@pytest.mark.parametrize("given", [None, 0, 1, 0.5, len, lambda: None, WithCall()])
-def test_callables_seconds_and_nothing_are_accepted(given):
-    check_learner(given)
-
-
-@pytest.mark.parametrize(
-    "given",
-    ["0.1", -1, -1e-9, math.inf, math.nan, True, False, 1j, [], {}, (0.1,), np.ones(1), object()],
-    ids=lambda given: type(given).__name__,
-)
-def test_everything_else_is_refused_with_advice(given):
-    with pytest.raises(RequestError, match="learner is .*; give a callable.*0.001"):
+def test_callables_seconds_and_nothing_are_accepted_and_all_else_refused_with_advice():
+    for given in (None, 0, 1, 0.5, np.float32(0.5), len, lambda: None, WithCall()):
         check_learner(given)
-
-
-def test_a_torch_module_s_class_is_no_reason_to_refuse_it():
-    class Policy:
-        def __call__(self, x):
-            return x
-
-    check_learner(Policy())
+    others = (True, False, 1j, [], {}, (0.1,), np.ones(1), object())
+    for given in ("0.1", -1, -1e-9, math.inf, math.nan, *others):
+        with pytest.raises(RequestError, match="learner is .*; give a callable.*0.001"):
+            check_learner(given)
 
 
 # What it costs
@@ -243,21 +193,16 @@ def test_a_slow_learner_runs_twice_and_a_very_slow_one_once(world, call_s, calls
     assert world.calls == calls
 
 
-def test_seconds_are_believed_and_nothing_runs(torch):
+def test_what_needs_no_measuring_is_believed(torch, monkeypatch):
     assert measured(0.25, one_thread=True) == (LearnerCost("seconds", 0.25, threads=4),)
     assert measured(0, one_thread=True) == (LearnerCost("none", 0.0, threads=4),)
     assert torch.threads_set == []
-
-
-def test_without_torch_and_without_a_learner_there_is_none(no_torch):
-    assert measured(None, one_thread=True) == (LearnerCost("none"),)
-
-
-def test_where_torch_is_loaded_the_stand_in_is_measured(torch):
-    as_set, one = measured(None, one_thread=True)
+    as_set, one = measured(None, one_thread=True)  # torch is loaded: a stand-in
     assert [as_set.kind, one.kind] == ["stand-in", "stand-in"]
     assert (as_set.threads, one.threads) == (4, 1)
     assert min(as_set.seconds, one.seconds) > 0.0
+    monkeypatch.delitem(sys.modules, "torch")
+    assert measured(None, one_thread=True) == (LearnerCost("none"),)
 
 
 def test_a_learner_that_raises_while_it_is_measured_is_a_profile_error(torch):
@@ -328,3 +273,99 @@ def test_where_single_threads_have_no_clock_the_process_tells(monkeypatch):
     others = OtherThreads()
     assert others.count == 0
     assert others.seconds() >= 0.0
+
+
+# What stands in for it where torch is loaded and no learner is given
+
+
+def test_without_torch_there_is_no_stand_in_and_it_is_never_imported(no_torch, monkeypatch):
+    assert loaded_torch() is torch_threads() is None
+    learner = a_learner()
+    assert (learner.kind, learner.run, learner.seconds) == ("none", None, None)
+    assert "torch" not in sys.modules
+    monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))  # only called so
+    assert loaded_torch() is None
+    assert a_learner().kind == "none"
+
+
+def box(*shape, dtype=np.float32):
+    return spaces.Box(0, 255 if dtype == np.uint8 else 1, shape, dtype)
+
+
+IMAGE = box(64, 64, 3, dtype=np.uint8)
+NESTED = {
+    "position": box(3),
+    "image": box(4, 4, 2, dtype=np.uint8),
+    "count": spaces.Discrete(7),
+    "deep": spaces.Dict({"x": spaces.MultiBinary(2)}),
+}
+
+
+@pytest.mark.parametrize(
+    ("space", "features"),
+    [
+        (box(5, dtype=np.float64), 5),
+        (box(), 1),
+        (box(2, 3), 6),
+        (spaces.Discrete(7), 1),
+        (spaces.MultiBinary(4), 4),
+        (spaces.MultiDiscrete([3, 4]), 2),
+        (box(10, 10, 3, dtype=np.uint8), 300),
+        (box(96, 96, 3, dtype=np.uint8), MAX_FEATURES),
+        (spaces.Dict(NESTED), 3 + 32 + 1 + 2),
+        (spaces.Dict({"left": IMAGE, "right": IMAGE}), MAX_FEATURES),
+        (spaces.Tuple((spaces.Discrete(5), box(2, dtype=np.float64))), 3),
+        (spaces.Dict({"say": spaces.Text(5), "x": box(2)}), 2),
+        (spaces.Text(8), 1),
+        (spaces.Sequence(spaces.Discrete(4)), 1),
+        (spaces.Graph(box(2), spaces.Discrete(3)), 1),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_stand_in_gets_one_row_of_features_per_sub_environment(torch, space, features):
+    batched = gym.vector.utils.batch_space(space, NUM_ENVS)
+    batched.seed(0)
+    learner = a_learner()
+    assert (learner.kind, learner.seconds) == ("stand-in", None)
+    learner.run(batched.sample())
+    given, again = torch.inputs
+    assert given is again
+    assert given.shape == (NUM_ENVS, features)
+    assert given.dtype == np.float32
+    assert torch.layers[0] == (features, HIDDEN_UNITS)
+
+
+def test_the_features_are_the_observations_themselves_which_are_left_alone(torch):
+    read_only = np.array([[1, 2], [3, 4], [5, 6]], np.uint8)
+    read_only.flags.writeable = False
+    learner = a_learner()
+    learner.run({"a": read_only, "b": np.array([7.5, 8.5, 9.5])})
+    assert torch.inputs[0].tolist() == [[1, 2, 7.5], [3, 4, 8.5], [5, 6, 9.5]]
+    learner.run((np.empty(NUM_ENVS, object), read_only))  # objects are passed over
+    assert torch.inputs[-1].tolist() == read_only.tolist()
+    assert torch.inputs[-1] is not read_only
+    assert (torch.built, len(torch.inputs)) == (2, 4)  # the networks are built once
+    assert torch.threads_set == []
+
+
+@pytest.mark.parametrize(
+    ("action_space", "outputs"),
+    [
+        (spaces.Discrete(4), 4),
+        (spaces.Discrete(1, start=5), 1),
+        (box(6), 6),
+        (box(), 1),
+        (spaces.MultiDiscrete([3, 4]), 2),
+        (spaces.MultiBinary(3), 3),
+        (spaces.Dict({"a": spaces.Discrete(2)}), 1),
+        (spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2))), 1),
+        (spaces.Text(4), 1),
+    ],
+    ids=str,
+)
+def test_a_network_has_as_many_outputs_as_an_action_has_numbers(torch, action_space, outputs):
+    a_learner(action_space=action_space).run(np.ones((NUM_ENVS, 2)))
+    hidden = [(2, HIDDEN_UNITS), (HIDDEN_UNITS, HIDDEN_UNITS)]
+    assert torch.layers == [*hidden, (HIDDEN_UNITS, outputs), *hidden, (HIDDEN_UNITS, 1)]
+    discrete = isinstance(action_space, spaces.Discrete)
+    assert torch.drawn_from == ["Categorical" if discrete else "Normal"]

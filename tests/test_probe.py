@@ -111,18 +111,15 @@ def the_failure(env_fn, **kwargs):
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_what_a_probe_finds(method):
+def test_what_a_probe_finds_in_another_process(method):
     found = probed(Faulty, context=method)
     assert found.profile.steps >= 1
     assert found.profile.step_time_s > 0
     assert found.observation_space == Faulty.observation_space
     assert found.action_space == Faulty.action_space
     assert found.observation in found.observation_space
+    assert found.observation[0] != os.getpid()
     assert 0 < found.construct_s < found.start_s < 60
-
-
-def test_the_environment_lives_in_another_process():
-    assert probed(Faulty).observation[0] != os.getpid()
 
 
 class Frozen(Faulty):
@@ -161,31 +158,24 @@ def test_the_environment_is_closed_however_it_went(tmp_path, phase, act):
 
 @pytest.mark.parametrize("phase", USED)
 def test_an_exception_is_chained_with_its_traceback(phase):
+    class LocalError(Exception):
+        pass
+
+    def fail():
+        raise LocalError("from in here")
+
     failure = the_failure(faulty(phase, raise_lookup_error))
-    assert f"LookupError in {phase}()" in str(failure)
-    assert "no such joint" in str(failure)
+    assert f"LookupError in {phase}()" in str(failure) and "no such joint" in str(failure)
     assert type(failure.__cause__) is LookupError
     assert failure.__cause__.args == ("no such joint",)
     remote = failure.__cause__.__cause__
     assert isinstance(remote, RemoteTraceback)
     assert "in raise_lookup_error" in str(remote)
     assert "LookupError: no such joint" in remote.text
-
-
-def test_what_building_raises_is_raised_as_it_is():
-    with pytest.raises(LookupError, match="no such joint") as caught:
-        probed(faulty("construct", raise_lookup_error))
-    assert caught.value.args == ("no such joint",)
-    remote = caught.value.__cause__
-    assert isinstance(remote, RemoteTraceback)
-    assert "in raise_lookup_error" in str(remote)
-    if sys.version_info >= (3, 11):
-        [note] = caught.value.__notes__
-        assert "being built for measuring" in note
-
-
-def test_what_ends_a_process_while_building_is_no_exception_of_this_one():
-    assert "SystemExit in construct()" in str(the_failure(faulty("construct", sys.exit)))
+    failure = the_failure(faulty(phase, fail))
+    assert f"LocalError in {phase}()" in str(failure)
+    assert type(failure.__cause__).__name__ == "LocalError"
+    assert str(failure.__cause__) == "from in here"
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -197,19 +187,17 @@ def test_an_exception_that_cannot_be_rebuilt_still_has_its_name_and_text(phase):
     assert "in raise_unrebuildable" in str(failure.__cause__)
 
 
-@pytest.mark.parametrize("phase", USED)
-def test_an_exception_class_defined_in_a_function(phase):
-    class LocalError(Exception):
-        pass
-
-    def fail():
-        raise LocalError("from in here")
-
-    failure = the_failure(faulty(phase, fail))
-    assert f"LocalError in {phase}()" in str(failure)
-    assert "from in here" in str(failure)
-    assert type(failure.__cause__).__name__ == "LocalError"
-    assert str(failure.__cause__) == "from in here"
+def test_what_building_raises_is_raised_as_it_is_but_for_what_ends_a_process():
+    with pytest.raises(LookupError, match="no such joint") as caught:
+        probed(faulty("construct", raise_lookup_error))
+    assert caught.value.args == ("no such joint",)
+    remote = caught.value.__cause__
+    assert isinstance(remote, RemoteTraceback)
+    assert "in raise_lookup_error" in str(remote)
+    if sys.version_info >= (3, 11):
+        [note] = caught.value.__notes__
+        assert "being built for measuring" in note
+    assert "SystemExit in construct()" in str(the_failure(faulty("construct", sys.exit)))
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -226,22 +214,28 @@ def test_a_process_that_is_killed_is_named_with_its_signal_and_phase(number, met
     assert f"was ended by {number.name} in step()" in str(failure)
 
 
-@pytest.mark.parametrize("phase", ["step", *only_full("reset")])
-def test_a_call_that_never_returns_is_given_up(phase, stall_limit_s):
-    start_s = time.monotonic()
-    failure = the_failure(faulty(phase, sleep_forever))
-    assert time.monotonic() - start_s < QUICKLY_S
-    assert f"did not return from {phase}() within 1.05 s" in str(failure)
-    assert 'mode="sync"' in str(failure)
+def hang_for_good():
+    """Does not return, nor end when asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sleep_forever()
 
 
-@pytest.mark.full
-def test_a_constructor_that_never_returns_is_given_up(monkeypatch):
+@pytest.mark.parametrize(
+    ("phase", "act", "limit"),
+    [
+        ("step", hang_for_good, "1.05 s"),
+        pytest.param("reset", sleep_forever, "1.05 s", marks=pytest.mark.full),
+        pytest.param("step", sleep_forever, "1.05 s", marks=pytest.mark.full),
+        pytest.param("construct", sleep_forever, "2 s", marks=pytest.mark.full),
+    ],
+)
+def test_a_call_that_never_returns_is_given_up(phase, act, limit, stall_limit_s, monkeypatch):
     monkeypatch.setattr(first_worker, "CONSTRUCT_LIMIT_S", 2.0)
     start_s = time.monotonic()
-    failure = the_failure(faulty("construct", sleep_forever))
+    failure = the_failure(faulty(phase, act))
     assert time.monotonic() - start_s < QUICKLY_S
-    assert "did not return from construct() within 2 s" in str(failure)
+    assert f"did not return from {phase}() within {limit}" in str(failure)
+    assert 'mode="sync"' in str(failure)
 
 
 @pytest.mark.full
@@ -250,32 +244,17 @@ def test_a_constructor_may_take_longer_than_a_step(stall_limit_s):
     assert 1.5 <= found.construct_s < found.start_s
 
 
-@pytest.mark.full
-def test_a_call_that_ignores_being_asked_to_end_is_killed(stall_limit_s):
-    def hang():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(3600)
-
-    start_s = time.monotonic()
-    assert "step()" in str(the_failure(faulty("step", hang)))
-    assert time.monotonic() - start_s < QUICKLY_S
-
-
-def test_one_is_built(tmp_path):
-    def make():
-        (tmp_path / str(time.monotonic_ns())).touch()
-        return Faulty()
-
-    probed(make)
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_lambdas_and_local_classes_are_sent():
+def test_one_is_built_also_by_a_lambda_of_a_local_class(tmp_path):
     class Local(Faulty):
         metadata = {"render_modes": ["nothing"]}
 
+        def __init__(self):
+            super().__init__()
+            (tmp_path / str(time.monotonic_ns())).touch()
+
     found = probed(lambda: Local(), context="spawn")
     assert found.observation in Local.observation_space
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def fail():
@@ -311,23 +290,16 @@ def test_hand_offs_are_timed_within_bounds_awake_and_asleep():
     assert found.thread_s < found.woken_s
 
 
-def test_of_one_that_has_ended_no_hand_off_is_known():
-    first = a_first_worker()
+@pytest.mark.parametrize("how", ["has ended", "never comes out of closing"])
+def test_of_one_that_does_not_answer_no_hand_off_is_known_and_nobody_waits(how, monkeypatch):
+    monkeypatch.setattr(first_worker, "ANSWER_LIMIT_S", 0.3)
+    first = a_first_worker(Faulty if how == "has ended" else faulty("close", sleep_forever))
     try:
         first.profile()
-        os.kill(first.launched.process.pid, signal.SIGKILL)
+        if how == "has ended":
+            os.kill(first.launched.process.pid, signal.SIGKILL)
         assert first.measure_hand_off() is None
         assert not first.answers()
-    finally:
-        first.end()
-
-
-def test_one_that_never_comes_out_of_closing_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(first_worker, "ANSWER_LIMIT_S", 0.3)
-    first = a_first_worker(faulty("close", sleep_forever))
-    try:
-        first.profile()
-        assert first.measure_hand_off() is None
     finally:
         first.end()
 

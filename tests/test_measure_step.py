@@ -1,5 +1,6 @@
 """Profiling one environment, mostly on a clock that only the environment moves."""
 
+import contextlib
 import dataclasses
 import pickle
 import random
@@ -141,32 +142,31 @@ def test_reading_the_clocks_is_no_part_of_a_step_or_a_reset():
     assert profile.off_cpu_fraction == 0.0
 
 
-def test_an_environment_that_never_ends_has_no_episode_steps_but_a_reset_time():
-    env = FakeEnv(FakeTime(), step_ns=1_000_000, reset_ns=6_000_000, episode=None)
-    profile = profiled(env, budget_s=1.0)
-    assert profile.episode_steps is None
-    assert (profile.resets, profile.reset_share) == (1, 0.0)
-    assert profile.reset_time_s == pytest.approx(6e-3)
-
-
-@pytest.mark.parametrize(("budget_s", "steps"), [(0.5, 50 - 20), (0.0, 1)])
-def test_the_budget_ends_it_first_but_one_step_is_timed(budget_s, steps):
-    env = FakeEnv(FakeTime(), step_ns=10_000_000)
-    profile = profiled(env, budget_s=budget_s)
-    assert profile.steps == len(profile.step_quantiles_s) == steps
-    assert profile.step_time_s == pytest.approx(10e-3)
+NEVER_ENDS = {"step_ns": 1_000_000, "reset_ns": 6_000_000, "episode": None}
 
 
 @pytest.mark.parametrize(
-    ("step_ns", "episode", "steps"),
+    ("how", "budget_s", "steps"),
     [
-        pytest.param(50_000_000, 10, 200, id="200 steps"),
-        pytest.param(500_000, 10, 500, id="0.25 s"),
-        pytest.param(2_000_000, 300, 2 * 300 + 1 - UNTIMED, id="two episodes"),
+        pytest.param({"step_ns": 10_000_000}, 0.5, 50 - 20, id="the budget ends it first"),
+        pytest.param({"step_ns": 10_000_000}, 0.0, 1, id="one step is timed all the same"),
+        pytest.param({"step_ns": 50_000_000}, 100.0, 200, id="200 steps"),
+        pytest.param({"step_ns": 500_000}, 100.0, 500, id="0.25 s"),
+        pytest.param({"episode": 300}, 100.0, 2 * 300 + 1 - UNTIMED, id="two episodes"),
+        pytest.param(NEVER_ENDS, 1.0, None, id="no episode ends"),
     ],
 )
-def test_it_goes_on_until_all_three_minima_are_reached(step_ns, episode, steps):
-    assert profiled(FakeEnv(FakeTime(), step_ns=step_ns, episode=episode)).steps == steps
+def test_it_goes_on_until_all_minima_are_reached_or_the_budget_is_spent(how, budget_s, steps):
+    env = FakeEnv(FakeTime(), **how)
+    profile = profiled(env, budget_s=budget_s)
+    if steps is not None:
+        assert profile.steps == steps
+        assert profile.step_time_s == pytest.approx(env.step_ns(1) * 1e-9)
+        assert len(profile.step_quantiles_s) == min(steps, QUANTILES)
+    else:  # it has no length of episodes then, but a reset time
+        assert profile.episode_steps is None
+        assert (profile.resets, profile.reset_share) == (1, 0.0)
+        assert profile.reset_time_s == pytest.approx(6e-3)
 
 
 def test_a_brief_profile_takes_30_ms_or_20_steps_and_no_episode_to_its_end():
@@ -198,21 +198,15 @@ def test_a_scaled_profile_has_all_its_times_longer():
     assert long.reset_share == profile.reset_share
 
 
-@pytest.mark.parametrize(
-    ("value", "size"),
-    [
+def test_bytes_are_those_of_the_arrays_or_of_the_pickle():
+    for value, size in (
         (np.zeros((2, 3), np.float32), 24),
         (np.int64(4), 8),
         ({"a": np.zeros(3, np.uint8), "b": {"c": np.zeros(2)}}, 19),
         ((np.int64(1), np.zeros(4, np.int32)), 24),
         ("a text", len(pickle.dumps("a text"))),
-    ],
-)
-def test_bytes_are_those_of_the_arrays_or_of_the_pickle(value, size):
-    assert size_bytes(value) == size
-
-
-def test_observation_and_action_bytes_are_of_one_each():
+    ):
+        assert size_bytes(value) == size
     env = FakeEnv(FakeTime())
     env.action_space = spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (4,), np.float32)))
     profile = profiled(env)
@@ -242,15 +236,7 @@ def test_drawing_actions_is_in_plain_steps_per_s_but_not_in_what_is_timed(reset_
     assert profile.plain_steps_per_s == pytest.approx(1 / loop_s, rel=1e-4)
 
 
-def test_the_environments_own_action_space_draws_what_it_would_have_drawn():
-    env, untouched = FakeEnv(FakeTime()), spaces.Discrete(5, seed=3)
-    env.action_space.seed(3)
-    profiled(env)
-    drawn = [env.action_space.sample() for _ in range(20)]
-    assert drawn == [untouched.sample() for _ in range(20)]
-
-
-def test_the_seed_decides_the_first_reset_and_the_actions():
+def test_the_seed_decides_the_first_reset_and_the_actions_and_not_the_space_s_own():
     class Recording(FakeEnv):
         def step(self, action):
             actions.append(int(action))
@@ -259,8 +245,11 @@ def test_the_seed_decides_the_first_reset_and_the_actions():
     runs = []
     for seed in (7, 7, 8):
         actions = []
-        env = Recording(FakeTime())
+        env, untouched = Recording(FakeTime()), spaces.Discrete(5, seed=3)
+        env.action_space.seed(3)
         profiled(env, seed=seed)
+        drawn = [env.action_space.sample() for _ in range(20)]
+        assert drawn == [untouched.sample() for _ in range(20)]
         assert env.seeds[0] == seed
         assert set(env.seeds[1:]) == {None}
         runs.append(actions)
@@ -290,10 +279,7 @@ def test_global_generators_are_restored(fails):
     env = Drawing(FakeTime())
     env.fails = fails
     before = global_states()
-    if fails:
-        with pytest.raises(ProfileError):
-            profiled(env)
-    else:
+    with pytest.raises(ProfileError) if fails else contextlib.nullcontext():
         profiled(env)
     assert global_states() == before
     env.fails = False
@@ -331,16 +317,6 @@ def test_on_call_comes_before_every_call_outside_of_what_is_timed():
     assert profile.reset_time_s == pytest.approx(3e-3)
 
 
-class Working(FakeEnv):
-    """Two real milliseconds per step."""
-
-    def step(self, action):
-        end_s = time.thread_time() + 2e-3
-        while time.thread_time() < end_s:
-            pass
-        return super().step(action)
-
-
 class Closing(gym.Env):
     """Counts those that are open."""
 
@@ -361,22 +337,15 @@ class Closing(gym.Env):
         Closing.open -= 1
 
 
-@pytest.mark.parametrize(
-    "env", [Closing, lambda: Closing(), gym.envs.registration.EnvSpec("Closing-v0", Closing)]
-)
-def test_of_what_builds_an_environment_one_is_built_and_closed(env):
-    assert profile_step(env, budget_s=0.01).steps >= 1
-    assert Closing.open == 0
-
-
-def test_an_id_will_do():
+def test_of_what_builds_an_environment_one_is_built_and_closed():
+    spec = gym.envs.registration.EnvSpec("Closing-v0", Closing)
+    for env in (Closing, lambda: Closing(), spec):
+        assert profile_step(env, budget_s=0.01).steps >= 1
+        assert Closing.open == 0
     assert profile_step("Pendulum-v1", budget_s=0.01).observation_bytes == 12
-
-
-@pytest.mark.parametrize("env", [5, None, [Closing]])
-def test_what_builds_no_environment_is_refused(env):
-    with pytest.raises(RequestError, match="env is .*; give one environment, an id such as"):
-        profile_step(env)
+    for env in (5, None, [Closing]):
+        with pytest.raises(RequestError, match="env is .*; give one environment, an id such as"):
+            profile_step(env)
 
 
 @pytest.mark.parametrize("lost_ns", [300, 30_000_000])
@@ -413,19 +382,26 @@ def test_waiting_in_some_of_the_steps_is_waiting_in_these():
     assert profile.step_time_s == pytest.approx(2.5e-3, rel=0.01)
 
 
-class Sleeping(FakeEnv):
+class Real(FakeEnv):
+    """Computes or sleeps for two real milliseconds per step."""
+
+    def __init__(self, sleeps):
+        super().__init__(FakeTime())
+        self.sleeps = sleeps
+
     def step(self, action):
-        time.sleep(2e-3)
+        end_s = time.thread_time() + 2e-3
+        if self.sleeps:
+            time.sleep(2e-3)
+        else:
+            while time.thread_time() < end_s:
+                pass
         return super().step(action)
 
 
-def test_real_computing_is_measured():
-    profile = profile_step(Working(FakeTime()), budget_s=0.4)
+@pytest.mark.parametrize("sleeps", [False, True])
+def test_real_computing_and_sleeping_are_measured(sleeps):
+    profile = profile_step(Real(sleeps), budget_s=0.4)
     assert 1.5e-3 < profile.step_time_median_s < 20e-3
     assert profile.resets >= 1
-
-
-def test_real_sleeping_is_waiting():
-    profile = profile_step(Sleeping(FakeTime()), budget_s=0.4)
-    assert profile.step_time_median_s > 1.5e-3
-    assert profile.off_cpu_fraction > 0.5
+    assert profile.off_cpu_fraction > 0.5 or not sleeps

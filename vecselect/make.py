@@ -12,7 +12,7 @@ from vecselect.backends.registry import BACKENDS
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
 from vecselect.misplaced import hints, refuse_misplaced, refuse_mode
-from vecselect.options import SIZES, read_planning_options, read_sweep_options
+from vecselect.options import SIZES, PlanningOptions, read_sweep_options
 from vecselect.pins import AUTO, read_pin
 from vecselect.planning.build import build_planned
 from vecselect.planning.planner import make_plan
@@ -117,7 +117,7 @@ def auto_make_vec(
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(id, env_kwargs, kwargs),
     )
-    options = read_planning_options(
+    options = PlanningOptions(
         effort=effort,
         budget_s=budget_s,
         learner=learner,
@@ -189,7 +189,7 @@ def recommend(
         vector_kwargs=vector_kwargs,
         env_kwargs=_merged(id, env_kwargs, kwargs),
     )
-    options = read_planning_options(
+    options = PlanningOptions(
         effort=effort,
         budget_s=budget_s,
         learner=learner,

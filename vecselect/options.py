@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from vecselect.errors import RequestError, unknown
 from vecselect.modes import Mode
@@ -33,11 +33,11 @@ SWEEP_BUDGET_S = 25.0
 
 @dataclass(frozen=True)
 class PlanningOptions:
-    """What the user said about planning.
+    """What the user says about planning; checked when it is made.
 
     Attributes:
         effort: How much measuring is allowed.
-        budget_s: Seconds after which planning starts nothing new.
+        budget_s: Seconds after which planning starts nothing new; None for what is usual.
         learner: What happens between two vector steps: a callable, seconds, or None.
         learner_threads: Threads that the learner has while steps are made: None as they are set,
             a number, or `"auto"` to let the plan choose between that and one.
@@ -45,58 +45,51 @@ class PlanningOptions:
         use_store: Whether plans are remembered and recalled.
         fresh: Whether to plan anew although a plan is remembered, which the new one replaces.
         progress: Told in a few words what is being done.
-    """
-
-    effort: str = "measure"
-    budget_s: float = BUDGETS_S["measure"]
-    learner: Any = None
-    learner_threads: int | Literal["auto"] | None = None
-    allow: tuple[str, ...] = ()
-    use_store: bool = True
-    fresh: bool = False
-    progress: Callable[[str], None] = lambda text: None
-
-    def served_by(self, effort: str) -> bool:
-        """Whether a plan of an effort was made with as much measuring as is asked for."""
-        return EFFORTS.index(effort) >= EFFORTS.index(self.effort)
-
-
-def read_planning_options(
-    *,
-    effort: str,
-    budget_s: float | None,
-    learner: Any,
-    learner_threads: int | str | None,
-    allow: Iterable[str],
-    use_store: bool,
-    progress: Callable[[str], None] = lambda text: None,
-    fresh: bool = False,
-) -> PlanningOptions:
-    """Checks what the user said about planning.
 
     Raises:
         RequestError: If something asked for cannot be.
     """
-    if effort not in EFFORTS:
-        raise RequestError(unknown("effort", effort, EFFORTS))
-    need_seconds("budget_s", budget_s)
-    if isinstance(allow, str) and allow in ALLOWABLE:
-        raise RequestError(f"allow is {allow!r}; give the modes as a tuple: allow=({allow!r},).")
-    allowed = (allow,) if isinstance(allow, str) else tuple(allow)
-    for mode in allowed:
-        if mode not in ALLOWABLE:
-            raise RequestError(unknown("mode to allow", mode, ALLOWABLE))
-    check_learner(learner)
-    return PlanningOptions(
-        effort=effort,
-        budget_s=BUDGETS_S[effort] if budget_s is None else float(budget_s),
-        learner=learner,
-        learner_threads=_read_threads(learner_threads),
-        allow=tuple(sorted(set(allowed))),
-        use_store=use_store,
-        fresh=fresh,
-        progress=progress,
-    )
+
+    effort: str = "measure"
+    budget_s: float | None = None
+    learner: Any = None
+    learner_threads: int | str | None = None
+    allow: Iterable[str] = ()
+    use_store: bool = True
+    fresh: bool = False
+    progress: Callable[[str], None] = lambda text: None
+
+    def __post_init__(self) -> None:
+        """Checks all of it."""
+        allow, threads = self.allow, self.learner_threads
+        if self.effort not in EFFORTS:
+            raise RequestError(unknown("effort", self.effort, EFFORTS))
+        need_seconds("budget_s", self.budget_s)
+        if isinstance(allow, str) and allow in ALLOWABLE:
+            raise RequestError(
+                f"allow is {allow!r}; give the modes as a tuple: allow=({allow!r},)."
+            )
+        allowed = (allow,) if isinstance(allow, str) else tuple(allow)
+        for mode in allowed:
+            if mode not in ALLOWABLE:
+                raise RequestError(unknown("mode to allow", mode, ALLOWABLE))
+        object.__setattr__(self, "allow", allowed)
+        check_learner(self.learner)
+        whole = isinstance(threads, int) and not isinstance(threads, bool) and threads >= 1
+        if not (whole or threads in (None, "auto")):
+            raise RequestError(
+                f"learner_threads is {threads!r}; give a whole number of at least 1, 'auto' to let "
+                "the plan choose, or leave it out to keep torch's threads as they are."
+            )
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which planning starts nothing new."""
+        return BUDGETS_S[self.effort] if self.budget_s is None else float(self.budget_s)
+
+    def served_by(self, effort: str) -> bool:
+        """Whether a plan of an effort was made with as much measuring as is asked for."""
+        return EFFORTS.index(effort) >= EFFORTS.index(self.effort)
 
 
 def check_learner(given: Any) -> None:
@@ -110,18 +103,6 @@ def check_learner(given: Any) -> None:
             f"learner is {given!r}; give a callable that takes the batch of observations, or the "
             "seconds that your loop spends between two steps, such as 0.001."
         )
-
-
-def _read_threads(threads: int | str | None) -> int | Literal["auto"] | None:
-    """A number of threads of at least 1, `"auto"` or None."""
-    if threads is None or threads == "auto":
-        return threads  # type: ignore[return-value]
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise RequestError(
-            f"learner_threads is {threads!r}; give a whole number of at least 1, 'auto' to let the "
-            "plan choose, or leave it out to keep torch's threads as they are."
-        )
-    return threads
 
 
 @dataclass(frozen=True)

@@ -233,13 +233,7 @@ class FirstWorker:
 def profiled(request: Request, extent: Extent, budget_s: float) -> Probe:
     """Profiles one sub-environment in a process that ends after that.
 
-    Args:
-        request: As of `FirstWorker`, like the rest.
-        extent: How long to step it.
-        budget_s: Seconds after which no further step is begun.
-
-    Raises:
-        Exception: What starting it or `FirstWorker.profile` raises.
+    Arguments and errors are those of `FirstWorker` and of its `profile`.
     """
     first = FirstWorker(request, extent, budget_s)
     try:

@@ -89,7 +89,7 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
             "vector_kwargs": {
                 str(name): _readable(value) for name, value in request.vector_kwargs.items()
             },
-            "allow": sorted(options.allow),
+            "allow": sorted(set(options.allow)),
             "learner": _learner_kind(options.learner),
             "learner_threads": options.learner_threads,
             "torch_threads": None if torch is None else int(torch.get_num_threads()),
@@ -253,14 +253,11 @@ def _learner_kind(learner: Any) -> str:
 
 
 def _readable(value: Any) -> Any:
-    """An option as it is where it is a number or a word, else as a name or hash."""
-    if isinstance(value, enum.Enum):
-        value = value.value
-    if isinstance(value, str):
-        return value if _WORD.fullmatch(value) else _hashed(value)
+    """An option as it is where it is a number or a word, else as a hash."""
+    value = value.value if isinstance(value, enum.Enum) else value
     if value is None or isinstance(value, (bool, int, float)):
         return value
-    return code_name(value) if callable(value) else _hashed(value)
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else _hashed(value)
 
 
 def _hashed(value: Any) -> str:

@@ -189,7 +189,7 @@ class _Planning:
         """The card's own procedure: a profile, round trips through a pipe, the ~1 ms rule."""
         options, request = self.options, self.request
         options.progress("measuring one environment's step")
-        found = profiled(request, THOROUGH, options.budget_s)
+        found = profiled(request, THOROUGH, options.limit_s)
         options.progress("measuring a hand-off to another process")
         ipc = measure_ipc(found.observation, start_method=request.vector_kwargs.get("context"))
         verdict = apply_rule(found.profile, self.machine, request.num_envs, ipc)
@@ -247,7 +247,7 @@ class _Planning:
         load = ForeignLoad()
         self.options.progress("measuring one environment's step")
         try:
-            first = FirstWorker(request, BRIEF, self.options.budget_s)
+            first = FirstWorker(request, BRIEF, self.options.limit_s)
         except (StartError, OSError, ImportError) as error:
             return Prepared(self.without_processes(str(error)), request)
         prebuilt: Prebuilt | None = None
@@ -390,7 +390,7 @@ class _Planning:
     @property
     def deadline_s(self) -> float:
         """When nothing new is begun, by `time.perf_counter`."""
-        return self.start_s + self.options.budget_s
+        return self.start_s + self.options.limit_s
 
     def _plan(
         self,

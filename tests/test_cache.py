@@ -37,6 +37,10 @@ def files(cache):
     return sorted(path.name for path in (cache.folder / "plans").iterdir())
 
 
+def numbers(cache):
+    return [one.fields["number"] for one in cache.entries()]
+
+
 # What is saved comes back
 
 
@@ -48,15 +52,6 @@ def test_the_folder_is_the_one_that_is_given_or_named_or_the_users(tmp_path, mon
     assert PlanCache().folder.name == "vecselect"
     if sys.platform == "linux":
         assert PlanCache().folder == tmp_path / "xdg" / "vecselect"
-
-
-def is_of_no_use(cache):
-    """Whether nothing comes back from a cache, and nothing is raised."""
-    cache.observe(KEY, "train.py", SEEN)
-    with cache.planning_lock() as alone:
-        assert alone
-    assert cache.recall(KEY) is None
-    return (cache.entries(), cache.keys(), cache.forget(KEY)) == ([], [], False)
 
 
 def test_looking_into_a_cache_that_is_not_there_writes_nothing(cache):
@@ -76,23 +71,15 @@ def test_what_is_saved_is_recalled_unchanged(cache, plan):
     assert files(cache) == [path.name]
 
 
-def test_saving_again_replaces_the_plan_and_keeps_what_runs_have_shown(cache):
-    saved(cache)
-    cache.observe(KEY, "train.py", SEEN)
-    saved(cache, reason="Another.")
-    stored = cache.recall(KEY)
-    assert (stored.plan.reason, stored.observations) == ("Another.", {"train.py": (SEEN,)})
-
-
 def test_entries_are_all_plans_the_newest_first(cache):
     for number, days in enumerate([3, 1, 2]):
         saved(cache, key_of(number), created=days_ago(days))
     (cache.folder / "plans" / f"{'0' * 16}.json").write_text("garbage")
-    assert [one.fields["number"] for one in cache.entries()] == [1, 2, 0]
+    assert numbers(cache) == [1, 2, 0]
     assert len(cache.keys()) == 4
     assert cache.forget(key_of(1))
     assert not cache.forget(key_of(1))
-    assert [one.fields["number"] for one in cache.entries()] == [2, 0]
+    assert numbers(cache) == [2, 0]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no such permissions")
@@ -101,8 +88,7 @@ def test_nobody_else_may_read_what_one_runs(cache):
     cache.observe(KEY, "train.py", SEEN)
     with cache.planning_lock():
         pass
-    assert cache.folder.stat().st_mode & 0o777 == 0o700
-    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert {one.stat().st_mode & 0o777 for one in (cache.folder, path.parent)} == {0o700}
     made = [one for one in cache.folder.rglob("*") if one.is_file()]
     assert len(made) == 3
     assert {one.stat().st_mode & 0o777 for one in made} == {0o600}
@@ -120,10 +106,10 @@ def test_each_script_keeps_the_latest_of_each_mode_and_threads(cache):
     for observation in (SEEN, sync, one_thread, again):
         cache.observe(KEY, "ppo.py", observation)
     cache.observe(KEY.digest, "dqn.py", sync)
-    assert cache.recall(KEY).observations == {
-        "ppo.py": (sync, one_thread, again),
-        "dqn.py": (sync,),
-    }
+    saved(cache, reason="Another.")  # which takes the place of the plan alone
+    stored = cache.recall(KEY)
+    assert stored.plan.reason == "Another."
+    assert stored.observations == {"ppo.py": (sync, one_thread, again), "dqn.py": (sync,)}
 
 
 def test_the_scripts_that_ran_last_are_kept(cache):
@@ -138,7 +124,6 @@ def test_an_observation_brings_no_plan_back(cache):
     saved(cache)
     cache.forget(KEY)
     cache.observe(KEY, "train.py", SEEN)
-    cache.observe("../outside", "train.py", SEEN)
     assert files(cache) == []
 
 
@@ -163,15 +148,19 @@ def test_plans_expire(cache, provisional, days):
 def test_a_plan_is_recalled_where_its_mode_can_run_and_no_other_could_have_been_chosen(cache):
     saved(cache)
     assert PLAN.mode == "pool:1"
-    assert cache.recall(KEY, kinds=("sync", "pool", "async")) is not None
-    assert cache.recall(KEY, kinds={"sync", "pool"}) is not None
-    assert cache.recall(KEY, kinds=("sync", "async")) is None
-    assert cache.recall(KEY, kinds=("sync", "pool", "thread")) is None
+    for kinds in (("sync", "pool", "async"), {"sync", "pool"}):
+        assert cache.recall(KEY, kinds=kinds) is not None
+    for kinds in (("sync", "async"), ("sync", "pool", "thread")):
+        assert cache.recall(KEY, kinds=kinds) is None
     assert cache.recall(KEY) is not None  # it may be able to run again
 
 
 def of_evidence(**changes):
     return {"evidence": dataclasses.replace(PLAN.evidence, **changes)}
+
+
+def of_profile(**changes):
+    return of_evidence(profile=dataclasses.replace(PLAN.evidence.profile, **changes))
 
 
 IMPOSSIBLE = {
@@ -183,12 +172,8 @@ IMPOSSIBLE = {
     "no learner": of_evidence(learners=()),
     "no such kind": of_evidence(kinds=("sync", "zzz")),
     "none that could be chosen": of_evidence(kinds=("sync", "async")),
-    "steps in no time": of_evidence(
-        profile=dataclasses.replace(PLAN.evidence.profile, step_time_s=0.0)
-    ),
-    "no steps": of_evidence(
-        profile=dataclasses.replace(PLAN.evidence.profile, step_quantiles_s=())
-    ),
+    "steps in no time": of_profile(step_time_s=0.0),
+    "no steps": of_profile(step_quantiles_s=()),
     "no step, but a hand-off": of_evidence(profile=None),
     "no such effort": {"effort": "bogus"},
     "no threads": {"learner_threads": 0},
@@ -203,23 +188,12 @@ IMPOSSIBLE = {
 }
 
 
-def test_a_plan_that_cannot_be_is_neither_stored_nor_recalled(cache):
-    for name, changes in IMPOSSIBLE.items():
-        path = saved(cache)
-        document = json.loads(path.read_text())
-        impossible = dataclasses.replace(PLAN, **changes)
-        why = cache.save(KEY, impossible)
-        assert why.startswith("The plan cannot be stored: ") and why.endswith("."), name
-        document["plan"] = impossible.to_dict()
-        path.write_text(json.dumps(document))
-        assert cache.recall(KEY) is None, name
-        assert not path.exists()
-    saved(cache)
-    assert cache.recall(KEY).plan == PLAN
-
-
 def changed(**changes):
     return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def observed(*observations):
+    return changed(observations={"train.py": list(observations)})
 
 
 DAMAGES = {
@@ -236,15 +210,17 @@ DAMAGES = {
     "for something else": changed(fields={**KEY.fields, "num_envs": 9}),
     "no fields": changed(fields=None),
     "no plan": changed(plan=None),
-    "observations": changed(observations={"train.py": [{}]}),
-    "an observation's mode": changed(
-        observations={"train.py": [dataclasses.asdict(dataclasses.replace(SEEN, mode="zzz"))]}
-    ),
+    "observations": observed({}),
+    "an observation's mode": observed(dataclasses.asdict(dataclasses.replace(SEEN, mode="zzz"))),
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    **{
+        name: changed(plan=dataclasses.replace(PLAN, **changes).to_dict())
+        for name, changes in IMPOSSIBLE.items()
+    },
 }
 
 
-def test_a_damaged_file_is_removed_and_the_plan_made_anew(cache):
+def test_a_damaged_or_impossible_plan_is_removed_and_made_anew(cache):
     for name, damage in DAMAGES.items():
         path = saved(cache)
         damage(path)
@@ -254,6 +230,13 @@ def test_a_damaged_file_is_removed_and_the_plan_made_anew(cache):
         assert not path.exists()
     saved(cache)
     assert cache.recall(KEY).plan == PLAN
+
+
+def test_a_plan_that_cannot_be_is_not_stored(cache):
+    for name, changes in IMPOSSIBLE.items():
+        why = cache.save(KEY, dataclasses.replace(PLAN, **changes))
+        assert why.startswith("The plan cannot be stored: ") and why.endswith("."), name
+        assert cache.keys() == []
 
 
 def test_what_is_no_file_is_done_without(cache):
@@ -331,33 +314,41 @@ def test_whatever_was_changed_in_a_file_nothing_crashes(cache):
 # A folder that is in the way, full, or crowded
 
 
-def test_a_cache_that_cannot_be_written_is_warned_about_once(cache):
-    cache.folder.write_text("a file where the folder should be")
+def check_useless(cache, why):
+    """Nothing comes back, nothing is raised, and that nothing can be written is warned of once."""
     with pytest.warns(VecselectWarning) as caught:
         for _ in range(3):
-            why = PlanCache().save(KEY, PLAN)
-            assert str(cache.folder) in why and why.endswith(".")
+            said = PlanCache().save(KEY, PLAN)
+            assert str(cache.folder) in said and why in said and said.endswith(".")
     (warning,) = caught
-    for part in (str(cache.folder), "VECSELECT_CACHE_DIR", "use_store=False"):
+    for part in (said, "VECSELECT_CACHE_DIR", "use_store=False"):
         assert part in str(warning.message)
-    assert is_of_no_use(cache)
+    cache.observe(KEY, "train.py", SEEN)
+    assert cache.recall(KEY) is None
+    assert (cache.entries(), cache.keys(), cache.forget(KEY)) == ([], [], False)
+    with cache.planning_lock() as alone:
+        assert alone
 
 
 def refused(*arguments, **options):
     raise PermissionError(errno.EACCES, "Permission denied")
 
 
+def test_a_folder_that_is_a_file_is_done_without(cache):
+    cache.folder.write_text("a file where the folder should be")
+    check_useless(cache, "")
+
+
 def test_a_folder_that_cannot_be_searched_is_done_without(cache, monkeypatch):
     """As for root's cache under `sudo -u` with HOME kept, whoever runs this test."""
     saved(cache)
-    for module, name in (
-        *((os, name) for name in ("open", "mkdir", "stat", "listdir", "scandir", "unlink")),
-        *((pathlib.Path, name) for name in ("mkdir", "unlink", "exists", "is_file")),
+    for module, names in (
+        (os, ("open", "mkdir", "stat", "listdir", "scandir", "unlink")),
+        (pathlib.Path, ("mkdir", "unlink", "exists", "is_file")),
     ):
-        monkeypatch.setattr(module, name, refused)
-    assert is_of_no_use(cache)
-    with pytest.warns(VecselectWarning, match="Permission denied"):
-        assert "Permission denied" in cache.save(KEY, PLAN)
+        for name in names:
+            monkeypatch.setattr(module, name, refused)
+    check_useless(cache, "Permission denied")
 
 
 @as_a_user
@@ -406,7 +397,7 @@ def test_plans_not_used_for_longest_make_room(cache, monkeypatch):
     assert cache.recall(key_of(0))  # so that it is the last one used
     for number in (5, 6):
         saved(cache, key_of(number))
-    assert sorted(one.fields["number"] for one in cache.entries()) == [0, 3, 4, 5, 6]
+    assert sorted(numbers(cache)) == [0, 3, 4, 5, 6]
 
 
 def test_what_a_killed_writer_left_is_removed_after_a_day(cache):
@@ -417,8 +408,7 @@ def test_what_a_killed_writer_left_is_removed_after_a_day(cache):
     yesterday_s = time.time() - 25 * 3600
     os.utime(old, (yesterday_s, yesterday_s))
     saved(cache, key_of(1))
-    assert not old.exists()
-    assert new.exists()
+    assert new.exists() and not old.exists()
     assert len(cache.entries()) == 2
 
 
@@ -442,10 +432,9 @@ for number in range(40):
 @pytest.mark.full
 def test_processes_that_write_at_once_lose_nothing(cache):
     saved(cache)
+    command = [sys.executable, "-W", "error", "-c", WRITER]
     writers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", WRITER, word], stderr=subprocess.PIPE, text=True
-        )
+        subprocess.Popen([*command, word], stderr=subprocess.PIPE, text=True)
         for word in ("a", "long")
     ]
     seen = set()
@@ -453,8 +442,7 @@ def test_processes_that_write_at_once_lose_nothing(cache):
         stored = cache.recall(KEY)
         assert stored is not None
         seen.add(stored.plan.reason[:1])
-    complaints = [writer.communicate(timeout=100)[1] for writer in writers]
-    assert complaints == ["", ""]
+    assert [writer.communicate(timeout=100)[1] for writer in writers] == ["", ""]
     assert {"a", "l"} <= seen
     if cache_module.fcntl is not None:
         counts = {name: len(ones) for name, ones in cache.recall(KEY).observations.items()}
@@ -472,6 +460,13 @@ with PlanCache().planning_lock() as alone:
 """
 
 
+def may_measure(cache):
+    """Whether a start may measure now; of two at the same time, one of them may."""
+    with cache.planning_lock() as alone, PlanCache().planning_lock() as second:
+        assert not second
+        return alone
+
+
 @needs_flock
 def test_one_start_at_a_time_may_measure(cache):
     holder = subprocess.Popen(
@@ -479,18 +474,13 @@ def test_one_start_at_a_time_may_measure(cache):
     )
     try:
         assert holder.stdout.readline() == "True\n"
-        with cache.planning_lock() as alone:
-            assert not alone
+        assert not may_measure(cache)
         saved(cache)  # what is planned meanwhile can be kept all the same
     finally:
         holder.kill()  # however it ends, the lock ends with it
         holder.communicate(timeout=100)
-    with cache.planning_lock() as alone:
-        assert alone
-        with PlanCache().planning_lock() as second:
-            assert not second
-    with cache.planning_lock() as alone:
-        assert alone
+    assert may_measure(cache)
+    assert may_measure(cache)
 
 
 @needs_flock
@@ -504,8 +494,7 @@ def test_a_process_forked_meanwhile_does_not_keep_the_lock(cache):
             os.read(read, 1)
             os._exit(0)
     try:
-        with cache.planning_lock() as alone:
-            assert alone
+        assert may_measure(cache)
     finally:
         os.close(write)
         os.waitpid(child, 0)
@@ -541,12 +530,9 @@ def test_plans_travel_with_what_runs_have_shown(cache, tmp_path):
         saved(cache, key_of(number))
     cache.observe(key_of(1), "train.py", SEEN)
     other = PlanCache(tmp_path / "other")
-    text = cache.export_plans()
-    stored, refused = other.import_plans(io.BytesIO(text.encode()))
+    stored, refused = other.import_plans(io.BytesIO(cache.export_plans().encode()))
     assert (sorted(stored), refused) == (cache.keys(), [])
-    assert [dataclasses.replace(one, path=None) for one in other.entries()] == [
-        dataclasses.replace(one, path=None) for one in cache.entries()
-    ]
+    assert [one.to_dict() for one in other.entries()] == [one.to_dict() for one in cache.entries()]
     assert len(json.loads(cache.export_plans([KEY.digest]))["plans"]) == 1
 
 
@@ -564,20 +550,11 @@ def test_only_sound_plans_are_taken_from_an_export(cache, tmp_path):
     stored, refused = other.import_plans(io.BytesIO(json.dumps(document).encode()))
     assert stored == [KEY.digest]
     whys = dict(refused)
-    assert "not for 9999" in whys[key_of(1).digest]
-    assert "key" in whys[key_of(2).digest]
-    assert "90 days" in whys[key_of(3).digest]
-    assert "more effort (race)" in whys[key_of(4).digest]
+    for number, why in ((1, "not for 9999"), (2, "key"), (3, "90 days"), (4, "more effort (race)")):
+        assert why in whys[key_of(number).digest]
     assert {"plan 6", "../../outside"} <= whys.keys()
     assert other.recall(key_of(4)).plan.effort == "race"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "other"]
-
-
-def test_what_is_no_export_is_refused(cache):
-    newer = b'{"format": "vecselect-plans", "schema": 2}'
-    for content in (b"garbage", b"\xff\xfe", b"[]", b"{}", newer):
-        with pytest.raises(PlanError, match="no export of vecselect"):
-            cache.import_plans(io.BytesIO(content))
 
 
 class Endless(io.RawIOBase):
@@ -594,6 +571,10 @@ class Endless(io.RawIOBase):
         return len(buffer)
 
 
-def test_of_an_export_without_end_no_more_than_64_mib_are_read(cache):
+def test_what_is_no_export_is_refused_and_no_more_than_64_mib_are_read(cache):
+    newer = b'{"format": "vecselect-plans", "schema": 2}'
+    for content in (b"garbage", b"\xff\xfe", b"[]", b"{}", newer):
+        with pytest.raises(PlanError, match="no export of vecselect"):
+            cache.import_plans(io.BytesIO(content))
     with pytest.raises(PlanError, match="larger than 64 MiB"):
         cache.import_plans(io.BufferedReader(Endless()))

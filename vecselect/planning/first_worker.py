@@ -17,13 +17,13 @@ import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
-from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.pool.launch import launch
 from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.process import ProcessHandle
+from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError
 from vecselect.failures import Failed, raised_in_building
 from vecselect.measure.probe import ProfileTask
@@ -100,15 +100,31 @@ class FirstWorker:
             ProfileError: If it raises later (its exception is chained), its process dies, or a call
                 does not return within its limit.
         """
+        child = Child(self.launched.process, self.launched.pipe)
         phase = "construct"
         while True:
             limit_s = CONSTRUCT_LIMIT_S if phase == "construct" else STALL_LIMIT_S + self._budget_s
-            kind, value = self._received(phase, limit_s)
+            if not child.stirs(limit_s):
+                child.kill()
+                raise ProfileError(
+                    f"The environment did not return from {phase}() within {limit_s:g} s while it "
+                    "was being measured; its process was ended. If it needs that long, pin a mode: "
+                    'that skips measuring, as in auto_make_vec(..., mode="sync").'
+                )
+            try:
+                message: Any = child.said()
+            except ChildEnded as ended:
+                raise ProfileError(
+                    f"The environment's process {ended} in {phase}() while it was being measured. "
+                    "Run one environment alone to see why."
+                ) from None
+            # What the environment is made of could not be loaded there.
+            kind, value = ("not built", message.error) if isinstance(message, Failed) else message
             if kind == "phase":
                 phase = value
             elif kind == "failed":
-                message, error = value
-                raise ProfileError(message) from error.rebuilt()
+                text, error = value
+                raise ProfileError(text) from error.rebuilt()
             elif kind == "not built":
                 raise raised_in_building(value)
             else:
@@ -118,35 +134,6 @@ class FirstWorker:
                 return dataclasses.replace(
                     found, start_s=time.perf_counter() - self._start_s - found.profiling_s
                 )
-
-    def _received(self, phase: str, limit_s: float) -> tuple[str, Any]:
-        """The next message.
-
-        Args:
-            phase: The call that the environment is in.
-            limit_s: Seconds that it may take.
-        """
-        process, pipe = self.launched.process, self.launched.pipe
-        # The process is watched beside the pipe: a child of the environment may hold that open.
-        if not connection.wait([pipe, process.sentinel], limit_s):
-            process.kill()
-            raise ProfileError(
-                f"The environment did not return from {phase}() within {limit_s:g} s while it was "
-                "being measured; its process was ended. If it needs that long, pin a mode: that "
-                'skips measuring, as in auto_make_vec(..., mode="sync").'
-            )
-        try:
-            if not pipe.poll():
-                raise EOFError
-            message: tuple[str, Any] | Failed = processes.loads(pipe.recv_bytes())
-            # What the environment is made of could not be loaded there.
-            return ("not built", message.error) if isinstance(message, Failed) else message
-        except (EOFError, ConnectionError):
-            process.join(processes.END_GRACE_S)
-            raise ProfileError(
-                f"The environment's process {processes.how_it_ended(process.exitcode)} in "
-                f"{phase}() while it was being measured. Run one environment alone to see why."
-            ) from None
 
     def measure_hand_off(self) -> HandOff | None:
         """Times empty exchanges with this process, awake and asleep; some 5 ms in all.

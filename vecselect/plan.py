@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError, RequestError
@@ -73,7 +76,7 @@ class Note:
     loud: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What was decided, how, and from which numbers.
 
@@ -113,10 +116,10 @@ class Plan:
     env: str
     evidence: Evidence
     candidates: tuple[Candidate, ...]
-    break_even_s: dict[str, float | None]
-    what_if: tuple[WhatIf, ...]
-    notes: tuple[Note, ...]
-    provisional: str | None
+    break_even_s: dict[str, float | None] = field(default_factory=dict)
+    what_if: tuple[WhatIf, ...] = ()
+    notes: tuple[Note, ...] = ()
+    provisional: str | None = None
     planning_s: float
     created: str
     versions: dict[str, str]
@@ -216,6 +219,16 @@ class Plan:
         return plan
 
 
+def provenance() -> dict[str, Any]:
+    """When something was made, and by which versions: fields that plans and sweeps have."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    versions = {name: metadata.version(name) for name in ("vecselect", "gymnasium", "numpy")}
+    return {
+        "created": now.isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
 def _current(data: dict[str, Any]) -> dict[str, Any]:
     """The plan in a document, alone or beside other things, of the schema that is read."""
     if "mode" not in data:
@@ -300,8 +313,8 @@ def _parts(value: Any) -> Iterator[Any]:
     """Every dataclass in a value, the value itself among them."""
     if dataclasses.is_dataclass(value):
         yield value
-        for field in dataclasses.fields(value):
-            yield from _parts(getattr(value, field.name))
+        for one in dataclasses.fields(value):
+            yield from _parts(getattr(value, one.name))
     elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
         for item in value:
             yield from _parts(item)

@@ -118,8 +118,9 @@ class FirstWorker:
                     f"The environment's process {ended} in {phase}() while it was being measured. "
                     "Run one environment alone to see why."
                 ) from None
-            # What the environment is made of could not be loaded there.
-            kind, value = ("not built", message.error) if isinstance(message, Failed) else message
+            if isinstance(message, Failed):  # the environment could not be loaded there
+                message = "not built", message.error
+            kind, value = message
             if kind == "phase":
                 phase = value
             elif kind == "failed":

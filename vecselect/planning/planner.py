@@ -15,11 +15,8 @@ sentence comes from `explain`.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import platform
 import time
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from vecselect import processes
@@ -35,7 +32,7 @@ from vecselect.measure.learner import measure_learner, read_learner
 from vecselect.measure.probe import space_text
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import Mode
-from vecselect.plan import Candidate, Plan
+from vecselect.plan import Candidate, Plan, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.calibrate import measure_loops, ray_costs
@@ -305,24 +302,27 @@ class _Planning:
         any_threads = options.learner_threads == "auto"
         modes = candidate_modes(evidence)
         choice = choose(evidence, any_threads=any_threads, modes=modes)
-        decided_by, mode = "model", choice.best.mode
+        race: RaceRecord | None = None
         race_notes: list[Note] = []
         if options.effort == "race":
-            race = _race(self, found, choice, race_notes)
-            if race is not None:
-                evidence = dataclasses.replace(evidence, race=race)
-                decided_by, mode = "race", race.chosen
-        why = explain.provisional(evidence, alone=alone)
-        if evidence.race is not None:
-            reason = explain.reason_of_race(evidence.race, self.skipped, evidence.rule)
-        else:
+            race, race_notes = self._race(found, choice)
+        if race is None:
+            mode, decided_by = choice.best.mode, "model"
             reason = explain.reason_of_model(choice, evidence.rule)
+        else:
+            mode, decided_by = race.chosen, "race"
+            reason = explain.reason_of_race(race, self.skipped, evidence.rule)
+        evidence = dataclasses.replace(evidence, race=race)
+        why = explain.provisional(evidence, alone=alone)
+        others: dict[str, Any] = {}
+        if any_threads:
+            others["learner_threads"] = counted_on(choice.best, evidence)
         return self._plan(
             evidence,
             mode,
             reason,
             decided_by,
-            candidates=candidates_of(choice, evidence.race),
+            candidates=candidates_of(choice, race),
             notes=[
                 *explain.of_threads(choice, quiet=why is None),
                 *explain.of_provisional(why, alone=alone),
@@ -336,7 +336,7 @@ class _Planning:
             break_even_s=_break_evens(evidence, modes),
             what_if=what_if(evidence),
             provisional=why,
-            **({"learner_threads": counted_on(choice.best, evidence)} if any_threads else {}),
+            **others,
         )
 
     def _evidence(self, found: Probe | None = None) -> Evidence:
@@ -387,10 +387,37 @@ class _Planning:
             self.skipped["ray"] = str(error)
             return None
 
-    @property
-    def deadline_s(self) -> float:
-        """When nothing new is begun, by `time.perf_counter`."""
-        return self.start_s + self.options.limit_s
+    def _race(self, found: Probe, choice: Choice) -> tuple[RaceRecord | None, list[Note]]:
+        """Races what may be best; no record, with the reason noted, where that cannot be."""
+        if found.holds:
+            return None, [explain.not_raced(found.holds)]
+        options, request = self.options, self.request
+        threads, as_set = choice.best.threads, choice.forecasts[0].threads
+        limit_s = RACED_WITHIN * choice.best.loop_s
+        entrants = [
+            one.mode
+            for one in choice.forecasts
+            if one.threads == threads and (one.mode == "sync" or one.loop_s <= limit_s)
+            if not one.mode.startswith("ray:")  # starting actors takes longer than a race may
+        ]
+        timed_only = []
+        if self.skipped["native"] in (None, explain.NATIVE_NOT_ALLOWED):
+            entrants.append("native")
+            timed_only = [] if "native" in options.allow else ["native"]
+        learner = read_learner(options.learner, request.num_envs, found.action_space)
+        left_s = self.start_s + options.limit_s - time.perf_counter()
+        run = partial(run_race, request, entrants, learner, budget_s=left_s, timed_only=timed_only)
+        try:
+            if callable(options.learner) or loaded_torch() is not None:
+                # The learner and its threads are here, and nowhere else.
+                with set_learner_threads(threads if threads != as_set else None):
+                    race = run(progress=options.progress)
+            else:
+                start_method = request.vector_kwargs.get("context")
+                race = run_isolated(run, left_s, start_method, progress=options.progress)
+        except IsolatedLost as lost:
+            return None, [explain.race_lost(lost)]
+        return race, explain.of_race(race)
 
     def _plan(
         self,
@@ -416,13 +443,7 @@ class _Planning:
         """
         pin = self.request.pin
         left_out = (Candidate(kind, skipped=why) for kind, why in self.skipped.items() if why)
-        fields = {
-            "learner_threads": self._given_threads,
-            "break_even_s": {},
-            "what_if": (),
-            "provisional": None,
-            **others,
-        }
+        others.setdefault("learner_threads", self._given_threads)
         return Plan(
             mode=mode,
             reason=reason,
@@ -434,49 +455,10 @@ class _Planning:
             candidates=(*candidates, *left_out),
             notes=tuple(sorted(notes, key=lambda note: not note.loud)),
             planning_s=time.perf_counter() - self.start_s,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            versions=_versions(),
             threads_free=self.options.learner_threads == "auto",
-            **fields,
+            **provenance(),
+            **others,
         )
-
-
-def _race(
-    situation: _Planning, found: Probe, choice: Choice, notes: list[Note]
-) -> RaceRecord | None:
-    """Races what may be best; None, with the reason noted, where that cannot be."""
-    options, request = situation.options, situation.request
-    if found.holds:
-        notes.append(explain.not_raced(found.holds))
-        return None
-    threads = choice.best.threads
-    limit_s = RACED_WITHIN * choice.best.loop_s
-    modes = [
-        one.mode
-        for one in choice.forecasts
-        if one.threads == threads and (one.mode == "sync" or one.loop_s <= limit_s)
-        if not one.mode.startswith("ray:")  # starting actors takes longer than a race may
-    ]
-    native = situation.skipped["native"] in (None, explain.NATIVE_NOT_ALLOWED)
-    timed_only = ["native"] if native and "native" not in options.allow else []
-    entrants = [*modes, *(["native"] if native else [])]
-    learner = read_learner(options.learner, request.num_envs, found.action_space)
-    as_set = choice.forecasts[0].threads
-    left_s = situation.deadline_s - time.perf_counter()
-    run = partial(run_race, request, entrants, learner, budget_s=left_s, timed_only=timed_only)
-    try:
-        if callable(options.learner) or loaded_torch() is not None:
-            # The learner and its threads are here, and nowhere else.
-            with set_learner_threads(threads if threads != as_set else None):
-                race = run(progress=options.progress)
-        else:
-            start_method = request.vector_kwargs.get("context")
-            race = run_isolated(run, left_s, start_method, progress=options.progress)
-    except IsolatedLost as lost:
-        notes.append(explain.race_lost(lost))
-        return None
-    notes += explain.of_race(race)
-    return race
 
 
 def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float | None]:
@@ -489,8 +471,3 @@ def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float
         for kind in ("pool", "async", "ray")
         if kind in kinds
     }
-
-
-def _versions() -> dict[str, str]:
-    names = ("vecselect", "gymnasium", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}

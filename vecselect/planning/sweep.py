@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
-import platform
 import time
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -37,7 +34,7 @@ from vecselect.measure.step import THOROUGH
 from vecselect.measure.trial import Trials
 from vecselect.modes import Mode
 from vecselect.options import SweepProgress
-from vecselect.plan import Note
+from vecselect.plan import Note, provenance
 from vecselect.planning import explain
 from vecselect.planning.first_worker import profiled
 from vecselect.planning.race import builder
@@ -299,11 +296,7 @@ class _Sweeping:
             notes=tuple(self.notes),
             budget_s=self.options.budget_s,
             seconds=time.perf_counter() - self.start_s,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            versions={
-                "python": platform.python_version(),
-                **{name: metadata.version(name) for name in ("vecselect", "gymnasium", "numpy")},
-            },
+            **provenance(),
         )
 
 

@@ -1,5 +1,6 @@
-"""What the tests of the plan cache put into it."""
+"""What the tests of plans and of their cache put into it, sound and not."""
 
+import copy
 import dataclasses
 import datetime
 
@@ -28,3 +29,34 @@ PLAN = dataclasses.replace(BY_MODEL, created=days_ago(1), key=KEY.digest)
 def saved(cache, key=KEY, plan=PLAN, **changes):
     assert cache.save(key, dataclasses.replace(plan, **{"key": key.digest, **changes})) is None
     return cache.folder / "plans" / f"{key.digest}.json"
+
+
+ANYTHING = (
+    *(None, True, 0, -1, 1, 7.5, -2.5, 1e308, 1e-308, 10**18, 10**400),
+    *(float("nan"), float("inf"), "", "zzz", "pool:9999", "\udc80", "\x1b["),
+    *([], [1], [None], {}, {"a": 1}),
+)
+"""What may stand in a document that somebody has tampered with."""
+
+
+def places(value, path=()):
+    """Where something stands in a document; of long lists the first two places."""
+    if path:
+        yield path
+    items = value.items() if isinstance(value, dict) else ()
+    items = enumerate(value[:2]) if isinstance(value, list) else items
+    for key, part in items:
+        yield from places(part, (*path, key))
+
+
+def changed(document, path, *value):
+    """A copy of a document with another value in a place, or without it."""
+    document = copy.deepcopy(document)
+    holder = document
+    for key in path[:-1]:
+        holder = holder[key]
+    if value:
+        holder[path[-1]] = value[0]
+    else:
+        del holder[path[-1]]
+    return document

@@ -16,7 +16,17 @@ import warnings
 
 import pytest
 
-from tests.cached import KEY, PLAN, SEEN, days_ago, key_of, saved
+from tests.cached import (
+    ANYTHING,
+    KEY,
+    PLAN,
+    SEEN,
+    changed,
+    days_ago,
+    key_of,
+    places,
+    saved,
+)
 from tests.plans import ONE_THREAD, RACED
 from vecselect import PlanError, VecselectWarning
 from vecselect.planning import cache as cache_module
@@ -188,12 +198,12 @@ IMPOSSIBLE = {
 }
 
 
-def changed(**changes):
+def with_fields(**changes):
     return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
 def observed(*observations):
-    return changed(observations={"train.py": list(observations)})
+    return with_fields(observations={"train.py": list(observations)})
 
 
 DAMAGES = {
@@ -205,16 +215,16 @@ DAMAGES = {
     "truncated": lambda path: path.write_text(path.read_text()[:-40]),
     "foreign": lambda path: path.write_text('{"name": "x"}'),
     "huge": lambda path: os.truncate(path, (4 << 20) + 1),
-    "newer": changed(schema=2),
-    "another key": changed(key="0" * 16),
-    "for something else": changed(fields={**KEY.fields, "num_envs": 9}),
-    "no fields": changed(fields=None),
-    "no plan": changed(plan=None),
+    "newer": with_fields(schema=2),
+    "another key": with_fields(key="0" * 16),
+    "for something else": with_fields(fields={**KEY.fields, "num_envs": 9}),
+    "no fields": with_fields(fields=None),
+    "no plan": with_fields(plan=None),
     "observations": observed({}),
     "an observation's mode": observed(dataclasses.asdict(dataclasses.replace(SEEN, mode="zzz"))),
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     **{
-        name: changed(plan=dataclasses.replace(PLAN, **changes).to_dict())
+        name: with_fields(plan=dataclasses.replace(PLAN, **changes).to_dict())
         for name, changes in IMPOSSIBLE.items()
     },
 }
@@ -262,35 +272,15 @@ def test_a_key_cannot_lead_out_of_the_folder(cache, tmp_path):
         assert sorted(tmp_path.rglob("*")) == before
 
 
-def nodes(value):
-    """Every place in plain data: what holds it, and under which name."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    for name, part in pairs:
-        yield value, name
-        if isinstance(part, (dict, list)):
-            yield from nodes(part)
-
-
-WRONG = (
-    *(None, True, -1, 0, 1, 10**400, -0.5, 1e-300, 1e308),
-    *("", "zzz", "pool:9999", "\ud800", "\x1b[", [], {}, [None], {"a": 1}),
-)
-
-
 def test_whatever_was_changed_in_a_file_nothing_crashes(cache):
     path = saved(cache, plan=RACED, created=days_ago(1))
     cache.observe(KEY, "train.py", SEEN)
-    sound = path.read_text()
-    chance = random.Random(7)
-    recalled = 0
+    sound, chance, recalled = path.read_text(), random.Random(7), 0
+    document = json.loads(sound)
     for _ in range(600):
-        document = json.loads(sound)
-        holder, name = chance.choice(list(nodes(document)))
-        if chance.random() < 0.1:
-            del holder[name]
-        else:
-            holder[name] = chance.choice(WRONG)
-        path.write_text(json.dumps(document))
+        value = [chance.choice(ANYTHING)] if chance.random() < 0.9 else []
+        tampered = changed(document, chance.choice(list(places(document))), *value)
+        path.write_text(json.dumps(tampered))
         entries = cache.entries()
         stored = cache.recall(KEY, kinds=("sync", "pool", "async"))
         if stored is not None:

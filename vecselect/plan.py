@@ -244,7 +244,7 @@ def _current(data: dict[str, Any]) -> dict[str, Any]:
     schema = data.get("schema")
     if type(schema) is not int or schema != SCHEMA:
         raise PlanError(
-            f"The plan has schema {schema!r}; this version of vecselect reads {SCHEMA}. Plan "
+            f"The plan has schema {schema!r:.40}; this version of vecselect reads {SCHEMA}. Plan "
             "again, or read it with the version that wrote it."
         )
     return data

@@ -314,9 +314,7 @@ class _Planning:
             reason = explain.reason_of_race(race, self.skipped, evidence.rule)
         evidence = dataclasses.replace(evidence, race=race)
         why = explain.provisional(evidence, alone=alone)
-        others: dict[str, Any] = {}
-        if any_threads:
-            others["learner_threads"] = counted_on(choice.best, evidence)
+        threads = counted_on(choice.best, evidence) if any_threads else self._given_threads
         return self._plan(
             evidence,
             mode,
@@ -336,7 +334,7 @@ class _Planning:
             break_even_s=_break_evens(evidence, modes),
             what_if=what_if(evidence),
             provisional=why,
-            **others,
+            learner_threads=threads,
         )
 
     def _evidence(self, found: Probe | None = None) -> Evidence:

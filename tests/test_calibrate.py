@@ -4,12 +4,11 @@ import functools
 
 import gymnasium as gym
 import numpy as np
-import pytest
 from gymnasium.vector import AutoresetMode
 
 from tests.probes import probed
 from tests.zoo import SPACES, EchoEnv, SampleEnv
-from vecselect.planning import calibrate as loops
+from vecselect.planning import calibrate
 from vecselect.planning.calibrate import measure_loops
 from vecselect.request import Request
 
@@ -54,28 +53,22 @@ def test_copies_are_told_from_the_rest_of_the_loop_and_what_is_not_copied_takes_
 def test_with_many_sub_environments_the_loops_of_some_are_scaled(monkeypatch):
     made = []
 
-    class Counting(loops.ReplayEnv):
+    class Counting(calibrate.ReplayEnv):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             made.append(self)
 
-    monkeypatch.setattr(loops, "ReplayEnv", Counting)
+    monkeypatch.setattr(calibrate, "ReplayEnv", Counting)
     found = costs(Telling, 512)
-    assert len(made) <= 2 * loops.MOST_ENVS + 2
+    assert len(made) <= 2 * calibrate.MOST_ENVS + 2
     assert found.sync_s > costs(Telling, 4).sync_s
     assert found.pool_fixed_s < found.pool_s
 
 
-def test_one_sub_environment_has_loops_too():
-    found = costs(Telling, 1)
+def test_loops_of_every_autoreset_mode_and_kind_of_space_have_their_costs():
+    found = costs(Telling, 1)  # also of one sub-environment
     assert found.sync_s >= 0 and found.pool_s >= found.pool_fixed_s >= 0
-
-
-@pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_loops_of_every_autoreset_mode_have_their_costs(mode):
-    assert costs(EchoEnv, autoreset_mode=mode).sync_s > 0
-
-
-@pytest.mark.parametrize("name", ["dict", "text", "graph", "sequence"])
-def test_loops_over_spaces_of_every_kind(name):
-    assert costs(functools.partial(SampleEnv, SPACES[name]), 2).sync_s > 0
+    for mode in AutoresetMode:
+        assert costs(EchoEnv, autoreset_mode=mode).sync_s > 0
+    for name in ("dict", "text", "graph", "sequence"):
+        assert costs(functools.partial(SampleEnv, SPACES[name]), 2).sync_s > 0

@@ -139,25 +139,20 @@ def test_a_pin_builds_what_was_asked_for_and_no_more(notes, mode):
         assert indices == ([0, 0, 1, 2] if mode == "async" else [0, 1, 2])
 
 
-def test_a_recommendation_builds_one_and_leaves_nothing(notes, a_pool):
+def test_the_process_that_profiled_becomes_the_first_worker_or_leaves_nothing(notes, a_pool):
     with auto_make_vec(EchoEnv, 2, mode="pool:1"):
         pass  # the fork server stays
     before = children()
-    plan = recommend(notes.factories(wait_s=WAIT_S))
-    assert plan.mode == "pool:3"
+    assert recommend(notes.factories(wait_s=WAIT_S), use_store=False).mode == "pool:3"
     wait_until_gone(before)
     assert [note.pid for note in notes.built] == [note.pid for note in notes.closed]
     assert len(notes.built) == 1
-
-
-def test_the_process_that_profiled_becomes_the_first_worker(notes, a_pool):
+    notes.file.unlink()
     with auto_make_vec(notes.factories(wait_s=WAIT_S)) as envs:
         assert envs.mode == "pool:3"
         profiled = notes.profiled()
         assert len(notes.closed) == 1
-        where = envs.call("where")
-        assert where[0] == os.getpid()
-        assert where[1] == profiled.pid
+        assert envs.call("where")[:2] == (os.getpid(), profiled.pid)
 
 
 def test_what_was_profiled_before_leaves_no_trace_in_the_first_worker(notes, a_pool, monkeypatch):
@@ -191,8 +186,7 @@ def test_planning_changes_no_trajectory_and_no_generator(notes, pool, request):
 
 
 def test_planning_changes_no_seeded_trajectory_of_sampled_spaces():
-    space = gym.spaces.Box(-1, 1, (3,), np.float64)
-    env_fns = [lambda: SampleEnv(space)] * 4
+    env_fns = [lambda: SampleEnv(gym.spaces.Box(-1, 1, (3,), np.float64))] * 4
     with auto_make_vec(env_fns, learner=lambda observations: np.random.random()) as envs:
         assert_same_run(envs, SyncVectorEnv(env_fns), steps=30)
 
@@ -332,16 +326,14 @@ def test_measuring_predicts_every_candidate_and_starts_none(no_race, quiet):
 def test_a_race_times_what_may_be_best():
     factories = [lambda: BusyEnv(1e-3)] * 2
     plan = recommend(factories, effort="race", budget_s=1.5)
-    assert plan.decided_by == "race"
     race = plan.evidence.race
-    assert race.chosen == plan.mode
-    assert {row.mode for row in plan.candidates if row.measured} == {
-        entrant.mode for entrant in race.entrants
-    }
+    assert (plan.decided_by, race.chosen) == ("race", plan.mode)
+    measured = {row.mode for row in plan.candidates if row.measured}
+    assert measured == {entrant.mode for entrant in race.entrants}
     assert plan.chosen.measured is not None
     # A plan that was raced serves a request for less effort.
-    assert recommend(factories).recalled
-    assert recommend(factories).decided_by == "race"
+    again = recommend(factories)
+    assert (again.recalled, again.decided_by) == (True, "race")
 
 
 def test_a_learner_of_the_user_s_own_takes_part_in_a_race_here():

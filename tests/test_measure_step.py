@@ -62,7 +62,7 @@ class FakeEnv(gym.Env):
         self.step_ns = step_ns if callable(step_ns) else lambda number: step_ns
         self.reset_ns = reset_ns if callable(reset_ns) else lambda number: reset_ns
         self.episode = episode
-        self.wait_ns = wait_ns
+        self.wait_ns = wait_ns if callable(wait_ns) else lambda number: wait_ns
         self.action_space = spaces.Discrete(5)
         self.steps = self.resets = self.length = 0
         self.seeds = []
@@ -78,7 +78,7 @@ class FakeEnv(gym.Env):
         self.steps += 1
         self.length += 1
         self.fake.compute(self.step_ns(self.steps))
-        self.fake.wait(self.wait_ns)
+        self.fake.wait(self.wait_ns(self.steps))
         return np.zeros(3, np.float32), 0.0, self.length == self.episode, False, {}
 
     def close(self):
@@ -89,84 +89,75 @@ def profiled(env, **kwargs):
     return profile_step(env, clock=env.fake.clock, **{"budget_s": 100.0, **kwargs})
 
 
-def test_mean_and_percentiles_are_those_of_the_timed_steps():
-    env = FakeEnv(FakeTime(), step_ns=lambda number: 100_000 * ((number - UNTIMED - 1) % 100 + 1))
-    profile = profiled(env)
-    assert profile.steps == 200
-    assert profile.step_time_s == pytest.approx(50.5e-4)
-    assert profile.step_time_median_s == pytest.approx(50.5e-4)
-    assert profile.step_time_p95_s == pytest.approx(95.05e-4)
-    assert profile.step_time_p99_s == pytest.approx(99.01e-4)
+MS_NS = 1_000_000
+FIRST_NS = {1: 70 * MS_NS} | dict.fromkeys(range(2, UNTIMED + 1), 50 * MS_NS)
+FOUND = {
+    "mean and percentiles of the timed steps": (
+        {"step_ns": lambda number: 100_000 * ((number - UNTIMED - 1) % 100 + 1)},
+        {"steps": 200, "step_time_s": 50.5e-4, "step_time_median_s": 50.5e-4}
+        | {"step_time_p95_s": 95.05e-4, "step_time_p99_s": 99.01e-4},
+    ),
+    "resets apart from steps": (
+        {"step_ns": MS_NS, "reset_ns": 5 * MS_NS, "episode": 10},
+        {"episode_steps": 10.0, "step_time_s": 1e-3, "reset_time_s": 5e-3, "steps": 200}
+        | {"resets": 20, "reset_share": 1 / 3, "mean_step_with_resets_s": 1.5e-3},
+    ),
+    "first reset, first step and warm-up apart": (
+        {
+            "step_ns": lambda number: FIRST_NS.get(number, 2 * MS_NS),
+            "reset_ns": lambda number: 500 * MS_NS if number == 1 else 3 * MS_NS,
+        },
+        {"first_step_s": 70e-3, "first_reset_s": 0.5, "slowest_step_s": 2e-3}
+        | {"step_time_s": 2e-3, "reset_time_s": 3e-3},
+    ),
+    "no episode that ends": (
+        {"step_ns": MS_NS, "reset_ns": 6 * MS_NS, "episode": None},
+        {"episode_steps": None, "resets": 1, "reset_share": 0.0, "reset_time_s": 6e-3},
+    ),
+    "computing": ({}, {"step_time_s": 2e-3, "off_cpu_fraction": 0.0}),
+    "waiting too": (
+        {"step_ns": MS_NS, "wait_ns": 3 * MS_NS},
+        {"step_time_s": 4e-3, "off_cpu_fraction": 0.75},
+    ),
+    "waiting alone": (
+        {"step_ns": 0, "wait_ns": 2 * MS_NS},
+        {"step_time_s": 2e-3, "off_cpu_fraction": 1.0},
+    ),
+    "clocks that take long to read": (
+        {"fake": FakeTime(reading_ns=1_000), "reset_ns": 4_000},
+        {"step_time_s": 2e-3, "reset_time_s": 4e-6, "off_cpu_fraction": 0.0},
+    ),
+    "waits in some of the steps": (
+        {"step_ns": MS_NS, "wait_ns": lambda number: 0 if number % 2 else 3 * MS_NS},
+        {"step_time_s": 2.5e-3, "off_cpu_fraction": 3 / 5},
+    ),
+}
 
 
-def test_resets_are_timed_apart_from_steps_and_counted():
-    profile = profiled(FakeEnv(FakeTime(), step_ns=1_000_000, reset_ns=5_000_000, episode=10))
-    assert profile.episode_steps == 10.0
-    assert profile.step_time_s == pytest.approx(1e-3)
-    assert profile.reset_time_s == pytest.approx(5e-3)
-    assert (profile.steps, profile.resets) == (200, 20)
-    assert profile.reset_share == pytest.approx(1 / 3)
-    assert profile.mean_step_with_resets_s == pytest.approx(1.5e-3)
-
-
-def test_first_reset_first_step_and_warm_up_are_kept_apart():
-    step_ns = {1: 70_000_000} | dict.fromkeys(range(2, UNTIMED + 1), 50_000_000)
-    env = FakeEnv(
-        FakeTime(),
-        step_ns=lambda number: step_ns.get(number, 2_000_000),
-        reset_ns=lambda number: 500_000_000 if number == 1 else 3_000_000,
-    )
-    profile = profiled(env)
-    assert profile.first_step_s == pytest.approx(70e-3)
-    assert profile.first_reset_s == pytest.approx(0.5)
-    assert profile.slowest_step_s == pytest.approx(2e-3)
-    assert profile.step_time_s == pytest.approx(2e-3)
-    assert profile.reset_time_s == pytest.approx(3e-3)
-
-
-@pytest.mark.parametrize(
-    ("computing_ns", "waiting_ns", "share"),
-    [(2_000_000, 0, 0.0), (1_000_000, 3_000_000, 0.75), (0, 2_000_000, 1.0)],
-)
-def test_off_cpu_fraction_is_the_wall_time_without_cpu_time(computing_ns, waiting_ns, share):
-    profile = profiled(FakeEnv(FakeTime(), step_ns=computing_ns, wait_ns=waiting_ns))
-    assert profile.step_time_s == pytest.approx((computing_ns + waiting_ns) * 1e-9)
-    assert profile.off_cpu_fraction == pytest.approx(share)
-
-
-def test_reading_the_clocks_is_no_part_of_a_step_or_a_reset():
-    env = FakeEnv(FakeTime(reading_ns=1_000), step_ns=2_000_000, reset_ns=4_000)
-    profile = profiled(env)
-    assert profile.step_time_s == pytest.approx(2e-3, rel=1e-9)
-    assert profile.reset_time_s == pytest.approx(4e-6, rel=1e-9)
-    assert profile.off_cpu_fraction == 0.0
-
-
-NEVER_ENDS = {"step_ns": 1_000_000, "reset_ns": 6_000_000, "episode": None}
+@pytest.mark.parametrize(("how", "expected"), FOUND.values(), ids=FOUND)
+def test_what_a_profile_finds(how, expected):
+    profile = profiled(FakeEnv(**{"fake": FakeTime(), **how}), budget_s=5.0)
+    for name, value in expected.items():
+        found = getattr(profile, name)
+        assert found == (value if value is None else pytest.approx(value, rel=1e-6)), name
 
 
 @pytest.mark.parametrize(
     ("how", "budget_s", "steps"),
     [
-        pytest.param({"step_ns": 10_000_000}, 0.5, 50 - 20, id="the budget ends it first"),
-        pytest.param({"step_ns": 10_000_000}, 0.0, 1, id="one step is timed all the same"),
-        pytest.param({"step_ns": 50_000_000}, 100.0, 200, id="200 steps"),
-        pytest.param({"step_ns": 500_000}, 100.0, 500, id="0.25 s"),
+        pytest.param({"step_ns": 10 * MS_NS}, 0.5, 50 - 20, id="the budget ends it first"),
+        pytest.param({"step_ns": 10 * MS_NS}, 0.0, 1, id="one step is timed all the same"),
+        pytest.param({"step_ns": 50 * MS_NS}, 100.0, 200, id="200 steps"),
+        pytest.param({"step_ns": MS_NS // 2}, 100.0, 500, id="0.25 s"),
         pytest.param({"episode": 300}, 100.0, 2 * 300 + 1 - UNTIMED, id="two episodes"),
-        pytest.param(NEVER_ENDS, 1.0, None, id="no episode ends"),
     ],
 )
 def test_it_goes_on_until_all_minima_are_reached_or_the_budget_is_spent(how, budget_s, steps):
     env = FakeEnv(FakeTime(), **how)
     profile = profiled(env, budget_s=budget_s)
-    if steps is not None:
-        assert profile.steps == steps
-        assert profile.step_time_s == pytest.approx(env.step_ns(1) * 1e-9)
-        assert len(profile.step_quantiles_s) == min(steps, QUANTILES)
-    else:  # it has no length of episodes then, but a reset time
-        assert profile.episode_steps is None
-        assert (profile.resets, profile.reset_share) == (1, 0.0)
-        assert profile.reset_time_s == pytest.approx(6e-3)
+    assert profile.steps == steps
+    assert profile.step_time_s == pytest.approx(env.step_ns(1) * 1e-9)
+    assert len(profile.step_quantiles_s) == min(steps, QUANTILES)
 
 
 def test_a_brief_profile_takes_30_ms_or_20_steps_and_no_episode_to_its_end():
@@ -369,17 +360,6 @@ def test_where_the_system_tells_nothing_of_switches_all_that_passes_is_the_step_
     profile = profiled(env)
     assert profile.step_time_s == pytest.approx(2e-3)
     assert profile.off_cpu_fraction == pytest.approx(0.5)
-
-
-def test_waiting_in_some_of_the_steps_is_waiting_in_these():
-    class Sometimes(FakeEnv):
-        def step(self, action):
-            self.fake.wait(3_000_000 if self.steps % 2 else 0)
-            return super().step(action)
-
-    profile = profiled(Sometimes(FakeTime(), step_ns=1_000_000))
-    assert profile.off_cpu_fraction == pytest.approx(3 / 5, abs=0.01)
-    assert profile.step_time_s == pytest.approx(2.5e-3, rel=0.01)
 
 
 class Real(FakeEnv):

@@ -91,7 +91,11 @@ def _recovering(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def call(self: GuardedAsyncVectorEnv, *args: Any, **kwargs: Any) -> Any:
-        self.need_owner()
+        if os.getpid() != self.owner:
+            raise VecselectError(
+                f"This vector environment belongs to process {self.owner}; in one forked from it "
+                "it cannot be used. Make another one here."
+            )
         if self.ran_out and not collects:  # as in Gymnasium any call may follow
             self.give_up()
         gives_up = collects or not self.is_pending()
@@ -119,6 +123,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
     worker that dies is named. `close` ends every process, whatever state it finds.
 
     Attributes:
+        owner: Id of the process that may use it.
         ran_out: Whether the time of a wait has run out, and nothing has followed.
     """
 
@@ -148,9 +153,10 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
             WorkerDied: If a worker's process ends.
             Exception: What a factory raises.
         """
-        self._owner = os.getpid()
+        self.owner = os.getpid()
         self._called: Sequence[int] = ()
-        looked_at = env_fns if options.get("observation_mode") == "different" else env_fns[:1]
+        mode = options.get("observation_mode")
+        looked_at = env_fns if mode == "different" else env_fns[:1]
         if start_timeout_s is None:
             seen = [_built(make, row) for row, make in enumerate(looked_at)]
         else:
@@ -158,8 +164,11 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         ours = facts_of(seen[0]) if start_timeout_s is None else None
         given: list[Any] = [lambda env=env: env for env in seen]
         given += given[:1] * (len(env_fns) - len(given))
-        left_out = _left_out(seen[0].observation_space)
+        space = mode[1] if isinstance(mode, tuple) else seen[0].observation_space
+        left_out = _left_out(space)
         if left_out in ("Text", "OneOf") and options.get("shared_memory"):
+            for env in seen:
+                env.close()
             raise RequestError(
                 f"Mode 'async' with shared_memory=True would return the same {left_out} "
                 "observation for ever (a defect of Gymnasium's AsyncVectorEnv). Leave "
@@ -176,6 +185,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         except BaseException:
             self._workers.end(0.0)
             raise
+        self.env_fns, self.context = env_fns, context  # not what stood in for them
         self._workers.set_limit("step_timeout_s", step_timeout_s)
         # Runs on garbage collection and before multiprocessing ends its children at exit, but not
         # in a process that somebody forked from this one.
@@ -254,18 +264,10 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         with Unbroken():
             self.ran_out = False
             for line in self._workers.lines:
-                line.awaited = False
+                line.give_up()
             for wait in (super().step_wait, super().reset_wait, super().call_wait):
                 with contextlib.suppress(multiprocessing.TimeoutError, NoAsyncCallError):
                     wait(0)
-
-    def need_owner(self) -> None:
-        """Raises in a process that was forked from the one that has made it."""
-        if os.getpid() != self._owner:
-            raise VecselectError(
-                f"This vector environment belongs to process {self._owner}; in one forked from it "
-                "it cannot be used. Make another one here."
-            )
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Ends the workers; does nothing in a process that was forked from their owner.
@@ -274,7 +276,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
             timeout: Seconds they may take to close their sub-environments; 3.5 by default.
             terminate: Whether to end them without waiting.
         """
-        if os.getpid() == self._owner:
+        if os.getpid() == self.owner:
             self._finalizer.cancel()
             self.closed = True  # also where this is interrupted
             limit_s = CLOSE_LIMIT_S if timeout is None else timeout

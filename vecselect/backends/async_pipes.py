@@ -76,7 +76,7 @@ class Workers:
 
     @contextlib.contextmanager
     def named(self) -> Iterator[str]:
-        """A name by which `multiprocessing.get_context` knows it meanwhile."""
+        """Gives it a name meanwhile: Gymnasium takes no context, but what `get_context` takes."""
         known: dict[str, Any] = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
         name = f"vecselect-async-{id(self)}"
         known[name] = self
@@ -201,6 +201,11 @@ class Line:
         self._raise_failure()
         self.awaited, reply, self._reply = False, self._reply, None
         return reply
+
+    def give_up(self) -> None:
+        """Has the answer that is due, if any, dropped; before the next command it is waited for."""
+        self.awaited = False
+        self._until_s = time.monotonic() + self._workers.limit_s
 
     def close(self) -> None:
         """Closes the pipe."""

@@ -14,7 +14,7 @@ from vecselect import fork_client, learner_threads
 from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-fork_client.PRELOADED += ("gymnasium.envs.mujoco", "tests.zoo", "tests.deeds", "tests.racers")
+fork_client.PRELOADED += ("gymnasium.envs.mujoco", "tests.zoo", "tests.faults.envs", "tests.racers")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 

@@ -1,76 +1,67 @@
-"""Gymnasium's AsyncVectorEnv as mode `async` builds it: equal results, well-behaved workers."""
+"""What only mode `async` does; see `test_contract` and `faults` for what it shares with others."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import functools
-import gc
 import multiprocessing
 import os
-import pickle
-import random
 import signal
+import subprocess
 import sys
+import threading
+import time
 import types
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import SyncVectorEnv
+from gymnasium import spaces
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
 
 from tests import zoo
-from tests.compare import assert_same_run
-from tests.deeds import (
-    ACTIONS,
-    CLOSED_S,
+from tests.compare import assert_same, assert_same_run
+from tests.faults import envs as faulty
+from tests.faults import support
+from tests.faults.envs import Fault
+from tests.faults.harness import within
+from tests.faults.support import (
+    COUNT,
     REPORTED_S,
-    ZEROS,
-    DoEnv,
-    assert_gone,
+    actions,
     assert_usable,
-    make,
+    close_in_time,
+    gone,
     pids,
-    within,
 )
-from vecselect import VecselectError, auto_make_vec, processes
-from vecselect.errors import WorkerDied, WorkerError
+from tests.marks import only_full
+from vecselect import ModeUnavailable, VecselectError, WorkerDied, auto_make_vec
+
+ZEROS = np.zeros(COUNT, np.int64)
+TRANSPORTS = [True, False]
+"""Whether observations go through shared memory."""
+
+make = functools.partial(support.make, "async")
 
 
-def test_workers_lead_groups_of_their_own_and_are_deaf_to_ctrl_c():
+@pytest.mark.parametrize(
+    "options", [{"shared_memory": False}, *only_full({"context": "fork"}, {"context": "spawn"})]
+)
+def test_results_are_those_of_the_loop_however_it_is_started(options):
+    oracle = SyncVectorEnv([functools.partial(zoo.InfoEnv, i) for i in range(3)])
+    with make(zoo.InfoEnv, 3, options) as envs:
+        assert_same_run(envs, oracle, 20)
+
+
+def test_workers_lead_process_groups_of_their_own():
     with make() as envs:
-        envs.reset(seed=1)
-        where = envs.call("where")
-        assert all(pid == group != os.getpgid(0) for pid, group in where)
-        for pid, _ in where:
-            os.kill(pid, signal.SIGINT)
-        assert_usable(envs)
+        assert all(os.getpgid(pid) == pid for pid in pids(envs))
 
 
-def test_global_generators_differ_between_workers_and_follow_from_the_callers():
-    def drawn(seed):
-        np.random.seed(seed)
-        random.seed(seed)
-        with make(count=3) as envs:
-            return envs.call("draw")
-
-    np_state, state = np.random.get_state(), random.getstate()
-    try:
-        processes._environments_made, made = 0, processes._environments_made
-        first = drawn(1)
-        processes._environments_made = 0
-        again = drawn(1)
-        processes._environments_made = made
-        other = drawn(2)
-    finally:
-        np.random.set_state(np_state)
-        random.setstate(state)
-    assert first == again != other
-    assert len({number for numbers in first for number in numbers}) == 6
-
-
-class TorchEnv(DoEnv):
+class TorchEnv(zoo.EchoEnv):
     """Loads something that seeds as torch does."""
 
     def __init__(self, index=0):
@@ -82,20 +73,32 @@ class TorchEnv(DoEnv):
 
 def test_torch_is_seeded_where_an_environment_has_loaded_it():
     with make(TorchEnv) as envs:
-        seeds = [seed for (seed,) in envs.get_attr("seeds")]
-    assert len(set(seeds)) == 4
+        assert len({seed for (seed,) in envs.get_attr("seeds")}) == COUNT
 
 
 def test_attributes_are_those_of_the_environment_itself():
     with auto_make_vec("CartPole-v1", 2, mode="async") as envs:
-        envs.reset(seed=3)
         assert envs.get_attr("spec") == (gym.make("CartPole-v1").spec,) * 2
         envs.set_attr("gravity", [1.0, 2.0])
         assert [env.gravity for env in envs.get_attr("unwrapped")] == [1.0, 2.0]
-        assert envs.get_attr("np_random_seed") == (3, 4)
     with make() as envs:
-        envs.set_attr("brand_new", 1)  # on the environment, not on something around it
-        assert envs.call("__getattribute__", "brand_new") == (1,) * 4
+        envs.set_attr("brand_new", 1)
+        assert envs.call("__getattribute__", "brand_new") == (1,) * COUNT
+
+
+def test_arguments_may_be_functions():
+    with make(zoo.EchoEnv) as envs:
+        envs.set_attr("twice", lambda value: 2 * value)
+        assert envs.call("twice", 3) == (6,) * COUNT
+
+
+def test_environments_may_not_start_processes_where_that_was_asked_for():
+    with (
+        make(faulty.Forks, options={"daemon": True}) as envs,
+        pytest.raises(AssertionError, match="daemonic"),
+    ):
+        envs.reset()
+        envs.step(ZEROS)
 
 
 def shifting_worker(index, env_fn, pipe, *rest):
@@ -107,55 +110,273 @@ def shifting_worker(index, env_fn, pipe, *rest):
     _async_worker(index, wrapped, pipe, *rest)
 
 
-def test_a_worker_of_the_users_is_guarded_too():
-    oracle = SyncVectorEnv([functools.partial(DoEnv, i) for i in range(4)])
-    envs = make(options={"worker": shifting_worker})
-    assert envs.unwrapped.worker is shifting_worker
-    for vector in (envs, oracle):
-        vector.reset(seed=1)
-    assert (envs.step(ACTIONS)[1] == oracle.step(ACTIONS)[1] + 5).all()
-    everyone = pids(envs)
-    with within(REPORTED_S), pytest.raises(WorkerError, match="left and right"):
-        envs.call("do", "two arguments")
-    assert_gone(everyone[2:3])
-    with within(REPORTED_S), pytest.raises(WorkerDied, match="make a new one"):
-        envs.reset()
-    with within(CLOSED_S):
-        envs.close()
-    assert_gone(everyone, 0.5)
+def test_with_a_worker_of_the_users_it_is_gymnasiums_own_with_a_safe_start():
+    oracle = SyncVectorEnv([functools.partial(zoo.EchoEnv, i) for i in range(COUNT)])
+    with make(zoo.EchoEnv, options={"worker": shifting_worker}) as envs:
+        assert type(envs.unwrapped) is AsyncVectorEnv
+        assert envs.unwrapped.context == "vecselect-forkserver"
+        for vector in (envs, oracle):
+            vector.reset(seed=1)
+        assert (envs.step(ZEROS)[1] == oracle.step(ZEROS)[1] + 5).all()
+    oracle.close()
+    with pytest.raises(ModeUnavailable, match="a worker of your own keeps no deadlines"):
+        make(options={"worker": shifting_worker, "step_timeout_s": 1.0})
+
+
+def test_only_the_pool_replaces_workers():
+    with pytest.raises(ModeUnavailable, match="on_worker_death"):
+        make(options={"on_worker_death": "restart"})
+
+
+def test_it_cannot_be_copied_or_used_once_it_is_closed():
+    envs = make()
+    with pytest.raises(VecselectError, match="cannot be copied"):
+        copy.deepcopy(envs.unwrapped)
+    assert_usable(envs)
+    envs.close()
+    envs.unwrapped.close()
+    with pytest.raises(ClosedEnvironmentError):
+        envs.unwrapped.reset()
+
+
+# What environments raise, or return wrongly
+
+
+class Arguments(Fault):
+    """Also raises what is no `Exception`."""
+
+    def leave(self):
+        raise GeneratorExit("gone")
+
+
+def test_what_a_call_raises_keeps_its_type_and_arguments():
+    with make(Arguments) as envs:
+        for name in ("runtime", "key", "unicode"):
+            error = faulty.ERRORS[name]()
+            with pytest.raises(type(error)) as caught:
+                envs.call("do", name, 2)
+            assert caught.value.args == error.args
+        with pytest.raises(GeneratorExit, match="gone"):
+            envs.call("leave")
+        assert_usable(envs)
+
+
+@pytest.mark.parametrize("shared_memory", TRANSPORTS)
+@pytest.mark.parametrize("autoreset_mode", ["NextStep", "SameStep"])
+def test_a_mistaken_name_leaves_every_episode_where_it_is(shared_memory, autoreset_mode):
+    """Also where an autoreset is due, which only the worker knows."""
+    options = {"shared_memory": shared_memory, "autoreset_mode": autoreset_mode}
+    fns = [functools.partial(Fault, i) for i in range(COUNT)]
+    oracle = SyncVectorEnv(fns, autoreset_mode=autoreset_mode)
+    mask = np.array([True, False, False, True])
+    with make(options=options) as envs:
+        before = pids(envs)
+        assert_same(envs.reset(seed=1), oracle.reset(seed=1))
+        for step in range(14):
+            for mistake in (
+                lambda: envs.get_attr("no_such_name"),
+                lambda: envs.call("step", 1),
+                lambda: envs.call("do", "unpicklable", 2),
+                lambda: envs.get_attr("lock"),
+                lambda: envs.set_attr("note", [threading.Lock()] * COUNT),
+            ):
+                with pytest.raises((AttributeError, ValueError, TypeError, VecselectError)):
+                    mistake()
+            assert_same(envs.step(actions()), oracle.step(actions()), ordered=False)
+            if step % 5 == 3:
+                for vector in (envs, oracle):
+                    masked = vector.reset(seed=step, options={"reset_mask": mask})
+                    assert masked[0][:, 1].tolist()[0] == step
+        assert pids(envs) == before
     oracle.close()
 
 
-def test_environments_may_start_processes():
-    with make() as envs:
-        envs.call("do", "fork")
-        assert_usable(envs)
-    with make(options={"daemon": True}) as envs, pytest.raises(AssertionError, match="daemonic"):
-        envs.call("do", "fork")
+INTEGERS = spaces.Box(-10, 10, (3,), np.int64)
+BYTES = spaces.Box(0, 255, (3,), np.uint8)
+WRONG = {
+    "shape of one": (None, np.zeros(1, np.float32)),
+    "scalar": (None, np.float32(1)),
+    "none": (None, None),
+    "axis more": (None, np.zeros((1, 3), np.float32)),
+    "float into int": (INTEGERS, np.array([1.9, 2, 3])),
+    "nan into int": (INTEGERS, np.full(3, np.nan)),
+    "too large for uint8": (BYTES, np.array([300, -1, 256])),
+    "list too large for uint8": (BYTES, [300, 1, 2]),
+}
 
 
-def test_results_are_those_of_the_loop_with_every_transport():
-    for options in ({"shared_memory": False}, {"context": "fork"}, {"copy": False}):
-        oracle = SyncVectorEnv([functools.partial(zoo.InfoEnv, i) for i in range(3)])
-        with make(zoo.InfoEnv, 3, options) as envs:
-            assert_same_run(envs, oracle, 20)
+@pytest.mark.parametrize("shared_memory", TRANSPORTS)
+@pytest.mark.parametrize("name", WRONG)
+def test_observations_that_do_not_fit_are_errors(name, shared_memory):
+    space, bad = WRONG[name]
+    options = {"shared_memory": shared_memory}
+    with make(faulty.Returns, 2, options, space=space, bad=bad) as envs:
+        envs.reset()
+        envs.step(ZEROS[:2])
+        with pytest.raises((ValueError, TypeError), match="Sub-environment 1 returned an obs"):
+            envs.step(ZEROS[:2])
+        envs.reset()
+        assert (envs.step(ZEROS[:2])[0] == 1).all()
 
 
-def test_a_forked_process_cannot_use_it_and_harms_nothing():
+class Nested(faulty.Returns):
+    def _good(self):
+        return {"a": 1, "b": np.zeros(2, np.float32)}
+
+
+def test_parts_that_do_not_fit_are_named():
+    space = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(0, 1, (2,), np.float32)})
+    with make(Nested, 2, space=space, bad={"a": 1, "b": np.zeros(1, np.float32)}) as envs:
+        envs.reset()
+        envs.step(ZEROS[:2])
+        with pytest.raises(ValueError, match=r"observation\['b'\] of shape \(1,\)"):
+            envs.step(ZEROS[:2])
+
+
+# Workers that die, hang or cannot be started
+
+
+USES = {
+    "step": lambda envs: envs.step(ZEROS),
+    "reset": lambda envs: envs.reset(),
+    "call": lambda envs: envs.get_attr("label"),
+}
+
+
+@pytest.mark.parametrize("use", ["step", *only_full("reset", "call")])
+def test_a_death_is_reported_at_once_though_another_worker_is_stuck(use):
+    envs = make()
+    envs.reset(seed=1)
+    everyone = pids(envs)
+    envs.step_async(actions({0: "sleep"}))
+    with pytest.raises(multiprocessing.TimeoutError):
+        envs.step_wait(timeout=0.05)
+    os.kill(everyone[2], signal.SIGKILL)
+    for call in (USES[use], *USES.values()):
+        with within(REPORTED_S), pytest.raises(WorkerDied, match="make a new one") as caught:
+            call(envs)
+        assert f"sub-environment 2 (pid {everyone[2]}) was ended by SIGKILL" in str(caught.value)
+    close_in_time(envs, timeout=0.1)
+    assert all(gone(pid, 0.5) for pid in everyone)
+
+
+def test_a_wait_that_ran_out_may_be_repeated_or_left():
     with make() as envs:
         envs.reset(seed=1)
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            with contextlib.suppress(VecselectError):
-                signal.alarm(5)
-                envs.step(ZEROS)
-                code = 2
-            del envs
-            gc.collect()
-            os._exit(code - 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        for refused in (copy.deepcopy, pickle.dumps):
-            with pytest.raises(VecselectError, match="cannot be copied"):
-                refused(envs.unwrapped)
+        for _ in range(2):
+            envs.step_async(actions({2: "nap"}))
+            with pytest.raises(multiprocessing.TimeoutError):
+                envs.step_wait(timeout=0.05)
+        assert envs.step_wait(timeout=15.0)[0][:, 3].tolist() == [2] * COUNT
+        envs.step_async(actions({2: "nap"}))
+        with pytest.raises(multiprocessing.TimeoutError):
+            envs.step_wait(timeout=0.01)
         assert_usable(envs)
+        with pytest.raises(NoAsyncCallError):
+            envs.step_wait()
+        envs.step_async(ZEROS)
+        with pytest.raises(AlreadyPendingCallError):
+            envs.reset()
+        envs.step_wait()
+
+
+class Counted(Fault):
+    """Counts how many are built in the calling process."""
+
+    builds = 0
+
+    def __init__(self, *arguments, **named):
+        Counted.builds += multiprocessing.parent_process() is None
+        super().__init__(*arguments, **named)
+
+
+def test_one_is_built_in_the_calling_process():
+    before = Counted.builds
+    make(Counted).close()
+    with contextlib.suppress(KeyError):
+        make(Counted, when="construct", deed="key", row=2)
+    assert Counted.builds == before + 2
+
+
+class Unloadable:
+    """A factory that breaks where it is unpacked."""
+
+    def __reduce__(self):
+        return int, ("no number",)
+
+    def __call__(self):
+        return zoo.EchoEnv(1)
+
+
+def test_a_factory_that_cannot_be_unpacked_says_so():
+    with pytest.raises(ValueError, match="no number"):
+        auto_make_vec([zoo.EchoEnv, Unloadable()], mode="async")
+
+
+# Programs
+
+
+def program(path, text, *arguments, **options):
+    path.write_text(text)
+    return subprocess.Popen(
+        [sys.executable, path, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        **options,
+    )
+
+
+STUCK = """
+import sys, time
+from tests.faults.support import actions, make, pids
+
+envs = make("async", options={"context": sys.argv[1]}, note=sys.argv[2])
+envs.reset(seed=1)
+print(*pids(envs), flush=True)
+envs.step_async(actions({2: "sleep"}))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("context", ["forkserver", *only_full("spawn", "fork")])
+def test_workers_close_when_the_program_is_killed_though_one_is_stuck(tmp_path, context):
+    killed = program(tmp_path / "program.py", STUCK, context, tmp_path)
+    workers = [int(pid) for pid in killed.stdout.readline().split()]
+    assert len(workers) == COUNT
+    time.sleep(0.3)
+    (tmp_path / "closed 0").unlink()  # that of the one that was built in the program
+    killed.kill()
+    assert all(gone(pid, 5.0) for pid in workers)
+    assert killed.communicate()[1] == ""
+    assert sorted(path.name for path in tmp_path.glob("closed *")) == [
+        "closed 0",
+        "closed 1",
+        "closed 3",
+    ]
+
+
+SPEAKING = """
+from tests.faults.envs import ERRORS
+from tests.faults.support import actions, make
+
+envs = make("async", when="close", deed="key", row=2)
+for name in ERRORS:
+    envs.reset(seed=1)
+    try:
+        envs.step(actions({2: name}))
+    except BaseException:
+        pass
+    else:
+        raise SystemExit("nothing was raised")
+envs.close()
+"""
+
+
+@pytest.mark.full
+def test_nothing_is_printed_but_what_nobody_else_can_tell(tmp_path):
+    ended = program(tmp_path / "program.py", SPEAKING)
+    said, errors = ended.communicate(timeout=60)
+    assert (ended.returncode, said) == (0, "")
+    assert errors == "vecselect: sub-environment 2 raised KeyError in close(): 'missing_key'\n"

@@ -229,7 +229,7 @@ def test_a_refused_attribute_does_not_take_back_the_one_before(mode):
         assert envs.get_attr("token") == (5, 6, 7, 8)
 
 
-@case(fold=True, modes=[*MODES, "async spawn", "pool:2 spawn", "pool:2 fork"])
+@case(fold=True, modes=[*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
 @pytest.mark.parametrize("row", [0, 1, 3])
 def test_an_environment_that_cannot_be_built_leaves_nothing(mode, row):
     """Check 25: the census of the harness counts processes, descriptors and names."""

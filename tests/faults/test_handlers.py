@@ -99,7 +99,7 @@ def tear(envs, torn):
 
     signal.signal(signal.SIGUSR2, handler)
     inner = envs.unwrapped
-    worker = inner._handles[1] if hasattr(inner, "_handles") else inner._exchange.lines[2]
+    worker = inner._handles[1] if hasattr(inner, "_handles") else inner._workers.lines[2]
     worker.pipe = Torn(worker.pipe, torn)
     with pytest.raises(Raised):
         envs.call("pid")

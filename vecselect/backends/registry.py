@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vecselect.backends.async_ import Async
+from vecselect.backends.async_env import Async
 from vecselect.backends.native import Native
 from vecselect.backends.pool.backend import Pool
 from vecselect.backends.ray.backend import Ray

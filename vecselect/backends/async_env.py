@@ -1,0 +1,335 @@
+"""Mode `async`: Gymnasium's `AsyncVectorEnv`, a process and pickled messages per environment."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+from array import typecodes
+from multiprocessing.util import Finalize
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from gymnasium import spaces
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+from vecselect import processes
+from vecselect.backends import base
+from vecselect.backends.async_pipes import RanOut, Workers
+from vecselect.backends.async_worker import work
+from vecselect.backends.interrupts import Unbroken
+from vecselect.backends.pool.layout import leaves
+from vecselect.backends.shared import why_no_semaphore
+from vecselect.backends.specs import difference, draws, facts_of, same_factory
+from vecselect.errors import RequestError, VecselectError
+from vecselect.failures import annotate
+from vecselect.machine import WORKER_BYTES, read_memory
+from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import gymnasium as gym
+
+    from vecselect.machine import Machine
+    from vecselect.modes import Mode
+    from vecselect.request import EnvFn, Request
+
+CLOSE_LIMIT_S = 3.5
+"""How long workers may take to end, all together, before they are terminated and then killed."""
+
+_TAKES = VECTOR_OPTIONS - RAY_OPTIONS - {"on_worker_death"}
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
+
+
+class Async:
+    """Runs each sub-environment in a process of its own."""
+
+    name = "async"
+
+    def missing(self, machine: Machine) -> str | None:
+        """Says so inside a process that may not start others, and what of the system it lacks."""
+        return processes.why_no_children() or why_no_semaphore()
+
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
+        """Says what cannot be sent to another process."""
+        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        if request.vector_kwargs.get("on_worker_death") == "restart":
+            reason = reason or "only the pool replaces workers"
+        if "worker" in request.vector_kwargs and request.deadlines:
+            reason = reason or "a worker of your own keeps no deadlines"
+        return reason or request.why_not_sent
+
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """The mode itself: it has no number of workers."""
+        return mode
+
+    def build(self, request: Request, mode: Mode) -> AsyncVectorEnv:
+        """Builds the vector environment; with a `worker` of the user's it is Gymnasium's alone.
+
+        Raises:
+            RequestError: If `shared_memory=True` was asked for and the space cannot go there.
+        """
+        processes.need_descriptors(request.num_envs)
+        base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
+        options = base.options_for(request, _TAKES)
+        env: AsyncVectorEnv
+        if "worker" in options:
+            options["context"] = processes.context_name(options.get("context"))
+            env = AsyncVectorEnv(request.env_fns, **options)
+        else:
+            env = GuardedAsyncVectorEnv(request.env_fns, **options)
+        base.set_spec(env, request, "async")
+        return env
+
+
+def _recovering(method: _Method) -> _Method:
+    """A method of `AsyncVectorEnv` that leaves no call pending that it has begun, if it fails."""
+    collects = method.__name__.endswith("_wait")
+
+    @functools.wraps(method)
+    def call(self: GuardedAsyncVectorEnv, *args: Any, **kwargs: Any) -> Any:
+        if os.getpid() != self.owner:
+            raise VecselectError(
+                f"This vector environment belongs to process {self.owner}; in one forked from it "
+                "it cannot be used. Make another one here."
+            )
+        if self.ran_out and not collects:  # as in Gymnasium any call may follow
+            self.give_up()
+        gives_up = collects or not self.is_pending()
+        try:
+            result = method(self, *args, **kwargs)
+        except RanOut:  # what was begun may still be collected
+            self.ran_out = True
+            raise
+        except (AlreadyPendingCallError, NoAsyncCallError):
+            raise
+        except BaseException:
+            if gives_up:
+                self.give_up()
+            raise
+        self.ran_out = False
+        return result
+
+    return call  # type: ignore[return-value]
+
+
+class GuardedAsyncVectorEnv(AsyncVectorEnv):
+    """Gymnasium's `AsyncVectorEnv` with a safe start, and with pipes and workers of our own.
+
+    What a sub-environment raises arrives as it was raised, and leaves every worker in service. A
+    worker that dies is named. `close` ends every process, whatever state it finds.
+
+    Attributes:
+        owner: Id of the process that may use it.
+        ran_out: Whether the time of a wait has run out, and nothing has followed.
+    """
+
+    ran_out = False
+
+    def __init__(
+        self,
+        env_fns: Sequence[EnvFn],
+        *,
+        start_timeout_s: float | None = None,
+        step_timeout_s: float | None = None,
+        context: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Starts a worker for each sub-environment.
+
+        Args:
+            env_fns: One factory per sub-environment.
+            start_timeout_s: Seconds that building all of them may take.
+            step_timeout_s: Seconds that a step, reset or call may take.
+            context: Start method of the workers; by default the safest there is.
+            **options: Others of `AsyncVectorEnv`.
+
+        Raises:
+            RequestError: If `shared_memory` is True and the space cannot go there.
+            StepTimeout: If building takes too long.
+            WorkerDied: If a worker's process ends.
+            Exception: What a factory raises.
+        """
+        self.owner = os.getpid()
+        self._called: Sequence[int] = ()
+        mode = options.get("observation_mode")
+        looked_at = env_fns if mode == "different" else env_fns[:1]
+        if start_timeout_s is None:
+            seen = [_built(make, row) for row, make in enumerate(looked_at)]
+        else:
+            seen = _built_elsewhere(looked_at, context, start_timeout_s)
+        ours = facts_of(seen[0]) if start_timeout_s is None else None
+        given: list[Any] = [lambda env=env: env for env in seen]
+        given += given[:1] * (len(env_fns) - len(given))
+        space = mode[1] if isinstance(mode, tuple) else seen[0].observation_space
+        left_out = _left_out(space)
+        if left_out in ("Text", "OneOf") and options.get("shared_memory"):
+            for env in seen:
+                env.close()
+            raise RequestError(
+                f"Mode 'async' with shared_memory=True would return the same {left_out} "
+                "observation for ever (a defect of Gymnasium's AsyncVectorEnv). Leave "
+                "shared_memory out: such a space then goes through pipes."
+            )
+        options = {"shared_memory": left_out is None, "daemon": False, **options}
+        self._workers = Workers(env_fns, context, start_timeout_s)
+        try:
+            with self._workers.named() as name:
+                super().__init__(given, context=name, worker=work, **options)  # type: ignore[arg-type]
+            for env in seen[1:]:  # Gymnasium closes the first
+                env.close()
+            self._need_same_world(env_fns, ours)
+        except BaseException:
+            self._workers.end(0.0)
+            raise
+        self.env_fns, self.context = env_fns, context  # not what stood in for them
+        self._workers.set_limit("step_timeout_s", step_timeout_s)
+        # Runs on garbage collection and before multiprocessing ends its children at exit, but not
+        # in a process that somebody forked from this one.
+        end = self._workers.end
+        self._finalizer: Any = Finalize(self, end, (CLOSE_LIMIT_S,), exitpriority=10)
+
+    def _need_same_world(self, env_fns: Sequence[EnvFn], ours: Any) -> None:
+        """Raises if a worker has not built what the first factory has built here."""
+        for row, line in enumerate(self._workers.lines):
+            if not same_factory(env_fns[row], env_fns[0]):
+                continue
+            problem = difference(row, line.extra, ours)
+            if problem and draws(env_fns[0], [ours]):
+                return
+            if problem:
+                raise RuntimeError(problem)
+
+    step = _recovering(AsyncVectorEnv.step)
+    step_async = _recovering(AsyncVectorEnv.step_async)
+    step_wait = _recovering(AsyncVectorEnv.step_wait)
+    reset = _recovering(AsyncVectorEnv.reset)
+    reset_async = _recovering(AsyncVectorEnv.reset_async)
+    reset_wait = _recovering(AsyncVectorEnv.reset_wait)
+    call = _recovering(AsyncVectorEnv.call)
+
+    @_recovering
+    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begins a call of every sub-environment."""
+        self.call_some_async(range(self.num_envs), name, args, kwargs)
+
+    @_recovering
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Collects a call: a result for each sub-environment that was called, in that order."""
+        results = super().call_wait(timeout)
+        return tuple(results[row] for row in self._called)
+
+    @_recovering
+    def call_some(
+        self,
+        indices: Sequence[int],
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, ...]:
+        """Calls a method of some sub-environments; the results are in the order of `indices`."""
+        self.call_some_async(indices, name, args, kwargs or {})
+        return self.call_wait()
+
+    @_recovering
+    def call_some_async(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Begins `call_some`; `call_wait` collects it."""
+        with self._workers.only(indices):
+            super().call_async(name, *args, **kwargs)
+        self._called = indices
+
+    @_recovering
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of every sub-environment; of none if a value cannot be sent."""
+        processes.dumps(values)
+        super().set_attr(name, values)
+
+    def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
+        """Sets an attribute of some sub-environments; of none if a value cannot be sent."""
+        each = dict(zip(indices, values, strict=True))
+        with self._workers.only(indices):
+            self.set_attr(name, [each.get(row) for row in range(self.num_envs)])
+
+    def is_pending(self) -> bool:
+        """Whether a call was begun that was neither collected nor given up."""
+        return any(line.awaited for line in self._workers.lines)
+
+    def give_up(self) -> None:
+        """Gives up a call that was begun: Gymnasium's own wait for it runs out at once."""
+        with Unbroken():
+            self.ran_out = False
+            for line in self._workers.lines:
+                line.give_up()
+            for wait in (super().step_wait, super().reset_wait, super().call_wait):
+                with contextlib.suppress(multiprocessing.TimeoutError, NoAsyncCallError):
+                    wait(0)
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Ends the workers; does nothing in a process that was forked from their owner.
+
+        Args:
+            timeout: Seconds they may take to close their sub-environments; 3.5 by default.
+            terminate: Whether to end them without waiting.
+        """
+        if os.getpid() == self.owner:
+            self._finalizer.cancel()
+            self.closed = True  # also where this is interrupted
+            limit_s = CLOSE_LIMIT_S if timeout is None else timeout
+            self._workers.end(0.0 if terminate else limit_s)
+
+    def __del__(self) -> None:
+        """Closes it, unless that was done or its construction failed."""
+        if hasattr(self, "_finalizer"):
+            self.close()
+
+    def __reduce__(self) -> Any:
+        """Refused, and with it copying: two of them could not share the workers."""
+        raise VecselectError(
+            "An AsyncVectorEnv cannot be copied or pickled; make another with auto_make_vec."
+        )
+
+
+def _left_out(space: gym.Space) -> str | None:
+    """The name of the first part of a space that shared memory cannot hold, or None."""
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        inner: Any = space.spaces
+        parts = inner.values() if isinstance(space, spaces.Dict) else inner
+        return next(filter(None, map(_left_out, parts)), None)
+    (leaf,) = leaves(space)
+    fits = leaf.dtype is not None and leaf.dtype.char in f"{typecodes}?"
+    return None if fits else type(space).__name__
+
+
+def _built(make: EnvFn, row: int) -> gym.Env:
+    try:
+        return make()
+    except Exception as error:
+        annotate(error, row, "construct")
+        raise
+
+
+def _built_elsewhere(
+    env_fns: Sequence[EnvFn], start_method: str | None, limit_s: float
+) -> list[Any]:
+    """What Gymnasium wants to know of sub-environments, of some whose building may hang."""
+    workers = Workers(env_fns, start_method, limit_s)
+    try:
+        for row in range(len(env_fns)):
+            line, theirs = workers.Pipe()
+            rest = (None, None, AutoresetMode.DISABLED)
+            workers.Process(target=work, args=(row, None, theirs, line, *rest)).start()
+            theirs.close()
+        columns = []
+        for name in ("observation_space", "action_space", "metadata", "render_mode"):
+            for line in workers.lines:
+                line.send(("_call", (name, (), {})))
+            columns.append([(name, line.recv()[0]) for line in workers.lines])
+        workers.end(CLOSE_LIMIT_S)
+    finally:
+        workers.end(0.0)
+    return [SimpleNamespace(close=list, **dict(row)) for row in zip(*columns, strict=True)]

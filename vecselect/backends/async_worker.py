@@ -1,0 +1,189 @@
+"""The `worker` of mode `async`: one sub-environment in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import write_to_shared_memory
+
+from vecselect import processes
+from vecselect.backends.orphans import LOOK_S, ParentWatch
+from vecselect.backends.pool.layout import leaves, writer
+from vecselect.backends.specs import facts_of
+from vecselect.failures import Failed, how_far, portable, report_closing
+from vecselect.learner_threads import seed_torch
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+    import gymnasium as gym
+
+
+def work(row: int, task: tuple[int, bytes], pipe: Connection, ends: Any, *rest: Any) -> None:
+    """Runs in a worker's process: builds a sub-environment and serves it until the end.
+
+    Args:
+        row: Index of the sub-environment.
+        task: A seed for the global random generators, and the factory as `processes.dumps` packs
+            it: what fails in unpacking is told as what fails in building.
+        pipe: The worker's end of its pipe.
+        ends: The caller's ends of pipes, to be closed.
+        *rest: Gymnasium's shared memory, queue of errors, autoreset mode and, from 1.4 on, a
+            semaphore.
+    """
+    ends.close()
+    seed, factory = task
+    processes.settle_in(seed)
+    watch = ParentWatch()
+    try:
+        env: gym.Env = processes.loads(factory)()
+        seed_torch(seed)
+        served = Served(row, env, pipe, *rest)
+    except Exception as error:
+        _answer(pipe, Failed(row, "construct", portable(error)))
+        return
+    _answer(pipe, (None, True, None))
+    try:
+        hung_up = served.until_closed()
+    finally:
+        try:
+            env.close()
+        except Exception as error:
+            report_closing(row, error)
+    watch.end_orphan(LOOK_S + 0.1 if hung_up else 0.0)
+
+
+def _answer(pipe: Connection, answer: Any) -> None:
+    data = processes.dumps_importable(answer)
+    with contextlib.suppress(ConnectionError):  # the next `recv_bytes` tells that nobody is there
+        pipe.send_bytes(data)
+
+
+class Served:
+    """A sub-environment that does what `AsyncVectorEnv` asks for."""
+
+    def __init__(
+        self,
+        row: int,
+        env: gym.Env,
+        pipe: Connection,
+        shared_memory: Any,
+        error_queue: None,
+        autoreset_mode: AutoresetMode,
+        semaphore: Any = None,
+    ) -> None:
+        self._row = row
+        self._env = env
+        self._pipe = pipe
+        self._memory = shared_memory
+        self._autoreset_mode = autoreset_mode
+        self._permit = semaphore or contextlib.nullcontext()
+        batches = {
+            leaf.path: [None] * (row + 1)
+            if leaf.dtype is None
+            else np.zeros((row + 1, *leaf.shape), leaf.dtype)
+            for leaf in leaves(env.observation_space)
+        }
+        self._check = writer(env.observation_space, batches)  # nobody reads what it writes
+        self._phase = ""
+        self._over = False
+        self._steps = 0
+        self._seed: int | None = None
+        self._observation: Any = None
+
+    def until_closed(self) -> bool:
+        """Answers commands; returns whether they end because the caller has hung up."""
+        command = ""
+        while command != "close":
+            try:
+                data = self._pipe.recv_bytes()
+            except (EOFError, OSError):
+                return True
+            self._phase = "reading a command"
+            try:
+                command, given = processes.loads(data)
+                self._phase = command
+                result = self._do(command, given)
+                extra: Any = self._over and self._autoreset_mode == AutoresetMode.DISABLED
+                if command == "_check_spaces":
+                    extra = facts_of(self._env)
+                _answer(self._pipe, (result, True, extra))
+            except SystemExit:
+                raise
+            except BaseException as error:
+                when = how_far(self._steps, self._seed) if command in ("step", "reset") else ""
+                _answer(self._pipe, Failed(self._row, self._phase, portable(error), when))
+        return False
+
+    def _do(self, command: str, given: Any) -> Any:
+        """The answer to a command."""
+        if command in ("step", "reset"):
+            with self._permit:
+                return self._step(given) if command == "step" else self._reset(**given)
+        if command == "reset-noop":
+            return self._observation, {}
+        if command == "_call":
+            return self._call(*given)
+        if command == "_setattr":
+            self._phase = f"set_attr({given[0]!r})"
+            self._env.set_wrapper_attr(*given)
+        if command == "_check_spaces":
+            mode, observations, actions = given
+            ours, alike = self._env.observation_space, is_space_dtype_shape_equiv
+            same = observations == ours if mode == "same" else alike(observations, ours)
+            return same, actions == self._env.action_space
+        return None
+
+    def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._phase = "render" if name == "render" else f"call({name!r})"
+        if name in ("reset", "step", "close"):
+            raise ValueError(f"call({name!r}) is not possible; use envs.{name}() instead.")
+        found = self._env.get_wrapper_attr(name)
+        return found(*args, **kwargs) if callable(found) else found
+
+    def _reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        self._phase = "reset"
+        self._steps = 0
+        if given.get("seed") is not None:
+            self._seed = given["seed"]
+        observation, info = self._env.reset(**given)
+        self._over = False
+        return self._stored(observation), info
+
+    def _step(self, action: Any) -> tuple[Any, ...]:
+        if self._over and self._autoreset_mode == AutoresetMode.NEXT_STEP:
+            observation, info = self._reset()
+            return observation, 0.0, False, False, info
+        self._steps += 1
+        observation, reward, terminated, truncated, info = self._env.step(action)
+        reward = _one(reward, np.float64, "reward")
+        terminated = _one(terminated, np.bool_, "terminated")
+        truncated = _one(truncated, np.bool_, "truncated")
+        self._over = terminated or truncated
+        if self._over and self._autoreset_mode == AutoresetMode.SAME_STEP:
+            final = {"final_info": info, "final_obs": observation}
+            observation, info = self._reset()
+            return observation, reward, terminated, truncated, {**final, **info}
+        return self._stored(observation), reward, terminated, truncated, info
+
+    def _stored(self, observation: Any) -> Any:
+        """What goes through the pipe of an observation: nothing where there is shared memory."""
+        self._check(self._row, observation)
+        if self._memory:
+            space = self._env.observation_space
+            write_to_shared_memory(space, self._row, observation, self._memory)
+            return None
+        self._observation = observation
+        return observation
+
+
+def _one(value: Any, dtype: Any, name: str) -> Any:
+    """The one number in an array of any shape."""
+    array = np.asarray(value, dtype)
+    if array.size != 1:
+        raise ValueError(f"{name} is an array of shape {array.shape}, not one number.")
+    return array.item()

@@ -15,6 +15,7 @@ from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
 fork_client.PRELOADED += ("gymnasium.envs.mujoco", "tests.zoo", "tests.faults.envs", "tests.racers")
+pytest.register_assert_rewrite("vecselect.testing.contract")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
 

@@ -3,46 +3,72 @@
 import re
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests import zoo
-from tests.compare import assert_same_run
-from tests.test_contract import echoes
-from vecselect import auto_make_vec, available_modes, modes, recommend
-from vecselect.backends.registry import BACKENDS
+from tests.test_contract import variant
+from vecselect import auto_make_vec, available_modes, recommend
+from vecselect.modes import KINDS, Kind
+from vecselect.selection import model
+from vecselect.testing.contract import VectorEnvContract
 
 GUIDE = Path(__file__).parents[1] / "examples" / "README.md"
+SECTION = GUIDE.read_text(encoding="utf-8").partition("## How to add a mode")[2]
+BACKEND, LINE, COST, CONTRACT = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[:4]
 
 
-@pytest.fixture
-def timed(monkeypatch):
-    text = GUIDE.read_text(encoding="utf-8")
-    section = text[text.index("## How to add a mode") :]
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+@pytest.fixture(autouse=True)
+def timed(monkeypatch, tmp_path):
+    """The mode of the guide, from a package of somebody else's."""
+    name = f"timed_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text(BACKEND)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = vars(model).copy()
+    exec(COST, names)
+    monkeypatch.setattr(model, "timed_parts", names["timed_parts"], raising=False)
+    line = LINE.replace("vecselect.backends.timed", name)
+    for kind, about in eval(f"{{{line}}}", {"Kind": Kind}).items():
+        monkeypatch.setitem(KINDS, kind, about)
+    yield
+    model.load.cache_clear()
+
+
+@variant
+class TestTimed(VectorEnvContract):
+    mode = "timed"
+
+
+def test_the_guide_derives_the_contract():
     names = {}
-    exec(code, names)
-    monkeypatch.setitem(BACKENDS, "timed", names["Timed"]())
-    monkeypatch.setattr(modes, "KINDS", (*modes.KINDS, "timed"))
+    exec(CONTRACT, names)
+    assert issubclass(names["TestTimed"], VectorEnvContract)
+    assert names["TestTimed"].mode == TestTimed.mode
 
 
-@pytest.mark.parametrize("autoreset_mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_the_guide_s_mode_keeps_the_contract(timed, autoreset_mode):
-    options = {"autoreset_mode": autoreset_mode}
-    for env_fns in (
-        [lambda: gym.make("CartPole-v1", max_episode_steps=9)] * 3,
-        echoes(3),
-        echoes(2, zoo.EchoEnv),
-    ):
-        with auto_make_vec(env_fns, mode="timed", vector_kwargs=options) as envs:
-            assert_same_run(envs, SyncVectorEnv(env_fns, **options), steps=25)
-            assert (envs.unwrapped.seconds > 0).all()
-
-
-def test_the_guide_s_mode_is_known_everywhere_and_chosen_only_by_pin(timed):
+def test_the_mode_is_known_everywhere_and_does_its_work():
     assert available_modes()["timed"] is None
-    plan = recommend("CartPole-v1", 2, use_store=False)
-    assert plan.mode != "timed"
     with auto_make_vec("CartPole-v1", 2, mode="timed") as envs:
         assert envs.mode == envs.plan.mode == "timed"
+        envs.reset(seed=1)
+        envs.step([0, 1])
+        assert (envs.unwrapped.seconds > 0).all()
+
+
+def test_auto_prices_the_mode_and_takes_it_where_it_is_the_fastest(monkeypatch):
+    options = {"use_store": False, "learner": 0}
+    predicted = {
+        one.mode: one.predicted for one in recommend("CartPole-v1", 2, **options).candidates
+    }
+    assert predicted["timed"].mid > predicted["sync"].mid
+
+    def free(mode, evidence, learner):
+        return model.Parts(1e-9, 0.0, 0.0, 0.0, 0.0)
+
+    monkeypatch.setattr(model, "timed_parts", free)
+    model.load.cache_clear()
+    with auto_make_vec("CartPole-v1", 2, **options) as envs:
+        assert envs.mode == "timed"
+
+
+def test_without_a_cost_it_is_only_pinned(monkeypatch):
+    monkeypatch.setitem(KINDS, "timed", Kind(KINDS["timed"].backend))
+    assert recommend("CartPole-v1", 2, use_store=False).mode != "timed"

@@ -1,6 +1,5 @@
 """`auto_make_vec` and `recommend` from the request to the running vector environment."""
 
-import contextlib
 import multiprocessing
 import random
 import threading
@@ -29,15 +28,6 @@ from vecselect.machine import read_machine
 QUICK = {"effort": "rule", "budget_s": 0.05}
 
 
-@pytest.fixture
-def registry():
-    """What a test registers is gone after it."""
-    before = dict(gym.registry)
-    yield
-    gym.registry.clear()
-    gym.registry.update(before)
-
-
 def broken(phase):
     """A factory of environments that fail in a phase. Local, so that it is sent by value."""
 
@@ -64,14 +54,6 @@ def broken(phase):
             self.fail("close")
 
     return Broken
-
-
-class ModeEnv(EchoEnv):
-    """Takes arguments whose names are parameters of `auto_make_vec` too."""
-
-    def __init__(self, mode=0, effort=0):
-        super().__init__()
-        self.taken = (mode, effort)
 
 
 def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
@@ -116,23 +98,19 @@ def test_a_recommendation_is_a_plan_and_leaves_no_process_behind():
 
 
 def test_what_building_raises_is_raised_as_by_a_pinned_mode():
+    class Lacking(EchoEnv):
+        def __init__(self):
+            raise gym.error.DependencyNotInstalled("no simulator; run `pip install simulator`")
+
     for asked in (QUICK, {"mode": "sync"}, {"mode": "pool:1"}):
         with pytest.raises(LookupError, match="no asset in construct") as caught:
             auto_make_vec(broken("construct"), 2, **asked)
         assert type(caught.value) is LookupError
         with pytest.raises(TypeError, match="unexpected keyword argument 'gravity'"):
             auto_make_vec("Pendulum-v1", 2, gravity=9.0, **asked)
-    assert multiprocessing.active_children() == []
-
-
-def test_what_is_not_installed_is_gymnasiums_own_error_when_measured():
-    class Lacking(EchoEnv):
-        def __init__(self):
-            raise gym.error.DependencyNotInstalled("no simulator; run `pip install simulator`")
-
-    for asked in (QUICK, {"mode": "sync"}):
         with pytest.raises(gym.error.DependencyNotInstalled, match="pip install simulator"):
             auto_make_vec(Lacking, 2, **asked)
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("asked", [QUICK, {"mode": "sync"}, {"mode": "pool:1"}])
@@ -191,49 +169,16 @@ def test_what_cannot_be_sent_anywhere_runs_here_and_the_plan_says_why():
         envs.step(np.zeros(2, np.int64))
 
 
-@pytest.mark.parametrize("effort", ["rul", None, 3])
-def test_an_unknown_effort_is_an_error(effort):
-    with pytest.raises(RequestError, match=f"no effort {effort!r}; choose one of 'rule'"):
-        auto_make_vec("Pendulum-v1", 2, effort=effort)
-
-
-@pytest.mark.parametrize("budget_s", [0, -1.0, float("nan"), "2"])
-def test_a_budget_is_a_number_of_seconds_above_zero(budget_s):
-    with pytest.raises(RequestError, match="budget_s is .*; it must be a number of seconds above"):
-        auto_make_vec("Pendulum-v1", 2, budget_s=budget_s)
-
-
-def test_an_endless_budget_is_a_request_error_or_serves():
-    with contextlib.suppress(RequestError):
-        recommend(EchoEnv, 2, effort="rule", budget_s=float("inf"))
-
-
-def test_keyword_arguments_reach_every_environment():
-    with auto_make_vec("Pendulum-v1", 2, mode="sync", g=1.62) as envs:
-        assert envs.get_attr("g") == (1.62, 1.62)
-
-
-def test_keyword_arguments_named_like_ours_go_into_env_kwargs(registry):
-    gym.register("Mode-v0", entry_point=ModeEnv)
-    with auto_make_vec("Mode-v0", 2, mode="sync", env_kwargs={"mode": 3, "effort": 4}) as envs:
-        assert envs.get_attr("taken") == ((3, 4), (3, 4))
-        assert envs.mode == "sync"
-
-
-def test_a_keyword_argument_given_twice_is_an_error():
-    for function in (auto_make_vec, recommend):
-        with pytest.raises(RequestError, match="g is given in env_kwargs and as a keyword"):
-            function("Pendulum-v1", 2, g=1.0, env_kwargs={"g": 2.0})
-
-
-def test_wrappers_and_vector_kwargs_are_honoured():
+def test_wrappers_vector_kwargs_and_keyword_arguments_are_honoured():
     with auto_make_vec(
         "Pendulum-v1",
         2,
         "sync",
         wrappers=[TimeAwareObservation],
         vector_kwargs={"autoreset_mode": AutoresetMode.DISABLED, "copy": False},
+        g=1.62,
     ) as envs:
+        assert envs.get_attr("g") == (1.62, 1.62)
         assert envs.single_observation_space.shape == (4,)
         assert envs.autoreset_mode is AutoresetMode.DISABLED
         first = envs.reset(seed=1)[0]
@@ -248,18 +193,6 @@ def test_verbose_prints_the_report_once_to_stderr(capsys):
     assert output.err.count("vecselect: Pendulum-v1 x 2") == 1
     assert "pinned by mode='sync'" in output.err
     assert capsys.readouterr() == ("", "")
-
-
-def test_it_serves_as_a_vector_entry_point(registry):
-    gym.register(
-        "Auto-v0",
-        vector_entry_point="vecselect:auto_make_vec",
-        kwargs={"id": "Pendulum-v1", "mode": "sync"},
-    )
-    envs = gym.make_vec("Auto-v0", num_envs=3)
-    assert isinstance(envs.unwrapped, SyncVectorEnv)
-    assert envs.reset(seed=1)[0].shape == (3, 3)
-    envs.close()
 
 
 def test_available_modes_are_every_mode_with_nothing_or_a_sentence():

@@ -35,32 +35,29 @@ def nothing_starts(monkeypatch):
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("step_timeout_s", 3),
-        ("start_timeout_s", 3),
-        ("on_worker_death", "restart"),
-        ("lane_mode", "pool:1"),
-        ("num_workers", 2),
-    ],
-)
 @pytest.mark.parametrize("id", ["Pendulum-v1", EchoEnv])
-def test_an_option_that_only_we_have_is_refused_with_its_place(
-    nothing_starts, function, name, value, id
-):
-    with pytest.raises(RequestError) as caught:
-        function(id, 2, **{name: value})
-    option = f"{{{name!r}: {value!r}}}"
-    told = f"{name} is an option of the vector environment: vector_kwargs={option}."
-    assert str(caught.value).startswith(told)
-    assert f"env_kwargs={option}" in str(caught.value)
+def test_an_option_that_only_we_have_is_refused_with_its_place(nothing_starts, function, id):
+    for name, value in {
+        "step_timeout_s": 3,
+        "start_timeout_s": 3,
+        "on_worker_death": "restart",
+        "lane_mode": "pool:1",
+        "num_workers": 2,
+    }.items():
+        with pytest.raises(RequestError) as caught:
+            function(id, 2, **{name: value})
+        option = f"{{{name!r}: {value!r}}}"
+        told = f"{name} is an option of the vector environment: vector_kwargs={option}."
+        assert str(caught.value).startswith(told)
+        assert f"env_kwargs={option}" in str(caught.value)
 
 
 def test_an_environment_may_have_such_names_of_its_own(own_names):
     given = {"step_timeout_s": 1, "mode": "b"}
     with auto_make_vec(own_names, 2, mode="sync", env_kwargs=given, copy="a") as envs:
         assert envs.get_attr("taken") == ((1, "a", "b"),) * 2
+        assert envs.mode == "sync"
+    assert recommend(own_names, 2, env_kwargs={"mode": "pool"}, **QUICK).env == own_names
 
 
 MEANT = [
@@ -88,21 +85,6 @@ def test_with_a_callable_nothing_need_be_built_to_know_it(nothing_starts, functi
     assert told in str(caught.value)
 
 
-def test_a_name_like_none_of_ours_is_left_to_the_environment():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'gravity'") as caught:
-        auto_make_vec("Pendulum-v1", 2, mode="sync", gravity=9.0)
-    assert "mean" not in str(caught.value)
-
-
-def test_what_the_environment_itself_calls_wrongly_is_its_own_affair():
-    def make():
-        return EchoEnv(lerner=3)
-
-    with pytest.raises(TypeError, match="unexpected keyword argument 'lerner'") as caught:
-        auto_make_vec(make, 2, mode="sync")
-    assert "mean" not in str(caught.value)
-
-
 @pytest.mark.parametrize("name", ["mode", "vectorization_mode"])
 def test_only_auto_make_vec_pins(nothing_starts, name, own_names):
     with pytest.raises(RequestError, match=rf"recommend has no {name}.*auto_make_vec\(\.\.\., mo"):
@@ -111,5 +93,17 @@ def test_only_auto_make_vec_pins(nothing_starts, name, own_names):
         sweep("Pendulum-v1", 2, **{name: "pool"})
 
 
-def test_an_environment_may_have_a_mode_in_env_kwargs(own_names):
-    assert recommend(own_names, 2, env_kwargs={"mode": "pool"}, **QUICK).env == own_names
+def test_a_name_like_none_of_ours_and_what_the_environment_does_are_its_own_affair():
+    def make():
+        return EchoEnv(lerner=3)
+
+    for id, given in (("Pendulum-v1", {"gravity": 9.0}), (make, {})):
+        with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+            auto_make_vec(id, 2, mode="sync", **given)
+        assert "mean" not in str(caught.value)
+
+
+def test_a_keyword_argument_given_twice_is_an_error():
+    for function in (auto_make_vec, recommend):
+        with pytest.raises(RequestError, match="g is given in env_kwargs and as a keyword"):
+            function("Pendulum-v1", 2, g=1.0, env_kwargs={"g": 2.0})

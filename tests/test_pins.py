@@ -11,7 +11,7 @@ from gymnasium.wrappers import TimeAwareObservation
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, RequestError, auto_make_vec, pinned, recommend
 from vecselect.backends.registry import BACKENDS
-from vecselect.pins import read_pin
+from vecselect.request import read_pin
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ def pinned_mode(mode="auto", **options):
     return pin and str(pin.mode)
 
 
-def test_without_a_pin_the_choice_is_free():
-    assert read_pin("auto") is None
-
-
 def test_the_argument_beats_the_block_which_beats_the_variable(monkeypatch):
+    for value in (None, "", "auto"):
+        if value is not None:
+            monkeypatch.setenv("VECSELECT_MODE", value)
+        assert read_pin("auto") is read_pin(None) is None
     monkeypatch.setenv("VECSELECT_MODE", "native")
     assert read_pin("auto").source == "VECSELECT_MODE=native"
     with pinned("async"):
@@ -44,12 +44,6 @@ def test_the_argument_beats_the_block_which_beats_the_variable(monkeypatch):
     assert pinned_mode("auto") == "native"
 
 
-def test_an_empty_variable_and_auto_in_it_are_no_pin(monkeypatch):
-    for value in ("", "auto"):
-        monkeypatch.setenv("VECSELECT_MODE", value)
-        assert read_pin("auto") is None
-
-
 def test_blocks_nest_and_auto_lifts_the_outer_one():
     with pinned("sync"):
         with pinned("async"):
@@ -59,9 +53,6 @@ def test_blocks_nest_and_auto_lifts_the_outer_one():
             assert pinned_mode() == "async"
         assert pinned_mode() == "sync"
     assert pinned_mode() is None
-
-
-def test_a_block_that_is_left_by_an_error_is_lifted():
     with pytest.raises(KeyError), pinned("sync"):
         raise KeyError
     assert pinned_mode() is None
@@ -93,7 +84,6 @@ def test_the_positional_arguments_are_those_of_gymnasium():
     theirs.close()
     with auto_make_vec("CartPole-v1", 2, "vector_entry_point", {}) as ours:
         assert ours.mode == "native"
-    assert pinned_mode(None) is None
 
 
 def test_a_pin_in_gymnasiums_words_is_shown_as_it_was_said():
@@ -102,37 +92,30 @@ def test_a_pin_in_gymnasiums_words_is_shown_as_it_was_said():
     assert pin.source == "vectorization_mode='vector_entry_point'"
 
 
-def test_two_arguments_that_contradict_each_other_are_an_error():
-    with pytest.raises(RequestError, match=r"mode='sync' and vectorization_mode='async' contra"):
-        read_pin("sync", "async")
-    with pytest.raises(RequestError, match="contradict"):
-        read_pin("async", VectorizeMode.VECTOR_ENTRY_POINT)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("sync", "async"), "mode='sync' and vectorization_mode='async' contra"),
+        (("async", VectorizeMode.VECTOR_ENTRY_POINT), "contradict"),
+        (("snyc",), "mode='snyc': There is no mode 'snyc'.*Did you mean 'sync'"),
+        (("auto", "asinc"), "no vectorization_mode 'asinc'.*Did you mean 'async'"),
+        ((3,), "mode=3: a mode is named by a string"),
+        (("pool:x",), "mode='pool:x': .*number of workers"),
+    ],
+)
+def test_what_is_no_mode_is_an_error_that_names_its_place(arguments, words):
+    with pytest.raises(RequestError, match=words):
+        read_pin(*arguments)
 
 
-def test_an_unknown_mode_is_an_error_with_the_nearest_name():
-    with pytest.raises(RequestError, match="no mode 'snyc'.*Did you mean 'sync'"):
-        read_pin("snyc")
-    with pytest.raises(RequestError, match="no mode 'asyn'.*Did you mean 'async'"), pinned("asyn"):
-        pytest.fail("the block was entered")
-    with pytest.raises(RequestError, match="no vectorization_mode 'asinc'.*Did you mean 'async'"):
-        read_pin("auto", "asinc")
-    with pytest.raises(RequestError, match="mode=3: a mode is named by a string"):
-        read_pin(3)
-    with pytest.raises(RequestError, match=r"pinned\(None\): a mode is named"), pinned(None):
-        pytest.fail("the block was entered")
-
-
-def test_a_typo_in_the_variable_is_an_error_with_the_nearest_name(monkeypatch):
+def test_so_it_is_in_a_block_and_in_the_variable(monkeypatch):
+    for mode, words in (("asyn", "no mode 'asyn'.*Did you mean 'async'"), (None, "is named by a")):
+        with pytest.raises(RequestError, match=rf"pinned\({mode!r}\): .*{words}"), pinned(mode):
+            pytest.fail("the block was entered")
     monkeypatch.setenv("VECSELECT_MODE", "snyc")
-    with pytest.raises(RequestError, match="'snyc'.*Did you mean 'sync'"):
+    with pytest.raises(RequestError, match="VECSELECT_MODE=snyc: .*Did you mean 'sync'"):
         read_pin("auto")
     assert pinned_mode("async") == "async"
-
-
-def test_a_typo_in_the_variable_names_the_variable(monkeypatch):
-    monkeypatch.setenv("VECSELECT_MODE", "snyc")
-    with pytest.raises(RequestError, match="VECSELECT_MODE"):
-        read_pin("auto")
 
 
 def test_a_pin_skips_measuring_and_the_plan_says_who_pinned(nothing_is_measured, monkeypatch):
@@ -197,8 +180,11 @@ def test_what_cannot_be_sent_to_another_process_cannot_be_pinned_to_one(nothing_
         with lock:
             return EchoEnv()
 
-    with pytest.raises(ModeUnavailable, match="cannot be sent to another process"):
-        auto_make_vec(make, 2, "async")
+    for mode in ("async", "pool:1"):
+        with pytest.raises(ModeUnavailable, match="cannot be sent to another process"):
+            auto_make_vec(make, 2, mode)
+    with auto_make_vec(make, 2, "pool:0") as envs:
+        envs.reset(seed=1)
 
 
 def test_a_pin_that_serves_is_that_mode():
@@ -210,29 +196,24 @@ def test_a_pin_that_serves_is_that_mode():
         assert isinstance(envs.unwrapped, AsyncVectorEnv)
 
 
-@pytest.mark.parametrize(("asked", "mode"), [("pool:01", "pool:1"), ("pool:3", "pool:3")])
-def test_the_number_of_workers_is_shown_as_it_is(asked, mode):
-    with auto_make_vec(EchoEnv, 4, asked) as envs:
-        assert envs.mode == envs.plan.mode == mode
-        assert f'mode="{mode}"' in str(envs.report)
-
-
-def test_a_pool_without_a_number_shows_its_number():
+def test_the_number_of_workers_is_shown_as_it_is():
+    for asked, mode in (("pool:01", "pool:1"), ("pool:3", "pool:3")):
+        with auto_make_vec(EchoEnv, 4, asked) as envs:
+            assert envs.mode == envs.plan.mode == mode
+            assert f'mode="{mode}"' in str(envs.report)
     with auto_make_vec(EchoEnv, 4, "pool") as envs, auto_make_vec(EchoEnv, 4, envs.mode) as again:
         assert envs.mode.startswith("pool:")
         assert again.mode == envs.mode
+    with auto_make_vec(EchoEnv, 1, "pool") as envs:
+        assert envs.mode == "pool:0"
 
 
 @pytest.mark.parametrize(
     ("mode", "options", "words"),
     [
         ("pool:99", {}, "at most 3 worker processes beside the calling .* 99; use 'pool:3'"),
-        ("pool:4", {}, "use 'pool:3'"),
-        ("thread:4", {}, "at most 3 threads beside the calling process, .* use 'thread:3'"),
-        ("pool:5", {"step_timeout_s": 1}, "at most 4 worker processes, not for 5; use 'pool:4'"),
         ("thread:5", {"start_timeout_s": 1}, "at most 4 threads, not for 5; use 'thread:4'"),
         ("pool:0", {"step_timeout_s": 1}, "could keep the deadline .* use 'pool:4' or fewer"),
-        ("thread:0", {"start_timeout_s": 1}, "could keep the deadline .* use 'thread:4' or"),
     ],
 )
 def test_a_number_of_workers_without_work_for_all_is_an_error(
@@ -243,32 +224,6 @@ def test_a_number_of_workers_without_work_for_all_is_an_error(
     monkeypatch.setenv("VECSELECT_MODE", mode)
     with pytest.raises(ModeUnavailable, match=f"by VECSELECT_MODE={mode}, but"):
         auto_make_vec(EchoEnv, 4, vector_kwargs=options)
-
-
-def test_one_sub_environment_has_no_work_for_a_worker():
-    with pytest.raises(ModeUnavailable, match="has work for no worker, not for 1; use 'pool:0'"):
-        auto_make_vec(EchoEnv, 1, "pool:1")
-    with auto_make_vec(EchoEnv, 1, "pool") as envs:
-        assert envs.mode == "pool:0"
-
-
-@pytest.mark.parametrize("mode", ["pool:x", "pool:-1", "sync:2", "pool:", "pool:3:sleep"])
-def test_a_number_of_workers_that_cannot_be_is_an_error(mode):
-    with pytest.raises(RequestError, match="number of workers"):
-        read_pin(mode)
-
-
-def test_the_callers_lane_alone_takes_what_cannot_be_sent(nothing_is_measured):
-    lock = threading.Lock()
-
-    def make():
-        assert lock is not None
-        return EchoEnv()
-
-    with auto_make_vec(make, 2, "pool:0") as envs:
-        envs.reset(seed=1)
-    with pytest.raises(ModeUnavailable, match="cannot be sent to another process"):
-        auto_make_vec(make, 2, "pool:1")
 
 
 class Heavy:

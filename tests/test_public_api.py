@@ -107,8 +107,10 @@ def test_nothing_imports_the_command_line_or_the_orchestration():
         for name in importers("vecselect.cli", "vecselect.make")
         if not inside(name, "vecselect.cli")
     }
-    assert outside == {"vecselect", "vecselect.__main__", "vecselect.sb3"}
+    for_users = {"vecselect.sb3", "vecselect.testing.contract"}
+    assert outside == {"vecselect", "vecselect.__main__", *for_users}
     assert not importers("vecselect.sb3")
+    assert importers("pytest", "vecselect.testing") == {"vecselect.testing.contract"}
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,28 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests import test_contract as contract
 from tests import zoo
-from tests.compare import assert_same, assert_same_run
 from tests.ray_support import QUIET
 from vecselect import RequestError, auto_make_vec
+from vecselect.testing.contract import (
+    VectorEnvContract,
+    assert_same,
+    assert_same_run,
+    echoes,
+    masked_reset,
+    samples,
+)
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.full, *(pytest.mark.filterwarnings(text) for text in QUIET)]
+
+
+class OneActor(VectorEnvContract):
+    mode = "ray:1"
+
+
+class TwoActors(VectorEnvContract):
+    mode = "ray:2"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,15 +44,15 @@ def local_ray():
 
 @pytest.mark.parametrize("id", ["FrozenLake-v1", "HalfCheetah-v5"])
 def test_stock_environments(id):
-    contract.test_stock_environments_equal_the_loop_in_every_autoreset_mode(id, "ray:2")
+    TwoActors().test_stock_environments_equal_the_loop_in_every_autoreset_mode(id)
 
 
 @pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
 @pytest.mark.parametrize("autoreset_mode", AutoresetMode)
 def test_infos_in_every_autoreset_mode(autoreset_mode, lane_mode):
     options = {"autoreset_mode": autoreset_mode}
-    fns = contract.echoes(5, zoo.InfoEnv)
-    reset = contract.masked_reset if autoreset_mode is AutoresetMode.DISABLED else None
+    fns = echoes(5, zoo.InfoEnv)
+    reset = masked_reset if autoreset_mode is AutoresetMode.DISABLED else None
     with auto_make_vec(
         fns, mode="ray:2", vector_kwargs={**options, "lane_mode": lane_mode, "num_cpus": 1}
     ) as envs:
@@ -51,7 +65,7 @@ EVERYTHING = spaces.Dict({name.replace(" ", "_"): zoo.SPACES[name] for name in z
 @pytest.mark.parametrize("name", ["everything", "text", "graph", "tuple", "discrete"])
 def test_observations_of_any_space(name):
     space = EVERYTHING if name == "everything" else zoo.SPACES[name]
-    fns = contract.samples(space)
+    fns = samples(space)
     with auto_make_vec(fns, mode="ray:2") as envs:
         oracle = SyncVectorEnv(fns)
         assert envs.observation_space == oracle.observation_space
@@ -60,7 +74,7 @@ def test_observations_of_any_space(name):
 
 @pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
 def test_any_space_in_a_lane_of_a_pool(lane_mode):
-    fns = contract.samples(EVERYTHING, 4)
+    fns = samples(EVERYTHING, 4)
     with auto_make_vec(
         fns, mode="ray:1", vector_kwargs={"lane_mode": lane_mode, "copy": False}
     ) as envs:
@@ -77,7 +91,7 @@ def test_actions_of_any_space(name):
 
 @pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
 def test_seeds_masks_options_calls_and_halves_in_one_vector_environment(lane_mode):
-    fns = contract.echoes(4)
+    fns = echoes(4)
     with auto_make_vec(fns, mode="ray:2", vector_kwargs={"lane_mode": lane_mode}) as envs:
         oracle = SyncVectorEnv(fns)
         for seed in (None, 5, [3, None, 9, 2]):
@@ -110,16 +124,16 @@ def test_seeds_masks_options_calls_and_halves_in_one_vector_environment(lane_mod
 
 
 def test_arrays_are_the_caller_s_to_keep():
-    contract.test_returned_arrays_never_change_later("ray:1")
+    OneActor().test_returned_arrays_never_change_later()
 
 
 def test_different_bounds():
-    contract.test_different_bounds_batch_under_observation_mode_different("ray:2")
+    TwoActors().test_different_bounds_batch_under_observation_mode_different()
 
 
 def test_wrappers_and_the_spec():
-    contract.test_wrappers_of_single_environments_are_applied("ray:1")
-    contract.test_the_spec_makes_the_same_environments_again("ray:1")
+    OneActor().test_wrappers_of_single_environments_are_applied()
+    OneActor().test_the_spec_makes_the_same_environments_again()
 
 
 def test_environments_without_a_module_are_sent():
@@ -141,7 +155,7 @@ def test_environments_without_a_module_are_sent():
 
 
 def test_spaces_that_do_not_go_together_name_the_sub_environment():
-    fns = contract.samples(zoo.SPACES["discrete"], 2) + contract.samples(zoo.SPACES["text"], 1)
+    fns = samples(zoo.SPACES["discrete"], 2) + samples(zoo.SPACES["text"], 1)
     with pytest.raises(RuntimeError, match="Sub-environment 2 has the observation space Text"):
         auto_make_vec(fns, mode="ray:2")
 

@@ -11,16 +11,13 @@ from gymnasium.wrappers import TimeAwareObservation
 
 from tests.zoo import EchoEnv
 from vecselect import RequestError, auto_make_vec, recommend
+from vecselect.factory import EnvFactory
 from vecselect.modes import Mode
-from vecselect.request import EnvFactory, Pin, read_request
+from vecselect.request import Pin, read_request
 
 
 def pendulum():
     return gym.make("Pendulum-v1")
-
-
-def with_gravity(gravity):
-    return lambda: gym.make("Pendulum-v1", g=gravity)
 
 
 @pytest.fixture
@@ -84,6 +81,19 @@ BAD = {
         {"vector_kwargs": {"observation_mode": ("same", "different")}},
         "observation_mode is .*; it must be",
     ),
+    "context": (
+        ("Pendulum-v1", 2),
+        {"vector_kwargs": {"context": "frok"}},
+        r"no start method \(context\) 'frok'",
+    ),
+    "one wrapper": (("Pendulum-v1", 2), {"wrappers": TimeAwareObservation}, "wrappers is one wrap"),
+    "vector_kwargs 5": (("Pendulum-v1", 2), {"vector_kwargs": 5}, "vector_kwargs is 5"),
+    "effort": (("Pendulum-v1", 2), {"effort": "rul"}, "no effort 'rul'; choose one of 'rule'"),
+    "effort None": (("Pendulum-v1", 2), {"effort": None}, "no effort None"),
+    "budget_s 0": (("Pendulum-v1", 2), {"budget_s": 0}, "budget_s is 0; .* seconds above 0"),
+    "budget_s nan": (("Pendulum-v1", 2), {"budget_s": float("nan")}, "budget_s is nan"),
+    "budget_s inf": (("Pendulum-v1", 2), {"budget_s": float("inf")}, "budget_s is inf"),
+    "budget_s as text": (("Pendulum-v1", 2), {"budget_s": "2"}, "budget_s is '2'"),
     "wrapper": (("Pendulum-v1", 2), {"wrappers": ["TimeLimit"]}, "wrappers holds 'TimeLimit'"),
 }
 
@@ -111,29 +121,25 @@ def test_an_id_that_does_not_exist_keeps_gymnasiums_own_message(nothing_starts, 
         auto_make_vec(id, 2)
 
 
-@pytest.mark.parametrize("options", [{"wrappers": TimeAwareObservation}, {"vector_kwargs": 5}])
-def test_a_collection_of_another_kind_is_a_request_error(nothing_starts, options):
-    with pytest.raises(RequestError):
-        auto_make_vec("Pendulum-v1", 2, **options)
-
-
-def test_a_start_method_that_does_not_exist_is_a_request_error(nothing_starts):
-    with pytest.raises(RequestError):
-        auto_make_vec("Pendulum-v1", 2, vector_kwargs={"context": "frok"})
-
-
-@pytest.mark.parametrize("id", ["Pendulum-v1", gym.spec("Pendulum-v1"), pendulum])
-def test_it_is_one_environment_where_no_number_is_given(id):
-    assert read_request(id).num_envs == 1
-    assert read_request([pendulum] * 3).num_envs == 3
-
-
-def test_an_id_is_that_many_environments():
-    request = read_request("Pendulum-v1", 3, env_kwargs={"g": 5.0})
-    assert (request.label, request.num_envs) == ("Pendulum-v1", 3)
+def test_an_id_is_that_many_environments_and_one_by_default():
+    for id in ("Pendulum-v1", gym.spec("Pendulum-v1"), pendulum):
+        assert read_request(id).num_envs == 1
+    pin = Pin(Mode("sync"), "mode='sync'")
+    request = read_request("Pendulum-v1", 3, env_kwargs={"g": 5.0}, pin=pin)
+    assert (request.label, request.num_envs, request.pin) == ("Pendulum-v1", 3, pin)
     env = request.env_fns[2]()
     assert env.unwrapped.g == 5.0
     assert env.spec.id == "Pendulum-v1"
+
+
+def test_wrappers_go_around_each_environment_in_order():
+    class Outer(gym.Wrapper):
+        pass
+
+    request = read_request([EchoEnv] * 3, wrappers=[gym.Wrapper, Outer])
+    assert request.env_fns == (EnvFactory(EchoEnv, (gym.Wrapper, Outer)),) * 3
+    env = request.env_fns[0]()
+    assert [type(env), type(env.env), type(env.env.env)] == [Outer, gym.Wrapper, EchoEnv]
 
 
 def test_registered_keyword_arguments_hold_and_the_registry_is_left_alone():
@@ -195,27 +201,11 @@ def test_callables_are_counted_and_named(id, num_envs, label):
     assert isinstance(request.env_fns[0](), gym.Env)
 
 
-def test_different_callables_batch_into_one_vector_environment():
-    gravities = (1.62, 9.81, 24.79)
-    with auto_make_vec(map(with_gravity, gravities), mode="sync") as envs:
-        observations, _ = envs.reset(seed=1)
-        assert observations.shape == (3, 3)
-        assert envs.get_attr("g") == gravities
-
-
 def test_an_entry_point_inside_the_script_is_resolved(registry, monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "LocalEnv", EchoEnv, raising=False)
     gym.register("Local-v0", entry_point="__main__:LocalEnv")
     assert read_request("Local-v0", 1).spec.entry_point is EchoEnv
     assert gym.spec("Local-v0").entry_point == "__main__:LocalEnv"
-
-
-def test_wrappers_go_around_each_environment_in_order():
-    class Outer(gym.Wrapper):
-        pass
-
-    env = read_request(EchoEnv, 1, wrappers=[gym.Wrapper, Outer]).env_fns[0]()
-    assert [type(env), type(env.env), type(env.env.env)] == [Outer, gym.Wrapper, EchoEnv]
 
 
 def test_options_are_read_without_changing_the_given_ones():
@@ -225,10 +215,3 @@ def test_options_are_read_without_changing_the_given_ones():
     assert request.vector_kwargs == {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
     assert given == {"autoreset_mode": "SameStep", "copy": False}
     assert read_request(EchoEnv, 1).autoreset_mode is AutoresetMode.NEXT_STEP
-
-
-def test_a_request_keeps_its_pin_and_its_factories():
-    pin = Pin(Mode("sync"), "mode='sync'")
-    request = read_request(EchoEnv, 2, pin=pin)
-    assert request.pin is pin
-    assert request.env_fns == (EnvFactory(EchoEnv),) * 2

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.marks import only_full
+FULL = pytest.mark.full
 
 SCRIPT = """
 import gymnasium as gym
@@ -46,6 +46,17 @@ def script(modes, **options):
     return SCRIPT.replace("MODES", repr(modes)).replace("OPTIONS", repr(options))
 
 
+def run(*words, **options):
+    return subprocess.run(
+        [sys.executable, *words],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        **options,
+    )
+
+
 def check(done, expected):
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -55,59 +66,34 @@ def check(done, expected):
     assert lines[1:-1] == ["[10.0, 11.0]"] * expected
 
 
-@pytest.mark.parametrize("context", ["forkserver", *only_full("spawn")])
-def test_a_script_needs_no_guard(tmp_path, context):
+@pytest.mark.parametrize(
+    ("modes", "options", "expected"),
+    [
+        (["async", "pool:1"], {"vector_kwargs": {"context": "forkserver"}}, 10),
+        pytest.param(["async", "pool:1"], {"vector_kwargs": {"context": "spawn"}}, 10, marks=FULL),
+        pytest.param(["auto"], {"budget_s": 0.05}, 5, marks=FULL),
+    ],
+)
+def test_a_script_needs_no_guard(tmp_path, modes, options, expected):
     path = tmp_path / "script.py"
-    path.write_text(script(["async", "pool:1"], vector_kwargs={"context": context}))
-    done = subprocess.run(
-        [sys.executable, path], capture_output=True, text=True, timeout=100, check=False
-    )
-    check(done, 10)
-
-
-@pytest.mark.full
-def test_measuring_needs_no_guard(tmp_path):
-    path = tmp_path / "script.py"
-    path.write_text(script(["auto"], budget_s=0.05))
-    done = subprocess.run(
-        [sys.executable, path], capture_output=True, text=True, timeout=100, check=False
-    )
-    check(done, 5)
+    path.write_text(script(modes, **options))
+    check(run(path), expected)
 
 
 @pytest.mark.full
 def test_a_command_line_program_works():
-    done = subprocess.run(
-        [sys.executable, "-c", script(["async", "sync", "pool:1"])],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    check(done, 15)
+    check(run("-c", script(["async", "sync", "pool:1"])), 15)
 
 
 def test_a_program_on_standard_input_works():
-    done = subprocess.run(
-        [sys.executable, "-"],
-        input=script(["async", "pool:1"]),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    check(done, 10)
+    check(run("-", input=script(["async", "pool:1"])), 10)
 
 
 @pytest.mark.full
 def test_an_interactive_session_works():
     """As in a notebook: code runs line by line in a `__main__` that has no file."""
     cell = f"exec(compile({script(['pool:1'])!r}, '<cell>', 'exec'))"
-    session = f"import code; code.InteractiveConsole(globals()).runsource({cell!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", session], capture_output=True, text=True, timeout=100, check=False
-    )
-    check(done, 5)
+    check(run("-c", f"import code; code.InteractiveConsole(globals()).runsource({cell!r})"), 5)
 
 
 THREADS = """
@@ -129,7 +115,5 @@ print("finished")
 
 @pytest.mark.full
 def test_threads_of_the_program_do_not_reach_the_workers():
-    done = subprocess.run(
-        [sys.executable, "-c", THREADS], capture_output=True, text=True, timeout=100, check=False
-    )
+    done = run("-c", THREADS)
     assert done.stdout == "finished\n", done.stderr

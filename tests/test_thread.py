@@ -27,8 +27,8 @@ from vecselect import (
     recommend,
     sweep,
 )
-from vecselect.drawing import may_draw
 from vecselect.errors import StepTimeout
+from vecselect.measure.probe import may_draw
 
 LONG_S = 60.0
 

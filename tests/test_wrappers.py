@@ -109,6 +109,7 @@ def assert_same_run(envs, oracle, steps=30, ordered=True):
     for each in (envs, oracle):
         each.close()
         each.close()
+        assert each.closed
 
 
 @pytest.mark.parametrize("name", STACKS)

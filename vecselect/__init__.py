@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from vecselect.make import auto_make_vec, available_modes, recommend, sweep
     from vecselect.measure.ipc import IpcProfile, measure_ipc
     from vecselect.measure.step import StepProfile, profile_step
-    from vecselect.pins import pinned
     from vecselect.plan import Plan
     from vecselect.report import Report
+    from vecselect.request import pinned
     from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
@@ -78,9 +78,9 @@ _HOMES = {
     "vecselect.make": ("auto_make_vec", "available_modes", "recommend", "sweep"),
     "vecselect.measure.ipc": ("IpcProfile", "measure_ipc"),
     "vecselect.measure.step": ("StepProfile", "profile_step"),
-    "vecselect.pins": ("pinned",),
     "vecselect.plan": ("Plan",),
     "vecselect.report": ("Report",),
+    "vecselect.request": ("pinned",),
     "vecselect.sweeps": ("Sweep",),
     "vecselect.vector_env": ("AutoVectorEnv",),
 }

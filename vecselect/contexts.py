@@ -36,9 +36,9 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import fork_client
 from vecselect.caller_state import ParentFile, preparation, state_of_caller
+from vecselect.errors import refusals_named
 from vecselect.fork_client import deaf_to_interrupts
 from vecselect.forkserver import MAX_FILES, NUMBER, read_number, reap
-from vecselect.refusals import refusals_named
 
 if TYPE_CHECKING:
     import socket

@@ -1,7 +1,7 @@
 """What vecselect raises.
 
     VecselectError
-    ├── RequestError (also a ValueError)   what was asked for cannot be
+    ├── RequestError (also a ValueError)   an argument is wrong, or cannot be
     │   └── ModeUnavailable                the pinned mode cannot serve this request
     ├── ProfileError (also a RuntimeError) the environment failed while it was being measured
     ├── WorkerError (also a RuntimeError)  a worker failed in a way its own exception cannot tell
@@ -17,12 +17,14 @@ Errors of Gymnasium pass through unchanged where they say it best: an unknown id
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from difflib import get_close_matches
 from multiprocessing import TimeoutError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class VecselectError(Exception):
@@ -30,7 +32,7 @@ class VecselectError(Exception):
 
 
 class RequestError(VecselectError, ValueError):
-    """What was asked for cannot be, whatever the mode."""
+    """An argument is wrong, or what it asks for cannot be, whatever the mode."""
 
 
 class ModeUnavailable(RequestError):
@@ -97,3 +99,30 @@ def same_instance(first: int, second: int) -> str:
         "their episodes would be mixed up. Build a new environment in each call: "
         'lambda: gym.make("Pendulum-v1"), not lambda: env.'
     )
+
+
+def why_refused(error: OSError) -> str:
+    """What the system lacks that has refused something to a worker, in one sentence."""
+    reasons = {
+        errno.EAGAIN: "no more processes may be started here (see ulimit -u, or the limit on the "
+        "number of processes of the container)",
+        errno.ENOMEM: "there is no memory for another process",
+        errno.ENOSPC: "/dev/shm, or the folder for temporary files, is full (containers give it "
+        "64 MB: docker run --shm-size=1g)",
+        errno.EMFILE: "this process may open no more files (see ulimit -n)",
+        errno.ENFILE: "the system may open no more files",
+        errno.ENOSYS: "this system has no shared memory or semaphores",
+    }
+    why = reasons.get(error.errno or 0, f"the system said: {error}")
+    return f'A worker process cannot be started: {why}. Pin mode="sync", which needs none.'
+
+
+@contextlib.contextmanager
+def refusals_named() -> Iterator[None]:
+    """Turns what the system refuses, while a worker is started, into a `StartError`."""
+    try:
+        yield
+    except StartError:
+        raise
+    except OSError as error:
+        raise StartError(why_refused(error)) from error

@@ -1,4 +1,4 @@
-"""What sub-environments raise: how it crosses between processes, and what is said of it."""
+"""Exceptions of sub-environments: sent between processes, and with a note of which one raised."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def portable(error: BaseException) -> PortableError:
 
 @dataclass(frozen=True)
 class Failed:
-    """What a worker says that went wrong: in which sub-environment, in which phase, when."""
+    """An exception that a worker reports: of which sub-environment, in which phase, and when."""
 
     row: int
     phase: str
@@ -122,12 +122,12 @@ def _add_note(error: BaseException, note: str) -> None:
 
 
 def how_far(steps: int, seed: object) -> str:
-    """How far an episode is, for whoever has to find out what went wrong."""
+    """How far an episode is, for messages: its steps, and the seed that it began with."""
     seeded = "never seeded" if seed is None else f"last seeded with {seed}"
     return f"step {steps} of its episode, {seeded}"
 
 
 def report_closing(row: int, error: BaseException | None) -> None:
-    """Says what a sub-environment raised when it was closed, where nobody waits for an answer."""
+    """Writes to stderr what a sub-environment raised in `close`, where no caller can get it."""
     text = f"vecselect: sub-environment {row} raised {type(error).__name__} in close(): {error}\n"
     write_text(text, sys.stderr)

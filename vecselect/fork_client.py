@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.interrupts import Unbroken
 from vecselect.caller_state import ParentFile, preparation
-from vecselect.errors import StartError
+from vecselect.errors import StartError, refusals_named
 from vecselect.forkserver import read_number
-from vecselect.refusals import refusals_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
+
+from gymnasium.envs.registration import EnvSpec
 
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
-from vecselect.misplaced import hints, refuse_misplaced, refuse_mode
 from vecselect.options import SIZES, PlanningOptions, read_sweep_options
-from vecselect.pins import AUTO, read_pin
 from vecselect.planning.build import build_planned
 from vecselect.planning.planner import make_plan
 from vecselect.planning.sweep import run_sweep
-from vecselect.request import EnvFn, read_request
+from vecselect.request import AUTO, FAILURE_OPTIONS, VECTOR_OPTIONS, read_pin, read_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import gymnasium as gym
     from gymnasium import VectorizeMode
-    from gymnasium.envs.registration import EnvSpec
 
+    from vecselect.factory import EnvFn
     from vecselect.options import SweepProgress
     from vecselect.plan import Plan
+    from vecselect.request import Pin, Request
     from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
@@ -103,20 +107,14 @@ def auto_make_vec(
         The vector environment; close it when done, or use it as a context manager.
 
     Raises:
-        RequestError: If something asked for cannot be.
+        RequestError: If an argument is wrong.
         ModeUnavailable: If the pinned mode cannot serve the request.
         ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
         Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
-    request = read_request(
-        id,
-        num_envs,
-        pin=read_pin(mode, vectorization_mode),
-        wrappers=wrappers,
-        vector_kwargs=vector_kwargs,
-        env_kwargs=_merged(id, env_kwargs, kwargs),
-    )
+    pin = read_pin(mode, vectorization_mode)
+    request = _read_request(id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs, pin)
     options = PlanningOptions(
         effort=effort,
         budget_s=budget_s,
@@ -125,7 +123,7 @@ def auto_make_vec(
         allow=allow,
         use_store=use_store,
     )
-    with hints(kwargs, _PARAMETERS):
+    with _hints(kwargs):
         envs = build_planned(request, options)
     try:
         _warn_of_loud_notes(envs.plan)
@@ -156,39 +154,21 @@ def recommend(
 ) -> Plan:
     """Decides as `auto_make_vec` would without a pin, and builds nothing that stays.
 
-    Args:
-        id: See `auto_make_vec`, as for all that follow.
-        num_envs: The number of sub-environments, 1 by default.
-        effort: How much measuring is allowed.
-        budget_s: Seconds after which planning starts nothing new.
-        learner: What your loop does between two steps.
-        learner_threads: Threads that it has while steps are made, or `"auto"`.
-        allow: Modes that may be chosen although they run another implementation.
-        use_store: Whether plans are remembered and recalled.
-        fresh: Whether to plan anew although a plan is remembered; the new one takes its place.
-        progress: Called with a few words on what is being done.
-        wrappers: Applied to each sub-environment, in order.
-        vector_kwargs: Options of the vector environment.
-        env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
-        **kwargs: Further keyword arguments of the environment.
+    The arguments are those of `auto_make_vec`, and two more. `fresh` has it plan anew although a
+    plan is remembered; the new one takes its place. `progress` is called with a few words on what
+    is being done.
 
     Returns:
         The plan; `print(plan.report)` shows it.
 
     Raises:
-        RequestError: If something asked for cannot be.
+        RequestError: If an argument is wrong.
         ProfileError: If the environment or the learner raises, dies or hangs while it is measured.
         Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
-    refuse_mode("recommend", kwargs, "It decides on one; auto_make_vec(..., mode=...) pins one.")
-    request = read_request(
-        id,
-        num_envs,
-        wrappers=wrappers,
-        vector_kwargs=vector_kwargs,
-        env_kwargs=_merged(id, env_kwargs, kwargs),
-    )
+    _refuse_mode("recommend", kwargs, "It decides on one; auto_make_vec(..., mode=...) pins one.")
+    request = _read_request(id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs)
     options = PlanningOptions(
         effort=effort,
         budget_s=budget_s,
@@ -199,7 +179,7 @@ def recommend(
         progress=progress,
         fresh=fresh,
     )
-    with hints(kwargs, _PARAMETERS):
+    with _hints(kwargs):
         return make_plan(request, options)
 
 
@@ -222,54 +202,40 @@ def sweep(
     and timed in turns; then the next larger number. What does not fit into the memory or into the
     time is left out, and the reason is kept.
 
-    Args:
-        id: See `auto_make_vec`. Of an iterable of callables the first ones are taken.
-        num_envs: The numbers of sub-environments.
-        modes: The modes, such as `("sync", "pool:1")`; by default sync, pools of no worker, half of
-            the cores and all of them, async, threads where steps wait, and native where there is
-            one. Native is another
-            implementation: it is the best only where it is named here.
-        budget_s: Seconds after which nothing new is begun; 25 by default.
-        learner: What your loop does between two steps.
-        progress: Called with a `text` on what is being done, the `share` of the time that is over,
-            and the seconds that are left at the most, `left_s`.
-        wrappers: Applied to each sub-environment, in order.
-        vector_kwargs: Options of the vector environment.
-        env_kwargs: Keyword arguments of the environment whose names are taken by a parameter here.
-        **kwargs: Further keyword arguments of the environment.
+    The environment is described as for `auto_make_vec`; of an iterable of callables the first ones
+    are taken. `num_envs` holds the numbers of sub-environments, and `modes` the modes, such as
+    `("sync", "pool:1")`: by default sync, pools of no worker, half of the cores and all of them,
+    async, threads where steps wait, and native where there is one. Native is another
+    implementation: it is the best only where it is named here. After `budget_s` seconds, 25 by
+    default, nothing new is begun. `learner` is what your loop does between two steps. `progress` is
+    called with a `text` on what is being done, the `share` of the time that is over, and the
+    seconds that are left at the most, `left_s`.
 
     Returns:
         The sweep; `print(sweep)` shows it, `sweep.save("sweep.svg")` plots it.
 
     Raises:
-        RequestError: If something asked for cannot be.
+        RequestError: If an argument is wrong.
         ModeUnavailable: If none of the modes can serve the request.
         ProfileError: If the environment fails in every mode, or the learner raises.
         Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """
-    refuse_mode("sweep", kwargs, "Name the modes to measure: modes=(...).")
+    _refuse_mode("sweep", kwargs, "Name the modes to measure: modes=(...).")
     options = read_sweep_options(num_envs, modes, budget_s, learner, progress)
     largest = options.num_envs[-1]
-    request = read_request(
-        id,
-        largest if callable(id) or not isinstance(id, Iterable) or isinstance(id, str) else None,
-        wrappers=wrappers,
-        vector_kwargs=vector_kwargs,
-        env_kwargs=_merged(id, env_kwargs, kwargs),
+    listed = isinstance(id, Iterable) and not isinstance(id, str) and not callable(id)
+    request = _read_request(
+        id, None if listed else largest, kwargs, env_kwargs, wrappers, vector_kwargs
     )
     if request.num_envs < largest:
         raise RequestError(
             f"num_envs goes up to {largest}, but the list holds {request.num_envs} callables; give "
             "more of them, or smaller numbers."
         )
-    with hints(kwargs, _PARAMETERS):
+    with _hints(kwargs):
         return run_sweep(request, options)
-
-
-_PARAMETERS = tuple(inspect.signature(auto_make_vec).parameters)[:-1]
-"""The names that may have been meant by one that no environment takes."""
 
 
 def available_modes() -> dict[str, str | None]:
@@ -290,14 +256,105 @@ def _warn_of_loud_notes(plan: Plan) -> None:
             warnings.warn(note.text, VecselectWarning, stacklevel=3)
 
 
-def _merged(
-    id: Any, env_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """The environment's keyword arguments from both places."""
-    refuse_misplaced(kwargs, id, _PARAMETERS)
+# What is given to the environment, and what of it may have been meant for the vector environment
+
+_PARAMETERS = tuple(inspect.signature(auto_make_vec).parameters)[:-1]
+"""The names that may have been meant by one that no environment takes."""
+
+_OURS = FAILURE_OPTIONS | {"lane_mode", "num_workers"}
+"""Options that neither Gymnasium nor, as far as is known, any environment has: not even tried."""
+
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+def _read_request(
+    id: Any,
+    num_envs: int | None,
+    kwargs: Mapping[str, Any],
+    env_kwargs: Mapping[str, Any] | None,
+    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None,
+    vector_kwargs: Mapping[str, Any] | None,
+    pin: Pin | None = None,
+) -> Request:
+    """The request, with the environment's keyword arguments from `kwargs` and `env_kwargs`.
+
+    Of those in `kwargs`, given by name, what can only have been meant otherwise is refused. In
+    `env_kwargs` any name may stand.
+
+    Raises:
+        RequestError: If an argument is wrong.
+    """
+    for name, value in kwargs.items():
+        if name in _OURS:
+            raise RequestError(
+                f"{_place(name, value)}. For an environment that takes a {name} of its own: "
+                f"env_kwargs={{{name!r}: {value!r}}}."
+            )
+        # With a callable, which takes no keyword arguments, the environment cannot be meant.
+        meant = None if isinstance(id, (str, EnvSpec)) else _meant(name, value)
+        if meant is not None:
+            raise RequestError(f"There is no parameter {name}. {meant}")
     given = dict(env_kwargs or {})
     if twice := sorted(given.keys() & kwargs.keys()):
         raise RequestError(
             f"{', '.join(twice)} is given in env_kwargs and as a keyword argument; give it once."
         )
-    return {**given, **kwargs}
+    return read_request(
+        id,
+        num_envs,
+        wrappers=wrappers,
+        vector_kwargs=vector_kwargs,
+        env_kwargs={**given, **kwargs},
+        pin=pin,
+    )
+
+
+def _refuse_mode(function: str, kwargs: Mapping[str, Any], instead: str) -> None:
+    """Refuses a pin where nothing can be pinned.
+
+    Args:
+        function: What was called.
+        kwargs: Its further keyword arguments.
+        instead: A sentence on what to call.
+
+    Raises:
+        RequestError: If there is one.
+    """
+    for name in ("mode", "vectorization_mode"):
+        if name in kwargs:
+            raise RequestError(
+                f"{function} has no {name}, but {name}={kwargs[name]!r} was given. {instead} For "
+                f"an environment that takes a {name} of its own: env_kwargs={{{name!r}: ...}}."
+            )
+
+
+@contextlib.contextmanager
+def _hints(kwargs: Mapping[str, Any]) -> Iterator[None]:
+    """Adds to a TypeError about an unknown keyword argument what was probably meant."""
+    try:
+        yield
+    except TypeError as error:
+        found = _UNEXPECTED.search(str(error))
+        name = found.group(1) if found else ""
+        if name in kwargs:
+            meant = _meant(name, kwargs[name])
+            if meant is not None:
+                error.args = (f"{error}. {meant}",)
+        raise
+
+
+def _meant(name: str, value: Any) -> str | None:
+    """A question or a sentence on what a keyword argument was probably meant as."""
+    if name in VECTOR_OPTIONS:
+        return f"{_place(name, value)}."
+    options = sorted(VECTOR_OPTIONS)
+    near = get_close_matches(name, [*sorted(_PARAMETERS), *options], n=1, cutoff=0.75)
+    if not near:
+        return None
+    if near[0] in VECTOR_OPTIONS:
+        return f"Did you mean vector_kwargs={{{near[0]!r}: {value!r}}}?"
+    return f"Did you mean {near[0]}?"
+
+
+def _place(name: str, value: Any) -> str:
+    return f"{name} is an option of the vector environment: vector_kwargs={{{name!r}: {value!r}}}"

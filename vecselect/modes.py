@@ -1,26 +1,66 @@
 """A mode as a value: a way to run sub-environments, with a number of workers where it has one.
 
-Nothing else takes the text of a mode, such as `"pool:3"`, apart.
+No other module parses the text of a mode, such as `"pool:3"`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+import pkgutil
 from dataclasses import dataclass
+from typing import Any
 
 from vecselect.errors import RequestError, unknown
 
-KINDS = ("sync", "pool", "thread", "async", "native", "ray")
-"""Every kind of mode, those first that are simpler to run and to debug."""
-
-COUNTED = {"pool": "worker processes", "thread": "threads", "ray": "actors"}
-"""The kinds whose name may be followed by a number of workers, and what these workers are."""
-
-OTHER_IMPLEMENTATIONS = frozenset({"native"})
-"""Kinds that do not run the user's own environments, and so return other numbers."""
-
 CROWD = 2
 """With more workers per core than this, a pool has most of them only to wait; see `Mode.rank`."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What there is to know of a kind of mode without running it.
+
+    Attributes:
+        backend: Its backend class as `module:Class`; see `backends.base.Backend`.
+        cost: Its cost function as `module:function`, which predicts a vector step; see
+            `selection.model.predict`. Without one it runs only where it is pinned or allowed.
+        workers: What its workers are, if its name may be followed by a number of them.
+        each: Whether each sub-environment has a worker of its own.
+        processes: Whether its workers are processes of this machine.
+        caller_steps: Whether the calling process steps a slice beside the workers.
+        users_environments: Whether it runs the user's own environments, and so equals `sync` bit
+            for bit.
+    """
+
+    backend: str
+    cost: str | None = None
+    workers: str | None = None
+    each: bool = False
+    processes: bool = False
+    caller_steps: bool = True
+    users_environments: bool = True
+
+
+_COST = "vecselect.selection.model:parts_of"
+
+KINDS = {
+    "sync": Kind("vecselect.backends.sync:Sync", _COST),
+    "pool": Kind(
+        "vecselect.backends.pool.backend:Pool", _COST, workers="worker processes", processes=True
+    ),
+    "thread": Kind("vecselect.backends.thread:Thread", _COST, workers="threads"),
+    "async": Kind("vecselect.backends.async_env:Async", _COST, each=True, processes=True),
+    "native": Kind("vecselect.backends.native:Native", users_environments=False),
+    "ray": Kind("vecselect.backends.ray.backend:Ray", _COST, workers="actors", caller_steps=False),
+}
+"""The registry of modes: every kind, those first that are simpler to run and to debug."""
+
+
+@functools.cache
+def load(name: str) -> Any:
+    """What a `module:attribute` of the registry names."""
+    return pkgutil.resolve_name(name)
 
 
 @dataclass(frozen=True)
@@ -49,19 +89,19 @@ class Mode:
         """
         kind, colon, number = text.partition(":")
         if kind not in KINDS:
-            counted = [f"{known}:K" for known in COUNTED]
+            counted = [f"{known}:K" for known, about in KINDS.items() if about.workers]
             auto = ["auto"] if or_auto else []
             raise RequestError(unknown("mode", text, [*auto, *KINDS, *counted]))
         if not colon:
             return cls(kind)
-        if kind not in COUNTED:
+        if KINDS[kind].workers is None:
             raise RequestError(f"Mode {text!r} has a number of workers, but {kind!r} takes none.")
         if not (number.isdecimal() and number.isascii() and len(number) < 10):
             raise RequestError(
                 f"Mode {text!r}: {number!r} is no number of workers, as in '{kind}:2'."
             )
-        if kind == "ray" and int(number) == 0:
-            raise RequestError(f"Mode {text!r}: ray needs at least 1 worker, as in 'ray:1'.")
+        if int(number) == 0 and not KINDS[kind].caller_steps:
+            raise RequestError(f"Mode {text!r}: {kind} needs at least 1 worker, as in '{kind}:1'.")
         return cls(kind, int(number))
 
     def __str__(self) -> str:
@@ -71,12 +111,15 @@ class Mode:
     @property
     def in_caller_alone(self) -> bool:
         """Whether all sub-environments are stepped one after another in the calling thread."""
-        return self.kind == "sync" or (self.kind in ("pool", "thread") and self.workers == 0)
+        kind = KINDS[self.kind]
+        if kind.workers is not None:
+            return self.workers == 0
+        return kind.users_environments and not kind.each
 
     @property
     def runs_users_environments(self) -> bool:
         """Whether it runs the user's own environments, and so equals `sync` bit for bit."""
-        return self.kind not in OTHER_IMPLEMENTATIONS
+        return KINDS[self.kind].users_environments
 
     def rank(self, cores: float = math.inf) -> tuple[int, int]:
         """A key that sorts modes, the simpler ones first.
@@ -86,16 +129,18 @@ class Mode:
                 after threads: every process takes memory, descriptors and time to start, only to
                 wait.
         """
-        place = 2 * KINDS.index(self.kind)
+        order = list(KINDS)
+        place = 2 * order.index(self.kind)
         if self.kind == "pool" and (self.workers or 0) > CROWD * max(cores, 1.0):
-            place = 2 * KINDS.index("async") + 1
+            place = 2 * order.index("async") + 1
         return place, self.workers or 0
 
     def processes(self, num_envs: int) -> int:
         """The processes it starts for so many sub-environments."""
-        if self.kind == "async":
-            return num_envs
-        return (self.workers or 0) if self.kind == "pool" else 0
+        kind = KINDS[self.kind]
+        if not kind.processes:
+            return 0
+        return num_envs if kind.each else self.workers or 0
 
     def lanes(self, num_envs: int, caller_steps: bool = True) -> int:
         """The slices that are stepped side by side, at most one for each sub-environment.
@@ -104,11 +149,12 @@ class Mode:
             num_envs: The number of sub-environments.
             caller_steps: Whether the calling process steps a slice of its own; see `slices`.
         """
-        if self.kind == "async":
+        kind = KINDS[self.kind]
+        if kind.each:
             return num_envs
-        if self.kind not in COUNTED:
+        if kind.workers is None:
             return 1
-        beside = caller_steps and self.kind != "ray"
+        beside = caller_steps and kind.caller_steps
         return min(max((self.workers or 0) + beside, 1), num_envs)
 
     def why_not(self, num_envs: int, caller_steps: bool = True) -> str | None:
@@ -120,7 +166,8 @@ class Mode:
         """
         if self.workers is None:
             return None
-        caller_steps = caller_steps and self.kind != "ray"
+        kind = KINDS[self.kind]
+        caller_steps = caller_steps and kind.caller_steps
         most = num_envs - caller_steps
         if self.workers < fewest_workers(caller_steps):
             return (
@@ -131,7 +178,7 @@ class Mode:
         if self.workers > most:
             each = "sub-environment has" if num_envs == 1 else "sub-environments have"
             beside = " beside the calling process" if caller_steps else ""
-            room = f"at most {most} {COUNTED[self.kind]}{beside}" if most else "no worker"
+            room = f"at most {most} {kind.workers}{beside}" if most else "no worker"
             return (
                 f"{num_envs} {each} work for {room}, not for {self.workers}; use "
                 f"'{self.kind}:{most}'"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from vecselect.errors import RequestError, unknown
 from vecselect.modes import Mode
-from vecselect.pins import AUTO
-from vecselect.request import is_seconds, need_seconds
+from vecselect.request import AUTO, is_seconds, need_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,19 +1,23 @@
-"""What the user asked for: read, checked, and from then on frozen."""
+"""The request: which sub-environments, how many, with which options, and in which mode."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import importlib
 import math
 import numbers
 import operator
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import gymnasium as gym
+from gymnasium import VectorizeMode
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
@@ -21,15 +25,25 @@ from gymnasium.vector import AutoresetMode
 # newest version where none is named, and its own messages for what does not exist.
 from gymnasium.envs.registration import _find_spec  # isort: skip
 
-from vecselect import registrations
 from vecselect.errors import RequestError, unknown
+from vecselect.factory import EnvFactory
+from vecselect.modes import Mode
 from vecselect.processes import start_methods, why_unpicklable
-from vecselect.warned import Shown, hush, shown
 
 if TYPE_CHECKING:
-    from vecselect.modes import Mode
+    from vecselect.factory import EnvFn
 
-EnvFn = Callable[[], gym.Env]
+AUTO = "auto"
+MODE_VARIABLE = "VECSELECT_MODE"
+NATIVE = VectorizeMode.VECTOR_ENTRY_POINT.value
+
+_GYMNASIUM_MODES = {
+    VectorizeMode.SYNC: "sync",
+    VectorizeMode.ASYNC: "async",
+    VectorizeMode.VECTOR_ENTRY_POINT: "native",
+}
+
+_pinned: ContextVar[str] = ContextVar("vecselect_pinned", default=AUTO)
 
 FAILURE_OPTIONS = frozenset({"on_worker_death", "start_timeout_s", "step_timeout_s"})
 """The `vector_kwargs` that say what happens to a worker that fails."""
@@ -55,56 +69,15 @@ LANE_MODES = re.compile(r"sync|pool:\d+")
 
 @dataclass(frozen=True)
 class Pin:
-    """A mode the user forces, and where it was said."""
+    """A mode the user forces, and the text that forces it, such as `mode='sync'`."""
 
     mode: Mode
     source: str
 
 
 @dataclass(frozen=True)
-class EnvFactory:
-    """Builds one sub-environment with its wrappers. Can be sent to other processes.
-
-    Attributes:
-        make: Builds it.
-        wrappers: Put around it, in order.
-        registered: In another process what is registered where this one comes from.
-        warned: In another process the warnings that were shown there.
-    """
-
-    make: EnvFn
-    wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
-    registered: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
-    warned: Shown = field(default_factory=Shown, compare=False, repr=False)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Takes along what is registered here, and what was warned of."""
-        registered = self.registered or registrations.pack()
-        return EnvFactory, (self.make, self.wrappers, registered, shown())
-
-    def __call__(self) -> gym.Env:
-        """Builds a new sub-environment."""
-        registrations.adopt(self.registered)
-        hush(self.warned)
-        try:
-            return self._build()
-        except gym.error.UnregisteredEnv:
-            if not registrations.add_unknown(self.registered):
-                raise
-        return self._build()
-
-    def _build(self) -> gym.Env:
-        env = self.make()
-        for wrapper in self.wrappers:
-            env = wrapper(env)
-        if not isinstance(env, gym.Env):
-            raise RequestError(f"A sub-environment's factory returned {env!r}, no gymnasium.Env.")
-        return env
-
-
-@dataclass(frozen=True)
 class Request:
-    """A vector environment somebody asked for.
+    """The vector environment that the user wants, checked and frozen.
 
     Attributes:
         label: How the report calls the environment: its id, or the callable's name.
@@ -162,7 +135,7 @@ def read_request(
     env_kwargs: Mapping[str, Any] | None = None,
     pin: Pin | None = None,
 ) -> Request:
-    """Checks what the user asked for and puts it into one value. Starts and builds nothing.
+    """Checks the user's arguments and puts them into one value. Starts and builds nothing.
 
     Args:
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
@@ -186,8 +159,8 @@ def read_request(
     if isinstance(id, (str, EnvSpec)):
         spec = copy.deepcopy(_find_spec(id) if isinstance(id, str) else id)
         # A spec that came out of a vector environment carries the arguments of `make_vec` too:
-        # defaults here, since what is said in the call wins. How it was vectorized is not kept:
-        # that is what we are asked to choose.
+        # defaults here, since the arguments of this call win. How it was vectorized is not kept:
+        # that is to be chosen.
         stored = dict(spec.kwargs)
         stored.pop("vectorization_mode", None)
         num_envs = num_envs if num_envs is not None else stored.pop("num_envs", None)
@@ -365,3 +338,68 @@ def _check_ray_options(options: Mapping[str, Any]) -> None:
         raise RequestError(
             f"resources is {resources!r}; it must be a dict of numbers, as in {{'gpu_node': 1}}."
         )
+
+
+@contextlib.contextmanager
+def pinned(mode: str) -> Iterator[None]:
+    """Pins every `auto_make_vec` inside the `with` block that names no mode itself.
+
+    Args:
+        mode: A mode, or `"auto"` to lift an outer `pinned`.
+
+    Raises:
+        RequestError: If there is no such mode.
+    """
+    _read_mode(mode, f"pinned({mode!r})")
+    token = _pinned.set(mode)
+    try:
+        yield
+    finally:
+        _pinned.reset(token)
+
+
+def read_pin(mode: Any, vectorization_mode: Any = None) -> Pin | None:
+    """The pin that is in force: the argument, else `pinned()`, else `VECSELECT_MODE`.
+
+    Args:
+        mode: The `mode` argument, `"auto"` or None if none was meant. The third argument of
+            `gymnasium.make_vec` stands in its place, so Gymnasium's modes are understood.
+        vectorization_mode: The argument as `gymnasium.make_vec` takes it, or None.
+
+    Returns:
+        The strongest pin, or None where the choice is free.
+
+    Raises:
+        RequestError: If a mode does not exist, or the two arguments contradict each other.
+    """
+    given = mode.value if isinstance(mode, VectorizeMode) else mode
+    mode = AUTO if given is None else "native" if given == NATIVE else given
+    pin = _read_mode(mode, f"mode={given!r}")
+    if vectorization_mode is not None:
+        try:
+            word = VectorizeMode(vectorization_mode)
+        except ValueError:
+            valid = [known.value for known in VectorizeMode]
+            raise RequestError(unknown("vectorization_mode", vectorization_mode, valid)) from None
+        same = Mode(_GYMNASIUM_MODES[word])
+        if pin is not None and pin.mode != same:
+            raise RequestError(
+                f"mode={given!r} and vectorization_mode={vectorization_mode!r} contradict each "
+                "other; leave one of them out."
+            )
+        return Pin(same, f"vectorization_mode={word.value!r}")
+    block, variable = _pinned.get(), os.environ.get(MODE_VARIABLE) or AUTO
+    pin = pin or _read_mode(block, f"pinned({block!r})")
+    return pin or _read_mode(variable, f"{MODE_VARIABLE}={variable}")
+
+
+def _read_mode(mode: Any, source: str) -> Pin | None:
+    """A pin to a mode, or None for `"auto"`. `source` is the text that gave it."""
+    if not isinstance(mode, str):
+        raise RequestError(f"{source}: a mode is named by a string, such as 'sync'.")
+    if mode == AUTO:
+        return None
+    try:
+        return Pin(Mode.parse(mode), source)
+    except RequestError as error:
+        raise RequestError(f"{source}: {error}") from None

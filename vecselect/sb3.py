@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.envs.registration import EnvSpec
 
+    from vecselect.factory import EnvFn
     from vecselect.plan import Plan
     from vecselect.report import Report
-    from vecselect.request import EnvFn
     from vecselect.vector_env import AutoVectorEnv
 
 
@@ -90,7 +90,7 @@ def make_vec_env(
         monitor_kwargs: Keyword arguments of the `Monitor` of each sub-environment.
         wrapper_kwargs: Keyword arguments of `wrapper_class`.
         wrappers: Applied to each sub-environment after `wrapper_class`, in order.
-        vector_kwargs: As `auto_make_vec` takes them, but `autoreset_mode` and `copy` are settled:
+        vector_kwargs: As `auto_make_vec` takes them, but `autoreset_mode` and `copy` are fixed:
             Stable-Baselines3 has one way to reset, and keeps observations beyond the next step.
         **kwargs: Everything else that `auto_make_vec` takes: `mode`, `effort`, `learner` and so on.
 
@@ -103,7 +103,7 @@ def make_vec_env(
         `VecMonitor` around all of them does it.
 
     Raises:
-        RequestError: If something asked for cannot be.
+        RequestError: If an argument is wrong.
     """
     _refuse_others(vec_env_cls, vec_env_kwargs, kwargs)
     options = {"autoreset_mode": AutoresetMode.SAME_STEP, **(vector_kwargs or {})}
@@ -360,7 +360,7 @@ class _MonitorFiles(VecEnvWrapper):
 
 
 def _refuse_others(vec_env_cls: Any, vec_env_kwargs: Any, kwargs: Mapping[str, Any]) -> None:
-    """Refuses what is said otherwise here."""
+    """Refuses arguments that have another name here, or no meaning."""
     if vec_env_cls is not None or vec_env_kwargs:
         raise RequestError(
             "vec_env_cls and vec_env_kwargs name a class that runs the sub-environments, which is "

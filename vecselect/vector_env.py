@@ -7,14 +7,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, ResetNeeded
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from vecselect.arguments import action_check, one_each, read_indices, read_options, read_seeds
-from vecselect.deferred import Deferred
 from vecselect.errors import VecselectError
 from vecselect.learner_threads import set_learner_threads
-from vecselect.loop_calls import LoopCalls
 from vecselect.report import Report
 from vecselect.run_stats import RunWatch, Stats
 
@@ -39,6 +37,8 @@ class AutoVectorEnv(VectorWrapper):
         plan: The decision with all its evidence.
     """
 
+    env: Any  # a vector environment with the further calls that `Backend.build` asks for
+
     def __init__(
         self,
         env: VectorEnv,
@@ -46,23 +46,27 @@ class AutoVectorEnv(VectorWrapper):
         *,
         on_observed: Callable[[Observation], None] | None = None,
         on_wrong_recall: Callable[[], None] | None = None,
+        choose_anew: Callable[[Plan, Sequence[Observation]], Plan] = lambda plan, shown: plan,
         rebuild: Callable[[Plan | None], tuple[VectorEnv, Plan]] | None = None,
     ) -> None:
         """Wraps a vector environment that was built after a plan.
 
         Args:
-            env: The vector environment; it belongs to this one from here on.
+            env: The vector environment, as `Backend.build` gives it; it belongs to this one from
+                here on.
             plan: The plan it was built after.
             on_observed: Given what the run has shown, when it ends: an observation for each number
                 of the learner's threads that steps were made with, the latest last. A run of a few
                 steps shows nothing.
             on_wrong_recall: Called where the first steps show that a recalled plan is wrong.
+            choose_anew: Gives the plan that is best after what the run has shown, for `retune`.
             rebuild: Builds a vector environment after another plan, or after a new one if it is
                 given None, and returns both. Without it there is no `retune`.
         """
         super().__init__(env)
         self._on_observed = on_observed
         self._on_wrong_recall = on_wrong_recall
+        self._choose_anew = choose_anew
         self._rebuild = rebuild
         self._collecting: contextlib.ExitStack | None = None
         self._use(env, plan)
@@ -72,9 +76,6 @@ class AutoVectorEnv(VectorWrapper):
         self.env = env
         self.plan = plan
         self._check_actions = self._checks()
-        # A backend that steps elsewhere has these calls itself; for others the wait does the work.
-        self._deferred = None if hasattr(env, "step_async") else Deferred(env)
-        self._split: Any = self._deferred or env
         self._was_reset = False
         self._vector_steps = 0
         self._inside_ns = 0
@@ -123,12 +124,12 @@ class AutoVectorEnv(VectorWrapper):
                 reset before going on.
         """
         start_ns = time.perf_counter_ns()
-        if self.env.closed or self._deferred is not None:
-            self._need_ready("step")
+        if self.env.closed:
+            self._raise_closed()
         if self._attends:
             self._watch.step_begins()
         self._check_actions(actions)
-        result = self.env.step(actions)
+        result: tuple[Any, Any, Any, Any, dict[str, Any]] = self.env.step(actions)
         self._count(start_ns)
         return result
 
@@ -151,9 +152,9 @@ class AutoVectorEnv(VectorWrapper):
             ResetNeeded: If the first reset leaves any out: they would have no state.
             ClosedEnvironmentError: After `close()`.
         """
-        self._need_ready("reset")
+        self._need_open()
         checked = self._read_reset(seed, options)
-        result = self.env.reset(**checked)
+        result: tuple[Any, dict[str, Any]] = self.env.reset(**checked)
         self._note_reset()
         return result
 
@@ -161,7 +162,7 @@ class AutoVectorEnv(VectorWrapper):
         """Begins a step; `step_wait` collects it. Arguments and errors as in `step`."""
         self._need_open()
         self._check_actions(actions)
-        self._split.step_async(actions)
+        self.env.step_async(actions)
 
     def step_wait(self, timeout: float | None = None) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Collects what `step_async` began.
@@ -177,19 +178,19 @@ class AutoVectorEnv(VectorWrapper):
         self._need_open()
         if self._attends:
             self._watch.step_begins()
-        result: tuple[Any, Any, Any, Any, dict[str, Any]] = self._split.step_wait(timeout)
+        result: tuple[Any, Any, Any, Any, dict[str, Any]] = self.env.step_wait(timeout)
         self._count(start_ns)
         return result
 
     def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
         """Begins a reset; `reset_wait` collects it. Arguments and errors as in `reset`."""
         self._need_open()
-        self._split.reset_async(**self._read_reset(seed, options))
+        self.env.reset_async(**self._read_reset(seed, options))
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began. Arguments and errors as in `step_wait`."""
         self._need_open()
-        result: tuple[Any, dict[str, Any]] = self._split.reset_wait(timeout)
+        result: tuple[Any, dict[str, Any]] = self.env.reset_wait(timeout)
         self._note_reset()
         return result
 
@@ -213,39 +214,35 @@ class AutoVectorEnv(VectorWrapper):
             IndexError: If there is no such sub-environment; nothing was called.
             ValueError: If `indices` names one twice; nothing was called.
         """
-        self._need_ready("call")
+        self._need_open()
         chosen = read_indices(indices, self.num_envs)
         if chosen is None:
-            return self._of_sub_environments("call")(name, *args, **kwargs)  # type: ignore[no-any-return]
-        some = self._of_some("call")
-        return some.call_some(chosen, name, args, kwargs) if chosen else ()
+            return self.env.call(name, *args, **kwargs)  # type: ignore[no-any-return]
+        return self.env.call_some(chosen, name, args, kwargs) if chosen else ()
 
     def call_async(
         self, name: str, /, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
     ) -> None:
         """Begins a call; `call_wait` collects it. Arguments and errors as in `call`."""
         self._need_open()
-        self._of_sub_environments("call")
         chosen = read_indices(indices, self.num_envs)
         if chosen is None:
-            self._split.call_async(name, *args, **kwargs)
+            self.env.call_async(name, *args, **kwargs)
         else:
-            self._of_some("call")
-            self._split.call_some_async(chosen, name, args, kwargs)
+            self.env.call_some_async(chosen, name, args, kwargs)
 
     def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
         """Collects what `call_async` began. Arguments and errors as in `step_wait`."""
         self._need_open()
-        return self._split.call_wait(timeout)  # type: ignore[no-any-return]
+        return self.env.call_wait(timeout)  # type: ignore[no-any-return]
 
     def get_attr(self, name: str, indices: int | Sequence[int] | None = None) -> tuple[Any, ...]:
         """An attribute of every sub-environment, or of those that `indices` names as in `call`."""
-        self._need_ready("call")
+        self._need_open()
         chosen = read_indices(indices, self.num_envs)
         if chosen is None:
-            return self._of_sub_environments("get_attr")(name)  # type: ignore[no-any-return]
-        some = self._of_some("get_attr")
-        return some.call_some(chosen, name) if chosen else ()
+            return self.env.get_attr(name)  # type: ignore[no-any-return]
+        return self.env.call_some(chosen, name) if chosen else ()
 
     def set_attr(self, name: str, values: Any, indices: int | Sequence[int] | None = None) -> None:
         """Sets an attribute of sub-environments.
@@ -255,20 +252,19 @@ class AutoVectorEnv(VectorWrapper):
             values: A list or tuple with a value for each of them, or one value for all.
             indices: Which of them, as in `call`.
         """
-        self._need_ready("call")
+        self._need_open()
         chosen = read_indices(indices, self.num_envs)
         if chosen is None:
-            self._of_sub_environments("set_attr")(name, values)
+            self.env.set_attr(name, values)
             return
-        some = self._of_some("set_attr")
         each = one_each(values, len(chosen))
         if chosen:
-            some.set_attr_some(chosen, name, each)
+            self.env.set_attr_some(chosen, name, each)
 
     def render(self) -> tuple[Any, ...] | None:
         """A frame of every sub-environment, as its render mode gives it."""
-        self._need_ready("call")
-        return self.env.render()
+        self._need_open()
+        return self.env.render()  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
@@ -313,21 +309,15 @@ class AutoVectorEnv(VectorWrapper):
             VecselectError: If it was not made by `auto_make_vec`.
             Exception: What planning or building raises; this one is closed then.
         """
-        self._need_ready("retune")
+        self._need_open()
         if self._rebuild is None:
             raise VecselectError(
                 f"{self!r} cannot be rebuilt; make one by auto_make_vec to retune it."
             )
         better = None
         if not self._watch.wrong_recall:
-            from vecselect.planning.observed import chosen_anew
-
-            better = chosen_anew(self.plan, self._watch.observations())
-            same = (better.mode, better.learner_threads) == (
-                self.plan.mode,
-                self.plan.learner_threads,
-            )
-            if same:
+            now, better = self.plan, self._choose_anew(self.plan, self._watch.observations())
+            if (better.mode, better.learner_threads) == (now.mode, now.learner_threads):
                 return False
         threads = self.plan.learner_threads
         self._end_run()
@@ -409,47 +399,13 @@ class AutoVectorEnv(VectorWrapper):
     def _read_reset(self, seed: Any, options: dict[str, Any] | None) -> dict[str, Any]:
         """The arguments of a reset, checked and copied."""
         checked = read_options(options, self.num_envs)
-        masked = checked is not None and "reset_mask" in checked
-        if masked and self.mode == "native":
-            raise VecselectError(
-                "Mode 'native' cannot reset by mask: some such environments ignore reset_mask and "
-                "reset everything (CartPole's does). Pin another mode, or call "
-                "envs.unwrapped.reset if you know that this one heeds it."
-            )
-        if (
-            checked is not None
-            and masked
-            and not self._was_reset
-            and not checked["reset_mask"].all()
-        ):
+        mask = None if checked is None else checked.get("reset_mask")
+        if mask is not None and not self._was_reset and not mask.all():
             raise ResetNeeded(
                 "The first reset has a reset_mask that leaves out sub-environments, which would "
                 "have no state. Reset all of them once."
             )
         return {"seed": read_seeds(seed, self.num_envs), "options": checked}
-
-    def _of_sub_environments(self, name: str) -> Any:
-        """A method that only a vector environment with sub-environments of its own has."""
-        method = getattr(self.env, name, None)
-        if method is None:
-            raise VecselectError(
-                f"Mode {self.mode!r} has no {name}: {type(self.env).__name__} holds no separate "
-                'sub-environments. Pin one that does, such as mode="sync".'
-            )
-        return method
-
-    def _of_some(self, name: str) -> Any:
-        """What calls some of the sub-environments only."""
-        self._of_sub_environments(name)
-        if isinstance(self.env, SyncVectorEnv):
-            return LoopCalls(self.env)
-        if not hasattr(self.env, "call_some"):
-            raise VecselectError(
-                f"Mode {self.mode!r} cannot reach some of its sub-environments: "
-                f"{type(self.env).__name__} has a {name} for all of them only. Leave indices out, "
-                'or pin a mode that can, such as mode="sync".'
-            )
-        return self.env
 
     def _note_reset(self) -> None:
         if not self._was_reset:
@@ -463,16 +419,6 @@ class AutoVectorEnv(VectorWrapper):
     def _refuse_step(self, actions: Any) -> NoReturn:
         """Stands in for the check of actions after `retune`."""
         raise ResetNeeded("retune() has built the sub-environments anew; reset them first.")
-
-    def _need_ready(self, kind: str) -> None:
-        if self.env.closed:
-            self._raise_closed()
-        if self._deferred is not None and self._deferred.busy is not None:
-            raise AlreadyPendingCallError(
-                f"Calling `{kind}` while waiting for a pending call to `{self._deferred.busy}` to "
-                "complete.",
-                self._deferred.busy,
-            )
 
     def _need_open(self) -> None:
         if self.env.closed:

@@ -1,4 +1,4 @@
-"""Infos that get through a vector environment as they are.
+"""Infos that pass through a vector environment unchanged.
 
 Gymnasium batches infos: a float becomes an element of an array, an int beside floats is cast,
 arrays of different lengths are an error. A library that wants the dicts themselves gets them with
@@ -26,7 +26,7 @@ _UNCHANGING = frozenset(
 
 
 class Whole:
-    """An info that no batch looks into."""
+    """An info in one piece: to a vector environment it is an object, which is not batched."""
 
     __slots__ = ("info",)
 

@@ -10,7 +10,7 @@ The checks are those of the list that the project holds itself to. Where they ar
 check  tested in
 =====  ==============================================================================
 1      test_contract (stock environments in every autoreset mode and mode; odd counts)
-2      test_contract (spaces), test_facade (nested); here: test_data (custom spaces)
+2      test_contract (spaces); here: test_data (custom spaces)
 3-6    here: test_data; test_pool, test_arguments
 7      here: test_hangs; test_pool (a step that timed out is still pending)
 8      test_pool_properties (any infos); here: test_data
@@ -29,7 +29,7 @@ check  tested in
 28, 29 here: test_lifecycle, test_planning; test_pool_lifecycle; 20 times: soak --kills
 30     here: test_interrupts, test_planning; 200 times: soak --interrupts
 31     here: test_interrupts, test_handlers; test_pool_lifecycle (interrupted calls)
-32     test_facade (after close, out of order): not repeated here
+32     test_contract (after close, out of order): not repeated here
 33     here: test_lifecycle; test_pool (not copied), test_pool_lifecycle (forked)
 34     test_pool_lifecycle (pool); here: test_lifecycle (async)
 35     here: test_lifecycle

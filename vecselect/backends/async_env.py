@@ -9,7 +9,7 @@ import os
 from array import typecodes
 from multiprocessing.util import Finalize
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from gymnasium import spaces
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
@@ -21,7 +21,6 @@ from vecselect.backends.async_pipes import RanOut, Workers
 from vecselect.backends.async_worker import work
 from vecselect.backends.interrupts import Unbroken
 from vecselect.backends.pool.layout import leaves
-from vecselect.backends.shared import why_no_semaphore
 from vecselect.backends.specs import difference, draws, facts_of, same_factory
 from vecselect.errors import RequestError, VecselectError
 from vecselect.failures import annotate
@@ -33,38 +32,34 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
+    from vecselect.factory import EnvFn
     from vecselect.machine import Machine
     from vecselect.modes import Mode
-    from vecselect.request import EnvFn, Request
+    from vecselect.request import Request
 
 CLOSE_LIMIT_S = 3.5
 """How long workers may take to end, all together, before they are terminated and then killed."""
 
-_TAKES = VECTOR_OPTIONS - RAY_OPTIONS - {"on_worker_death"}
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
-class Async:
+class Async(base.Backend):
     """Runs each sub-environment in a process of its own."""
 
-    name = "async"
+    takes = VECTOR_OPTIONS - RAY_OPTIONS - {"on_worker_death"}
 
     def missing(self, machine: Machine) -> str | None:
         """Says so inside a process that may not start others, and what of the system it lacks."""
-        return processes.why_no_children() or why_no_semaphore()
+        return processes.why_no_children() or base.why_no_semaphore()
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to another process."""
-        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        reason = super().why_not(request, mode, machine)
         if request.vector_kwargs.get("on_worker_death") == "restart":
             reason = reason or "only the pool replaces workers"
         if "worker" in request.vector_kwargs and request.deadlines:
             reason = reason or "a worker of your own keeps no deadlines"
         return reason or request.why_not_sent
-
-    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
-        """The mode itself: it has no number of workers."""
-        return mode
 
     def build(self, request: Request, mode: Mode) -> AsyncVectorEnv:
         """Builds the vector environment; with a `worker` of the user's it is Gymnasium's alone.
@@ -74,15 +69,28 @@ class Async:
         """
         processes.need_descriptors(request.num_envs)
         base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
-        options = base.options_for(request, _TAKES)
+        options = base.options_for(request, self.takes)
         env: AsyncVectorEnv
         if "worker" in options:
             options["context"] = processes.context_name(options.get("context"))
-            env = AsyncVectorEnv(request.env_fns, **options)
+            env = OwnWorkerVectorEnv(request.env_fns, **options)
         else:
             env = GuardedAsyncVectorEnv(request.env_fns, **options)
         base.set_spec(env, request, "async")
         return env
+
+
+class OwnWorkerVectorEnv(AsyncVectorEnv):
+    """Gymnasium's `AsyncVectorEnv` with a `worker` of the user's, which calls all or none."""
+
+    def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Stands in for calls of some sub-environments."""
+        raise VecselectError(
+            "Mode 'async' cannot reach some of its sub-environments where vector_kwargs names a "
+            "worker: AsyncVectorEnv calls all of them only. Leave indices out, or the worker."
+        )
+
+    call_some = call_some_async = set_attr_some = _refuse
 
 
 def _recovering(method: _Method) -> _Method:

@@ -1,10 +1,11 @@
-"""The seam between what was asked for and the ways to run it."""
+"""The base of all backends, and what several of them check and build alike."""
 
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import warnings
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import ModeUnavailable, RequestError, VecselectWarning, same_instance
 from vecselect.machine import why_no_room
@@ -25,27 +26,41 @@ LOOP_OPTIONS = frozenset({"autoreset_mode", "copy", "observation_mode"})
 """The `vector_kwargs` that Gymnasium's loop takes."""
 
 
-class Backend(Protocol):
+class Backend:
     """One way to run the sub-environments of a request behind a `gymnasium.vector.VectorEnv`.
 
-    Add one by writing a class with these members and listing it in `registry.BACKENDS`; the
-    contract suite runs on it once it is among that suite's modes.
+    To add one, derive a class and name it in `modes.KINDS`; "How to add a mode" in
+    `examples/README.md` shows it.
+
+    Attributes:
+        takes: The `vector_kwargs` that have a meaning in it.
     """
 
-    name: str
-    """What users pass as `mode=`."""
+    takes: Set[str] = LOOP_OPTIONS
 
     def missing(self, machine: Machine) -> str | None:
         """One sentence saying why this mode cannot run here at all, or None if it can."""
+        return None
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """One sentence saying why this mode cannot serve the request, or None if it can."""
+        return no_single_environment(request) or refused_options(request, self.takes)
 
     def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
         """The mode with the number of workers that it has where none was named."""
+        return mode
 
     def build(self, request: Request, mode: Mode) -> VectorEnv:
-        """Builds the vector environment of a request. Called only where `why_not` gave None."""
+        """Builds the vector environment of a request. Called only where `why_not` gave None.
+
+        Returns:
+            One with these calls beside those of `VectorEnv`, as in `AsyncVectorEnv`: `step_async`
+            and `step_wait`, the same of `reset` and `call`, `call`, `get_attr` and `set_attr`; and
+            `call_some`, `call_some_async` and `set_attr_some` for some sub-environments, as in
+            `in_process.InProcess`, which gives all of them to what is derived from Gymnasium's
+            loop.
+        """
+        raise NotImplementedError
 
 
 def refused_options(request: Request, takes: Set[str]) -> str | None:
@@ -55,7 +70,7 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
     choice passes over them, a pinned mode without any refuses them. Deadlines are to be kept.
 
     Args:
-        request: What was asked for.
+        request: The request.
         takes: The keys that have a meaning in the mode.
     """
     meaningless = set(request.vector_kwargs) - takes
@@ -111,7 +126,7 @@ def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -
 
     Args:
         env: A vector environment that runs the request's own environments.
-        request: What was asked for.
+        request: The request.
         vectorization_mode: Gymnasium's name of the mode; None for the modes it does not know, whose
             spec then rebuilds the same environments in Gymnasium's loop.
     """
@@ -164,3 +179,23 @@ def need_no_ended_episode(ended: np.ndarray) -> None:
             "With autoreset_mode=DISABLED reset them before the next step: "
             'envs.reset(options={"reset_mask": terminated | truncated}).'
         )
+
+
+def why_no_semaphore() -> str | None:
+    """One sentence if no semaphore can be shared between processes here, else None.
+
+    One is made, without a name that could be left behind and without starting a process. `/dev/shm`
+    may be read-only or full, and some platforms have none at all.
+    """
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("fork" if "fork" in methods else None)
+    try:
+        context.Semaphore(0)
+    except (ImportError, OSError) as error:
+        return f"no semaphore can be made that processes share ({system_text(error)})"
+    return None
+
+
+def system_text(error: Exception) -> str:
+    """What went wrong, without what only a programmer looks for."""
+    return getattr(error, "strerror", None) or str(error)

@@ -8,12 +8,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+from gymnasium.vector import SyncVectorEnv
 
-from vecselect.errors import RequestError
+from vecselect.backends.base import Backend
+from vecselect.backends.in_process import InProcess
+from vecselect.errors import RequestError, VecselectError
 
 if TYPE_CHECKING:
-    from gymnasium.vector import VectorEnv
-
     from vecselect.machine import Machine
     from vecselect.modes import Mode
     from vecselect.request import Request
@@ -21,18 +22,12 @@ if TYPE_CHECKING:
 _being_built: ContextVar[tuple[str, ...]] = ContextVar("_being_built", default=())
 
 
-class Native:
+class Native(Backend):
     """Runs the spec's `vector_entry_point`.
 
     It is another implementation of the environment: other random numbers, other dtypes, often no
     `call` and one autoreset mode. So it is a pin, and never chosen by itself.
     """
-
-    name = "native"
-
-    def missing(self, machine: Machine) -> str | None:
-        """Never: it depends on the environment alone."""
-        return None
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says why there is none, or what of the request it would have to drop."""
@@ -42,7 +37,7 @@ class Native:
             return f"{request.label} has no vector_entry_point"
         if _is_ours(request.spec.vector_entry_point):
             return f"the vector_entry_point of {request.label} is vecselect's own auto_make_vec"
-        chooses = request.pin is None or request.pin.mode.kind == self.name
+        chooses = request.pin is None or request.pin.mode.kind == "native"
         if chooses and request.spec.id in _being_built.get():
             raise RequestError(
                 f"The vector_entry_point of {request.label} has vecselect choose how to run "
@@ -55,16 +50,12 @@ class Native:
             return "it takes no vector_kwargs, only keyword arguments of the environment"
         return None
 
-    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
-        """The mode itself: it has no number of workers."""
-        return mode
-
-    def build(self, request: Request, mode: Mode) -> VectorEnv:
+    def build(self, request: Request, mode: Mode) -> NativeVectorEnv:
         """Builds it the way `gymnasium.make_vec` does."""
-        assert request.spec is not None, "why_not was not asked"
+        assert request.spec is not None, "build is called only where why_not gave None"
         before = _being_built.set((*_being_built.get(), request.spec.id))
         try:
-            env: VectorEnv = gym.make_vec(
+            env = gym.make_vec(
                 copy.deepcopy(request.spec),
                 num_envs=request.num_envs,
                 vectorization_mode="vector_entry_point",
@@ -72,7 +63,51 @@ class Native:
             )
         finally:
             _being_built.reset(before)
-        return env
+        return NativeVectorEnv(env)
+
+
+class NativeVectorEnv(InProcess):
+    """A vector environment of the environment's authors, with the calls that it lacks.
+
+    Most hold no separate sub-environments: then calls of these raise `VecselectError`, as does a
+    reset by mask, which some ignore.
+    """
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets all of it."""
+        _need_no_mask(options)
+        return super().reset(seed=seed, options=options)
+
+    def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
+        """Keeps the arguments for `reset_wait`."""
+        _need_no_mask(options)
+        super().reset_async(seed=seed, options=options)
+
+    def _need(self, call: str, *, some: bool = False) -> None:
+        """Raises `VecselectError` where it has no such call, or has it for all of them only."""
+        kind = type(self.env).__name__
+        if not hasattr(self.env, call):
+            raise VecselectError(
+                f"Mode 'native' has no {call}: {kind} holds no separate sub-environments. Pin one "
+                'that does, such as mode="sync".'
+            )
+        if some and not isinstance(self.env, SyncVectorEnv):
+            raise VecselectError(
+                f"Mode 'native' cannot reach some of its sub-environments: {kind} has a {call} for "
+                'all of them only. Leave indices out, or pin a mode that can, such as mode="sync".'
+            )
+        super()._need(call, some=some)
+
+
+def _need_no_mask(options: dict[str, Any] | None) -> None:
+    if options is not None and "reset_mask" in options:
+        raise VecselectError(
+            "Mode 'native' cannot reset by mask: some such environments ignore reset_mask and "
+            "reset everything (CartPole's does). Pin another mode, or call "
+            "envs.unwrapped.reset if you know that this one heeds it."
+        )
 
 
 def _is_ours(entry_point: Any) -> bool:

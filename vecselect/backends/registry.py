@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from vecselect.backends.async_env import Async
-from vecselect.backends.native import Native
-from vecselect.backends.pool.backend import Pool
-from vecselect.backends.ray.backend import Ray
-from vecselect.backends.sync import Sync
-from vecselect.backends.thread import Thread
+from vecselect.modes import KINDS, load
 
 if TYPE_CHECKING:
     from vecselect.backends.base import Backend
 
-BACKENDS: dict[str, Backend] = {
-    backend.name: backend for backend in (Sync(), Pool(), Thread(), Async(), Native(), Ray())
-}
+
+class Backends(Mapping[str, "Backend"]):
+    """The backends of `modes.KINDS`, each loaded and made when it is first used."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Backend] = {}
+
+    def __getitem__(self, kind: str) -> Backend:
+        """The backend of a kind."""
+        name = KINDS[kind].backend
+        if name not in self._made:
+            self._made[name] = load(name)()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The kinds in the order of the registry."""
+        return iter(KINDS)
+
+    def __len__(self) -> int:
+        """The number of kinds."""
+        return len(KINDS)
+
+
+BACKENDS = Backends()
 """Every backend by its kind, the simpler ones first."""

@@ -1,6 +1,6 @@
 """Whether a sub-environment in a worker is what the caller would have built.
 
-A worker is told the registered specs, environment variables and the like, but a class or module
+A worker gets the registered specs, environment variables and the like, but a class or module
 that the caller has patched is unpatched there. Where that shows in an environment's spec it is an
 error.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from vecselect.request import EnvFactory
+from vecselect.factory import EnvFactory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -81,7 +81,7 @@ def difference(row: int, theirs: Facts | None, ours: Facts | None) -> str:
 
 
 def draws(make: Callable[[], gym.Env], built: Iterable[Facts | None]) -> bool:
-    """Whether a factory builds different environments at different times, as if by lot.
+    """Whether a factory builds different environments at different times, as if at random.
 
     Args:
         make: The factory. It builds further ones, which are closed again.

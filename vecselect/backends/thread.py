@@ -8,7 +8,6 @@ from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings
 from vecselect.backends.pool.threads import ThreadStarter
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.drawing import why_not_drawn
 from vecselect.errors import ModeUnavailable
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 MOST_THREADS = 255
 """Threads by default at the most. Handing a step to one takes some 9 us of a core's time, so that
 more of them hardly wait for anything but each other."""
-
-_TAKES = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
 
 
 class ThreadVectorEnv(PoolVectorEnv):
@@ -38,24 +35,20 @@ class ThreadVectorEnv(PoolVectorEnv):
     _workers = ThreadStarter
 
 
-class Thread:
+class Thread(base.Backend):
     """Runs the sub-environments in lanes: the caller's own, and one in each thread.
 
     With a deadline the caller has none.
     """
 
-    name = "thread"
-
-    def missing(self, machine: Machine) -> str | None:
-        """Never: threads run everywhere."""
-        return None
+    takes = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says which option has no meaning among threads, and what is known not to be safe there.
 
         Of callables that is known only once they have built their environments.
         """
-        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        reason = super().why_not(request, mode, machine)
         if request.vector_kwargs.get("on_worker_death") == "restart":
             reason = reason or "threads live and die with the program; only the pool replaces them"
         return reason or _why_not_drawn(request)
@@ -65,7 +58,7 @@ class Thread:
         if mode.workers is not None:
             return mode
         workers = usual_workers(MOST_THREADS + 1, request.num_envs, request.caller_steps)
-        return Mode(self.name, workers)
+        return Mode("thread", workers)
 
     def build(self, request: Request, mode: Mode) -> ThreadVectorEnv:
         """Builds a `ThreadVectorEnv`."""
@@ -88,6 +81,33 @@ class Thread:
             raise
         base.set_spec(env, request, None)
         return env
+
+
+_PYGAME = tuple(f"gymnasium.envs.{name}." for name in ("box2d", "classic_control", "toy_text"))
+"""Where the modules of environments lie that draw with pygame."""
+
+_ALWAYS = ("gymnasium.envs.box2d.car_racing",)
+"""Those whose observations are drawn, whether they are shown or not."""
+
+
+def why_not_drawn(modules: list[str], render_mode: str | None) -> str | None:
+    """One sentence if an environment is known to be unsafe in several threads, else None.
+
+    Gymnasium's own environments draw with pygame. `pygame.gfxdraw.filled_polygon` keeps what it
+    works on in one place for the whole process and lets the interpreter's lock go meanwhile: two
+    threads spoil each other's frames. And the first frame of all sets pygame up, for everybody.
+
+    Args:
+        modules: Names of the modules of its class and of what that derives from.
+        render_mode: How it renders.
+    """
+    if any(module.startswith(_ALWAYS) for module in modules):
+        what = "its observations are drawn by pygame"
+    elif render_mode is not None and any(module.startswith(_PYGAME) for module in modules):
+        what = f"with render_mode={render_mode!r} it draws by pygame"
+    else:
+        return None
+    return f"{what}, whose state all threads share: frames would differ from run to run"
 
 
 def _why_not_drawn(request: Request) -> str | None:

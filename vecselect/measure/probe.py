@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecselect import processes
-from vecselect.drawing import may_draw
 from vecselect.errors import ProfileError
+from vecselect.factory import ShownWarnings, shown_warnings
 from vecselect.failures import portable
 from vecselect.machine import children_pids, resident_bytes
 from vecselect.measure.step import Extent, StepProfile, profile_step
-from vecselect.warned import Shown, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,7 +143,7 @@ class ProfileTask:
                 transitions=transitions,
                 holds=held(env, footprint, read_footprint()),
                 draws=may_draw(env.observation_space, env.render_mode),
-                warned=shown(),
+                warned=shown_warnings(),
             )
             # Before it is closed: what that leads to hides nothing of what was found.
             tell("found", found)
@@ -180,7 +181,7 @@ class Probe:
     holds: tuple[str, ...]
     start_s: float = 0.0
     draws: str | None = None
-    warned: Shown = Shown()
+    warned: ShownWarnings = ShownWarnings()
 
     @property
     def observation(self) -> Any:
@@ -348,3 +349,25 @@ def _wrappers(env: gym.Env) -> set[str]:
         names.add(type(layer).__name__)
         layer, outer = getattr(layer, "env", None), layer
     return names
+
+
+def may_draw(observation_space: spaces.Space, render_mode: str | None) -> str | None:
+    """What speaks for it that an environment draws, as words that follow "it"; else None.
+
+    Args:
+        observation_space: Of one environment.
+        render_mode: How it renders.
+    """
+    if render_mode is not None:
+        return f"renders (render_mode={render_mode!r})"
+    return "returns images" if _has_image(observation_space) else None
+
+
+def _has_image(space: spaces.Space) -> bool:
+    if isinstance(space, spaces.Dict):
+        return any(map(_has_image, space.spaces.values()))
+    if isinstance(space, spaces.Tuple):
+        return any(map(_has_image, space.spaces))
+    if not isinstance(space, spaces.Box):
+        return False
+    return len(space.shape) >= 3 or (len(space.shape) == 2 and space.dtype == np.uint8)

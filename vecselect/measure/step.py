@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.request import EnvFn
+    from vecselect.factory import EnvFn
 
 DRAWING_S = 4e-3
 MOST_ACTIONS, FEWEST_ACTIONS = 256, 16

@@ -14,6 +14,7 @@ from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
+from vecselect.planning.observed import chosen_anew
 from vecselect.planning.plan_key import script_name
 from vecselect.planning.planner import prepare
 from vecselect.vector_env import AutoVectorEnv
@@ -72,7 +73,12 @@ def _wrapped(
 
     try:
         return AutoVectorEnv(
-            envs, plan, on_observed=observed, on_wrong_recall=wrong_recall, rebuild=rebuild
+            envs,
+            plan,
+            on_observed=observed,
+            on_wrong_recall=wrong_recall,
+            choose_anew=chosen_anew,
+            rebuild=rebuild,
         )
     except BaseException:
         envs.close()

@@ -25,10 +25,10 @@ from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.process import ProcessHandle
 from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError
+from vecselect.factory import note_shown
 from vecselect.failures import Failed, raised_in_building
 from vecselect.measure.probe import ProfileTask
 from vecselect.selection.evidence import HandOff
-from vecselect.warned import learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ class FirstWorker:
             else:
                 self.launched.forget_names()
                 found: Probe = value
-                learn(found.warned)
+                note_shown(found.warned)
                 return dataclasses.replace(
                     found, start_s=time.perf_counter() - self._start_s - found.profiling_s
                 )

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from vecselect.factory import EnvFactory
 from vecselect.learner_threads import loaded_torch
 from vecselect.plan import SCHEMA
-from vecselect.request import EnvFactory
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.machine import MEMORY_SHARE, WORKER_BYTES, why_no_room
-from vecselect.modes import Mode, fewest_workers
+from vecselect.modes import KINDS, Mode, fewest_workers
 
 if TYPE_CHECKING:
     from vecselect.measure.step import StepProfile
@@ -27,12 +27,14 @@ def candidate_modes(evidence: Evidence) -> tuple[Mode, ...]:
     """
     modes: list[Mode] = []
     for kind in evidence.kinds:
-        if kind in ("pool", "thread"):
-            modes += [Mode(kind, workers) for workers in _worker_counts(kind, evidence)]
-        elif kind == "ray":
+        if KINDS[kind].cost is None:
+            continue
+        if kind == "ray":
             most = min(evidence.ray.lanes, evidence.num_envs) if evidence.ray else 0
             modes += [Mode("ray", count) for count in sorted({most // 2, most} - {0})]
-        elif kind != "native":  # no model knows another implementation
+        elif KINDS[kind].workers:
+            modes += [Mode(kind, workers) for workers in _worker_counts(kind, evidence)]
+        else:
             modes.append(Mode(kind))
     profile = evidence.profile
     fitting = [

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vecselect.modes import Mode
+from vecselect.modes import KINDS, Mode, load
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, Observation
@@ -277,7 +277,9 @@ def predict(mode: Mode, evidence: Evidence, learner: LearnerCost | None = None) 
         learner: By default the first of the evidence.
     """
     learner = evidence.learners[0] if learner is None else learner
-    parts = _parts(mode, evidence, learner)
+    cost = KINDS[mode.kind].cost
+    assert cost is not None, f"nothing tells what {mode} costs"
+    parts: Parts = load(cost)(mode, evidence, learner)
     stepping_s = parts.stepping_s + parts.stragglers_s
     added_s = parts.total_s - stepping_s
     stepping_error = PARALLEL_ERROR if not mode.in_caller_alone else 0.0
@@ -310,8 +312,8 @@ def mean_step_s(evidence: Evidence) -> float:
     return profile.step_time_s + profile.reset_time_s / length
 
 
-def _parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
-    """The middle of a prediction, taken apart."""
+def parts_of(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The cost function of `sync`, `pool`, `thread`, `async` and `ray`: the middle, taken apart."""
     profile, hand_off, loops = evidence.profile, evidence.hand_off, evidence.loops
     assert profile is not None and hand_off is not None and loops is not None
     count = evidence.num_envs

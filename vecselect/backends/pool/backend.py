@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.pool.construction import Settings, StartedWorker
+from vecselect.backends.pool.memory import Memory
 from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.backends.shared import why_no_memory, why_no_semaphore
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
@@ -19,26 +19,24 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.request import Request
 
-_TAKES = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
 
-
-class Pool:
+class Pool(base.Backend):
     """Runs the sub-environments in lanes: the caller's own, and one in each worker.
 
     With a deadline the caller has none.
     """
 
-    name = "pool"
+    takes = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
 
     def missing(self, machine: Machine) -> str | None:
         """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
         if os.name != "posix":
             return "it needs the shared memory and semaphores of a POSIX system"
-        return why_no_semaphore() or why_no_memory()
+        return base.why_no_semaphore() or _why_no_memory()
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says why there can be no workers, unless there are to be none."""
-        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        reason = super().why_not(request, mode, machine)
         if reason or self.exact(request, mode, machine).workers == 0:
             return reason
         blocked = processes.why_no_children() or request.why_not_sent
@@ -49,7 +47,7 @@ class Pool:
         if mode.workers is not None:
             return mode
         workers = usual_workers(int(machine.cores), request.num_envs, request.caller_steps)
-        return Mode(self.name, workers)
+        return Mode("pool", workers)
 
     def build(
         self, request: Request, mode: Mode, *, first_worker: StartedWorker | None = None
@@ -89,3 +87,18 @@ class Pool:
         env = PoolVectorEnv(request.env_fns, settings)
         base.set_spec(env, request, None)
         return env
+
+
+def _why_no_memory() -> str | None:
+    """One sentence if no memory can be shared between processes here, else None.
+
+    A page of it is made and let go: a container may refuse the system call.
+    """
+    try:
+        block = Memory()
+        block.resize(1)
+        block.mapped(1).close()
+        block.forget_descriptor()
+    except (OSError, ValueError) as error:
+        return f"no memory can be made that processes share ({base.system_text(error)})"
+    return None

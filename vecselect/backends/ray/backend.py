@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.request import Request
 
-_TAKES = base.LOOP_OPTIONS | FAILURE_OPTIONS | RAY_OPTIONS
 
-
-class Ray:
+class Ray(base.Backend):
     """Runs the sub-environments in lanes, each a Ray actor."""
 
-    name = "ray"
+    takes = base.LOOP_OPTIONS | FAILURE_OPTIONS | RAY_OPTIONS
 
     def missing(self, machine: Machine) -> str | None:
         """Says so where Ray is not installed."""
@@ -33,14 +31,10 @@ class Ray:
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to an actor."""
-        reason = base.no_single_environment(request) or base.refused_options(request, _TAKES)
+        reason = super().why_not(request, mode, machine)
         lanes = request.vector_kwargs.get("num_workers")
-        reason = reason or Mode(self.name, lanes).why_not(request.num_envs)
+        reason = reason or Mode("ray", lanes).why_not(request.num_envs)
         return reason or request.why_not_sent
-
-    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
-        """The mode itself: only the cluster tells how many actors it has room for."""
-        return mode
 
     def build(self, request: Request, mode: Mode) -> VectorEnv:
         """Builds a `RayVectorEnv`.

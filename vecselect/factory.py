@@ -1,0 +1,212 @@
+"""What builds one sub-environment, here or in another process, and what it takes along there.
+
+A worker begins with what Gymnasium registers itself. The usual `lambda: gym.make("ALE/Pong-v5")`,
+an id that the user's own script has registered, or a spec that it has changed, would not be known
+there: so a factory takes along the specs that are registered where it comes from. It also takes
+along which warnings were shown there, so that each is shown once, and not again by every process
+that builds the same environments; a warning that is new is shown at once, wherever it comes up.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+import gymnasium as gym
+
+from vecselect import processes
+from vecselect.errors import RequestError
+
+if TYPE_CHECKING:
+    Key = tuple[str, str, int]
+    """Text, name of the category, and line of a warning."""
+
+EnvFn = Callable[[], gym.Env]
+
+HOLDS_S = 0.001
+"""Seconds for which a list of what was shown serves: many factories are sent at once."""
+
+
+@dataclass(frozen=True)
+class ShownWarnings:
+    """What a process has shown.
+
+    Attributes:
+        pid: Of the process.
+        keys: Of the warnings.
+    """
+
+    pid: int = 0
+    keys: frozenset[Key] = frozenset()
+
+
+@dataclass(frozen=True)
+class EnvFactory:
+    """Builds one sub-environment with its wrappers. Can be sent to other processes.
+
+    Attributes:
+        make: Builds it.
+        wrappers: Put around it, in order.
+        registered: In another process what is registered where this one comes from.
+        warned: In another process the warnings that were shown there.
+    """
+
+    make: EnvFn
+    wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
+    registered: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    warned: ShownWarnings = field(default_factory=ShownWarnings, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Takes along what is registered here, and what was warned of."""
+        registered = self.registered or registered_specs()
+        return EnvFactory, (self.make, self.wrappers, registered, shown_warnings())
+
+    def __call__(self) -> gym.Env:
+        """Builds a new sub-environment."""
+        adopt_specs(self.registered)
+        hide_known_warnings(self.warned)
+        try:
+            return self._build()
+        except gym.error.UnregisteredEnv:
+            if not add_unknown_specs(self.registered):
+                raise
+        return self._build()
+
+    def _build(self) -> gym.Env:
+        env = self.make()
+        for wrapper in self.wrappers:
+            env = wrapper(env)
+        if not isinstance(env, gym.Env):
+            raise RequestError(f"A sub-environment's factory returned {env!r}, no gymnasium.Env.")
+        return env
+
+
+# Registered specs
+
+_pickled: dict[str, tuple[object, bytes, bytes | None]] = {}
+_sent: dict[str, bytes] = {}
+_adopted: Mapping[str, bytes] = {}
+
+
+def registered_specs() -> Mapping[str, bytes]:
+    """Every registered spec, pickled. Specs may be changed in place, so each is looked at.
+
+    Returns:
+        The same mapping each time while nothing changes, so that it is pickled once for many
+        factories. What cannot be pickled is left out.
+    """
+    global _sent
+    found = {}
+    for id, spec in list(gym.registry.items()):
+        if (data := _pickle_of(id, spec)) is not None:
+            found[id] = data
+    if found != _sent:
+        _sent = found
+    return _sent
+
+
+def _pickle_of(id: str, spec: object) -> bytes | None:
+    """A spec as bytes; None where it cannot be pickled."""
+    try:
+        seen = pickle.dumps(spec)  # quick, and other bytes whenever the spec was changed
+    except Exception:  # a lambda, say, which only the slow way can send
+        seen = b""
+    known = _pickled.get(id)
+    if known is None or known[0] is not spec or known[1] != seen or not seen:
+        try:
+            known = (spec, seen, processes.dumps(spec))
+        except Exception:  # pickling runs code of the user's objects: anything may come
+            known = (spec, seen, None)
+        _pickled[id] = known
+    return known[2]
+
+
+def adopt_specs(packed: Mapping[str, bytes]) -> None:
+    """Replaces the specs of known ids that are others where `packed` comes from; once for each."""
+    global _adopted
+    if packed == _adopted:
+        return
+    _adopted = packed
+    for id in packed.keys() & gym.registry.keys():
+        _load(packed, id)
+
+
+def add_unknown_specs(packed: Mapping[str, bytes]) -> bool:
+    """Registers the ids that are not known here, and says whether there were any.
+
+    Called only when one is missed: specs may import modules of the user's, and most environments
+    need none.
+    """
+    loaded = [_load(packed, id) for id in packed.keys() - gym.registry.keys()]
+    return any(loaded)
+
+
+def _load(packed: Mapping[str, bytes], id: str) -> bool:
+    """Registers a spec, and says whether that could be done."""
+    try:
+        gym.registry[id] = processes.loads(packed[id])
+    except Exception:  # it may need a module that is not to be found here
+        return False
+    return True
+
+
+# Warnings
+
+_known: set[Key] = set()
+_last: tuple[float, ShownWarnings] = (-HOLDS_S, ShownWarnings())
+_show: Any = None
+
+
+def shown_warnings() -> ShownWarnings:
+    """The warnings that this process has shown, and those noted from others."""
+    global _last
+    now_s = time.monotonic()
+    if now_s - _last[0] < HOLDS_S and _last[1].pid == os.getpid():
+        return _last[1]
+    found = set(_known)
+    for module in list(sys.modules.values()):
+        registry = getattr(module, "__dict__", {}).get("__warningregistry__")
+        # Beside the warnings a registry holds its version.
+        keys = [key for key in list(registry or ()) if isinstance(key, tuple) and len(key) == 3]
+        found.update((str(text), category.__name__, line) for text, category, line in keys)
+    _last = now_s, ShownWarnings(os.getpid(), frozenset(found))
+    return _last[1]
+
+
+def note_shown(of: ShownWarnings) -> None:
+    """Notes what another process has shown, for processes that are started from here on."""
+    _known.update(of.keys)
+
+
+def hide_known_warnings(of: ShownWarnings) -> None:
+    """Keeps this process from showing again what another one has shown.
+
+    Does nothing in the process that `of` comes from.
+    """
+    global _show
+    if of.pid in (0, os.getpid()):
+        return
+    note_shown(of)
+    if warnings.showwarning is not _show_new:
+        _show, warnings.showwarning = warnings.showwarning, _show_new
+
+
+def _show_new(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows a warning unless it is known; stands in for `warnings.showwarning`."""
+    key = (str(message), category.__name__, lineno)
+    if key not in _known:
+        _known.add(key)
+        _show(message, category, filename, lineno, file, line)

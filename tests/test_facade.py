@@ -8,7 +8,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import (
+    AutoresetMode,
+    SyncVectorEnv,
+    VectorEnv,
+    VectorWrapper,
+    async_vector_env,
+)
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from tests import plans
@@ -65,6 +71,16 @@ def test_native_says_what_it_lacks_and_is_closed_like_the_others():
     for use in (*JOINED, *BEGIN.values(), *WAIT.values()):
         with pytest.raises(ClosedEnvironmentError, match="was used after close"):
             use(envs)
+
+
+def test_async_with_a_worker_of_the_user_s_calls_all_or_none():
+    options = {"worker": async_vector_env._async_worker}
+    with auto_make_vec(echoes(3), mode="async", vector_kwargs=options) as envs:
+        envs.reset(seed=1)
+        assert envs.call("double", 1) == (2, 3, 4)
+        for call in (envs.call, envs.call_async, envs.set_attr):
+            with pytest.raises(VecselectError, match="'async' cannot reach some"):
+                call("label", "x", indices=[1])
 
 
 def test_its_spec_makes_it_again():

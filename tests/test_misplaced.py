@@ -31,7 +31,7 @@ def nothing_starts(monkeypatch):
         pytest.fail("a process was started for a request that cannot be")
 
     monkeypatch.setattr("vecselect.planning.planner.FirstWorker", start)
-    monkeypatch.setattr("vecselect.planning.sweep.FirstWorker", start)
+    monkeypatch.setattr("vecselect.planning.sweep.profiled", start)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -128,6 +128,13 @@ def test_the_arrows_between_packages_hold(package, forbidden):
     assert members.isdisjoint(importers(*forbidden))
 
 
+def test_the_facade_finds_out_nothing_about_what_it_wraps():
+    tree = MODULES["vecselect.vector_env"]
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert names.isdisjoint({"hasattr", "getattr", "isinstance"})
+    assert not importers("vecselect.backends", "vecselect.planning") & {"vecselect.vector_env"}
+
+
 def test_rich_is_known_to_the_reports_and_the_command_line_only():
     assert all(inside(name, "vecselect.report", "vecselect.cli") for name in importers("rich"))
 

@@ -19,7 +19,7 @@ from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.async_pipes import RanOut, Workers
 from vecselect.backends.async_worker import work
-from vecselect.backends.interrupts import Unbroken
+from vecselect.interrupts import Unbroken
 from vecselect.backends.pool.layout import leaves
 from vecselect.backends.shared import why_no_semaphore
 from vecselect.backends.specs import difference, draws, facts_of, same_factory

@@ -19,7 +19,7 @@ import numpy as np
 
 from vecselect import processes
 from vecselect.backends.base import need_no_ended_episode
-from vecselect.backends.interrupts import Unbroken
+from vecselect.interrupts import Unbroken
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
 

@@ -201,7 +201,9 @@ def children(pid):
 def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path, stopped):
     path = tmp_path / "script.py"
     path.write_text(ORPHANS)
-    program = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     sibling = None
     try:
         sibling = int(program.stdout.readline())
@@ -223,7 +225,38 @@ def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path
         if sibling is not None:
             os.kill(sibling, signal.SIGKILL)
         program.kill()
-        program.communicate(timeout=LIMIT_S)
+        _, err = program.communicate(timeout=LIMIT_S)
+    assert err == ""
+
+
+class Where(zoo.EchoEnv):
+    def where(self):
+        return os.getpid()
+
+
+class Outer(Where):
+    def __init__(self):
+        super().__init__()
+        self.inner = make(Where, "pool:1")
+
+    def inner_worker(self):
+        return (set(self.inner.call("where")) - {os.getpid()}).pop()
+
+    def close(self):
+        self.inner.close()
+
+
+@pytest.mark.full
+def test_a_stopped_worker_of_a_killed_worker_is_killed_and_the_server_lives_on():
+    server = contexts.ensure_fork_server()
+    envs = make(Outer, "pool:1")
+    outer, inner = envs.call("where")[1], envs.call("inner_worker")[1]
+    os.kill(inner, signal.SIGSTOP)
+    os.kill(outer, signal.SIGKILL)
+    assert gone(inner, 5.0)
+    make("CartPole-v1", "pool:1").close()
+    assert contexts.ensure_fork_server() == server
+    envs.close()
 
 
 def test_a_number_that_a_stranger_has_now_is_not_killed():

@@ -4,21 +4,20 @@
     ------                        -----------                     ------
     starts the server with the
       first worker        ------> imports PRELOADED
-    "1" + descriptors     ------> forks                    -----> waits for its start pipe
-    reads the process id  <------ writes into the status pipe
+    own pid, descriptors  ------> forks                    -----> reads from its start pipe
+    reads the worker's pid <----- writes into the status pipe
     preparation, Process  --------------- start pipe -----------> takes over variables, umask,
                                                                   cores, folder, sys.path;
                                                                   unpickles Process, runs it
-                                  kills its process group, then
-    reads the exit code   <------ reaps it                 <----- ends
+                                  kills its process group,
+    reads the exit code   <------ then reaps it            <----- ends
 
-- `fork` and `spawn` do without the server: the caller starts the worker, kills its process group
-  and reaps it (`forkserver.reap`). They share the start pipe and what goes through it, but for
-  `fork`, where all is inherited.
-- The caller kills a worker that it has no use for (`processes.end_all`).
+- `spawn` uses the start pipe too, `fork` inherits everything. Both do without the server: the
+  caller kills the worker's process group and reaps the worker (`forkserver.reap`).
+- The caller ends a worker that it does not need any more (`processes.end_all`).
 - When the caller has ended, its pidfd becomes readable in the worker, which ends and kills its own
-  group (`ParentWatch`), and in the server, which kills those that have not ended in time.
-- When the server has ended, the next start begins a new one; its workers run on.
+  group (`ParentWatch`), and in the server, which kills the workers that have not ended in time.
+- When the server has ended, its workers run on, and the next start begins a new server.
 
 In every process that one of these contexts starts
 
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
 LOOK_S = forkserver.LOOK_S
+
 ORPHAN_GRACE_S = 1.5
 """Seconds that a worker whose parent has gone may take to close its sub-environments."""
 
@@ -137,7 +137,7 @@ class _Process(process.BaseProcess):
 
     parent_file = -1
     """In the process: a descriptor that becomes readable when its parent ends; -1 if there is none.
-    The parent's own is open only while it starts the process."""
+    The parent has it only while it starts the process."""
 
     def start(self) -> None:
         """Starts it.
@@ -151,6 +151,7 @@ class _Process(process.BaseProcess):
                 super().start()
             finally:
                 forkserver.close_files(self.parent_file)
+                self.parent_file = -1
 
     def __getstate__(self) -> dict[str, Any]:
         """All of it; the descriptor is sent along."""

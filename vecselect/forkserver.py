@@ -7,7 +7,7 @@ caller, with its threads and their locks, is not. It differs from multiprocessin
 - each worker gets the caller's environment variables, umask and usable cores as they are when it
   is started, before anything is imported in it;
 - it ends with the process that started it, even where a forked sibling of that one lives on, or
-  once that one has closed its socket;
+  once nobody can ask it any more and its workers have ended;
 - it kills the process group of a worker that has ended before it reaps it: until then, no other
   process can have the worker's process id.
 
@@ -52,8 +52,7 @@ LOOK_S = 0.25
 """Seconds between two looks whether a parent is there, where no descriptor tells of its end."""
 
 PID_BYTES = 8
-"""What a request consists of, beside descriptors: the process id of whoever makes it."""
-
+"""A request consists of this, the process id of whoever makes it, and of descriptors."""
 
 lock = threading.RLock()
 _channel: socket.socket | None = None
@@ -104,7 +103,7 @@ def start_worker(
             socket.send_fds(channel, [os.getpid().to_bytes(PID_BYTES, "little")], files)
     except ConnectionError:
         raise _lost(channel, server) from None
-    finally:  # where the server ends without an answer, that shows only once it has the only copy
+    finally:  # the end of the server shows only where nobody else holds its end of the status pipe
         close_files(start, status[1])
     try:
         pid = int(read_signed(status[0]))
@@ -247,16 +246,23 @@ class _Worker:
     Attributes:
         parent_pid: The process that asked for it.
         status: Descriptor of a pipe that takes its process id, and its exit code later.
-        kill_at_s: When it is killed, by `time.monotonic`; None while its parent is there.
+        orphaned: Whether its parent has gone.
+        kill_at_s: When it is killed, by `time.monotonic`.
     """
 
     parent_pid: int
     status: int
-    kill_at_s: float | None = None
+    orphaned: bool = False
+    kill_at_s: float = math.inf
 
 
 class _Server:
-    """The server's loop."""
+    """The server's loop.
+
+    Attributes:
+        watched: What it waits for: the end of a worker, a request, the end of the owner.
+        parents: Process ids of those that are there and may have asked for workers.
+    """
 
     def __init__(self, channel: int, owner: int, owner_pid: int) -> None:
         self.channel = socket.socket(fileno=channel)
@@ -286,11 +292,13 @@ class _Server:
             self._kill_orphans()
 
     def _wait_s(self) -> float | None:
-        """Seconds until something is to be done unasked."""
-        times_s = [one.kill_at_s for one in self.workers.values() if one.kill_at_s is not None]
+        """Seconds until something is to be done unasked; None if nothing is."""
+        now_s = time.monotonic()
+        times_s = [one.kill_at_s for one in self.workers.values()]
         if self.owner < 0:
-            times_s.append(time.monotonic() + LOOK_S)
-        return max(min(times_s) - time.monotonic(), 0.0) if times_s else None
+            times_s.append(now_s + LOOK_S)
+        next_s = min(times_s, default=math.inf)
+        return None if next_s == math.inf else max(next_s - now_s, 0.0)
 
     def _fork_worker(self) -> None:
         """Starts the worker that a process asks for; where none can ask any more, notes that."""
@@ -348,9 +356,9 @@ class _Server:
         """Kills workers whose parent has gone: one that was stopped does not end by itself."""
         now_s = time.monotonic()
         for pid, one in self.workers.items():
-            if one.kill_at_s is None and one.parent_pid not in self.parents:
-                one.kill_at_s = now_s + ORPHAN_LIMIT_S
-            if one.kill_at_s is not None and one.kill_at_s <= now_s:
+            if not one.orphaned and one.parent_pid not in self.parents:
+                one.orphaned, one.kill_at_s = True, now_s + ORPHAN_LIMIT_S
+            if one.kill_at_s <= now_s:
                 one.kill_at_s = math.inf
                 os.kill(pid, signal.SIGKILL)
 

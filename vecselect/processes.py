@@ -1,4 +1,7 @@
-"""Starting child processes safely, and proving that they ended."""
+"""Child processes: what they are sent, how they begin, and how they are ended.
+
+`contexts` has how they are started.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,10 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 END_GRACE_S = 2.0
-"""How long a child may take to end after it was asked to, before it is terminated."""
+"""Seconds that a child may take to end after it was asked to, before it is terminated."""
 
 TERMINATE_GRACE_S = 0.5
-"""How long it may take after it was terminated, before it is killed: a stopped one never ends."""
+"""Seconds that it may take after that, before it is killed: a stopped one never ends."""
 
 DESCRIPTORS_PER_CHILD = 3
 DESCRIPTORS_SPARE = 16

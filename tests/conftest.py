@@ -10,11 +10,11 @@ import vecselect
 from tests.fake_torch import FakeLibraries, FakeTorch
 from tests.faults import census
 from tests.racers import children
-from vecselect import fork_client, learner_threads
+from vecselect import contexts, forkserver, learner_threads
 from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-fork_client.PRELOADED += ("gymnasium.envs.mujoco", "tests.zoo", "tests.faults.envs", "tests.racers")
+forkserver.PRELOADED += ("gymnasium.envs.mujoco", "tests.zoo", "tests.faults.envs", "tests.racers")
 pytest.register_assert_rewrite("vecselect.testing.contract")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 census.name_own()
@@ -81,7 +81,7 @@ def libraries(monkeypatch):
 def no_process_is_left():
     """None but the fork server and the resource tracker, which multiprocessing keeps."""
     resource_tracker.ensure_running()
-    fork_client.ensure_server()
+    contexts.ensure_fork_server()
     before = children()
     yield
     assert children() <= before

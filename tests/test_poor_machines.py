@@ -1,32 +1,46 @@
-"""Machines that lack something: modes that need it are left out with a sentence, `sync` runs."""
+"""Systems that lack something: modes that need it are left out with a sentence, `sync` runs."""
 
 import _multiprocessing
 import dataclasses
 import errno
+import multiprocessing
 import multiprocessing.sharedctypes
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
+import types
+import warnings
+from multiprocessing import synchronize
 
+import numpy as np
+import psutil
 import pytest
+from gymnasium.vector import SyncVectorEnv
 
 import vecselect
+from tests.compare import assert_same_run
 from tests.racers import children
 from tests.zoo import EchoEnv
 from vecselect import (
     ModeUnavailable,
+    RequestError,
     VecselectWarning,
     auto_make_vec,
     available_modes,
+    processes,
     recommend,
 )
-from vecselect.backends.pool.backend import Pool
+from vecselect.backends.pool import signals
+from vecselect.backends.pool.backend import Pool, PoolVectorEnv
 from vecselect.plan import Candidate
 from vecselect.planning import build
 
 QUICK = {"budget_s": 0.3}
+MIB = 1 << 20
 
 
 def refused(number):
@@ -63,9 +77,9 @@ def test_a_mode_is_left_out_where_the_system_refuses_what_it_needs(take, number,
             assert os.strerror(number) in why
             with pytest.raises(ModeUnavailable, match=re.escape(why)):
                 auto_make_vec([EchoEnv] * 2, mode=mode)
-        elif mode == "pool":
-            with auto_make_vec([EchoEnv] * 2, mode="pool:1") as envs:
-                envs.reset(seed=1)
+        elif mode == "pool":  # memory without a name is a file where the system gives no other
+            with auto_make_vec([EchoEnv] * 4, mode="pool:1") as envs:
+                assert_same_run(envs, SyncVectorEnv([EchoEnv] * 4), steps=10)
     assert available_modes()["sync"] is None
     with auto_make_vec("CartPole-v1", 2, **QUICK) as envs:
         envs.reset(seed=1)
@@ -74,6 +88,13 @@ def test_a_mode_is_left_out_where_the_system_refuses_what_it_needs(take, number,
     lacking = {mode for mode, why in available_modes().items() if why and mode != "ray"}
     skipped = {one.mode for one in envs.plan.candidates if one.skipped}
     assert lacking <= skipped
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written(monkeypatch):
+    no_memory_files(monkeypatch, errno.EPERM)
+    monkeypatch.setattr(os, "posix_fallocate", refused(errno.ENOSPC), raising=False)
+    with pytest.raises(ModeUnavailable, match="No space left"):
+        auto_make_vec([EchoEnv] * 4, mode="pool:1")
 
 
 @pytest.fixture
@@ -117,23 +138,20 @@ def test_a_plan_made_while_something_was_refused_is_not_used_when_it_is_there_ag
     assert {one.mode for one in plan.candidates if one.skipped} >= {"pool", "async"}
     plan = recommend("CartPole-v1", 2, **QUICK)
     assert not plan.recalled
+    assert plan.decided_by != "elimination"
     assert {"pool:0", "async"} <= {one.mode for one in plan.candidates if not one.skipped}
-    assert plan.evidence.hand_off.measured
 
 
 PROGRAM = """
-    import warnings
-
     import vecselect
 
     assert vecselect.available_modes()["sync"] is None
-    with vecselect.auto_make_vec("CartPole-v1", 2, budget_s=0.3) as envs:
-        envs.reset(seed=1)
-        envs.step(envs.action_space.sample())
-        print(envs.mode)
-    with vecselect.auto_make_vec("CartPole-v1", 2, mode="sync") as envs:
-        envs.reset(seed=1)
-        print(envs.report)
+    for options in {"budget_s": 0.3}, {"mode": "sync"}:
+        with vecselect.auto_make_vec("CartPole-v1", 2, **options) as envs:
+            envs.reset(seed=1)
+            envs.step(envs.action_space.sample())
+            print(envs.mode)
+    print(envs.report)
 """
 
 NO_PROC = """
@@ -162,12 +180,19 @@ NO_PSUTIL = """
         setattr(psutil, name, raises)
 """
 
+NO_PIDFD = """
+    import os
+    if hasattr(os, "pidfd_open"):
+        del os.pidfd_open
+"""
+
 
 @pytest.mark.parametrize(
     "lacking",
     [
         pytest.param(NO_PROC, id="proc"),
         pytest.param(NO_PSUTIL, id="psutil"),
+        pytest.param(NO_PIDFD, id="pidfd"),
     ],
 )
 def test_a_program_runs_without(lacking, tmp_path):
@@ -186,23 +211,129 @@ def test_a_program_runs_without(lacking, tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[0] in ("sync", "pool:0", "pool:1", "thread:1", "async")
+    mode, pinned, *_ = done.stdout.split()
+    assert mode in ("sync", "pool:0", "pool:1", "thread:1", "async") and pinned == "sync"
+
+
+NOT_POSIX = """
+    import multiprocessing.connection, multiprocessing.popen_forkserver, os, signal, socket
+    import gymnasium, numpy, psutil
+    for module, names in {
+        os: "fork getpgid getppid killpg register_at_fork sched_getaffinity setpgid waitid",
+        signal: "SIGKILL SIGCHLD pthread_sigmask set_wakeup_fd",
+        socket: "send_fds recv_fds",
+    }.items():
+        for name in names.split():
+            delattr(module, name)
+    os.name = "nt"
+    multiprocessing.get_all_start_methods = lambda: ["spawn"]
+    from vecselect import child, processes
+    processes.settle_in(1)
+    print(*processes.start_methods(), type(processes.get_context()).__module__)
+"""
+
+
+def test_where_multiprocessing_only_spawns_its_own_context_is_used():
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(NOT_POSIX)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("spawn multiprocessing.context\n", "")
+
+
+class MacSemaphore:
+    """One of macOS: its names are short, its value is not told; and only callers may poll."""
+
+    LONGEST_NAME = 30
+
+    def __init__(self, kind, value, maxvalue, name, unlink):
+        assert len(name) <= self.LONGEST_NAME
+        self._semaphore = _multiprocessing.SemLock(kind, value, maxvalue, name, unlink)
+
+    def __getattr__(self, name):
+        if name in ("_get_value", "_is_zero", "_count"):
+            raise NotImplementedError(name)
+        return getattr(self._semaphore, name)
+
+    def acquire(self, block=True, timeout=None):
+        in_worker = multiprocessing.parent_process() is not None
+        if in_worker and block and timeout is not None:
+            raise NotImplementedError("sem_timedwait")
+        return self._semaphore.acquire(block, timeout)
+
+    def release(self):
+        self._semaphore.release()
+
+
+def interrupted():
+    raise KeyboardInterrupt
+
+
+def test_a_pool_needs_neither_values_nor_timed_waits_nor_nameless_memory(monkeypatch):
+    replaced = types.SimpleNamespace(**vars(_multiprocessing))
+    replaced.SemLock = MacSemaphore
+    monkeypatch.setattr(synchronize, "_multiprocessing", replaced)
+    no_memory_files(monkeypatch, errno.EPERM)
+    # Forked, so that the worker finds the same.
+    with auto_make_vec([EchoEnv] * 4, mode="pool:1", vector_kwargs={"context": "fork"}) as envs:
+        assert_same_run(envs, SyncVectorEnv([EchoEnv] * 4), steps=10)
+        time.sleep(0.05)  # the worker has fallen asleep by then
+        assert envs.call("double", 2) == (4,) * 4
+        with monkeypatch.context() as meanwhile, pytest.raises(KeyboardInterrupt):
+            meanwhile.setattr(envs.unwrapped._handles[0]._go, "give", interrupted)
+            envs.step(np.ones(4, np.int64))
+        assert envs.reset(seed=11)[0][:, 1].tolist() == [11, 12, 13, 14]
+        assert envs.step(np.ones(4, np.int64))[0][:, 3].tolist() == [1] * 4
+
+
+def test_the_name_of_a_signal_goes_when_it_is_no_longer_needed():
+    one = signals.Signal(multiprocessing.get_context("spawn"))
+    name = one._named._semlock.name
+    one.forget_name()
+    with pytest.raises(FileNotFoundError):
+        _multiprocessing.SemLock._rebuild(0, 1, 1, name)
+    one.give()
+    one.wait(0)
+
+
+def test_spinning_ends_by_the_clock_where_others_have_the_core(monkeypatch):
+    now_s, yields = [0.0], []
+
+    def given_up():
+        yields.append(None)
+        now_s[0] += 0.012  # four other programs, a time slice each
+
+    monkeypatch.setattr(signals, "_yield", given_up)
+    monkeypatch.setattr(signals.time, "perf_counter", lambda: now_s[0])
+    one = signals.Signal(multiprocessing.get_context("spawn"))
+    assert not one.take(signals.DEFAULT_TRIES, lambda: None, lambda: 0.0)
+    assert len(yields) <= signals.TRIES_PER_LOOK
+
+
+def test_a_killed_worker_is_told_with_the_memory_of_its_group(monkeypatch):
+    monkeypatch.setattr("vecselect.machine._memory_limits", lambda root: (2 * 10**9, 10**8))
+    assert "(0.1 of 2.0 GB are free now" in processes.memory_picture(-signal.SIGKILL)
+    monkeypatch.delattr(signal, "SIGKILL")
+    assert processes.memory_picture(-9) == processes.memory_picture(0) == ""
 
 
 @pytest.fixture
-def usual_descriptors():
-    """The limit that most systems set."""
+def descriptors():
+    """Sets how many files this process may have open, as most systems do."""
     resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, limits[1]), limits[1]))
-    yield
+    yield lambda count: resource.setrlimit(resource.RLIMIT_NOFILE, (count, limits[1]))
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 @pytest.mark.parametrize("cores", [64, 384])
 def test_planning_for_two_starts_few_processes_however_many_cores_there_are(
-    cores, monkeypatch, usual_descriptors
+    cores, monkeypatch, descriptors
 ):
+    descriptors(1024)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
     most = 0
@@ -212,14 +343,63 @@ def test_planning_for_two_starts_few_processes_however_many_cores_there_are(
         most = max(most, len(children()))
 
     started = len(children())
-    make_built = vecselect.backends.pool.backend.PoolVectorEnv.__init__
+    make_built = PoolVectorEnv.__init__
 
     def counted(self, *arguments, **named):
         make_built(self, *arguments, **named)
         look("built")
 
-    monkeypatch.setattr(vecselect.backends.pool.backend.PoolVectorEnv, "__init__", counted)
-    plan = vecselect.recommend("CartPole-v1", 2, use_store=False, progress=look, **QUICK)
+    monkeypatch.setattr(PoolVectorEnv, "__init__", counted)
+    plan = recommend("CartPole-v1", 2, use_store=False, progress=look, **QUICK)
     assert plan.evidence.machine.cores == cores
     assert plan.mode in ("sync", "pool:0", "pool:1")
     assert most - started <= 16
+
+
+def test_too_few_descriptors_are_an_error_before_anything_is_started(descriptors):
+    makers = [EchoEnv] * 40
+    with auto_make_vec(makers, mode="pool:1") as envs:  # what starts workers runs from here on
+        envs.reset(seed=1)
+    before, open_before = children(), len(os.listdir("/proc/self/fd"))
+    descriptors(limit := open_before + 40)
+    for mode, workers in (("pool:39", 39), ("async", 40)):
+        with pytest.raises(RequestError, match="file descriptors") as caught:
+            auto_make_vec(makers, mode=mode)
+        message = str(caught.value)
+        assert re.match(rf"{workers} processes take about \d+ file descriptors", message)
+        assert f"may have {limit}" in message
+        assert int(re.search(r"ulimit -n (\d+)", message)[1]) > limit
+        assert children() == before
+        assert len(os.listdir("/proc/self/fd")) <= open_before
+    for mode in ("pool:1", "sync"):
+        with auto_make_vec(makers, mode=mode) as envs:
+            envs.reset(seed=1)
+
+
+def free_memory(monkeypatch, free_bytes):
+    memory = types.SimpleNamespace(total=64 << 30, available=free_bytes)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+
+
+@pytest.mark.parametrize(("mode", "workers"), [("pool:2", 2), ("async", 4)])
+def test_workers_that_hardly_fit_into_memory_are_one_warning(monkeypatch, mode, workers):
+    free_memory(monkeypatch, 20 * MIB)
+    with pytest.warns(VecselectWarning) as caught:
+        auto_make_vec([EchoEnv] * 4, mode=mode).close()
+    (message,) = (str(one.message) for one in caught)
+    assert re.fullmatch(
+        rf"{workers} worker processes may be more than fit into memory: it would take about "
+        r"\d\.\d GB, and 80% of the memory available is 0\.0 GB\. Use fewer, as in "
+        r"mode='pool:1'\.",
+        message,
+    )
+
+
+@pytest.mark.parametrize(
+    ("mode", "free_bytes"), [("pool:2", 16 << 30), ("async", 16 << 30), ("pool:0", 0)]
+)
+def test_workers_that_fit_are_none(monkeypatch, mode, free_bytes):
+    free_memory(monkeypatch, free_bytes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        auto_make_vec([EchoEnv] * 4, mode=mode).close()

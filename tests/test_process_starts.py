@@ -1,19 +1,32 @@
-"""Starting processes where forks, working folders, scripts and limits stand in the way."""
+"""Starting processes: what workers find, who ends them, and what is said when they cannot start."""
 
+import functools
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import gymnasium as gym
+import numpy as np
+import psutil
 import pytest
 
+from tests import zoo
 from tests.faults.support import gone
 from tests.marks import only_full
-from vecselect import auto_make_vec, fork_client, processes
+from vecselect import auto_make_vec, contexts, forkserver, processes
 from vecselect.errors import StartError
 
 LIMIT_S = 60.0
+MODES = ["pool:1", "pool:1 spawn", "async"]
+
+
+def make(id, mode, num_envs=2):
+    mode, _, context = mode.partition(" ")
+    options = {"context": context} if context else {}
+    return auto_make_vec(id, num_envs, mode, vector_kwargs=options)
 
 
 def run(path, code, **options):
@@ -86,19 +99,80 @@ def test_forked_children_start_workers_of_their_own_and_end_nobody_elses(tmp_pat
     assert run(tmp_path / "script.py", FORKS) == ["used used used", "7", "7"]
 
 
-def test_the_working_folder_hides_no_module_of_the_library(tmp_path):
-    folder = tmp_path / "folder"
+def test_neither_the_working_folder_nor_a_long_temporary_one_is_a_hindrance(tmp_path):
+    folder = tmp_path / ("long" * 30)
     folder.mkdir()
     (folder / "random.py").write_text("raise ImportError('not the random you want')\n")
     code = FORKS.split("with ProcessPool")[0] + "print(os.getcwd())\n"
-    assert run(tmp_path / "script.py", code, cwd=folder) == [str(folder)]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    assert run(tmp_path / "script.py", code, cwd=folder, env=environment) == [str(folder)]
 
 
-def test_a_long_folder_for_temporary_files_is_no_hindrance(tmp_path):
-    folder = tmp_path / ("long" * 30)
-    folder.mkdir()
-    code = FORKS.split("with ProcessPool")[0]
-    run(tmp_path / "script.py", code, env={**os.environ, "TMPDIR": str(folder)})
+WORLD = """
+import os
+from tests.zoo import EchoEnv
+
+LEVEL = os.environ.get("VECSELECT_LEVEL")
+
+class World(EchoEnv):
+    def state(self):
+        umask = os.umask(0)
+        os.umask(umask)
+        gone = os.environ.get("VECSELECT_GONE")
+        return os.getpid(), (LEVEL, gone, os.getcwd(), umask, os.sched_getaffinity(0))
+"""
+
+
+@pytest.fixture
+def cores():
+    """The usable cores, which are restored after the test, as the umask is."""
+    umask, cores = os.umask(0o22), os.sched_getaffinity(0)
+    yield cores
+    os.umask(umask)
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_worker_is_like_its_caller_before_anything_is_imported(
+    monkeypatch, tmp_path, cores, mode
+):
+    monkeypatch.setenv("VECSELECT_GONE", "1")
+    make("CartPole-v1", mode).close()  # what starts workers is running now
+    monkeypatch.setenv("VECSELECT_LEVEL", "7")
+    monkeypatch.delenv("VECSELECT_GONE")
+    monkeypatch.chdir(tmp_path)
+    os.umask(0o77)
+    os.sched_setaffinity(0, {min(cores)})
+    (tmp_path / "its_world.py").write_text(WORLD)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "its_world", raising=False)
+    with make(importlib.import_module("its_world").World, mode) as envs:
+        states = dict(envs.call("state"))
+    assert len(states) == 2 and set(states) != {os.getpid()}
+    for state in states.values():
+        assert state == ("7", None, str(tmp_path), 0o77, {min(cores)})
+
+
+def pendulum():
+    return gym.make("Pendulum-v1", g=getattr(zoo, "GRAVITY", 3.0))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_a_patched_module_changes_is_an_error_that_names_both(monkeypatch, mode):
+    monkeypatch.setattr(zoo, "GRAVITY", 5.0, raising=False)
+    with pytest.raises(RuntimeError, match=r"'g': 3\.0.*in a worker.*'g': 5\.0.*in this process"):
+        make(pendulum, mode, 3)
+    monkeypatch.setattr(zoo.EchoEnv, "action_space", gym.spaces.Discrete(77))
+    with pytest.raises(RuntimeError, match="action space"):
+        make(zoo.EchoEnv, mode)
+
+
+@pytest.mark.parametrize("mode", ["pool:1", "async"])
+def test_factories_that_draw_and_factories_that_differ_are_no_errors(mode):
+    draw = lambda: gym.make("Pendulum-v1", g=np.random.uniform(1, 9))  # noqa: E731
+    make(draw, mode).close()
+    each = [functools.partial(gym.make, "Pendulum-v1", g=float(g)) for g in range(3)]
+    make(each, mode, None).close()
 
 
 ORPHANS = """
@@ -119,8 +193,6 @@ time.sleep(600)
 
 
 def children(pid):
-    import psutil
-
     found = psutil.Process(pid).children(recursive=True)
     return {one.pid: " ".join(one.cmdline()) for one in found}
 
@@ -129,7 +201,9 @@ def children(pid):
 def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path, stopped):
     path = tmp_path / "script.py"
     path.write_text(ORPHANS)
-    program = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     sibling = None
     try:
         sibling = int(program.stdout.readline())
@@ -151,7 +225,38 @@ def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path
         if sibling is not None:
             os.kill(sibling, signal.SIGKILL)
         program.kill()
-        program.communicate(timeout=LIMIT_S)
+        _, err = program.communicate(timeout=LIMIT_S)
+    assert err == ""
+
+
+class Where(zoo.EchoEnv):
+    def where(self):
+        return os.getpid()
+
+
+class Outer(Where):
+    def __init__(self):
+        super().__init__()
+        self.inner = make(Where, "pool:1")
+
+    def inner_worker(self):
+        return (set(self.inner.call("where")) - {os.getpid()}).pop()
+
+    def close(self):
+        self.inner.close()
+
+
+@pytest.mark.full
+def test_a_stopped_worker_of_a_killed_worker_is_killed_and_the_server_lives_on():
+    server = contexts.ensure_fork_server()
+    envs = make(Outer, "pool:1")
+    outer, inner = envs.call("where")[1], envs.call("inner_worker")[1]
+    os.kill(inner, signal.SIGSTOP)
+    os.kill(outer, signal.SIGKILL)
+    assert gone(inner, 5.0)
+    make("CartPole-v1", "pool:1").close()
+    assert contexts.ensure_fork_server() == server
+    envs.close()
 
 
 def test_a_number_that_a_stranger_has_now_is_not_killed():
@@ -172,7 +277,7 @@ def test_a_number_that_a_stranger_has_now_is_not_killed():
 INTERRUPTED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
-from vecselect import auto_make_vec, fork_client
+from vecselect import auto_make_vec, forkserver
 
 def build():
     auto_make_vec("CartPole-v1", 4, sys.argv[1], vector_kwargs={"context": sys.argv[2]}).close()
@@ -180,8 +285,8 @@ def build():
 build()  # imports all: Ctrl-C while a dataclass is being made has Python itself end by SIGINT
 try:
     print("ready", flush=True)
-    for _ in range(200):
-        fork_client.forget_server()
+    for _ in range(20):
+        forkserver.forget_server()
         build()
 except KeyboardInterrupt:
     print("interrupted")
@@ -218,71 +323,62 @@ def refused():
 os.fork = refused
 """
 
-REFUSED = """
-from vecselect import auto_make_vec, fork_client
-from vecselect.errors import StartError
-fork_client.PRELOADED += ("no_fork",)
-for mode in ("pool:1", "async"):
-    try:
-        auto_make_vec("CartPole-v1", 2, mode)
-    except StartError as error:
-        print(error)
-"""
-
-
-@pytest.mark.full
-def test_a_limit_on_processes_is_named(tmp_path):
-    (tmp_path / "no_fork.py").write_text(NO_FORK)
-    lines = run(tmp_path / "script.py", REFUSED)
-    assert len(lines) == 2
-    assert all("no more processes may be started here" in line for line in lines)
-
 
 @pytest.fixture
 def no_server():
     """Has the test start the fork server anew, and those that follow too."""
-    fork_client.forget_server()
+    forkserver.forget_server()
     yield
-    fork_client.forget_server()
+    forkserver.forget_server()
 
 
-@pytest.mark.parametrize("mode", ["pool:1", "async"])
-def test_a_fork_server_that_cannot_be_started_is_named(monkeypatch, no_server, mode):
-    def refused(*_):
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+def refused(*_):
+    raise BlockingIOError(11, "Resource temporarily unavailable")
 
+
+@pytest.mark.parametrize(
+    ("name", "instead", "message"),
+    [
+        ("util.spawnv_passfds", refused, "no more processes may be started here"),
+        ("PRELOADED", ("no_fork",), "no more processes may be started here"),
+        ("preparation", lambda _: {"sys_path": []}, "the fork server, .* has ended with code 1"),
+    ],
+)
+def test_a_server_that_cannot_start_or_fork_is_named(
+    monkeypatch, tmp_path, no_server, capfd, name, instead, message
+):
     auto_make_vec("CartPole-v1", 2, "sync").close()
-    monkeypatch.setattr(fork_client.util, "spawnv_passfds", refused)
-    with pytest.raises(StartError, match="no more processes may be started here"):
-        auto_make_vec("CartPole-v1", 2, mode)
-
-
-@pytest.mark.parametrize("mode", ["pool:1", "async"])
-def test_a_fork_server_that_ends_at_once_is_named(monkeypatch, no_server, capfd, mode):
-    monkeypatch.setattr(fork_client, "preparation", lambda name: {"sys_path": []})
-    with pytest.raises(StartError, match="the fork server, which starts them, has ended"):
-        auto_make_vec("CartPole-v1", 2, mode)
-    assert "ModuleNotFoundError" in capfd.readouterr().err
+    (tmp_path / "no_fork.py").write_text(NO_FORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(f"vecselect.forkserver.{name}", instead)
+    for mode in ("pool:1", "async"):
+        with pytest.raises(StartError, match=message):
+            auto_make_vec("CartPole-v1", 2, mode)
+    assert ("ModuleNotFoundError" in capfd.readouterr().err) == (name == "preparation")
 
 
 def test_full_shared_memory_is_named(monkeypatch):
-    def refused(*_):
+    def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("_multiprocessing.SemLock", refused)
+    monkeypatch.setattr("_multiprocessing.SemLock", full)
     context = processes.get_context()
     for make in (lambda: context.Semaphore(0), lambda: context.Array("d", 3), context.Queue):
-        with pytest.raises(
-            StartError, match="/dev/shm, or the folder for temporary files, is full"
-        ):
+        with pytest.raises(StartError, match="/dev/shm, or the folder for .* files, is full"):
             make()
 
 
 @pytest.mark.full
-def test_a_fork_server_that_was_killed_is_replaced(no_server):
+def test_a_fork_server_that_was_killed_is_replaced_and_one_that_was_forgotten_ends(no_server):
     auto_make_vec("CartPole-v1", 2, "pool:1").close()
-    pid = fork_client.ensure_server()
+    pid = contexts.ensure_fork_server()
     os.kill(pid, signal.SIGKILL)
     assert gone(pid)
-    auto_make_vec("CartPole-v1", 2, "pool:1").close()
-    assert fork_client.ensure_server() != pid
+    envs = auto_make_vec("CartPole-v1", 2, "pool:1")
+    second = contexts.ensure_fork_server()
+    assert second != pid
+    forkserver.forget_server()
+    envs.reset(seed=1)  # its workers do not end for that
+    assert not gone(second, 0.1)
+    envs.close()
+    assert gone(second)

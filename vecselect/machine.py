@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vecselect import processes
+from vecselect.contexts import start_methods
 
 WORKER_BYTES = 20_000_000
 """What a child with Gymnasium loaded takes of its own, environment not included: measured 18.5-20.6
@@ -93,7 +93,7 @@ def read_machine(root: Path = Path("/")) -> Machine:
         memory_available_bytes=available_bytes,
         shm_available_bytes=_left_in(root / "dev/shm"),
         load_1min=_load(),
-        start_methods=processes.start_methods(),
+        start_methods=start_methods(),
         cpu=_cpu_name(root),
         system=f"{platform.system()} {platform.release()}",
         python=_python(),

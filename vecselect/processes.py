@@ -1,10 +1,12 @@
-"""Starting child processes safely, and proving that they ended."""
+"""Child processes: what they are sent, how they begin, and how they are ended.
+
+`contexts` has how they are started.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 import os
 import pickle
 import random
@@ -14,51 +16,28 @@ import time
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.interrupts import Unbroken
+from vecselect.contexts import context_name as context_name
+from vecselect.contexts import get_context as get_context
+from vecselect.contexts import start_methods as start_methods
 from vecselect.errors import RequestError
+from vecselect.interrupts import Unbroken
+from vecselect.machine import read_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
 END_GRACE_S = 2.0
-"""How long a child may take to end after it was asked to, before it is terminated."""
+"""Seconds that a child may take to end after it was asked to, before it is terminated."""
 
 TERMINATE_GRACE_S = 0.5
-"""How long it may take after it was terminated, before it is killed: a stopped one never ends."""
+"""Seconds that it may take after that, before it is killed: a stopped one never ends."""
 
 DESCRIPTORS_PER_CHILD = 3
 DESCRIPTORS_SPARE = 16
 """File descriptors that children take here: measured 3 each, and some while one is started."""
 
 _environments_made = 0
-
-
-def start_methods() -> tuple[str, ...]:
-    """The start methods of this platform, ours first.
-
-    `fork` is never ours: it copies locks that other threads hold, so with torch loaded in the
-    parent a forked worker deadlocks. A user who wants it says so with `context="fork"`.
-    """
-    available = multiprocessing.get_all_start_methods()
-    order = ("forkserver", "spawn", "fork")
-    return tuple(method for method in order if method in available)
-
-
-def get_context(method: str | None = None) -> BaseContext:
-    """A multiprocessing context for `method`, or for the safest start method there is."""
-    return multiprocessing.get_context(context_name(method))
-
-
-def context_name(method: str | None = None) -> str:
-    """What `multiprocessing.get_context` knows the context by that `get_context` gives."""
-    method = method or start_methods()[0]
-    if os.name != "posix":
-        return method
-    from vecselect.contexts import NAME_PREFIX
-
-    return f"{NAME_PREFIX}{method}"
 
 
 def need_descriptors(children: int) -> None:
@@ -202,8 +181,6 @@ def memory_picture(exitcode: int | None) -> str:
         return ""
     import psutil
 
-    from vecselect.machine import read_memory  # which imports this module
-
     total_bytes, free_bytes = read_memory()
     sizes = []
     for child in psutil.Process().children(recursive=True):
@@ -230,22 +207,17 @@ def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> No
         _join(children, grace_s)
     finally:
         with Unbroken():  # one that is left would be waited for at the program's end, for ever
-            _end_harder(children)
+            try:
+                _signal_all(children, "terminate", TERMINATE_GRACE_S)
+            finally:  # whatever the handler of a signal raises meanwhile
+                _signal_all(children, "kill", END_GRACE_S)
         for child in children:
             if child.exitcode is not None:
                 child.close()
 
 
-def _end_harder(children: Sequence[BaseProcess]) -> None:
-    """Terminates children that have not ended, and kills those that do not end then."""
-    try:
-        _tell_all(children, "terminate", TERMINATE_GRACE_S)
-    finally:  # whatever the handler of a signal raises meanwhile
-        _tell_all(children, "kill", END_GRACE_S)
-
-
-def _tell_all(children: Sequence[BaseProcess], method: str, wait_s: float) -> None:
-    """Terminates or kills those that have not ended, and waits."""
+def _signal_all(children: Sequence[BaseProcess], method: str, wait_s: float) -> None:
+    """Terminates or kills those that have not ended, and waits for them."""
     stuck = [child for child in children if child.exitcode is None]
     for child in stuck:  # all at once, so that many take no longer than one
         getattr(child, method)()

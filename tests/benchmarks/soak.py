@@ -33,7 +33,7 @@ from tests.compare import assert_same
 from tests.faults import census, inside
 from tests.faults.envs import CODES, ECHO, Fault
 from tests.faults.support import CLOSED_S, REPORTED_S, StepTimeout
-from vecselect import auto_make_vec, fork_client
+from vecselect import auto_make_vec, contexts, forkserver
 from vecselect.errors import RequestError, VecselectWarning, WorkerDied
 
 COUNT = 10
@@ -282,11 +282,11 @@ def _hang(*_):
 def soak(minutes, seed):
     mark = uuid.uuid4().hex
     os.environ[census.MARK] = mark
-    fork_client.PRELOADED += tuple(inside.PRELOADED)
+    forkserver.PRELOADED += tuple(inside.PRELOADED)
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()
-    fork_client.ensure_server()
+    contexts.ensure_fork_server()
     descriptors = psutil.Process().num_fds()
     run = Soak(seed)
     faults = run.run(minutes)

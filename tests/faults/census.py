@@ -63,6 +63,6 @@ def helpers():
     """The processes that are kept for as long as the interpreter lives."""
     from multiprocessing import resource_tracker
 
-    from vecselect import fork_client
+    from vecselect import contexts
 
-    return {fork_client.ensure_server(), resource_tracker._resource_tracker._pid}
+    return {contexts.ensure_fork_server(), resource_tracker._resource_tracker._pid}

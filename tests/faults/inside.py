@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from tests.faults.census import MARK, describe, descriptors, helpers, marked, name_own
-from vecselect import fork_client
+from vecselect import contexts, forkserver
 
 PRELOADED = ["gymnasium", "tests.faults.envs"]
 
@@ -33,14 +33,14 @@ def run(target, arguments, folder, inside):
         inside: Whether the census inside of the process is taken.
     """
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    fork_client.PRELOADED += tuple(PRELOADED)
+    forkserver.PRELOADED += tuple(PRELOADED)
     name_own()
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
     function = getattr(function, "body", function)
     if int(inside):
         resource_tracker.ensure_running()
-        fork_client.ensure_server()
+        contexts.ensure_fork_server()
     before = descriptors()
     result = {"error": None}
     try:

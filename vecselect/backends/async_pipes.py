@@ -19,9 +19,9 @@ import numpy as np
 
 from vecselect import processes
 from vecselect.backends.base import need_no_ended_episode
-from vecselect.backends.interrupts import Unbroken
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
+from vecselect.interrupts import Unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

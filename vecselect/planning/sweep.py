@@ -22,7 +22,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect import processes
+from vecselect import contexts, processes
 from vecselect.backends.registry import BACKENDS
 from vecselect.child import IsolatedLost, run_isolated
 from vecselect.errors import ModeUnavailable, ProfileError
@@ -388,10 +388,8 @@ def _taken_before(request: Request, modes: Sequence[str], rehearse: bool) -> tup
     method = request.vector_kwargs.get("context") or processes.start_methods()[0]
     if method != "forkserver" or not any(map(_has_processes, modes)):
         return base_bytes, 0
-    from vecselect import fork_client  # POSIX only
-
     # Every mode with processes needs this server, not only the one that is built first.
-    fork_client.ensure_server()
+    contexts.ensure_fork_server()
     return base_bytes, max(tree_bytes() - base_bytes, 0)
 
 

@@ -8,7 +8,6 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.interrupts import Unbroken
 from vecselect.backends.pool.handle import (
     CLOSE_LIMIT_S,
     PENDING,
@@ -20,6 +19,7 @@ from vecselect.backends.pool.server import BUFFER, COMMAND, DONE, GIVEN, STATUS
 from vecselect.backends.pool.worker import END, FAILED, REQUEST, SAMPLE, SILENT, STEP
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
+from vecselect.interrupts import Unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

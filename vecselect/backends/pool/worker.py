@@ -7,7 +7,6 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.orphans import LOOK_S, ParentWatch
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.lane import LaneFailure, keep_packed
 from vecselect.backends.pool.server import (
@@ -20,6 +19,7 @@ from vecselect.backends.pool.server import (
     close_all,
     sample_of,
 )
+from vecselect.contexts import LOOK_S, ParentWatch
 from vecselect.errors import RequestError, same_instance
 from vecselect.failures import Failed, portable, report_closing
 from vecselect.learner_threads import seed_torch

@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 
 from vecselect import processes
-from vecselect.backends.interrupts import Unbroken
 from vecselect.backends.pool.handle import (
     CLOSE_LIMIT_S,
     PENDING,
@@ -22,6 +21,7 @@ from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import LaneSample, Place, machine_id
 from vecselect.errors import StepTimeout, WorkerDied, WorkerError
 from vecselect.failures import Failed, RemoteTraceback, raised_there
+from vecselect.interrupts import Unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

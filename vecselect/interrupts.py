@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal as signals
 import threading
 from signal import SIGINT
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 try:  # the same as in `signal`, without the conversions to enums that cost 8 us a time
     from _signal import getsignal, signal  # type: ignore[import-not-found]
@@ -16,19 +18,22 @@ except ImportError:
 
 
 class Unbroken:
-    """Puts Ctrl-C off: half a message in a pipe would be taken for the beginning of the next."""
+    """A context that raises Ctrl-C only when it is left.
+
+    Half a message in a pipe would be taken for the beginning of the next one.
+    """
 
     def __init__(self, broken_off: Callable[[], None] | None = None) -> None:
-        """Does nothing yet.
+        """Changes nothing yet.
 
         Args:
-            broken_off: Called where something else than the operating system's refusal breaks it
-                off after all: what the handler of another signal raises, such as that of a timer.
+            broken_off: Called if the body raises something other than an error of the operating
+                system all the same, as the handler of another signal may do (a timer's, say).
         """
         self._broken_off = broken_off
 
     def __enter__(self) -> None:
-        """Notes Ctrl-C from now on instead of raising it."""
+        """Replaces the handler of SIGINT by one that only notes it."""
         self._came: tuple[Any, ...] | None = None
         self._before: Any = None
         # Blocking the signal would not do: the kernel gives it to another thread then, and Python
@@ -43,7 +48,7 @@ class Unbroken:
         self._came = what
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Raises what came in the meantime."""
+        """Restores the handler, and calls it if SIGINT came in the meantime."""
         refused = kind is None or issubclass(kind, (OSError, EOFError))
         if self._broken_off is not None and not refused:
             self._broken_off()
@@ -51,3 +56,14 @@ class Unbroken:
             signal(SIGINT, self._before)
             if self._came is not None:
                 self._before(*self._came)
+
+
+@contextlib.contextmanager
+def unbroken_start() -> Iterator[None]:
+    """As `Unbroken`; a process that is started meanwhile begins with SIGINT blocked (POSIX)."""
+    with Unbroken():
+        before = signals.pthread_sigmask(signals.SIG_BLOCK, {SIGINT})
+        try:
+            yield
+        finally:
+            signals.pthread_sigmask(signals.SIG_SETMASK, before)

@@ -25,7 +25,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.entry import THREAD_VARIABLES
+from vecselect.backends.pool.link import THREAD_VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,8 +18,8 @@ What happens in `step(actions)`, with the file that does it:
     caller                    vector_env     copies the batch out of the arena, merges the infos
 
 Threads do the same without processes: a gate stands for the signals, and nothing is pickled (see
-`threads`). A reset, and calls of the environments' own methods, take the same way
-as a `REQUEST` with its arguments in the pipe.
+`threads`). A reset, and calls of the environments' own methods, take the same way as a `REQUEST`
+with its arguments in the pipe.
 """
 
 from __future__ import annotations

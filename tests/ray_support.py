@@ -47,7 +47,7 @@ def told(num_envs, mode="ray:2", folder=None, **options):
 
 
 def pids(envs):
-    return [handle.place.pid for handle in envs.unwrapped._handles]
+    return [handle.place.pid for handle in envs.unwrapped._workers.each]
 
 
 def wait_until_gone(numbers, limit_s=10.0):

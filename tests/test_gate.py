@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vecselect.backends.pool.gate import Doors, Locks, make_gate
+from vecselect.backends.pool.threads import LockGate, PipeGate, make_gate
 
 THREADS = 5
 LONG_S = 30.0
@@ -30,7 +30,7 @@ class Waiters:
             thread.start()
 
     def run(self, place):
-        wait = self.gate.way(place)
+        wait = self.gate.waiter(place)
         while True:
             wait()
             if self.ending:
@@ -53,7 +53,7 @@ class Waiters:
         assert not any(thread.is_alive() for thread in self.threads)
 
 
-@pytest.fixture(params=[Doors, Locks])
+@pytest.fixture(params=[PipeGate, LockGate])
 def waiters(request):
     made = Waiters(request.param(THREADS))
     yield made
@@ -74,7 +74,7 @@ def test_nobody_comes_through_before_it_is_opened(waiters):
 
 
 def test_opening_it_again_at_once_is_missed_by_nobody():
-    made = Waiters(Doors(THREADS))
+    made = Waiters(PipeGate(THREADS))
     for _ in range(200):
         made.gate.open()
     made.await_times(*[200] * THREADS)
@@ -86,7 +86,7 @@ def test_one_that_takes_long_keeps_nobody_from_ending(waiters):
     waiters.gate.open()
     waiters.await_times(*[1] * THREADS)
     waiters.ending = True
-    waiters.gate.hold_open()
+    waiters.gate.reopen()
     waiters.gate.open_for_good()
     for place, thread in enumerate(waiters.threads):
         if place != 2:
@@ -98,19 +98,19 @@ def test_one_that_takes_long_keeps_nobody_from_ending(waiters):
 def test_holding_it_open_returns_whoever_is_still_to_come(waiters):
     waiters.busy[2] = threading.Event()
     for _ in range(3):
-        waiters.gate.hold_open()
+        waiters.gate.reopen()
         time.sleep(0.01)
     waiters.busy.pop(2).set()
     until_s = time.monotonic() + LONG_S
     while min(waiters.times) < 2 and time.monotonic() < until_s:
-        waiters.gate.hold_open()
+        waiters.gate.reopen()
         time.sleep(0.001)
     assert min(waiters.times) >= 2
 
 
 @pytest.mark.parametrize("times", [1, 5])
 def test_one_interrupted_while_it_opens_is_opened_all_the_same(times, monkeypatch):
-    made = Waiters(Doors(THREADS))
+    made = Waiters(PipeGate(THREADS))
     made.gate.open()
     made.await_times(*[1] * THREADS)
     real_write, left = os.write, [times]
@@ -125,8 +125,8 @@ def test_one_interrupted_while_it_opens_is_opened_all_the_same(times, monkeypatc
         patched.setattr(os, "write", interrupted)
         for _ in range(times):
             with pytest.raises(KeyboardInterrupt):
-                made.gate.hold_open()
-        made.gate.hold_open()
+                made.gate.reopen()
+        made.gate.reopen()
     made.await_times(*[2] * THREADS)
     made.gate.open()
     made.await_times(*[3] * THREADS)
@@ -138,8 +138,8 @@ def test_no_descriptor_is_left():
         return len(os.listdir("/proc/self/fd"))
 
     before = count()
-    gate = Doors(THREADS)
-    ways = [gate.way(place) for place in range(THREADS)]
+    gate = PipeGate(THREADS)
+    ways = [gate.waiter(place) for place in range(THREADS)]
     assert count() == before + 4
     del gate
     assert count() == before + 4  # whoever waits keeps them open
@@ -148,14 +148,14 @@ def test_no_descriptor_is_left():
 
 
 def test_where_the_system_has_no_doors_there_are_locks(monkeypatch):
-    assert isinstance(make_gate(3), Doors)
+    assert isinstance(make_gate(3), PipeGate)
     with monkeypatch.context() as patched:
         patched.delattr(select, "poll")
-        assert isinstance(make_gate(3), Locks)
+        assert isinstance(make_gate(3), LockGate)
 
     def none_left():
         raise OSError("too many open files")
 
     monkeypatch.setattr(os, "pipe", none_left)
     with contextlib.suppress(OSError):
-        assert isinstance(make_gate(3), Locks)
+        assert isinstance(make_gate(3), LockGate)

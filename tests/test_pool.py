@@ -87,11 +87,11 @@ def test_slices_are_contiguous_and_differ_by_one_at_most(num_envs, lanes):
 def test_there_is_one_process_per_worker_and_none_more():
     before = len(psutil.Process().children(recursive=True))
     with auto_make_vec(echoes(64), mode="pool:3") as envs:
-        assert len(envs.unwrapped._handles) == 3
+        assert len(envs.unwrapped._workers.each) == 3
         started = len(psutil.Process().children(recursive=True)) - before
         assert started in (3, 4, 5)  # the fork server and the resource tracker may be new
     with auto_make_vec(echoes(2), mode="pool:1") as envs:
-        assert len(envs.unwrapped._handles) == 1
+        assert len(envs.unwrapped._workers.each) == 1
 
 
 def test_with_a_deadline_the_caller_steps_nothing_and_any_of_them_may_be_pinned():
@@ -248,15 +248,6 @@ def test_a_dead_worker_is_named_and_the_pool_can_be_closed():
     assert envs.closed
 
 
-def test_a_worker_that_is_killed_while_idle_is_noticed():
-    envs = auto_make_vec(echoes(4), mode="pool:2")
-    envs.reset(seed=1)
-    envs.unwrapped._handles[1].process.kill()
-    with pytest.raises(WorkerDied, match="SIGKILL"):
-        envs.step(np.array([1, 2, 3, 4]))
-    envs.close()
-
-
 def test_set_attr_changes_all_or_none():
     with auto_make_vec(odd("", 5), mode="pool:1") as envs:
         envs.set_attr("odd_label", ["a", "b", "c", "d", "e"])
@@ -328,11 +319,12 @@ def test_one_instance_for_all_is_refused():
         auto_make_vec([lambda: env] * 3, mode="pool:0")
 
 
-def test_a_pool_is_not_copied_or_pickled():
+@pytest.mark.parametrize("mode", ["pool:1", "thread:1"])
+def test_it_is_not_copied_or_pickled(mode):
     import copy
     import pickle
 
-    with auto_make_vec(echoes(3), mode="pool:1") as envs:
+    with auto_make_vec(echoes(3), mode=mode) as envs:
         envs.reset(seed=1)
         for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
             with pytest.raises(VecselectError, match="cannot be copied or pickled"):

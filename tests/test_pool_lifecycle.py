@@ -17,6 +17,7 @@ import pytest
 from tests import zoo
 from tests.marks import only_full
 from vecselect import auto_make_vec, processes
+from vecselect.interrupts import Unbroken
 
 GRACE_S = 15.0
 
@@ -40,7 +41,7 @@ class Noted(zoo.EchoEnv):
 envs = auto_make_vec([functools.partial(Noted, i, sys.argv[1]) for i in range(6)], mode="pool:2")
 envs.reset(seed=1)
 envs.step(np.zeros(6, np.int64))
-print(*[handle.process.pid for handle in envs.unwrapped._handles], flush=True)
+print(*[handle.process.pid for handle in envs.unwrapped._workers.each], flush=True)
 """
 
 ENDINGS = {
@@ -181,6 +182,15 @@ def alarm_is_ctrl_c():
     signal.signal(signal.SIGALRM, before)
 
 
+def test_ctrl_c_is_heard_again_where_a_handler_has_raised_before_it_was():
+    before = signal.getsignal(signal.SIGINT)
+    message = Unbroken()
+    message.__enter__()
+    signal.raise_signal(signal.SIGINT)  # put off
+    del message  # as where the handler of another signal raises before `__exit__` has begun
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_stuck_worker_does_not_hold_up_close():
     class Stuck(zoo.EchoEnv):
         def step(self, action):
@@ -191,7 +201,7 @@ def test_a_stuck_worker_does_not_hold_up_close():
     envs = auto_make_vec(echoes(Stuck), mode="pool:1")
     envs.reset(seed=1)
     envs.step_async(np.array([0, 0, 9, 9]))
-    pids = [handle.process.pid for handle in envs.unwrapped._handles]
+    pids = [handle.process.pid for handle in envs.unwrapped._workers.each]
     start_s = time.monotonic()
     envs.close()
     assert time.monotonic() - start_s < GRACE_S
@@ -245,7 +255,7 @@ def test_opening_and_closing_leaves_nothing_behind():
 @pytest.mark.full
 def test_a_long_run_does_not_grow():
     with auto_make_vec(echoes(zoo.InfoEnv), mode="pool:1") as envs:
-        workers = [psutil.Process(h.process.pid) for h in envs.unwrapped._handles]
+        workers = [psutil.Process(h.process.pid) for h in envs.unwrapped._workers.each]
         everyone = [psutil.Process(), *workers]
         envs.reset(seed=1)
         space = envs.action_space

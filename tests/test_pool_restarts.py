@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from tests.zoo import EchoEnv
 from vecselect import RequestError, VecselectWarning, WorkerDied, auto_make_vec
-from vecselect.backends.pool import restarts
+from vecselect.backends.pool import workers
 from vecselect.errors import StepTimeout
 
 DIE, SLEEP, STOP, RAISE = 6, 7, 8, 9
@@ -71,7 +71,7 @@ def test_a_step_beyond_its_deadline_names_who_is_late_and_close_ends_it():
 def test_a_worker_that_is_only_slow_answers_after_all():
     with made(step_timeout_s=0.3) as envs:
         envs.reset(seed=1)
-        worker = envs.unwrapped._handles[0].process
+        worker = envs.unwrapped._workers.each[0].process
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(multiprocessing.TimeoutError):
             envs.step(actions())
@@ -136,7 +136,7 @@ def test_a_worker_that_died_before_it_was_told_of_new_infos_is_replaced():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
         envs.step(actions())  # its infos have keys of their own: the next step tells of them
-        process = envs.unwrapped._handles[0].process
+        process = envs.unwrapped._workers.each[0].process
         process.kill()
         process.join(10.0)
         with pytest.warns(VecselectWarning, match="It was replaced"):
@@ -152,7 +152,7 @@ def test_a_worker_that_died_before_it_was_told_of_new_infos_is_replaced():
 def test_without_restarts_such_a_death_is_told_by_every_call():
     with made() as envs:
         envs.reset(seed=1)
-        process = envs.unwrapped._handles[0].process
+        process = envs.unwrapped._workers.each[0].process
         process.kill()
         process.join(10.0)
         for use in (envs.step, envs.step, lambda _: envs.reset()):
@@ -169,7 +169,7 @@ def test_an_announcement_that_is_an_error_leaves_the_new_worker_in_service():
             lost = "What set_attr and call had changed in them is lost"
             with pytest.raises(VecselectWarning, match=f"was replaced: .*{lost}"):
                 envs.step(actions(_2=DIE))
-            worker = psutil.Process(envs.unwrapped._handles[0].process.pid)
+            worker = psutil.Process(envs.unwrapped._workers.each[0].process.pid)
             observations, *_, truncated, infos = envs.step(actions())
         assert (
             truncated.tolist() == infos["_worker_restarted"].tolist() == [False, False, True, True]
@@ -181,7 +181,7 @@ def test_an_announcement_that_is_an_error_leaves_the_new_worker_in_service():
 def test_interrupted_while_it_is_replaced_it_is_replaced_by_the_next_call(monkeypatch):
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
-        starter, started = envs.unwrapped._starter, []
+        starter, started = envs.unwrapped._workers, []
         start = starter.start
 
         def interrupted(work):
@@ -201,7 +201,7 @@ def test_interrupted_while_it_is_replaced_it_is_replaced_by_the_next_call(monkey
 def test_a_reset_is_done_by_the_worker_in_the_dead_one_s_place():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
-        os.kill(envs.unwrapped._handles[0].process.pid, signal.SIGKILL)
+        os.kill(envs.unwrapped._workers.each[0].process.pid, signal.SIGKILL)
         with pytest.warns(VecselectWarning, match="replaced"):
             observations, _ = envs.reset(seed=11)
         assert observations[:, 1].tolist() == [11, 12, 13, 14]
@@ -213,7 +213,7 @@ def test_a_reset_is_done_by_the_worker_in_the_dead_one_s_place():
 def test_a_call_is_not_repeated_but_the_pool_goes_on():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
-        os.kill(envs.unwrapped._handles[0].process.pid, signal.SIGKILL)
+        os.kill(envs.unwrapped._workers.each[0].process.pid, signal.SIGKILL)
         time.sleep(0.2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VecselectWarning)
@@ -227,7 +227,7 @@ def test_a_call_is_not_repeated_but_the_pool_goes_on():
 
 @pytest.mark.full
 def test_who_dies_too_often_is_not_replaced_again(monkeypatch):
-    monkeypatch.setattr(restarts, "RESTARTS", 2)
+    monkeypatch.setattr(workers, "RESTARTS", 2)
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
         for _ in range(2):
@@ -289,7 +289,7 @@ def test_who_dies_or_raises_is_reported_while_another_one_is_stuck(what):
         with pytest.raises(kind, match=words):
             envs.step(actions(3, _1=SLEEP, _2=what))
         assert time.monotonic() - start_s < 5
-        os.kill(envs.unwrapped._handles[0].process.pid, signal.SIGKILL)
+        os.kill(envs.unwrapped._workers.each[0].process.pid, signal.SIGKILL)
 
 
 def test_an_error_says_which_step_of_which_episode_it_was():

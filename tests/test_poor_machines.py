@@ -34,7 +34,7 @@ from vecselect import (
     processes,
     recommend,
 )
-from vecselect.backends.pool import signals
+from vecselect.backends.pool import link
 from vecselect.backends.pool.backend import Pool, PoolVectorEnv
 from vecselect.plan import Candidate
 from vecselect.planning import build
@@ -283,14 +283,14 @@ def test_a_pool_needs_neither_values_nor_timed_waits_nor_nameless_memory(monkeyp
         time.sleep(0.05)  # the worker has fallen asleep by then
         assert envs.call("double", 2) == (4,) * 4
         with monkeypatch.context() as meanwhile, pytest.raises(KeyboardInterrupt):
-            meanwhile.setattr(envs.unwrapped._handles[0]._go, "give", interrupted)
+            meanwhile.setattr(envs.unwrapped._workers.each[0]._go, "give", interrupted)
             envs.step(np.ones(4, np.int64))
         assert envs.reset(seed=11)[0][:, 1].tolist() == [11, 12, 13, 14]
         assert envs.step(np.ones(4, np.int64))[0][:, 3].tolist() == [1] * 4
 
 
 def test_the_name_of_a_signal_goes_when_it_is_no_longer_needed():
-    one = signals.Signal(multiprocessing.get_context("spawn"))
+    one = link.Signal(multiprocessing.get_context("spawn"))
     name = one._named._semlock.name
     one.forget_name()
     with pytest.raises(FileNotFoundError):
@@ -306,11 +306,11 @@ def test_spinning_ends_by_the_clock_where_others_have_the_core(monkeypatch):
         yields.append(None)
         now_s[0] += 0.012  # four other programs, a time slice each
 
-    monkeypatch.setattr(signals, "_yield", given_up)
-    monkeypatch.setattr(signals.time, "perf_counter", lambda: now_s[0])
-    one = signals.Signal(multiprocessing.get_context("spawn"))
-    assert not one.take(signals.DEFAULT_TRIES, lambda: None, lambda: 0.0)
-    assert len(yields) <= signals.TRIES_PER_LOOK
+    monkeypatch.setattr(link, "_yield", given_up)
+    monkeypatch.setattr(link.time, "perf_counter", lambda: now_s[0])
+    one = link.Signal(multiprocessing.get_context("spawn"))
+    assert not one.take(link.DEFAULT_TRIES, lambda: None, lambda: 0.0)
+    assert len(yields) <= link.TRIES_PER_LOOK
 
 
 def test_a_killed_worker_is_told_with_the_memory_of_its_group(monkeypatch):

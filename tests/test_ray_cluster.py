@@ -63,8 +63,8 @@ def test_lanes_spread_over_the_nodes_and_return_the_same_bits(cluster):
 
     fns = [EchoEnv] * 7
     with auto_make_vec(fns, mode="ray", vector_kwargs={"address": cluster.address}) as envs:
-        assert len(envs.unwrapped._handles) == 3
-        assert len({handle.place.node for handle in envs.unwrapped._handles}) == 3
+        assert len(envs.unwrapped._workers.each) == 3
+        assert len({handle.place.node for handle in envs.unwrapped._workers.each}) == 3
         assert_same_run(envs, SyncVectorEnv(fns), 10)
         mine = pids(envs)
     wait_until_gone(mine)
@@ -140,7 +140,7 @@ def test_a_node_that_dies_is_named_or_its_lane_goes_on_elsewhere(cluster):
         told(3, "ray:3", num_cpus=0.5) as envs,
         told(1, "ray:1", num_cpus=0.1, resources={"lost": 0.5}) as other,
     ):
-        (place,) = [handle.place for handle in other.unwrapped._handles]
+        (place,) = [handle.place for handle in other.unwrapped._workers.each]
         assert lost.node_id.startswith(place.node.partition("/")[2])
         envs.reset(seed=1)
         other.reset(seed=1)
@@ -157,7 +157,7 @@ def test_a_node_that_dies_is_named_or_its_lane_goes_on_elsewhere(cluster):
     with told(8, "ray:4", num_cpus=0.5, on_worker_death="restart") as envs:
         envs.reset(seed=1)
         envs.step(actions(8))
-        nodes = [handle.place.node for handle in envs.unwrapped._handles]
+        nodes = [handle.place.node for handle in envs.unwrapped._workers.each]
         gone = [place for place, node in enumerate(nodes) if lost.node_id[:8] in node]
         kill_node(lost)
         with pytest.warns(VecselectWarning, match=f"Lane {gone[0]} .*has died.*was replaced"):
@@ -165,7 +165,7 @@ def test_a_node_that_dies_is_named_or_its_lane_goes_on_elsewhere(cluster):
         expected = [row // 2 in gone for row in range(8)]
         assert truncated.tolist() == expected
         assert infos["worker_restarted"].tolist() == expected
-        assert lost.node_id[:8] not in envs.unwrapped._handles[gone[0]].place.node
+        assert lost.node_id[:8] not in envs.unwrapped._workers.each[gone[0]].place.node
         envs.step(actions(8))
 
 

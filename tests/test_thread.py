@@ -21,7 +21,6 @@ from tests.compare import assert_same_run
 from vecselect import (
     ModeUnavailable,
     RequestError,
-    VecselectError,
     VecselectWarning,
     auto_make_vec,
     recommend,
@@ -397,13 +396,6 @@ def test_threads_take_no_manner():
         auto_make_vec([Told] * 2, mode="thread:1:sleep")
 
 
-def test_it_cannot_be_copied():
-    made, _ = told()
-    with made, pytest.raises(VecselectError, match="cannot be copied"):
-        made.unwrapped.__reduce__()
-
-
-@pytest.mark.full
 def test_hundreds_of_them_run_as_the_loop_does():
     from gymnasium.vector import SyncVectorEnv
 

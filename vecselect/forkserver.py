@@ -33,7 +33,7 @@ from multiprocessing import connection, forkserver, process, resource_tracker, s
 from multiprocessing.forkserver import read_signed, write_signed
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.entry import THREAD_VARIABLES
+from vecselect.backends.pool.link import THREAD_VARIABLES
 from vecselect.errors import StartError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from signal import SIGINT
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 try:  # the same as in `signal`, without the conversions to enums that cost 8 us a time
     from _signal import getsignal, signal  # type: ignore[import-not-found]
@@ -33,29 +33,37 @@ class Unbroken:
         self._broken_off = broken_off
 
     def __enter__(self) -> None:
-        """Replaces the handler of SIGINT by one that only notes it."""
-        self._came: tuple[Any, ...] | None = None
-        self._before: Any = None
-        # Blocking the signal would not do: the kernel gives it to another thread then, and Python
-        # raises in this one all the same.
-        if threading.current_thread() is threading.main_thread():
-            before = getsignal(SIGINT)
-            if callable(before):
-                self._before = before
-                signal(SIGINT, self._note)
-
-    def _note(self, *what: Any) -> None:
-        self._came = what
+        """Notes Ctrl-C from now on instead of raising it."""
+        self._noting = _noting()
+        next(self._noting, None)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Restores the handler, and calls it if SIGINT came in the meantime."""
         refused = kind is None or issubclass(kind, (OSError, EOFError))
         if self._broken_off is not None and not refused:
             self._broken_off()
-        if self._before is not None:
-            signal(SIGINT, self._before)
-            if self._came is not None:
-                self._before(*self._came)
+        next(self._noting, None)
+
+
+def _noting() -> Generator[None, None, None]:
+    """Notes Ctrl-C until it is resumed, and then raises it.
+
+    The handler of another signal may raise between any two instructions, even before `__exit__` has
+    done anything. This generator is deleted then, which puts the handler of before back too.
+    """
+    before = getsignal(SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        return
+    came: list[tuple[Any, ...]] = []
+    try:
+        # Blocking the signal would not do: the kernel gives it to another thread then, and Python
+        # raises in this one all the same.
+        signal(SIGINT, lambda *what: came.append(what))
+        yield
+    finally:
+        signal(SIGINT, before)
+    if came:
+        before(*came[-1])
 
 
 @contextlib.contextmanager

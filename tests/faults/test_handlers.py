@@ -98,8 +98,8 @@ def tear(envs, torn):
         raise Raised
 
     signal.signal(signal.SIGUSR2, handler)
-    inner = envs.unwrapped
-    worker = inner._handles[1] if hasattr(inner, "_handles") else inner._workers.lines[2]
+    workers = envs.unwrapped._workers
+    worker = workers.each[1] if hasattr(workers, "each") else workers.lines[2]
     worker.pipe = Torn(worker.pipe, torn)
     with pytest.raises(Raised):
         envs.call("pid")

@@ -19,7 +19,7 @@ from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.async_pipes import RanOut, Workers
 from vecselect.backends.async_worker import work
-from vecselect.backends.pool.layout import leaves
+from vecselect.backends.pool.arena import leaves
 from vecselect.backends.specs import difference, draws, facts_of, same_factory
 from vecselect.errors import RequestError, VecselectError
 from vecselect.failures import annotate

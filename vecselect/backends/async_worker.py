@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import write_to_shared_memory
 
 from vecselect import processes
-from vecselect.backends.pool.layout import leaves, writer
+from vecselect.backends.pool.arena import leaves, writer
 from vecselect.backends.specs import facts_of
 from vecselect.contexts import LOOK_S, ParentWatch
 from vecselect.failures import Failed, how_far, portable, report_closing

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.backends import base
-from vecselect.backends.pool.construction import Settings
-from vecselect.backends.pool.threads import ThreadStarter
+from vecselect.backends.pool.threads import ThreadWorkers
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.backends.pool.workers import Settings
 from vecselect.errors import ModeUnavailable
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
@@ -32,7 +32,7 @@ class ThreadVectorEnv(PoolVectorEnv):
     it.
     """
 
-    _workers = ThreadStarter
+    _kind = ThreadWorkers
 
 
 class Thread(base.Backend):
@@ -63,16 +63,8 @@ class Thread(base.Backend):
     def build(self, request: Request, mode: Mode) -> ThreadVectorEnv:
         """Builds a `ThreadVectorEnv`."""
         base.need_work_for(mode, request)
-        options = request.vector_kwargs
-        settings = Settings(
-            workers=self.exact(request, mode, read_machine()).workers or 0,
-            copy=options.get("copy", True),
-            observation_mode=options.get("observation_mode", "same"),
-            autoreset_mode=request.autoreset_mode,
-            caller_steps=request.caller_steps,
-            step_timeout_s=options.get("step_timeout_s"),
-            start_timeout_s=options.get("start_timeout_s"),
-        )
+        workers = self.exact(request, mode, read_machine()).workers or 0
+        settings = Settings.of(request, workers, caller_steps=request.caller_steps)
         env = ThreadVectorEnv(request.env_fns, settings)
         try:
             _need_safe(env, request)

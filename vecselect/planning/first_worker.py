@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.pool.launch import launch
-from vecselect.backends.pool.memory import Memory
-from vecselect.backends.pool.process import ProcessHandle
+from vecselect.backends.pool.link import Memory
+from vecselect.backends.pool.process import ProcessWorker, launch
 from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError
 from vecselect.factory import note_shown
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.server import Work
+    from vecselect.backends.pool.lane import Work
     from vecselect.measure.probe import Probe
     from vecselect.measure.step import Extent
     from vecselect.plan import Plan
@@ -201,10 +200,10 @@ class FirstWorker:
         if self.launched.process.exitcode is not None:
             raise ConnectionError
 
-    def become(self, work: Work) -> ProcessHandle:
+    def become(self, work: Work) -> ProcessWorker:
         """Has it build its slice, as a worker that was started with it does."""
         self.launched.pipe.send_bytes(processes.dumps(work))
-        return ProcessHandle(work, self.launched)
+        return ProcessWorker(work, self.launched)
 
     def end(self) -> None:
         """Has it end, without waiting for that; twice does nothing."""

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends import base
-from vecselect.backends.pool.construction import Settings, StartedWorker
-from vecselect.backends.pool.memory import Memory
-from vecselect.backends.pool.signals import DEFAULT_TRIES, EAGER_TRIES
+from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, Memory
 from vecselect.backends.pool.vector_env import PoolVectorEnv
+from vecselect.backends.pool.workers import Settings, StartedWorker
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
@@ -68,20 +67,15 @@ class Pool(base.Backend):
         if workers:
             processes.need_descriptors(workers)
         options = request.vector_kwargs
-        settings = Settings(
-            workers=workers,
+        settings = Settings.of(
+            request,
+            workers,
             threads=max(1, int(machine.cores) // lanes),
             tries=tries,
-            copy=options.get("copy", True),
-            observation_mode=options.get("observation_mode", "same"),
-            autoreset_mode=request.autoreset_mode,
             context=options.get("context"),
             daemon=options.get("daemon", False),
-            step_timeout_s=options.get("step_timeout_s"),
-            start_timeout_s=options.get("start_timeout_s"),
             memory_available_bytes=machine.memory_available_bytes,
             caller_steps=request.caller_steps,
-            restart=options.get("on_worker_death") == "restart",
             first_worker=first_worker,
         )
         env = PoolVectorEnv(request.env_fns, settings)

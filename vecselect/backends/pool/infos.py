@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect.backends.pool.layout import ALIGNMENT_BYTES, row_store
+from vecselect.backends.pool.arena import ALIGNMENT_BYTES, row_store
 
 if TYPE_CHECKING:
     from vecselect.backends.pool.arena import Arena
@@ -80,10 +80,6 @@ class InfoTable:
             columns = _Columns(template, self._memory, self._num_envs)
             self._known.append(columns)
             self._by_keys.setdefault(template.keys, []).append(columns)
-
-    def templates(self) -> list[Template]:
-        """All templates in use, in the order in which they were learned."""
-        return [columns.template for columns in self._known]
 
     def clear(self, rows: slice, nothing: bytes) -> None:
         """Notes that a slice of rows has no infos yet; `nothing` is as many zeros."""
@@ -176,11 +172,11 @@ class InfoTable:
                     kept = array.copy()
                     kept[others] = 0
                     infos[key], infos[mask] = kept, rows.copy()
-                elif _casts_alike(array, infos[key], rows):
+                elif array.dtype == infos[key].dtype and array.shape == infos[key].shape:
                     where = rows.reshape(-1, *[1] * (array.ndim - 1))
-                    np.copyto(infos[key], array, casting="unsafe", where=where)
+                    np.copyto(infos[key], array, where=where)
                     infos[mask] |= rows
-                else:
+                else:  # the first dtype decides, and how each value is cast to it
                     return self._one_by_one(ids, loose, add_info)
         return infos
 
@@ -267,18 +263,3 @@ def _dtype_of(value: Any) -> np.dtype | None:
         dtype: np.dtype = value.dtype
         return dtype
     return None
-
-
-def _casts_alike(values: np.ndarray, target: np.ndarray, rows: np.ndarray) -> bool:
-    """Whether assigning the rows at once gives what assigning them one by one gives."""
-    if values.shape != target.shape:
-        return False
-    if values.dtype == target.dtype:
-        return True
-    if values.ndim > 1:
-        return False
-    if target.dtype == np.float64:
-        return values.dtype.kind in "biuf"
-    if target.dtype == np.int64 and values.dtype.kind == "f":
-        return bool((np.abs(values[rows]) < 2.0**62).all())
-    return target.dtype == np.int64 and values.dtype.kind == "b"

@@ -1,16 +1,23 @@
-"""Stepping a contiguous slice of sub-environments, in the caller or in a worker."""
+"""A lane: a contiguous slice of sub-environments that one process or thread steps into the arena.
+
+It needs neither processes nor threads. The caller has a lane of its own, each worker has one, and
+all of them are made from the same `LaneSpec`.
+"""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode
 
 from vecselect import processes
 from vecselect.backends.attributes import Attributes
-from vecselect.backends.pool.layout import leaves, writer
+from vecselect.backends.pool.arena import leaves, writer
+from vecselect.backends.pool.infos import InfoTable
 from vecselect.failures import annotate, how_far
 
 if TYPE_CHECKING:
@@ -18,15 +25,110 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.arena import Arena
-    from vecselect.backends.pool.infos import InfoTable
+    from vecselect.backends.pool.arena import Arena, Layout
+    from vecselect.backends.specs import Facts
 
 FORBIDDEN_CALLS = frozenset({"reset", "step", "close"})
-"""What `call` refuses: run behind the lane's back, these would leave it with a wrong state."""
+"""What `call` refuses, since the lane would not know of it: its state would be wrong afterwards."""
 
 GOES_ON, AUTORESET, RESTART = 0, 1, 2
 """What the next step of a sub-environment does: step; reset, since its episode has ended; reset,
 since the worker that held it has died."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker is started with.
+
+    Attributes:
+        index: Of the worker.
+        env_fns: The factories of its lane.
+        first_row: Index of the lane's first sub-environment.
+        tries: Tries to take a signal before sleeping.
+        gives_sample: Whether it is to send a `Sample` when its sub-environments are built.
+        global_seed: Of the process's global random generators.
+        restart_seeds: Where it replaces a worker that died: seeds to begin its episodes anew with.
+    """
+
+    index: int
+    env_fns: tuple[Callable[[], gym.Env], ...]
+    first_row: int
+    tries: int
+    gives_sample: bool = False
+    global_seed: int = 0
+    restart_seeds: tuple[int | None, ...] | None = None
+
+    @property
+    def rows(self) -> range:
+        """Indices of the lane's sub-environments."""
+        return range(self.first_row, self.first_row + len(self.env_fns))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one sub-environment says of itself.
+
+    Attributes:
+        observation_space: Its space of observations.
+        action_space: Its space of actions.
+        metadata: Its metadata.
+        render_mode: How it renders.
+    """
+
+    observation_space: gym.Space
+    action_space: gym.Space
+    metadata: dict[str, Any]
+    render_mode: str | None
+
+
+def sample_of(env: gym.Env) -> Sample:
+    """What a sub-environment says of itself."""
+    return Sample(env.observation_space, env.action_space, dict(env.metadata), env.render_mode)
+
+
+@dataclass(frozen=True)
+class LaneSpec:
+    """What all lanes have in common; known once a first sub-environment is built.
+
+    Attributes:
+        layout: Of the arena.
+        autoreset_mode: What happens to a sub-environment whose episode ended.
+        observation_space: Of one sub-environment, as it is batched.
+        action_space: Of one sub-environment.
+        same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
+        facts: Of the spec of the caller's first sub-environment; None where nothing is compared.
+        alike: Indices of the sub-environments that the same factory builds.
+    """
+
+    layout: Layout
+    autoreset_mode: AutoresetMode
+    observation_space: gym.Space
+    action_space: gym.Space
+    same_spaces: bool
+    facts: Facts | None = None
+    alike: frozenset[int] = frozenset()
+
+    def mismatch(self, env: gym.Env, row: int) -> str:
+        """A sentence if an environment's spaces do not fit the batch's, else an empty string."""
+        return mismatch(env, row, self.observation_space, self.action_space, self.same_spaces)
+
+
+def mismatch(
+    env: gym.Env, row: int, observations: gym.Space, actions: gym.Space, same: bool
+) -> str:
+    """A sentence if an environment's spaces do not fit the batch's, else an empty string."""
+    ours = env.observation_space
+    fits = ours == observations if same else is_space_dtype_shape_equiv(ours, observations)
+    if not fits:
+        problem = (
+            f"Sub-environment {row} has the observation space {ours}, which does not fit "
+            f"{observations}."
+        )
+        advice = " If that is meant, use vector_kwargs={'observation_mode': 'different'}."
+        return problem + advice if same else problem
+    if env.action_space != actions:
+        return f"Sub-environment {row} has the action space {env.action_space}, not {actions}."
+    return ""
 
 
 class LaneFailure(Exception):
@@ -62,7 +164,9 @@ class Lane:
     Attributes:
         rows: The indices of its sub-environments in the batch.
         envs: The sub-environments.
-        loose: Infos of the last step or reset that are in no column: (row, what `keep` made).
+        infos: The info columns as this lane sees them.
+        loose: Infos of the last step or reset that are in no column, as (row, info); where the lane
+            packs, the info is bytes, which `processes.loads` unpacks.
         objects: For each leaf of the observation space that is no array, the last values.
     """
 
@@ -70,12 +174,10 @@ class Lane:
         self,
         envs: Sequence[gym.Env],
         first_row: int,
-        space: gym.Space,
-        autoreset_mode: AutoresetMode,
+        spec: LaneSpec,
         arena: Arena,
-        infos: InfoTable,
-        keep: Callable[[dict[str, Any]], Any],
-        keep_final: Callable[[dict[str, Any]], Any],
+        *,
+        packs: bool,
         restart_seeds: Sequence[int | None] | None = None,
         caught: type[BaseException] = Exception,
     ) -> None:
@@ -84,20 +186,19 @@ class Lane:
         Args:
             envs: The sub-environments.
             first_row: Index of the first of them in the batch.
-            space: The space of one observation.
-            autoreset_mode: What happens to a sub-environment whose episode ended.
+            spec: What all lanes have in common.
             arena: Where observations, rewards and flags go.
-            infos: The info columns of this process.
-            keep: Makes something lasting of an info that is in no column.
-            keep_final: The same for the final observation and info of SAME_STEP, which environments
-                may overwrite in the reset that follows at once.
-            restart_seeds: Where the lane takes the place of one that died: seeds for episodes that
-                begin, and report the lost ones as truncated, in the first step.
+            packs: Whether `loose` is to be sent to another process, and so is pickled at once,
+                before the environment changes what it has returned.
+            restart_seeds: Where the lane replaces one that died: seeds for the episodes that it
+                begins in the first step, which reports the lost ones as truncated.
             caught: What of that which a sub-environment raises becomes a `LaneFailure`. In the
                 caller KeyboardInterrupt does not: it may be Ctrl-C. A worker catches all.
         """
+        space, autoreset_mode = spec.observation_space, spec.autoreset_mode
         self.rows = range(first_row, first_row + len(envs))
         self.envs = list(envs)
+        self.infos = InfoTable(arena)
         self.loose: list[tuple[int, Any]] = []
         self.objects: dict[Any, list[Any]] = {
             leaf.path: [None] * arena.layout.num_envs
@@ -115,9 +216,9 @@ class Lane:
         self._began = [0] * len(envs)
         self._phase = "step"
         self._caught = caught
-        self._infos = infos
-        self._keep = keep
-        self._keep_final = keep_final
+        self._keep: Callable[[dict[str, Any]], Any] = processes.dumps_importable if packs else dict
+        # The final observation and info of SAME_STEP may be overwritten in the reset that follows.
+        self._keep_final: Callable[[dict[str, Any]], Any] = self._keep if packs else _copied
         self._nothing = bytes(len(envs))
         # What another lane may have left in these rows is cleared by the first step.
         self._has_flags = self._has_infos = True
@@ -148,14 +249,14 @@ class Lane:
         target = self._targets[buffer]
         dtype, shape, rows, write = target.dtype, target.shape, target.rows, target.write
         first, rewards, awaits_reset = self._first, self._rewards, self._awaits_reset
-        store, array = self._infos.store, np.ndarray
+        store, array = self.infos.store, np.ndarray
         # Cleared at once where the step before has left anything, which few do.
         here = self._slice
         if self._has_flags:
             self._terminated[here] = self._truncated[here] = self._nothing
             self._has_flags = False
         if self._has_infos:
-            self._infos.clear(here, self._nothing)
+            self.infos.clear(here, self._nothing)
             self._has_infos = False
         self.loose = loose = []
         self._steps_made += 1
@@ -258,7 +359,7 @@ class Lane:
         """
         write = self._targets[buffer].write
         self.loose = []
-        self._infos.clear(self._slice, self._nothing)
+        self.infos.clear(self._slice, self._nothing)
         self._has_infos = True
         row = self._first
         try:
@@ -272,7 +373,7 @@ class Lane:
                     self._seeds[index] = seed
                 observation, info = env.reset(seed=seed, options=options)
                 write(row, observation)
-                if info and not self._infos.store(row, info):
+                if info and not self.infos.store(row, info):
                     self.loose.append((row, self._keep(info)))
         except self._caught as error:
             raise LaneFailure(row, "reset", self._when(row - self._first)) from error
@@ -353,13 +454,8 @@ class _Target:
             self.dtype, self.shape = batch.dtype, batch.shape[1:]
 
 
-def keep_packed(info: dict[str, Any]) -> bytes:
-    """In a worker: an info as it is now, pickled, since its values may be reused."""
-    return processes.dumps_importable(info)
-
-
-def keep_copied(info: dict[str, Any]) -> dict[str, Any]:
-    """In the caller: a copy down to the last array."""
+def _copied(info: dict[str, Any]) -> dict[str, Any]:
+    """A copy down to the last array."""
     try:
         return copy.deepcopy(info)
     except Exception:  # what cannot be copied is handed out as it is, as in a loop

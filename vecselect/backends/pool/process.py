@@ -1,42 +1,119 @@
-"""The caller's side of a worker that is a process."""
+"""Workers that are processes: starting them, talking to them, replacing and ending them."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import threading
+from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.pool.handle import (
+from vecselect.backends.pool.arena import Arena
+from vecselect.backends.pool.link import THREAD_VARIABLES, Memory, Signal, run
+from vecselect.backends.pool.worker import (
+    BUFFER,
+    COMMAND,
+    DONE,
+    END,
+    FAILED,
+    GIVEN,
+    REQUEST,
+    SILENT,
+    STATUS,
+    STEP,
+)
+from vecselect.backends.pool.workers import (
     CLOSE_LIMIT_S,
     PENDING,
     Raised,
-    closed_meanwhile,
-    which_runs,
+    ReplaceableWorkers,
+    Worker,
 )
-from vecselect.backends.pool.server import BUFFER, COMMAND, DONE, GIVEN, STATUS
-from vecselect.backends.pool.worker import END, FAILED, REQUEST, SAMPLE, SILENT, STEP
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
 from vecselect.interrupts import Unbroken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
+    from multiprocessing.process import BaseProcess
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.arena import Arena
-    from vecselect.backends.pool.handle import Greeting
-    from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.launch import Launched
-    from vecselect.backends.pool.server import Sample, Terms, Work
+    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
+    from vecselect.backends.pool.workers import Settings
 
 
-class ProcessHandle:
-    """A worker process as the caller sees it; a `Handle`."""
+@dataclass(frozen=True)
+class Launched:
+    """A worker process that was started, and what leads to it.
 
-    envs: Sequence[gym.Env] = ()
+    Attributes:
+        process: The process.
+        go: Given by the caller when there is something to do.
+        done: Given by the worker when it has been done.
+        pipe: The caller's end, for everything that shared memory cannot hold.
+    """
+
+    process: BaseProcess
+    go: Signal
+    done: Signal
+    pipe: Connection
+
+    def forget_names(self) -> None:
+        """Removes the names of the semaphores, which the worker has opened or will never need."""
+        self.go.forget_name()
+        self.done.forget_name()
+
+
+def launch(
+    context: BaseContext, task: Any, memory: Memory, *, daemon: bool, threads: int, name: str
+) -> Launched:
+    """Starts a worker process; it takes up its task by itself.
+
+    Args:
+        context: Of multiprocessing.
+        task: What it begins with: see `worker.serve`.
+        memory: The block that it shares with the caller.
+        daemon: Whether it is a daemon, which may not start processes itself.
+        threads: Threads that its numerical libraries may start, where the user has not told them.
+        name: Of the process.
+
+    Raises:
+        StartError: If the system refuses that.
+    """
+    go, done = Signal(context), Signal(context)
+    ours, theirs = context.Pipe()
+    variables = {key: str(threads) for key in THREAD_VARIABLES if key not in os.environ}
+    process = context.Process(  # type: ignore[attr-defined]
+        target=run,
+        args=(variables, processes.dumps(task), memory, go, done, theirs),
+        name=name,
+        daemon=daemon,
+    )
+    launched = Launched(process, go, done, ours)
+    try:
+        process.start()
+    except BaseException:
+        launched.forget_names()
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return launched
+
+
+class ProcessWorker(Worker):
+    """A worker process as the caller sees it.
+
+    Commands are numbered. What counts is that the worker has written the number of the command into
+    the byte DONE of its control block, and that the signal for it was taken: so a signal that was
+    lost to Ctrl-C is not waited for, and one that is left over does no harm.
+    """
 
     def __init__(self, work: Work, launched: Launched) -> None:
         """Takes over a worker that was started; `built` waits until it has built its slice.
@@ -45,29 +122,24 @@ class ProcessHandle:
             work: What it was started with, or has been sent.
             launched: The process, and what leads to it.
         """
-        self.index = work.index
-        self.rows = work.rows
-        self.outstanding = False
-        self.ended = False
-        self._number = 0
-        self._signalled = False
-        self._greeted = False
-        self.news: list[Template] = []
-        self._control: Any = None
-        self._tries = work.tries
+        super().__init__(work.index, work.rows)
+        self.process = launched.process
+        self.pipe = launched.pipe
         self._launched = launched
         self._go, self._done = launched.go, launched.done
-        self._talking = threading.Lock()  # held by whoever is in the midst of a message
-        self._message_broken = False
-        self.pipe = launched.pipe
-        self.process = launched.process
         self._pid = self.process.pid
+        self._tries = work.tries
+        self._control: Any = None
+        self._number = 0
+        self._signalled = False
+        self._has_built = False
+        self._in_message = threading.Lock()  # held while a message is sent or received
+        self._message_broken = False
 
-    def built(self, timeout_s: float | None = None) -> None:
-        """Waits until the worker has built its sub-environments."""
+    def built(self, timeout_s: float | None = None) -> Sample | None:
+        """Waits until the worker has built its sub-environments: see `Worker`."""
         # The process is watched beside the pipe: a child of an environment may hold that open.
-        said = connection.wait([self.pipe, self.process.sentinel], timeout_s)
-        if not said:
+        if not connection.wait([self.pipe, self.process.sentinel], timeout_s):
             raise StepTimeout(
                 f"{self.name()} has not built its sub-environments within start_timeout_s="
                 f"{timeout_s:g}."
@@ -75,44 +147,32 @@ class ProcessHandle:
         with self._death_named():
             if not self.pipe.poll():
                 raise EOFError
-        self._told()
-        self._greeted = True
-        self.forget_names()
+        sample: Sample | None = self._told()
+        self._has_built = True
+        self._launched.forget_names()
+        return sample
 
     def _told(self) -> Any:
-        """What the worker says of building and settling."""
+        """Receives how building or making the lane went; raises what the worker raised."""
         with self._death_named():
-            said = processes.loads(self.pipe.recv_bytes())
-        if isinstance(said, Failed):
-            raise raised_there(said)
-        return said
+            value = processes.loads(self.pipe.recv_bytes())
+        if isinstance(value, Failed):
+            raise raised_there(value)
+        return value
 
-    def _say(self, value: Any) -> None:
-        """Says what a worker that has no lane yet waits for."""
-        with self._death_named():
-            self.pipe.send_bytes(processes.dumps(value))
-
-    def sample(self) -> Sample:
-        """What the first of its sub-environments says of itself."""
-        self._say(SAMPLE)
-        return self._told()  # type: ignore[no-any-return]
-
-    def settle(self, terms: Terms, arena: Arena) -> None:
+    def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Has it make a lane of its sub-environments."""
-        self._say(terms)
+        with self._death_named():
+            self.pipe.send_bytes(processes.dumps(spec))
         self._control = arena.control[self.index].data
 
-    def greeting(self) -> Greeting:
-        """What the worker, which has a lane, says of its spaces."""
+    def lane_made(self) -> tuple[str, list[gym.Space]]:
+        """Waits for the end of `make_lane`: see `Worker`."""
         return self._told()  # type: ignore[no-any-return]
-
-    def forget_names(self) -> None:
-        """Removes the names of the signals, which the worker has opened or will never need."""
-        self._launched.forget_names()
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
-        if self.news:
+        if self.new_templates:
             self.request(self.packed("step", (None,)), buffer)
         else:
             self._give(STEP, buffer)
@@ -127,26 +187,24 @@ class ProcessHandle:
         self._go.give()
 
     def packed(self, name: str, args: tuple[Any, ...]) -> bytes:
-        """A request to call a method of the lane, with the news; `request` sends it."""
-        return processes.dumps((self.news, name, args))
+        """A request to call a method of the lane, with the new templates; `request` sends it."""
+        return processes.dumps((self.new_templates, name, args))
 
     def request(self, data: bytes, buffer: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
-        with self._death_named(), self._talking, Unbroken(self._break_off):
+        with self._death_named(), self._in_message, Unbroken(self._break_off):
             self._give(REQUEST, buffer)
             self.pipe.send_bytes(data)
-            self.news = []
+            self.new_templates = []
 
     def collect(
         self,
         deadline_s: Callable[[], float] | None = None,
         look_around: Callable[[], None] | None = None,
     ) -> Any:
-        """Waits for the end of what was begun; see `Handle`."""
-        # Taking a signal and noting that it was taken are two things, and Ctrl-C may come between
-        # them. So what counts is the number: a signal that was lost is not waited for, and one that
-        # is left over from an interrupted command is passed over.
+        """Waits for the end of what was begun: see `Worker`."""
+        # Ctrl-C may come between taking a signal and noting that, so the number is looked at too.
         while self._control[DONE] != self._number or not self._signalled:
             if not self._done.take(self._tries, look_around or self.check, deadline_s):
                 return PENDING
@@ -164,11 +222,11 @@ class ProcessHandle:
         return bool(done and control[STATUS] == FAILED)
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
-        """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
+        """Collects the answer to a command that was interrupted: see `Worker`."""
         self.check()
         if self._control[DONE] == self._number:
             self._signalled = True
-        else:  # interrupted, perhaps before the worker was told; told twice, it does it once
+        else:  # perhaps before the worker was told; told twice, it does it once
             self._go.give()
         return self.collect(deadline_s)
 
@@ -176,7 +234,7 @@ class ProcessHandle:
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
         if self._message_broken:
             self.check()
-        with self._death_named(), self._talking, Unbroken(self._break_off):
+        with self._death_named(), self._in_message, Unbroken(self._break_off):
             message = self.pipe.recv_bytes()
             self.outstanding = self._signalled = False
         return message
@@ -197,68 +255,124 @@ class ProcessHandle:
             self.check()
             raise
 
-    def read_info(self, info: bytes) -> Any:
-        """An info that it replied with."""
-        return processes.loads(info)
-
-    def has_died(self) -> bool:
-        """Whether its process has ended."""
-        return self._message_broken or self.process.exitcode is not None
-
-    def kill(self) -> None:
-        """Ends it at once."""
-        self.process.kill()
-
-    def check(self) -> None:
-        """Raises if the worker's process has ended, or was told to."""
-        if self.ended:
-            raise closed_meanwhile()
+    def death(self) -> WorkerDied | None:
+        """How its process ended; None if it runs."""
         if self._message_broken:
-            raise WorkerDied(
+            return WorkerDied(
                 f"{self.name()} was ended: an exception, as a signal's handler raises it, had "
                 "broken off a message to or from it."
             )
         code = self.process.exitcode
-        if code is not None:
-            raise WorkerDied(
-                f"{self.name()} {processes.how_it_ended(code)}.{processes.memory_picture(code)}"
-            )
+        if code is None:
+            return None
+        how = f"{processes.how_it_ended(code)}.{processes.memory_picture(code)}"
+        return WorkerDied(f"{self.name()} {how}")
 
     def name(self) -> str:
         """The worker and what it runs, as the beginning of a sentence."""
-        return f"Worker {self.index} (pid {self._pid}), {which_runs(self.rows)}"
+        return f"Worker {self.index} (pid {self._pid}), {self.runs()}"
 
     def ask_to_end(self) -> None:
         """Tells the worker to close its sub-environments and end."""
         self.ended = True
-        if self._control is None:  # it has no lane yet, and looks into the pipe alone
+        if self._control is None:  # it has no lane yet, and waits for a message
             with contextlib.suppress(OSError):
                 self.pipe.send_bytes(processes.dumps(None))
         else:
             self._control[COMMAND] = END
             self._go.give()
-        if self._greeted:  # else it has them still to open
-            self.forget_names()
-        if self._talking.acquire(blocking=False):  # else `let_go` closes it
-            self._talking.release()
+        if self._has_built:  # else it has still to open the semaphores
+            self._launched.forget_names()
+        if self._in_message.acquire(blocking=False):  # else `release` closes it
+            self._in_message.release()
             self.pipe.close()
 
-    def let_go(self) -> None:
-        """Lets go of what led to a worker that has ended."""
-        self.forget_names()
+    def release(self) -> None:
+        """Closes what led to a worker that has ended."""
+        self.ended = True
+        self._launched.forget_names()
         self.pipe.close()
 
 
-def end_all(handles: Sequence[ProcessHandle], limit_s: float = CLOSE_LIMIT_S) -> None:
-    """Ends workers: asks, and after the time limit terminates and kills. Twice does nothing."""
-    handles = [handle for handle in handles if not handle.ended]
-    try:
-        for handle in handles:
-            handle.ask_to_end()
-    finally:  # however the asking ends: nobody would end them later
+class ProcessWorkers(ReplaceableWorkers):
+    """Workers that are processes, over a block of memory that they share with the caller."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._first = settings.first_worker
+        self._memory = Memory() if self._first is None else self._first.memory
+        self._context = processes.get_context(settings.context)
+        self._works: dict[int, Work] = {}
+        self._spec: LaneSpec | None = None
+
+    def start(self, work: Work) -> Worker:
+        """Starts a worker, which builds its sub-environments by itself."""
+        self._works.setdefault(work.index, work)
+        if not work.global_seed:
+            work = dataclasses.replace(work, global_seed=processes.child_seed(work.index))
+        first, self._first = self._first, None
+        if first is not None:
+            return first.become(work)
+        launched = launch(
+            self._context,
+            work,
+            self._memory,
+            daemon=self.settings.daemon,
+            threads=self.settings.threads,
+            name=f"vecselect-pool-{work.index}",
+        )
+        return ProcessWorker(work, launched)
+
+    def make_arena(self, spec: LaneSpec) -> None:
+        """Makes the arena in the memory that the workers have been sent."""
+        size_bytes = spec.layout.size_bytes()
+        self._memory.resize(size_bytes)
+        self.arena = Arena(spec.layout, self._memory.mapped(size_bytes))
+        self._spec = spec
+        if not self.settings.restart:
+            self._memory.forget_descriptor()
+
+    def successor(self, worker: Worker, death: Exception) -> Worker:
+        """A new process in place of one that has died: see `ReplaceableWorkers`.
+
+        Raises:
+            Exception: What a factory raised this time.
+        """
+        assert self._spec is not None
+        self.arena.control[worker.index] = 0
+        new = self.start(
+            dataclasses.replace(
+                self._works[worker.index],
+                gives_sample=False,
+                restart_seeds=self.fresh_seeds(worker.rows),
+                global_seed=processes.child_seed(worker.index + 1000 * self.restarts),
+            )
+        )
         try:
-            processes.end_all([handle.process for handle in handles], limit_s)
+            new.built(self.settings.start_timeout_s)
+            new.make_lane(self._spec, self.arena)
+            new.lane_made()
+        except BaseException:
+            self.end_some([new], 0.0)
+            raise
+        return new
+
+    def end(self, limit_s: float = CLOSE_LIMIT_S) -> None:
+        """Ends all workers within the time limit, and closes the memory's descriptor."""
+        try:
+            super().end(limit_s)
         finally:
-            for handle in handles:
-                handle.ended = True
-                handle.let_go()
+            self._memory.forget_descriptor()
+
+    def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
+        """Ends workers: asks, and after the time limit terminates and kills."""
+        workers = [worker for worker in workers if not worker.ended]
+        try:
+            for worker in workers:
+                worker.ask_to_end()
+        finally:  # however the asking ends: nobody would end them later
+            try:
+                processes.end_all([worker.process for worker in workers], limit_s)
+            finally:
+                for worker in workers:
+                    worker.release()

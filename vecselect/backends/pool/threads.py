@@ -1,76 +1,154 @@
-"""A worker that is a thread: both sides of it.
+"""Workers that are threads of the calling process.
 
-It steps its lane into the arena, which is ordinary memory here. Nothing is packed: commands and
-answers are handed over as they are. Commands are given to all threads, which are then let go at
-once; the last one to answer wakes the caller.
+A thread steps its lane into the arena, which is ordinary memory here. Nothing is pickled: commands
+and answers are handed over as they are. All threads are given their commands, and then a gate that
+they wait at is opened once for all of them; the last one to answer wakes the caller.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import mmap
+import os
+import select
 import threading
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.arena import Arena
-from vecselect.backends.pool.gate import make_gate
-from vecselect.backends.pool.handle import (
-    CLOSE_LIMIT_S,
-    PENDING,
-    Raised,
-    closed_meanwhile,
-    which_runs,
-)
-from vecselect.backends.pool.lane import LaneFailure, keep_copied, raised_here
-from vecselect.backends.pool.server import BUFFER, Server, close_all, sample_of
-from vecselect.backends.pool.signals import WATCH_PERIOD_S
+from vecselect.backends.pool.lane import LaneFailure, raised_here, sample_of
+from vecselect.backends.pool.link import WATCH_PERIOD_S
+from vecselect.backends.pool.worker import WorkerLane, close_all
+from vecselect.backends.pool.workers import PENDING, Raised, Worker, Workers
 from vecselect.errors import StepTimeout, VecselectError, VecselectWarning
-from vecselect.failures import annotate, report_closing
+from vecselect.failures import annotate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.construction import Settings
-    from vecselect.backends.pool.handle import Greeting, Handle
-    from vecselect.backends.pool.infos import InfoTable, Template
-    from vecselect.backends.pool.server import Sample, Terms, Work
+    from vecselect.backends.pool.arena import Arena
+    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
+    from vecselect.backends.pool.workers import Arguments, Settings
+
+_REOPEN_PERIOD_S = 1e-4
+"""Threads that have nothing to do but to come through the gate are given so much time at once."""
 
 
-class _Desk:
-    """What passes between the caller and one thread.
+class PipeGate:
+    """A gate that threads wait at, again and again, and that one system call opens for all.
 
-    The gate and the answers only say that there may be something to see; what counts are the
-    numbers of the commands. So a signal that was lost to Ctrl-C, or is left over from an
-    interrupted command, does no harm.
+    A thread woken by one that runs Python finds the interpreter's lock taken, and goes back to
+    sleep: two switches for nothing, for each thread. A pipe is opened by a call of the system
+    during which the caller does without that lock.
 
-    Attributes:
-        number: Of the command given last.
-        finished: Of the command answered last.
-        command: The templates to learn, a method of the lane and its arguments; None for a step.
-        reply: The last answer.
-        ending: Whether there will be no other command.
-        envs: The sub-environments of the lane, as far as they are built.
-        server: Does what is asked for, once there is a lane.
+    There are two pipes, which are open while they hold something, and which threads come through in
+    turn. One is shut when everybody has come through it, and before the other is opened. So nobody
+    misses an opening, and nobody comes through twice.
     """
 
-    def __init__(self) -> None:
-        self.number = self.finished = 0
-        self.command: tuple[list[Template], str, tuple[Any, ...]] | None = None
-        self.reply: Any = None
-        self.ending = False
-        self.envs: list[gym.Env] = []
-        self.server: Server | None = None
+    def __init__(self, threads: int) -> None:
+        self._openings = 0
+        self._passed = [0] * threads
+        self._ends: list[tuple[int, int]] = []
+        for _ in range(2):
+            self._ends.append(os.pipe())
+            for end in self._ends[-1]:
+                os.set_blocking(end, False)
 
-    def answer(self, number: int, reply: Any, answers: _Answers) -> None:
-        """Answers a command; the last one to do so has the caller look."""
-        self.reply = reply
-        self.finished = number
-        answers.count()
+    def waiter(self, place: int) -> Callable[[], object]:
+        """Makes the function that one of the threads calls to wait until the gate is opened."""
+        passed, waits = self._passed, []
+        for read_end, _ in self._ends:
+            poll = select.poll()
+            poll.register(read_end, select.POLLIN)
+            waits.append(poll.poll)
+
+        def wait(gate: PipeGate = self) -> None:  # keeps the pipes open
+            number = passed[place] + 1
+            waits[number % 2]()
+            passed[place] = number
+
+        return wait
+
+    def open(self) -> None:
+        """Opens it for every thread; all of them wait, or have nothing to do before they do."""
+        while not self._open_next():
+            time.sleep(_REOPEN_PERIOD_S)
+
+    def reopen(self) -> None:
+        """Opens it where some may take long to come; those who wait may come through once more."""
+        self._open_next()
+
+    def _open_next(self) -> bool:
+        """Opens the next pipe if everybody has come through the last; else holds that open.
+
+        Returns:
+            Whether it was the next one. Interrupted anywhere, it can be called again.
+        """
+        is_next = self._passed.count(self._openings) == len(self._passed)
+        if is_next:
+            self._shut(self._openings % 2)
+            self._openings += 1
+        self._open(self._openings % 2)
+        return is_next
+
+    def open_for_good(self) -> None:
+        """Opens it for every thread, now and whenever it comes."""
+        for pipe in range(2):
+            self._open(pipe)
+
+    def _open(self, pipe: int) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: more than open it cannot be
+            os.write(self._ends[pipe][1], b"o")
+
+    def _shut(self, pipe: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._ends[pipe][0], 4096):
+                pass
+
+    def __del__(self) -> None:
+        """Closes the pipes."""
+        for ends in self._ends:
+            for end in ends:
+                os.close(end)
+
+
+class LockGate:
+    """The same made of a lock for each thread, which it takes and the caller releases."""
+
+    def __init__(self, threads: int) -> None:
+        self._for_good = False
+        self._locks = [threading.Lock() for _ in range(threads)]
+        for lock in self._locks:
+            lock.acquire()
+
+    def waiter(self, place: int) -> Callable[[], object]:
+        """Makes the function that one of the threads calls to wait until the gate is opened."""
+        acquire = self._locks[place].acquire
+        return lambda: self._for_good or acquire()
+
+    def open(self) -> None:
+        """Opens it for every thread."""
+        for lock in self._locks:
+            if lock.locked():
+                lock.release()
+
+    reopen = open  # no thread has to wait for others here
+
+    def open_for_good(self) -> None:
+        """Opens it for every thread, now and whenever it comes."""
+        self._for_good = True
+        self.open()
+
+
+def make_gate(threads: int) -> PipeGate | LockGate:
+    """A gate for so many threads, of the best kind that there is."""
+    if hasattr(select, "poll"):  # not on Windows, and not where gevent has replaced it
+        with contextlib.suppress(OSError):  # no descriptors left
+            return PipeGate(threads)
+    return LockGate(threads)
 
 
 class _Answers:
@@ -94,12 +172,12 @@ class _Answers:
             self.all_in.release()
 
 
-class _Crew:
-    """The threads of one vector environment.
+class _Meeting:
+    """Where the threads of one vector environment and the caller meet.
 
     Attributes:
-        gate: What they wait at for commands.
-        answers: Those to the commands that they were let go for last.
+        gate: What the threads wait at for commands.
+        answers: Those to the commands that the gate was opened for last.
     """
 
     def __init__(self, threads: int) -> None:
@@ -107,34 +185,34 @@ class _Crew:
         self.answers = _Answers(0)
 
 
-class ThreadHandle:
-    """A thread as the caller sees it; a `Handle`."""
+class ThreadWorker(Worker):
+    """A worker thread, both sides of it.
 
-    def __init__(self, work: Work, crew: _Crew) -> None:
+    The gate and the answers only say that there may be something to see; what counts are the
+    numbers of the commands. So a wake-up that was lost to Ctrl-C, or is left over from an
+    interrupted command, does no harm.
+    """
+
+    def __init__(self, work: Work, meeting: _Meeting) -> None:
         """Prepares the thread; `built` starts it, so that environments are built in order."""
-        self.index = work.index
-        self.rows = work.rows
-        self.outstanding = False
-        self.ended = False
-        self.news: list[Template] = []
-        self._desk = _Desk()
-        self.envs: Sequence[gym.Env] = self._desk.envs
-        self._number = 0
-        self._crew = crew
+        super().__init__(work.index, work.rows)
+        self.envs: list[gym.Env] = []
         self._work = work
-        self._control: Any = None
+        self._meeting = meeting
+        self._lane: WorkerLane | None = None
+        self._given = self._finished = 0  # numbers of the commands given and answered last
+        self._command: tuple[Any, ...] | None = None  # arguments of `request`; None for a step
+        self._buffer = 0
+        self._reply: Any = None
         # A daemon: the program can end whatever an environment is doing.
         self.thread = threading.Thread(
-            target=_serve,
-            args=(self._desk, work, crew),
-            name=f"vecselect-thread-{work.index}",
-            daemon=True,
+            target=self._serve, name=f"vecselect-thread-{work.index}", daemon=True
         )
 
-    def built(self, timeout_s: float | None = None) -> None:
-        """Starts the thread and waits until it has built its sub-environments."""
-        self._number = self._desk.number = 1
-        self._crew.answers = _Answers(1)
+    def built(self, timeout_s: float | None = None) -> Sample | None:
+        """Starts the thread and waits until it has built its sub-environments: see `Worker`."""
+        self._given = 1
+        self._meeting.answers = _Answers(1)
         try:
             self.thread.start()
         except RuntimeError as error:
@@ -151,159 +229,182 @@ class ThreadHandle:
             )
         if isinstance(found, Raised):
             raise found.error
-
-    def sample(self) -> Sample:
-        """What the first of its sub-environments says of itself."""
         return sample_of(self.envs[0])
 
-    def settle(self, terms: Terms, arena: Arena) -> None:
+    def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Makes a lane of its sub-environments."""
         try:
-            self._desk.server = Server(self._work, terms, self._desk.envs, arena, dict, keep_copied)
+            self._lane = WorkerLane(self._work, spec, self.envs, arena, packs=False)
         except Exception as error:
             annotate(error, self.rows[0], "construct")
             raise
-        self._control = self._desk.server.control
 
-    def greeting(self) -> Greeting:
-        """What it says of its spaces."""
-        assert self._desk.server is not None
-        return self._desk.server.greeting()
+    def lane_made(self) -> tuple[str, list[gym.Space]]:
+        """What is wrong with its spaces, and these where they may differ: see `Worker`."""
+        assert self._lane is not None
+        return self._lane.spaces()
 
     def step(self, buffer: int) -> None:
         """Gives the command to step with the actions in the arena."""
-        self.request(self.packed("step", (None,)) if self.news else None, buffer)
+        self.request(self.packed("step", (None,)) if self.new_templates else None, buffer)
 
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
-        """A request to call a method of the lane, with the news; `request` gives it."""
-        return self.news, name, args
+        """A request to call a method of the lane, with the new templates; `request` gives it."""
+        return self.new_templates, name, args
 
     def request(self, data: Any, buffer: int = 0) -> None:
-        """Gives the command that `packed` made; it begins when all are let go."""
-        desk = self._desk
-        self._control[BUFFER] = buffer
-        desk.command = data
+        """Gives the command that `packed` made; the thread begins it when the gate is opened."""
+        self._buffer = buffer
+        self._command = data
         self.outstanding = True
-        self._number = desk.number = self._number + 1
+        self._given += 1
         if data is not None:
-            self.news = []
+            self.new_templates = []
 
     def collect(
         self,
         deadline_s: Callable[[], float] | None = None,
         look_around: Callable[[], None] | None = None,
     ) -> Any:
-        """Waits for the end of what was begun; see `Handle`."""
-        desk = self._desk
-        while desk.finished != self._number:
+        """Waits for the end of what was begun: see `Worker`."""
+        while self._finished != self._given:
             period_s = WATCH_PERIOD_S
             if deadline_s is not None:
                 period_s = min(period_s, max(deadline_s(), 0.0))
-            all_in = self._crew.answers.all_in
-            if all_in.acquire(True, period_s) or desk.finished == self._number:
+            all_in = self._meeting.answers.all_in
+            if all_in.acquire(True, period_s) or self._finished == self._given:
                 continue
             (look_around or self.check)()
             if deadline_s is not None and deadline_s() <= 0:
                 return PENDING
-        reply, desk.reply = desk.reply, None
+        reply, self._reply = self._reply, None
         self.outstanding = False
         return reply
 
-    def read_info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """An info that it replied with: itself."""
-        return info
-
     def has_failed(self) -> bool:
         """Whether what was begun has ended in a failure that was not collected yet."""
-        desk = self._desk
-        done = self.outstanding and desk.finished == self._number
-        return done and isinstance(desk.reply, Raised)
+        done = self.outstanding and self._finished == self._given
+        return done and isinstance(self._reply, Raised)
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
-        """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
+        """Collects the answer to a command that was interrupted: see `Worker`."""
 
-        def let_go() -> None:  # Ctrl-C may have come before it was
+        def wake() -> None:  # Ctrl-C may have come before the gate was opened
             self.check()
-            self._crew.gate.hold_open()
+            self._meeting.gate.reopen()
 
-        if self._desk.finished != self._number:
-            let_go()
-        return self.collect(deadline_s, let_go)
-
-    def has_died(self) -> bool:
-        """Never: a thread ends when it is told to, or with the program."""
-        return False
-
-    def check(self) -> None:
-        """Raises ClosedEnvironmentError if it was told to end; a thread does not die."""
-        if self.ended:
-            raise closed_meanwhile()
-
-    def kill(self) -> None:
-        """Refused: there is no way to do it."""
-        raise VecselectError("A thread cannot be ended from outside.")
+        if self._finished != self._given:
+            wake()
+        return self.collect(deadline_s, wake)
 
     def name(self) -> str:
         """The thread and what it runs, as the beginning of a sentence."""
-        return f"Thread {self.index}, {which_runs(self.rows)}"
+        return f"Thread {self.index}, {self.runs()}"
 
     def ask_to_end(self) -> None:
         """Tells the thread to close its sub-environments and end."""
         self.ended = True
-        self._desk.ending = True
-        self._crew.gate.open_for_good()
+        self._meeting.gate.open_for_good()
 
     def join(self, timeout_s: float) -> bool:
-        """Waits for its end; whether it has come."""
+        """Waits for the thread to end; returns whether it has."""
         if self.thread.ident is None or self.thread is threading.current_thread():
             return True  # never started; or its own garbage collector closes what it belongs to
         self.thread.join(max(timeout_s, 0.0))
         return not self.thread.is_alive()
 
+    def _serve(self) -> None:
+        """Runs in the thread: builds and does what the caller asks for until the end."""
+        meeting = self._meeting
+        wait = meeting.gate.waiter(self.index)
+        error = self._build()
+        self._answer(1, error, meeting.answers)
+        if error is not None:
+            return
+        while True:
+            wait()
+            number, answers = self._given, meeting.answers
+            if self.ended:
+                break
+            if number != self._finished:
+                self._answer(number, self._done(), answers)
+        if self._lane is None:
+            close_all(self.envs, self.rows[0])
+        else:
+            self._lane.close()
 
-class ThreadStarter:
-    """Makes workers that are threads; a `Starter`."""
+    def _answer(self, number: int, reply: Any, answers: _Answers) -> None:
+        """In the thread: answers a command; the last thread to do so wakes the caller."""
+        self._reply = reply
+        self._finished = number
+        answers.count()
 
-    arena: Arena
+    def _build(self) -> Raised | None:
+        """In the thread: builds the sub-environments."""
+        row = self.rows[0]
+        try:
+            for make in self._work.env_fns:
+                self.envs.append(make())
+                row += 1
+        except BaseException as error:
+            annotate(error, row, "construct")
+            for env in self.envs:
+                with contextlib.suppress(Exception):
+                    env.close()
+            self.envs.clear()
+            return Raised(error)
+        return None
+
+    def _done(self) -> Any:
+        """In the thread: does the command; returns the answer."""
+        assert self._lane is not None
+        try:
+            if self._command is None:
+                return self._lane.step(self._buffer)
+            return self._lane.request(self._buffer, *self._command)
+        except LaneFailure as failure:
+            return Raised(raised_here(failure))
+        except BaseException as error:  # what would end the program, were it raised in its thread
+            return Raised(error)
+
+
+class ThreadWorkers(Workers):
+    """Workers that are threads. They live until they are told to end, so none is replaced."""
 
     def __init__(self, settings: Settings) -> None:
-        self._crew = _Crew(settings.workers)
+        super().__init__(settings)
+        self._meeting = _Meeting(settings.workers)
 
-    def start(self, work: Work) -> ThreadHandle:
+    def start(self, work: Work) -> Worker:
         """Prepares a thread; waiting for what it builds starts it."""
-        return ThreadHandle(work, self._crew)
+        return ThreadWorker(work, self._meeting)
 
-    def agree(self, terms: Terms) -> None:
-        """Makes the arena, once it is known what all lanes have in common."""
-        self.arena = Arena(terms.layout, mmap.mmap(-1, terms.layout.size_bytes()))
+    def step(self, buffer: int) -> None:
+        """Has every thread step: see `Workers`."""
+        super().step(buffer)
+        self._open_gate()
 
-    def need_no_more(self) -> None:
-        """Nothing was needed that could be let go of."""
+    def ask(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
+        """Gives every thread a method of its lane to call: see `Workers`."""
+        super().ask(name, arguments, buffer)
+        self._open_gate()
 
-    def let_go(self, handles: Sequence[Handle]) -> None:
+    def _open_gate(self) -> None:
         """Has the threads begin what they were given."""
-        given = sum([handle.outstanding for handle in handles])
+        given = sum([worker.outstanding for worker in self.each])
         if given:
-            self._crew.answers = _Answers(given)
-            self._crew.gate.open()
+            self._meeting.answers = _Answers(given)
+            self._meeting.gate.open()
 
-    def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
-        """No thread is ever replaced, so none needs a seed for that."""
-
-    def replaced(self, infos: InfoTable, handle: Handle, death: Exception) -> Handle:
-        """Refused: a thread does not die alone."""
-        raise VecselectError("A thread cannot be replaced.")
-
-    @staticmethod
-    def end_all(handles: Sequence[Any], limit_s: float = CLOSE_LIMIT_S) -> None:
-        """Ends threads; warns of those that are stuck in an environment. Twice does nothing."""
-        mine: list[ThreadHandle] = [handle for handle in handles if not handle.ended]
-        for handle in mine:
-            handle.ask_to_end()
+    def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
+        """Ends threads; warns of those that are stuck in an environment."""
+        workers = [worker for worker in workers if not worker.ended]
+        for worker in workers:
+            worker.ask_to_end()
         until_s = time.monotonic() + limit_s
-        stuck = [handle for handle in mine if not handle.join(until_s - time.monotonic())]
+        stuck = [worker for worker in workers if not worker.join(until_s - time.monotonic())]
         if stuck:
-            rows = [row for handle in stuck for row in handle.rows]
+            rows = [row for worker in stuck for row in worker.rows]
             warnings.warn(
                 f"The threads of sub-environments {rows} were still busy {limit_s:g} s after they "
                 "had been told to end. A thread cannot be ended from outside: each closes its "
@@ -311,56 +412,3 @@ class ThreadStarter:
                 VecselectWarning,
                 stacklevel=2,
             )
-
-
-def _serve(desk: _Desk, work: Work, crew: _Crew) -> None:
-    """Runs in the thread: builds and does what the caller asks for until the end."""
-    wait = crew.gate.way(work.index)
-    if not _built(desk, work, crew.answers):
-        return
-    while True:
-        wait()
-        number, answers = desk.number, crew.answers
-        if desk.ending:
-            break
-        if number != desk.finished:
-            desk.answer(number, _done(desk.server, desk.command), answers)
-    if desk.server is None:
-        close_all(desk.envs, work.first_row)
-        return
-    try:
-        desk.server.lane.close()
-    except LaneFailure as failure:
-        report_closing(failure.row, failure.__cause__)
-
-
-def _built(desk: _Desk, work: Work, answers: _Answers) -> bool:
-    """Builds the sub-environments of a thread; whether that went well."""
-    row = work.first_row
-    try:
-        for make in work.env_fns:
-            desk.envs.append(make())
-            row += 1
-    except BaseException as error:
-        annotate(error, row, "construct")
-        for env in desk.envs:
-            with contextlib.suppress(Exception):
-                env.close()
-        desk.envs.clear()
-        desk.answer(1, Raised(error), answers)
-        return False
-    desk.answer(1, None, answers)
-    return True
-
-
-def _done(
-    server: Server | None, command: tuple[list[Template], str, tuple[Any, ...]] | None
-) -> Any:
-    """What a command was answered with."""
-    assert server is not None
-    try:
-        return server.step() if command is None else server.request(*command)
-    except LaneFailure as failure:
-        return Raised(raised_here(failure))
-    except BaseException as error:  # what would end the program, were it raised in its own thread
-        return Raised(error)

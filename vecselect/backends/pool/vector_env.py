@@ -1,55 +1,74 @@
-"""`PoolVectorEnv`: the pool as Gymnasium's vector environment."""
+"""`PoolVectorEnv`: sub-environments in lanes as Gymnasium's vector environment.
+
+What happens in `step(actions)`, with the file that does it:
+
+    caller                    vector_env     copies the actions into the arena
+      |                                        (arena: one batch per leaf, one row per env)
+      | COMMAND, BUFFER, GIVEN  process      writes three bytes of the worker's control block
+      |   and the signal `go`   link
+      |------------------> worker process
+      | steps its own lane    worker           reads its rows of the actions
+      |   meanwhile           lane             steps each environment of its slice
+      |                       lane             writes observations, rewards and flags into the arena
+      |                       infos            writes numeric infos into columns of the arena
+      |                       worker           writes STATUS and DONE, gives the signal `done`
+      |<------------------                     sends through the pipe what the arena cannot hold
+      | waits for `done`      process
+      |   of each worker      workers        replaces what has died, raises what was raised
+    caller                    vector_env     copies the batch out of the arena, merges the infos
+
+Threads do the same without processes: a gate stands for the signals, and nothing is pickled (see
+`threads`). A reset, and calls of the environments' own methods, take the same way as a `REQUEST`
+with its arguments in the pipe.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy as copying
-import functools
 import itertools
+import multiprocessing
 import os
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
+from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from vecselect.arguments import action_check, read_options, seed_of_each
+from vecselect import processes
+from vecselect.arguments import action_check, one_each, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
-from vecselect.backends.pool.calls import LaneCalls
+from vecselect.backends.pool.arena import assembled, leaves
 from vecselect.backends.pool.construction import construct
-from vecselect.backends.pool.conversation import Conversation
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S
-from vecselect.backends.pool.infos import InfoTable
-from vecselect.backends.pool.lane import Lane, LaneFailure, keep_copied, raised_here
-from vecselect.backends.pool.layout import assembled, leaves
-from vecselect.backends.pool.starter import ProcessStarter
-from vecselect.errors import VecselectError
+from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
+from vecselect.backends.pool.process import ProcessWorkers
+from vecselect.backends.pool.workers import CLOSE_LIMIT_S, PENDING, closed_meanwhile
+from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.construction import Parts, Settings
-    from vecselect.backends.pool.handle import Handle
-    from vecselect.backends.pool.infos import Extra
-    from vecselect.backends.pool.starter import Starter
+    from vecselect.backends.pool.construction import Built
+    from vecselect.backends.pool.workers import Arguments, Settings, Workers
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
-class PoolVectorEnv(LaneCalls):
+class PoolVectorEnv(VectorEnv):
     """Steps the sub-environments in lanes: one in the calling process, one in each worker.
 
-    The calling process has none where it is asked to keep deadlines: see `vecselect.lanes`.
+    The calling process has none where it is asked to keep deadlines.
     Observations, rewards, flags, actions and numeric infos pass through shared memory. Every value
     equals that of Gymnasium's `SyncVectorEnv`, except where that returns an observation which the
     environment has overwritten in the meantime: `final_obs` and `final_info` are always those of
     the episode that ended.
     """
 
-    _workers: type[Starter] = ProcessStarter
+    _kind: type[Workers] = ProcessWorkers
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
         """Builds the sub-environments, those of the workers in their processes.
@@ -61,56 +80,43 @@ class PoolVectorEnv(LaneCalls):
         Raises: What `construct` does.
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
-        parts = construct(env_fns, settings, self._workers)
-        self._set_up(parts, len(env_fns), settings)
+        self._set_up(construct(env_fns, settings, self._kind), len(env_fns), settings)
 
-    def _set_up(self, parts: Parts, num_envs: int, settings: Settings) -> None:
+    def _set_up(self, built: Built, num_envs: int, settings: Settings) -> None:
         """Begins to use what was built."""
-        first = parts.first
+        first = built.first
         self.num_envs = num_envs
         self.copy = settings.copy
         self.autoreset_mode = settings.autoreset_mode
         self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}
         self.render_mode = first.render_mode
-        self.single_observation_space = parts.single_observation_space
-        self.observation_space = parts.observation_space
+        self.single_observation_space = built.spec.observation_space
+        self.observation_space = built.observation_space
         self.single_action_space = first.action_space
         self.action_space = batch_space(first.action_space, self.num_envs)
         self._leaves = tuple(leaves(self.single_observation_space))
         self._check_actions = action_check(
             self.action_space, self.single_action_space, self.num_envs
         )
-        self._arena = parts.arena
-        self._infos = InfoTable(parts.arena)
-        self._lane = Lane(
-            parts.envs,
-            0,
-            self.single_observation_space,
-            settings.autoreset_mode,
-            parts.arena,
-            self._infos,
-            keep=dict,
-            keep_final=keep_copied,
-        )
-        self._own = len(parts.envs)
-        self._plain_actions = parts.arena.plain_actions
+        self._workers = built.workers
+        self._arena = arena = built.workers.arena
+        self._lane = Lane(built.envs, 0, built.spec, arena, packs=False)
+        self._own = len(built.envs)
+        self._plain_actions = arena.plain_actions
         self._buffer = 0
         self._owner = os.getpid()
-        self._handles = parts.handles
-        self._starter = parts.starter
-        replace = functools.partial(self._starter.replaced, self._infos)
-        self._conversation = Conversation(
-            parts.handles,
-            settings.step_timeout_s,
-            replace if settings.restart else None,
-            self._starter.let_go,
-        )
+        self._called: Sequence[int] = ()
+        self._own_work: Callable[[], Any] | None = None
+        # The command that was begun and is not over. Whoever gives one sets this first of all, and
+        # to None when it is over, however that comes: so what a signal's handler tries in the midst
+        # of it is refused.
+        self._pending: str | None = None
         self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but
         # not in a process that somebody forked from this one.
-        self._finalizer = Finalize(
-            self, _leave, (self._workers, self._handles, self._lane), exitpriority=10
-        )
+        self._finalizer = Finalize(self, _leave, (self._workers, self._lane), exitpriority=10)
+
+    # ---- steps and resets
 
     def step(self, actions: Any) -> StepResult:
         """Steps every sub-environment; arguments and results as in `SyncVectorEnv`.
@@ -119,16 +125,16 @@ class PoolVectorEnv(LaneCalls):
             WorkerDied: If a worker's process ended.
             Exception: What a sub-environment raised; `reset` makes all of them usable again.
         """
-        conversation = self._idle("step")
+        self._need_idle("step")
         try:
-            self._send_step(actions)
+            self._begin_step(actions)
             return self._step_result(None)
         except Exception as error:
             self._blame_closing(error)
             raise
         finally:
             # Not by a call: in that, a signal's handler could raise before anything was done.
-            conversation.pending = None
+            self._pending = None
 
     def step_async(self, actions: Any) -> None:
         """Begins a step in the workers; the caller's lane steps in `step_wait`.
@@ -136,7 +142,7 @@ class PoolVectorEnv(LaneCalls):
         Raises:
             AlreadyPendingCallError: If another call waits to be collected.
         """
-        self._begin_async("step", lambda: self._send_step(copying.deepcopy(actions)))
+        self._begin_async("step", lambda: self._begin_step(copying.deepcopy(actions)))
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began.
@@ -157,15 +163,12 @@ class PoolVectorEnv(LaneCalls):
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
-        conversation = self._idle("reset")
-        try:
-            self._send_reset(seed, options)
+
+        def both() -> tuple[Any, dict[str, Any]]:
+            self._begin_reset(seed, options)
             return self._reset_result(None)
-        except Exception as error:
-            self._blame_closing(error)
-            raise
-        finally:
-            conversation.pending = None
+
+        return self._done("reset", both)  # type: ignore[no-any-return]
 
     def reset_async(
         self,
@@ -174,51 +177,26 @@ class PoolVectorEnv(LaneCalls):
         options: dict[str, Any] | None = None,
     ) -> None:
         """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
-        self._begin_async("reset", lambda: self._send_reset(seed, options))
+        self._begin_async("reset", lambda: self._begin_reset(seed, options))
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
         return self._wait("reset", self._reset_result, timeout)  # type: ignore[no-any-return]
 
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Closes every sub-environment and ends every worker.
-
-        Args:
-            timeout: Seconds the workers may take to end by themselves; 4 by default.
-            terminate: Whether to end them without waiting.
-        """
-        self._finalizer.cancel()
-        if os.getpid() != self._owner:  # all of it is the business of the process we come from
-            return
-        self.closed = self._conversation.closed = True
-        patience_s = CLOSE_LIMIT_S if timeout is None else timeout
-        lane, starter = self._lane, self._starter
-        try:
-            self._workers.end_all(self._handles, 0.0 if terminate else patience_s)
-        finally:
-            starter.need_no_more()
-            if self._conversation.pending is None:  # else a call is under way that would stumble
-                self._conversation = Conversation([])
-                self._handles.clear()
-                del self._lane, self._arena, self._infos, self._starter
-            try:
-                lane.close()
-            except LaneFailure as failure:
-                raise raised_here(failure) from None
-
-    def _send_step(self, actions: Any) -> None:
-        conversation = self._begin("step")
+    def _begin_step(self, actions: Any) -> None:
+        workers = self._begin("step")
+        arena = self._arena
         if self.autoreset_mode is AutoresetMode.DISABLED:
-            need_no_ended_episode(self._arena.terminated | self._arena.truncated)
+            need_no_ended_episode(arena.terminated | arena.truncated)
         lane = self._lane
-        self._buffer = buffer = (self._buffer + 1) % len(self._arena.observations)
+        self._buffer = buffer = (self._buffer + 1) % len(arena.observations)
         own: Iterable[Any]
-        if not self._handles:
+        if not workers.each:
             if getattr(actions, "shape", None) != self.action_space.shape:
                 self._check_actions(actions)
             own = actions if self._plain_actions else iterate(self.action_space, actions)
-        elif self._arena.put_actions(actions):
-            conversation.step_all(buffer)
+        elif arena.put_actions(actions):
+            workers.step(buffer)
             if self._plain_actions:
                 own = actions[: self._own]
             else:
@@ -226,13 +204,12 @@ class PoolVectorEnv(LaneCalls):
         else:
             self._check_actions(actions)
             listed = list(iterate(self.action_space, actions))
-            rows_of = lambda rows: (listed[rows.start : rows.stop],)  # noqa: E731
-            conversation.ask_all("step", rows_of, buffer)
+            workers.ask("step", lambda rows: (listed[rows.start : rows.stop],), buffer)
             own = listed[: self._own]
-        conversation.own(lambda: lane.step(own, buffer))
+        self._own_work = lambda: lane.step(own, buffer)
 
-    def _step_result(self, timeout: float | None) -> StepResult:
-        infos = self._finished_infos(timeout)
+    def _step_result(self, timeout_s: float | None) -> StepResult:
+        infos = self._collected_infos(timeout_s)
         arena = self._arena
         return (
             self._observations(),
@@ -242,11 +219,10 @@ class PoolVectorEnv(LaneCalls):
             infos,
         )
 
-    def _send_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
-        conversation = self._begin("reset")
+    def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        workers = self._begin("reset")
         lane, arena = self._lane, self._arena
         seeds = seed_of_each(seed, self.num_envs)
-        self._starter.note_seeds(seeds)
         options = read_options(options, self.num_envs)
         every = np.ones(self.num_envs, np.bool_)
         mask = every if options is None else options.pop("reset_mask", every)
@@ -261,35 +237,30 @@ class PoolVectorEnv(LaneCalls):
         def arguments(rows: range) -> tuple[list[int | None], dict[str, Any] | None, list[bool]]:
             return seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]
 
-        conversation.ask_all("reset", arguments, buffer)
-        conversation.own(lambda: lane.reset(*arguments(lane.rows), buffer))
+        workers.ask("reset", arguments, buffer)
+        self._own_work = lambda: lane.reset(*arguments(lane.rows), buffer)
 
-    def _reset_result(self, timeout: float | None) -> tuple[Any, dict[str, Any]]:
-        infos = self._finished_infos(timeout)
+    def _reset_result(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
+        infos = self._collected_infos(timeout_s)
         return self._observations(), infos
 
-    def _finished_infos(self, timeout: float | None) -> dict[str, Any]:
+    def _collected_infos(self, timeout_s: float | None) -> dict[str, Any]:
         """Collects a step or reset; learns templates from the infos that were in no column."""
-        replies = self._conversation.finish(timeout)
-        loose = self._lane.loose
-        for handle, reply in zip(self._handles, replies[1:], strict=True):
+        replies = self._collected(timeout_s)
+        lane, workers = self._lane, self._workers
+        loose = lane.loose
+        for worker, reply in zip(workers.each, replies[1:], strict=True):
             if reply is not None:
                 infos, objects = reply
-                loose = loose + [(row, handle.read_info(info)) for row, info in infos]
+                loose = loose + [(row, unpacked(info)) for row, info in infos]
                 for path, values in objects.items():
-                    self._lane.objects[path][handle.rows.start : handle.rows.stop] = values
-        batched = self._infos.batch(loose, self._add_info)
-        if loose:
-            self._learn(loose)
-        return batched
-
-    def _learn(self, loose: list[Extra]) -> None:
-        """Makes templates of infos that were in no column, and tells every lane."""
+                    lane.objects[path][worker.rows.start : worker.rows.stop] = values
+        batched = lane.infos.batch(loose, self._add_info)
         for _, info in loose:
-            if (template := self._infos.learn(info)) is not None:
-                self._infos.add([template])
-                for handle in self._handles:
-                    handle.news.append(template)
+            if (template := lane.infos.learn(info)) is not None:
+                lane.infos.add([template])
+                workers.add_template(template)
+        return batched
 
     def _observations(self) -> Any:
         """The batch of observations, the caller's to keep where that was asked for."""
@@ -306,6 +277,249 @@ class PoolVectorEnv(LaneCalls):
                 parts.append(copying.deepcopy(values) if self.copy else values)
         return assembled(self.single_observation_space, iter(parts))
 
+    # ---- calls of the sub-environments' own methods and attributes
+
+    @property
+    def np_random(self) -> Any:
+        """The generators of the sub-environments, a tuple; those from workers are copies."""
+        return self.get_attr("np_random")
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of the sub-environments' generators, a tuple."""
+        return self.get_attr("np_random_seed")
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        return self.call_some(range(self.num_envs), name, args, kwargs)
+
+    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begins a call in the workers; the caller's lane is called in `call_wait`.
+
+        Raises:
+            ValueError: For `reset`, `step` and `close`, of which the lanes would not know.
+        """
+        self.call_some_async(range(self.num_envs), name, args, kwargs)
+
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Collects what `call_async` began; arguments and errors as in `step_wait`."""
+        return self._wait("call", self._call_result, timeout)  # type: ignore[no-any-return]
+
+    def call_some(
+        self,
+        indices: Sequence[int],
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, ...]:
+        """Calls a method of some sub-environments; the results are in the order of `indices`."""
+
+        def both() -> tuple[Any, ...]:
+            self._begin_call(indices, name, args, kwargs or {})
+            return self._call_result(None)
+
+        return self._done("call", both)  # type: ignore[no-any-return]
+
+    def call_some_async(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Begins `call_some`; `call_wait` collects it."""
+        self._begin_async("call", lambda: self._begin_call(indices, name, args, kwargs))
+
+    def _begin_call(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        wanted = frozenset(indices)
+
+        def arguments(rows: range) -> tuple[Any, ...] | None:
+            mine = [row for row in rows if row in wanted]
+            return (name, args, kwargs, mine) if mine else None
+
+        self._ask("call", arguments)
+        self._called = indices
+
+    def _call_result(self, timeout_s: float | None) -> tuple[Any, ...]:
+        found: dict[int, Any] = {}
+        for reply in self._collected(timeout_s):
+            found.update(reply or {})
+        return tuple(found[row] for row in self._called)
+
+    def render(self) -> tuple[Any, ...]:
+        """A frame of every sub-environment, as its render mode gives it."""
+        return self.call("render")
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every sub-environment; values from worker processes are copies."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of every sub-environment, or of none if one of them refuses.
+
+        Args:
+            name: The attribute's name.
+            values: A list or tuple of `num_envs` values, or one value for all.
+        """
+        self.set_attr_some(range(self.num_envs), name, one_each(values, self.num_envs))
+
+    def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
+        """Sets an attribute of some sub-environments, or of none if one of them refuses.
+
+        Args:
+            indices: Which of them.
+            name: The attribute's name.
+            values: As many values.
+        """
+        value_of = dict(zip(indices, values, strict=True))
+
+        def arguments(rows: range) -> tuple[Any, ...] | None:
+            mine = {row: value_of[row] for row in rows if row in value_of}
+            return (name, mine) if mine else None
+
+        def set_or_undo() -> None:
+            # What cannot be sent raises here, before any lane has set anything.
+            self._ask("set_attr", arguments)
+            try:
+                self._collected(None)
+            except (WorkerDied, ClosedEnvironmentError):
+                raise
+            except Exception:
+                undo = lambda rows: None if value_of.keys().isdisjoint(rows) else ()  # noqa: E731
+                self._ask("undo_set_attr", undo)
+                self._collected(None)
+                raise
+
+        self._done("call", set_or_undo)
+
+    def _ask(self, name: str, arguments: Arguments) -> None:
+        """Begins a call of a lane's method in every lane for which there are arguments."""
+        self._begin("call").ask(name, arguments)
+        lane = self._lane
+        own = arguments(lane.rows)
+        self._own_work = lambda: None if own is None else getattr(lane, name)(*own)
+
+    # ---- one command at a time
+
+    def _need_idle(self, kind: str) -> None:
+        """Makes sure that a command can be given: whoever gives one sees to `_pending`.
+
+        Raises:
+            ClosedEnvironmentError: After `close()`.
+            AlreadyPendingCallError: If another command is not over.
+        """
+        self._need_open()
+        if self._pending is not None:
+            raise AlreadyPendingCallError(
+                f"Calling `{kind}` while waiting for a pending call to `{self._pending}` to "
+                "complete.",
+                self._pending,
+            )
+
+    def _need_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self!r} was used after close().")
+
+    def _begin(self, kind: str) -> Workers:
+        """Begins a command, in a `try` whose end sets `_pending` to None."""
+        self._pending = kind
+        # After that: who closes it looks first whether anything is pending, then takes it apart.
+        self._need_open()
+        if os.getpid() != self._owner:
+            raise VecselectError(
+                "This vector environment belongs to the process that this one was forked from. "
+                "Make another one here."
+            )
+        self._workers.begin()
+        return self._workers
+
+    def _done(self, kind: str, work: Callable[[], Any]) -> Any:
+        """Begins a command and collects it."""
+        self._need_idle(kind)
+        try:
+            return work()
+        except Exception as error:
+            self._blame_closing(error)
+            raise
+        finally:
+            self._pending = None
+
+    def _begin_async(self, kind: str, begin: Callable[[], None]) -> None:
+        """Begins a command that another call collects, unless that fails."""
+        self._need_idle(kind)
+        try:
+            begin()
+        except BaseException as error:
+            self._pending = None
+            if isinstance(error, Exception):
+                self._blame_closing(error)
+            raise
+
+    def _wait(
+        self, kind: str, collect: Callable[[float | None], Any], timeout_s: float | None
+    ) -> Any:
+        """Collects a command that was begun by a call before."""
+        self._need_open()
+        if self._pending != kind:
+            raise NoAsyncCallError(
+                f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
+            )
+        over = True
+        try:
+            return collect(timeout_s)
+        except _StillPending:
+            over = False
+            raise multiprocessing.TimeoutError(
+                f"`{kind}_wait` timed out after {timeout_s} s. The {kind} is still pending: "
+                f"another `{kind}_wait` collects it."
+            ) from None
+        except Exception as error:
+            self._blame_closing(error)
+            raise
+        finally:
+            if over:
+                self._pending = None
+
+    def _collected(self, timeout_s: float | None) -> list[Any]:
+        """What every lane replied, the caller's first; raises what any of them raised."""
+        own, self._own_work = self._own_work, None
+        replies = self._workers.collect(own, timeout_s)
+        if replies is PENDING:
+            raise _StillPending
+        return replies  # type: ignore[no-any-return]
+
+    def _blame_closing(self, error: Exception) -> None:
+        """Raises ClosedEnvironmentError where a call failed since it was closed meanwhile."""
+        if self.closed and not isinstance(error, ClosedEnvironmentError):
+            raise closed_meanwhile() from error
+
+    # ---- closing
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Closes every sub-environment and ends every worker.
+
+        Args:
+            timeout: Seconds the workers may take to end by themselves; 4 by default.
+            terminate: Whether to end them without waiting.
+        """
+        self._finalizer.cancel()
+        if os.getpid() != self._owner:  # all of it is the business of the process we come from
+            return
+        self.closed = True
+        limit_s = CLOSE_LIMIT_S if timeout is None else timeout
+        lane, workers = self._lane, self._workers
+        try:
+            workers.end(0.0 if terminate else limit_s)
+        finally:
+            if self._pending is None:  # else a call is under way that would stumble
+                del self._lane, self._arena, self._workers
+            try:
+                lane.close()
+            except LaneFailure as failure:
+                raise raised_here(failure) from None
+
     def __reduce__(self) -> Any:
         """Refused, and with it copying: two of them could not share the workers."""
         raise VecselectError(
@@ -313,8 +527,17 @@ class PoolVectorEnv(LaneCalls):
         )
 
 
-def _leave(workers: type[Starter], handles: list[Handle], lane: Lane) -> None:
+class _StillPending(Exception):
+    """The time that the user gave `step_wait` and the like has run out."""
+
+
+def unpacked(info: Any) -> dict[str, Any]:
+    """An info that a lane replied with, which is pickled if that is in another process."""
+    return processes.loads(info) if isinstance(info, bytes) else info  # type: ignore[no-any-return]
+
+
+def _leave(workers: Workers, lane: Lane) -> None:
     """Closes what a vector environment that was not closed has left open."""
-    workers.end_all(handles)
+    workers.end()
     with contextlib.suppress(LaneFailure):  # there is nobody left to tell
         lane.close()

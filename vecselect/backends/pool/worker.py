@@ -1,4 +1,9 @@
-"""A worker process: it steps one lane over shared memory."""
+"""The worker's side: a lane that takes commands, and the process that runs it.
+
+The caller writes a command into the control block of the arena and gives the signal `go`; a
+`REQUEST` has its arguments in the pipe. The worker does it, writes the status and the number of the
+command into the control block, and gives the signal `done`.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +11,180 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING, Any
 
+from gymnasium.vector.utils import batch_space, iterate
+
 from vecselect import processes
-from vecselect.backends.pool.arena import Arena
-from vecselect.backends.pool.lane import LaneFailure, keep_packed
-from vecselect.backends.pool.server import (
-    COMMAND,
-    DONE,
-    GIVEN,
-    STATUS,
-    Server,
-    Work,
-    close_all,
-    sample_of,
-)
+from vecselect.backends.pool.arena import Arena, assembled
+from vecselect.backends.pool.lane import Lane, LaneFailure, Work, sample_of
+from vecselect.backends.specs import difference, draws, facts_of
 from vecselect.contexts import LOOK_S, ParentWatch
 from vecselect.errors import RequestError, same_instance
 from vecselect.failures import Failed, portable, report_closing
 from vecselect.learner_threads import seed_torch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from multiprocessing.connection import Connection
     from threading import Event
 
     import gymnasium as gym
+    import numpy as np
 
-    from vecselect.backends.pool.memory import Memory
-    from vecselect.backends.pool.server import Terms
-    from vecselect.backends.pool.signals import Signal
+    from vecselect.backends.pool.infos import Template
+    from vecselect.backends.pool.lane import LaneSpec
+    from vecselect.backends.pool.link import Memory, Signal
+
+COMMAND, STATUS, BUFFER, GIVEN, DONE = range(5)
+"""Bytes of a worker's control block; the last two are the numbers of the commands given and done
+last."""
 
 STEP, REQUEST, END = 1, 2, 3
 """Commands: step with the arena's actions; do what stands in the pipe; end."""
-
-SAMPLE = "sample"
-"""What a worker that has built its sub-environments is asked for; then come the `Terms`."""
 
 SILENT, REPLY, FAILED = 0, 1, 2
 """Statuses: all is in the arena; the rest is in the pipe; what stands there is a `Failed`."""
 
 
+class WorkerLane:
+    """A lane that takes commands, be it in a process or in a thread.
+
+    Attributes:
+        lane: What is stepped.
+    """
+
+    def __init__(
+        self, work: Work, spec: LaneSpec, envs: list[gym.Env], arena: Arena, *, packs: bool
+    ) -> None:
+        """Makes the lane of a worker.
+
+        Args:
+            work: What the worker was started with.
+            spec: What all lanes have in common.
+            envs: Its sub-environments.
+            arena: What all lanes share.
+            packs: Whether replies go to another process.
+        """
+        self.lane = Lane(
+            envs,
+            work.first_row,
+            spec,
+            arena,
+            packs=packs,
+            restart_seeds=work.restart_seeds,
+            caught=BaseException,
+        )
+        self._work = work
+        self._spec = spec
+        self._arena = arena
+        self._slice = slice(work.rows.start, work.rows.stop)
+        self._batched_actions = batch_space(spec.action_space, len(envs))
+        self._action_codes: Any = arena.action_dtypes.data
+        self._action_parts: dict[tuple[int, int], np.ndarray] = {}
+
+    def spaces(self) -> tuple[str, list[gym.Space]]:
+        """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
+        for row, env in zip(self.lane.rows, self.lane.envs, strict=True):
+            if problem := self._spec.mismatch(env, row):
+                return problem, []
+        if problem := self._unlike_the_callers():
+            return problem, []
+        if self._spec.same_spaces:
+            return "", []
+        return "", [env.observation_space for env in self.lane.envs]
+
+    def _unlike_the_callers(self) -> str:
+        """A sentence if a sub-environment's spec is not what it is in the caller's process."""
+        first = self._work.first_row
+        rows = sorted(self._spec.alike.intersection(self.lane.rows))
+        built = {row: facts_of(self.lane.envs[row - first]) for row in rows}
+        for row, facts in built.items():
+            if problem := difference(row, facts, self._spec.facts):
+                make = self._work.env_fns[row - first]
+                return "" if draws(make, built.values()) else problem
+        return ""
+
+    def step(self, buffer: int) -> Any:
+        """Steps with the actions in the arena.
+
+        Returns:
+            What the arena cannot hold: loose infos and objects; None if there is nothing of it.
+        """
+        lane = self.lane
+        lane.step(self._actions(), buffer)
+        return self._rest() if lane.loose or lane.objects else None
+
+    def request(
+        self, buffer: int, templates: list[Template], name: str, args: tuple[Any, ...]
+    ) -> Any:
+        """Learns info templates, then calls a method of the lane.
+
+        Args:
+            buffer: Where observations go.
+            templates: What to learn.
+            name: Of the method.
+            args: Its arguments; for `step` a sequence of actions, or None for those in the arena.
+        """
+        self.lane.infos.add(templates)
+        if name == "step":
+            self.lane.step(self._actions() if args[0] is None else args[0], buffer)
+            return self._rest()
+        if name == "reset":
+            seeds, options, mask = args
+            self.lane.reset(seeds, options, mask, buffer)
+            return self._rest()
+        return getattr(self.lane, name)(*args)
+
+    def _actions(self) -> Iterable[Any]:
+        """The lane's actions, copied out of the arena: an environment may keep its own."""
+        if self._arena.plain_actions:
+            return self._action_part(0, self._action_codes[0])
+        codes = enumerate(self._action_codes)
+        parts = [self._action_part(index, code) for index, code in codes]
+        return iterate(self._batched_actions, assembled(self._spec.action_space, iter(parts)))
+
+    def _action_part(self, index: int, code: int) -> np.ndarray:
+        """The lane's part of an action leaf."""
+        part = self._action_parts.get((index, code))
+        if part is None:
+            part = self._arena.action(index, code)[self._slice]
+            self._action_parts[index, code] = part
+        copied: np.ndarray = part.copy()
+        return copied
+
+    def _rest(self) -> Any:
+        """What the last step or reset left that the arena cannot hold; None if nothing."""
+        lane = self.lane
+        if not lane.loose and not lane.objects:
+            return None
+        return lane.loose, {path: values[self._slice] for path, values in lane.objects.items()}
+
+    def close(self) -> None:
+        """Closes the sub-environments; what one of them raises is written to stderr."""
+        try:
+            self.lane.close()
+        except LaneFailure as failure:
+            report_closing(failure.row, failure.__cause__)
+
+
+def close_all(envs: Sequence[gym.Env], first_row: int) -> None:
+    """Closes sub-environments that never got into a lane; says which of them raised in it."""
+    for row, env in enumerate(envs, first_row):
+        try:
+            env.close()
+        except Exception as error:
+            report_closing(row, error)
+
+
 def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connection) -> None:
-    """Builds a lane and does what the parent asks for until it asks for the end."""
+    """Runs in the process: builds a lane and does what the parent asks for until the end.
+
+    Args:
+        work: A pickled `Work`, or a task whose `run` gives one when it is done.
+        memory: The arena's block.
+        go: Taken for every command.
+        done: Given when a command is done.
+        pipe: To the parent.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
     watch = ParentWatch(go.give)
     row, envs = 0, []
@@ -68,30 +207,28 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
         del profiled
         row = task.first_row
         seed_torch(task.global_seed)
-        _tell(pipe, None)
-        terms = _agreed(pipe, envs, watch.gone)
-        if terms is None:
+        _tell(pipe, sample_of(envs[0]) if task.gives_sample else None)
+        spec = _received_spec(pipe, watch.gone)
+        if spec is None:
             close_all(envs, task.first_row)
             watch.end_orphan()
             return
-        arena = Arena(terms.layout, memory.mapped(terms.layout.size_bytes()))
+        arena = Arena(spec.layout, memory.mapped(spec.layout.size_bytes()))
         memory.forget_descriptor()
-        server = Server(task, terms, envs, arena, keep_packed, keep_packed)
-        _tell(pipe, server.greeting())
+        lane = WorkerLane(task, spec, envs, arena, packs=True)
+        _tell(pipe, lane.spaces())
     except BaseException as error:
         _tell(pipe, Failed(row, "construct", portable(error)))
         for env in envs:
             env.close()
         return
     try:
-        _answer(server, go, done, pipe, watch.gone)
+        control = arena.control[task.index].data
+        _answer(lane, control, task.tries, go, done, pipe, watch.gone)
     except (EOFError, ConnectionError):  # the parent has hung up
         pass
     finally:
-        try:
-            server.lane.close()
-        except LaneFailure as failure:
-            report_closing(failure.row, failure.__cause__)
+        lane.close()
         watch.end_orphan()
 
 
@@ -102,24 +239,27 @@ def _tell(pipe: Connection, value: Any) -> None:
         pipe.send_bytes(data)
 
 
-def _agreed(pipe: Connection, envs: list[gym.Env], orphaned: Event) -> Terms | None:
+def _received_spec(pipe: Connection, orphaned: Event) -> LaneSpec | None:
     """Waits for what all lanes have in common; None if this one is to end instead."""
     while not orphaned.is_set():
-        if not pipe.poll(LOOK_S):  # a forked sibling may hold the other end open
-            continue
-        try:
-            asked = processes.loads(pipe.recv_bytes())
-        except (EOFError, ConnectionError):
-            return None
-        if asked != SAMPLE:
-            return asked  # type: ignore[no-any-return]
-        _tell(pipe, sample_of(envs[0]))
+        if pipe.poll(LOOK_S):  # in periods: a forked sibling may hold the other end open
+            try:
+                return processes.loads(pipe.recv_bytes())  # type: ignore[no-any-return]
+            except (EOFError, ConnectionError):
+                return None
     return None
 
 
-def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned: Event) -> None:
+def _answer(
+    lane: WorkerLane,
+    control: Any,
+    tries: int,
+    go: Signal,
+    done: Signal,
+    pipe: Connection,
+    orphaned: Event,
+) -> None:
     """Answers commands until the last one."""
-    control, tries = server.control, server.task.tries
     while True:
         go.wait(tries)  # without a limit: another thread watches the parent, and gives it too
         number, command = control[GIVEN], control[COMMAND]
@@ -127,11 +267,12 @@ def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned
             return
         if number == control[DONE]:  # given twice: the parent did not know whether it had been
             continue
+        buffer = control[BUFFER]
         try:
             reply = (
-                server.step()
+                lane.step(buffer)
                 if command == STEP
-                else server.request(*processes.loads(pipe.recv_bytes()))
+                else lane.request(buffer, *processes.loads(pipe.recv_bytes()))
             )
         except LaneFailure as failure:
             assert failure.__cause__ is not None
@@ -139,7 +280,7 @@ def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned
                 raise failure.__cause__ from None
             error = portable(failure.__cause__)
             reply = Failed(failure.row, failure.phase, error, failure.when)
-        data = None if reply is None else _packed(server, reply)
+        data = None if reply is None else _packed(lane.lane.rows[0], reply)
         failed = isinstance(reply, Failed)
         control[STATUS] = SILENT if data is None else FAILED if failed else REPLY
         control[DONE] = number
@@ -148,11 +289,9 @@ def _answer(server: Server, go: Signal, done: Signal, pipe: Connection, orphaned
             pipe.send_bytes(data)  # After the signal: a full pipe waits for the parent to read.
 
 
-def _packed(server: Server, reply: Any) -> bytes:
+def _packed(row: int, reply: Any) -> bytes:
     """A reply as bytes; what cannot be pickled becomes an error that can."""
     try:
         return processes.dumps_importable(reply)
     except Exception as error:
-        return processes.dumps(
-            Failed(server.lane.rows[0], "sending the answer of", portable(error))
-        )
+        return processes.dumps(Failed(row, "sending the answer of", portable(error)))

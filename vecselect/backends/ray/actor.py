@@ -10,13 +10,10 @@ import psutil
 from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect import processes
-from vecselect.backends.pool.construction import Settings, construct
-from vecselect.backends.pool.conversation import Conversation
-from vecselect.backends.pool.infos import InfoTable
-from vecselect.backends.pool.lane import Lane, LaneFailure, keep_packed
-from vecselect.backends.pool.layout import assembled
-from vecselect.backends.pool.server import Sample
-from vecselect.backends.pool.starter import ProcessStarter
+from vecselect.backends.pool.arena import assembled
+from vecselect.backends.pool.construction import construct
+from vecselect.backends.pool.lane import Lane, LaneFailure, Sample
+from vecselect.backends.pool.process import ProcessWorkers
 from vecselect.backends.ray.cluster import ray
 from vecselect.failures import Failed, portable
 from vecselect.learner_threads import seed_torch
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.handle import Handle
+    from vecselect.backends.pool.workers import Settings
 
 INNER_CLOSE_LIMIT_S = 2.5
 """How long the worker processes of a lane may take to end."""
@@ -171,28 +168,23 @@ class _Crew:
     def __init__(self, task: Task) -> None:
         settings = task.settings
         self.first_row = settings.first_row
-        parts = construct(task.env_fns, settings, ProcessStarter)
+        parts = construct(task.env_fns, settings, ProcessWorkers)
         self._parts = parts
+        self._workers = parts.workers
+        self._arena = parts.workers.arena
         self._settings = settings
         self._first = parts.envs[0]
         self._set_rows: Set[int] = frozenset()
         self._slice = slice(task.rows.start, task.rows.stop)
-        self._infos = InfoTable(parts.arena)
         self._lane = Lane(
             parts.envs,
             self.first_row,
-            parts.single_observation_space,
-            settings.autoreset_mode,
-            parts.arena,
-            self._infos,
-            keep_packed,
-            keep_packed,
-            settings.restart_seeds and settings.restart_seeds[: len(parts.envs)],
+            parts.spec,
+            self._arena,
+            packs=True,
+            restart_seeds=settings.restart_seeds and settings.restart_seeds[: len(parts.envs)],
         )
         self._batched_actions = batch_space(self._first.action_space, len(task.env_fns))
-        self._conversation = Conversation(
-            parts.handles, None, self._replaced if settings.restart else None
-        )
 
     def sample(self) -> LaneSample:
         """What the caller has to know of the sub-environments."""
@@ -202,7 +194,7 @@ class _Crew:
         if not self._settings.same_spaces:
             spaces = _joined(self.do("call", asked))
         return LaneSample(
-            self._parts.single_observation_space,
+            self._parts.spec.observation_space,
             self._first.action_space,
             dict(self._first.metadata),
             self._first.render_mode,
@@ -211,9 +203,9 @@ class _Crew:
 
     def learn(self, templates: list[Any]) -> None:
         """Begins to use info templates, here and in the workers."""
-        self._infos.add(templates)
-        for handle in self._parts.handles:
-            handle.news += templates
+        self._lane.infos.add(templates)
+        for template in templates:
+            self._workers.add_template(template)
 
     def do(self, name: str, args: tuple[Any, ...]) -> list[Any]:
         """Calls a method of the lane; what each of its parts returned, the actor's own first.
@@ -224,14 +216,12 @@ class _Crew:
         """
         if name == "step_parts":
             name, args = "step", (self._actions(args[0]),)
-        elif name == "reset":
-            self._parts.starter.note_seeds(args[0], self.first_row)
         where = (0,) if name in ("step", "reset") else ()
         lane = self._lane
         own = self._part(name, args, lane.rows)
-        if not self._parts.handles:
+        if not self._workers.each:
             return [None if own is None else getattr(lane, name)(*own, *where)]
-        conversation, failures = self._conversation, []
+        workers, failures = self._workers, []
 
         def own_part() -> Any:
             try:
@@ -241,17 +231,13 @@ class _Crew:
                 raise LaneFailure(failure.row, failure.phase) from Exception()
 
         try:
-            conversation.pending = name
-            conversation.begin()
-            conversation.ask_all(name, lambda rows: self._part(name, args, rows), 0)
-            conversation.own(own_part)
-            return conversation.finish()
+            workers.begin()
+            workers.ask(name, lambda rows: self._part(name, args, rows), 0)
+            return workers.collect(own_part)  # type: ignore[no-any-return]
         except Exception:
             if failures:
                 raise failures[0] from failures[0].__cause__
             raise
-        finally:
-            conversation.pending = None
 
     def _part(self, name: str, args: tuple[Any, ...], rows: range) -> tuple[Any, ...] | None:
         """The arguments of a lane's method for some of its rows; None if it is not for them."""
@@ -271,7 +257,7 @@ class _Crew:
 
     def _actions(self, leaves: list[Any]) -> Any:
         """The actions of the lane from the arrays of their leaves, each sliceable by row."""
-        if self._parts.arena.plain_actions:
+        if self._arena.plain_actions:
             return leaves[0]
         action_space = self._first.action_space
         return list(iterate(self._batched_actions, assembled(action_space, iter(leaves))))
@@ -281,14 +267,14 @@ class _Crew:
 
         The arrays are the arena's own: they are sent before the next command is begun.
         """
-        arena, part, lane = self._parts.arena, self._slice, self._lane
+        arena, part, lane = self._arena, self._slice, self._lane
         loose = list(lane.loose)
         objects = {path: values[part] for path, values in lane.objects.items()}
-        for handle, reply in zip(self._parts.handles, replies[1:], strict=True):
+        for worker, reply in zip(self._workers.each, replies[1:], strict=True):
             if reply is not None:
                 loose += reply[0]
                 for path, values in reply[1].items():
-                    start = handle.rows.start - self.first_row
+                    start = worker.rows.start - self.first_row
                     objects[path][start : start + len(values)] = values
         rest = processes.dumps_importable((loose, objects)) if loose or objects else None
         return (
@@ -297,16 +283,13 @@ class _Crew:
             arena.terminated[part].tobytes(),
             arena.truncated[part].tobytes(),
             arena.info_ids[part].tobytes(),
-            self._infos.columns_of(part),
+            lane.infos.columns_of(part),
             rest,
         )
 
     def close(self) -> None:
         """Ends the workers and closes the sub-environments."""
         try:
-            self._parts.starter.end_all(self._parts.handles, INNER_CLOSE_LIMIT_S)
+            self._workers.end(INNER_CLOSE_LIMIT_S)
         finally:
             self._lane.close()
-
-    def _replaced(self, handle: Handle, death: Exception) -> Handle:
-        return self._parts.starter.replaced(self._infos, handle, death)

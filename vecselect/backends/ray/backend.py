@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.backends import base
-from vecselect.backends.pool.construction import Settings
-from vecselect.backends.pool.signals import EAGER_TRIES
+from vecselect.backends.pool.link import EAGER_TRIES
+from vecselect.backends.pool.workers import Settings
 from vecselect.backends.ray import cluster
 from vecselect.errors import RequestError
 from vecselect.machine import read_machine
@@ -60,17 +60,7 @@ class Ray(base.Backend):
                 "lanes; give one of them."
             )
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
-        settings = Settings(
-            workers=0,
-            caller_steps=False,
-            copy=options.get("copy", True),
-            observation_mode=options.get("observation_mode", "same"),
-            autoreset_mode=request.autoreset_mode,
-            step_timeout_s=options.get("step_timeout_s"),
-            start_timeout_s=options.get("start_timeout_s"),
-            tries=EAGER_TRIES,
-            restart=options.get("on_worker_death") == "restart",
-        )
+        settings = Settings.of(request, 0, caller_steps=False, tries=EAGER_TRIES)
         asked = Cluster(
             address=options.get("address"),
             lanes=lanes,

@@ -10,12 +10,12 @@ import numpy as np
 import psutil
 
 from vecselect import processes
-from vecselect.backends.pool.handle import (
+from vecselect.backends.pool.workers import (
     CLOSE_LIMIT_S,
     PENDING,
     Raised,
+    Worker,
     closed_meanwhile,
-    which_runs,
 )
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import LaneSample, Place, machine_id
@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.arena import Arena
-    from vecselect.backends.pool.handle import Greeting
-    from vecselect.backends.pool.infos import InfoTable, Template
-    from vecselect.backends.pool.server import Terms
+    from vecselect.backends.pool.infos import InfoTable
+    from vecselect.backends.pool.lane import LaneSpec
     from vecselect.backends.ray.actor import Task
 
 PULSE_S = 1.0
@@ -45,18 +44,12 @@ KILLED_LIMIT_S = 0.5
 by the system: Ray leaves a stopped one five seconds."""
 
 
-class RayHandle:
-    """An actor as the caller sees it; a `Handle`."""
-
-    envs: Sequence[gym.Env] = ()
+class RayHandle(Worker):
+    """An actor as the caller sees it."""
 
     def __init__(self, task: Task, actor: Any) -> None:
         """Takes charge of an actor that was created, and of one lease of Ray's."""
-        self.index = task.index
-        self.rows = task.rows
-        self.outstanding = False
-        self.ended = False
-        self.news: list[Template] = []
+        super().__init__(task.index, task.rows)
         self.actor = actor
         self.place: Place | None = None
         self.placed: Any = actor.place.remote()
@@ -84,7 +77,7 @@ class RayHandle:
         self.outstanding = True
         self._ref = self.actor.build.remote(processes.dumps(task))
 
-    def built(self, timeout_s: float | None = None) -> None:
+    def built(self, timeout_s: float | None = None) -> LaneSample:
         """Waits until its sub-environments are built.
 
         Raises:
@@ -103,18 +96,15 @@ class RayHandle:
         if isinstance(found, Failed):
             raise self._raised(found)
         self._sample = found
+        return found  # type: ignore[no-any-return]
 
-    def sample(self) -> LaneSample:
-        """What its sub-environments, which are built, say of themselves."""
+    def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
+        """Nothing is to be done: the actor's lane has an arena of its own."""
+
+    def lane_made(self) -> tuple[str, list[gym.Space]]:
+        """The observation spaces; whether they go together is seen by who has all the samples."""
         assert self._sample is not None
-        return self._sample
-
-    def settle(self, terms: Terms, arena: Arena) -> None:
-        """See `Handle`; the actor's lane has an arena of its own."""
-
-    def greeting(self) -> Greeting:
-        """See `Handle`; whether spaces go together is seen by who has all the samples."""
-        return "", list(self.sample().observation_spaces)
+        return "", list(self._sample.observation_spaces)
 
     def step(self, buffer: int) -> None:
         """Begins a step with the actions in the arena."""
@@ -126,10 +116,10 @@ class RayHandle:
         self.request(self.packed("step_parts", (leaves,)), buffer)
 
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
-        """A request to call a method of the lane, with the news; `request` sends it."""
+        """A request to call a method of the lane, with the new templates; `request` sends it."""
         # A batch of actions consists of what every process can import; arguments may not.
         dumps = processes.dumps_importable if name in ("step", "step_parts") else processes.dumps
-        return dumps((self.news, name, args)), args[2] if name == "reset" else None
+        return dumps((self.new_templates, name, args)), args[2] if name == "reset" else None
 
     def request(self, data: Any, buffer: int = 0) -> None:
         """Begins what `packed` made."""
@@ -140,14 +130,14 @@ class RayHandle:
             self._answer = PENDING
             self._ref = self.actor.do.remote(message)
             self.outstanding = True
-            self.news = []
+            self.new_templates = []
 
     def collect(
         self,
         deadline_s: Callable[[], float] | None = None,
         look_around: Callable[[], None] | None = None,
     ) -> Any:
-        """Waits for the end of what was begun; see `Handle`."""
+        """Waits for the end of what was begun; see `Worker`."""
         answer = self._awaited(deadline_s, look_around)
         if answer is PENDING:
             return PENDING
@@ -217,10 +207,6 @@ class RayHandle:
         infos.put(part, info_ids, columns)
         return None if rest is None else processes.loads(rest)
 
-    def read_info(self, info: Any) -> dict[str, Any]:
-        """An info that it replied with."""
-        return processes.loads(info)  # type: ignore[no-any-return]
-
     def has_failed(self) -> bool:
         """Whether what was begun has ended in a failure that was not collected yet."""
         if not self.outstanding or not self._look() or not isinstance(self._answer, bytes):
@@ -228,19 +214,19 @@ class RayHandle:
         return isinstance(processes.loads(self._answer), Failed)
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
-        """Takes in, and lets go of, what an interrupted command still owes; see `Handle`."""
+        """Takes in, and lets go of, what an interrupted command still owes; see `Worker`."""
         if self._awaited(deadline_s) is PENDING:
             return PENDING
         self._answer, self._ref, self.outstanding = PENDING, None, False
         return None
 
-    def has_died(self) -> bool:
-        """Whether it has died."""
+    def death(self) -> WorkerDied | None:
+        """How it died; None if it lives."""
         if self.outstanding:
             self._look()
         elif self._death is None:
             self._feel_pulse()
-        return self._death is not None
+        return None if self._death is None else WorkerDied(str(self._death))
 
     def _feel_pulse(self) -> None:
         """Asks a lane that has nothing to do whether it lives."""
@@ -250,11 +236,6 @@ class RayHandle:
                 self._pulse = self.actor.beat.remote()
         elif self._got(self._pulse, 0.0) is not PENDING:
             self._pulse = None
-
-    def check(self) -> None:
-        """Raises WorkerDied if it has died."""
-        self.has_died()
-        self._need_alive()
 
     def _need_alive(self) -> None:
         if self.ended:
@@ -271,7 +252,7 @@ class RayHandle:
         """The lane, its node and what it runs, as the beginning of a sentence."""
         where = "no node yet" if self.place is None else f"node {self.place.node}"
         pid = "" if self.place is None else f", pid {self.place.pid}"
-        return f"Lane {self.index} ({where}{pid}), {which_runs(self.rows)}"
+        return f"Lane {self.index} ({where}{pid}), {self.runs()}"
 
     def _raised(self, failed: Failed) -> BaseException:
         """What a sub-environment raised; where a note says already which one, nothing is added."""

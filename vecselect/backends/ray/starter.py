@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import mmap
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.pool.arena import Arena
-from vecselect.backends.pool.handle import CLOSE_LIMIT_S
-from vecselect.backends.pool.restarts import Restarts
+from vecselect.backends.pool.workers import ReplaceableWorkers
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import LaneActor
 from vecselect.backends.ray.handle import RayHandle, end_all
@@ -20,10 +17,8 @@ from vecselect.errors import ModeUnavailable, WorkerDied
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vecselect.backends.pool.construction import Settings
-    from vecselect.backends.pool.handle import Handle
     from vecselect.backends.pool.infos import InfoTable
-    from vecselect.backends.pool.server import Terms
+    from vecselect.backends.pool.workers import Settings
     from vecselect.backends.ray.actor import Task
 
 PLACE_LIMIT_S = 60.0
@@ -59,19 +54,23 @@ class Needs:
         )
 
 
-class RayStarter:
-    """Makes workers that are Ray actors; a `Starter`."""
+class RayWorkers(ReplaceableWorkers):
+    """Workers that are Ray actors.
 
-    arena: Arena
+    Attributes:
+        needs: What each of them asks of the cluster.
+        infos: The info columns of the caller's arena, set once they are made.
+    """
+
+    infos: InfoTable
 
     def __init__(self, settings: Settings) -> None:
-        """Makes a starter; `launch` creates the actors."""
-        self.settings = settings
+        """Makes no worker yet; `launch` creates the actors."""
+        super().__init__(settings)
         self.needs = Needs(1.0, {})
         self._tasks: dict[int, Task] = {}
-        self._restarts = Restarts()
 
-    def launch(self, tasks: Sequence[Task], handles: list[RayHandle]) -> None:
+    def launch(self, tasks: Sequence[Task], handles: list[Any]) -> None:
         """Creates an actor for each task, and has them begin to build their sub-environments.
 
         Args:
@@ -126,51 +125,33 @@ class RayStarter:
             raise
         return handles[0]
 
-    def agree(self, terms: Terms) -> None:
-        """Makes the arena of the calling process, once it is known what all lanes share."""
-        self.arena = Arena(terms.layout, mmap.mmap(-1, terms.layout.size_bytes()))
+    def _replace(self, place: int, death: Exception) -> None:
+        with cluster.leased():  # beyond the end of the dead one, which may be the only one
+            super()._replace(place, death)
 
-    def need_no_more(self) -> None:
-        """Nothing was needed that could be let go of."""
-
-    def let_go(self, handles: Sequence[Handle]) -> None:
-        """Nothing: each begins when it is given a command."""
-
-    def note_seeds(self, seeds: Sequence[int | None], first_row: int = 0) -> None:
-        """Takes in what the sub-environments from a row on are being reset with."""
-        self._restarts.note_seeds(seeds, first_row)
-
-    def replaced(self, infos: InfoTable, handle: Handle, death: Exception) -> RayHandle:
-        """A new actor in place of one that died, its sub-environments built.
-
-        Args:
-            infos: The info templates learned so far.
-            handle: The dead one.
-            death: How it ended.
+    def successor(self, worker: RayHandle, death: Exception) -> RayHandle:
+        """A new actor in place of one that has died: see `ReplaceableWorkers`.
 
         Raises:
-            WorkerDied: If that lane has died too often, or the cluster has no room for another.
+            WorkerDied: If the cluster has no room for another.
             Exception: What a factory raised this time.
         """
-        restarts = self._restarts
-        restarts.note_death(handle.index, death)
-        task = self._tasks[handle.index]
-        fresh = restarts.fresh_seeds(handle.rows)
-        task = dataclasses.replace(
-            task,
-            settings=dataclasses.replace(task.settings, restart_seeds=fresh),
-            global_seed=processes.child_seed(handle.index + 1000 * restarts.count),
+        task = self._tasks[worker.index]
+        fresh = self.fresh_seeds(worker.rows)
+        new = self._started_elsewhere(
+            dataclasses.replace(
+                task,
+                settings=dataclasses.replace(task.settings, restart_seeds=fresh),
+                global_seed=processes.child_seed(worker.index + 1000 * self.restarts),
+            ),
+            death,
         )
-        with cluster.leased():
-            self.end_all([handle], 0.0)
-            new = self._started_elsewhere(task, death)
-            try:
-                new.built(self.settings.start_timeout_s)
-            except BaseException:
-                end_all([new], 0.0)
-                raise
-        new.use(self.arena, infos)
-        new.news = infos.templates()
+        try:
+            new.built(self.settings.start_timeout_s)
+        except BaseException:
+            end_all([new], 0.0)
+            raise
+        new.use(self.arena, self.infos)
         return new
 
     def _started_elsewhere(self, task: Task, death: Exception) -> RayHandle:
@@ -189,10 +170,9 @@ class RayStarter:
                 last = error
         raise WorkerDied(f"{death} It was not replaced: {last}") from death
 
-    @staticmethod
-    def end_all(handles: Sequence[Any], limit_s: float = CLOSE_LIMIT_S) -> None:
+    def end_some(self, workers: Sequence[RayHandle], limit_s: float) -> None:
         """Ends actors: asks them to close, and kills them then or after the time limit."""
-        end_all(handles, limit_s)
+        end_all(workers, limit_s)
 
 
 def remaining_s(limit_s: float | None, start_s: float) -> float | None:

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect import processes
-from vecselect.backends.pool.arena import Layout
-from vecselect.backends.pool.construction import Parts
-from vecselect.backends.pool.layout import leaves
-from vecselect.backends.pool.server import Terms, mismatch
+from vecselect.backends.pool.arena import Layout, leaves
+from vecselect.backends.pool.construction import Built
+from vecselect.backends.pool.lane import LaneSpec, mismatch
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import Task
-from vecselect.backends.ray.handle import RayHandle, end_all
-from vecselect.backends.ray.starter import Needs, RayStarter, remaining_s
+from vecselect.backends.ray.handle import RayHandle
+from vecselect.backends.ray.starter import Needs, RayWorkers, remaining_s
 from vecselect.modes import slices
 
 if TYPE_CHECKING:
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.construction import Settings
+    from vecselect.backends.pool.workers import Settings
     from vecselect.backends.ray.actor import LaneSample
 
 
@@ -58,7 +57,7 @@ class RayVectorEnv(PoolVectorEnv):
     one call of its actor, and its batch comes back as arrays.
     """
 
-    _workers = RayStarter
+    _kind = RayWorkers
 
     def __init__(
         self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings, asked: Cluster
@@ -79,18 +78,21 @@ class RayVectorEnv(PoolVectorEnv):
         most = len(env_fns) if asked.lanes is None else min(asked.lanes, len(env_fns))
         wanted = asked.lanes and most * asked.needs.num_cpus
         cluster.connect(asked.address, max(asked.cores, wanted or 0))
-        handles: list[RayHandle] = []
+        workers = RayWorkers(settings)
+        workers.needs = asked.needs
         try:
             lanes = most if asked.lanes is not None else min(most, _room(asked.needs))
-            parts = _construct(env_fns, settings, asked, lanes, handles)
+            built = _construct(env_fns, settings, asked, lanes, workers)
         except BaseException:
-            end_all(handles, 0.0)
+            workers.end(0.0)
             raise
         finally:
             cluster.give_lease_back()  # each handle has one of its own
-        self._set_up(parts, len(env_fns), settings)
-        for handle in handles:
-            handle.use(self._arena, self._infos)
+        self._set_up(built, len(env_fns), settings)
+        workers.infos = self._lane.infos
+        for handle in workers.each:
+            assert isinstance(handle, RayHandle)
+            handle.use(self._arena, self._lane.infos)
         # Ray ends its actors at exit too, without asking them to close anything; what is registered
         # later runs earlier.
         atexit.register(self._finalizer)
@@ -103,7 +105,7 @@ class RayVectorEnv(PoolVectorEnv):
             terminate: Whether to end them without waiting.
         """
         atexit.unregister(self._finalizer)
-        handles = list(self._handles)
+        handles = list(self._workers.each)
         super().close_extras(timeout, terminate)
         for handle in handles:
             assert isinstance(handle, RayHandle)
@@ -124,12 +126,10 @@ def _construct(
     settings: Settings,
     asked: Cluster,
     lanes: int,
-    handles: list[RayHandle],
-) -> Parts:
+    workers: RayWorkers,
+) -> Built:
     """Creates the actors and builds the sub-environments."""
     start_s = time.monotonic()
-    starter = RayStarter(settings)
-    starter.needs = asked.needs
     # The actor keeps no deadline; the calling process does. So it may step a part of its lane.
     inner = dataclasses.replace(
         settings, start_timeout_s=None, step_timeout_s=None, copy=True, caller_steps=True
@@ -137,19 +137,18 @@ def _construct(
     tasks = []
     _, *others = slices(len(env_fns), lanes, caller_steps=False)
     for index, rows in enumerate(others):
-        workers = max(min(asked.lane_workers, len(rows) - 1), 0)
+        beside = max(min(asked.lane_workers, len(rows) - 1), 0)
         tasks.append(
             Task(
                 index=index,
                 env_fns=tuple(env_fns[rows.start : rows.stop]),
-                settings=dataclasses.replace(inner, workers=workers, first_row=rows.start),
+                settings=dataclasses.replace(inner, workers=beside, first_row=rows.start),
                 global_seed=processes.child_seed(index),
             )
         )
-    starter.launch(tasks, handles)
-    for handle in handles:
-        handle.built(remaining_s(settings.start_timeout_s, start_s))
-    samples = [handle.sample() for handle in handles]
+    handles: list[RayHandle] = workers.each  # type: ignore[assignment]
+    workers.launch(tasks, handles)
+    samples = [handle.built(remaining_s(settings.start_timeout_s, start_s)) for handle in handles]
     first = samples[0]
     single, batched = _agreed(samples, handles, settings)
     action_leaves = tuple(leaves(first.action_space))
@@ -160,10 +159,11 @@ def _construct(
         actions=action_leaves if all(leaf.dtype is not None for leaf in action_leaves) else None,
         buffers=1 if settings.copy else 2,
     )
-    starter.agree(
-        Terms(layout, settings.autoreset_mode, single, first.action_space, settings.same_spaces)
+    spec = LaneSpec(
+        layout, settings.autoreset_mode, single, first.action_space, settings.same_spaces
     )
-    return Parts([], [*handles], starter.arena, starter, first, single, batched)
+    workers.make_arena(spec)
+    return Built([], workers, spec, first, batched)
 
 
 def _agreed(

@@ -1,0 +1,211 @@
+"""What a worker process is started with and reached by: entry point, shared memory, signals.
+
+Imports neither numpy nor anything else that reads the environment variables which `run` sets.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import tempfile
+import time
+from multiprocessing import reduction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import BaseContext
+    from multiprocessing.synchronize import Semaphore
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""What numerical libraries read, when they are loaded, to know how many threads to start."""
+
+DEFAULT_TRIES = 2000
+"""Tries to take a semaphore before sleeping. A try with `sched_yield` costs about half a
+microsecond, so a lane that waits spins for about a millisecond and then costs nothing."""
+
+EAGER_TRIES = 60
+"""How many of the tries come one right after the other, in two microseconds: lanes of equal length
+end within that of each other, and a `sched_yield` between tries would notice it late."""
+
+SPIN_LIMIT_S = 0.002
+"""Where other programs want the core, each `sched_yield` may take as long as they all may keep it,
+which is milliseconds. So spinning ends after this time too, however few tries there were."""
+
+TRIES_PER_LOOK = 8
+"""Tries with `sched_yield` between two looks at the clock."""
+
+WATCH_PERIOD_S = 0.2
+"""While the caller sleeps, it checks this often whether the worker is still there."""
+
+_yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+
+
+def run(
+    variables: Mapping[str, str],
+    work: bytes,
+    memory: Memory,
+    go: Signal,
+    done: Signal,
+    pipe: Connection,
+) -> None:
+    """Runs a worker process until it is told to end or its parent has ended.
+
+    Args:
+        variables: Environment variables to set where the user has not set them.
+        work: What to do, pickled: a `lane.Work`.
+        memory: The arena's block.
+        go: Given by the parent when there is a command.
+        done: Given by the worker when the command is done.
+        pipe: For everything that the arena cannot hold.
+    """
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+
+    from vecselect.backends.pool.worker import serve
+
+    serve(work, memory, go, done, pipe)
+
+
+class Memory:
+    """A block of shared memory without a name that could be left behind.
+
+    It is sent to a child process when that is started. Its size may be set later, by the process
+    that made it, since what it has to hold is known only when environments are built. Pages that
+    are never written take no room, so a generous size costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._on_disk = False
+        try:
+            self._fd = os.memfd_create("vecselect")  # not bound by /dev/shm, 64 MB in containers
+        except (AttributeError, OSError):  # not Linux; an old kernel, or a sandbox that refuses it
+            with tempfile.TemporaryFile() as file:
+                self._fd = os.dup(file.fileno())
+            self._on_disk = True
+
+    def resize(self, size_bytes: int) -> None:
+        """Sets its size.
+
+        Raises:
+            OSError: If there is no room for it.
+        """
+        os.ftruncate(self._fd, size_bytes)
+        if self._on_disk and hasattr(os, "posix_fallocate"):
+            # A disk that turns out to be full when a page is written ends the program by a signal.
+            os.posix_fallocate(self._fd, 0, size_bytes)
+
+    def mapped(self, size_bytes: int) -> mmap.mmap:
+        """Maps all of it, in any process, once its size is set."""
+        return mmap.mmap(self._fd, size_bytes)
+
+    def forget_descriptor(self) -> None:
+        """Closes the descriptor; what was mapped stays."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        """Closes the descriptor, where it was kept for workers to come."""
+        self.forget_descriptor()
+
+    def __getstate__(self) -> Any:
+        """A descriptor that arrives in the child."""
+        return reduction.DupFd(self._fd)
+
+    def __setstate__(self, descriptor: Any) -> None:
+        """The same memory in the child."""
+        self._fd = descriptor.detach()
+        self._on_disk = False
+
+
+class Signal:
+    """One direction of a hand-off. Giving it makes all earlier writes visible to the taker.
+
+    A semaphore of multiprocessing, spun on before it is slept on. It loses its name as soon as the
+    other side has opened it, so that no way of dying leaves the name behind. Only what every system
+    can do is used: macOS can neither tell a semaphore's value nor wait for a limited time without
+    polling. So workers, which wait for commands, wait without a limit.
+    """
+
+    def __init__(self, context: BaseContext) -> None:
+        """Makes it for a process that is to be started with this context."""
+        self._use(context.Semaphore(0))
+
+    def _use(self, semaphore: Semaphore) -> None:
+        self._named: Semaphore | None = semaphore
+        self._acquire, self._release = semaphore.acquire, semaphore.release
+
+    def forget_name(self) -> None:
+        """Removes the name, which only serves to send the signal to a process being started."""
+        # multiprocessing removes it with the object that it made. The two methods are not bound to
+        # that, but to the semaphore itself, which they keep open.
+        self._named = None
+
+    def __getstate__(self) -> Semaphore | None:
+        """What the other side opens it by."""
+        return self._named
+
+    def __setstate__(self, semaphore: Semaphore) -> None:
+        """Opens it in the other process."""
+        self._use(semaphore)
+        self._named = None
+
+    def give(self) -> None:
+        """Wakes the other side."""
+        self._release()
+
+    def wait(self, tries: int) -> None:
+        """Waits for the other side as long as it takes; so many tries without sleeping."""
+        if not self._spun(tries):
+            self._acquire()
+
+    def take(
+        self, tries: int, check: Callable[[], None], deadline_s: Callable[[], float] | None = None
+    ) -> bool:
+        """Waits for the other side, and calls `check` now and then.
+
+        Args:
+            tries: Tries without sleeping.
+            check: Called every `WATCH_PERIOD_S` while sleeping; raises to end the waiting.
+            deadline_s: Gives the seconds that are left; waits as long as it takes by default.
+
+        Returns:
+            True, or False if the time ran out.
+        """
+        if self._spun(tries):
+            return True
+        while True:
+            period_s = WATCH_PERIOD_S
+            if deadline_s is not None:
+                period_s = min(period_s, max(deadline_s(), 0.0))
+            if self._acquire(True, period_s):
+                return True
+            check()
+            if deadline_s is not None and deadline_s() <= 0:
+                return False
+
+    def _spun(self, tries: int) -> bool:
+        """Tries to take it without sleeping; returns whether it was taken."""
+        acquire = self._acquire
+        for _ in range(min(tries, EAGER_TRIES)):
+            if acquire(False):
+                return True
+        if tries <= EAGER_TRIES:
+            return False
+        until_s = time.perf_counter() + SPIN_LIMIT_S
+        for _ in range(0, tries - EAGER_TRIES, TRIES_PER_LOOK):
+            for _ in range(TRIES_PER_LOOK):
+                if acquire(False):
+                    return True
+                _yield()
+            if time.perf_counter() > until_s:
+                return False
+        return False

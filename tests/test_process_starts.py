@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.faults.support import gone
+from tests.faults.faulty import gone
 from tests.marks import only_full
 from vecselect import auto_make_vec, fork_client, processes
 from vecselect.errors import StartError

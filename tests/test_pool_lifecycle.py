@@ -181,6 +181,7 @@ def alarm_is_ctrl_c():
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.mark.full
 def test_a_stuck_worker_does_not_hold_up_close():
     class Stuck(zoo.EchoEnv):
         def step(self, action):

@@ -8,16 +8,21 @@ import pytest
 
 import vecselect
 from tests.fake_torch import FakeLibraries, FakeTorch
-from tests.faults import census
+from tests.faults import case
 from tests.racers import children
 from vecselect import contexts, forkserver, learner_threads
 from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
-forkserver.PRELOADED += ("gymnasium.envs.mujoco", "tests.zoo", "tests.faults.envs", "tests.racers")
+forkserver.PRELOADED += (
+    "gymnasium.envs.mujoco",
+    "tests.zoo",
+    "tests.faults.faulty",
+    "tests.racers",
+)
 pytest.register_assert_rewrite("vecselect.testing.contract")
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-census.name_own()
+case.name_own()
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -31,7 +36,7 @@ def no_name_is_left():
     """What a module's tests made in shared memory has gone with them."""
     yield
     gc.collect()
-    assert not census.names_in_shared_memory(os.getpid())
+    assert not case.names_in_shared_memory(os.getpid())
 
 
 @pytest.fixture(scope="session")

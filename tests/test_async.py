@@ -24,27 +24,26 @@ from gymnasium.vector.async_vector_env import _async_worker
 
 from tests import zoo
 from tests.compare import assert_same, assert_same_run
-from tests.faults import envs as faulty
-from tests.faults import support
-from tests.faults.envs import Fault
-from tests.faults.harness import within
-from tests.faults.support import (
+from tests.faults import faulty
+from tests.faults.faulty import (
     COUNT,
     REPORTED_S,
+    ZEROS,
+    FaultyEnv,
     actions,
     assert_usable,
     close_in_time,
     gone,
     pids,
+    within,
 )
 from tests.marks import only_full
 from vecselect import ModeUnavailable, VecselectError, WorkerDied, auto_make_vec
 
-ZEROS = np.zeros(COUNT, np.int64)
 TRANSPORTS = [True, False]
 """Whether observations go through shared memory."""
 
-make = functools.partial(support.make, "async")
+make = functools.partial(faulty.make, "async")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_it_cannot_be_copied_or_used_once_it_is_closed():
 # What environments raise, or return wrongly
 
 
-class Arguments(Fault):
+class Arguments(FaultyEnv):
     """Also raises what is no `Exception`."""
 
     def leave(self):
@@ -166,7 +165,7 @@ def test_what_a_call_raises_keeps_its_type_and_arguments():
 def test_a_mistaken_name_leaves_every_episode_where_it_is(shared_memory, autoreset_mode):
     """Also where an autoreset is due, which only the worker knows."""
     options = {"shared_memory": shared_memory, "autoreset_mode": autoreset_mode}
-    fns = [functools.partial(Fault, i) for i in range(COUNT)]
+    fns = [functools.partial(FaultyEnv, i) for i in range(COUNT)]
     oracle = SyncVectorEnv(fns, autoreset_mode=autoreset_mode)
     mask = np.array([True, False, False, True])
     with make(options=options) as envs:
@@ -210,7 +209,8 @@ WRONG = {
 def test_observations_that_do_not_fit_are_errors(name, shared_memory):
     space, bad = WRONG[name]
     options = {"shared_memory": shared_memory}
-    with make(faulty.Returns, 2, options, space=space, bad=bad) as envs:
+    with make(faulty.Returns, 2, options, space=space) as envs:
+        envs.call("give", "observation", bad, 1)
         envs.reset()
         envs.step(ZEROS[:2])
         with pytest.raises((ValueError, TypeError), match="Sub-environment 1 returned an obs"):
@@ -226,7 +226,8 @@ class Nested(faulty.Returns):
 
 def test_parts_that_do_not_fit_are_named():
     space = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(0, 1, (2,), np.float32)})
-    with make(Nested, 2, space=space, bad={"a": 1, "b": np.zeros(1, np.float32)}) as envs:
+    with make(Nested, 2, space=space) as envs:
+        envs.call("give", "observation", {"a": 1, "b": np.zeros(1, np.float32)}, 1)
         envs.reset()
         envs.step(ZEROS[:2])
         with pytest.raises(ValueError, match=r"observation\['b'\] of shape \(1,\)"):
@@ -280,7 +281,7 @@ def test_a_wait_that_ran_out_may_be_repeated_or_left():
         envs.step_wait()
 
 
-class Counted(Fault):
+class Counted(FaultyEnv):
     """Counts how many are built in the calling process."""
 
     builds = 0
@@ -294,7 +295,7 @@ def test_one_is_built_in_the_calling_process():
     before = Counted.builds
     make(Counted).close()
     with contextlib.suppress(KeyError):
-        make(Counted, when="construct", deed="key", row=2)
+        make(Counted, row=2, construct="key")
     assert Counted.builds == before + 2
 
 
@@ -330,7 +331,7 @@ def program(path, text, *arguments, **options):
 
 STUCK = """
 import sys, time
-from tests.faults.support import actions, make, pids
+from tests.faults.faulty import actions, make, pids
 
 envs = make("async", options={"context": sys.argv[1]}, note=sys.argv[2])
 envs.reset(seed=1)
@@ -358,10 +359,9 @@ def test_workers_close_when_the_program_is_killed_though_one_is_stuck(tmp_path, 
 
 
 SPEAKING = """
-from tests.faults.envs import ERRORS
-from tests.faults.support import actions, make
+from tests.faults.faulty import ERRORS, actions, make
 
-envs = make("async", when="close", deed="key", row=2)
+envs = make("async", row=2, close="key")
 for name in ERRORS:
     envs.reset(seed=1)
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from tests.faults.support import gone
+from tests.faults.faulty import gone
 from tests.probes import probed
 from vecselect.measure.probe import Footprint, held, read_footprint
 

@@ -174,6 +174,7 @@ def test_beginning_a_step_does_not_run_the_callers_lane():
         envs.step_wait()
 
 
+@pytest.mark.full
 def test_a_step_that_timed_out_is_still_pending():
     with auto_make_vec(odd("sleep"), mode="pool:1") as envs:
         oracle = SyncVectorEnv(echoes(4))

@@ -191,6 +191,7 @@ def test_ctrl_c_is_heard_again_where_a_handler_has_raised_before_it_was():
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.full
 def test_a_stuck_worker_does_not_hold_up_close():
     class Stuck(zoo.EchoEnv):
         def step(self, action):

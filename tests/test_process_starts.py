@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests import zoo
-from tests.faults.support import gone
+from tests.faults.faulty import gone
 from tests.marks import only_full
 from vecselect import auto_make_vec, contexts, forkserver, processes
 from vecselect.errors import StartError

@@ -146,6 +146,7 @@ def test_the_end_of_its_time_ends_a_race_that_would_go_on():
     assert time.perf_counter() - start_s < 20
 
 
+@pytest.mark.full
 def test_one_that_is_far_behind_runs_once_and_is_measured_against_all_the_same():
     record = race(WaitEnv, ["sync", "thread:7", "thread:15"], num_envs=16, block_s=0.05)
     assert record.chosen.startswith("thread:")
@@ -182,6 +183,7 @@ def test_sync_is_kept_and_the_first_difference_named_though_it_be_small(how, pla
     assert place in record.out["pool:1"]
 
 
+@pytest.mark.full
 def test_where_the_environment_differs_from_itself_the_times_decide(nothing_left):
     plan = recommend(FickleEnv, 2, effort="race", budget_s=3.0, use_store=False)
     assert plan.evidence.race.difference is None

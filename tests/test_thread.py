@@ -213,6 +213,7 @@ def test_a_step_that_takes_too_long_is_a_timeout_and_taken_in_later():
                 assert time.monotonic() < until_s
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("row", [0, 1])
 def test_building_that_takes_too_long_is_a_timeout(row):
     gate = threading.Event()
@@ -467,6 +468,7 @@ def test_threads_are_not_chosen_for_what_may_draw(options, why):
         envs.reset(seed=1)
 
 
+@pytest.mark.full
 def test_a_sweep_leaves_threads_out_for_what_may_draw():
     found = sweep(lambda: Waiting("rgb_array"), 2, budget_s=2)
     assert not [mode for mode in found.modes if mode.startswith("thread")]

@@ -33,11 +33,18 @@ from multiprocessing import connection, forkserver, process, resource_tracker, s
 from multiprocessing.forkserver import read_signed, write_signed
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.link import THREAD_VARIABLES
 from vecselect.errors import StartError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""What numerical libraries read, when they are loaded, to know how many threads to start."""
 
 PRELOADED: tuple[str, ...] = ("numpy", "gymnasium", "vecselect.backends.pool.worker")
 """Modules that the server imports when it starts; what they import, no worker has to."""

@@ -30,15 +30,16 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests.benchmarks.soak_programs import interrupts, kills
 from tests.compare import assert_same
-from tests.faults import census, inside
-from tests.faults.envs import CODES, ECHO, Fault
-from tests.faults.support import CLOSED_S, REPORTED_S, StepTimeout
+from tests.faults import case
+from tests.faults.faulty import CODES, ECHO, FaultyEnv
 from vecselect import auto_make_vec, contexts, forkserver
-from vecselect.errors import RequestError, VecselectWarning, WorkerDied
+from vecselect.errors import RequestError, StepTimeout, VecselectWarning, WorkerDied
 
 COUNT = 10
 WORKERS = 4
 STEP_TIMEOUT_S = 0.4
+REPORTED_S = 1.0
+CLOSED_S = 5.0
 HANG_S = 20.0
 ERRORS = ("runtime", "key", "two", "keyword", "local", "unpicklable", "unicode", "os")
 
@@ -68,7 +69,7 @@ class Soak:
         options = {"step_timeout_s": STEP_TIMEOUT_S}
         if self.restarts:
             options["on_worker_death"] = "restart"
-        env_fns = [functools.partial(Fault, index) for index in range(COUNT)]
+        env_fns = [functools.partial(FaultyEnv, index) for index in range(COUNT)]
         try:
             self.envs = auto_make_vec(env_fns, mode=f"pool:{WORKERS}", vector_kwargs=options)
         except RequestError:  # a version without these options
@@ -281,8 +282,8 @@ def _hang(*_):
 
 def soak(minutes, seed):
     mark = uuid.uuid4().hex
-    os.environ[census.MARK] = mark
-    forkserver.PRELOADED += tuple(inside.PRELOADED)
+    os.environ[case.MARK] = mark
+    forkserver.PRELOADED += case.PRELOADED
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()
@@ -293,9 +294,9 @@ def soak(minutes, seed):
     del run.envs
     gc.collect()
     time.sleep(1.0)
-    helpers = census.helpers()
-    left = [census.describe(one) for one in census.marked(mark) if one.pid not in helpers]
-    new = census.names_in_shared_memory(os.getpid())
+    helpers = case.helpers()
+    left = [case.describe(one) for one in case.marked(mark) if one.pid not in helpers]
+    new = case.names_in_shared_memory(os.getpid())
     more = psutil.Process().num_fds() - descriptors
     injected = sum(run.counts[name] for name in faults)
     print(f"{run.steps} vector steps compared, {run.resets} resets, {run.pools} pools")

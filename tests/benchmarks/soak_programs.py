@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 
-from tests.faults import harness
-from tests.faults.runner import Program
+from tests.faults import programs
+from tests.faults.case import Program
 
-RUN = "tests.faults.programs:run"
+AT_ONCE = 2
 CONTEXTS = ("forkserver", "spawn", "fork")
 
 
@@ -29,7 +29,7 @@ def interrupts(number, seed):
 
     def one(job):
         mode, context, ending, after_s = job
-        run = Program(RUN, inside=False, mode=mode, context=context, ending=ending)
+        run = Program(programs.run, mode=mode, context=context, ending=ending)
         try:
             run.wait_for("ready")
         except AssertionError:
@@ -64,7 +64,7 @@ def kills(number):
 
     def one(job):
         mode, context, stuck = job
-        run = Program(RUN, inside=False, mode=mode, context=context, stuck=stuck)
+        run = Program(programs.run, mode=mode, context=context, stuck=stuck)
         run.wait_for("ready")
         run.send(signal.SIGKILL)
         return job, 0.0, run.finish()
@@ -74,7 +74,7 @@ def kills(number):
             return "hangs"
         if outcome.processes:
             return "processes left"
-        # The fork server's own folder stays: tests/faults/defects.py says why.
+        # The fork server's own folder stays.
         if outcome.shared or any("/pymp-" not in path for path in outcome.files):
             return "names or files left"
         return "noise" if outcome.stderr else "fine"
@@ -84,7 +84,7 @@ def kills(number):
 
 def _judged(jobs, one, judge):
     counts, shown, slowest_s = collections.Counter(), [], 0.0
-    with concurrent.futures.ThreadPoolExecutor(harness.AT_ONCE) as executor:
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as executor:
         for job, took_s, outcome in executor.map(one, jobs):
             verdict = judge(job, took_s, outcome)
             counts[job[0], verdict] += 1

@@ -6,18 +6,13 @@ import json
 import os
 import shutil
 import signal
-import time
 import warnings
 from pathlib import Path
 
-import pytest
-
-from tests.faults.harness import case
-from tests.faults.runner import Program
+from tests.faults import programs
+from tests.faults.case import Program, case, until
 from vecselect import VecselectError, auto_make_vec, recommend
 from vecselect.errors import VecselectWarning
-
-PLAN = "tests.faults.programs:plan"
 
 
 def cache():
@@ -48,10 +43,9 @@ DAMAGES = {
 }
 
 
-@case(fold=True, deadline_s=30.0)
-@pytest.mark.parametrize("damage", DAMAGES)
+@case(deadline_s=30.0, each={"damage": DAMAGES})
 def test_damaged_plans_are_made_again(damage):
-    """Check 39: whatever stands there, an environment comes out, with one warning at most."""
+    """Whatever stands there, an environment comes out, with one warning at most."""
     for path in plans():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert_serves(make())
@@ -65,10 +59,8 @@ def test_damaged_plans_are_made_again(damage):
     assert len({str(one.message) for one in caught}) <= 2, [str(one.message) for one in caught]
 
 
-@case(fold=True)
-@pytest.mark.parametrize("what", ["a file", "below a file", "a dead link", "below /proc"])
+@case(each={"what": ["a file", "below a file", "a dead link", "below /proc"]})
 def test_a_cache_that_cannot_be_is_done_without(what):
-    """Check 39."""
     base = Path(os.environ["TMPDIR"]).parent
     (base / "file").write_text("here")
     place = {
@@ -87,7 +79,6 @@ def test_a_cache_that_cannot_be_is_done_without(what):
 
 @case()
 def test_without_a_home_it_serves():
-    """Check 39."""
     for name in ("VECSELECT_CACHE_DIR", "HOME", "XDG_CACHE_HOME"):
         os.environ.pop(name, None)
     os.environ["HOME"] = "/proc/nowhere"
@@ -98,38 +89,24 @@ def test_without_a_home_it_serves():
 
 @case(deadline_s=60.0, full=True)
 def test_programs_that_plan_at_once_do_not_disturb_each_other():
-    """Check 39."""
     shared = str(Path(os.environ["TMPDIR"]).parent / "shared")
     os.environ["VECSELECT_CACHE_DIR"] = shared
-    code = (
-        "import sys; sys.path.insert(0, '.'); import os; "
-        f"os.environ['VECSELECT_CACHE_DIR'] = {shared!r}; "
-        "from tests.faults.programs import plan; plan(count=2, budget_s=0.3)"
-    )
-    runs = [Program(f"-c {code}") for _ in range(3)]
+    runs = [Program(programs.plan, cache=shared, count=2, budget_s=0.3) for _ in range(3)]
     for run in runs:
-        run.finish().check(result=False, noise=3)
+        run.finish().check(noise=3)
     assert recommend("CartPole-v1", 2, budget_s=0.3).recalled
     assert not [path for path in Path(shared).rglob("*") if path.suffix == ".tmp"]
 
 
 @case(deadline_s=60.0, full=True)
 def test_a_killed_program_leaves_a_cache_that_can_be_read():
-    """Check 29: killed around the moment at which the plan is written."""
+    """Killed around the moment at which the plan is written."""
     shared = Path(os.environ["TMPDIR"]).parent / "shared"
     os.environ["VECSELECT_CACHE_DIR"] = str(shared)
-    code = (
-        f"import os; os.environ['VECSELECT_CACHE_DIR'] = {str(shared)!r}; "
-        "from tests.faults.programs import plan; plan(count=2, budget_s=0.05)"
-    )
     for _ in range(4):
-        run = Program(f"-c {code}")
+        run = Program(programs.plan, cache=str(shared), count=2, budget_s=0.05)
         run.wait_for("ready")
-        until_s = time.monotonic() + 10
-        while not list(shared.rglob("*")) and time.monotonic() < until_s:
-            if run.popen.poll() is not None:
-                break
-            time.sleep(0.001)
+        until(lambda run=run: list(shared.rglob("*")) or run.popen.poll() is not None, 10.0)
         run.send(signal.SIGKILL)
         run.finish().check(returncode=None, result=False, noise=None, files=False)
         with warnings.catch_warnings():

@@ -7,28 +7,26 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError
 
-from tests.faults.envs import Fault
-from tests.faults.harness import case, within
-from tests.faults.support import (
+from tests.faults.case import case, until
+from tests.faults.faulty import (
+    REPORTED_S,
+    FaultyEnv,
     actions,
     assert_step,
     assert_usable,
-    close_in_time,
-    folder,
     gone,
+    in_use,
     make,
+    notes,
+    within,
     workers_of,
 )
 from vecselect import VecselectWarning, WorkerDied
-
-LATE_S = 5.0
-"""How long something may take that would else never return."""
 
 
 class Raised(Exception):
@@ -108,15 +106,14 @@ def tear(envs, torn):
 @case(modes=["pool:2", "async"])
 @pytest.mark.parametrize("torn", ["recv_bytes", "send_bytes"])
 def test_a_worker_whose_message_was_torn_is_dead_and_named(mode, torn):
-    envs = make(mode)
-    envs.reset(seed=1)
-    everyone = workers_of(envs)
-    tear(envs, torn)
-    for _ in range(2):
-        with within(LATE_S), pytest.raises(WorkerDied, match=r"environments? 2.*broken off a mess"):
-            envs.step(actions())
-    close_in_time(envs)
-    assert all(map(gone, everyone))
+    with in_use(mode) as envs:
+        tear(envs, torn)
+        for _ in range(2):
+            with (
+                within(REPORTED_S),
+                pytest.raises(WorkerDied, match=r"environments? 2.*broken off a mess"),
+            ):
+                envs.step(actions())
 
 
 @case()
@@ -154,16 +151,16 @@ def test_closed_by_another_thread_a_call_ends(mode):
         envs.reset(seed=1)
         closing = threading.Timer(0.05, lambda envs=envs: envs.close(timeout=2.0))
         closing.start()
-        deed = "doze" if mode == "thread:2" else "sleep"
-        batch = actions({3: deed}) if attempt % 3 == 2 else actions()
-        with within(LATE_S), pytest.raises(ClosedEnvironmentError):
+        fault = "doze" if mode == "thread:2" else "sleep"
+        batch = actions({3: fault}) if attempt % 3 == 2 else actions()
+        with within(REPORTED_S), pytest.raises(ClosedEnvironmentError):
             while True:
                 envs.step(batch)
                 envs.get_attr("label")
         closing.join()
 
 
-class Stubborn(Fault):
+class Stubborn(FaultyEnv):
     """Does not end when it is asked to, and says when it is stuck."""
 
     def __init__(self, *args, **options):
@@ -189,12 +186,11 @@ def time_out():
 @pytest.mark.parametrize("handler", ["interrupt", "time_out"])
 def test_an_interrupted_close_ends_all_workers(handler):
     """Between asking them, terminating them and killing them."""
-    envs = make("pool:2", Stubborn, note=folder())
+    envs = make("pool:2", Stubborn, note=notes())
     envs.reset(seed=1)
     everyone = workers_of(envs)
     envs.step_async(actions({3: "sleep"}))
-    while not Path(folder(), "stuck 3").exists():
-        time.sleep(0.02)
+    assert until(Path(notes(), "stuck 3").exists, REPORTED_S)
     with on_alarm(globals()[handler], 0.45), pytest.raises(KeyboardInterrupt):
         envs.close(timeout=0.2)
     assert envs.closed

@@ -325,7 +325,7 @@ def _read(path: Path) -> StoredPlan:
     """
     # Opening a pipe would otherwise wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
-    with os.fdopen(os.open(path, flags), "rb") as file:
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
         content = read_at_most(file, MOST_BYTES, str(path))
     try:
         return _stored(json.loads(content), path)

@@ -12,19 +12,13 @@ import time
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
+from vecselect.interrupts import Unbroken
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.synchronize import Semaphore
-
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-"""What numerical libraries read, when they are loaded, to know how many threads to start."""
 
 DEFAULT_TRIES = 2000
 """Tries to take a semaphore before sleeping. A try with `sched_yield` costs about half a
@@ -146,8 +140,9 @@ class Signal:
     def forget_name(self) -> None:
         """Removes the name, which only serves to send the signal to a process being started."""
         # multiprocessing removes it with the object that it made. The two methods are not bound to
-        # that, but to the semaphore itself, which they keep open.
-        self._named = None
+        # that, but to the semaphore itself, which they keep open. Python would lose Ctrl-C there.
+        with Unbroken():
+            self._named = None
 
     def __getstate__(self) -> Semaphore | None:
         """What the other side opens it by."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.pool.arena import Arena
-from vecselect.backends.pool.link import THREAD_VARIABLES, Memory, Signal, run
+from vecselect.backends.pool.link import Memory, Signal, run
 from vecselect.backends.pool.worker import (
     BUFFER,
     COMMAND,
@@ -34,6 +34,7 @@ from vecselect.backends.pool.workers import (
 )
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
+from vecselect.forkserver import THREAD_VARIABLES
 from vecselect.interrupts import Unbroken
 
 if TYPE_CHECKING:

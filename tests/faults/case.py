@@ -1,0 +1,493 @@
+"""Runs a case in a process of its own, with a deadline, and counts what it leaves behind.
+
+    @case(modes=PROCESSES)
+    def test_something(mode):
+        '''What this is about.'''
+        ...  # runs in the process of its own
+
+Counted are processes, descriptors, names in shared memory, temporary files and printed lines. All
+processes of a case carry a mark in their environment, so that they are found wherever they have
+been reparented to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import faulthandler
+import functools
+import gc
+import importlib
+import inspect
+import itertools
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import uuid
+from multiprocessing import process, resource_tracker, util
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.marks import only_full
+from vecselect import contexts, forkserver
+
+ROOT = Path(__file__).parents[2]
+MARK = "VECSELECT_FAULT_CASE"
+PRELOADED = ("gymnasium", "tests.faults.faulty")
+"""What the fork server of a case loads, so that its workers start in milliseconds."""
+
+MODES = ["sync", "async", "pool:0", "pool:2", "thread:2"]
+PROCESSES = ["async", "pool:2"]
+QUICK = PROCESSES
+"""The modes that plain `pytest` runs the cases in."""
+
+DEADLINE_S = 30.0
+"""When a case that has not ended is killed, and counts as hung."""
+
+LEAVE_S = 5.0
+"""How long after the end of a case its processes, names and files may take to go."""
+
+
+def case(*, modes=None, full=False, each=None, deadline_s=DEADLINE_S, **expected):
+    """Runs a test in a process of its own.
+
+    Args:
+        modes: For each of which it runs, as the argument `mode`. Other modes than `QUICK` are
+            marked `full`.
+        full: Whether it is marked `full` in every mode.
+        each: Values of further arguments, by name; one process goes through all of them.
+        deadline_s: Seconds after which it counts as hung.
+        **expected: What `Outcome.problems` is to allow.
+    """
+
+    def decorate(body):
+        @functools.wraps(body)
+        def test(**arguments):
+            __tracebackhide__ = True
+            run = Program(body, deadline_s=deadline_s, zygote=zygote(), **arguments)
+            run.finish().check(**expected)
+
+        test.body = _through_each(body, each or {})
+        parameters = inspect.signature(body).parameters.values()
+        kept = [one for one in parameters if one.name not in (each or {})]
+        test.__signature__ = inspect.Signature(kept)
+        if modes is not None:
+            rest = [mode for mode in modes if mode not in QUICK]
+            quick = [mode for mode in modes if mode in QUICK]
+            test = pytest.mark.parametrize("mode", quick + only_full(*rest))(test)
+        return pytest.mark.full(test) if full else test
+
+    return decorate
+
+
+def _through_each(body, each):
+    def test(**arguments):
+        for values in itertools.product(*each.values()):
+            these = dict(zip(each, values, strict=True))
+            try:
+                body(**arguments, **these)
+            except (Exception, pytest.fail.Exception) as error:
+                raise AssertionError(f"with {these}") from error
+
+    return test if each else body
+
+
+# What a case's process and those that it starts leave behind.
+
+
+def name_own():
+    """Makes multiprocessing put this process's number into the names of its semaphores."""
+    process.current_process()._config["semprefix"] = f"/mp-{os.getpid()}"
+
+
+def names_in_shared_memory(pid):
+    """The names that a process made: they carry its number (see `name_own`)."""
+    if not os.path.isdir("/dev/shm"):
+        return set()
+    return {name for name in os.listdir("/dev/shm") if f"-{pid}-" in name}
+
+
+def marked(mark, session=None):
+    """Other processes with the mark in their environment or in the session, but for zombies.
+
+    A process that is forked off shows the environment of the program that it was forked from.
+    """
+    found = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            ours = session is not None and os.getsid(one.pid) == session
+            ours = ours or mark in one.environ().get(MARK, "").split("/")
+            if ours and one.pid != os.getpid() and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+    return found
+
+
+def describe(one):
+    with contextlib.suppress(psutil.Error):
+        return f"{one.pid} ({one.status()}): {' '.join(one.cmdline())[:160]}"
+    return str(one.pid)
+
+
+def descriptors():
+    """The open descriptors of this process, with what they lead to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+    # multiprocessing keeps the memory of its shared arrays for the next ones.
+    return {name: link for name, link in found.items() if "/pym-" not in link}
+
+
+def helpers():
+    """The processes that are kept for as long as the interpreter lives."""
+    return {contexts.ensure_fork_server(), resource_tracker._resource_tracker._pid}
+
+
+def until(condition, limit_s):
+    """Waits up to `limit_s` for a condition; returns its last value."""
+    end_s = time.monotonic() + limit_s
+    while not (value := condition()) and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return value
+
+
+@dataclasses.dataclass
+class Outcome:
+    """How a case ended and what it left behind."""
+
+    target: str
+    hung: bool
+    wall_s: float
+    returncode: int | None
+    stdout: str
+    stderr: str
+    result: dict | None
+    processes: list[str]
+    shared: list[str]
+    files: list[str]
+
+    def problems(self, *, returncode=0, noise=0, result=True, files=True):
+        """What is not as it should be, one sentence each.
+
+        Args:
+            returncode: What the process should end with.
+            noise: Lines that it may print.
+            result: Whether the case's function must have come to its end.
+            files: Whether temporary files count.
+        """
+        if self.hung:
+            yield f"hung: {self.target} was still running after {self.wall_s:.0f} s\n{self.stderr}"
+            return
+        found = self.result or {}
+        if found.get("error"):
+            yield found["error"]
+        elif result and self.result is None:
+            yield f"ended early, with {self.returncode}: {self.stderr[-2000:]}"
+        if returncode is not None and self.returncode != returncode:
+            yield f"ended with {self.returncode} instead of {returncode}"
+        if not found.get("error"):
+            yield from (f"{kind} left inside: {found[kind]}" for kind in KINDS if found.get(kind))
+        if self.processes:
+            yield f"processes left: {self.processes}"
+        if self.shared:
+            yield f"names in /dev/shm left: {self.shared}"
+        if files and self.files:
+            yield f"temporary files left: {self.files}"
+        printed = [*self.stdout.splitlines(), *self.stderr.splitlines()]
+        if noise is not None and len(printed) > noise:
+            yield "printed:\n" + "\n".join(printed[:60])
+
+    def check(self, **expected):
+        """Fails unless all is as it should be."""
+        __tracebackhide__ = True
+        if problems := list(self.problems(**expected)):
+            pytest.fail("\n".join(problems), pytrace=False)
+        return self
+
+
+KINDS = ("descriptors", "children")
+
+
+class Program:
+    """The process of a case, or of a program that a case looks at."""
+
+    def __init__(self, function, *, deadline_s=DEADLINE_S, zygote=None, **arguments):
+        """Starts it.
+
+        Args:
+            function: What it does; one of a module.
+            deadline_s: Seconds after which it is killed, and counts as hung.
+            zygote: A process to fork it off, which has loaded everything. Descriptors and processes
+                are then counted before it ends, too.
+            **arguments: Of the function.
+        """
+        self.target, self.deadline_s = f"{function.__module__}:{function.__name__}", deadline_s
+        self.mark = uuid.uuid4().hex
+        self.folder = Path(tempfile.mkdtemp(prefix="vecselect-case-"))
+        self.temporary = self.folder / "tmp"
+        self.temporary.mkdir()
+        environment = {
+            **os.environ,
+            MARK: "/".join([*filter(None, [os.environ.get(MARK)]), self.mark]),
+            "TMPDIR": str(self.temporary),
+            "VECSELECT_CACHE_DIR": str(self.folder / "cache"),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "",
+        }
+        environment.pop("VECSELECT_MODE", None)
+        words = [self.target, json.dumps(arguments), str(self.folder), str(int(bool(zygote)))]
+        with open(self.folder / "out", "w") as out, open(self.folder / "err", "w") as err:
+            self.start_s = time.monotonic()
+            if zygote is not None:
+                self.popen = zygote.start(words, out.name, err.name, environment)
+            else:
+                self.popen = subprocess.Popen(
+                    [sys.executable, "-m", __name__, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=ROOT,
+                    env=environment,
+                    start_new_session=True,
+                )
+        self.pid = self.popen.pid
+
+    @property
+    def stdout(self):
+        return (self.folder / "out").read_text(errors="replace")
+
+    @property
+    def stderr(self):
+        return (self.folder / "err").read_text(errors="replace")
+
+    def wait_for(self, text):
+        """Waits until it has printed a text."""
+        until(lambda: text in self.stdout or self.popen.poll() is not None, self._left_s())
+        assert text in self.stdout, f"{text!r} was not printed: {self.stdout}{self.stderr}"
+
+    def send(self, number, group=False):
+        """Sends a signal to it, or to all of its processes, as a terminal does."""
+        if not group and self.popen.poll() is None:
+            os.kill(self.pid, number)
+        for one in self.alive() if group else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(number)
+
+    def alive(self):
+        """Every process of it that is no zombie."""
+        return marked(self.mark, session=self.pid)
+
+    def finish(self, leave_s=LEAVE_S):
+        """Waits for the end, kills what is left, and tells how it went."""
+        hung = False
+        try:
+            self.popen.wait(max(self._left_s(), 0.0))
+        except subprocess.TimeoutExpired:
+            hung = True
+            self._print_tracebacks()
+        wall_s = time.monotonic() - self.start_s
+        limit_s = 0.0 if hung else leave_s
+        until(lambda: not self.alive(), limit_s)
+        left = self.alive()
+        described = [describe(one) for one in left]
+        for one in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.popen.wait()
+        until(lambda: not names_in_shared_memory(self.pid), limit_s)
+        path = self.folder / "result.json"
+        outcome = Outcome(
+            target=self.target,
+            hung=hung,
+            wall_s=wall_s,
+            returncode=self.popen.returncode,
+            stdout=self.stdout,
+            stderr=self.stderr,
+            result=json.loads(path.read_text()) if path.exists() else None,
+            processes=described,
+            shared=sorted(names_in_shared_memory(self.pid)),
+            files=sorted(map(str, self.temporary.rglob("*"))),
+        )
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return outcome
+
+    def _left_s(self):
+        return self.start_s + self.deadline_s - time.monotonic()
+
+    def _print_tracebacks(self):
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGUSR1)
+            time.sleep(0.5)
+
+
+def run(target, arguments, folder, inside):
+    """Runs a case's function: the first thing in its process.
+
+    Args:
+        target: `module:function`.
+        arguments: Of the function, as JSON.
+        folder: Where the result is written.
+        inside: "1" if descriptors and processes are counted before the process ends.
+    """
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    forkserver.PRELOADED += PRELOADED
+    name_own()
+    module, _, name = target.partition(":")
+    function = getattr(importlib.import_module(module), name)
+    function = getattr(function, "body", function)
+    if int(inside):
+        resource_tracker.ensure_running()
+        contexts.ensure_fork_server()
+    before = descriptors()
+    result = {"error": None}
+    try:
+        result["value"] = function(**json.loads(arguments))
+    except (Exception, pytest.fail.Exception):
+        result["error"] = traceback.format_exc()
+    if int(inside):
+        gc.collect()
+        until(lambda: not _children(), 1.0)
+        after = descriptors()
+        zombies = [c for c in psutil.Process().children() if c.status() == psutil.STATUS_ZOMBIE]
+        result["children"] = _children() + [f"zombie {one.pid}" for one in zombies]
+        result["descriptors"] = sorted(after[one] for one in after.keys() - before.keys())
+    Path(folder, "result.json").write_text(json.dumps(result, default=str))
+
+
+def _children():
+    mark = os.environ[MARK].rpartition("/")[2]
+    kept = helpers()
+    return [describe(one) for one in marked(mark, os.getsid(0)) if one.pid not in kept]
+
+
+# The zygote: a process that has loaded what the cases need, and forks each of them off. Loading it
+# takes longer than most cases do. A case ends as a program does: its process goes on from the fork
+# to the end of the interpreter. Where it matters how a program begins or ends, cases start a
+# `Program` without a zygote.
+
+
+@functools.cache
+def zygote():
+    """The zygote of this process; it ends with the process's end of its input."""
+    return Zygote()
+
+
+class Zygote:
+    """The tests' side of it: starts one case after the other."""
+
+    def __init__(self):
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            cwd=ROOT,
+            # A process that forks may have no threads; the cases get their variables back.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+
+    def start(self, words, out, err, environment):
+        """Starts a case: `run(*words)` with these files for what it prints."""
+        request = {"words": words, "out": out, "err": err, "environment": environment}
+        self.popen.stdin.write(json.dumps(request).encode() + b"\n")
+        return Forked(self.popen.stdout)
+
+
+class Forked:
+    """A case's process, with what `subprocess.Popen` has for it."""
+
+    def __init__(self, answers):
+        self.pid, self.returncode, self.answers = int(answers.readline()), None, answers
+
+    def poll(self, timeout=0.0):
+        if self.returncode is None and select.select([self.answers], [], [], timeout)[0]:
+            self.returncode = os.waitstatus_to_exitcode(int(self.answers.readline()))
+        return self.returncode
+
+    def wait(self, timeout=None):
+        if self.poll(timeout) is None:
+            raise subprocess.TimeoutExpired("a case", timeout)
+        return self.returncode
+
+
+def _serve():
+    """Forks a case off for each line of stdin; returns the request in the case's process."""
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            return json.loads(line)
+        print(pid, flush=True)
+        print(os.waitpid(pid, 0)[1], flush=True)
+    return None
+
+
+def _become(request):
+    """Makes a forked process one of its own: session, files, environment, generators."""
+    os.setsid()
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    files = [os.open(request[name], os.O_WRONLY | os.O_TRUNC) for name in ("out", "err")]
+    for number, descriptor in enumerate([nothing, *files]):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    tempfile.tempdir = None
+    util.spawnv_passfds = functools.partial(_fork_helpers, os.getpid(), util.spawnv_passfds)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(random.getrandbits(32))
+
+
+HELPERS = ("import sys; sys.path[:] = ", "from multiprocessing.resource_tracker")
+
+
+def _fork_helpers(owner, spawn, path, args, passfds):
+    """Stands in for `spawnv_passfds`: forks the helpers off, which then need load nothing.
+
+    Args:
+        owner: The case's process. Others, which may have threads, start programs.
+        spawn: The function that starts a program.
+        path: Path of the program.
+        args: Its arguments.
+        passfds: The descriptors that it gets.
+    """
+    code = args[-1]
+    if os.getpid() != owner or not code.startswith(HELPERS):
+        return spawn(path, args, passfds)
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            edges = [2, *sorted(map(int, passfds)), os.sysconf("SC_OPEN_MAX")]
+            for last, following in itertools.pairwise(edges):
+                os.closerange(last + 1, following)
+            # What this process is just starting in them, and the locks that it holds meanwhile.
+            resource_tracker._resource_tracker.__init__()
+            exec(code, {})
+        os._exit(0)
+    return pid
+
+
+def main(words):
+    if words:
+        run(*words)
+        return
+    for path in sorted(Path(__file__).parent.glob("test_*.py")):
+        importlib.import_module(f"tests.faults.{path.stem}")
+    if request := _serve():
+        _become(request)
+        run(*request["words"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

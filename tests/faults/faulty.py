@@ -1,0 +1,348 @@
+"""Environments that fail when they are told to, vector environments of them, and what to expect."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import gymnasium as gym
+import numpy as np
+import psutil
+from gymnasium import spaces
+
+from tests import zoo
+from vecselect import auto_make_vec
+
+REPORTED_S = 5.0
+"""A failure is reported within this: long before what else is stuck would return."""
+
+CLOSED_S = 10.0
+"""Closing takes no longer than this, whatever state it finds."""
+
+DOZE_S = 2.0
+"""Seconds of what takes long, but ends."""
+
+COUNT = 4
+ZEROS = np.zeros(COUNT, np.int64)
+LANES = {"async": [[0], [1], [2], [3]], "pool:2": [[1], [2, 3]]}
+"""The rows of each worker; the pool's row 0 runs in the calling process."""
+
+
+class TwoArguments(Exception):
+    def __init__(self, left, right):
+        super().__init__(f"{left} and {right}")
+        self.left, self.right = left, right
+
+
+class KeywordOnly(Exception):
+    def __init__(self, *, code):
+        super().__init__(f"code {code}")
+        self.code = code
+
+
+class Unpicklable(Exception):
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError("no text")
+
+
+def _local():
+    class Local(Exception):
+        pass
+
+    return Local("made in a function")
+
+
+ERRORS = {
+    "runtime": lambda: RuntimeError("plain", 1),
+    "key": lambda: KeyError("missing_key"),
+    "two": lambda: TwoArguments("left", "right"),
+    "keyword": lambda: KeywordOnly(code=5),
+    "local": _local,
+    "unpicklable": lambda: Unpicklable("holds a lock"),
+    "unicode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+    "unspeakable": Unspeakable,
+    "stop_iteration": lambda: StopIteration("over"),
+    "os": lambda: FileNotFoundError(2, "No such file", "track.dat"),
+    "memory": lambda: MemoryError("too large"),
+    "generator_exit": GeneratorExit,
+}
+
+
+def _raise(make):
+    raise make()
+
+
+STARTED = []
+
+
+def _popen():
+    STARTED.append(subprocess.Popen(["sleep", "300"]))
+
+
+FAULTS = {
+    "sigkill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "exit": lambda: os._exit(3),
+    "sys_exit": lambda: sys.exit(0),
+    "sleep": lambda: time.sleep(1000),
+    "blink": lambda: time.sleep(0.03),
+    "nap": lambda: time.sleep(0.3),
+    "doze": lambda: time.sleep(DOZE_S),
+    "popen": _popen,
+    **{name: functools.partial(_raise, make) for name, make in ERRORS.items()},
+}
+
+ECHO = 10
+"""Actions below this are echoed; the others name a fault."""
+
+CODES = {name: ECHO + number for number, name in enumerate(FAULTS)}
+_BY_CODE = {code: name for name, code in CODES.items()}
+
+
+class FaultyEnv(zoo.EchoEnv):
+    """Echoes its actions, except where one of them names a fault.
+
+    Faults also happen in `reset(options={"fault": ..., "row": ...})`, in `call("do", fault, row)`,
+    and in the methods named in `when`, among them `construct`.
+
+    Args:
+        index: As in `EchoEnv`.
+        row: The index that `when` is for; None for all.
+        note: Folder in which a file tells that it was closed.
+        **when: Names of faults, by the method.
+    """
+
+    action_space = spaces.Discrete(ECHO + len(FAULTS))
+    metadata = {"render_modes": ["rgb_array"]}
+    render_mode = "rgb_array"
+
+    def __init__(self, index=0, row=None, note=None, **when):
+        super().__init__(index)
+        self.note, self.token = note, index
+        self.when = when if row in (None, index) else {}
+        self._maybe("construct")
+
+    def _maybe(self, method):
+        if method in self.when:
+            FAULTS[self.when[method]]()
+
+    def tell(self, method, fault, row):
+        """From now on a fault happens in a method of sub-environment `row`."""
+        self.when = {method: fault} if row == self.index else {}
+
+    def do(self, fault, row):
+        if row in (None, self.index):
+            FAULTS[fault]()
+        return self.index
+
+    def reset(self, *, seed=None, options=None):
+        if options and "fault" in options:
+            self.do(options["fault"], options["row"])
+        self._maybe("reset")
+        return super().reset(seed=seed, options=None)
+
+    def step(self, action):
+        if int(action) >= ECHO:
+            FAULTS[_BY_CODE[int(action)]]()
+        return super().step(action)
+
+    def render(self):
+        self._maybe("render")
+        return super().render()
+
+    def pid(self):
+        return os.getpid()
+
+    @property
+    def lock(self):
+        return threading.Lock()
+
+    def close(self):
+        self._maybe("close")
+        if self.note is not None:
+            open(os.path.join(self.note, f"closed {self.index}"), "w").close()
+
+
+class Forks(zoo.EchoEnv):
+    """Has a step done by a process of multiprocessing."""
+
+    def step(self, action):
+        queue = multiprocessing.get_context("fork").Queue()
+        child = multiprocessing.get_context("fork").Process(target=queue.put, args=(int(action),))
+        child.start()
+        echoed = queue.get()
+        child.join()
+        return super().step(echoed)
+
+
+class Returns(gym.Env):
+    """Returns in step number 2 of an episode what it was given, instead of what it should."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, index=0, space=None):
+        self.observation_space = space or spaces.Box(-10, 10, (3,), np.float32)
+        self.index, self.given = index, {}
+        self.steps = 0
+
+    def give(self, part, value, row):
+        self.given = {part: value} if row in (None, self.index) else {}
+
+    def _good(self):
+        space = self.observation_space
+        return np.full(space.shape, self.steps, space.dtype)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._good(), {}
+
+    def step(self, action):
+        self.steps += 1
+        result = {
+            "observation": self._good(),
+            "reward": float(self.steps),
+            "terminated": False,
+            "truncated": False,
+            "info": {"steps": self.steps},
+        }
+        if self.steps == 2:
+            result.update(self.given)
+        return tuple(result.values())
+
+
+def make(mode, kind=FaultyEnv, count=COUNT, options=None, **arguments):
+    env_fns = [functools.partial(kind, index, **arguments) for index in range(count)]
+    return auto_make_vec(env_fns, mode=mode, vector_kwargs=options)
+
+
+def actions(faults=None, base=1):
+    """A batch that is echoed, but for the rows that have a fault."""
+    batch = (np.arange(COUNT) + base) % 10
+    for row, fault in (faults or {}).items():
+        batch[row] = CODES[fault]
+    return batch
+
+
+def pids(envs):
+    return envs.call("pid")
+
+
+def workers_of(envs):
+    """The processes other than this one that run sub-environments."""
+    return set(pids(envs)) - {os.getpid()}
+
+
+def running(pid):
+    """Whether a process has not ended; one that only waits to be reaped has."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def gone(pid, limit_s=5.0):
+    """Whether a process ends in time."""
+    until_s = time.monotonic() + limit_s
+    while running(pid):
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@contextlib.contextmanager
+def within(limit_s):
+    """Fails if what is done in it takes longer."""
+    start_s = time.monotonic()
+    yield
+    took_s = time.monotonic() - start_s
+    assert took_s < limit_s, f"took {took_s:.2f} s, not {limit_s} s"
+
+
+def assert_reset(result, seed, rows=range(COUNT)):
+    observations, infos = result
+    for row in rows:
+        expected = [row, seed + row, observations[row, 2], 0, -1]
+        assert observations[row].tolist() == expected, f"reset: {observations}"
+        assert infos["index"][row] == row, infos
+
+
+def assert_step(result, batch, steps, rows=range(COUNT)):
+    """Everything in the result belongs to this batch of actions, and to this step."""
+    observations, rewards, terminated, truncated, infos = result
+    for row in rows:
+        action, step = int(batch[row]), steps[row] if np.ndim(steps) else steps
+        found = f"row {row} of {result}"
+        assert observations[row, [0, 3, 4]].tolist() == [row, step, action], found
+        assert rewards[row] == 1000 * row + 10 * step + action / 10, found
+        assert (infos["index"][row], infos["step"][row]) == (row, step), found
+        assert infos["action"][row] == action, found
+        assert bool(terminated[row] | truncated[row]) == (step >= 3 + row % 4), found
+
+
+def assert_usable(envs, seed=11):
+    """A reset brings everything back, and nothing stale is seen."""
+    assert_reset(envs.reset(seed=seed), seed)
+    for step in (1, 2):
+        batch = actions(base=step + seed)
+        assert_step(envs.step(batch), batch, step)
+
+
+def text_of(error):
+    """All that an exception says: its text, its notes and its causes'."""
+    parts = []
+    while error is not None:
+        try:
+            parts.append(f"{type(error).__name__}: {error}")
+        except Exception as failure:
+            parts.append(f"{type(error).__name__}: {failure}")
+        parts += getattr(error, "__notes__", [])
+        error = error.__cause__
+    return "\n".join(parts)
+
+
+def close_in_time(envs, **options):
+    """Closes; fails if it takes too long, raises or leaves a worker."""
+    with within(CLOSED_S):
+        envs.close(**options)
+    assert envs.closed
+    envs.close()
+
+
+@contextlib.contextmanager
+def in_use(mode, options=None, **closing):
+    """A vector environment after a reset; it can be closed in time, and leaves no worker.
+
+    Args:
+        mode: Its mode.
+        options: Its `vector_kwargs`.
+        **closing: Of `close`.
+    """
+    envs = make(mode, options=options)
+    envs.reset(seed=1)
+    everyone = workers_of(envs)
+    yield envs
+    close_in_time(envs, **closing)
+    assert all(map(gone, everyone))
+
+
+def notes():
+    """A folder of the case for notes, which do not count as left behind."""
+    path = os.path.join(os.path.dirname(os.environ["TMPDIR"]), "notes")
+    os.makedirs(path, exist_ok=True)
+    return path

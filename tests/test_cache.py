@@ -366,8 +366,10 @@ def test_a_full_disk_leaves_the_old_plan_and_nothing_else(cache, monkeypatch):
         def write(self, content):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    def full(descriptor, mode):
-        os.close(descriptor)
+    def full(file, mode, **options):
+        if mode == "rb":
+            return open(file, mode, **options)
+        os.close(file)
         return Full()
 
     monkeypatch.setattr(cache_module, "open", full, raising=False)

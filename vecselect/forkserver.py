@@ -297,6 +297,7 @@ class _Server:
                 self.watched = [self.wake_r]
             self._reap()
             self._kill_orphans()
+        self.channel.close()
 
     def _wait_s(self) -> float | None:
         """Seconds until something is to be done unasked; None if nothing is."""

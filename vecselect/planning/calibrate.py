@@ -8,24 +8,25 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import itertools
 import math
 import time
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 from gymnasium.vector.utils import create_empty_array
 
 from vecselect.backends.base import LOOP_OPTIONS, options_for
 from vecselect.backends.ray import cluster
 from vecselect.backends.registry import BACKENDS
-from vecselect.measure.stub import ReplayEnv, replay_cost_s
 from vecselect.measure.trial import Trial
 from vecselect.modes import Mode
 from vecselect.request import RAY_OPTIONS, Request
 from vecselect.selection.evidence import LoopCosts, RayCosts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from vecselect.machine import Machine
     from vecselect.measure.probe import Probe
@@ -36,6 +37,9 @@ WARM_UP_STEPS = 3
 MOST_ENVS = 32
 """With more sub-environments than this the loops are measured with this many, and scaled."""
 
+COST_STEPS = 500
+"""Steps of a replay that are timed to know what it costs by itself."""
+
 COPIES = 20
 COPY_LIMIT_S = 2e-3
 
@@ -45,6 +49,43 @@ POOL_LOOP = "thread:0"
 RAY_WARM_UP_STEPS = 20
 RAY_STEPS = 60
 RAY_START_LIMIT_S = 30.0
+
+
+class ReplayEnv(gym.Env):
+    """Plays a recording over and over, whatever the actions."""
+
+    def __init__(
+        self, observation_space: gym.Space, action_space: gym.Space, transitions: Sequence[Any]
+    ) -> None:
+        """Takes a recording.
+
+        Args:
+            observation_space: Of the environment that was recorded.
+            action_space: Of the same.
+            transitions: What a reset returned, then what each step did; at least one step.
+        """
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.metadata = {}  # of its own, since older Gymnasiums write into it
+        self._started = tuple(transitions[0])
+        self._play = itertools.cycle([tuple(result) for result in transitions[1:]]).__next__
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """What the recorded reset returned."""
+        return self._started
+
+    def step(self, action: Any) -> Any:
+        """What the next recorded step returned."""
+        return self._play()
+
+
+def replay_cost_s(env: ReplayEnv) -> float:
+    """Seconds of one step of a replay, as a profile would measure them."""
+    step = env.step
+    start_s = time.perf_counter()
+    for _ in range(COST_STEPS):
+        step(None)
+    return (time.perf_counter() - start_s) / COST_STEPS
 
 
 def _replay_of(found: Probe) -> Callable[[], ReplayEnv]:

@@ -6,7 +6,6 @@ import functools
 import multiprocessing
 import os
 import random
-import socket
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from tests.fake_torch import FakeTorch
 from tests.noting import DrawingEnv, Notes, NotingEnv
 from tests.racers import children, wait_until_gone
 from tests.records import MS, TORCH
-from tests.zoo import BusyEnv, EchoEnv, SampleEnv
+from tests.zoo import BusyEnv, EchoEnv, HoldingEnv, SampleEnv
 from vecselect import (
     Plan,
     RequestError,
@@ -348,19 +347,8 @@ def test_a_learner_of_the_user_s_own_takes_part_in_a_race_here():
     assert plan.evidence.learners[0].kind == "callable"
 
 
-class Holding(EchoEnv):
-    """Opens a socket, as an environment that talks to a simulator does."""
-
-    def __init__(self):
-        super().__init__()
-        self.socket = socket.socket()
-
-    def close(self):
-        self.socket.close()
-
-
 def test_what_holds_a_socket_is_never_raced(no_race):
-    plan = recommend(Holding, 2, effort="race", budget_s=1.0)
+    plan = recommend(HoldingEnv, 2, effort="race", budget_s=1.0)
     assert plan.decided_by == "model"
     assert any("holds a socket" in note.text for note in plan.notes)
 

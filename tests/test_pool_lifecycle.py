@@ -17,7 +17,7 @@ import pytest
 from tests import zoo
 from tests.marks import only_full
 from vecselect import auto_make_vec, processes
-from vecselect.interrupts import Unbroken
+from vecselect.interrupts import DeferredInterrupts
 
 GRACE_S = 15.0
 
@@ -184,7 +184,7 @@ def alarm_is_ctrl_c():
 
 def test_ctrl_c_is_heard_again_where_a_handler_has_raised_before_it_was():
     before = signal.getsignal(signal.SIGINT)
-    message = Unbroken()
+    message = DeferredInterrupts()
     message.__enter__()
     signal.raise_signal(signal.SIGINT)  # put off
     del message  # as where the handler of another signal raises before `__exit__` has begun

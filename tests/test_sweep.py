@@ -4,7 +4,6 @@ import dataclasses
 import math
 import os
 import signal
-import socket
 import time
 
 import gymnasium as gym
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.racers import GlobalEnv, children
-from tests.zoo import EchoEnv
+from tests.zoo import EchoEnv, HoldingEnv
 from vecselect import ModeUnavailable, ProfileError, RequestError, Sweep, sweep
 from vecselect.machine import read_machine
 from vecselect.planning import sweep as sweeping
@@ -234,19 +233,10 @@ def test_modes_that_cannot_run_are_an_error_that_says_why():
         sweep(echo, 2, modes=["native"], budget_s=30)
 
 
-class Holding(EchoEnv):
-    def __init__(self):
-        super().__init__()
-        self.socket = socket.socket()
-
-    def close(self):
-        self.socket.close()
-
-
 def test_an_environment_that_holds_something_has_no_two_modes_alive_at_once():
     texts = []
     found = sweep(
-        Holding,
+        HoldingEnv,
         2,
         modes=["sync", "pool:0"],
         budget_s=10,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import gymnasium as gym
@@ -25,6 +26,7 @@ __all__ = [
     "BufferEnv",
     "BusyEnv",
     "EchoEnv",
+    "HoldingEnv",
     "InfoEnv",
     "PickyEnv",
     "SampleEnv",
@@ -71,3 +73,14 @@ class BusyEnv(gym.Env):
         while time.thread_time() < end_s:
             pass
         return self.np_random.random(3, dtype=np.float32), float(action), False, False, {}
+
+
+class HoldingEnv(EchoEnv):
+    """Opens a socket, as an environment that talks to a simulator does."""
+
+    def __init__(self):
+        super().__init__()
+        self.socket = socket.socket()
+
+    def close(self):
+        self.socket.close()

@@ -32,7 +32,7 @@ STALL_LIMIT_S = 30.0
 
 
 class ChildEnded(Exception):
-    """It said nothing more; the text says how it ended, in words that follow its name."""
+    """The process ended without a message; the text says how, in words that follow its name."""
 
 
 class Child:
@@ -46,16 +46,16 @@ class Child:
         self.pipe = pipe
         self._process = process
 
-    def stirs(self, timeout_s: float) -> bool:
-        """Whether within a time it says something, or ends."""
+    def wait(self, timeout_s: float) -> bool:
+        """Waits up to `timeout_s` for a message or the end of the process; False if none came."""
         # The process is watched beside the pipe: a child of the environment may hold that open.
         return bool(connection.wait([self.pipe, self._process.sentinel], timeout_s))
 
-    def said(self) -> tuple[str, Any]:
-        """What it said when it stirred: the arguments of `tell`.
+    def receive(self) -> tuple[str, Any]:
+        """The message that `wait` has waited for: the arguments of `tell`.
 
         Raises:
-            ChildEnded: If it has ended instead.
+            ChildEnded: If the process has ended instead.
         """
         try:
             if not self.pipe.poll():
@@ -119,7 +119,7 @@ def _begin(
 
 
 def tell(pipe: Connection, kind: str, value: Any = None) -> None:
-    """In the child: says something of the work."""
+    """In the child: sends the caller a message."""
     pipe.send_bytes(processes.dumps((kind, value)))
 
 
@@ -154,13 +154,13 @@ def run_isolated(
     with child_at_work(processes.get_context(start_method), _run, sent) as child:
         until_s = time.perf_counter() + max(limit_s, 0.0) + STALL_LIMIT_S
         while True:
-            if not child.stirs(max(until_s - time.perf_counter(), 0.0)):
+            if not child.wait(max(until_s - time.perf_counter(), 0.0)):
                 child.kill()
                 raise IsolatedLost(
                     f"it did not end within {STALL_LIMIT_S:g} s of its time, and was ended"
                 )
             try:
-                kind, value = child.said()
+                kind, value = child.receive()
             except ChildEnded as ended:
                 raise IsolatedLost(f"its process {ended}") from None
             if kind == "returned":

@@ -58,7 +58,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import forkserver
 from vecselect.errors import refusals_named
-from vecselect.interrupts import unbroken_start
+from vecselect.interrupts import start_with_deferred_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +103,7 @@ def ensure_fork_server() -> int | None:
     """Starts the fork server unless it runs; returns its process id where it is a child."""
     with refusals_named():
         resource_tracker.ensure_running()
-        with unbroken_start():
+        with start_with_deferred_interrupts():
             return forkserver.running_server()[1]
 
 
@@ -167,7 +167,7 @@ class _ForkPopen(_Popen):
     """One that was forked from the caller."""
 
     def _launch(self, process_obj: Any) -> None:
-        with unbroken_start():
+        with start_with_deferred_interrupts():
             super()._launch(process_obj)  # type: ignore[misc]
 
 
@@ -190,7 +190,7 @@ class _SentPopen(_Popen):
         # Our end of the first pipe is kept: the process learns of our end by its closing.
         self.finalizer = util.Finalize(self, forkserver.close_files, (start_w, self.sentinel))
         try:
-            with unbroken_start():
+            with start_with_deferred_interrupts():
                 self.pid = self._started(start_r, status_w, tracker)
                 # A process that has ended already is told of by its exit code.
                 with (

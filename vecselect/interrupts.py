@@ -17,7 +17,7 @@ except ImportError:
     from signal import getsignal, signal
 
 
-class Unbroken:
+class DeferredInterrupts:
     """A context that raises Ctrl-C only when it is left.
 
     Half a message in a pipe would be taken for the beginning of the next one.
@@ -67,9 +67,9 @@ def _noting() -> Generator[None, None, None]:
 
 
 @contextlib.contextmanager
-def unbroken_start() -> Iterator[None]:
-    """As `Unbroken`; a process that is started meanwhile begins with SIGINT blocked (POSIX)."""
-    with Unbroken():
+def start_with_deferred_interrupts() -> Iterator[None]:
+    """As `DeferredInterrupts`; a process started meanwhile begins with SIGINT blocked (POSIX)."""
+    with DeferredInterrupts():
         before = signals.pthread_sigmask(signals.SIG_BLOCK, {SIGINT})
         try:
             yield

@@ -20,7 +20,7 @@ from vecselect.contexts import context_name as context_name
 from vecselect.contexts import get_context as get_context
 from vecselect.contexts import start_methods as start_methods
 from vecselect.errors import RequestError
-from vecselect.interrupts import Unbroken
+from vecselect.interrupts import DeferredInterrupts
 from vecselect.machine import read_memory
 
 if TYPE_CHECKING:
@@ -206,7 +206,9 @@ def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> No
     try:
         _join(children, grace_s)
     finally:
-        with Unbroken():  # one that is left would be waited for at the program's end, for ever
+        with (
+            DeferredInterrupts()
+        ):  # one that is left would be waited for at the program's end, for ever
             try:
                 _signal_all(children, "terminate", TERMINATE_GRACE_S)
             finally:  # whatever the handler of a signal raises meanwhile

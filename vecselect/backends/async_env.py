@@ -23,7 +23,7 @@ from vecselect.backends.pool.arena import leaves
 from vecselect.backends.specs import difference, draws, facts_of, same_factory
 from vecselect.errors import RequestError, VecselectError
 from vecselect.failures import annotate
-from vecselect.interrupts import Unbroken
+from vecselect.interrupts import DeferredInterrupts
 from vecselect.machine import WORKER_BYTES, read_memory
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
@@ -269,7 +269,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
 
     def give_up(self) -> None:
         """Gives up a call that was begun: Gymnasium's own wait for it runs out at once."""
-        with Unbroken():
+        with DeferredInterrupts():
             self.ran_out = False
             for line in self._workers.lines:
                 line.give_up()

@@ -21,7 +21,7 @@ from vecselect import processes
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
-from vecselect.interrupts import Unbroken
+from vecselect.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -173,7 +173,7 @@ class Line:
             return
         self._until_s = time.monotonic() + workers.limit_s
         try:
-            with Unbroken(self._break_off):
+            with DeferredInterrupts(self._break_off):
                 self.pipe.send_bytes(data)
                 self._busy = True
         except OSError:
@@ -251,7 +251,7 @@ class Line:
     def _read(self) -> None:
         """Reads an answer, whole or not at all."""
         try:
-            with Unbroken(self._break_off):
+            with DeferredInterrupts(self._break_off):
                 data = self.pipe.recv_bytes()
                 self._busy = False
         except (EOFError, OSError):

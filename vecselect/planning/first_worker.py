@@ -103,7 +103,7 @@ class FirstWorker:
         phase = "construct"
         while True:
             limit_s = CONSTRUCT_LIMIT_S if phase == "construct" else STALL_LIMIT_S + self._budget_s
-            if not child.stirs(limit_s):
+            if not child.wait(limit_s):
                 child.kill()
                 raise ProfileError(
                     f"The environment did not return from {phase}() within {limit_s:g} s while it "
@@ -111,7 +111,7 @@ class FirstWorker:
                     'that skips measuring, as in auto_make_vec(..., mode="sync").'
                 )
             try:
-                message: Any = child.said()
+                message: Any = child.receive()
             except ChildEnded as ended:
                 raise ProfileError(
                     f"The environment's process {ended} in {phase}() while it was being measured. "

@@ -331,7 +331,8 @@ def parts_of(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         longest * max(profile.slowest_step_s - mean_s, 0.0),
     )
     shared_s = count * computing_s / evidence.cores
-    if mode.kind == "async" and lanes > evidence.cores:
+    crowded = mode.kind == "async" and lanes > evidence.cores
+    if crowded:
         cold_s = min(COLD * computing_s, COLD_SWITCHES * hand_off.woken_s)
         shared_s += count * (CROWDED * computing_s + cold_s) / evidence.cores
     if mode.kind == "thread":
@@ -350,7 +351,7 @@ def parts_of(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     even_s = max(count * mean_s / lanes, shared_s if shared_s >= longest_s else 0.0)
     even_s = min(even_s, stepping_s)
     exchange_s = _exchange_s(mode, evidence, hand_off, learner, stepping_s)
-    if contended and mode.kind == "async" and lanes > evidence.cores:
+    if contended and crowded:
         # All take turns with the spinning threads, until those have spun for as long as they do.
         stolen = min(SPUN_AWAY * learner.spinning_cores / evidence.cores, 0.9)
         most_s = learner.spinning_cores * learner.spin_s / evidence.cores

@@ -12,7 +12,7 @@ import time
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
-from vecselect.interrupts import Unbroken
+from vecselect.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -141,7 +141,7 @@ class Signal:
         """Removes the name, which only serves to send the signal to a process being started."""
         # multiprocessing removes it with the object that it made. The two methods are not bound to
         # that, but to the semaphore itself, which they keep open. Python would lose Ctrl-C there.
-        with Unbroken():
+        with DeferredInterrupts():
             self._named = None
 
     def __getstate__(self) -> Semaphore | None:

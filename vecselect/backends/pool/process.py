@@ -35,7 +35,7 @@ from vecselect.backends.pool.workers import (
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.failures import Failed, raised_there
 from vecselect.forkserver import THREAD_VARIABLES
-from vecselect.interrupts import Unbroken
+from vecselect.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -194,7 +194,7 @@ class ProcessWorker(Worker):
     def request(self, data: bytes, buffer: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
-        with self._death_named(), self._in_message, Unbroken(self._break_off):
+        with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
             self._give(REQUEST, buffer)
             self.pipe.send_bytes(data)
             self.new_templates = []
@@ -235,7 +235,7 @@ class ProcessWorker(Worker):
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
         if self._message_broken:
             self.check()
-        with self._death_named(), self._in_message, Unbroken(self._break_off):
+        with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
             message = self.pipe.recv_bytes()
             self.outstanding = self._signalled = False
         return message

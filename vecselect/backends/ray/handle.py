@@ -21,7 +21,7 @@ from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import LaneSample, Place, machine_id
 from vecselect.errors import StepTimeout, WorkerDied, WorkerError
 from vecselect.failures import Failed, RemoteTraceback, raised_there
-from vecselect.interrupts import Unbroken
+from vecselect.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,7 +124,7 @@ class RayHandle(Worker):
     def request(self, data: Any, buffer: int = 0) -> None:
         """Begins what `packed` made."""
         self._need_alive()
-        with Unbroken():
+        with DeferredInterrupts():
             message, self._mask = data
             self._buffer = buffer
             self._answer = PENDING

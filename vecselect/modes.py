@@ -42,17 +42,32 @@ class Kind:
     users_environments: bool = True
 
 
-_COST = "vecselect.selection.model:parts_of"
-
 KINDS = {
-    "sync": Kind("vecselect.backends.sync:Sync", _COST),
+    "sync": Kind("vecselect.backends.sync:Sync", "vecselect.selection.model:sync_parts"),
     "pool": Kind(
-        "vecselect.backends.pool.backend:Pool", _COST, workers="worker processes", processes=True
+        "vecselect.backends.pool.backend:Pool",
+        "vecselect.selection.model:pool_parts",
+        workers="worker processes",
+        processes=True,
     ),
-    "thread": Kind("vecselect.backends.thread:Thread", _COST, workers="threads"),
-    "async": Kind("vecselect.backends.async_env:Async", _COST, each=True, processes=True),
+    "thread": Kind(
+        "vecselect.backends.thread:Thread",
+        "vecselect.selection.model:thread_parts",
+        workers="threads",
+    ),
+    "async": Kind(
+        "vecselect.backends.async_env:Async",
+        "vecselect.selection.model:async_parts",
+        each=True,
+        processes=True,
+    ),
     "native": Kind("vecselect.backends.native:Native", users_environments=False),
-    "ray": Kind("vecselect.backends.ray.backend:Ray", _COST, workers="actors", caller_steps=False),
+    "ray": Kind(
+        "vecselect.backends.ray.backend:Ray",
+        "vecselect.selection.model:ray_parts",
+        workers="actors",
+        caller_steps=False,
+    ),
 }
 """The registry of modes: every kind, those first that are simpler to run and to debug."""
 

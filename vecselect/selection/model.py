@@ -25,7 +25,7 @@ import numpy as np
 from vecselect.modes import KINDS, Mode, load
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, Observation
+from vecselect.selection.evidence import Evidence, LearnerCost, LoopCosts, Observation
 
 if TYPE_CHECKING:
     from vecselect.measure.step import StepProfile
@@ -312,55 +312,142 @@ def mean_step_s(evidence: Evidence) -> float:
     return profile.step_time_s + profile.reset_time_s / length
 
 
-def parts_of(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
-    """The cost function of `sync`, `pool`, `thread`, `async` and `ray`: the middle, taken apart."""
+def sync_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The cost function of `sync`."""
+    loops = evidence.loops
+    assert loops is not None
+    return _in_caller(evidence, loops.sync_s)
+
+
+def pool_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The cost function of `pool`."""
+    hand_off, loops = evidence.hand_off, evidence.loops
+    assert hand_off is not None and loops is not None
+    if mode.in_caller_alone:
+        return _in_caller(evidence, loops.pool_s)
+    lanes, workers, cores = _lanes(mode, evidence), mode.workers or 0, evidence.cores
+    stepping = _side_by_side(lanes, evidence, learner, evidence.num_envs * _cpu_s(evidence) / cores)
+    exchange_s = hand_off.spun_s + (workers - 1) * hand_off.worker_s
+    if learner.seconds > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
+        exchange_s += hand_off.woken_s - hand_off.spun_s
+        exchange_s += (workers - 1) * max(hand_off.thread_s - hand_off.worker_s, 0.0)
+    exchange_s += _contention_s(lanes, evidence, learner, sum(stepping))
+    return _with_loop(stepping, exchange_s, loops, min(float(lanes), cores))
+
+
+def thread_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The cost function of `thread`: what holds the interpreter's lock takes turns."""
     profile, hand_off, loops = evidence.profile, evidence.hand_off, evidence.loops
     assert profile is not None and hand_off is not None and loops is not None
-    count = evidence.num_envs
-    mean_s = mean_step_s(evidence)
-    computing_s = mean_s * _cores_used(profile)
-    copying_s = min(loops.copying_s, loops.sync_s if mode.kind == "sync" else loops.pool_s)
-    lanes = mode.lanes(count, evidence.caller_steps)
     if mode.in_caller_alone:
-        loop_s = loops.sync_s if mode.kind == "sync" else loops.pool_s
-        return Parts(count * mean_s, 0.0, 0.0, copying_s, loop_s - copying_s)
+        return _in_caller(evidence, loops.pool_s)
+    lanes, free = _lanes(mode, evidence), profile.gil_free_fraction or 0.0
+    computing_s = evidence.num_envs * _cpu_s(evidence)
+    shared_s = computing_s * (1.0 - free) + computing_s / evidence.cores * free
+    stepping = _side_by_side(lanes, evidence, learner, shared_s)
+    exchange_s = (mode.workers or 0) * hand_off.thread_s
+    exchange_s += _contention_s(lanes, evidence, learner, sum(stepping))
+    return _with_loop(stepping, exchange_s, loops, 1.0)
+
+
+def async_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The cost function of `async`: a process and a message for each sub-environment."""
+    hand_off, cores, count = evidence.hand_off, evidence.cores, evidence.num_envs
+    assert hand_off is not None
+    computing_s, messages_s = _cpu_s(evidence), count * hand_off.message_s
+    shared_s = count * computing_s / cores
+    if count <= cores:
+        stepping = _side_by_side(count, evidence, learner, shared_s)
+        # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
+        exchange_s = hand_off.woken_s + (messages_s + max(messages_s - sum(stepping), 0.0)) / 2
+        exchange_s += _contention_s(count, evidence, learner, sum(stepping))
+        return Parts(*stepping, exchange_s, 0.0, 0.0)
+    cold_s = min(COLD * computing_s, COLD_SWITCHES * hand_off.woken_s)
+    shared_s += count * (CROWDED * computing_s + cold_s) / cores
+    stepping = _side_by_side(count, evidence, learner, shared_s)
+    exchange_s = hand_off.woken_s + messages_s  # no core is free to handle them meanwhile
+    if _contended(count, evidence, learner):
+        # All take turns with the spinning threads, until those have spun for as long as they do.
+        stolen = min(SPUN_AWAY * learner.spinning_cores / cores, 0.9)
+        most_s = learner.spinning_cores * learner.spin_s / cores
+        exchange_s += min((sum(stepping) + exchange_s) * stolen / (1.0 - stolen), most_s)
+    return Parts(*stepping, exchange_s, 0.0, 0.0)
+
+
+def ray_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The cost function of `ray`, whose actors have cores of their own."""
+    ray, loops, count = evidence.ray, evidence.loops, evidence.num_envs
+    assert ray is not None and loops is not None
+    lanes = _lanes(mode, evidence)
+    shared_s = count * _cpu_s(evidence) / max(min(ray.cores, lanes), 1.0)
+    stepping = _side_by_side(lanes, evidence, LearnerCost(), shared_s)
+    exchange_s = ray.fixed_s + (mode.workers or 0) * ray.lane_s + count * ray.env_s
+    return _with_loop(stepping, exchange_s, loops, min(float(lanes), evidence.cores))
+
+
+def _lanes(mode: Mode, evidence: Evidence) -> int:
+    return mode.lanes(evidence.num_envs, evidence.caller_steps)
+
+
+def _in_caller(evidence: Evidence, loop_s: float) -> Parts:
+    """All sub-environments one after another in the calling thread, in a loop of that length."""
+    assert evidence.loops is not None
+    copying_s = min(evidence.loops.copying_s, loop_s)
+    stepping_s = evidence.num_envs * mean_step_s(evidence)
+    return Parts(stepping_s, 0.0, 0.0, copying_s, loop_s - copying_s)
+
+
+def _side_by_side(
+    lanes: int, evidence: Evidence, learner: LearnerCost, shared_s: float
+) -> tuple[float, float]:
+    """Seconds of stepping in so many slices, and what the longest takes beyond an even share.
+
+    Args:
+        lanes: The slices.
+        evidence: With a profile.
+        learner: Threads of it that spin share the core of a slice.
+        shared_s: What the cores need for the computing of all of them.
+    """
+    profile, count = evidence.profile, evidence.num_envs
+    assert profile is not None
+    mean_s = mean_step_s(evidence)
     longest = -(-count // lanes)
     spread_s = profile.step_spread_s * math.sqrt(longest)
-    stragglers_s = min(
+    longest_s = longest * mean_s + min(
         spread_s * math.sqrt(2.0 * math.log(lanes)) if lanes > 1 else 0.0,
         longest * max(profile.slowest_step_s - mean_s, 0.0),
     )
-    shared_s = count * computing_s / evidence.cores
-    crowded = mode.kind == "async" and lanes > evidence.cores
-    if crowded:
-        cold_s = min(COLD * computing_s, COLD_SWITCHES * hand_off.woken_s)
-        shared_s += count * (CROWDED * computing_s + cold_s) / evidence.cores
-    if mode.kind == "thread":
-        free = profile.gil_free_fraction or 0.0
-        shared_s = count * computing_s * (1.0 - free) + shared_s * free
-    if mode.kind == "ray":
-        ray = evidence.ray
-        assert ray is not None
-        shared_s = count * computing_s / max(min(ray.cores, lanes), 1.0)
-    longest_s = longest * mean_s + stragglers_s
-    contended = mode.kind != "ray" and _contended(lanes, evidence, learner)
-    if contended:
-        # A spinning thread shares the core of a slice, and stops after so much CPU time of its own.
+    if _contended(lanes, evidence, learner):
+        # A spinning thread stops after so much CPU time of its own.
         longest_s += min(learner.spin_s, longest_s)
     stepping_s = max(longest_s, shared_s)
     even_s = max(count * mean_s / lanes, shared_s if shared_s >= longest_s else 0.0)
     even_s = min(even_s, stepping_s)
-    exchange_s = _exchange_s(mode, evidence, hand_off, learner, stepping_s)
-    if contended and crowded:
-        # All take turns with the spinning threads, until those have spun for as long as they do.
-        stolen = min(SPUN_AWAY * learner.spinning_cores / evidence.cores, 0.9)
-        most_s = learner.spinning_cores * learner.spin_s / evidence.cores
-        exchange_s += min((stepping_s + exchange_s) * stolen / (1.0 - stolen), most_s)
-    elif contended:
-        exchange_s += CONTENTION_S + CONTENTION_SHARE * min(stepping_s, learner.spin_s)
-    loop_s = 0.0 if mode.kind == "async" else _pool_loop_s(loops, lanes, mode, evidence)
-    copying_s = min(copying_s, loop_s)
-    return Parts(even_s, stepping_s - even_s, exchange_s, copying_s, loop_s - copying_s)
+    return even_s, stepping_s - even_s
+
+
+def _with_loop(
+    stepping: tuple[float, float], exchange_s: float, loops: LoopCosts, side_by_side: float
+) -> Parts:
+    """The parts of a mode with the pool's own loop.
+
+    Args:
+        stepping: As from `_side_by_side`.
+        exchange_s: What exchanges with the workers add.
+        loops: What the loops cost.
+        side_by_side: How many slices do at once what the loop does for each sub-environment.
+    """
+    fixed_s = min(loops.pool_fixed_s, loops.pool_s)
+    loop_s = fixed_s + (loops.pool_s - fixed_s) / max(side_by_side, 1.0)
+    copying_s = min(loops.copying_s, loops.pool_s, loop_s)
+    return Parts(*stepping, exchange_s, copying_s, loop_s - copying_s)
+
+
+def _cpu_s(evidence: Evidence) -> float:
+    """CPU seconds of one sub-environment for a vector step."""
+    profile = evidence.profile
+    assert profile is not None
+    return mean_step_s(evidence) * _cores_used(profile)
 
 
 def _cores_used(profile: StepProfile) -> float:
@@ -376,36 +463,11 @@ def _contended(lanes: int, evidence: Evidence, learner: LearnerCost) -> bool:
     return spinning > SPINNING and lanes + spinning > evidence.cores + SPINNING
 
 
-def _exchange_s(
-    mode: Mode, evidence: Evidence, hand_off: HandOff, learner: LearnerCost, stepping_s: float
-) -> float:
-    """What exchanges with the workers add to a vector step."""
-    workers, cores = mode.workers or 0, evidence.cores
-    if mode.kind == "ray":
-        ray = evidence.ray
-        assert ray is not None
-        return ray.fixed_s + workers * ray.lane_s + evidence.num_envs * ray.env_s
-    if mode.kind == "thread":
-        return workers * hand_off.thread_s
-    if mode.kind == "async":
-        messages_s = evidence.num_envs * hand_off.message_s
-        if evidence.num_envs > cores:  # no core is free to handle them meanwhile
-            return hand_off.woken_s + messages_s
-        # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
-        return hand_off.woken_s + (messages_s + max(messages_s - stepping_s, 0.0)) / 2
-    lanes = mode.lanes(evidence.num_envs, evidence.caller_steps)
-    exchange_s = hand_off.spun_s + (workers - 1) * hand_off.worker_s
-    if learner.seconds > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
-        exchange_s += hand_off.woken_s - hand_off.spun_s
-        exchange_s += (workers - 1) * max(hand_off.thread_s - hand_off.worker_s, 0.0)
-    return exchange_s
-
-
-def _pool_loop_s(loops: LoopCosts, lanes: int, mode: Mode, evidence: Evidence) -> float:
-    """The pool's own loop: what it does for each sub-environment is done in the slices."""
-    fixed_s = min(loops.pool_fixed_s, loops.pool_s)
-    side_by_side = 1.0 if mode.kind == "thread" else min(float(lanes), evidence.cores)
-    return fixed_s + (loops.pool_s - fixed_s) / max(side_by_side, 1.0)
+def _contention_s(lanes: int, evidence: Evidence, learner: LearnerCost, stepping_s: float) -> float:
+    """What a loop takes longer where spinning threads and slices are more than the cores."""
+    if not _contended(lanes, evidence, learner):
+        return 0.0
+    return CONTENTION_S + CONTENTION_SHARE * min(stepping_s, learner.spin_s)
 
 
 def _profile_error(evidence: Evidence) -> float:

@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -28,7 +29,7 @@ from tests.cached import (
     saved,
 )
 from tests.plans import ONE_THREAD, RACED
-from vecselect import PlanError, VecselectWarning
+from vecselect import VecselectWarning
 from vecselect.planning import cache as cache_module
 from vecselect.planning.cache import MOST_PLANS, PlanCache
 from vecselect.selection.model import choose
@@ -287,7 +288,6 @@ def test_whatever_was_changed_in_a_file_nothing_crashes(cache):
             recalled += 1
             assert stored in entries
             assert stored.plan.mode in ("sync", "pool", "pool:1", "async")
-            json.loads(cache.export_plans())
             assert str(stored.plan.report)
             if stored.plan.evidence.hand_off is not None:
                 choose(stored.plan.evidence)
@@ -514,59 +514,9 @@ def test_a_lock_that_is_held_for_long_delays_writing_and_no_more(cache, monkeypa
     assert cache.recall(KEY).plan == PLAN
 
 
-# Exports
-
-
-def test_plans_travel_with_what_runs_have_shown(cache, tmp_path):
-    for number in (0, 1):
-        saved(cache, key_of(number))
-    cache.observe(key_of(1), "train.py", SEEN)
-    other = PlanCache(tmp_path / "other")
-    stored, refused = other.import_plans(io.BytesIO(cache.export_plans().encode()))
-    assert (sorted(stored), refused) == (cache.keys(), [])
-    assert [one.to_dict() for one in other.entries()] == [one.to_dict() for one in cache.entries()]
-    assert len(json.loads(cache.export_plans([KEY.digest]))["plans"]) == 1
-
-
-def test_only_sound_plans_are_taken_from_an_export(cache, tmp_path):
-    for number in range(5):
-        saved(cache, key_of(number))
-    document = json.loads(cache.export_plans())
-    plans = {one["fields"]["number"]: one for one in document["plans"]}
-    plans[1]["plan"]["mode"] = "pool:9999"
-    plans[2]["fields"]["number"] = 77
-    plans[3]["plan"]["created"] = days_ago(100)
-    document["plans"] += [None, {"key": "../../outside"}]
-    other = PlanCache(tmp_path / "other")
-    saved(other, key_of(4), plan=RACED, created=days_ago(1))
-    stored, refused = other.import_plans(io.BytesIO(json.dumps(document).encode()))
-    assert stored == [KEY.digest]
-    whys = dict(refused)
-    for number, why in ((1, "not for 9999"), (2, "key"), (3, "90 days"), (4, "more effort (race)")):
-        assert why in whys[key_of(number).digest]
-    assert {"plan 6", "../../outside"} <= whys.keys()
-    assert other.recall(key_of(4)).plan.effort == "race"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "other"]
-
-
-class Endless(io.RawIOBase):
-    """As /dev/zero."""
-
-    given = 0
-
-    def readable(self):
-        return True
-
-    def readinto(self, buffer):
-        self.given += len(buffer)
-        assert self.given < 128 << 20
-        return len(buffer)
-
-
-def test_what_is_no_export_is_refused_and_no_more_than_64_mib_are_read(cache):
-    newer = b'{"format": "vecselect-plans", "schema": 2}'
-    for content in (b"garbage", b"\xff\xfe", b"[]", b"{}", newer):
-        with pytest.raises(PlanError, match="no export of vecselect"):
-            cache.import_plans(io.BytesIO(content))
-    with pytest.raises(PlanError, match="larger than 64 MiB"):
-        cache.import_plans(io.BufferedReader(Endless()))
+def test_a_copy_of_the_folder_holds_the_same_plans(cache, tmp_path):
+    saved(cache)
+    cache.observe(KEY, "train.py", SEEN)
+    shutil.copytree(cache.folder, tmp_path / "other")
+    (there,) = PlanCache(tmp_path / "other").entries()
+    assert there.to_dict() == cache.entries()[0].to_dict()

@@ -262,9 +262,6 @@ def test_what_cannot_be_ends_with_2_and_one_line(words, message, capsys):
         ["plans"],
         ["plans", "burn"],
         ["plans", "forget"],
-        ["plans", "clear", "abc"],
-        ["plans", "show"],
-        ["plans", "import"],
         ["plans", "list", "abc"],
     ],
 )

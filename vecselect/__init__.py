@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
-    __version__: str
+__version__ = "0.1.0"
 
 __all__ = [
     "AutoVectorEnv",
@@ -88,10 +88,6 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("vecselect")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from vecselect import __version__
 from vecselect.errors import PlanError, RequestError
 from vecselect.modes import Mode
 from vecselect.options import EFFORTS
@@ -203,7 +204,7 @@ class Plan:
     def from_json(cls, document: str | bytes | dict[str, Any]) -> Plan:
         """Reads what `to_json` wrote, also inside a file of the plan cache.
 
-        What `vecselect explain --json` and `vecselect plans show --json` print is read too.
+        What `vecselect explain --json` prints is read too.
 
         Args:
             document: The text, or what `json.loads` made of it.
@@ -222,21 +223,20 @@ class Plan:
 def provenance() -> dict[str, Any]:
     """When something was made, and by which versions: fields that plans and sweeps have."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    versions = {name: metadata.version(name) for name in ("vecselect", "gymnasium", "numpy")}
+    versions = {name: metadata.version(name) for name in ("gymnasium", "numpy")}
     return {
         "created": now.isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": {
+            "python": platform.python_version(),
+            "vecselect": __version__,
+            **versions,
+        },
     }
 
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:
     """The plan in a document, alone or beside other things, of the schema that is read."""
     if "mode" not in data:
-        if isinstance(data.get("plans"), list):
-            raise PlanError(
-                f"This document holds {len(data['plans'])} plans and is none; `vecselect plans "
-                "import` reads what `vecselect plans export` wrote."
-            )
         if "points" in data:
             raise PlanError("This is a sweep and no plan; Sweep.from_json reads it.")
         if isinstance(data.get("plan"), dict):

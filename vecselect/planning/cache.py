@@ -23,11 +23,10 @@ import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError, RequestError, VecselectWarning
 from vecselect.modes import KINDS, Mode
-from vecselect.options import EFFORTS
 from vecselect.plan import Plan
 from vecselect.planning import explain
 from vecselect.planning.plan_key import Key
@@ -43,7 +42,7 @@ except ImportError:  # Windows
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-FORMAT, FORMAT_MANY, SCHEMA = "vecselect-plan", "vecselect-plans", 1
+FORMAT, SCHEMA = "vecselect-plan", 1
 
 MOST_DAYS, MOST_PROVISIONAL_DAYS = 90, 7
 """After so many days a plan is made anew; sooner where it was made on a busy machine."""
@@ -51,7 +50,6 @@ MOST_DAYS, MOST_PROVISIONAL_DAYS = 90, 7
 MOST_PLANS = 500
 MOST_SCRIPTS = 8
 MOST_BYTES = 4 << 20
-MOST_IMPORTED_BYTES = 64 << 20
 ABANDONED_S = 24 * 3600.0
 LOCK_WAIT_S = 1.0
 
@@ -132,7 +130,7 @@ class PlanCache:
             that is also warned about, once in a process.
         """
         try:
-            self._put(key, plan, {})
+            self._put(key, plan)
         except OSError as error:
             why = explain.cache_not_written(self.folder, error)
             if str(self.folder) not in _warned:
@@ -185,41 +183,6 @@ class PlanCache:
                 found.append(_read(self._path(key)))
         return sorted(found, key=lambda stored: stored.plan.created, reverse=True)
 
-    def export_plans(self, keys: Collection[str] | None = None) -> str:
-        """Plans with their observations as one JSON document; those of all digests without any."""
-        documents = [one.to_dict() for one in self.entries() if keys is None or one.key in keys]
-        return json.dumps({"format": FORMAT_MANY, "schema": SCHEMA, "plans": documents})
-
-    def import_plans(self, stream: BinaryIO) -> tuple[list[str], list[tuple[str, str]]]:
-        """Stores the plans of a document that `export_plans` wrote, and their observations.
-
-        The machine is part of the key: plans of another machine are found only on such a one.
-
-        Args:
-            stream: Of the document; no more than 64 MiB of it are read.
-
-        Returns:
-            The digests that were stored, and those that were not, each with why.
-
-        Raises:
-            PlanError: If it is no such document.
-        """
-        stored, refused = [], []
-        for number, document in enumerate(_read_export(stream), 1):
-            name = document.get("key") if isinstance(document, dict) else None
-            name = name if isinstance(name, str) else f"plan {number}"
-            try:
-                given = _stored(document, self._path(name))
-                here = self.recall(name)
-                if here and EFFORTS.index(here.plan.effort) > EFFORTS.index(given.plan.effort):
-                    raise PlanError(f"a plan made with more effort ({here.plan.effort}) is here")
-                self._put(Key(name, given.fields), given.plan, given.observations)
-            except (OSError, PlanError) as error:
-                refused.append((name, str(error).rstrip(".")))
-            else:
-                stored.append(name)
-        return stored, refused
-
     @contextlib.contextmanager
     def planning_lock(self) -> Iterator[bool]:
         """Holds a lock among the starts on this machine that plan at the same time.
@@ -232,8 +195,8 @@ class PlanCache:
         with _locked(self.folder / f"planning-{host}.lock") as held:
             yield held
 
-    def _put(self, key: Key, plan: Plan, observations: Observations) -> None:
-        """Writes a plan, with observations beside those that are there already.
+    def _put(self, key: Key, plan: Plan) -> None:
+        """Writes a plan; the observations that are there already stay.
 
         Raises:
             OSError: If it cannot be written.
@@ -241,7 +204,7 @@ class PlanCache:
         """
         with self._held():
             here = self.recall(key)
-            seen = {**observations, **(here.observations if here else {})}
+            seen = here.observations if here else {}
             stored = StoredPlan(key.digest, plan, key.fields, seen, self._path(key))
             _stored(json.loads(json.dumps(stored.to_dict())), stored.path)
             _write(stored)
@@ -331,24 +294,6 @@ def _read(path: Path) -> StoredPlan:
         return _stored(json.loads(content), path)
     except (ValueError, RecursionError) as error:
         raise PlanError(str(error)) from error
-
-
-def _read_export(stream: BinaryIO) -> list[Any]:
-    """The plans of an exported document, unchecked.
-
-    Raises:
-        PlanError: If it is no such document.
-    """
-    content = read_at_most(stream, MOST_IMPORTED_BYTES, "This export")
-    try:
-        document = json.loads(content)
-        if document["format"] != FORMAT_MANY or document["schema"] != SCHEMA:
-            raise ValueError("it has another format")
-        return list(exactly(list, document["plans"]))
-    except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise PlanError(
-            f"This is no export of vecselect, as `vecselect plans export` writes it: {error}."
-        ) from error
 
 
 def _write(stored: StoredPlan) -> None:

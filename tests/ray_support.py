@@ -50,7 +50,7 @@ def pids(envs):
     return [handle.place.pid for handle in envs.unwrapped._workers.each]
 
 
-def wait_until_gone(numbers, limit_s=10.0):
+def wait_until_gone(numbers, limit_s=30.0):
     """Fails unless these processes end within the time limit."""
     until_s = time.monotonic() + limit_s
     left = list(numbers)

@@ -25,11 +25,26 @@ pytestmark = [pytest.mark.full, *(pytest.mark.filterwarnings(text) for text in Q
 ROOT = Path(__file__).parents[1]
 
 
+# A killed node refuses the connection, so it is known to be dead after 10 checks: some 5 s. A busy
+# one is not taken for dead unless it leaves 10 in a row unanswered for 30 s each.
+HEALTH_CHECKS = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 10,
+    "health_check_timeout_ms": 30_000,
+}
+NOTICED_LIMIT_S = 60.0
+"""How long the cluster may take to find out that a node has come or gone."""
+
+HANG_S = 30.0
+"""What takes longer hangs, on however busy a machine: a lane that is stuck is so for an hour."""
+
+
 @pytest.fixture(scope="module")
 def cluster():
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 1, "include_dashboard": False}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH_CHECKS}
     made = Cluster(initialize_head=True, head_node_args=head)
     for _ in range(2):
         made.add_node(num_cpus=1)
@@ -49,6 +64,20 @@ def kill_node(node):
     processes += [child for one in processes for child in one.children(recursive=True)]
     for process in processes:
         process.kill()
+
+
+@pytest.fixture
+def doomed(cluster):
+    """A fourth node, which the test kills; the cluster has noticed that before the next test."""
+    node = cluster.add_node(num_cpus=1, resources={"doomed": 1})
+    there = ray.remote(num_cpus=0, resources={"doomed": 1})(lambda: True)
+    assert ray.get(there.remote(), timeout=NOTICED_LIMIT_S)  # so whoever places actors knows it
+    yield node
+    cluster.remove_node(node, allow_graceful=False)
+    until_s = time.monotonic() + NOTICED_LIMIT_S
+    while any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node.node_id):
+        assert time.monotonic() < until_s
+        time.sleep(0.1)
 
 
 def actions(num_envs, **told):
@@ -91,11 +120,11 @@ def test_errors_arrive_as_they_were_also_while_another_lane_is_stuck(cluster, tm
     start_s = time.monotonic()
     with pytest.raises(LookupError):
         envs.step(actions(6, _0=SLEEP, _3=RAISE))
-    assert time.monotonic() - start_s < 3
+    assert time.monotonic() - start_s < HANG_S
     mine, start_s = pids(envs), time.monotonic()
     envs.close()
-    assert time.monotonic() - start_s < 5
-    wait_until_gone(mine, 1.0)
+    assert time.monotonic() - start_s < HANG_S
+    wait_until_gone(mine)
     assert {path.name for path in tmp_path.iterdir()} == {f"closed {i}" for i in (2, 3, 4, 5)}
 
 
@@ -105,20 +134,20 @@ def test_a_death_is_named_also_while_another_lane_is_stuck(cluster):
     start_s = time.monotonic()
     with pytest.raises(WorkerDied, match=r"Lane 1 \(node .*, pid .*sub-environments 2-3, has died"):
         envs.step(actions(6, _0=STOP, _3=DIE))
-    assert time.monotonic() - start_s < 5
+    assert time.monotonic() - start_s < HANG_S
     with pytest.raises(WorkerDied, match="Lane 1"):
         envs.reset()
     mine, start_s = pids(envs), time.monotonic()
     envs.close()
-    assert time.monotonic() - start_s < 5
-    wait_until_gone(mine, 1.0)
+    assert time.monotonic() - start_s < HANG_S
+    wait_until_gone(mine)
 
 
 def test_a_deadline_and_a_replaced_lane(cluster):
-    envs = told(3, "ray:3", step_timeout_s=1.0, on_worker_death="restart")
+    envs = told(3, "ray:3", step_timeout_s=2.0, on_worker_death="restart")
     envs.reset(seed=1)
     envs.step(actions(3))
-    with pytest.warns(VecselectWarning, match="Lane 1 .*has not answered within step_timeout_s=1"):
+    with pytest.warns(VecselectWarning, match="Lane 1 .*has not answered within step_timeout_s=2"):
         observations, *_, truncated, infos = envs.step(actions(3, _1=SLEEP))
     assert truncated.tolist() == [False, True, False]
     assert infos["worker_restarted"].tolist() == [False, True, False]
@@ -126,46 +155,45 @@ def test_a_deadline_and_a_replaced_lane(cluster):
     assert seeds[1] not in (1, 2, 3)
     assert observations[:, 1].tolist() == [1, seeds[1], 3]
     envs.close(terminate=True)
-    envs = told(2, "ray:2", step_timeout_s=0.5)
+    envs = told(2, "ray:2", step_timeout_s=1)
     envs.reset()
-    with pytest.raises(StepTimeout, match="Lane 1 .*step_timeout_s=0.5"):
+    with pytest.raises(StepTimeout, match="Lane 1 .*step_timeout_s=1"):
         envs.step(actions(2, _1=SLEEP))
     envs.close(terminate=True)
 
 
-def test_a_node_that_dies_is_named_or_its_lane_goes_on_elsewhere(cluster):
-    lost = cluster.add_node(num_cpus=1, resources={"lost": 1})
-    cluster.wait_for_nodes()
-    with (
-        told(3, "ray:3", num_cpus=0.5) as envs,
-        told(1, "ray:1", num_cpus=0.1, resources={"lost": 0.5}) as other,
-    ):
-        (place,) = [handle.place for handle in other.unwrapped._workers.each]
-        assert lost.node_id.startswith(place.node.partition("/")[2])
+def test_a_node_that_dies_is_named_and_takes_no_lane_with_it_that_never_ran(doomed):
+    with told(1, "ray:1", num_cpus=0.1, resources={"doomed": 0.5}) as envs:
+        (place,) = [handle.place for handle in envs.unwrapped._workers.each]
+        assert doomed.node_id.startswith(place.node.partition("/")[2])
         envs.reset(seed=1)
-        other.reset(seed=1)
-        kill_node(lost)
+        kill_node(doomed)
         start_s = time.monotonic()
         with pytest.raises(WorkerDied, match=f"Lane 0 .node {place.node}, .*sub-environment 0,"):
-            other.step(actions(1))
-        assert time.monotonic() - start_s < 5
-        other.close()
-    lost = cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+            envs.step(actions(1))
+        assert time.monotonic() - start_s < HANG_S
+    # Ray hardly knows of it yet, and gives the node an actor, which dies before it has run.
+    with told(4, "ray:4", num_cpus=0.5) as envs:
+        envs.reset(seed=1)
+        nodes = [handle.place.node for handle in envs.unwrapped._workers.each]
+        assert not any(doomed.node_id[:8] in node for node in nodes)
+
+
+def test_a_lane_whose_node_dies_goes_on_elsewhere(doomed):
     # The nodes have a CPU each, so one of four lanes runs on the node that is killed; the others
     # have room for it because a lane asks for half a CPU.
     with told(8, "ray:4", num_cpus=0.5, on_worker_death="restart") as envs:
         envs.reset(seed=1)
         envs.step(actions(8))
         nodes = [handle.place.node for handle in envs.unwrapped._workers.each]
-        gone = [place for place, node in enumerate(nodes) if lost.node_id[:8] in node]
-        kill_node(lost)
-        with pytest.warns(VecselectWarning, match=f"Lane {gone[0]} .*has died.*was replaced"):
+        (gone,) = [place for place, node in enumerate(nodes) if doomed.node_id[:8] in node]
+        kill_node(doomed)
+        with pytest.warns(VecselectWarning, match=f"Lane {gone} .*has died.*was replaced"):
             *_, truncated, infos = envs.step(actions(8))
-        expected = [row // 2 in gone for row in range(8)]
+        expected = [row // 2 == gone for row in range(8)]
         assert truncated.tolist() == expected
         assert infos["worker_restarted"].tolist() == expected
-        assert lost.node_id[:8] not in envs.unwrapped._workers.each[gone[0]].place.node
+        assert doomed.node_id[:8] not in envs.unwrapped._workers.each[gone].place.node
         envs.step(actions(8))
 
 
@@ -204,7 +232,7 @@ def test_a_killed_program_leaves_no_actors(cluster, tmp_path):
         actors = list(map(int, running.stdout.readline().split()))
         assert len(actors) == 2
         running.kill()
-    wait_until_gone(actors, 10.0)
+    wait_until_gone(actors)
 
 
 def test_a_killed_program_leaves_no_actors_of_the_ray_it_started(tmp_path):
@@ -215,7 +243,7 @@ def test_a_killed_program_leaves_no_actors_of_the_ray_it_started(tmp_path):
         assert {child.pid for child in family} >= set(actors)
         running.kill()
     try:
-        wait_until_gone(actors, 10.0)
+        wait_until_gone(actors)
     finally:  # Ray's own daemons go too, but take a minute for it
         for child in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -231,4 +259,4 @@ def test_ctrl_c_lets_go_on_and_leaving_closes_everything(tmp_path):
         assert running.stdout.readline() == "[5.0, 6.0]\n"
         assert running.wait(30) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"closed 0", "closed 1"}
-    wait_until_gone([child.pid for child in family], 10.0)
+    wait_until_gone([child.pid for child in family])

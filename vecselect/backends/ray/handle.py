@@ -71,9 +71,16 @@ class RayHandle(Worker):
         """Says where what comes back is to be put."""
         self._arena, self._infos = arena, infos
 
+    def find_place(self) -> None:
+        """Finds out where the actor runs; waits until it does.
+
+        Raises:
+            RayError: If it has died before, as it does where its node has.
+        """
+        self.place = self._ray.get(self.placed)
+
     def build(self, task: Task) -> None:
         """Begins to build the sub-environments; `built` waits until they are."""
-        self.place = self._ray.get(self.placed)
         self.outstanding = True
         self._ref = self.actor.build.remote(processes.dumps(task))
 

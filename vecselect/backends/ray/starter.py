@@ -25,7 +25,7 @@ PLACE_LIMIT_S = 60.0
 """How long a cluster may take to find room for all actors, where no `start_timeout_s` is given."""
 
 PLACE_TRIES = 3
-"""Times that another node is sought for a lane, before its death is one for good."""
+"""Times that an actor is created for a lane: Ray may still place one on a node that has died."""
 
 
 @dataclass(frozen=True)
@@ -81,39 +81,57 @@ class RayWorkers(ReplaceableWorkers):
             ModeUnavailable: If the cluster has no room for all of them within the time limit.
             WorkerDied: If an actor cannot start.
         """
-        ray, needs = cluster.ray(), self.needs
-        actor_class = ray.remote(LaneActor).options(
-            num_cpus=needs.num_cpus,
-            resources=dict(needs.resources),
-            scheduling_strategy="SPREAD",
-            max_restarts=0,
-            max_task_retries=0,
-        )
+        ray = cluster.ray()
         limit_s = self.settings.start_timeout_s or PLACE_LIMIT_S
+        until_s = time.monotonic() + limit_s
+        first = len(handles)
         for task in tasks:
-            cluster.take_lease()
-            try:
-                handle = RayHandle(task, actor_class.remote())
-            except BaseException:
-                cluster.give_lease_back()
-                raise
-            handles.append(handle)
+            handles.append(self._created(task))
             self._tasks.setdefault(task.index, task)
-        mine = handles[-len(tasks) :]
-        waiting = [handle.placed for handle in mine]
-        _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=limit_s)
-        if waiting:
-            text = needs.missing(len(tasks))
-            raise ModeUnavailable(
-                f"Mode 'ray' found no room for {len(waiting)} of its actors within {limit_s:g} s: "
-                f"{text}. Ask for fewer with num_workers or a smaller num_cpus, give more time "
-                "with start_timeout_s, or add nodes."
+        for tries_left in reversed(range(PLACE_TRIES)):
+            waiting = [handle.placed for handle in handles[first:]]
+            left_s = max(until_s - time.monotonic(), 0.0)
+            _, waiting = ray.wait(waiting, num_returns=len(waiting), timeout=left_s)
+            if waiting:
+                text = self.needs.missing(len(tasks))
+                raise ModeUnavailable(
+                    f"Mode 'ray' found no room for {len(waiting)} of its actors within "
+                    f"{limit_s:g} s: {text}. Ask for fewer with num_workers or a smaller num_cpus, "
+                    "give more time with start_timeout_s, or add nodes."
+                )
+            for place, task in enumerate(tasks, first):
+                try:
+                    handles[place].find_place()
+                except ray.exceptions.RayError as error:
+                    if not tries_left:
+                        name = handles[place].name()
+                        raise WorkerDied(f"{name} could not start: {error}") from None
+                    end_all([handles[place]], 0.0)
+                    handles[place] = self._created(task)
+            if all(handle.place is not None for handle in handles[first:]):
+                break
+        for handle, task in zip(handles[first:], tasks, strict=True):
+            handle.build(task)
+
+    def _created(self, task: Task) -> RayHandle:
+        """An actor that Ray is to find a place for."""
+        actor_class = (
+            cluster.ray()
+            .remote(LaneActor)
+            .options(
+                num_cpus=self.needs.num_cpus,
+                resources=dict(self.needs.resources),
+                scheduling_strategy="SPREAD",
+                max_restarts=0,
+                max_task_retries=0,
             )
-        for handle, task in zip(mine, tasks, strict=True):
-            try:
-                handle.build(task)
-            except ray.exceptions.RayError as error:
-                raise WorkerDied(f"{handle.name()} could not start: {error}") from None
+        )
+        cluster.take_lease()
+        try:
+            return RayHandle(task, actor_class.remote())
+        except BaseException:
+            cluster.give_lease_back()
+            raise
 
     def start(self, work: Any) -> RayHandle:
         """Creates one actor; arguments as in `launch`."""
@@ -138,14 +156,15 @@ class RayWorkers(ReplaceableWorkers):
         """
         task = self._tasks[worker.index]
         fresh = self.fresh_seeds(worker.rows)
-        new = self._started_elsewhere(
-            dataclasses.replace(
-                task,
-                settings=dataclasses.replace(task.settings, restart_seeds=fresh),
-                global_seed=processes.child_seed(worker.index + 1000 * self.restarts),
-            ),
-            death,
+        again = dataclasses.replace(
+            task,
+            settings=dataclasses.replace(task.settings, restart_seeds=fresh),
+            global_seed=processes.child_seed(worker.index + 1000 * self.restarts),
         )
+        try:
+            new = self.start(again)
+        except (ModeUnavailable, WorkerDied) as error:
+            raise WorkerDied(f"{death} It was not replaced: {error}") from death
         try:
             new.built(self.settings.start_timeout_s)
         except BaseException:
@@ -153,22 +172,6 @@ class RayWorkers(ReplaceableWorkers):
             raise
         new.use(self.arena, self.infos)
         return new
-
-    def _started_elsewhere(self, task: Task, death: Exception) -> RayHandle:
-        """An actor in place of one that died.
-
-        Ray may know of a node's death later than we do, and first choose that node again.
-        """
-        last: Exception = death
-        for _ in range(PLACE_TRIES):
-            try:
-                return self.start(task)
-            except ModeUnavailable as error:
-                last = error
-                break
-            except WorkerDied as error:
-                last = error
-        raise WorkerDied(f"{death} It was not replaced: {last}") from death
 
     def end_some(self, workers: Sequence[RayHandle], limit_s: float) -> None:
         """Ends actors: asks them to close, and kills them then or after the time limit."""

@@ -1,13 +1,12 @@
 import gc
 import os
 import sys
-import types
 from multiprocessing import resource_tracker
 
 import pytest
 
 import vecselect
-from tests.fake_torch import FakeLibraries, FakeTorch
+from tests.fake_torch import FakeLibrary, FakeTorch
 from tests.faults import case
 from tests.racers import children
 from vecselect import contexts, forkserver, learner_threads
@@ -73,13 +72,8 @@ def no_torch(monkeypatch):
 
 @pytest.fixture
 def libraries(monkeypatch):
-    fake = types.ModuleType("threadpoolctl")
-    fake.ThreadpoolController = FakeLibraries
-    monkeypatch.setitem(sys.modules, "threadpoolctl", fake)
-    monkeypatch.setattr(FakeLibraries, "threads", 8)
-    learner_threads._controller.cache_clear()
-    yield
-    learner_threads._controller.cache_clear()
+    monkeypatch.setattr(FakeLibrary, "threads", 8)
+    monkeypatch.setattr(learner_threads, "_libraries", lambda with_torch: (FakeLibrary,))
 
 
 @pytest.fixture

@@ -99,24 +99,15 @@ def a_learner(given=None, num_envs=NUM_ENVS, action_space=ACTIONS):
     return read_learner(given, num_envs, action_space)
 
 
-class FakeLibraries:
-    """As much of threadpoolctl as is used: one library."""
+class FakeLibrary:
+    """A numerical library, as far as its threads go."""
 
     threads = 8
 
-    def info(self):
-        return [{"num_threads": FakeLibraries.threads}]
+    @staticmethod
+    def get():
+        return FakeLibrary.threads
 
-    def limit(self, *, limits):
-        return FakeLimit(limits)
-
-
-class FakeLimit:
-    def __init__(self, limits):
-        self.limits = limits
-
-    def __enter__(self):
-        self.before, FakeLibraries.threads = FakeLibraries.threads, self.limits
-
-    def __exit__(self, *error):
-        FakeLibraries.threads = self.before
+    @staticmethod
+    def set(threads):
+        FakeLibrary.threads = threads

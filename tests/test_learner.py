@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from tests.fake_torch import ACTIONS, NUM_ENVS, FakeLibraries, a_learner
+from tests.fake_torch import ACTIONS, NUM_ENVS, FakeLibrary, a_learner
 from vecselect.errors import ProfileError, RequestError
 from vecselect.learner_threads import loaded_torch, torch_threads
 from vecselect.measure import learner as module
@@ -233,10 +233,10 @@ def test_measuring_gives_it_the_batch_and_leaves_random_numbers_alone(no_torch):
 
 def test_a_numerical_library_without_torch_is_measured_with_one_thread_too(no_torch, libraries):
     seen = []
-    costs = measured(lambda: seen.append(FakeLibraries.threads), one_thread=True)
+    costs = measured(lambda: seen.append(FakeLibrary.threads), one_thread=True)
     assert [cost.threads for cost in costs] == [None, 1]
     assert set(seen) == {1, 8}
-    assert FakeLibraries.threads == 8
+    assert FakeLibrary.threads == 8
 
 
 # CPU time of other threads

@@ -160,8 +160,11 @@ def test_it_goes_on_until_all_minima_are_reached_or_the_budget_is_spent(how, bud
     assert len(profile.step_quantiles_s) == min(steps, QUANTILES)
 
 
-def test_a_brief_profile_takes_30_ms_or_20_steps_and_no_episode_to_its_end():
-    for step_ns, steps in ((500_000, 60), (10_000_000, 20)):
+def test_a_brief_profile_takes_30_ms_and_of_long_steps_8_that_are_even_or_else_20():
+    def uneven(number):
+        return 10_000_000 * (1 + number % 2)
+
+    for step_ns, steps in ((500_000, 60), (4_000_000, 8), (10_000_000, 8), (uneven, 20)):
         env = FakeEnv(FakeTime(), step_ns=step_ns, episode=10_000)
         assert profiled(env, extent=BRIEF).steps == steps
         assert env.steps == 1 + 3 + steps

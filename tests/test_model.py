@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.records import (
@@ -149,7 +149,9 @@ def test_sub_environments_that_fill_the_cores_by_themselves_gain_nothing_side_by
     threaded = dataclasses.replace(a_profile(1 * MS), cores_used=2.0)
     assert step_s("pool:1", threaded, 8, cores=2) >= step_s("pool:0", threaded, 8, cores=2)
     assert chosen(threaded, 8, cores=2) in ("sync", "pool:0")
-    assert chosen(threaded, 8, cores=8) == "pool:3"
+    # A worker has one thread, and takes 2 ms for what takes the caller 1 ms in two.
+    assert chosen(threaded, 8, cores=8) == "pool:7"
+    assert step_s("pool:7", threaded, 8, cores=16, **FREE) == pytest.approx(2 * MS)
     noise = dataclasses.replace(a_profile(1 * MS), cores_used=1.1)
     assert chosen(noise, 8, cores=2) == "pool:1"
 
@@ -447,6 +449,7 @@ def test_short_steps_get_no_more_workers_than_pay_for_themselves(num_envs, cores
 
 
 @settings(relaxed, max_examples=60)
+@example([3.9e-3], 67, 1.3, 0.0, 0.07)
 @given(
     st.lists(st.floats(1e-6, 1e-2), min_size=1, max_size=40),
     st.integers(1, 70),
@@ -469,8 +472,12 @@ def test_every_prediction_is_sound(steps, num_envs, cores, learner_s, off_cpu):
         assert stepping_s >= sync.parts.stepping_s / lanes * 0.999
         most = 1 + CROWDED + COLD if one.mode == "async" else 1.001
         assert stepping_s <= sync.parts.stepping_s * most + max(steps)
-    loops_s = [one.loop_s for one in choice.forecasts]
-    assert choice.best.loop_s <= min(loops_s) * 1.06
+    # Nothing is left out but for its start-up, 10 % of a run for many processes of `async`.
+    costs_s = {
+        one.mode: one.loop_s * (1 + start_up_s(Mode.parse(one.mode), num_envs, cores) / RUN_S)
+        for one in choice.forecasts
+    }
+    assert costs_s[choice.best.mode] == min(costs_s.values())
 
 
 @settings(relaxed, max_examples=40)

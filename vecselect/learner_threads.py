@@ -1,7 +1,7 @@
 """The threads that the learner computes with: torch's, and those of numerical libraries.
 
-torch is never imported for our sake; numerical libraries are reached by threadpoolctl, where it is
-installed.
+torch is never imported for our sake. Numerical libraries are told by calls of their own, where the
+system lists what is loaded (Linux).
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import importlib
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +18,16 @@ if TYPE_CHECKING:
 
 OPENMP = ("libgomp", "libomp", "libiomp")
 """How the files of the OpenMP runtimes begin, one of which runs torch's threads."""
+
+NUMERICAL = {
+    "openblas": [
+        (f"{prefix}openblas_get_num_threads{suffix}", f"{prefix}openblas_set_num_threads{suffix}")
+        for prefix in ("", "scipy_")
+        for suffix in ("", "64_")
+    ],
+    "libmkl_rt": [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")],
+}
+"""By a part of the name of a numerical library's file, the calls that tell and set its threads."""
 
 PAUSE_SOFT = 1
 """`omp_pause_soft` of OpenMP 5.0: threads end, thread-private data stays."""
@@ -48,18 +58,25 @@ def torch_threads() -> int | None:
     return int(torch.get_num_threads()) if torch else None
 
 
+def library_threads() -> int:
+    """The most threads that a numerical library in this process computes with; 1 without any."""
+    return max((library.get() for library in _libraries(_loaded())), default=1)
+
+
+def set_library_threads(threads: int) -> None:
+    """Has numerical libraries compute in so many threads from now on."""
+    for library in _libraries(_loaded()):
+        library.set(threads)
+
+
 def settable_threads() -> int:
     """The threads of torch, or else of a numerical library, that can be brought down to one."""
-    threads = torch_threads()
-    if threads is not None:
-        return threads
-    libraries = _numerical_libraries()
-    return max((found["num_threads"] for found in libraries.info()), default=1) if libraries else 1
+    return torch_threads() or library_threads()
 
 
 @contextlib.contextmanager
 def set_learner_threads(threads: int | None) -> Iterator[None]:
-    """Has torch, and what threadpoolctl knows if it is installed, compute in so many threads.
+    """Has torch and numerical libraries compute in so many threads.
 
     Where torch had more, its idle threads are ended: they would go on spinning for 3 to 7 ms, on
     the cores that workers need. They start again, in some 0.1 ms, when they are next computed with.
@@ -70,56 +87,70 @@ def set_learner_threads(threads: int | None) -> Iterator[None]:
     if threads is None:
         yield
         return
-    torch, libraries = loaded_torch(), _numerical_libraries()
-    before = torch_threads()
-    limited = libraries.limit(limits=threads) if libraries else contextlib.nullcontext()
-    with limited:
-        try:
-            if before is not None:
-                torch.set_num_threads(threads)
-                if threads < before:
-                    end_idle_threads()
-            yield
-        finally:
-            if before is not None:
-                torch.set_num_threads(before)
+    torch, before = loaded_torch(), torch_threads()
+    libraries = [(library, library.get()) for library in _libraries(_loaded())]
+    try:
+        set_library_threads(threads)
+        if before is not None:
+            torch.set_num_threads(threads)
+            if threads < before:
+                end_idle_threads()
+        yield
+    finally:
+        if before is not None:
+            torch.set_num_threads(before)
+        for library, number in libraries:
+            library.set(number)
 
 
 def end_idle_threads() -> None:
     """Ends the calling thread's idle OpenMP threads, where the runtime can; takes some 0.1 ms."""
-    for pause in _openmp_pauses(loaded_torch() is not None):
+    for pause in _openmp_pauses(_loaded()):
         pause(PAUSE_SOFT)
+
+
+def _loaded() -> bool:
+    """Whether torch is loaded: libraries are looked for once without it, and once with."""
+    return loaded_torch() is not None
+
+
+@dataclass(frozen=True)
+class _Library:
+    """A numerical library in this process: what tells its threads, and what sets them."""
+
+    get: Callable[[], int]
+    set: Callable[[int], Any]
+
+
+@functools.lru_cache(maxsize=2)
+def _libraries(with_torch: bool) -> tuple[_Library, ...]:
+    """The numerical libraries of this process whose threads can be set."""
+    found = []
+    for path in _mapped_files():
+        name = path.rpartition("/")[2]
+        calls = [pair for part, pairs in NUMERICAL.items() if part in name for pair in pairs]
+        for get, set_ in calls:
+            with contextlib.suppress(OSError, AttributeError):  # deleted, or of another build
+                library = ctypes.CDLL(path)
+                found.append(_Library(getattr(library, get), getattr(library, set_)))
+    return tuple(found)
 
 
 @functools.lru_cache(maxsize=2)
 def _openmp_pauses(with_torch: bool) -> tuple[Callable[[int], int], ...]:
-    """`omp_pause_resource_all` of each OpenMP runtime in this process, as Linux lists them.
-
-    Args:
-        with_torch: Whether torch is loaded: looked for once without it, and once with.
-    """
-    try:
-        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
-            paths = {line.split(maxsplit=5)[-1].rstrip("\n") for line in maps if "/" in line}
-    except OSError:
-        return ()
+    """`omp_pause_resource_all` of each OpenMP runtime in this process."""
     pauses = []
-    for path in sorted(paths):
+    for path in _mapped_files():
         if path.rpartition("/")[2].startswith(OPENMP):
             with contextlib.suppress(OSError, AttributeError):  # deleted, or before OpenMP 5.0
                 pauses.append(ctypes.CDLL(path).omp_pause_resource_all)
     return tuple(pauses)
 
 
-def _numerical_libraries() -> Any:
-    """A controller of the libraries that are loaded; None without threadpoolctl."""
-    return _controller(loaded_torch() is not None)
-
-
-@functools.lru_cache(maxsize=2)
-def _controller(with_torch: bool) -> Any:
-    """Looks for the libraries, which takes a millisecond: once, and again when torch has come."""
+def _mapped_files() -> list[str]:
+    """The files that are mapped into this process, as Linux lists them; none elsewhere."""
     try:
-        return importlib.import_module("threadpoolctl").ThreadpoolController()
-    except ImportError:
-        return None
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as maps:
+            return sorted({line.split(maxsplit=5)[-1].rstrip("\n") for line in maps if "/" in line})
+    except OSError:
+        return []

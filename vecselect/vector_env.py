@@ -277,9 +277,9 @@ class AutoVectorEnv(VectorWrapper):
                     ...
                     observations, rewards, terminated, truncated, infos = envs.step(actions)
 
-        Sets the threads of torch to `plan.learner_threads`, and those of numerical libraries where
-        threadpoolctl is installed, and puts them back on leaving. Does nothing where the plan
-        leaves them as they are, and inside of another `with envs.collecting()`.
+        Sets the threads of torch, and of numerical libraries such as OpenBLAS, to
+        `plan.learner_threads`, and puts them back on leaving. Does nothing where the plan leaves
+        them as they are, and inside of another `with envs.collecting()`.
         """
         if self._collecting is not None:
             yield

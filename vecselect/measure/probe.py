@@ -24,8 +24,9 @@ from vecselect import processes
 from vecselect.errors import ProfileError
 from vecselect.factory import ShownWarnings, shown_warnings
 from vecselect.failures import portable
+from vecselect.learner_threads import set_library_threads
 from vecselect.machine import children_pids, resident_bytes
-from vecselect.measure.step import Extent, StepProfile, profile_step
+from vecselect.measure.step import OWN_THREADS, Extent, StepProfile, profile_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +39,12 @@ LARGE_BYTES = 1 << 16
 """Of observations this large only four are brought back."""
 
 TRANSITIONS_LIMIT_S = 0.02
+
+THREADED_STEP_S = 2e-4
+"""Shorter steps gain nothing by the threads of a numerical library."""
+
+THREADED_STEPS, THREADED_S = 8, 4e-3
+"""Steps, or seconds of them, that are taken to see whether a step computes in such threads."""
 
 RECORDERS = (
     ("gymnasium.wrappers", "RecordVideo"),
@@ -71,12 +78,15 @@ class ProfileTask:
         extent: How long to step it.
         budget_s: Seconds after which no further step is begun.
         global_seed: Of the process's global random generators meanwhile.
+        threads: Threads that numerical libraries compute with in the calling process; here they
+            have one, since a worker has no more.
     """
 
     env_fn: Callable[[], gym.Env]
     extent: Extent
     budget_s: float
     global_seed: int
+    threads: int = 1
 
     def run(self, go: Signal, done: Signal, pipe: Connection) -> tuple[Any, gym.Env] | None:
         """In the worker: profiles, tells the caller, and answers it until it says what to become.
@@ -133,6 +143,7 @@ class ProfileTask:
             if memory_before is not None and memory_after is not None:
                 memory_bytes = max(memory_after - memory_before, 0)
                 profile = dataclasses.replace(profile, memory_bytes=memory_bytes)
+            profile = _as_in_caller(env, profile, self.threads, enter)
             transitions = _transitions(env, profile, enter)
             found = Probe(
                 profile=profile,
@@ -193,6 +204,47 @@ class Probe:
         space = self.observation_space
         batch: Any = create_empty_array(space, num_envs)
         return concatenate(space, [self.observation] * num_envs, batch)
+
+
+def _as_in_caller(
+    env: gym.Env, profile: StepProfile, threads: int, enter: Callable[[str], None]
+) -> StepProfile:
+    """The profile of the environment as it would step in the calling process.
+
+    That differs where numerical libraries compute the steps, in the threads that they have there.
+
+    Args:
+        env: The environment.
+        profile: With one thread.
+        threads: Threads of these libraries in the calling process.
+        enter: Told before each call of the environment.
+    """
+    if threads < 2 or profile.step_time_s < THREADED_STEP_S:
+        return profile
+    space = copy.deepcopy(env.action_space)
+    space.seed(0)
+    wall_s = cpu_s = 0.0
+    steps, ended = -1, True  # the first step is not timed
+    set_library_threads(threads)
+    try:
+        while steps < THREADED_STEPS and wall_s < THREADED_S:
+            if ended:
+                enter("reset")
+                env.reset()
+            enter("step")
+            action = space.sample()
+            start_s, start_cpu_s = time.perf_counter(), time.process_time()
+            _, _, terminated, truncated, _ = env.step(action)
+            if steps >= 0:
+                wall_s += time.perf_counter() - start_s
+                cpu_s += time.process_time() - start_cpu_s
+            steps, ended = steps + 1, terminated or truncated
+    finally:
+        set_library_threads(1)
+    if cpu_s <= OWN_THREADS * wall_s:
+        return profile
+    threaded = profile.scaled(wall_s / steps / profile.step_time_s)
+    return dataclasses.replace(threaded, cores_used=cpu_s / wall_s)
 
 
 def _transitions(

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import dataclasses
 import itertools
+import math
 import pickle
 import sys
 from dataclasses import dataclass, field
@@ -38,6 +39,12 @@ LOST_CORE_NS = 10_000
 it to another program. That is no property of the environment, and one such step of 30 ms in twenty
 would turn the choice around."""
 
+OWN_THREADS = 1.25
+"""A sub-environment that keeps more cores busy than this computes in threads of its own."""
+
+EVEN = 0.05
+"""Steps are even where their mean is known this well: its standard error, relative."""
+
 QUANTILES = 64
 """So many quantiles of the step and reset times are kept: enough for a histogram."""
 
@@ -51,18 +58,31 @@ class Extent:
         episodes: Episodes at least.
         span_s: Seconds at least.
         warm_up_steps: Steps after the first one that are not timed.
+        even_steps: Steps that are enough where they are even; None if none are.
     """
 
     steps: int
     episodes: int
     span_s: float
     warm_up_steps: int
+    even_steps: int | None = None
+
+    def is_reached(self, times_ns: list[int], episodes: int, span_ns: int) -> bool:
+        """Whether so many steps, ended episodes and nanoseconds are enough."""
+        steps = len(times_ns)
+        if episodes < self.episodes or span_ns < self.span_s * 1e9:
+            return False
+        if steps >= self.steps:
+            return True
+        if self.even_steps is None or steps < self.even_steps:
+            return False
+        return bool(np.std(times_ns) <= EVEN * np.mean(times_ns) * math.sqrt(steps))
 
 
 THOROUGH = Extent(steps=200, episodes=2, span_s=0.25, warm_up_steps=20)
 """What `profile_step` and `effort="rule"` take."""
 
-BRIEF = Extent(steps=20, episodes=0, span_s=0.03, warm_up_steps=3)
+BRIEF = Extent(steps=20, episodes=0, span_s=0.03, warm_up_steps=3, even_steps=8)
 """What planning takes: the mean wrong by 1.4x costs 0.1 % of the throughput."""
 
 
@@ -137,6 +157,11 @@ class StepProfile:
     def slowest_step_s(self) -> float:
         """Seconds of the slowest step."""
         return self.step_quantiles_s[-1]
+
+    @property
+    def threaded(self) -> bool:
+        """Whether a step computes in threads of its own."""
+        return self.cores_used > OWN_THREADS
 
     def scaled(self, factor: float) -> StepProfile:
         """The same profile with steps and resets so many times as long."""
@@ -263,11 +288,7 @@ class _Profiling:
                 wall = cpu
             walls.append(max(wall, 1))
             now_ns = wall_ns()
-            enough = (
-                len(walls) >= extent.steps
-                and len(episodes) >= extent.episodes
-                and now_ns - start_ns >= extent.span_s * 1e9
-            )
+            enough = extent.is_reached(walls, len(episodes), now_ns - start_ns)
             if enough or now_ns >= limit_ns:
                 break
         process_ns = self.clock.process_ns() - start_process_ns

@@ -26,6 +26,8 @@ from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError
 from vecselect.factory import note_shown
 from vecselect.failures import Failed, raised_in_building
+from vecselect.learner_threads import library_threads
+from vecselect.machine import read_machine
 from vecselect.measure.probe import ProfileTask
 from vecselect.selection.evidence import HandOff
 
@@ -84,7 +86,7 @@ class FirstWorker:
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         self.launched = launch(
             processes.get_context(request.vector_kwargs.get("context")),
-            ProfileTask(env_fn, extent, budget_s, processes.child_seed()),
+            ProfileTask(env_fn, extent, budget_s, processes.child_seed(), _threads_of_libraries()),
             self.memory,
             daemon=bool(request.vector_kwargs.get("daemon", False)),
             threads=1,
@@ -215,6 +217,11 @@ class FirstWorker:
             launched.pipe.send_bytes(processes.dumps(None))
         launched.pipe.close()
         processes.end_in_background([launched.process])
+
+
+def _threads_of_libraries() -> int:
+    """Threads that a step may compute in here, as far as there are cores for them."""
+    return min(library_threads(), max(int(read_machine().cores), 1))
 
 
 def profiled(request: Request, extent: Extent, budget_s: float) -> Probe:

@@ -59,8 +59,10 @@ SPUN_AWAY = 0.7
 """Share of each core the learner's spinning threads keep busy while `async`, crowded, computes:
 beside one of them on 2 cores its vector steps took 1.1 to 1.5 times as long."""
 
-OWN_THREADS = 1.25
-"""A sub-environment that keeps more cores busy than this computes in threads of its own."""
+OVERSUBSCRIBED = 0.25
+"""What stepping takes longer, as a share, where threads of the environments' own in the caller's
+slice and the workers together are more than the cores: threads that wait for each other then wait
+for their turn of a core as well."""
 
 SPINNING = 0.25
 """Spinning below so many cores is noise of the measurement."""
@@ -417,6 +419,11 @@ def _side_by_side(
         spread_s * math.sqrt(2.0 * math.log(lanes)) if lanes > 1 else 0.0,
         longest * max(profile.slowest_step_s - mean_s, 0.0),
     )
+    if profile.threaded and lanes > 1:
+        longest_s *= profile.cores_used  # a worker has one thread
+        if lanes - 1 + profile.cores_used > evidence.cores:
+            longest_s *= 1.0 + OVERSUBSCRIBED
+            shared_s *= 1.0 + OVERSUBSCRIBED
     if _contended(lanes, evidence, learner):
         # A spinning thread stops after so much CPU time of its own.
         longest_s += min(learner.spin_s, longest_s)
@@ -452,7 +459,7 @@ def _cpu_s(evidence: Evidence) -> float:
 
 def _cores_used(profile: StepProfile) -> float:
     """Cores that a step keeps busy: 1, less where it waits, more where it computes in threads."""
-    if profile.cores_used > OWN_THREADS:
+    if profile.threaded:
         return profile.cores_used
     return 1.0 - profile.off_cpu_fraction
 

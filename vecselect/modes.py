@@ -62,6 +62,7 @@ KINDS = {
         processes=True,
     ),
     "native": Kind("vecselect.backends.native:Native", users_environments=False),
+    "envpool": Kind("vecselect.backends.envpool:EnvPool", users_environments=False),
     "ray": Kind(
         "vecselect.backends.ray.backend:Ray",
         "vecselect.selection.model:ray_parts",

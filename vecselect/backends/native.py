@@ -15,6 +15,8 @@ from vecselect.backends.in_process import InProcess
 from vecselect.errors import RequestError, VecselectError
 
 if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
     from vecselect.machine import Machine
     from vecselect.modes import Mode
     from vecselect.request import Request
@@ -67,22 +69,34 @@ class Native(Backend):
 
 
 class NativeVectorEnv(InProcess):
-    """A vector environment of the environment's authors, with the calls that it lacks.
+    """A vector environment that holds no environments of the user's, with the calls that it lacks.
 
     Most hold no separate sub-environments: then calls of these raise `VecselectError`, as does a
     reset by mask, which some ignore.
     """
 
+    def __init__(self, env: VectorEnv, mode: str = "native", *, heeds_masks: bool = False) -> None:
+        """Wraps one.
+
+        Args:
+            env: The vector environment.
+            mode: The mode that it runs in.
+            heeds_masks: Whether it is known to reset by mask.
+        """
+        super().__init__(env)
+        self._mode = mode
+        self._heeds_masks = heeds_masks
+
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets all of it."""
-        _need_no_mask(options)
+        self._check_mask(options)
         return super().reset(seed=seed, options=options)
 
     def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
         """Keeps the arguments for `reset_wait`."""
-        _need_no_mask(options)
+        self._check_mask(options)
         super().reset_async(seed=seed, options=options)
 
     def _need(self, call: str, *, some: bool = False) -> None:
@@ -90,24 +104,24 @@ class NativeVectorEnv(InProcess):
         kind = type(self.env).__name__
         if not hasattr(self.env, call):
             raise VecselectError(
-                f"Mode 'native' has no {call}: {kind} holds no separate sub-environments. Pin one "
-                'that does, such as mode="sync".'
+                f"Mode {self._mode!r} has no {call}: {kind} holds no separate sub-environments. "
+                'Pin one that does, such as mode="sync".'
             )
         if some and not isinstance(self.env, SyncVectorEnv):
             raise VecselectError(
-                f"Mode 'native' cannot reach some of its sub-environments: {kind} has a {call} for "
-                'all of them only. Leave indices out, or pin a mode that can, such as mode="sync".'
+                f"Mode {self._mode!r} cannot reach some of its sub-environments: {kind} has a "
+                f"{call} for all of them only. Leave indices out, or pin a mode that can, such as "
+                'mode="sync".'
             )
         super()._need(call, some=some)
 
-
-def _need_no_mask(options: dict[str, Any] | None) -> None:
-    if options is not None and "reset_mask" in options:
-        raise VecselectError(
-            "Mode 'native' cannot reset by mask: some such environments ignore reset_mask and "
-            "reset everything (CartPole's does). Pin another mode, or call "
-            "envs.unwrapped.reset if you know that this one heeds it."
-        )
+    def _check_mask(self, options: dict[str, Any] | None) -> None:
+        if options is not None and "reset_mask" in options and not self._heeds_masks:
+            raise VecselectError(
+                f"Mode {self._mode!r} cannot reset by mask: some such environments ignore "
+                "reset_mask and reset everything (CartPole's does). Pin another mode, or call "
+                "envs.unwrapped.reset if you know that this one heeds it."
+            )
 
 
 def _is_ours(entry_point: Any) -> bool:

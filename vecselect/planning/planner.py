@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from vecselect.selection.model import Choice
     from vecselect.selection.race import RaceRecord
 
-ONLY_WHEN_NAMED = frozenset({"ray"})
+ONLY_WHEN_NAMED = frozenset({"envpool", "ray"})
 """Kinds of which nothing is said unless the user has named them."""
 
 RACED_WITHIN = 3.0

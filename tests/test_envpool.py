@@ -1,0 +1,190 @@
+"""`envpool`: what EnvPool does otherwise is put right, and what it has not is refused."""
+
+import functools
+import threading
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from tests.compare import assert_same
+from tests.zoo import EchoEnv
+from vecselect import ModeUnavailable, VecselectError, auto_make_vec, available_modes
+from vecselect.testing.contract import BEGIN, JOINED, WAIT
+
+pytest.importorskip("envpool", reason="there is no wheel of it for every Python")
+
+IDS = ("CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "LunarLander-v3", "HalfCheetah-v5")
+
+
+def made(id, num_envs=3, **kwargs):
+    return auto_make_vec(id, num_envs, mode="envpool", **kwargs)
+
+
+def played(envs, seed=3, steps=60):
+    """What a reset and some steps with actions that depend on nothing else return."""
+    found = [envs.reset(seed=seed)]
+    space = envs.action_space
+    space.seed(1)
+    return found + [envs.step(space.sample()) for _ in range(steps)]
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_spaces_dtypes_and_masks_are_those_of_the_loop(id):
+    oracle = SyncVectorEnv([functools.partial(gym.make, id)] * 3)
+    with made(id) as envs:
+        assert envs.observation_space == oracle.observation_space
+        assert envs.single_observation_space == oracle.single_observation_space
+        assert envs.action_space == oracle.action_space
+        assert envs.autoreset_mode is AutoresetMode.NEXT_STEP
+        assert envs.spec.id == id
+        for ours, loop in zip(played(envs), played(oracle), strict=True):
+            for one, other in zip(ours[:-1], loop[:-1], strict=True):
+                assert (one.dtype, one.shape) == (other.dtype, other.shape)
+            keys = {key for key in ours[-1] if not key.startswith("_")}
+            assert {f"_{key}" for key in keys} | keys == ours[-1].keys()
+            assert all(ours[-1][f"_{key}"].dtype == bool for key in keys)
+    oracle.close()
+
+
+@pytest.mark.parametrize("id", ["Pendulum-v1", "HalfCheetah-v5"])
+def test_it_is_the_environment_of_gymnasium(id):
+    """From the same state the same actions lead to the same rewards, to EnvPool's precision."""
+    with made(id, 8) as envs, auto_make_vec(id, 8, mode="sync") as loop:
+        means = [np.mean([step[1] for step in played(one, steps=400)[1:]]) for one in (envs, loop)]
+    assert means[0] == pytest.approx(means[1], rel=0.3)
+
+
+def test_seeds_lead_to_the_same_trajectories_whatever_was_done_before():
+    with made("CartPole-v1") as envs:
+        first = played(envs, seed=5)
+        assert_same(played(envs, seed=5), first)
+        assert_same(played(envs, seed=[5, 6, 7]), first)
+        assert not np.array_equal(played(envs, seed=6)[0][0], first[0][0])
+        # A reset without a seed goes on, as Gymnasium's does.
+        assert not np.array_equal(envs.reset()[0], first[0][0])
+        assert not np.array_equal(envs.reset(seed=[None, 6, 7])[0][0], first[0][0][0])
+        assert_same(envs.reset(seed=2**40)[0], envs.reset(seed=2**40)[0])
+    with made("CartPole-v1") as one, made("CartPole-v1") as other:
+        assert not np.array_equal(one.reset()[0], other.reset()[0])
+
+
+def test_a_masked_reset_returns_the_whole_batch():
+    with made("HalfCheetah-v5") as envs:
+        before = played(envs, steps=4)[-1][0]
+        mask = np.array([True, False, True])
+        observations, infos = envs.reset(options={"reset_mask": mask})
+        assert np.array_equal(observations[1], before[1])
+        assert not (observations[mask] == before[mask]).any()
+        assert np.array_equal(infos["_x_position"], mask)
+        assert infos["x_position"][1] == 0.0
+        observations[1] = 7.0  # the caller's own
+        again = envs.reset(options={"reset_mask": mask})[0]
+        assert np.array_equal(again[1], before[1])
+        none = envs.reset(options={"reset_mask": np.zeros(3, bool)})
+        assert_same(none, (again, {}))
+        assert np.isfinite(envs.step(np.zeros((3, 6), np.float32))[0]).all()
+        for given in ({"seed": 3}, {"seed": [1, None, None]}):
+            with pytest.raises(VecselectError, match="seeds all sub-environments or none"):
+                envs.reset(options={"reset_mask": mask}, **given)
+        with pytest.raises(VecselectError, match="cannot hand options .*low"):
+            envs.reset(options={"low": 0.1})
+
+
+def test_episodes_end_when_gymnasium_ends_them_and_begin_a_step_later():
+    with made("Pendulum-v1", max_episode_steps=5) as envs:
+        steps = played(envs, steps=12)[1:]
+    ended = [step[3].all() for step in steps]
+    assert ended == [number in (4, 10) for number in range(12)]
+    assert not any(step[2].any() for step in steps)
+    assert (steps[5][1] == 0).all()  # the reset's own step, its action discarded
+    with made("CliffWalking-v1", 1) as envs:  # nothing cuts an episode off
+        assert not any(step[3].any() for step in played(envs, steps=2000)[1:])
+
+
+def test_returned_arrays_never_change_later():
+    with made("HalfCheetah-v5") as envs:
+        results = played(envs, steps=8)
+        kept = [[np.copy(part) for part in result[:-1]] for result in results]
+        for _ in range(20):
+            envs.step(envs.action_space.sample())
+        for result, copies in zip(results, kept, strict=True):
+            assert_same(list(result[:-1]), copies)
+
+
+def test_what_has_no_separate_sub_environments_says_so():
+    with made("CartPole-v1") as envs:
+        envs.reset(seed=1)
+        for call in (*JOINED[2:5], BEGIN["call"]):
+            with pytest.raises(VecselectError, match="Mode 'envpool' has no"):
+                call(envs)
+        envs.step_async(np.zeros(3, np.int64))
+        with pytest.raises(gym.error.AlreadyPendingCallError):
+            envs.step(np.zeros(3, np.int64))
+        envs.step_wait()
+        for actions in ([0, 2, 0], [0, -1, 0]):
+            with pytest.raises(ValueError, match="each must be from 0 to 1. Nothing was stepped"):
+                envs.step(actions)
+    for use in (*JOINED, *BEGIN.values(), *WAIT.values()):
+        with pytest.raises(gym.error.ClosedEnvironmentError):
+            use(envs)
+    with made("CartPole-v1") as envs, pytest.raises(gym.error.ResetNeeded):
+        envs.step(np.zeros(3, np.int64))
+
+
+def test_closing_ends_its_threads():
+    process = __import__("psutil").Process()
+    before = process.num_threads()
+    envs = made("CartPole-v1", 8)
+    for seed in range(5):
+        envs.reset(seed=seed)
+    assert before < process.num_threads() <= before + 8
+    envs.close()
+    assert process.num_threads() <= before
+    assert threading.active_count() >= 1
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "says"),
+    [
+        (EchoEnv, {}, "a callable has none"),
+        ("CartPole-v1", {"wrappers": [gym.wrappers.TimeAwareObservation]}, "wrappers of single"),
+        ("CartPole-v1", {"vector_kwargs": {"autoreset_mode": "SameStep"}}, "not by SAME_STEP"),
+        ("CartPole-v1", {"vector_kwargs": {"observation_mode": "different"}}, "same observation"),
+        ("CartPole-v1", {"vector_kwargs": {"step_timeout_s": 1.0}}, "step_timeout_s has no mean"),
+        ("CartPole-v1", {"render_mode": "rgb_array"}, "leave render_mode out"),
+        ("Pendulum-v1", {"g": 5.0}, "EnvPool's Pendulum-v1 takes no g=5.0"),
+        ("FrozenLake-v1", {"map_name": "8x8"}, "takes no map_name='8x8'"),
+        ("Ant-v5", {"xml_file": "mine.xml"}, "takes no xml_file='mine.xml'"),
+        ("Blackjack-v1", {}, r"the observations of EnvPool's Blackjack-v1 are a Box.* not a Tuple"),
+        ("Taxi-v3", {}, "EnvPool has no Taxi-v3"),
+    ],
+)
+def test_what_it_has_not_is_refused(id, options, says):
+    with pytest.raises(ModeUnavailable, match=f"(?s){says}"):
+        made(id, **options)
+
+
+def test_an_id_registered_with_other_code_is_not_that_of_envpool(monkeypatch):
+    spec = gym.spec("CartPole-v1")
+    spec.entry_point = EchoEnv
+    with pytest.raises(ModeUnavailable, match="EnvPool's CartPole-v1 is that of Gymnasium, and"):
+        made(spec)
+
+
+def test_numbers_that_both_know_reach_the_environment():
+    with made("HalfCheetah-v5", 2, ctrl_cost_weight=0.0) as envs:
+        envs.reset(seed=1)
+        infos = envs.step(np.ones((2, 6), np.float32))[4]
+    assert (infos["reward_ctrl"] == 0.0).all()
+    with made("HalfCheetah-v5", 2, exclude_current_positions_from_observation=True) as envs:
+        assert envs.reset(seed=1)[0].shape == (2, 17)
+
+
+def test_what_is_not_installed_is_said_with_how_to_install_it(monkeypatch):
+    assert available_modes()["envpool"] is None
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "pip install 'vecselect[envpool]'" in available_modes()["envpool"]
+    with pytest.raises(ModeUnavailable, match="pip install"):
+        made("CartPole-v1")

@@ -1,0 +1,362 @@
+"""`envpool`: EnvPool's own implementation of the environment, in C++ and threads.
+
+Gymnasium's id, keyword arguments, spaces and time limit; another implementation and other random
+numbers. What EnvPool does otherwise than Gymnasium's vector environments is put right here: seeds
+of a reset, masked resets, dtypes, and masks of infos.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from vecselect.backends import base
+from vecselect.backends.native import NativeVectorEnv
+from vecselect.errors import VecselectError
+from vecselect.machine import read_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import gymnasium as gym
+
+    from vecselect.machine import Machine
+    from vecselect.modes import Mode
+    from vecselect.request import Request
+
+COPIED = ("gymnasium.", "gymnasium_robotics.")
+"""Packages whose environments EnvPool has under the same id."""
+
+NO_LIMIT = 2**31 - 1
+"""What EnvPool takes as the length of an episode that nothing cuts off."""
+
+OWN_INFOS = frozenset({"env_id", "players", "elapsed_step"})
+"""Infos that no environment of Gymnasium has: they serve EnvPool's asynchronous calls."""
+
+IMPLIED = {
+    ("FrozenLake-v1", "map_name"): "4x4",
+    ("FrozenLake8x8-v1", "map_name"): "8x8",
+    ("LunarLanderContinuous-v2", "continuous"): True,
+    ("LunarLanderContinuous-v3", "continuous"): True,
+}
+"""Arguments that Gymnasium registers an id with and EnvPool has by the id alone."""
+
+NUMBERS = (bool, int, float)
+"""Types of the arguments that both have by the same name and with the same meaning."""
+
+SETTINGS = frozenset({"disable_env_checker", "max_episode_steps", "order_enforce", "render_mode"})
+"""Arguments of `gymnasium.make` that no environment gets."""
+
+
+class EnvPool(base.Backend):
+    """Runs EnvPool's implementation of a registered id, where it has one with the same spaces.
+
+    Its bits are not those of `sync`, so it is pinned or allowed, and never chosen by itself.
+    """
+
+    def missing(self, machine: Machine) -> str | None:
+        """Says so where EnvPool is not installed."""
+        if importlib.util.find_spec("envpool") is None:
+            return "EnvPool is not installed: pip install 'vecselect[envpool]'"
+        return None
+
+    def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
+        """Says what EnvPool has not, or would have to drop."""
+        if request.spec is None:
+            return "EnvPool has environments of its own by their ids, and a callable has none"
+        if (why := super().why_not(request, mode, machine)) is not None:
+            return why
+        if request.wrappers or request.spec.additional_wrappers:
+            return "wrappers of single environments cannot be put around those of EnvPool"
+        if request.autoreset_mode is not AutoresetMode.NEXT_STEP:
+            return f"EnvPool resets by NEXT_STEP, not by {request.autoreset_mode.name}"
+        if request.vector_kwargs.get("observation_mode", "same") != "same":
+            return "all environments of EnvPool have the same observation space"
+        try:
+            _task_of(request)
+        except _Lacking as lacking:
+            return str(lacking)
+        return None
+
+    def build(self, request: Request, mode: Mode) -> NativeVectorEnv:
+        """Builds an `EnvPoolVectorEnv` with a thread for each usable core."""
+        threads = max(min(int(read_machine().cores + 0.5), request.num_envs), 1)
+        env = EnvPoolVectorEnv(
+            _task_of(request), request.num_envs, threads, request.vector_kwargs.get("copy", True)
+        )
+        base.set_spec(env, request, None)
+        return NativeVectorEnv(env, "envpool", heeds_masks=True)
+
+
+class _Lacking(Exception):
+    """What of a request EnvPool has not, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What EnvPool is to run.
+
+    Attributes:
+        id: The id, which EnvPool knows too.
+        kwargs: Its keyword arguments, the time limit among them.
+        observation_space: Of one sub-environment, as Gymnasium has it.
+        action_space: The same.
+    """
+
+    id: str
+    kwargs: dict[str, Any]
+    observation_space: spaces.Box | spaces.Discrete
+    action_space: spaces.Box | spaces.Discrete
+
+    def make(self, num_envs: int, threads: int, seeds: list[int]) -> Any:
+        """EnvPool's vector environment; each seed is a number of 31 bits."""
+        with _quiet():
+            pool = _envpool().make_gymnasium(
+                self.id, num_envs=num_envs, num_threads=threads, seed=seeds, **self.kwargs
+            )
+            _ = pool.observation_space  # made at the first use, which warns
+        return pool
+
+
+def _envpool() -> Any:
+    return importlib.import_module("envpool")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Gymnasium's warnings about the bounds of EnvPool's spaces, which are not used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _task_of(request: Request) -> Task:
+    """What EnvPool is to run for a request.
+
+    One sub-environment of Gymnasium is built to know its spaces and its time limit.
+
+    Raises:
+        _Lacking: If EnvPool cannot.
+        Exception: What building the sub-environment raises.
+    """
+    spec = request.spec
+    assert spec is not None, "a callable was refused"
+    id, envpool = spec.id, _envpool()
+    if id not in envpool.list_all_envs():
+        raise _Lacking(f"EnvPool has no {id}")
+    if not str(spec.entry_point).startswith(COPIED):
+        raise _Lacking(
+            f"EnvPool's {id} is that of Gymnasium, and here {spec.entry_point} is registered by "
+            "this id"
+        )
+    if request.env_kwargs.get("render_mode") is not None:
+        raise _Lacking("EnvPool does not render as Gymnasium does; leave render_mode out")
+    kwargs = {
+        name: value
+        for name, value in request.env_kwargs.items()
+        if name not in SETTINGS and IMPLIED.get((id, name)) != value
+    }
+    with _quiet():
+        known = envpool.make_spec(id, num_envs=1).config._asdict()
+        for name, value in kwargs.items():
+            if not (isinstance(value, NUMBERS) and isinstance(known.get(name), NUMBERS)):
+                raise _Lacking(f"EnvPool's {id} takes no {name}={value!r}")
+        theirs = envpool.make_spec(id, num_envs=1, **kwargs)
+        their_spaces = theirs.gymnasium_observation_space, theirs.gymnasium_action_space
+    with contextlib.closing(request.env_fns[0]()) as env:
+        observation_space: Any = env.observation_space
+        action_space: Any = env.action_space
+        limit = None if env.spec is None else env.spec.max_episode_steps
+    own_spaces = observation_space, action_space
+    for what, own, other in zip(("observations", "actions"), own_spaces, their_spaces, strict=True):
+        if not _alike(own, other, dtype=what == "observations"):
+            raise _Lacking(f"the {what} of EnvPool's {id} are a {other}, not a {own}")
+    kwargs["max_episode_steps"] = limit if limit is not None and limit > 0 else NO_LIMIT
+    return Task(id, kwargs, observation_space, action_space)
+
+
+def _alike(own: gym.Space, other: Any, *, dtype: bool) -> bool:
+    """Whether numbers of one space can stand for those of the other.
+
+    EnvPool gives some observations no bounds, and counts in other dtypes: what is returned has the
+    dtype of Gymnasium's space, and may go beyond bounds no more and no less than Gymnasium's.
+
+    Args:
+        own: A space of Gymnasium's environment.
+        other: That of EnvPool's.
+        dtype: Whether arrays of floats must be of the same length; actions are converted.
+    """
+    if isinstance(own, spaces.Discrete) and isinstance(other, spaces.Discrete):
+        return bool(own.n == other.n and own.start == other.start == 0)
+    if not (isinstance(own, spaces.Box) and isinstance(other, spaces.Box)):
+        return False
+    if own.shape != other.shape or own.dtype.kind != other.dtype.kind:
+        return False
+    if dtype:
+        return bool(own.dtype == other.dtype)
+    return bool(np.allclose(own.low, other.low) and np.allclose(own.high, other.high))
+
+
+class EnvPoolVectorEnv(VectorEnv):
+    """EnvPool's vector environment with the manners of Gymnasium's.
+
+    - A reset with seeds builds it anew, since EnvPool seeds only what it builds. The same seeds
+      lead to the same trajectories, whatever the number of threads.
+    - `options["reset_mask"]` gives the whole batch back, as `SyncVectorEnv` does. What is masked
+      cannot be seeded, and there are no other options.
+    - Rewards are float64, observations of the space's dtype; infos have masks.
+    - A step that ends an episode and reaches its time limit is `truncated` only.
+    """
+
+    def __init__(self, task: Task, num_envs: int, threads: int, copy: bool = True) -> None:
+        """Describes it; the first reset builds it.
+
+        Args:
+            task: What it runs.
+            num_envs: The number of sub-environments.
+            threads: Threads that step them.
+            copy: Whether observations stay as they are where the caller changes those it was given;
+                it matters for masked resets only.
+        """
+        self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.render_mode = None
+        self.single_observation_space = task.observation_space
+        self.single_action_space = task.action_space
+        self.observation_space = batch_space(task.observation_space, num_envs)
+        self.action_space = batch_space(task.action_space, num_envs)
+        self._task = task
+        self._threads = threads
+        self._copy = copy
+        self._pool: Any = None
+        self._last: Any = None
+        self._dtype = self.observation_space.dtype
+        self._most: int | None = None
+        if isinstance(task.action_space, spaces.Discrete):
+            self._most = int(task.action_space.n)
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets every sub-environment, or those in the mask.
+
+        Args:
+            seed: None, one int (sub-environment `i` gets `seed + i`), or an int or None for each.
+            options: `reset_mask` and nothing else.
+
+        Raises:
+            VecselectError: If some are to be seeded, or given options; nothing was reset.
+        """
+        options = options or {}
+        if others := sorted(map(str, options.keys() - {"reset_mask"})):
+            raise VecselectError(
+                f"Mode 'envpool' cannot hand options to its environments ({', '.join(others)}). "
+                'Leave them out, or pin a mode that can, such as mode="pool".'
+            )
+        mask, seeds = options.get("reset_mask"), _each(seed, self.num_envs)
+        if mask is None or mask.all():
+            return self._reset_all(seeds)
+        if any(seeds[row] is not None for row in np.flatnonzero(mask)):
+            raise VecselectError(
+                "Mode 'envpool' seeds all sub-environments or none: EnvPool seeds only what it "
+                "builds. Reset all of them with seeds, or these without."
+            )
+        return self._reset_some(mask)
+
+    def _reset_all(self, seeds: list[int | None]) -> tuple[Any, dict[str, Any]]:
+        if self._pool is None or any(one is not None for one in seeds):
+            drawn = np.random.SeedSequence().generate_state(self.num_envs)
+            given = [draw if one is None else one for draw, one in zip(drawn, seeds, strict=True)]
+            self._pool = None  # its threads end before there are new ones
+            numbers = [int(one) % 2**31 for one in given]
+            self._pool = self._task.make(self.num_envs, self._threads, numbers)
+        observations, infos = self._pool.reset()
+        return self._kept(observations.astype(self._dtype, copy=False)), _masked(
+            infos, self.num_envs
+        )
+
+    def _reset_some(self, mask: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        observations = self._last.copy()
+        if not mask.any():
+            return observations, {}
+        some, infos = self._pool.reset(np.flatnonzero(mask).astype(np.int32))
+        rows = infos["env_id"]
+        observations[rows] = some
+        return self._kept(observations), _masked(infos, self.num_envs, rows)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps every sub-environment.
+
+        Raises:
+            ResetNeeded: Before the first reset.
+            ValueError: If an action is not one of the discrete ones, which EnvPool does not check.
+        """
+        if self._pool is None:
+            raise ResetNeeded("Call reset before step.")
+        actions = np.asarray(actions)
+        if self._most is not None and (actions.min() < 0 or actions.max() >= self._most):
+            raise ValueError(
+                f"actions are {actions}; each must be from 0 to {self._most - 1}. Nothing was "
+                "stepped."
+            )
+        observations, rewards, terminated, truncated, infos = self._pool.step(actions)
+        return (
+            self._kept(observations.astype(self._dtype, copy=False)),
+            rewards.astype(np.float64),
+            terminated,
+            truncated,
+            _masked(infos, self.num_envs),
+        )
+
+    def _kept(self, observations: np.ndarray) -> np.ndarray:
+        """The observations for the caller; those of a masked reset's other rows are kept here."""
+        self._last = observations
+        return observations.copy() if self._copy else observations
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Ends EnvPool's threads."""
+        self._pool = self._last = None
+
+
+def _each(seed: Any, num_envs: int) -> list[int | None]:
+    """A seed for each sub-environment."""
+    if seed is None:
+        return [None] * num_envs
+    if isinstance(seed, (int, np.integer)):
+        return [int(seed) + row for row in range(num_envs)]
+    return list(seed)
+
+
+def _masked(infos: dict[str, Any], num_envs: int, rows: np.ndarray | None = None) -> dict[str, Any]:
+    """Infos as Gymnasium's vector environments give them: beside each key a mask of those with it.
+
+    Args:
+        infos: As EnvPool gives them: for each key an array of all rows, or of some, or a dict.
+        num_envs: The number of sub-environments.
+        rows: Those rows; None if there are all.
+    """
+    found: dict[str, Any] = {}
+    for key, value in infos.items():
+        if key in OWN_INFOS:
+            continue
+        mask = np.ones(num_envs, bool)
+        if isinstance(value, dict):
+            value = _masked(value, num_envs, rows)
+        if rows is not None:
+            mask[:] = False
+            mask[rows] = True
+            if not isinstance(value, dict):
+                some, value = value, np.zeros((num_envs, *value.shape[1:]), value.dtype)
+                value[rows] = some
+        found[key], found[f"_{key}"] = value, mask
+    return found

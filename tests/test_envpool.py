@@ -1,10 +1,10 @@
 """`envpool`: what EnvPool does otherwise is put right, and what it has not is refused."""
 
 import functools
-import threading
 
 import gymnasium as gym
 import numpy as np
+import psutil
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -66,6 +66,9 @@ def test_seeds_lead_to_the_same_trajectories_whatever_was_done_before():
         assert not np.array_equal(envs.reset()[0], first[0][0])
         assert not np.array_equal(envs.reset(seed=[None, 6, 7])[0][0], first[0][0][0])
         assert_same(envs.reset(seed=2**40)[0], envs.reset(seed=2**40)[0])
+    with made("CartPole-v1", 1) as alone:  # one thread, one environment, the third one's seed
+        for single, batch in zip(played(alone, seed=7, steps=0), first, strict=False):
+            assert np.array_equal(single[0][0], batch[0][2])
     with made("CartPole-v1") as one, made("CartPole-v1") as other:
         assert not np.array_equal(one.reset()[0], other.reset()[0])
 
@@ -82,8 +85,6 @@ def test_a_masked_reset_returns_the_whole_batch():
         observations[1] = 7.0  # the caller's own
         again = envs.reset(options={"reset_mask": mask})[0]
         assert np.array_equal(again[1], before[1])
-        none = envs.reset(options={"reset_mask": np.zeros(3, bool)})
-        assert_same(none, (again, {}))
         assert np.isfinite(envs.step(np.zeros((3, 6), np.float32))[0]).all()
         for given in ({"seed": 3}, {"seed": [1, None, None]}):
             with pytest.raises(VecselectError, match="seeds all sub-environments or none"):
@@ -134,7 +135,7 @@ def test_what_has_no_separate_sub_environments_says_so():
 
 
 def test_closing_ends_its_threads():
-    process = __import__("psutil").Process()
+    process = psutil.Process()
     before = process.num_threads()
     envs = made("CartPole-v1", 8)
     for seed in range(5):
@@ -142,7 +143,6 @@ def test_closing_ends_its_threads():
     assert before < process.num_threads() <= before + 8
     envs.close()
     assert process.num_threads() <= before
-    assert threading.active_count() >= 1
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_closing_ends_its_threads():
         ("FrozenLake-v1", {"map_name": "8x8"}, "takes no map_name='8x8'"),
         ("Ant-v5", {"xml_file": "mine.xml"}, "takes no xml_file='mine.xml'"),
         ("Blackjack-v1", {}, r"the observations of EnvPool's Blackjack-v1 are a Box.* not a Tuple"),
-        ("Taxi-v3", {}, "EnvPool has no Taxi-v3"),
+        ("GymV21Environment-v0", {}, "EnvPool has no GymV21Environment-v0"),
     ],
 )
 def test_what_it_has_not_is_refused(id, options, says):

@@ -64,7 +64,7 @@ def test_auto_is_offered_only_where_it_could_be_given():
 def test_the_simpler_ones_come_first():
     ordered = [
         *("sync", "pool:0", "pool:1", "pool:3", "pool:12", "thread", "thread:1", "thread:15"),
-        *("async", "native", "ray:1", "ray:4"),
+        *("async", "native", "envpool", "ray:1", "ray:4"),
     ]
     shuffled = ordered[:]
     random.Random(3).shuffle(shuffled)
@@ -103,8 +103,9 @@ def test_what_runs_in_the_caller_alone():
     assert alone == ["sync", "pool:0", "thread:0"]
 
 
-def test_only_native_runs_other_environments():
-    assert {kind for kind in KINDS if not Mode(kind).runs_users_environments} == {"native"}
+def test_native_and_envpool_run_other_environments():
+    others = {kind for kind in KINDS if not Mode(kind).runs_users_environments}
+    assert others == {"native", "envpool"}
 
 
 @pytest.mark.parametrize(

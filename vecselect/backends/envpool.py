@@ -287,8 +287,6 @@ class EnvPoolVectorEnv(VectorEnv):
 
     def _reset_some(self, mask: np.ndarray) -> tuple[Any, dict[str, Any]]:
         observations = self._last.copy()
-        if not mask.any():
-            return observations, {}
         some, infos = self._pool.reset(np.flatnonzero(mask).astype(np.int32))
         rows = infos["env_id"]
         observations[rows] = some

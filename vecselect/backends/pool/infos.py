@@ -1,54 +1,84 @@
-"""Infos without pickling: keys whose values are numbers become columns in the arena.
+"""Infos of sub-environments: kept as columns in the arena, and batched as Gymnasium batches them.
 
-A *template* is the shape of one info dict: its keys in order, each with the type of its value. The
-caller learns a template from the first info of that shape and tells every lane; from then on a lane
-stores such an info by writing its values into the template's columns and the template's id into the
-sub-environment's row. What fits no template travels pickled, beside the arena.
+A *template* is the shape of one info dict: its keys in order, nested dicts included, each with the
+kind of its value. The caller learns a template from the first info of that shape and tells every
+lane; from then on a lane stores such an info by writing its numbers and arrays into columns, and
+the template's id into the sub-environment's row. Other values, and infos without a template, are
+left in `rest`, which a worker process sends by pipe.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vecselect import processes
 from vecselect.backends.pool.arena import ALIGNMENT_BYTES, row_store
+from vecselect.backends.pool.info_batch import Node, batcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from vecselect.backends.pool.arena import Arena
-
-AddInfo = Callable[[dict[str, Any], dict[str, Any], int], dict[str, Any]]
-"""`VectorEnv._add_info`: merges one sub-environment's info into the batch's."""
-
-Extra = tuple[int, dict[str, Any]]
-"""A row and an info of it that is in no column."""
+    from vecselect.backends.pool.info_batch import AddInfo, Batch
 
 NOTHING, LOOSE = 0, 255
-"""What a row's id says where it has no info, or one that travels beside the arena."""
+"""What a row's id says where it has no info, or one without a template."""
 
-MAX_TEMPLATES = 64
+MAX_TEMPLATES = 254
 
-_PYTHON_DTYPES = {int: np.dtype(int), float: np.dtype(float), bool: np.dtype(bool)}
+MAX_VARIANTS = 3
+"""Templates of the same keys; where yet other kinds of values come, they are put into no column."""
+
+MAX_BATCHERS = 256
+"""Orders in which templates came together, for which it is remembered how they are batched."""
+
+NUMBERS = frozenset(
+    {int, float, bool, np.bool_, *(np.dtype(code).type for code in "bBhHiIlLqQefdgFDG")}
+)
+"""Kinds of values of which a column holds one for each row."""
+
+UNCHANGING = frozenset({*NUMBERS, str, bytes, type(None)})
 
 
 @dataclass(frozen=True)
 class Column:
-    """Where the values of one key are kept.
+    """Where the values of one key are kept, by all templates that have it.
 
     Attributes:
-        kind: The exact type of the values.
-        dtype: Of the array that `_add_info` would make for them.
+        path: The keys that lead to the values.
+        dtype: Of one value.
         shape: Of one value; `()` for numbers.
+        boxed: Whether they are `np.bool_`, which Gymnasium batches as objects.
         offset: Of the column, in bytes, within the arena's info columns.
     """
 
-    kind: type
+    path: tuple[str, ...]
     dtype: np.dtype
     shape: tuple[int, ...]
+    boxed: bool
     offset: int
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key of an info.
+
+    Attributes:
+        key: The key.
+        kind: The exact type of its values; None where any may come.
+        column: Where they are kept, if they are numbers or arrays.
+        fields: Of a nested dict.
+    """
+
+    key: str
+    kind: type | None
+    column: Column | None = None
+    fields: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,183 +86,272 @@ class Template:
     """The shape of an info dict, the same plain value in every process."""
 
     id: int
-    keys: tuple[str, ...]
-    columns: tuple[Column, ...]
+    fields: tuple[Field, ...]
 
 
 class InfoTable:
-    """The info columns of one process: of the caller, or of a worker."""
+    """The infos of one lane; in the caller, of all rows.
+
+    Attributes:
+        rest: By row, in their order, what is in no column since `clear`: where the row has a
+            template, a tuple of the values that have no columns; otherwise a list of infos.
+    """
 
     def __init__(self, arena: Arena) -> None:
+        self.rest: dict[int, Any] = {}
         self._num_envs = arena.layout.num_envs
         self._memory = arena.info_columns
-        self._ids = arena.info_ids
         self._id_of_row = arena.info_ids.data
-        self._no_infos = bytes(self._num_envs)
-        self._every_row = np.ones(self._num_envs, np.bool_)
-        self._known: list[_Columns] = []
-        self._by_keys: dict[tuple[str, ...], list[_Columns]] = {}
+        self._templates: list[_Template] = []
+        self._by_keys: dict[tuple[str, ...], list[_Template]] = {}
+        self._columns: dict[Any, Column] = {}
+        self._arrays: dict[int, np.ndarray] = {}
         self._used_bytes = 0
+        self._batchers: dict[bytes, Batch | None] = {}
+
+    # ---- in every lane
 
     def add(self, templates: Iterable[Template]) -> None:
         """Begins to use templates that the caller has learned."""
         for template in templates:
-            columns = _Columns(template, self._memory, self._num_envs)
-            self._known.append(columns)
-            self._by_keys.setdefault(template.keys, []).append(columns)
+            known = _Template(template, self._array)
+            self._templates.append(known)
+            self._by_keys.setdefault(known.keys, []).insert(0, known)
 
     def clear(self, rows: slice, nothing: bytes) -> None:
         """Notes that a slice of rows has no infos yet; `nothing` is as many zeros."""
         self._id_of_row[rows] = nothing
+        self.rest = {}
 
-    def store(self, row: int, info: dict[str, Any]) -> bool:
-        """Puts a row's info into columns; False if it fits none and must travel beside them."""
+    def store(self, row: int, info: dict[str, Any]) -> None:
+        """Takes in the info of a row."""
         fitting = self._by_keys.get(tuple(info))
         if fitting is not None:
-            if fitting[0].store(row, info.values()):
-                self._id_of_row[row] = fitting[0].id
-                return True
-            for columns in fitting[1:]:
-                if columns.store(row, info.values()):
-                    self._id_of_row[row] = columns.id
-                    fitting.remove(columns)  # the next info is most likely of this shape again
-                    fitting.insert(0, columns)
-                    return True
+            for template in fitting[:MAX_VARIANTS]:
+                if template.store(row, info):
+                    self._id_of_row[row] = template.id
+                    if template.has_rest:
+                        self.rest[row] = template.taken_rest()
+                    if template is not fitting[0]:  # the next one is most likely of this shape too
+                        fitting.remove(template)
+                        fitting.insert(0, template)
+                    return
+        self.store_loose(row, info)
+
+    def store_loose(self, row: int, *infos: dict[str, Any]) -> None:
+        """Takes in infos of a row that are to be merged one after another."""
         self._id_of_row[row] = LOOSE
-        return False
+        self.rest[row] = [held(dict(info)) for info in infos]
 
-    def learn(self, info: dict[str, Any]) -> Template | None:
-        """Makes a template of an info if all its values are numbers or small arrays of them.
+    def rows_that_cannot_be_pickled(self) -> Iterator[int]:
+        """Rows whose infos cannot be sent to another process."""
+        for row, values in self.rest.items():
+            try:
+                processes.dumps_importable(values)
+            except Exception:
+                yield row
 
-        Returns:
-            The new template, to be added in every process; None if there is nothing to learn.
-        """
-        if len(self._known) >= MAX_TEMPLATES:
-            return None
-        columns = []
-        offset = self._used_bytes
-        for key, value in info.items():
-            dtype = _dtype_of(value)
-            # `_add_info` treats these keys specially, or would mix them up with another key's mask.
-            if dtype is None or not isinstance(key, str) or key == "final_obs" or key[:1] == "_":
-                return None
-            shape = value.shape if isinstance(value, np.ndarray) else ()
-            columns.append(Column(type(value), dtype, shape, offset))
-            size = self._num_envs * math.prod(shape) * dtype.itemsize
-            offset += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-        keys = tuple(info)
-        if offset > self._memory.nbytes or any(
-            [_plain(one) for one in known.template.columns] == [_plain(one) for one in columns]
-            for known in self._by_keys.get(keys, ())
-        ):
-            return None
-        self._used_bytes = offset
-        return Template(len(self._known) + 1, keys, tuple(columns))
+    def columns_of(self, rows: slice) -> dict[int, np.ndarray]:
+        """The parts of the columns in which some rows may have infos now, by their offsets."""
+        present = set(self._id_of_row[rows]) - {NOTHING, LOOSE}
+        offsets = {offset for id in present for offset in self._templates[id - 1].offsets}
+        return {offset: self._arrays[offset][rows] for offset in offsets}
 
-    def columns_of(self, rows: slice) -> dict[int, list[np.ndarray]]:
-        """The parts of the columns in which some rows have infos now, by their template's id."""
-        present = set(self._ids[rows].tobytes()) - {NOTHING, LOOSE}
-        return {id: [array[rows] for *_, array in self._known[id - 1].arrays] for id in present}
-
-    def put(self, rows: slice, ids: bytes, columns: dict[int, list[np.ndarray]]) -> None:
+    def put(self, rows: slice, ids: bytes, columns: dict[int, np.ndarray]) -> None:
         """Takes in what `columns_of` gave in another process, and the ids of these rows."""
         self._id_of_row[rows] = ids
-        for id, parts in columns.items():
-            for (*_, array), part in zip(self._known[id - 1].arrays, parts, strict=True):
-                array[rows] = part
+        for offset, part in columns.items():
+            self._arrays[offset][rows] = part
 
-    def batch(self, loose: list[Extra], add_info: AddInfo) -> dict[str, Any]:
+    def _array(self, column: Column) -> np.ndarray:
+        array = self._arrays.get(column.offset)
+        if array is None:
+            size = self._num_envs * math.prod(column.shape) * column.dtype.itemsize
+            part = self._memory[column.offset : column.offset + size].view(column.dtype)
+            array = part.reshape(self._num_envs, *column.shape)
+            self._arrays[column.offset] = array
+        return array
+
+    # ---- in the caller
+
+    def batch(self, rest: dict[int, Any], add_info: AddInfo) -> dict[str, Any]:
         """The infos of all rows, as `_add_info` would have built them one row after another.
 
         Args:
-            loose: Infos that are in no column, in the order of their rows; those of one row in the
-                order in which they came, before that row's columns.
+            rest: Of all lanes.
             add_info: `VectorEnv._add_info`.
         """
-        ids = self._ids.tobytes()
-        if loose:
-            return self._one_by_one(ids, loose, add_info)
-        if ids == self._no_infos:
-            return {}
-        infos: dict[str, Any] = {}
-        if ids.count(ids[0]) == len(ids):  # every row has an info, all of one shape
-            for key, mask, array in self._known[ids[0] - 1].arrays:
-                infos[key] = array.copy()
-                infos[mask] = self._every_row.copy()
-            return infos
-        # In the order of their first rows: that is the order in which `_add_info` meets the keys.
-        present = sorted(
-            (first, columns.id) for columns in self._known if (first := ids.find(columns.id)) >= 0
-        )
-        for _, id in present:
-            rows = self._ids == id
-            others = ~rows
-            for key, mask, array in self._known[id - 1].arrays:
-                if key not in infos:
-                    kept = array.copy()
-                    kept[others] = 0
-                    infos[key], infos[mask] = kept, rows.copy()
-                elif array.dtype == infos[key].dtype and array.shape == infos[key].shape:
-                    where = rows.reshape(-1, *[1] * (array.ndim - 1))
-                    np.copyto(infos[key], array, where=where)
-                    infos[mask] |= rows
-                else:  # the first dtype decides, and how each value is cast to it
-                    return self._one_by_one(ids, loose, add_info)
-        return infos
-
-    def _one_by_one(self, ids: bytes, loose: list[Extra], add_info: AddInfo) -> dict[str, Any]:
-        """The infos of all rows by Gymnasium's own means."""
-        infos: dict[str, Any] = {}
-        position = 0
-        for row, id in enumerate(ids):
-            while position < len(loose) and loose[position][0] == row:
-                infos = add_info(infos, loose[position][1], row)
-                position += 1
-            if id not in (NOTHING, LOOSE):
-                infos = add_info(infos, self._known[id - 1].read(row), row)
-        return infos
-
-
-class _Columns:
-    """A template's columns as arrays of one process."""
-
-    def __init__(self, template: Template, memory: np.ndarray, num_envs: int) -> None:
-        self.template = template
-        self.id = template.id
-        self.arrays: list[tuple[str, str, np.ndarray]] = []  # key, key of its mask, values
-        self._kinds = tuple(column.kind for column in template.columns)
-        self._targets: list[Any] = []
-        for key, column in zip(template.keys, template.columns, strict=True):
-            shape = (num_envs, *column.shape)
-            size = math.prod(shape) * column.dtype.itemsize
-            part = memory[column.offset : column.offset + size]
-            array = part.view(column.dtype).reshape(shape)
-            self.arrays.append((key, f"_{key}", array))
-            if column.kind is np.ndarray:
-                self._targets.append(_StrictRows(array))
-            else:
-                self._targets.append(row_store(array))
-
-    def store(self, row: int, values: Iterable[Any]) -> bool:
-        """Writes one row; False if a value does not fit its column."""
+        ids = self._id_of_row.tobytes()
+        # Ids in the order of their first rows: in that, `_add_info` meets the keys.
+        order = ids[:1] if ids.count(ids[0]) == len(ids) else bytes(dict.fromkeys(ids))
         try:
-            for value, kind, target in zip(values, self._kinds, self._targets, strict=True):
-                if type(value) is not kind:
-                    return False
-                target[row] = value
-        except (OverflowError, ValueError):  # an int beyond 64 bits, an array of another shape
+            batch = self._batchers[order]
+        except KeyError:
+            batch = self._batcher(order)
+        if batch is not None:
+            return batch(ids, rest, add_info)
+        infos: dict[str, Any] = {}
+        for row, id in enumerate(ids):
+            if id == LOOSE:
+                for info in rest[row]:
+                    infos = add_info(infos, info, row)
+            elif id != NOTHING:
+                infos = add_info(infos, self._templates[id - 1].read(row, rest.get(row)), row)
+        return infos
+
+    def _batcher(self, order: bytes) -> Batch | None:
+        """How the infos of some templates are batched; None where only row by row."""
+        if len(self._batchers) >= MAX_BATCHERS:
+            self._batchers.clear()
+        nodes = {id: self._templates[id - 1].nodes for id in order if id not in (NOTHING, LOOSE)}
+        found = None if LOOSE in order else batcher(nodes, frozenset(order), self._num_envs)
+        self._batchers[order] = found
+        return found
+
+    def learn(self, rest: dict[int, Any]) -> list[Template]:
+        """Makes templates of infos that have none, and begins to use them.
+
+        Args:
+            rest: Of all lanes.
+
+        Returns:
+            The new templates, to be added in every other lane.
+        """
+        learned = []
+        for found in rest.values():
+            if isinstance(found, list) and len(found) == 1:
+                template = self._learned(found[0])
+                if template is not None:
+                    self.add([template])
+                    learned.append(template)
+        return learned
+
+    def _learned(self, info: dict[str, Any]) -> Template | None:
+        if len(self._templates) >= MAX_TEMPLATES or not _has_names(info):
+            return None
+        variants = [known.fields for known in self._by_keys.get(tuple(info), ())]
+        fields = tuple(self._field((), key, value) for key, value in info.items())
+        if len(variants) >= MAX_VARIANTS and fields not in variants:
+            fields = tuple(
+                field if all(field == one for one in others) else Field(field.key, None)
+                for field, *others in zip(fields, *variants, strict=True)
+            )
+        if fields in variants:  # an int beyond 64 bits, say
+            return None
+        return Template(len(self._templates) + 1, fields)
+
+    def _field(self, path: tuple[str, ...], key: str, value: Any) -> Field:
+        kind = type(value)
+        if key == "final_obs":  # which Gymnasium never batches
+            return Field(key, None)
+        if kind is dict and _has_names(value):
+            inner = tuple(self._field((*path, key), *item) for item in value.items())
+            return Field(key, dict, None, inner)
+        if kind in NUMBERS:
+            column = self._column((*path, key), np.dtype(kind), (), kind is np.bool_)
+        elif kind is np.ndarray and value.dtype.kind in "?biufc":
+            column = self._column((*path, key), value.dtype, value.shape, False)
+        else:
+            column = None
+        return Field(key, None if column is None else kind, column)
+
+    def _column(
+        self, path: tuple[str, ...], dtype: np.dtype, shape: tuple[int, ...], boxed: bool
+    ) -> Column | None:
+        """The column of such values; None if there is no room for it."""
+        key = (path, dtype, shape, boxed)
+        column = self._columns.get(key)
+        if column is None:
+            size = self._num_envs * math.prod(shape) * dtype.itemsize
+            if self._used_bytes + size > self._memory.nbytes:
+                return None
+            column = self._columns[key] = Column(*key, self._used_bytes)
+            self._used_bytes += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        return column
+
+
+def _has_names(info: dict[Any, Any]) -> bool:
+    """Whether an info's keys are all strings: others may be equal and yet batched differently."""
+    return all(type(key) is str for key in info)
+
+
+class _Template:
+    """A template in one process."""
+
+    def __init__(self, template: Template, array: Callable[[Column], np.ndarray]) -> None:
+        self.id = template.id
+        self.fields = template.fields
+        self._rest: list[Any] = []
+        self._values = 0
+        self.offsets: list[int] = []
+        self.nodes = self._nodes(template.fields, array)
+        self._writer = _Writer(self.nodes, self._rest)
+        self.keys = self._writer.keys
+        self.has_rest = self._values > 0
+
+    def _nodes(
+        self, fields: tuple[Field, ...], array: Callable[[Column], np.ndarray]
+    ) -> tuple[Node, ...]:
+        nodes = []
+        for field in fields:
+            if field.column is not None:
+                self.offsets.append(field.column.offset)
+                values = array(field.column)
+                nodes.append(Node(field.key, field.kind, values, field.column.boxed))
+            elif field.kind is None:
+                nodes.append(Node(field.key, None, place=self._values))
+                self._values += 1
+            else:
+                nodes.append(Node(field.key, dict, nodes=self._nodes(field.fields, array)))
+        return tuple(nodes)
+
+    def store(self, row: int, info: dict[str, Any]) -> bool:
+        """Writes one row; False if a value is not of its field's kind."""
+        try:
+            self._writer[row] = info
+        except (OverflowError, ValueError):
+            self._rest.clear()
             return False
         return True
 
-    def read(self, row: int) -> dict[str, Any]:
+    def taken_rest(self) -> tuple[Any, ...]:
+        """The values of the row stored last that have no columns."""
+        rest = tuple(self._rest)
+        self._rest.clear()
+        return rest
+
+    def read(self, row: int, rest: tuple[Any, ...] | None) -> dict[str, Any]:
         """One row, its values of the types they had."""
-        info: dict[str, Any] = {}
-        for (key, _, array), column in zip(self.arrays, self.template.columns, strict=True):
-            if column.kind is np.ndarray:
-                info[key] = array[row].copy()
+        return {node.key: node.read(row, rest) for node in self.nodes}
+
+
+class _Writer:
+    """Takes dicts of some keys and kinds for rows."""
+
+    def __init__(self, nodes: tuple[Node, ...], rest: list[Any]) -> None:
+        self.keys = tuple(node.key for node in nodes)
+        self._kinds = tuple(node.kind for node in nodes)
+        self._targets = [self._target(node, rest) for node in nodes]
+
+    def _target(self, node: Node, rest: list[Any]) -> Any:
+        """What takes a value as `target[row] = value`, or by `append` where any may come."""
+        if node.kind is None:
+            return rest
+        if node.array is None:
+            return _Writer(node.nodes, rest)
+        return _StrictRows(node.array) if node.kind is np.ndarray else row_store(node.array)
+
+    def __setitem__(self, row: int, info: dict[str, Any]) -> None:
+        """Writes one row, or raises ValueError or OverflowError."""
+        if tuple(info) != self.keys:
+            raise ValueError
+        for value, kind, target in zip(info.values(), self._kinds, self._targets, strict=True):
+            if type(value) is kind:
+                target[row] = value
+            elif kind is None:
+                target.append(value if type(value) in UNCHANGING else held(value))
             else:
-                info[key] = array[row].item() if column.kind in _PYTHON_DTYPES else array[row]
-        return info
+                raise ValueError
 
 
 class _StrictRows:
@@ -250,16 +369,21 @@ class _StrictRows:
         self._rows[row][...] = value
 
 
-def _plain(column: Column) -> tuple[type, np.dtype, tuple[int, ...]]:
-    return column.kind, column.dtype, column.shape
+def held(value: Any) -> Any:
+    """A value as it is now, as far as Gymnasium's batching would copy it: dicts and arrays."""
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    return {key: held(inner) for key, inner in value.items()} if isinstance(value, dict) else value
 
 
-def _dtype_of(value: Any) -> np.dtype | None:
-    """The dtype of the array `_add_info` would keep such values in; None if not of numbers."""
+def snapshot(value: Any) -> Any:
+    """A copy of a value down to the last array; what cannot be copied is left as it is."""
     kind = type(value)
-    if kind in _PYTHON_DTYPES:
-        return _PYTHON_DTYPES[kind]
-    if issubclass(kind, np.number) or (kind is np.ndarray and value.dtype.kind in "?biufc"):
-        dtype: np.dtype = value.dtype
-        return dtype
-    return None
+    if kind in UNCHANGING:
+        return value
+    if kind is dict:
+        return {key: snapshot(inner) for key, inner in value.items()}
+    try:
+        return copy.deepcopy(value)
+    except Exception:
+        return value

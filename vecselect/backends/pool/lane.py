@@ -6,7 +6,6 @@ all of them are made from the same `LaneSpec`.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,9 @@ import numpy as np
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode
 
-from vecselect import processes
 from vecselect.backends.attributes import Attributes
 from vecselect.backends.pool.arena import leaves, writer
-from vecselect.backends.pool.infos import InfoTable
+from vecselect.backends.pool.infos import InfoTable, snapshot
 from vecselect.failures import annotate, how_far
 
 if TYPE_CHECKING:
@@ -158,15 +156,13 @@ def raised_here(failure: LaneFailure) -> BaseException:
 class Lane:
     """One slice of sub-environments.
 
-    Observations go into the arena's rows, numeric infos into its columns. What the arena cannot
-    hold is left in `loose` and `objects` until the next step or reset.
+    Observations go into the arena's rows, numbers and arrays of infos into its columns. What the
+    arena cannot hold is left in `infos.rest` and `objects` until the next step or reset.
 
     Attributes:
         rows: The indices of its sub-environments in the batch.
         envs: The sub-environments.
-        infos: The info columns as this lane sees them.
-        loose: Infos of the last step or reset that are in no column, as (row, info); where the lane
-            packs, the info is bytes, which `processes.loads` unpacks.
+        infos: The infos of its last step or reset.
         objects: For each leaf of the observation space that is no array, the last values.
     """
 
@@ -177,7 +173,6 @@ class Lane:
         spec: LaneSpec,
         arena: Arena,
         *,
-        packs: bool,
         restart_seeds: Sequence[int | None] | None = None,
         caught: type[BaseException] = Exception,
     ) -> None:
@@ -188,8 +183,6 @@ class Lane:
             first_row: Index of the first of them in the batch.
             spec: What all lanes have in common.
             arena: Where observations, rewards and flags go.
-            packs: Whether `loose` is to be sent to another process, and so is pickled at once,
-                before the environment changes what it has returned.
             restart_seeds: Where the lane replaces one that died: seeds for the episodes that it
                 begins in the first step, which reports the lost ones as truncated.
             caught: What of that which a sub-environment raises becomes a `LaneFailure`. In the
@@ -199,7 +192,6 @@ class Lane:
         self.rows = range(first_row, first_row + len(envs))
         self.envs = list(envs)
         self.infos = InfoTable(arena)
-        self.loose: list[tuple[int, Any]] = []
         self.objects: dict[Any, list[Any]] = {
             leaf.path: [None] * arena.layout.num_envs
             for leaf in leaves(space)
@@ -216,9 +208,6 @@ class Lane:
         self._began = [0] * len(envs)
         self._phase = "step"
         self._caught = caught
-        self._keep: Callable[[dict[str, Any]], Any] = processes.dumps_importable if packs else dict
-        # The final observation and info of SAME_STEP may be overwritten in the reset that follows.
-        self._keep_final: Callable[[dict[str, Any]], Any] = self._keep if packs else _copied
         self._nothing = bytes(len(envs))
         # What another lane may have left in these rows is cleared by the first step.
         self._has_flags = self._has_infos = True
@@ -258,7 +247,6 @@ class Lane:
         if self._has_infos:
             self.infos.clear(here, self._nothing)
             self._has_infos = False
-        self.loose = loose = []
         self._steps_made += 1
         index = 0
         try:
@@ -289,8 +277,7 @@ class Lane:
                     write(row, observation)
                 if info:
                     self._has_infos = True
-                    if not store(row, info):
-                        loose.append((row, self._keep(info)))
+                    store(row, info)
                 elif info is None:
                     raise TypeError(f"Sub-environment {row} returned None as its info, not a dict.")
         except self._caught as error:
@@ -311,8 +298,7 @@ class Lane:
         if self._autoreset_mode is AutoresetMode.NEXT_STEP:
             self._awaits_reset[index] = AUTORESET
         elif self._autoreset_mode is AutoresetMode.SAME_STEP:
-            final = {"final_obs": observation, "final_info": dict(info)}
-            self.loose.append((self._first + index, self._keep_final(final)))
+            info = self._with_final(index, observation, info, info)
         return observation, info
 
     def _reset(self, index: int, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
@@ -334,9 +320,19 @@ class Lane:
 
     def _reset_now(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
         """SAME_STEP: what ended goes into the infos, the new episode into the batch."""
+        # The reset may overwrite what the step has returned.
+        observation, info = snapshot(observation), snapshot(info)
+        first, first_info = self._reset(index)
+        return first, self._with_final(index, observation, info, first_info)
+
+    def _with_final(self, index: int, observation: Any, info: Any, first_info: Any) -> Any:
+        """The info of a new episode, with what the one before has ended with."""
         final = {"final_obs": observation, "final_info": info}
-        self.loose.append((self._first + index, self._keep_final(final)))
-        return self._reset(index)
+        if first_info is None or final.keys().isdisjoint(first_info):
+            return first_info if first_info is None else {**final, **first_info}
+        self._has_infos = True
+        self.infos.store_loose(self._first + index, final, first_info)
+        return {}
 
     def _leave_ended(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
         """DISABLED: the caller sees to it that there is a reset before the next step."""
@@ -358,7 +354,6 @@ class Lane:
             buffer: Where the observations go.
         """
         write = self._targets[buffer].write
-        self.loose = []
         self.infos.clear(self._slice, self._nothing)
         self._has_infos = True
         row = self._first
@@ -373,8 +368,8 @@ class Lane:
                     self._seeds[index] = seed
                 observation, info = env.reset(seed=seed, options=options)
                 write(row, observation)
-                if info and not self.infos.store(row, info):
-                    self.loose.append((row, self._keep(info)))
+                if info:
+                    self.infos.store(row, info)
         except self._caught as error:
             raise LaneFailure(row, "reset", self._when(row - self._first)) from error
 
@@ -452,14 +447,6 @@ class _Target:
         if rows:
             batch = batches[()]
             self.dtype, self.shape = batch.dtype, batch.shape[1:]
-
-
-def _copied(info: dict[str, Any]) -> dict[str, Any]:
-    """A copy down to the last array."""
-    try:
-        return copy.deepcopy(info)
-    except Exception:  # what cannot be copied is handed out as it is, as in a loop
-        return dict(info)
 
 
 def _only(reward: Any, row: int) -> float:

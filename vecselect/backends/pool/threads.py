@@ -234,7 +234,7 @@ class ThreadWorker(Worker):
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Makes a lane of its sub-environments."""
         try:
-            self._lane = WorkerLane(self._work, spec, self.envs, arena, packs=False)
+            self._lane = WorkerLane(self._work, spec, self.envs, arena)
         except Exception as error:
             annotate(error, self.rows[0], "construct")
             raise

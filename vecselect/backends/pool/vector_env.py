@@ -37,7 +37,6 @@ from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoA
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from vecselect import processes
 from vecselect.arguments import action_check, one_each, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.arena import assembled, leaves
@@ -100,7 +99,7 @@ class PoolVectorEnv(VectorEnv):
         )
         self._workers = built.workers
         self._arena = arena = built.workers.arena
-        self._lane = Lane(built.envs, 0, built.spec, arena, packs=False)
+        self._lane = Lane(built.envs, 0, built.spec, arena)
         self._own = len(built.envs)
         self._plain_actions = arena.plain_actions
         self._buffer = 0
@@ -245,20 +244,19 @@ class PoolVectorEnv(VectorEnv):
         return self._observations(), infos
 
     def _collected_infos(self, timeout_s: float | None) -> dict[str, Any]:
-        """Collects a step or reset; learns templates from the infos that were in no column."""
+        """Collects a step or reset; learns templates from the infos that had none."""
         replies = self._collected(timeout_s)
         lane, workers = self._lane, self._workers
-        loose = lane.loose
+        rest = lane.infos.rest
         for worker, reply in zip(workers.each, replies[1:], strict=True):
             if reply is not None:
                 infos, objects = reply
-                loose = loose + [(row, unpacked(info)) for row, info in infos]
+                rest = {**rest, **infos}
                 for path, values in objects.items():
                     lane.objects[path][worker.rows.start : worker.rows.stop] = values
-        batched = lane.infos.batch(loose, self._add_info)
-        for _, info in loose:
-            if (template := lane.infos.learn(info)) is not None:
-                lane.infos.add([template])
+        batched = lane.infos.batch(rest, self._add_info)
+        if rest:
+            for template in lane.infos.learn(rest):
                 workers.add_template(template)
         return batched
 
@@ -529,11 +527,6 @@ class PoolVectorEnv(VectorEnv):
 
 class _StillPending(Exception):
     """The time that the user gave `step_wait` and the like has run out."""
-
-
-def unpacked(info: Any) -> dict[str, Any]:
-    """An info that a lane replied with, which is pickled if that is in another process."""
-    return processes.loads(info) if isinstance(info, bytes) else info  # type: ignore[no-any-return]
 
 
 def _leave(workers: Workers, lane: Lane) -> None:

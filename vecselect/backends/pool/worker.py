@@ -8,6 +8,7 @@ command into the control block, and gives the signal `done`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,7 @@ class WorkerLane:
         lane: What is stepped.
     """
 
-    def __init__(
-        self, work: Work, spec: LaneSpec, envs: list[gym.Env], arena: Arena, *, packs: bool
-    ) -> None:
+    def __init__(self, work: Work, spec: LaneSpec, envs: list[gym.Env], arena: Arena) -> None:
         """Makes the lane of a worker.
 
         Args:
@@ -62,14 +61,12 @@ class WorkerLane:
             spec: What all lanes have in common.
             envs: Its sub-environments.
             arena: What all lanes share.
-            packs: Whether replies go to another process.
         """
         self.lane = Lane(
             envs,
             work.first_row,
             spec,
             arena,
-            packs=packs,
             restart_seeds=work.restart_seeds,
             caught=BaseException,
         )
@@ -107,11 +104,11 @@ class WorkerLane:
         """Steps with the actions in the arena.
 
         Returns:
-            What the arena cannot hold: loose infos and objects; None if there is nothing of it.
+            What the arena cannot hold: infos and objects; None if there is nothing of it.
         """
         lane = self.lane
         lane.step(self._actions(), buffer)
-        return self._rest() if lane.loose or lane.objects else None
+        return self._rest() if lane.infos.rest or lane.objects else None
 
     def request(
         self, buffer: int, templates: list[Template], name: str, args: tuple[Any, ...]
@@ -154,9 +151,9 @@ class WorkerLane:
     def _rest(self) -> Any:
         """What the last step or reset left that the arena cannot hold; None if nothing."""
         lane = self.lane
-        if not lane.loose and not lane.objects:
+        if not lane.infos.rest and not lane.objects:
             return None
-        return lane.loose, {path: values[self._slice] for path, values in lane.objects.items()}
+        return lane.infos.rest, {path: values[self._slice] for path, values in lane.objects.items()}
 
     def close(self) -> None:
         """Closes the sub-environments; what one of them raises is written to stderr."""
@@ -215,7 +212,7 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             return
         arena = Arena(spec.layout, memory.mapped(spec.layout.size_bytes()))
         memory.forget_descriptor()
-        lane = WorkerLane(task, spec, envs, arena, packs=True)
+        lane = WorkerLane(task, spec, envs, arena)
         _tell(pipe, lane.spaces())
     except BaseException as error:
         _tell(pipe, Failed(row, "construct", portable(error)))
@@ -280,7 +277,7 @@ def _answer(
                 raise failure.__cause__ from None
             error = portable(failure.__cause__)
             reply = Failed(failure.row, failure.phase, error, failure.when)
-        data = None if reply is None else _packed(lane.lane.rows[0], reply)
+        data = None if reply is None else _packed(lane.lane, reply)
         failed = isinstance(reply, Failed)
         control[STATUS] = SILENT if data is None else FAILED if failed else REPLY
         control[DONE] = number
@@ -289,9 +286,10 @@ def _answer(
             pipe.send_bytes(data)  # After the signal: a full pipe waits for the parent to read.
 
 
-def _packed(row: int, reply: Any) -> bytes:
+def _packed(lane: Lane, reply: Any) -> bytes:
     """A reply as bytes; what cannot be pickled becomes an error that can."""
     try:
         return processes.dumps_importable(reply)
     except Exception as error:
+        row = next(itertools.chain(lane.infos.rows_that_cannot_be_pickled(), lane.rows))
         return processes.dumps(Failed(row, "sending the answer of", portable(error)))

@@ -181,7 +181,6 @@ class _Crew:
             self.first_row,
             parts.spec,
             self._arena,
-            packs=True,
             restart_seeds=settings.restart_seeds and settings.restart_seeds[: len(parts.envs)],
         )
         self._batched_actions = batch_space(self._first.action_space, len(task.env_fns))
@@ -268,15 +267,15 @@ class _Crew:
         The arrays are the arena's own: they are sent before the next command is begun.
         """
         arena, part, lane = self._arena, self._slice, self._lane
-        loose = list(lane.loose)
+        infos = dict(lane.infos.rest)
         objects = {path: values[part] for path, values in lane.objects.items()}
         for worker, reply in zip(self._workers.each, replies[1:], strict=True):
             if reply is not None:
-                loose += reply[0]
+                infos.update(reply[0])
                 for path, values in reply[1].items():
                     start = worker.rows.start - self.first_row
                     objects[path][start : start + len(values)] = values
-        rest = processes.dumps_importable((loose, objects)) if loose or objects else None
+        rest = processes.dumps_importable((infos, objects)) if infos or objects else None
         return (
             [array[part] for array in arena.observations[0].values()],
             arena.rewards[part].tobytes(),

@@ -194,7 +194,7 @@ class RayHandle(Worker):
         terminated: bytes,
         truncated: bytes,
         info_ids: bytes,
-        columns: dict[int, list[np.ndarray]],
+        columns: dict[int, np.ndarray],
         rest: bytes | None,
     ) -> Any:
         """Puts a batch into the arena; returns what that cannot hold."""

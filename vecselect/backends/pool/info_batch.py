@@ -1,0 +1,219 @@
+"""Batches of infos from their columns: what `VectorEnv._add_info` gives, made key by key.
+
+`_add_info` merges infos row after row. Here the templates that come together are looked at once;
+from then on each key costs one copy of its column and one mask, however many rows there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence, Set
+
+AddInfo = Callable[[dict[str, Any], dict[str, Any], int], dict[str, Any]]
+"""`VectorEnv._add_info`: merges one sub-environment's info into the batch's."""
+
+Batch = Callable[[bytes, "dict[int, Any]", AddInfo], "dict[str, Any]"]
+"""Makes a batch from the template id of every row, and what is in no column."""
+
+_BOXED = np.array([np.bool_(False), np.bool_(True)], dtype=object)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A key of a template, with its values in this process.
+
+    Attributes:
+        key: The key.
+        kind: The exact type of its values; None where any may come.
+        array: Its column, if they are numbers or arrays.
+        boxed: Whether they are `np.bool_`, which Gymnasium batches as objects.
+        place: Where any may come: its index in what the row has outside the columns.
+        nodes: Of a nested dict.
+    """
+
+    key: str
+    kind: type | None
+    array: np.ndarray | None = None
+    boxed: bool = False
+    place: int = -1
+    nodes: tuple[Node, ...] = ()
+
+    def read(self, row: int, rest: Any) -> Any:
+        """The value of a row, of the type it had."""
+        if self.kind is dict:
+            return {node.key: node.read(row, rest) for node in self.nodes}
+        if self.array is None:
+            return rest[self.place]
+        value = self.array[row]
+        if self.kind is np.ndarray:
+            return value.copy()
+        return value.item() if self.kind in (int, float, bool) else value
+
+
+def batcher(templates: Mapping[int, Sequence[Node]], ids: Set[int], num_envs: int) -> Batch | None:
+    """A function that batches rows of some templates.
+
+    Args:
+        templates: The keys of each, by id, in the order of their first rows.
+        ids: All that rows have; one without a template has no info.
+        num_envs: The number of rows.
+
+    Returns:
+        The function; None where a key is another one's mask.
+    """
+    level = _level(templates, ids, num_envs)
+    if level is None:
+        return None
+    every = np.ones(num_envs, np.bool_)
+
+    def batch(ids: bytes, rest: dict[int, Any], add_info: AddInfo) -> dict[str, Any]:
+        return level.batch(_Rows(ids, rest, add_info, every))
+
+    return batch
+
+
+def _level(templates: Mapping[int, Sequence[Node]], ids: Set[int], num_envs: int) -> _Level | None:
+    """The dicts of some templates at one place."""
+    found: dict[str, dict[int, Node]] = {}
+    for id, nodes in templates.items():
+        for node in nodes:
+            found.setdefault(node.key, {})[id] = node
+    parts = []
+    for key, nodes_of in found.items():
+        if f"_{key}" in found:
+            return None
+        part = _part(nodes_of, ids, num_envs)
+        if part is None:
+            return None
+        have = nodes_of.keys()
+        table = None if have == ids else bytes(id in have for id in range(256))
+        parts.append((key, f"_{key}", table, part))
+    return _Level(parts)
+
+
+def _part(nodes_of: dict[int, Node], ids: Set[int], num_envs: int) -> Any:
+    """What batches the values of one key, found in some templates; None if nothing can."""
+    nodes = list(nodes_of.values())
+    kinds = {node.kind for node in nodes}
+    if kinds == {dict}:
+        return _level({id: node.nodes for id, node in nodes_of.items()}, ids, num_envs)
+    first = nodes[0]
+    if first.array is not None and all(node.array is first.array for node in nodes):
+        return _Boxed(first.array) if first.boxed else _Numbers(first.array)
+    return _Values(first.key, nodes_of, num_envs)
+
+
+class _Rows:
+    """What rows have at this moment."""
+
+    def __init__(
+        self, ids: bytes, rest: dict[int, Any], add_info: AddInfo, every: np.ndarray
+    ) -> None:
+        self.ids = ids
+        self.rest = rest
+        self.add_info = add_info
+        self.every = every
+        self._masks: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+
+    def masks(self, table: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows have the ids that a table names, and which have not."""
+        found = self._masks.get(table)
+        if found is None:
+            having = np.frombuffer(self.ids.translate(table), np.bool_)
+            found = self._masks[table] = having, ~having
+        return found
+
+
+class _Level:
+    """Batches dicts."""
+
+    def __init__(self, parts: list[tuple[str, str, bytes | None, Any]]) -> None:
+        self._parts = parts
+
+    def batch(self, rows: _Rows, lacking: np.ndarray | None = None) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        for key, mask, table, part in self._parts:
+            if table is None:
+                infos[key] = part.batch(rows, None)
+                infos[mask] = rows.every.copy()
+            else:
+                having, lacking = rows.masks(table)
+                infos[key] = part.batch(rows, lacking)
+                infos[mask] = having.copy()
+        return infos
+
+
+class _Numbers:
+    """Batches numbers, or arrays of one dtype and shape."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def batch(self, rows: _Rows, lacking: np.ndarray | None) -> np.ndarray:
+        values: np.ndarray = self._array.copy()
+        if lacking is not None:
+            values[lacking] = 0
+        return values
+
+
+class _Boxed:
+    """Batches `np.bool_`s as objects."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._codes = array.view(np.uint8)
+
+    def batch(self, rows: _Rows, lacking: np.ndarray | None) -> np.ndarray:
+        values: np.ndarray = _BOXED[self._codes]
+        if lacking is not None:
+            values[lacking] = None
+        return values
+
+
+class _Values:
+    """Batches values of any kinds, the first of which decides what they become."""
+
+    def __init__(self, key: str, nodes_of: dict[int, Node], num_envs: int) -> None:
+        self._key = key
+        self._nodes_of = nodes_of
+        self._num_envs = num_envs
+        self._every_row = range(num_envs)
+        places = {node.place for node in nodes_of.values()}
+        # Where all have it at the same place of what is outside the columns.
+        self._place = places.pop() if len(nodes_of) == 1 else -1
+
+    def batch(self, rows: _Rows, lacking: np.ndarray | None) -> Any:
+        nodes_of, rest = self._nodes_of, rows.rest
+        if lacking is None and self._place >= 0:
+            where: Sequence[int] = self._every_row
+            place = self._place
+            values = [row[place] for row in rest.values()]
+        else:
+            where = [row for row, id in enumerate(rows.ids) if id in nodes_of]
+            values = [nodes_of[rows.ids[row]].read(row, rest.get(row)) for row in where]
+        return self._merged(where, values, rows.add_info)
+
+    def _merged(self, where: Sequence[int], values: list[Any], add_info: AddInfo) -> Any:
+        """The values as `_add_info` merges them."""
+        first = values[0]
+        if self._key == "final_obs":
+            array = np.full(self._num_envs, None, object)
+        elif any(issubclass(kind, dict) for kind in set(map(type, values))):
+            infos: dict[str, Any] = {}
+            for row, value in zip(where, values, strict=True):
+                infos = add_info(infos, {self._key: value}, row)
+            return infos[self._key]
+        elif isinstance(first, np.ndarray):
+            array = np.zeros((self._num_envs, *first.shape), first.dtype)
+        elif type(first) in (int, float, bool) or isinstance(first, np.number):
+            array = np.zeros(self._num_envs, type(first))
+        else:
+            array = np.full(self._num_envs, None, object)
+        for row, value in zip(where, values, strict=True):
+            array[row] = value
+        return array

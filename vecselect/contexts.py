@@ -4,6 +4,7 @@
     ------                        -----------                     ------
     starts the server with the
       first worker        ------> imports PRELOADED
+    names of modules      ------> imports them
     own pid, descriptors  ------> forks                    -----> reads from its start pipe
     reads the worker's pid <----- writes into the status pipe
     preparation, Process  --------------- start pipe -----------> takes over variables, umask,
@@ -104,7 +105,7 @@ def ensure_fork_server() -> int | None:
     with refusals_named():
         resource_tracker.ensure_running()
         with start_with_deferred_interrupts():
-            return forkserver.running_server()[1]
+            return forkserver.running_server().pid
 
 
 class _Process(process.BaseProcess):

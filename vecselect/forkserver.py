@@ -6,31 +6,30 @@ caller, with its threads and their locks, is not. It differs from multiprocessin
 - it runs neither the user's script nor a module that happens to lie in the working folder;
 - each worker gets the caller's environment variables, umask and usable cores as they are when it
   is started, before anything is imported in it;
+- it imports the modules of environments that the caller has loaded, where those are installed, so
+  that workers need not: MuJoCo alone takes 0.1 s;
 - it ends with the process that started it, even where a forked sibling of that one lives on, or
   once nobody can ask it any more and its workers have ended;
 - it kills the process group of a worker that has ended before it reaps it: until then, no other
   process can have the worker's process id.
 
-`contexts` shows who sends what to whom. The first half of this module runs in the processes that
-ask for workers, the second half in the server, and `_work` in a worker.
+`contexts` shows who sends what to whom. This module runs in the processes that ask for workers,
+`forkserver_process` in the server.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import math
 import os
-import pickle
 import re
 import signal
 import socket
 import sys
 import threading
-import time
 from dataclasses import dataclass
-from multiprocessing import connection, forkserver, process, resource_tracker, spawn, util
-from multiprocessing.forkserver import read_signed, write_signed
+from multiprocessing import spawn, util
+from multiprocessing.forkserver import read_signed
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import StartError
@@ -46,42 +45,155 @@ THREAD_VARIABLES = (
 )
 """What numerical libraries read, when they are loaded, to know how many threads to start."""
 
-PRELOADED: tuple[str, ...] = ("numpy", "gymnasium", "vecselect.backends.pool.worker")
+PRELOADED: tuple[str, ...] = (
+    "numpy",
+    "gymnasium",
+    "vecselect.backends.pool.link",
+    "vecselect.backends.pool.worker",
+)
 """Modules that the server imports when it starts; what they import, no worker has to."""
-
-ORPHAN_LIMIT_S = 2.0
-"""Seconds that workers whose parent has gone may take to end before they are killed."""
-
-MAX_FILES = 253
-"""How many descriptors Linux sends in one message."""
 
 LOOK_S = 0.25
 """Seconds between two looks whether a parent is there, where no descriptor tells of its end."""
 
 PID_BYTES = 8
-"""A request consists of this, the process id of whoever makes it, and of descriptors."""
+"""A request consists of this, the process id of whoever asks for a worker, or 0 to have modules
+imported, and of descriptors."""
+
+IMPORTED = b"+"
+"""What the server answers when it has imported modules and may still be forked."""
+
+MAX_REPLACED = 3
+"""Servers replaced after which none imports modules any more: a program may change a variable for
+each of its vector environments, and a new server takes longer than an import."""
+
+INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
+"""Folders whose modules do not change while a program runs, as those of the user may."""
+
+
+@dataclass
+class Server:
+    """The server, as a process that may ask it for workers sees it.
+
+    Attributes:
+        channel: On which it is asked; shared by all processes that ask the same server.
+        pid: Its process id, where it is a child of this process.
+        conditions: The `import_conditions` under which it imports modules.
+        modules: Those it has imported, or is importing, beside `PRELOADED`.
+        importing: On which it tells how that has gone; None unless it is importing.
+    """
+
+    channel: socket.socket
+    pid: int | None
+    conditions: Any
+    modules: frozenset[str] = frozenset()
+    importing: socket.socket | None = None
+
+    def send(self, pid: int, files: Sequence[int]) -> None:
+        """Sends a request: see `PID_BYTES`."""
+        socket.send_fds(self.channel, [pid.to_bytes(PID_BYTES, "little")], files)
+
+    def has_ended(self) -> bool:
+        """Whether it has; where it is no child of this process, only a request shows that."""
+        if self.pid is None:
+            return False
+        try:
+            return os.waitpid(self.pid, os.WNOHANG)[0] != 0
+        except ChildProcessError:  # somebody else has waited for it
+            return True
+
+    def import_modules(self) -> None:
+        """Has it import those that `environment_modules` names, without waiting for that."""
+        new = environment_modules() - self.modules
+        if self.importing or not new or self.conditions != import_conditions():
+            return
+        self.importing, theirs = socket.socketpair()
+        self.modules |= new
+        with theirs, contextlib.suppress(ConnectionError):  # the next request says how it ended
+            self.send(0, [theirs.fileno()])
+            self.importing.sendall("\n".join(sorted(new)).encode())
+            self.importing.shutdown(socket.SHUT_WR)
+
+    def imports_like_us(self) -> bool:
+        """Whether what it has imported is as this process would import it now.
+
+        Waits until it has imported what it was told to.
+        """
+        if self.importing:
+            went_well = self.importing.recv(1) == IMPORTED
+            self._forget_import()
+            if not went_well:
+                return False
+        return not self.modules or self.conditions == import_conditions()
+
+    def close(self) -> None:
+        """Lets it end once its workers have."""
+        self.channel.close()
+        self._forget_import()
+
+    def _forget_import(self) -> None:
+        if self.importing:
+            self.importing.close()
+            self.importing = None
+
 
 lock = threading.RLock()
-_channel: socket.socket | None = None
-"""On which this process asks for workers; shared by all processes that ask the same server."""
-_pid: int | None = None
-"""The process id of the server where that is a child of this process."""
+_server: Server | None = None
+_replaced = 0
+"""Servers that were replaced since what they had imported was not as it would be here."""
 
 
-def running_server() -> tuple[socket.socket, int | None]:
-    """The channel to the server of this process, which is started unless it runs, and its pid."""
-    global _channel, _pid
+def running_server() -> Server:
+    """The server of this process, which is started unless a usable one runs."""
+    global _server, _replaced
     with lock:
-        if _pid is not None:
-            try:
-                ended = os.waitpid(_pid, os.WNOHANG)[0] != 0
-            except ChildProcessError:  # somebody else has waited for it
-                ended = True
-            if ended:
-                forget_server()
-        if _channel is None:
-            _channel, _pid = _start_server()
-        return _channel, _pid
+        if _server is not None and not _server.imports_like_us():
+            _replaced += 1
+            forget_server()
+        if _server is not None and _server.has_ended():
+            forget_server()
+        if _server is None:
+            _server = _start_server()
+        return _server
+
+
+def use_server(server: Server | None) -> None:
+    """Has this process ask that server; None for one of its own."""
+    global _server
+    _server = server
+
+
+def forget_server() -> None:
+    """Has the next worker started by a new server; this one ends once its workers have."""
+    if _server is not None:
+        _server.close()
+    use_server(None)
+
+
+def import_what_we_have() -> None:
+    """Has the server, if one runs, import the modules of environments that are loaded here."""
+    with lock:
+        if _server is not None and _replaced < MAX_REPLACED:
+            _server.import_modules()
+
+
+def environment_modules() -> frozenset[str]:
+    """Names of the installed modules with registered environments that are loaded here."""
+    gymnasium = sys.modules.get("gymnasium")
+    if gymnasium is None:
+        return frozenset()
+    specs = list(gymnasium.registry.values())
+    names = {str(spec.entry_point).partition(":")[0] for spec in specs}
+    found = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
+    return frozenset(
+        name for name, file in found.items() if file and INSTALLED_IN & set(PurePath(file).parts)
+    )
+
+
+def import_conditions() -> tuple[Any, ...]:
+    """What importing a module depends on, but for `THREAD_VARIABLES`, which the server sets."""
+    variables = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
+    return variables, list(sys.path), os.getcwd()
 
 
 def start_worker(
@@ -105,30 +217,32 @@ def start_worker(
     """
     try:
         with lock:
-            channel, server = running_server()
-            files = [status[1], start, tracker, channel.fileno(), *inherited]
-            socket.send_fds(channel, [os.getpid().to_bytes(PID_BYTES, "little")], files)
+            running_server()
+            import_what_we_have()
+            server = running_server()
+            files = [status[1], start, tracker, server.channel.fileno(), *inherited]
+            server.send(os.getpid(), files)
     except ConnectionError:
-        raise _lost(channel, server) from None
+        raise _lost(server) from None
     finally:  # the end of the server shows only where nobody else holds its end of the status pipe
         close_files(start, status[1])
     try:
         pid = int(read_signed(status[0]))
     except EOFError:
-        raise _lost(channel, server) from None
+        raise _lost(server) from None
     if pid < 0:
         raise OSError(-pid, os.strerror(-pid))
     return pid
 
 
-def _lost(channel: socket.socket, pid: int | None) -> StartError:
+def _lost(server: Server) -> StartError:
     """The error that says how a server has ended; the next worker gets a new one."""
     how = "has ended"
     with contextlib.suppress(ChildProcessError):
-        if pid is not None:
-            how += f" with code {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])}"
+        if server.pid is not None:
+            how += f" with code {os.waitstatus_to_exitcode(os.waitpid(server.pid, 0)[1])}"
     with lock:
-        if channel is _channel:
+        if server is _server:
             forget_server()
     return StartError(
         f"A worker process cannot be started: the fork server, which starts them, {how}. What "
@@ -136,23 +250,16 @@ def _lost(channel: socket.socket, pid: int | None) -> StartError:
     )
 
 
-def forget_server() -> None:
-    """Has the next worker started by a new server; this one ends once its workers have."""
-    global _channel, _pid
-    if _channel is not None:
-        _channel.close()
-    _channel = _pid = None
-
-
-def _start_server() -> tuple[socket.socket, int]:
-    """Starts a server; returns the channel to it, and its process id."""
+def _start_server() -> Server:
+    """Starts a server."""
     ours, theirs = socket.socketpair()
     owner = open_own_pidfd()
     # With `-c`, the working folder comes first on `sys.path`: a `random.py` there would be taken
     # for the library's.
     code = (
-        f"import sys; sys.path[:] = {preparation('')['sys_path']!r}; from vecselect.forkserver "
-        f"import main; main({theirs.fileno()}, {owner}, {PRELOADED!r})"
+        f"import sys; sys.path[:] = {preparation('')['sys_path']!r}; "
+        "from vecselect.forkserver_process import main; "
+        f"main({theirs.fileno()}, {owner}, {PRELOADED!r})"
     )
     program: Any = spawn.get_executable()
     arguments = [program, *util._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
@@ -166,7 +273,7 @@ def _start_server() -> tuple[socket.socket, int]:
         theirs.close()
         close_files(owner)
     util.Finalize(None, forget_server, exitpriority=-100)
-    return ours, pid
+    return Server(ours, pid, import_conditions())
 
 
 def open_own_pidfd() -> int:
@@ -207,176 +314,6 @@ def _umask() -> int | None:
     return None
 
 
-def _after_fork_in_child() -> None:
-    """In a process that was forked otherwise: the server is not its own."""
-    global lock
-    lock = threading.RLock()
-    forget_server()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-# The server's process.
-
-
-def main(channel: int, owner: int, preload: Sequence[str]) -> None:
-    """Runs the server until nobody can ask it any more and its workers have ended.
-
-    Args:
-        channel: Descriptor of the socket on which it is asked for workers.
-        owner: Descriptor that becomes readable when the process that started it ends, or -1.
-        preload: Modules to import before any worker is forked.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    owner_pid = os.getppid()
-    with contextlib.suppress(OSError):  # What ends the owner's group is to leave this one alive.
-        os.setpgid(0, 0)
-    for name in THREAD_VARIABLES:
-        # Numerical libraries read them when they are loaded, and threads do not survive a fork.
-        os.environ.setdefault(name, "1")
-    for name in ("vecselect.contexts", *preload):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    _Server(channel, owner, owner_pid).run()
-
-
-@dataclass
-class _Worker:
-    """A worker.
-
-    Attributes:
-        parent_pid: The process that asked for it.
-        status: Descriptor of a pipe that takes its process id, and its exit code later.
-        orphaned: Whether its parent has gone.
-        kill_at_s: When it is killed, by `time.monotonic`.
-    """
-
-    parent_pid: int
-    status: int
-    orphaned: bool = False
-    kill_at_s: float = math.inf
-
-
-class _Server:
-    """The server's loop.
-
-    Attributes:
-        watched: What it waits for: the end of a worker, a request, the end of the owner.
-        parents: Process ids of those that are there and may have asked for workers.
-    """
-
-    def __init__(self, channel: int, owner: int, owner_pid: int) -> None:
-        self.channel = socket.socket(fileno=channel)
-        self.owner = owner
-        self.owner_pid = owner_pid
-        self.workers: dict[int, _Worker] = {}
-        self.wake_r, self.wake_w = os.pipe()
-        os.set_blocking(self.wake_r, False)
-        os.set_blocking(self.wake_w, False)
-        self.watched: list[Any] = [self.wake_r, self.channel, *([owner] if owner >= 0 else [])]
-        self.parents = {owner_pid}
-
-    def run(self) -> None:
-        """Forks workers, reaps them, and kills those whose parent has gone."""
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(self.wake_w, warn_on_full_buffer=False)
-        while self.workers or self.channel in self.watched:
-            ready = connection.wait(self.watched, self._wait_s())
-            if self.wake_r in ready:
-                os.read(self.wake_r, 4096)
-            if self.channel in ready:
-                self._fork_worker()
-            if self.owner in ready or (self.owner < 0 and os.getppid() != self.owner_pid):
-                self.parents.discard(self.owner_pid)
-                self.watched = [self.wake_r]
-            self._reap()
-            self._kill_orphans()
-        self.channel.close()
-
-    def _wait_s(self) -> float | None:
-        """Seconds until something is to be done unasked; None if nothing is."""
-        now_s = time.monotonic()
-        times_s = [one.kill_at_s for one in self.workers.values()]
-        if self.owner < 0:
-            times_s.append(now_s + LOOK_S)
-        next_s = min(times_s, default=math.inf)
-        return None if next_s == math.inf else max(next_s - now_s, 0.0)
-
-    def _fork_worker(self) -> None:
-        """Starts the worker that a process asks for; where none can ask any more, notes that."""
-        try:
-            data, files, _, _ = socket.recv_fds(self.channel, PID_BYTES, MAX_FILES)
-        except OSError:
-            data, files = b"", []
-        if not data:
-            self.watched.remove(self.channel)
-            return
-        status, *others = files
-        try:
-            pid = os.fork()
-        except OSError as error:
-            pid = -(error.errno or 1)
-        if pid == 0:
-            self._become_worker(status, others)
-        close_files(*others)
-        _tell(status, pid)
-        if pid < 0:
-            os.close(status)
-        else:
-            self.workers[pid] = _Worker(int.from_bytes(data, "little"), status)
-            self.parents.add(pid)
-
-    def _become_worker(self, status: int, files: list[int]) -> None:
-        """In the forked process: closes what is the server's, does the work, and ends."""
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self.channel.close()
-            close_files(self.wake_r, self.wake_w, self.owner, status)
-            close_files(*(one.status for one in self.workers.values()))
-            code = _work(*files)
-        except EOFError:  # whoever asked for it was interrupted, or has gone
-            pass
-        except Exception:
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
-        finally:
-            os._exit(code)
-
-    def _reap(self) -> None:
-        """Reaps the workers that have ended, and tells how they did."""
-        for pid, one in list(self.workers.items()):
-            code = reap(pid, block=False)
-            if code is not None:
-                del self.workers[pid]
-                self.parents.remove(pid)
-                _tell(one.status, code)
-                os.close(one.status)
-
-    def _kill_orphans(self) -> None:
-        """Kills workers whose parent has gone: one that was stopped does not end by itself."""
-        now_s = time.monotonic()
-        for pid, one in self.workers.items():
-            if not one.orphaned and one.parent_pid not in self.parents:
-                one.orphaned, one.kill_at_s = True, now_s + ORPHAN_LIMIT_S
-            if one.kill_at_s <= now_s:
-                one.kill_at_s = math.inf
-                os.kill(pid, signal.SIGKILL)
-
-
-def _tell(status: int, number: int) -> None:
-    """Writes a number into a worker's status pipe, if there is still somebody to read it."""
-    with contextlib.suppress(BrokenPipeError):
-        write_signed(status, number)
-
-
 def reap(pid: int, block: bool) -> int | None:
     """Reaps a child process that has ended, once all that is left in its process group is killed.
 
@@ -399,45 +336,12 @@ def reap(pid: int, block: bool) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-# A worker's process.
+def _after_fork_in_child() -> None:
+    """In a process that was forked otherwise: the server is not its own."""
+    global lock
+    lock = threading.RLock()
+    forget_server()
 
 
-def _work(start: int, tracker: int, channel: int, *inherited: int) -> int:
-    """Becomes like a child of the caller, and runs what the caller has sent.
-
-    Args:
-        start: Descriptor of the pipe it comes through. Its other end stays open in the caller, so
-            that this one tells the end of the caller.
-        tracker: That of the resource tracker's pipe.
-        channel: That of the socket on which the server is asked for workers.
-        *inherited: Those that the worker itself uses.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        EOFError: If the caller has gone, or was interrupted.
-    """
-    global _channel
-    _channel = socket.socket(fileno=channel)
-    # As multiprocessing's own server does.
-    resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]
-    forkserver._forkserver._inherited_fds = list(inherited)  # type: ignore[attr-defined]
-    parent_sentinel = os.dup(start)
-    current: Any = process.current_process()
-    with open(start, "rb") as stream:
-        current._inheriting = True
-        try:
-            data = pickle.load(stream)
-            os.environ.clear()
-            os.environ.update(data["environ"])
-            if data["umask"] is not None:
-                os.umask(data["umask"])
-            if data["cores"] is not None:
-                with contextlib.suppress(OSError):
-                    os.sched_setaffinity(0, data["cores"])
-            spawn.prepare(data)
-            worker: Any = pickle.load(stream)
-        finally:
-            del current._inheriting
-    return int(worker._bootstrap(parent_sentinel))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -193,7 +193,7 @@ def read_request(
             raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
     return Request(
         label=label,
-        env_fns=tuple(EnvFactory(make, chain) for make in makers),
+        env_fns=_factories(makers, chain),
         spec=spec,
         env_kwargs=given,
         wrappers=chain,
@@ -242,6 +242,14 @@ def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[
         )
     names = dict.fromkeys(map(_name_of, makers))
     return makers, next(iter(names)) if len(names) == 1 else f"{len(makers)} callables"
+
+
+def _factories(
+    makers: Sequence[EnvFn], wrappers: tuple[Callable[[gym.Env], gym.Env], ...]
+) -> tuple[EnvFactory, ...]:
+    """A factory per sub-environment: one for each callable, so that it is pickled only once."""
+    made = {id(make): EnvFactory(make, wrappers) for make in makers}
+    return tuple(made[id(make)] for make in makers)
 
 
 def _dict_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:

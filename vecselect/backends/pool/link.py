@@ -131,7 +131,8 @@ class Signal:
 
     def __init__(self, context: BaseContext) -> None:
         """Makes it for a process that is to be started with this context."""
-        self._use(context.Semaphore(0))
+        with DeferredInterrupts():  # Ctrl-C could come when it has a name that nobody removes yet
+            self._use(context.Semaphore(0))
 
     def _use(self, semaphore: Semaphore) -> None:
         self._named: Semaphore | None = semaphore

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 import weakref
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
@@ -79,12 +79,12 @@ class AutoVectorEnv(VectorWrapper):
         self._was_reset = False
         self._vector_steps = 0
         self._inside_ns = 0
-        self._outside_ns = 0
-        self._left_step_ns: int | None = None
+        self._first_step_ns = self._left_step_ns = 0
         self._watch = RunWatch(plan, self._on_observed, self._on_wrong_recall)
         # A run that is never closed is observed too: when it is collected, or at exit.
         self._finished = weakref.finalize(self, self._watch.finish)
-        self._look_at, self._attends = self._watch.look_at, self._watch.attends
+        self._attends = self._watch.attends
+        self._look_at = 1  # after the first step, then when the watch wants to
 
     @property
     def mode(self) -> str:
@@ -123,14 +123,20 @@ class AutoVectorEnv(VectorWrapper):
             KeyboardInterrupt: On Ctrl-C. Some sub-environments have stepped then and others not:
                 reset before going on.
         """
-        start_ns = time.perf_counter_ns()
-        if self.env.closed:
+        start_ns = perf_counter_ns()
+        env = self.env
+        if env.closed:
             self._raise_closed()
         if self._attends:
             self._watch.step_begins()
         self._check_actions(actions)
-        result: tuple[Any, Any, Any, Any, dict[str, Any]] = self.env.step(actions)
-        self._count(start_ns)
+        result: tuple[Any, Any, Any, Any, dict[str, Any]] = env.step(actions)
+        # As in `_count`, which a call of would take as long again.
+        self._left_step_ns = now_ns = perf_counter_ns()
+        self._inside_ns += now_ns - start_ns
+        self._vector_steps = steps = self._vector_steps + 1
+        if steps >= self._look_at:
+            self._look(start_ns)
         return result
 
     def reset(
@@ -174,7 +180,7 @@ class AutoVectorEnv(VectorWrapper):
             NoAsyncCallError: Without a `step_async` before it.
             multiprocessing.TimeoutError: If the time ran out.
         """
-        start_ns = time.perf_counter_ns()
+        start_ns = perf_counter_ns()
         self._need_open()
         if self._attends:
             self._watch.step_begins()
@@ -329,13 +335,13 @@ class AutoVectorEnv(VectorWrapper):
 
     def stats(self) -> Stats:
         """How the time of this run was spent so far."""
-        total_ns = self._inside_ns + self._outside_ns
+        total_ns = self._left_step_ns - self._first_step_ns
         env_steps = self._vector_steps * self.num_envs
         return Stats(
             vector_steps=self._vector_steps,
             env_steps=env_steps,
             inside_s=self._inside_ns * 1e-9,
-            outside_s=self._outside_ns * 1e-9,
+            outside_s=self._outside_ns() * 1e-9,
             env_steps_per_s=env_steps / (total_ns * 1e-9) if total_ns else 0.0,
         )
 
@@ -354,7 +360,7 @@ class AutoVectorEnv(VectorWrapper):
         """Hands over what the run has shown, and closes every sub-environment."""
         try:
             self._finished.detach()
-            self._watch.end(self._vector_steps, self._inside_ns, self._outside_ns)
+            self._watch.end(self._vector_steps, self._inside_ns, self._outside_ns())
         finally:
             try:
                 self.env.close(**kwargs)
@@ -431,13 +437,21 @@ class AutoVectorEnv(VectorWrapper):
 
     def _count(self, start_ns: int) -> None:
         """Adds a step that began at `start_ns` and ends now to the statistics."""
-        now_ns = time.perf_counter_ns()
-        if self._left_step_ns is not None:
-            self._outside_ns += start_ns - self._left_step_ns
-        self._left_step_ns = now_ns
+        self._left_step_ns = now_ns = perf_counter_ns()
         self._inside_ns += now_ns - start_ns
         self._vector_steps = steps = self._vector_steps + 1
         if steps >= self._look_at:
-            watch = self._watch
-            watch.look(steps, self._inside_ns, self._outside_ns)
-            self._look_at, self._attends = watch.look_at, watch.attends
+            self._look(start_ns)
+
+    def _look(self, start_ns: int) -> None:
+        """Has the watch look at the run, if the step that began at `start_ns` is one it wants."""
+        steps, watch = self._vector_steps, self._watch
+        if steps == 1:
+            self._first_step_ns = start_ns
+        if steps >= watch.look_at:
+            watch.look(steps, self._inside_ns, self._outside_ns())
+        self._look_at, self._attends = watch.look_at, watch.attends
+
+    def _outside_ns(self) -> int:
+        """Nanoseconds between the end of one step and the beginning of the next, all together."""
+        return self._left_step_ns - self._first_step_ns - self._inside_ns

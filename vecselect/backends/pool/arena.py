@@ -30,6 +30,9 @@ loop; the room is that of the widest."""
 ACTION_DTYPES = tuple(map(np.dtype, "?bBhHiIlLefd"))
 """Dtypes that actions may have in the arena; any other goes by pickle."""
 
+MEMORYVIEW_CHARS = frozenset("?bBhHiIlLqQfd")
+"""Dtypes of which a memoryview's items can be assigned."""
+
 _DTYPE_CODES = {dtype: code for code, dtype in reversed(list(enumerate(ACTION_DTYPES)))}
 
 
@@ -144,7 +147,7 @@ def _scalar_writer(batch: np.ndarray, path: tuple[str | int, ...]) -> Write:
 
 def row_store(batch: np.ndarray) -> Any:
     """What takes a number for a row: a memoryview if it can, in a fraction of an array's time."""
-    return batch.data if batch.dtype.char in "?bBhHiIlLqQfd" else batch
+    return batch.data if batch.dtype.char in MEMORYVIEW_CHARS else batch
 
 
 def _strict(
@@ -196,7 +199,7 @@ class Layout:
     def arrays(self) -> Iterator[tuple[Any, np.dtype, tuple[int, ...]]]:
         """Name, dtype and shape of every array, in the order in which they lie."""
         n = self.num_envs
-        yield "control", np.dtype(np.uint8), (max(self.workers, 1), ALIGNMENT_BYTES)
+        yield "control", np.dtype(np.uint64), (max(self.workers, 1), ALIGNMENT_BYTES // 8)
         yield "rewards", np.dtype(np.float64), (n,)
         yield "terminated", np.dtype(np.bool_), (n,)
         yield "truncated", np.dtype(np.bool_), (n,)
@@ -218,7 +221,9 @@ class Arena:
     Attributes:
         rewards_data, terminated_data, truncated_data: These arrays as memoryviews, which are faster
             to index.
-        observation_rows: By buffer, the rows of the batch; empty unless it is one array.
+        action_dtype: Where actions are one array that `put_plain_actions` stores, their dtype.
+        observation_rows: By buffer, what takes each row of the batch in a plain assignment: see
+            `plain_rows`.
     """
 
     def __init__(self, layout: Layout, block: mmap) -> None:
@@ -246,11 +251,18 @@ class Arena:
         self.plain_actions = layout.actions is not None and [
             leaf.path for leaf in layout.actions
         ] == [()]
+        self.action_dtype: np.dtype | None = None
+        if self.plain_actions and layout.actions and layout.actions[0].dtype in _DTYPE_CODES:
+            self.action_dtype = layout.actions[0].dtype
+            self._space_code = _DTYPE_CODES[self.action_dtype]
+            self._space_actions = self.action(0, self._space_code)
         self.observations = [
             {leaf.path: arrays["observation", buffer, leaf.path] for leaf in layout.observations}
             for buffer in range(layout.buffers)
         ]
-        self.observation_rows = [_rows(part.get(())) for part in self.observations]
+        self.observation_rows = [
+            plain_rows(part.get(()), layout.num_envs) for part in self.observations
+        ]
 
     def put_actions(self, actions: Any) -> bool:
         """Stores a batch of actions; False where a part of it is no array that fits the arena."""
@@ -266,6 +278,11 @@ class Arena:
             if type(batch) is not np.ndarray or not self._put_leaf(index, batch):
                 return False
         return True
+
+    def put_plain_actions(self, actions: np.ndarray) -> None:
+        """Stores a batch of actions of `action_dtype` and of the action space's shape."""
+        self._space_actions[...] = actions
+        self._action_dtype_of[0] = self._space_code
 
     def _put_leaf(self, index: int, batch: np.ndarray) -> bool:
         code = _DTYPE_CODES.get(batch.dtype)
@@ -291,9 +308,15 @@ class Arena:
         return found
 
 
-def _rows(batch: np.ndarray | None) -> list[np.ndarray]:
-    """Views of the rows of a batch that is one array, unless a row is one number."""
-    return [] if batch is None or batch.ndim < 2 else list(batch)
+def plain_rows(batch: np.ndarray | None, num_envs: int) -> list[memoryview | None]:
+    """The rows of a batch that is one array and whose rows are vectors, as memoryviews.
+
+    `row[:] = value` raises TypeError or ValueError unless the value has the row's dtype and length,
+    and takes half the time of an array's checks and assignment. Other rows are None.
+    """
+    if batch is None or batch.ndim != 2 or batch.dtype.char not in MEMORYVIEW_CHARS:
+        return [None] * num_envs
+    return [row.data for row in batch]
 
 
 def _room_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:

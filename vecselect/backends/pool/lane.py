@@ -7,6 +7,7 @@ all of them are made from the same `LaneSpec`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 FORBIDDEN_CALLS = frozenset({"reset", "step", "close"})
 """What `call` refuses, since the lane would not know of it: its state would be wrong afterwards."""
 
-GOES_ON, AUTORESET, RESTART = 0, 1, 2
-"""What the next step of a sub-environment does: step; reset, since its episode has ended; reset,
-since the worker that held it has died."""
+Step = tuple[Any, Any, Any, Any, dict[str, Any]]
+"""What a sub-environment's step returns."""
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,11 @@ class Lane:
         }
         self._first = first_row
         self._slice = slice(first_row, first_row + len(envs))
-        self._steps = [env.step for env in envs]
-        restarted = restart_seeds is not None
-        self._awaits_reset = [RESTART if restarted else GOES_ON] * len(envs)
+        # What the next step of each calls: its own step, or what begins a new episode instead.
+        self._env_steps: list[Callable[[Any], Step]] = [env.step for env in envs]
+        self._steps = [*self._env_steps]
+        if restart_seeds is not None:
+            self._steps = [partial(self._restart, index) for index in range(len(envs))]
         self._seeds: list[int | None] = list(restart_seeds or [None] * len(envs))
         self._autoreset_mode = autoreset_mode
         self._steps_made = 0
@@ -214,10 +216,9 @@ class Lane:
         self._rewards: Any = arena.rewards_data
         self._terminated = arena.terminated_data
         self._truncated = arena.truncated_data
-        self._targets = [
-            _Target(space, {**part, **self.objects}, rows)
-            for part, rows in zip(arena.observations, arena.observation_rows, strict=True)
-        ]
+        # By buffer, where observations go: memoryviews of rows, and what takes all others.
+        self._views = [rows[self._slice] for rows in arena.observation_rows]
+        self._writes = [writer(space, {**part, **self.objects}) for part in arena.observations]
         self._attributes = Attributes()
         self._end_episode = {
             AutoresetMode.NEXT_STEP: self._reset_next,
@@ -229,16 +230,14 @@ class Lane:
         """Steps every sub-environment, or resets it where its autoreset is due.
 
         Args:
-            actions: One per sub-environment of this lane.
+            actions: One per sub-environment of this lane; what follows is not looked at.
             buffer: Where the observations go.
 
         Raises:
             LaneFailure: If a sub-environment raises.
         """
-        target = self._targets[buffer]
-        dtype, shape, rows, write = target.dtype, target.shape, target.rows, target.write
-        first, rewards, awaits_reset = self._first, self._rewards, self._awaits_reset
-        store, array = self.infos.store, np.ndarray
+        views, write = self._views[buffer], self._writes[buffer]
+        row, rewards, store = self._first, self._rewards, self.infos.store
         # Cleared at once where the step before has left anything, which few do.
         here = self._slice
         if self._has_flags:
@@ -248,58 +247,58 @@ class Lane:
             self.infos.clear(here, self._nothing)
             self._has_infos = False
         self._steps_made += 1
-        index = 0
         try:
-            for index, (step, action) in enumerate(zip(self._steps, actions, strict=True)):
-                row = first + index
-                if awaits_reset[index]:
-                    rewards[row] = 0.0
-                    observation, info = self._begin_episode(index)
-                else:
-                    observation, reward, terminated, truncated, info = step(action)
-                    try:
-                        rewards[row] = reward
-                    except TypeError:
-                        rewards[row] = _only(reward, row)
-                    if terminated or truncated:
-                        self._has_flags = True
-                        self._terminated[row] = bool(terminated)
-                        self._truncated[row] = bool(truncated)
-                        observation, info = self._end_episode(index, observation, info)
-                # The shape first: a dtype equals None if it is float64.
-                if (
-                    type(observation) is array
-                    and observation.shape == shape
-                    and observation.dtype == dtype
-                ):
-                    rows[row][...] = observation
-                else:
+            for step, action, view in zip(self._steps, actions, views):  # noqa: B905 (see below)
+                observation, reward, terminated, truncated, info = step(action)
+                try:
+                    rewards[row] = reward
+                except TypeError:
+                    rewards[row] = _only(reward, row)
+                if terminated or truncated:
+                    self._has_flags = True
+                    self._terminated[row] = bool(terminated)
+                    self._truncated[row] = bool(truncated)
+                    observation, info = self._end_episode(row - self._first, observation, info)
+                if view is None:
                     write(row, observation)
+                else:
+                    try:
+                        view[:] = observation
+                    except (TypeError, ValueError, BufferError):
+                        write(row, observation)
+                        views[row - self._first] = None  # the next will hardly fit either
                 if info:
                     self._has_infos = True
                     store(row, info)
                 elif info is None:
                     raise TypeError(f"Sub-environment {row} returned None as its info, not a dict.")
+                row += 1
+            # There may be more actions, the other lanes', but never fewer.
+            if row != here.stop:
+                raise ValueError(f"There are only {row - self._first} actions for this lane.")
         except self._caught as error:
             phase, self._phase = self._phase, "step"
-            raise LaneFailure(first + index, phase, self._when(index)) from error
+            raise LaneFailure(row, phase, self._when(row - self._first)) from error
 
-    def _begin_episode(self, index: int) -> tuple[Any, dict[str, Any]]:
-        """What a step does in which a sub-environment is reset instead."""
-        if self._awaits_reset[index] != RESTART:
-            self._awaits_reset[index] = GOES_ON
-            return self._reset(index)
-        self._awaits_reset[index] = GOES_ON
-        seed = self._seeds[index]
+    def _autoreset(self, index: int, action: Any) -> Step:
+        """Stands in for the step of a sub-environment whose episode has ended."""
+        self._steps[index] = self._env_steps[index]
+        observation, info = self._reset(index)
+        return observation, 0.0, False, False, info
+
+    def _restart(self, index: int, action: Any) -> Step:
+        """Stands in for the first step of one whose worker has died: begins a new episode."""
+        self._steps[index] = self._env_steps[index]
+        row, seed = self._first + index, self._seeds[index]
         self._has_flags = True
         observation, info = self._reset(index, seed)
-        self._truncated[self._first + index] = True
+        self._truncated[row] = True
         info = {**info, "worker_restarted": True, "restart_seed": -1 if seed is None else seed}
         if self._autoreset_mode is AutoresetMode.NEXT_STEP:
-            self._awaits_reset[index] = AUTORESET
+            self._steps[index] = partial(self._autoreset, index)
         elif self._autoreset_mode is AutoresetMode.SAME_STEP:
             info = self._with_final(index, observation, info, info)
-        return observation, info
+        return observation, 0.0, False, False, info
 
     def _reset(self, index: int, seed: int | None = None) -> tuple[Any, dict[str, Any]]:
         self._phase = "reset"
@@ -315,7 +314,7 @@ class Lane:
 
     def _reset_next(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
         """NEXT_STEP: the next step resets."""
-        self._awaits_reset[index] = AUTORESET
+        self._steps[index] = partial(self._autoreset, index)
         return observation, info
 
     def _reset_now(self, index: int, observation: Any, info: Any) -> tuple[Any, Any]:
@@ -353,7 +352,7 @@ class Lane:
             mask: Whether to reset it, one per sub-environment of this lane.
             buffer: Where the observations go.
         """
-        write = self._targets[buffer].write
+        write = self._writes[buffer]
         self.infos.clear(self._slice, self._nothing)
         self._has_infos = True
         row = self._first
@@ -362,7 +361,7 @@ class Lane:
                 row = self._first + index
                 if not wanted:
                     continue
-                self._awaits_reset[index] = GOES_ON
+                self._steps[index] = self._env_steps[index]
                 self._began[index] = self._steps_made
                 if seed is not None:
                     self._seeds[index] = seed
@@ -427,26 +426,6 @@ class Lane:
                 failure.__cause__ = error
         if failure is not None:
             raise failure
-
-
-class _Target:
-    """Where the observations of one buffer go.
-
-    Attributes:
-        write: Stores an observation of any kind in its row.
-        rows: The rows themselves where an observation is one array; empty otherwise.
-        dtype: Of these rows; what does not have it goes through `write`.
-        shape: Of one row; None, which no observation's is, where there are no rows.
-    """
-
-    def __init__(self, space: gym.Space, batches: dict[Any, Any], rows: list[np.ndarray]) -> None:
-        self.write = writer(space, batches)
-        self.rows = rows
-        self.dtype: np.dtype | None = None
-        self.shape: tuple[int, ...] | None = None
-        if rows:
-            batch = batches[()]
-            self.dtype, self.shape = batch.dtype, batch.shape[1:]
 
 
 def _only(reward: Any, row: int) -> float:

@@ -127,6 +127,10 @@ class Signal:
     other side has opened it, so that no way of dying leaves the name behind. Only what every system
     can do is used: macOS can neither tell a semaphore's value nor wait for a limited time without
     polling. So workers, which wait for commands, wait without a limit.
+
+    Attributes:
+        acquire: Takes it, given False only if it was given already; returns whether it was taken.
+        release: Gives it: wakes the other side.
     """
 
     def __init__(self, context: BaseContext) -> None:
@@ -136,7 +140,7 @@ class Signal:
 
     def _use(self, semaphore: Semaphore) -> None:
         self._named: Semaphore | None = semaphore
-        self._acquire, self._release = semaphore.acquire, semaphore.release
+        self.acquire, self.release = semaphore.acquire, semaphore.release
 
     def forget_name(self) -> None:
         """Removes the name, which only serves to send the signal to a process being started."""
@@ -156,12 +160,12 @@ class Signal:
 
     def give(self) -> None:
         """Wakes the other side."""
-        self._release()
+        self.release()
 
     def wait(self, tries: int) -> None:
         """Waits for the other side as long as it takes; so many tries without sleeping."""
-        if not self._spun(tries):
-            self._acquire()
+        if not self.spun(tries):
+            self.acquire()
 
     def take(
         self, tries: int, check: Callable[[], None], deadline_s: Callable[[], float] | None = None
@@ -176,21 +180,21 @@ class Signal:
         Returns:
             True, or False if the time ran out.
         """
-        if self._spun(tries):
+        if self.spun(tries):
             return True
         while True:
             period_s = WATCH_PERIOD_S
             if deadline_s is not None:
                 period_s = min(period_s, max(deadline_s(), 0.0))
-            if self._acquire(True, period_s):
+            if self.acquire(True, period_s):
                 return True
             check()
             if deadline_s is not None and deadline_s() <= 0:
                 return False
 
-    def _spun(self, tries: int) -> bool:
+    def spun(self, tries: int) -> bool:
         """Tries to take it without sleeping; returns whether it was taken."""
-        acquire = self._acquire
+        acquire = self.acquire
         for _ in range(min(tries, EAGER_TRIES)):
             if acquire(False):
                 return True

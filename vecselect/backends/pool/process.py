@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import threading
 from dataclasses import dataclass
@@ -14,16 +15,14 @@ from vecselect import processes
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.link import Memory, Signal, run
 from vecselect.backends.pool.worker import (
-    BUFFER,
-    COMMAND,
-    DONE,
-    END,
+    ANSWERED,
+    ENDED,
     FAILED,
     GIVEN,
     REQUEST,
     SILENT,
     STATUS,
-    STEP,
+    command_word,
 )
 from vecselect.backends.pool.workers import (
     CLOSE_LIMIT_S,
@@ -45,8 +44,13 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
+    from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneSpec, Sample, Work
     from vecselect.backends.pool.workers import Settings
+
+
+_numbers = itertools.count(1)
+"""Of the commands of this process: no worker is ever given the same number twice."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +115,15 @@ def launch(
 class ProcessWorker(Worker):
     """A worker process as the caller sees it.
 
-    Commands are numbered. What counts is that the worker has written the number of the command into
-    the byte DONE of its control block, and that the signal for it was taken: so a signal that was
-    lost to Ctrl-C is not waited for, and one that is left over does no harm.
+    Commands are numbered. What counts is that the worker has written the command into the word
+    ANSWERED of its control block, and that the signal for it was taken: so a signal that was lost
+    to Ctrl-C is not waited for, and one that is left over does no harm.
+
+    Attributes:
+        control: Its control block, once it has a lane.
+        go: Given to it when there is a command.
+        done: Given by it when a command is done.
+        tries: Tries to take a signal before sleeping.
     """
 
     def __init__(self, work: Work, launched: Launched) -> None:
@@ -127,11 +137,11 @@ class ProcessWorker(Worker):
         self.process = launched.process
         self.pipe = launched.pipe
         self._launched = launched
-        self._go, self._done = launched.go, launched.done
+        self.go, self.done = launched.go, launched.done
+        self.tries = work.tries
+        self.control: Any = None
         self._pid = self.process.pid
-        self._tries = work.tries
-        self._control: Any = None
-        self._number = 0
+        self._word = 0
         self._signalled = False
         self._has_built = False
         self._in_message = threading.Lock()  # held while a message is sent or received
@@ -165,7 +175,7 @@ class ProcessWorker(Worker):
         """Has it make a lane of its sub-environments."""
         with self._death_named():
             self.pipe.send_bytes(processes.dumps(spec))
-        self._control = arena.control[self.index].data
+        self.control = arena.control[self.index].data
 
     def lane_made(self) -> tuple[str, list[gym.Space]]:
         """Waits for the end of `make_lane`: see `Worker`."""
@@ -176,16 +186,21 @@ class ProcessWorker(Worker):
         if self.new_templates:
             self.request(self.packed("step", (None,)), buffer)
         else:
-            self._give(STEP, buffer)
+            self._give(command_word(next(_numbers), buffer))
 
-    def _give(self, command: int, buffer: int) -> None:
-        self._number = (self._number + 1) % 256
-        control = self._control
-        control[BUFFER] = buffer
-        control[COMMAND] = command
-        control[GIVEN] = self._number  # last: a worker that finds it finds all that belongs to it
+    def _give(self, word: int) -> None:
+        self.has_been_given(word)
+        self.go.give()
+
+    def has_been_given(self, word: int) -> None:
+        """Notes a command that it was given, or was about to be given."""
+        self._word, self._signalled = word, False
+        self.control[GIVEN] = word
         self.outstanding = True
-        self._go.give()
+
+    def has_signalled(self) -> None:
+        """Notes that its signal was taken."""
+        self._signalled = True
 
     def packed(self, name: str, args: tuple[Any, ...]) -> bytes:
         """A request to call a method of the lane, with the new templates; `request` sends it."""
@@ -195,7 +210,7 @@ class ProcessWorker(Worker):
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
         with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
-            self._give(REQUEST, buffer)
+            self._give(command_word(next(_numbers), buffer, REQUEST))
             self.pipe.send_bytes(data)
             self.new_templates = []
 
@@ -205,12 +220,12 @@ class ProcessWorker(Worker):
         look_around: Callable[[], None] | None = None,
     ) -> Any:
         """Waits for the end of what was begun: see `Worker`."""
-        # Ctrl-C may come between taking a signal and noting that, so the number is looked at too.
-        while self._control[DONE] != self._number or not self._signalled:
-            if not self._done.take(self._tries, look_around or self.check, deadline_s):
+        # Ctrl-C may come between taking a signal and noting that, so the answer is looked at too.
+        while not self._has_answered() or not self._signalled:
+            if not self.done.take(self.tries, look_around or self.check, deadline_s):
                 return PENDING
             self._signalled = True
-        if self._control[STATUS] != SILENT:
+        if self.control[ANSWERED] & STATUS != SILENT:
             reply = processes.loads(self._received())
             return Raised(raised_there(reply)) if isinstance(reply, Failed) else reply
         self.outstanding = self._signalled = False
@@ -218,17 +233,18 @@ class ProcessWorker(Worker):
 
     def has_failed(self) -> bool:
         """Whether what was begun has ended in a failure that was not collected yet."""
-        control = self._control
-        done = self.outstanding and control[DONE] == self._number
-        return bool(done and control[STATUS] == FAILED)
+        return bool(self.outstanding and self.control[ANSWERED] == self._word + FAILED)
+
+    def _has_answered(self) -> bool:
+        return bool(self.control[ANSWERED] & ~STATUS == self._word)
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Collects the answer to a command that was interrupted: see `Worker`."""
         self.check()
-        if self._control[DONE] == self._number:
+        if self._has_answered():
             self._signalled = True
         else:  # perhaps before the worker was told; told twice, it does it once
-            self._go.give()
+            self.go.give()
         return self.collect(deadline_s)
 
     def _received(self) -> bytes:
@@ -276,12 +292,13 @@ class ProcessWorker(Worker):
     def ask_to_end(self) -> None:
         """Tells the worker to close its sub-environments and end."""
         self.ended = True
-        if self._control is None:  # it has no lane yet, and waits for a message
+        if self.control is None:  # it has no lane yet, and waits for a message
             with contextlib.suppress(OSError):
                 self.pipe.send_bytes(processes.dumps(None))
         else:
-            self._control[COMMAND] = END
-            self._go.give()
+            self.control[ENDED] = 1
+            for _ in range(2):  # one may belong to a command that was about to be given
+                self.go.give()
         if self._has_built:  # else it has still to open the semaphores
             self._launched.forget_names()
         if self._in_message.acquire(blocking=False):  # else `release` closes it
@@ -305,6 +322,12 @@ class ProcessWorkers(ReplaceableWorkers):
         self._context = processes.get_context(settings.context)
         self._works: dict[int, Work] = {}
         self._spec: LaneSpec | None = None
+        self._is_ready = False  # whether the next step can take the shorter way
+        # What that takes of each worker, and of which ones.
+        self._stepped: list[Worker] = []
+        self._doors: list[tuple[Any, Callable[[], None]]] = []
+        self._answers: list[tuple[Any, Callable[[bool], bool], Callable[[int], bool], int]] = []
+        self._step = 0  # the command of a step that `begin_step` has begun; 0 when it is over
 
     def start(self, work: Work) -> Worker:
         """Starts a worker, which builds its sub-environments by itself."""
@@ -323,6 +346,82 @@ class ProcessWorkers(ReplaceableWorkers):
             name=f"vecselect-pool-{work.index}",
         )
         return ProcessWorker(work, launched)
+
+    def begin(self) -> None:
+        """Makes sure that a command can be given: see `Workers`."""
+        self._is_ready = False
+        if self._step:
+            self._go_on_by_collecting(0, taken=False)
+        super().begin()
+
+    def add_template(self, template: Template) -> None:
+        """Has every worker be told of a new info template: see `Workers`."""
+        self._is_ready = False
+        super().add_template(template)
+
+    def begin_step(self, buffer: int) -> None:
+        """Begins a step as `step` does, with less work: see `Workers`."""
+        if not self._is_ready:
+            super().begin_step(buffer)
+            return
+        self._is_ready = False  # until it is over, however it may be broken off
+        self._buffer = buffer
+        self._step = word = command_word(next(_numbers), buffer)
+        for control, release in self._doors:
+            control[GIVEN] = word
+            release()
+
+    def end_step(self) -> bool:
+        """Ends what `begin_step` began, if nothing unusual has come of it: see `Workers`."""
+        word = self._step
+        if not word:
+            return super().end_step()
+        for place, (control, acquire, spun, tries) in enumerate(self._answers):
+            taken = acquire(False) or spun(tries)
+            if not taken or control[ANSWERED] != word:
+                self._go_on_by_collecting(place, taken)
+                return False
+        self._step = 0
+        self._is_ready = True
+        return True
+
+    def collect(self, own: Callable[[], Any] | None, timeout_s: float | None = None) -> Any:
+        """Collects what was begun: see `Workers`."""
+        if self._step:
+            self._go_on_by_collecting(0, taken=False)
+        replies = super().collect(own, timeout_s)
+        if replies is not PENDING:
+            self._make_ready()
+        return replies
+
+    def _make_ready(self) -> None:
+        """Has the next step take the shorter way, unless there is more to do in it."""
+        if self._stepped != self.each:
+            workers: list[Any] = self.each
+            self._doors = [(one.control, one.go.release) for one in workers]
+            self._answers = [
+                (one.control, one.done.acquire, one.done.spun, one.tries) for one in workers
+            ]
+            self._stepped = [*workers]
+        self._is_ready = self._limit_s is None and not any(
+            worker.new_templates for worker in self.each
+        )
+
+    def _go_on_by_collecting(self, place: int, taken: bool) -> None:
+        """Has `collect` end what `begin_step` began.
+
+        Args:
+            place: Of the first worker whose reply is not in.
+            taken: Whether its signal was taken.
+        """
+        self._asked, self._failure = None, None
+        self._replies = [None] * (place + 1)  # the caller's own first
+        unanswered: list[Any] = self.each[place:]
+        for worker in unanswered:
+            worker.has_been_given(self._step)
+        if taken:
+            unanswered[0].has_signalled()
+        self._step = 0
 
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena in the memory that the workers have been sent."""

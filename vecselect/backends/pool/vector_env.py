@@ -4,14 +4,14 @@ What happens in `step(actions)`, with the file that does it:
 
     caller                    vector_env     copies the actions into the arena
       |                                        (arena: one batch per leaf, one row per env)
-      | COMMAND, BUFFER, GIVEN  process      writes three bytes of the worker's control block
-      |   and the signal `go`   link
+      | GIVEN and               process      writes a word of the worker's control block
+      |   the signal `go`       link
       |------------------> worker process
       | steps its own lane    worker           reads its rows of the actions
       |   meanwhile           lane             steps each environment of its slice
       |                       lane             writes observations, rewards and flags into the arena
       |                       infos            writes numeric infos into columns of the arena
-      |                       worker           writes STATUS and DONE, gives the signal `done`
+      |                       worker           writes ANSWERED, gives the signal `done`
       |<------------------                     sends through the pipe what the arena cannot hold
       | waits for `done`      process
       |   of each worker      workers        replaces what has died, raises what was raised
@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import contextlib
 import copy as copying
-import itertools
 import multiprocessing
 import os
+from functools import partial
 from multiprocessing.util import Finalize
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
@@ -53,6 +53,17 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.construction import Built
     from vecselect.backends.pool.workers import Arguments, Settings, Workers
+
+_process_id = os.getpid()  # asking the system takes as long as a good part of a step
+
+
+def _note_fork() -> None:
+    global _process_id
+    _process_id = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_note_fork)
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
@@ -100,10 +111,16 @@ class PoolVectorEnv(VectorEnv):
         self._workers = built.workers
         self._arena = arena = built.workers.arena
         self._lane = Lane(built.envs, 0, built.spec, arena)
-        self._own = len(built.envs)
+        # Where actions and observations are one array each, what a step needs of them.
         self._plain_actions = arena.plain_actions
+        self._action_dtype = arena.action_dtype
+        self._action_shape = self.action_space.shape
+        plain = self._leaves[0].path == () and self._leaves[0].dtype is not None
+        self._plain_observations = [part[()] for part in arena.observations] if plain else None
+        self._refuses_ended = self.autoreset_mode is AutoresetMode.DISABLED
+        self._buffers = len(arena.observations)
         self._buffer = 0
-        self._owner = os.getpid()
+        self._owner = _process_id
         self._called: Sequence[int] = ()
         self._own_work: Callable[[], Any] | None = None
         # The command that was begun and is not over. Whoever gives one sets this first of all, and
@@ -124,10 +141,16 @@ class PoolVectorEnv(VectorEnv):
             WorkerDied: If a worker's process ended.
             Exception: What a sub-environment raised; `reset` makes all of them usable again.
         """
-        self._need_idle("step")
+        if self._pending is not None or self.closed:
+            self._need_idle("step")
         try:
-            self._begin_step(actions)
-            return self._step_result(None)
+            own = self._begin_step(actions)
+            try:
+                self._lane.step(own, self._buffer)
+                replies = () if self._workers.end_step() else self._workers.collect(None)
+            except LaneFailure as failure:
+                replies = self._workers.collect(partial(_raise, failure))
+            return self._step_result(replies)
         except Exception as error:
             self._blame_closing(error)
             raise
@@ -141,7 +164,12 @@ class PoolVectorEnv(VectorEnv):
         Raises:
             AlreadyPendingCallError: If another call waits to be collected.
         """
-        self._begin_async("step", lambda: self._begin_step(copying.deepcopy(actions)))
+
+        def begin() -> None:
+            own = self._begin_step(copying.deepcopy(actions))
+            self._own_work = lambda: self._lane.step(own, self._buffer)
+
+        self._begin_async("step", begin)
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began.
@@ -153,7 +181,8 @@ class PoolVectorEnv(VectorEnv):
             NoAsyncCallError: Without a `step_async` before it.
             multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
         """
-        return self._wait("step", self._step_result, timeout)  # type: ignore[no-any-return]
+        collect = lambda timeout_s: self._step_result(self._collected(timeout_s))  # noqa: E731
+        return self._wait("step", collect, timeout)  # type: ignore[no-any-return]
 
     def reset(
         self,
@@ -182,33 +211,34 @@ class PoolVectorEnv(VectorEnv):
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
         return self._wait("reset", self._reset_result, timeout)  # type: ignore[no-any-return]
 
-    def _begin_step(self, actions: Any) -> None:
-        workers = self._begin("step")
-        arena = self._arena
-        if self.autoreset_mode is AutoresetMode.DISABLED:
+    def _begin_step(self, actions: Any) -> Iterable[Any]:
+        """Has the workers step; returns actions that begin with those of the caller's lane."""
+        self._pending = "step"
+        self._need_usable()
+        arena, workers = self._arena, self._workers
+        if self._refuses_ended:
             need_no_ended_episode(arena.terminated | arena.truncated)
-        lane = self._lane
-        self._buffer = buffer = (self._buffer + 1) % len(arena.observations)
-        own: Iterable[Any]
-        if not workers.each:
-            if getattr(actions, "shape", None) != self.action_space.shape:
-                self._check_actions(actions)
-            own = actions if self._plain_actions else iterate(self.action_space, actions)
-        elif arena.put_actions(actions):
-            workers.step(buffer)
-            if self._plain_actions:
-                own = actions[: self._own]
-            else:
-                own = itertools.islice(iterate(self.action_space, actions), self._own)
-        else:
-            self._check_actions(actions)
+        self._buffer = buffer = (self._buffer + 1) % self._buffers
+        if (
+            type(actions) is np.ndarray
+            and actions.dtype is self._action_dtype
+            and actions.shape == self._action_shape
+        ):
+            if workers.each:
+                arena.put_plain_actions(actions)
+            workers.begin_step(buffer)
+            return actions
+        self._check_actions(actions)
+        workers.begin()
+        if workers.each and not arena.put_actions(actions):
             listed = list(iterate(self.action_space, actions))
             workers.ask("step", lambda rows: (listed[rows.start : rows.stop],), buffer)
-            own = listed[: self._own]
-        self._own_work = lambda: lane.step(own, buffer)
+            return listed
+        workers.step(buffer)
+        return actions if self._plain_actions else iterate(self.action_space, actions)
 
-    def _step_result(self, timeout_s: float | None) -> StepResult:
-        infos = self._collected_infos(timeout_s)
+    def _step_result(self, replies: Sequence[Any]) -> StepResult:
+        infos = self._infos(replies)
         arena = self._arena
         return (
             self._observations(),
@@ -240,20 +270,24 @@ class PoolVectorEnv(VectorEnv):
         self._own_work = lambda: lane.reset(*arguments(lane.rows), buffer)
 
     def _reset_result(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
-        infos = self._collected_infos(timeout_s)
+        infos = self._infos(self._collected(timeout_s))
         return self._observations(), infos
 
-    def _collected_infos(self, timeout_s: float | None) -> dict[str, Any]:
-        """Collects a step or reset; learns templates from the infos that had none."""
-        replies = self._collected(timeout_s)
+    def _infos(self, replies: Sequence[Any]) -> dict[str, Any]:
+        """The infos of a step or reset; learns templates from those that had none.
+
+        Args:
+            replies: What every lane replied, the caller's first; nothing where all is in the arena.
+        """
         lane, workers = self._lane, self._workers
         rest = lane.infos.rest
-        for worker, reply in zip(workers.each, replies[1:], strict=True):
-            if reply is not None:
-                infos, objects = reply
-                rest = {**rest, **infos}
-                for path, values in objects.items():
-                    lane.objects[path][worker.rows.start : worker.rows.stop] = values
+        if replies:
+            for worker, reply in zip(workers.each, replies[1:], strict=True):
+                if reply is not None:
+                    infos, objects = reply
+                    rest = {**rest, **infos}
+                    for path, values in objects.items():
+                        lane.objects[path][worker.rows.start : worker.rows.stop] = values
         batched = lane.infos.batch(rest, self._add_info)
         if rest:
             for template in lane.infos.learn(rest):
@@ -262,9 +296,10 @@ class PoolVectorEnv(VectorEnv):
 
     def _observations(self) -> Any:
         """The batch of observations, the caller's to keep where that was asked for."""
+        plain = self._plain_observations
+        if plain is not None:
+            return plain[self._buffer].copy() if self.copy else plain[self._buffer]
         arrays = self._arena.observations[self._buffer]
-        if len(self._leaves) == 1 and () in arrays:
-            return arrays[()].copy() if self.copy else arrays[()]
         parts: list[Any] = []
         for leaf in self._leaves:
             if leaf.dtype is not None:
@@ -423,15 +458,21 @@ class PoolVectorEnv(VectorEnv):
     def _begin(self, kind: str) -> Workers:
         """Begins a command, in a `try` whose end sets `_pending` to None."""
         self._pending = kind
-        # After that: who closes it looks first whether anything is pending, then takes it apart.
+        self._need_usable()
+        self._workers.begin()
+        return self._workers
+
+    def _need_usable(self) -> None:
+        """Makes sure that it is open, and this process's own; once `_pending` is set.
+
+        Who closes it looks first whether anything is pending, then takes it apart.
+        """
         self._need_open()
-        if os.getpid() != self._owner:
+        if self._owner != _process_id:
             raise VecselectError(
                 "This vector environment belongs to the process that this one was forked from. "
                 "Make another one here."
             )
-        self._workers.begin()
-        return self._workers
 
     def _done(self, kind: str, work: Callable[[], Any]) -> Any:
         """Begins a command and collects it."""
@@ -503,7 +544,7 @@ class PoolVectorEnv(VectorEnv):
             terminate: Whether to end them without waiting.
         """
         self._finalizer.cancel()
-        if os.getpid() != self._owner:  # all of it is the business of the process we come from
+        if self._owner != _process_id:  # all of it is the business of the process we come from
             return
         self.closed = True
         limit_s = CLOSE_LIMIT_S if timeout is None else timeout
@@ -527,6 +568,10 @@ class PoolVectorEnv(VectorEnv):
 
 class _StillPending(Exception):
     """The time that the user gave `step_wait` and the like has run out."""
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
 
 
 def _leave(workers: Workers, lane: Lane) -> None:

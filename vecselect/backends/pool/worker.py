@@ -1,8 +1,8 @@
 """The worker's side: a lane that takes commands, and the process that runs it.
 
-The caller writes a command into the control block of the arena and gives the signal `go`; a
-`REQUEST` has its arguments in the pipe. The worker does it, writes the status and the number of the
-command into the control block, and gives the signal `done`.
+A command is a word of 64 bits. The caller writes it into the control block of the arena and gives
+the signal `go`; a `REQUEST` has its arguments in the pipe. The worker does it, writes the word back
+with a status, and gives the signal `done`.
 """
 
 from __future__ import annotations
@@ -35,15 +35,30 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.lane import LaneSpec
     from vecselect.backends.pool.link import Memory, Signal
 
-COMMAND, STATUS, BUFFER, GIVEN, DONE = range(5)
-"""Bytes of a worker's control block; the last two are the numbers of the commands given and done
-last."""
-
-STEP, REQUEST, END = 1, 2, 3
-"""Commands: step with the arena's actions; do what stands in the pipe; end."""
+GIVEN, ANSWERED, ENDED = range(3)
+"""Words of a worker's control block: the command given last; the one done last, with its status;
+whether the worker is to end."""
 
 SILENT, REPLY, FAILED = 0, 1, 2
 """Statuses: all is in the arena; the rest is in the pipe; what stands there is a `Failed`."""
+
+STATUS = 0b11
+"""The bits of an answer that hold its status; they are 0 in a command."""
+
+REQUEST = 0b100
+"""The bit of a command to do what stands in the pipe; without it: step with the arena's actions."""
+
+BUFFER_SHIFT, NUMBER_SHIFT = 3, 8
+"""Where the buffer for observations stands, five bits wide, and then the command's number."""
+
+
+def command_word(number: int, buffer: int, request: int = 0) -> int:
+    """A command as a word; no two have the same number."""
+    return number << NUMBER_SHIFT | buffer << BUFFER_SHIFT | request
+
+
+def _buffer_of(word: int) -> int:
+    return (word & 0xFF) >> BUFFER_SHIFT
 
 
 class WorkerLane:
@@ -77,6 +92,7 @@ class WorkerLane:
         self._batched_actions = batch_space(spec.action_space, len(envs))
         self._action_codes: Any = arena.action_dtypes.data
         self._action_parts: dict[tuple[int, int], np.ndarray] = {}
+        self._objects = self.lane.objects
 
     def spaces(self) -> tuple[str, list[gym.Space]]:
         """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
@@ -108,7 +124,7 @@ class WorkerLane:
         """
         lane = self.lane
         lane.step(self._actions(), buffer)
-        return self._rest() if lane.infos.rest or lane.objects else None
+        return self._rest() if lane.infos.rest or self._objects else None
 
     def request(
         self, buffer: int, templates: list[Template], name: str, args: tuple[Any, ...]
@@ -183,7 +199,12 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
         pipe: To the parent.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
-    watch = ParentWatch(go.give)
+
+    def wake() -> None:
+        for _ in range(2):  # one may belong to a command that the parent was about to give
+            go.give()
+
+    watch = ParentWatch(wake)
     row, envs = 0, []
     try:
         task = processes.loads(work)
@@ -256,34 +277,38 @@ def _answer(
     pipe: Connection,
     orphaned: Event,
 ) -> None:
-    """Answers commands until the last one."""
+    """Answers commands until it is told to end."""
+    acquire, release, step = go.acquire, done.release, lane.step
+    answered = 0
     while True:
-        go.wait(tries)  # without a limit: another thread watches the parent, and gives it too
-        number, command = control[GIVEN], control[COMMAND]
-        if command == END or orphaned.is_set():
-            return
-        if number == control[DONE]:  # given twice: the parent did not know whether it had been
+        if not acquire(False):
+            go.wait(tries)  # without a limit: another thread watches the parent, and gives it too
+        word = control[GIVEN]
+        if word == answered:  # woken to end, or given twice: the parent did not know that it was
+            if control[ENDED] or orphaned.is_set():
+                return
             continue
-        buffer = control[BUFFER]
         try:
-            reply = (
-                lane.step(buffer)
-                if command == STEP
-                else lane.request(buffer, *processes.loads(pipe.recv_bytes()))
-            )
+            if word & REQUEST:
+                data = pipe.recv_bytes()
+                reply = lane.request(_buffer_of(word), *processes.loads(data))
+            else:
+                reply = step(_buffer_of(word))
         except LaneFailure as failure:
             assert failure.__cause__ is not None
             if isinstance(failure.__cause__, SystemExit):
                 raise failure.__cause__ from None
             error = portable(failure.__cause__)
             reply = Failed(failure.row, failure.phase, error, failure.when)
-        data = None if reply is None else _packed(lane.lane, reply)
-        failed = isinstance(reply, Failed)
-        control[STATUS] = SILENT if data is None else FAILED if failed else REPLY
-        control[DONE] = number
-        done.give()
-        if data is not None:
-            pipe.send_bytes(data)  # After the signal: a full pipe waits for the parent to read.
+        answered = word
+        if reply is None:
+            control[ANSWERED] = word
+            release()
+        else:
+            packed = _packed(lane.lane, reply)
+            control[ANSWERED] = word + (FAILED if isinstance(reply, Failed) else REPLY)
+            release()
+            pipe.send_bytes(packed)  # After the signal: a full pipe waits for the parent to read.
 
 
 def _packed(lane: Lane, reply: Any) -> bytes:

@@ -326,6 +326,20 @@ class Workers(ABC):
         except WorkerDied as death:
             self._replace(place, death)
 
+    def begin_step(self, buffer: int) -> None:
+        """Does what `begin` and `step` do, perhaps on a shorter way; raises what they raise."""
+        self.begin()
+        self.step(buffer)
+
+    def end_step(self) -> bool:
+        """Ends what `begin_step` began, where it can; the caller's own part is done.
+
+        Returns:
+            Whether it is over and all of it is in the arena; else `collect(None)` ends it.
+        """
+        self._replies = [None]
+        return False
+
     def step(self, buffer: int) -> None:
         """Has every worker step with the actions in the arena; observations go into a buffer."""
         self._buffer = buffer
@@ -379,7 +393,7 @@ class Workers(ABC):
         one that was raised while another worker takes long is not kept waiting for that.
 
         Args:
-            own: The caller's own part; None where `collect` is called again after `PENDING`.
+            own: The caller's own part; None where that is done, as after `end_step` or `PENDING`.
             timeout_s: Seconds to wait for the workers, once the caller's own part is done.
 
         Returns:
@@ -390,6 +404,7 @@ class Workers(ABC):
             WorkerDied: If a worker has died.
         """
         if own is not None:
+            self._replies = []
             try:
                 self._replies.append(own())
             except LaneFailure as failure:

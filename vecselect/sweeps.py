@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import PlanError, RequestError
+from vecselect.errors import PlanError
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
 from vecselect.plan import Note
@@ -130,10 +130,12 @@ class Sweep:
             path: Ends in `.json`, or for the plot in `.svg` or `.png`.
 
         Raises:
-            RequestError: If it ends otherwise, or a plot is wanted and matplotlib is not installed.
-            OSError: If it cannot be written.
+            RequestError: If it ends otherwise, a plot is wanted and matplotlib is not installed, or
+                the folder is not there or cannot be written to.
         """
-        ending = ending_of(path)
+        from vecselect.report import check_file
+
+        ending = check_file(path, "sweep", FILES)
         if ending == ".json":
             content = (self.to_json() + "\n").encode()
         else:
@@ -157,31 +159,16 @@ class Sweep:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows for it: the tables, and a plot where matplotlib is installed."""
-        from vecselect.report.html import sweep_picture
+        from vecselect.report.html import sweep_fragment
 
-        shown = dataclasses.replace(self._shown(), picture=sweep_picture(self))
-        return shown._repr_mimebundle_(include, exclude)
+        shown = self._shown()
+        return {"text/plain": str(shown), "text/html": sweep_fragment(shown.content, self)}
 
     def _shown(self) -> Shown:
         from vecselect.report.content import sweep_content
         from vecselect.report.text import Shown
 
         return Shown(sweep_content(self))
-
-
-def ending_of(path: str | Path) -> str:
-    """The ending of a file that a sweep is to be saved to.
-
-    Raises:
-        RequestError: If there is no such form.
-    """
-    ending = Path(path).suffix.lower()
-    if ending not in FILES:
-        raise RequestError(
-            f"A sweep cannot be saved as {str(path)!r}; choose a name that ends in .json, or in "
-            ".svg or .png for the plot."
-        )
-    return ending
 
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:

@@ -398,10 +398,6 @@ class AutoVectorEnv(VectorWrapper):
         """Names the mode and what runs in it."""
         return f"<AutoVectorEnv mode={self.mode!r}, {self.env}>"
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it: its report; in text, its name."""
-        return {**self.report._repr_mimebundle_(include, exclude), "text/plain": repr(self)}
-
     def _read_reset(self, seed: Any, options: dict[str, Any] | None) -> dict[str, Any]:
         """The arguments of a reset, checked and copied."""
         checked = read_options(options, self.num_envs)

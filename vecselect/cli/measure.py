@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vecselect.options import SweepProgress
-    from vecselect.plan import Plan
     from vecselect.sweeps import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -26,8 +25,8 @@ EXIT_OK, EXIT_INTERRUPTED = 0, 130
 JSON_HELP = "print one JSON document instead"
 DETAILS_HELP = "print all of the evidence, not the short report"
 OUTPUT_HELP = (
-    "write the report to a file too, whose name ends in .html, .svg (the plots), .md or .json; may "
-    "be repeated"
+    "write the report to a file too, whose name ends in .html (with plots), .md or .json; may be "
+    "repeated"
 )
 
 
@@ -53,10 +52,8 @@ def add_commands(commands: Commands) -> None:
         action="store_false",
         help="neither recall a plan nor remember this one",
     )
-    compare = commands.add_parser(
-        "compare", help="race the candidates, and say who won by how much"
-    )
-    compare.set_defaults(run=_compare, effort="race", use_store=False, fresh=False)
+    compare = commands.add_parser("compare", help="run the candidates, and say how fast each is")
+    compare.set_defaults(run=_recommend, effort="race", use_store=False, fresh=False)
     for command in (recommend, compare):
         _add_plan_arguments(command)
 
@@ -182,40 +179,18 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _recommend(args: argparse.Namespace) -> int:
-    _write_plan(args)
-    return EXIT_OK
-
-
-def _compare(args: argparse.Namespace) -> int:
-    from rich.text import Text
-
-    from vecselect.report.evidence import sentence_of_race
-    from vecselect.report.text import write
-
-    sentence = sentence_of_race(_write_plan(args))
-    if sentence is not None and not args.json:
-        sys.stdout.write("\n")
-        write(Text(sentence), sys.stdout)
-    return EXIT_OK
-
-
-def _write_plan(args: argparse.Namespace) -> Plan:
-    """Makes the plan that was asked for, and writes it to stdout and to files.
-
-    Raises:
-        RequestError: If what was asked for contradicts itself, or cannot be.
-    """
+    """Makes the plan that was asked for, and writes it to stdout and to files."""
     from vecselect.errors import RequestError
     from vecselect.make import recommend
-    from vecselect.report import check_output, write_output
+    from vecselect.report import REPORT_FILES, check_file
 
     if args.budget is not None and args.effort != "race":
         raise RequestError(
-            f"--budget is for a race, and --effort is {args.effort}; add --effort race, or leave "
-            "--budget out."
+            f"--budget limits a race, and --effort {args.effort} makes none; add --effort race, or "
+            "leave --budget out."
         )
     for path in args.output:
-        check_output(path)
+        check_file(path, "report", REPORT_FILES)
     with _measuring() as show:
         plan = recommend(
             args.env,
@@ -231,21 +206,21 @@ def _write_plan(args: argparse.Namespace) -> Plan:
             env_kwargs=dict(args.env_kwarg),
         )
     for path in args.output:
-        write_output(plan.report, path)
+        plan.report.save(path)
     if args.json:
         sys.stdout.write(plan.to_json() + "\n")
     else:
         shown = plan.report.details if args.details else plan.report
         shown.print(sys.stdout)
-    return plan
+    return EXIT_OK
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from vecselect.report import check_place
-    from vecselect.sweeps import ending_of
+    from vecselect.report import check_file
+    from vecselect.sweeps import FILES
 
     for path in args.output:  # what cannot be is told before anything is measured
-        check_place(path, "sweep", drawn=ending_of(path) != ".json")
+        check_file(path, "sweep", FILES)
     code = EXIT_OK
     try:
         found = _measure_sweep(args)

@@ -134,11 +134,11 @@ def _write_table(rows: Sequence[dict[str, Any]]) -> None:
 
 def _explain(args: argparse.Namespace) -> int:
     from vecselect.plan import Plan
-    from vecselect.report import check_output, write_output
+    from vecselect.report import REPORT_FILES, check_file
     from vecselect.values import read_at_most
 
     for path in args.output:
-        check_output(path)
+        check_file(path, "report", REPORT_FILES)
     entry = None
     if args.plan is not None and args.plan.endswith(".json"):
         with Path(args.plan).open("rb") as file:
@@ -147,7 +147,7 @@ def _explain(args: argparse.Namespace) -> int:
         entry = _newest() if args.plan is None else _find(args.plan)
         plan = entry.plan
     for path in args.output:
-        write_output(plan.report, path)
+        plan.report.save(path)
     if args.json:
         stored = {} if entry is None else {**entry.to_dict(), "path": str(entry.path)}
         _write_json({**stored, "plan": plan.to_dict()})

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else, and its upper part for notebooks.
+"""A report as one HTML file that needs nothing else, and the same without plots for notebooks.
 
 It holds no script and loads nothing. All that comes from a plan is escaped.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import base64
 import html
-import re
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
-from vecselect.report.content import PARTS, Bars, Facts, Table, content
-from vecselect.report.plots import missing_plots, plots_of, svg, sweep_figure, sweep_title
+from vecselect.report.content import content
+from vecselect.report.plots import plots_of, svg, sweep_figure, sweep_title
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,64 +20,65 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
-    from vecselect.report.content import Bar, Content, Row
-    from vecselect.report.evidence import Rows
+    from vecselect.report.content import Content, Row, Section
     from vecselect.run_stats import Stats
     from vecselect.sweeps import Sweep
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""
 
-PART_COLOURS = dict(
-    zip(PARTS.values(), ("#4a90d9", "#e8a020", "#d1495b", "#2a9d8f", "#8d99a6"), strict=True)
-)
-
 
 def page(plan: Plan, stats: Stats | None = None) -> str:
-    """The whole report of a plan as an HTML document.
+    """The report of a plan as an HTML document.
 
     Without matplotlib it has no plots, and says so.
     """
     found = content(plan, stats)
-    groups = "".join(
-        f'<div class="vs-group"><h3>{_escape(one.heading)}</h3>{_definitions(one.rows)}</div>'
-        for one in found.evidence
-    )
-    body = [
-        _upper(found),
-        _section("Plots", _plots(plan)),
-        _section("Evidence", f'<div class="vs-groups">{groups}</div>'),
-        _raw(plan),
-    ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{_escape(f'{found.what}: {found.chosen}')}</title>\n"
-        f"<style>\n{_style()}</style>\n</head>\n"
-        f'<body class="vecselect-page">\n<main class="vecselect">\n{_joined(body)}\n</main>\n'
-        "</body>\n</html>\n"
+        f"<title>{_escape(f'{found.what}: {found.chosen}')}</title>\n</head>\n"
+        f'<body class="vecselect-page">\n{fragment(found, _plots(plan))}\n</body>\n</html>\n'
     )
 
 
 def fragment(found: Content, picture: str = "") -> str:
-    """The upper part of a report, to be put into a page such as a notebook.
+    """A report to be put into a page such as a notebook.
 
     Args:
         found: What it says.
-        picture: HTML to put below it.
+        picture: HTML to put before the details.
     """
-    upper = _joined([_upper(found), picture])
-    return f'<div class="vecselect">\n<style>\n{_style()}</style>\n{upper}\n</div>'
+    notes = [
+        f'<div class="vs-note{" vs-loud" if note.loud else ""}"><code>{_escape(note.code)}</code>'
+        f"<span>{_escape(note.text)}</span></div>"
+        for note in found.notes
+    ]
+    details = "".join(f'<div class="vs-group">{_section(one)}</div>' for one in found.evidence)
+    if details:
+        details = (
+            f'<details>\n<summary>Details</summary>\n<div class="vs-groups">{details}</div>\n'
+            "</details>"
+        )
+    parts = [_answer(found), *notes, *map(_section, found.sections), picture, details]
+    style = resources.files("vecselect.report").joinpath("report.css").read_text(encoding="utf-8")
+    inner = "\n".join(part for part in parts if part)
+    return f'<div class="vecselect">\n<style>\n{style}</style>\n{inner}\n</div>'
 
 
-def picture(draw: Callable[[], Figure], title: str) -> str:
+def sweep_fragment(found: Content, sweep: Sweep) -> str:
+    """A sweep to be put into a notebook, with its plot where matplotlib is installed."""
+    try:
+        picture = _picture(lambda: sweep_figure(sweep), sweep_title(sweep))
+    except RequestError:
+        picture = ""
+    return fragment(found, picture)
+
+
+def _picture(draw: Callable[[], Figure], title: str) -> str:
     """A figure as an image that is light or dark as the reader prefers.
-
-    Args:
-        draw: Draws the figure.
-        title: What it shows, for those who cannot see it.
 
     Raises:
         RequestError: If matplotlib is not installed.
@@ -93,12 +93,17 @@ def picture(draw: Callable[[], Figure], title: str) -> str:
     )
 
 
-def sweep_picture(sweep: Sweep) -> str:
-    """The plot of a sweep; nothing where matplotlib is not installed."""
+def _plots(plan: Plan) -> str:
+    plots, figures = plots_of(plan), ""
     try:
-        return picture(lambda: sweep_figure(sweep), sweep_title(sweep))
-    except RequestError:
-        return ""
+        for plot in plots:
+            figures += (
+                f"<figure>\n<h2>{_escape(plot.title)}</h2>\n{_picture(plot.draw, plot.title)}"
+                f"<figcaption>{_escape(plot.caption)}</figcaption>\n</figure>"
+            )
+    except RequestError as error:  # matplotlib is not there
+        return f'<p class="vs-muted">{_escape(str(error))}</p>'
+    return f'<div class="vs-plots">\n{figures}\n</div>' if plots else ""
 
 
 def _escape(text: str) -> str:
@@ -106,127 +111,54 @@ def _escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-def _joined(parts: list[str]) -> str:
-    return "\n".join(part for part in parts if part)
-
-
-def _style() -> str:
-    return resources.files("vecselect.report").joinpath("report.css").read_text(encoding="utf-8")
-
-
-def _section(heading: str, inner: str) -> str:
-    return f"<section>\n<h2>{_escape(heading)}</h2>\n{inner}\n</section>"
-
-
-def _upper(found: Content) -> str:
-    notes = [
-        f'<div class="vs-note{" vs-loud" if note.loud else ""}"><code>{_escape(note.code)}</code>'
-        f"<span>{_escape(note.text)}</span></div>"
-        for note in found.notes
-    ]
-    sections = [_section(one.heading, _inner(one)) for one in found.sections]
-    return _joined([_answer(found), *notes, *sections])
-
-
 def _answer(found: Content) -> str:
     """The choice, how sure it is, why, and how to pin it."""
-    sure = found.sure[:1].upper() + found.sure[1:]
+    verdict = found.verdict[:1].upper() + found.verdict[1:]
     pin = _escape("\n".join(found.pin))
     paste = f'<pre class="vs-paste"><code>{pin}</code></pre>\n' if pin else ""
     return (
-        f'<h1>{_escape(found.what)} <span class="vs-muted vs-small">on {_escape(found.where)}'
+        f'<h1>{_escape(found.what)} <span class="vs-muted">on {_escape(found.where)}'
         '</span></h1>\n<div class="vs-answer">\n'
-        f'<div class="vs-mode">{_escape(found.chosen)}</div>\n<p>{_escape(sure)}.</p>\n'
+        f'<div class="vs-mode">{_escape(found.chosen)}</div>\n<p>{_escape(verdict)}.</p>\n'
         f"<p>{_escape(found.reason)}</p>\n{paste}</div>"
     )
 
 
-def _inner(section: Table | Bars | Facts) -> str:
-    """What is under a section's heading."""
-    if isinstance(section, Facts):
-        return _definitions(section.rows)
-    return _bars(section) if isinstance(section, Bars) else _table(section)
+def _section(section: Section) -> str:
+    caption = f'<p class="vs-muted">{_escape(section.caption)}</p>' if section.caption else ""
+    inner = _table(section) if section.columns else _definitions(section)
+    return f"<section>\n<h2>{_escape(section.heading)}</h2>\n{inner}\n{caption}</section>"
 
 
-def _definitions(rows: Rows) -> str:
-    pairs = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(text)}</dd>\n" for name, text in rows)
+def _definitions(section: Section) -> str:
+    pairs = "".join(
+        f"<dt>{_escape(row.name)}</dt><dd>{_escape(row.cells[0])}</dd>\n" for row in section.rows
+    )
     return f"<dl>\n{pairs}</dl>"
 
 
-def _table(section: Table) -> str:
+def _table(section: Section) -> str:
     """A table; where the window is narrow a list of cards."""
     first, *names = section.columns
-    head = "".join(f'<th scope="col" class="vs-number">{_escape(name)}</th>' for name in names)
+    head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in names)
     body = "\n".join(_row(row, names) for row in section.rows)
     return (
-        '<div class="vs-scroll"><table class="vs-stack"><thead><tr>'
-        f'<th scope="col">{_escape(first)}</th>{head}<th scope="col"></th></tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody></table></div>"
+        f'<table><thead><tr><th scope="col">{_escape(first)}</th>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table>"
     )
 
 
 def _row(row: Row, names: list[str]) -> str:
-    start = '<tr class="vs-chosen">' if row.chosen else "<tr>"
-    start += f'<th scope="row">{_escape(row.name)}</th>'
-    remark = _escape(row.remark)
-    if not row.cells:  # of a mode without figures only the reason is worth a place
-        return f'{start}<td class="vs-skipped" colspan="{len(names) + 1}">{remark}</td></tr>'
-    cells = ""
-    for place, (name, cell) in enumerate(zip(names, row.cells, strict=True)):
-        text = f"<strong>{_escape(cell)}</strong>" if place == row.best else _escape(cell)
-        cells += f'<td class="vs-number" data-label="{_escape(name)}">{text}</td>'
-    return f"{start}{cells}<td>{remark}</td></tr>"
-
-
-def _bars(section: Bars) -> str:
-    """All to one scale, each with its numbers below."""
-    present = {part.name for bar in section.bars for part in bar.parts}
-    legend = "".join(
-        f'<span><i class="vs-swatch" style="background: {colour}"></i>{name}</span>'
-        for name, colour in PART_COLOURS.items()
-        if name in present
+    """A row; why it could not be chosen takes the place of its figures, or a row below them."""
+    start = (
+        f'<tr{" class=vs-chosen" if row.chosen else ""}><th scope="row">{_escape(row.name)}</th>'
     )
-    bars = "\n".join(map(_bar, section.bars))
-    return f'<div class="vs-legend">{legend}</div>\n<div class="vs-bars">\n{bars}\n</div>'
-
-
-def _bar(bar: Bar) -> str:
-    pieces = "".join(
-        f'<i style="width: {97 * (part.end - part.start):.2f}%; '
-        f'background: {PART_COLOURS[part.name]}"></i>'
-        for part in bar.parts
+    cells = "".join(
+        f'<td data-label="{_escape(name)}">{_escape(cell)}</td>'
+        for name, cell in zip(names, row.cells, strict=False)
     )
-    mark = '<span class="vs-cut" title="longer than there is room for">&raquo;</span>'
-    numbers = ", ".join(f"{part.name} {part.text}" for part in bar.parts)
-    return (
-        f"<strong>{_escape(bar.name)}</strong><span>{_escape(bar.total)}</span>"
-        f'<div><div class="vs-bar">{pieces}{mark if bar.cut else ""}</div>'
-        f'<div class="vs-muted vs-small">{_escape(numbers)}</div></div>'
-    )
-
-
-def _plots(plan: Plan) -> str:
-    texts, figures = missing_plots(plan), ""
-    try:
-        for plot in plots_of(plan):
-            figures += (
-                f"<figure>\n<h3>{_escape(plot.title)}</h3>\n{picture(plot.figure, plot.title)}"
-                f"<figcaption>{_escape(plot.caption)}</figcaption>\n</figure>"
-            )
-    except RequestError as error:  # matplotlib is not there
-        texts = [str(error), *texts]
-    missing = "".join(f'<p class="vs-muted vs-small">{_escape(text)}</p>' for text in texts)
-    return (f'<div class="vs-plots">\n{figures}\n</div>' if figures else "") + missing
-
-
-def _raw(plan: Plan) -> str:
-    # A list of numbers takes a line, not a line for each of them.
-    text = re.sub(
-        r"\[\n\s+([-+.\deE,\s]+?)\n\s+\]",
-        lambda found: f"[{' '.join(found[1].split())}]",
-        plan.to_json(),
-    )
-    return (
-        "<details>\n<summary>The plan as JSON, with all its numbers</summary>\n"
-        f'<pre class="vs-raw">{_escape(text)}</pre>\n</details>'
-    )
+    why = f'<td class="vs-why" colspan="{len(names)}">not chosen: {_escape(row.remark)}</td>'
+    if not row.cells:
+        return f"{start}{why}</tr>"
+    below = f"</tr>\n<tr><th></th>{why}" if row.remark else ""
+    return f"{start}{cells}{below}</tr>"

@@ -5,64 +5,50 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from vecselect.report.content import Bars, Facts, content
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from vecselect.plan import Plan
-    from vecselect.report.content import Table
-    from vecselect.run_stats import Stats
+    from vecselect.report.content import Content, Section
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!@])")
 
 
-def markdown(plan: Plan, stats: Stats | None = None) -> str:
-    """The report as a document of GitHub's Markdown."""
-    found = content(plan, stats)
+def markdown(content: Content) -> str:
+    """A report as a document of GitHub's Markdown."""
+    notes = [f"- {_code(note.code)} {_text(note.text, note.loud)}" for note in content.notes]
     blocks = [
-        f"## {_text(found.what)}: {_code(found.chosen)}",
-        f"{_text(found.sure[:1].upper() + found.sure[1:])}. {_text(found.reason)}",
-        "\n".join(("Pin it:\n```", *found.pin, "```")),
-        "\n".join(
-            f"- {_code(note.code)} {'**' if note.loud else ''}{_text(note.text)}"
-            f"{'**' if note.loud else ''}"
-            for note in found.notes
-        ),
-        *(f"### {_text(one.heading)}\n\n{_section(one)}" for one in found.sections),
-        "<details><summary>Evidence</summary>",
-        *(_table((one.heading, ""), one.rows) for one in found.evidence),
+        f"## {_text(content.what)}: {_code(content.chosen)}",
+        f"On {_text(content.where)}: {_text(content.verdict)}. {_text(content.reason)}",
+        "\n".join(("Pin it:\n```", *content.pin, "```")),
+        "\n".join(notes),
+        *map(_section, content.sections),
+        "<details><summary>Details</summary>",
+        *map(_section, content.evidence),
         "</details>",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _section(section: Table | Bars | Facts) -> str:
-    """What is under a section's heading, as a table."""
-    if isinstance(section, Facts):
-        return _table(("", ""), section.rows)
-    if isinstance(section, Bars):
-        parts = [
-            ", ".join(f"{part.name} {part.text}" for part in bar.parts) for bar in section.bars
-        ]
-        rows = [(bar.name, bar.total, text) for bar, text in zip(section.bars, parts, strict=True)]
-        return _table(("mode", "vector step", "of that"), rows)
-    blank = ("",) * (len(section.columns) - 1)
-    return _table(
-        (*section.columns, ""),
-        [(row.name, *(row.cells or blank), row.remark) for row in section.rows],
-    )
+def _section(section: Section) -> str:
+    """A heading, a table, and how to read it."""
+    columns = section.columns or ("", "")
+    remarks = any(row.remark for row in section.rows)
+    lines: list[Sequence[str]] = [
+        [*map(_text, columns), *["why not"] * remarks],
+        ["---"] * (len(columns) + remarks),
+    ]
+    for row in section.rows:
+        cells = row.cells or ("",) * (len(columns) - 1)
+        words = (row.name, *cells, *[row.remark] * remarks)
+        lines.append([_text(word, row.chosen) for word in words])
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join(filter(None, (f"### {section.heading}", table, _text(section.caption))))
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [[_text(name) for name in columns], ["---"] * len(columns)]
-    lines += [[_text(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _text(text: str) -> str:
+def _text(text: str, bold: bool = False) -> str:
     """The text on one line, so that nothing in it is taken for Markdown or HTML."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    text = _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return f"**{text}**" if bold and text else text
 
 
 def _code(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A report as text for terminals, pipes and notebooks: cut to some lines, or with all it says."""
+"""A report as text for terminals and pipes: cut to a number of lines, or with all it says."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table as Grid
+from rich.table import Table
 from rich.text import Text
 
 from vecselect.printable import write_text
-from vecselect.report.content import PARTS, Bars, Facts, Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
-    from vecselect.report.content import Content, Row
-    from vecselect.report.evidence import Rows
+    from vecselect.report.content import Content, Row, Section
 
 WIDTH = 80
 """Columns of plain text."""
@@ -38,20 +36,9 @@ MOST_ROWS = 6
 
 REASON_LINES = 3
 NAME_COLUMNS = 18
-BAR_COLUMNS = 52
-CUT = "»"
 
-PART_LOOKS = dict(
-    zip(
-        PARTS.values(),
-        (("█", "green"), ("▓", "yellow"), ("▒", "red"), ("=", "cyan"), ("·", "blue")),
-        strict=True,
-    )
-)
-"""By the name of a part: a character and a colour."""
-
-ASCII: dict[int, str | int] = {**str.maketrans("█▓▒·»", "#%:.>"), ord("±"): "+-"}
-"""What stands for the characters of bars and figures where a stream has none."""
+ASCII = str.maketrans({"±": "+-"})
+"""What stands for the characters of figures where a stream has none."""
 
 _WRAPPING = Console(file=io.StringIO(), force_jupyter=False)
 """Wraps texts; what is wrapped depends on nothing of it."""
@@ -64,13 +51,11 @@ class Shown:
     Attributes:
         content: What it says.
         most_lines: Lines that it may have: rows, notes and the reason are cut to make it fit. With
-            no limit the evidence is shown too.
-        picture: HTML that a notebook shows below it.
+            no limit captions and the evidence are shown too.
     """
 
     content: Content
     most_lines: float = math.inf
-    picture: str = ""
 
     def __str__(self) -> str:
         """Plain text, 80 columns wide, without colour."""
@@ -84,39 +69,36 @@ class Shown:
         """What a notebook shows for it."""
         from vecselect.report.html import fragment
 
-        return {"text/plain": str(self), "text/html": fragment(self.content, self.picture)}
+        return {"text/plain": str(self), "text/html": fragment(self.content)}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lays it out: all of it, or what `most_lines` leave room for."""
         content, width = self.content, options.max_width
-        whole = self.most_lines == math.inf
-        above = [*_head(content, width), *_verdict(content, width, whole=whole)]
         pin = _pin(content, width)
-        if whole:
-            yield from above
+        if math.isinf(self.most_lines):
+            yield from (*_head(content, width), *_verdict(content, width, math.inf))
             for section in (*content.sections, *content.evidence):
-                yield Text()
+                yield ""
+                yield Text(section.heading, style="bold")
                 yield from _section(section)
-            yield Text()
-            yield from _notes(content, width, math.inf)
-            yield from pin
+                yield from _hanging("  ", Text(section.caption, style="dim"), width)
+            yield ""
+            yield from (*_notes(content, width, math.inf), *pin)
             return
-        so_far = [line for facts in content.sections for line in _on_one_line(facts, width)]
-        room = self.most_lines - len(above) - len(so_far) - len(pin)
-        table = next((one for one in content.sections if isinstance(one, Table)), None)
-        most_rows = max(min(MOST_ROWS, room - 1 - bool(content.notes)), 1)
-        rows = [row for row in table.rows if row.cells and row.place < most_rows] if table else []
+        above = [*_head(content, width), *_verdict(content, width, REASON_LINES)]
+        so_far = [line for section in content.sections for line in _on_one_line(section, width)]
+        room = int(self.most_lines) - len(above) - len(so_far) - len(pin)
+        table = next((one for one in content.sections if one.columns), None)
+        rows = _rows_that_tell(table, max(room - 1 - bool(content.notes), 1)) if table else []
         room -= len(rows) + bool(rows)
         notes = _notes(content, width, room)
-        blanks = [Text()] * (room - len(notes) >= 2)
+        blanks = [""] * (room - len(notes) >= 2)
         yield from above
         if table is not None and rows:
             yield from blanks
             yield _table(table, rows)
             yield from blanks
-        yield from so_far
-        yield from notes
-        yield from pin
+        yield from (*so_far, *notes, *pin)
 
 
 def plain(shown: RenderableType, width: int = WIDTH) -> str:
@@ -137,7 +119,7 @@ def write(shown: RenderableType, file: TextIO, pipe_width: int = WIDTH) -> None:
         pipe_width: The columns that anything but a terminal has.
     """
     console = _console(file)
-    ascii_only = not _takes_blocks(file)
+    ascii_only = not _takes_all(file)
     if ascii_only or not console.is_terminal:
         text = plain(shown, pipe_width)
         write_text((text.translate(ASCII) if ascii_only else text) + "\n", file)
@@ -146,9 +128,9 @@ def write(shown: RenderableType, file: TextIO, pipe_width: int = WIDTH) -> None:
     console.print(shown)
 
 
-def grid(rows: Rows) -> RenderableType:
+def grid(rows: Iterable[tuple[str, str]]) -> Table:
     """Rows of a name and a text."""
-    table = Grid.grid(padding=(0, 2))
+    table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", min_width=NAME_COLUMNS, max_width=NAME_COLUMNS + 4)
     table.add_column(overflow="fold")
     for name, text in rows:
@@ -161,8 +143,8 @@ def _console(file: TextIO, **settings: Any) -> Console:
     return Console(file=file, force_jupyter=False, **settings)
 
 
-def _takes_blocks(file: TextIO) -> bool:
-    """Whether the stream's encoding has the characters of bars and figures."""
+def _takes_all(file: TextIO) -> bool:
+    """Whether the stream's encoding has the characters of figures."""
     try:
         "".join(map(chr, ASCII)).encode(getattr(file, "encoding", None) or "utf-8")
     except (UnicodeEncodeError, LookupError):
@@ -171,7 +153,7 @@ def _takes_blocks(file: TextIO) -> bool:
 
 
 def _hanging(
-    mark: str, text: str | Text, width: int, style: str = "", most: float = 99
+    mark: str, text: str | Text, width: int, style: str = "", most: float = math.inf
 ) -> list[Text]:
     """A text in lines behind a mark, the further ones indented; no lines for an empty text."""
     text = Text(text) if isinstance(text, str) else text
@@ -192,28 +174,34 @@ def _hanging(
 
 
 def _head(content: Content, width: int) -> list[Text]:
-    """What it is about, and at the right the cores; a line more where one has no room for both."""
-    where = Text(content.where, style="dim")
-    lines = _hanging("", Text(f"vecselect: {content.what}", style="bold"), width, most=3)
-    gap = width - len(lines[-1]) - len(where)
-    if gap < 2:
-        return [*lines, where]
-    return [*lines[:-1], Text.assemble(lines[-1], " " * gap, where)]
+    """What it is about, and the cores."""
+    what = Text.assemble((f"vecselect: {content.what}", "bold"), (f"  on {content.where}", "dim"))
+    return _hanging("", what, width, most=3)
 
 
-def _verdict(content: Content, width: int, *, whole: bool) -> list[Text]:
-    title = Text.assemble((content.chosen, "bold green"), "  " * bool(content.chosen), content.sure)
+def _verdict(content: Content, width: int, most: float) -> list[Text]:
+    chosen = f"{content.chosen}  " if content.chosen else ""
+    title = Text.assemble((chosen, "bold green"), content.verdict)
     return [
         *_hanging("=>", title, width, "bold green"),
-        *_hanging("  ", content.reason, width, most=99 if whole else REASON_LINES),
+        *_hanging("  ", content.reason, width, most=most),
     ]
 
 
-def _on_one_line(section: Table | Bars | Facts, width: int) -> list[Text]:
-    """Facts as one text without their names; nothing of another section."""
-    if not isinstance(section, Facts):
+def _on_one_line(section: Section, width: int) -> list[Text]:
+    """Facts as one text without their names; nothing of a table."""
+    if section.columns:
         return []
-    return _hanging(section.heading.lower(), "; ".join(text for _, text in section.rows), width)
+    text = "; ".join(cell for row in section.rows for cell in row.cells)
+    return _hanging(f"{section.heading.lower()}:", text, width)
+
+
+def _rows_that_tell(table: Section, most: int) -> list[Row]:
+    """So many rows with figures, the choice and those of `sync` among them, in their order."""
+    known = [row for row in table.rows if row.cells]
+    ranked = sorted(known, key=lambda row: not (row.chosen or row.name.startswith("sync")))
+    kept = ranked[: min(most, MOST_ROWS)]
+    return [row for row in known if row in kept]
 
 
 def _notes(content: Content, width: int, room: float) -> list[Text]:
@@ -240,58 +228,27 @@ def _pin(content: Content, width: int) -> list[Text]:
     ]
 
 
-def _section(section: Table | Bars | Facts) -> Iterable[RenderableType]:
-    """A heading and what is under it."""
-    yield Text(section.heading, style="bold")
-    if isinstance(section, Facts):
-        yield Padding(grid(section.rows), (0, 0, 0, 1))
-    elif isinstance(section, Bars):
-        yield from _bars(section)
-    else:
-        rows = [row for row in section.rows if row.cells]
-        if rows:
-            yield _table(section, rows)
-        remarks = [(row.name, row.remark) for row in section.rows if row.remark and not row.chosen]
-        if remarks:
-            yield Padding(grid(tuple(remarks)), (bool(rows), 0, 0, 3))
+def _section(section: Section) -> Iterable[RenderableType]:
+    """What is under a heading, why candidates could not be chosen in rows of their own."""
+    if not section.columns:
+        yield Padding(grid((row.name, row.cells[0]) for row in section.rows), (0, 0, 0, 3))
+        return
+    rows = [row for row in section.rows if row.cells]
+    if rows:
+        yield _table(section, rows)
+    why = [(f"not {row.name}", row.remark) for row in section.rows if row.remark]
+    if why:
+        yield Padding(grid(why), (0, 0, 0, 3))
 
 
-def _table(section: Table, rows: Sequence[Row]) -> RenderableType:
-    table = Grid(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="dim")
+def _table(section: Section, rows: Sequence[Row]) -> RenderableType:
+    table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=False, header_style="dim")
     first, *others = section.columns
     table.add_column(f"   {first}", no_wrap=True)
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        style = "dim" if row.muted else "bold" if row.chosen and row.best is None else ""
-        cells = [
-            Text(cell, style="bold" if place == row.best else "")
-            for place, cell in enumerate(row.cells)
-        ]
+        style = "dim" if row.muted else "bold" if row.chosen else ""
+        cells = map(Text, row.cells)
         table.add_row(Text(f"{'=>' if row.chosen else '  '} {row.name}"), *cells, style=style)
     return table
-
-
-def _bars(section: Bars) -> Iterable[RenderableType]:
-    """A legend and the bars; the ends of parts are rounded, so that a bar has its length."""
-    present = {part.name for bar in section.bars for part in bar.parts}
-    words = [
-        Text.assemble(PART_LOOKS[name], (f" {name}", "dim"))
-        for name in PARTS.values()
-        if name in present
-    ]
-    yield Text("  ").join(words)
-    table = Grid.grid(padding=(0, 1))
-    for justify in ("left", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)
-    for bar in section.bars:
-        line, drawn = Text(), 0
-        for part in bar.parts:
-            end = round(part.end * BAR_COLUMNS)
-            character, colour = PART_LOOKS[part.name]
-            line.append(character * (end - drawn), colour)
-            drawn = end
-        if bar.cut:
-            line.append(CUT, "dim")
-        table.add_row(Text(bar.name), Text(bar.total), line)
-    yield table

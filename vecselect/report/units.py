@@ -88,17 +88,9 @@ def _three_digits(value: float) -> str:
     return f"{value:.{min(decimals, 2)}f}"
 
 
-def between(interval: Interval) -> str:
-    """A duration with its ends, where it has any width: `10.2 ms (9.10-11.4 ms)`."""
-    low, high = seconds(interval.low), seconds(interval.high)
-    if low == high:
-        return seconds(interval.mid)
-    number, _, unit = low.partition(" ")
-    low = number if high.endswith(f" {unit}") else low
-    return f"{seconds(interval.mid)} ({low}-{high})"
-
-
 def spread(interval: Interval) -> str:
-    """How far a measured quantity may be off: `±1.8 %`."""
+    """How far a quantity may be off: ` ±1.8 %`; nothing where it has no width."""
     percent = (interval.high / interval.mid - 1) * 100
-    return f"±{percent:.1f} %" if percent < 9.95 else f"±{percent:.0f} %"
+    if percent <= 0:
+        return ""
+    return f" ±{percent:.1f} %" if percent < 9.95 else f" ±{percent:.0f} %"

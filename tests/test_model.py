@@ -31,6 +31,7 @@ from vecselect.selection.model import (
     CONTENTION_S,
     CONTENTION_SHARE,
     CROWDED,
+    LOOP_GAIN,
     RUN_S,
     break_even_s,
     choose,
@@ -376,9 +377,32 @@ def test_what_was_observed_is_left_only_for_one_predicted_to_be_10_percent_faste
     among = modes("sync", "pool:0")
     loops = LoopCosts(sync_s=8 * MS * (gain - 1), pool_s=0.0, pool_fixed_s=0.0)
     known = evidence(1 * MS, loops=loops, observations=(seen("sync", 8 * MS * gain),))
-    assert choose(known, modes=among).best.mode == "pool:0"
     best = choose(known, modes=among, incumbent="sync").best.mode
     assert (best == "sync") is kept
+
+
+@pytest.mark.parametrize(("gain", "best"), [(1.04, "sync"), (1.06, "pool:0")])
+def test_a_shorter_loop_alone_is_chosen_from_5_percent_on(gain, best):
+    loops = LoopCosts(sync_s=8 * MS * (gain - 1), pool_s=0.0, pool_fixed_s=0.0)
+    assert choose(evidence(1 * MS, loops=loops), modes=modes("sync", "pool:0")).best.mode == best
+
+
+def test_loops_grow_with_what_is_returned():
+    def loops(num_envs=8, copies=True, **returned):
+        profile = dataclasses.replace(a_profile(1 * US), **returned)
+        return LoopCosts.of(profile, num_envs, copies=copies)
+
+    plain = loops()
+    for more in (
+        loops(16),
+        loops(info_keys=4),
+        loops(observation_arrays=4),
+        loops(observation_bytes=10**6),
+    ):
+        assert more.sync_s > plain.sync_s
+        assert more.pool_s > plain.pool_s >= plain.pool_fixed_s > 0
+    assert loops(copies=False).copying_s == 0.0
+    assert 0 < plain.copying_s < plain.pool_s < plain.sync_s
 
 
 @pytest.mark.parametrize(("gain", "kept"), [(1.02, True), (1.05, False)])
@@ -477,7 +501,8 @@ def test_every_prediction_is_sound(steps, num_envs, cores, learner_s, off_cpu):
         one.mode: one.loop_s * (1 + start_up_s(Mode.parse(one.mode), num_envs, cores) / RUN_S)
         for one in choice.forecasts
     }
-    assert costs_s[choice.best.mode] == min(costs_s.values())
+    margin = 1 + LOOP_GAIN * (choice.best.mode == "sync")
+    assert costs_s[choice.best.mode] <= min(costs_s.values()) * margin
 
 
 @settings(relaxed, max_examples=40)

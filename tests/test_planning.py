@@ -250,12 +250,12 @@ def test_whatever_ends_planning_leaves_no_process(notes, monkeypatch, phase):
         pass
     before = children()
 
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     factories = notes.factories(3)
     if phase == "deciding":
-        monkeypatch.setattr(planner, "measure_loops", interrupt)
+        monkeypatch.setattr(planner, "measure_learner", interrupt)
     else:
         factories[0] = interrupt
     with pytest.raises(KeyboardInterrupt):

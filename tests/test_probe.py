@@ -121,7 +121,7 @@ def test_what_a_probe_finds_in_another_process(method):
     assert found.action_space == Faulty.action_space
     assert found.observation in found.observation_space
     assert found.observation[0] != os.getpid()
-    assert 0 < found.construct_s < found.start_s < 60
+    assert 0 < found.construct_s < 60
 
 
 class Frozen(Faulty):
@@ -132,7 +132,7 @@ class Frozen(Faulty):
 
 
 def test_what_was_loaded_before_is_not_collected_in_the_midst_of_what_is_measured():
-    assert probed(Frozen).transitions[0][0][0] > 1000
+    assert probed(Frozen).observation[0] > 1000
 
 
 def allocate():
@@ -243,7 +243,7 @@ def test_a_call_that_never_returns_is_given_up(phase, act, limit, stall_limit_s,
 @pytest.mark.full
 def test_a_constructor_may_take_longer_than_a_step(stall_limit_s):
     found = probed(faulty("construct", functools.partial(time.sleep, 1.5)))
-    assert 1.5 <= found.construct_s < found.start_s
+    assert found.construct_s >= 1.5
 
 
 def test_one_is_built_also_by_a_lambda_of_a_local_class(tmp_path):

@@ -6,7 +6,6 @@ The caller's side is `vecselect.planning.first_worker`.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import gc
 import os
@@ -24,27 +23,15 @@ from vecselect import processes
 from vecselect.errors import ProfileError
 from vecselect.factory import ShownWarnings, shown_warnings
 from vecselect.failures import portable
-from vecselect.learner_threads import set_library_threads
 from vecselect.machine import children_pids, resident_bytes
-from vecselect.measure.step import OWN_THREADS, Extent, StepProfile, profile_step
+from vecselect.measure.clock import Clock
+from vecselect.measure.step import Extent, Profiling, StepProfile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
 SPACE_TEXT_CHARACTERS = 160
-
-TRANSITIONS = 16
-LARGE_BYTES = 1 << 16
-"""Of observations this large only four are brought back."""
-
-TRANSITIONS_LIMIT_S = 0.02
-
-THREADED_STEP_S = 2e-4
-"""Shorter steps gain nothing by the threads of a numerical library."""
-
-THREADED_STEPS, THREADED_S = 8, 4e-3
-"""Steps, or seconds of them, that are taken to see whether a step computes in such threads."""
 
 RECORDERS = (
     ("gymnasium.wrappers", "RecordVideo"),
@@ -136,22 +123,21 @@ class ProfileTask:
         except Exception as error:
             tell("not built", portable(error))
             return None
-        built_s = time.perf_counter()
+        construct_s = time.perf_counter() - start_s
         try:
-            profile = profile_step(env, budget_s=self.budget_s, extent=self.extent, on_call=enter)
+            profiling = Profiling(env, Clock(), enter)
+            profile = profiling.run(self.budget_s, self.extent)
+            profile = profiling.with_threads(profile, self.threads)
             memory_after = resident_bytes()
             if memory_before is not None and memory_after is not None:
                 memory_bytes = max(memory_after - memory_before, 0)
                 profile = dataclasses.replace(profile, memory_bytes=memory_bytes)
-            profile = _as_in_caller(env, profile, self.threads, enter)
-            transitions = _transitions(env, profile, enter)
             found = Probe(
                 profile=profile,
                 observation_space=env.observation_space,
                 action_space=env.action_space,
-                construct_s=built_s - start_s,
-                profiling_s=time.perf_counter() - built_s,
-                transitions=transitions,
+                construct_s=construct_s,
+                observation=profiling.observation,
                 holds=held(env, footprint, read_footprint()),
                 draws=may_draw(env.observation_space, env.render_mode),
                 warned=shown_warnings(),
@@ -173,11 +159,9 @@ class Probe:
         observation_space: Its observation space.
         action_space: Its action space.
         construct_s: Seconds of building it, its imports included.
-        profiling_s: Seconds from its being built to the end of profiling.
-        transitions: What a reset returned, `(observation, info)`, and then a few steps.
+        observation: An observation of it.
         holds: What it holds that a second one may not be able to hold too, as words that follow "it
             holds".
-        start_s: Seconds from starting the process to the environment being built.
         draws: What speaks for it that it draws, which is not safe in several threads, as words that
             follow "it"; None if nothing does.
         warned: The warnings that its process has shown.
@@ -187,85 +171,16 @@ class Probe:
     observation_space: gym.Space
     action_space: gym.Space
     construct_s: float
-    profiling_s: float
-    transitions: tuple[Any, ...]
+    observation: Any
     holds: tuple[str, ...]
-    start_s: float = 0.0
     draws: str | None = None
     warned: ShownWarnings = ShownWarnings()
-
-    @property
-    def observation(self) -> Any:
-        """An observation of it."""
-        return self.transitions[0][0]
 
     def observation_batch(self, num_envs: int) -> Any:
         """So many of its observations, batched as vector environments batch them."""
         space = self.observation_space
         batch: Any = create_empty_array(space, num_envs)
         return concatenate(space, [self.observation] * num_envs, batch)
-
-
-def _as_in_caller(
-    env: gym.Env, profile: StepProfile, threads: int, enter: Callable[[str], None]
-) -> StepProfile:
-    """The profile of the environment as it would step in the calling process.
-
-    That differs where numerical libraries compute the steps, in the threads that they have there.
-
-    Args:
-        env: The environment.
-        profile: With one thread.
-        threads: Threads of these libraries in the calling process.
-        enter: Told before each call of the environment.
-    """
-    if threads < 2 or profile.step_time_s < THREADED_STEP_S:
-        return profile
-    space = copy.deepcopy(env.action_space)
-    space.seed(0)
-    wall_s = cpu_s = 0.0
-    steps, ended = -1, True  # the first step is not timed
-    set_library_threads(threads)
-    try:
-        while steps < THREADED_STEPS and wall_s < THREADED_S:
-            if ended:
-                enter("reset")
-                env.reset()
-            enter("step")
-            action = space.sample()
-            start_s, start_cpu_s = time.perf_counter(), time.process_time()
-            _, _, terminated, truncated, _ = env.step(action)
-            if steps >= 0:
-                wall_s += time.perf_counter() - start_s
-                cpu_s += time.process_time() - start_cpu_s
-            steps, ended = steps + 1, terminated or truncated
-    finally:
-        set_library_threads(1)
-    if cpu_s <= OWN_THREADS * wall_s:
-        return profile
-    threaded = profile.scaled(wall_s / steps / profile.step_time_s)
-    return dataclasses.replace(threaded, cores_used=cpu_s / wall_s)
-
-
-def _transitions(
-    env: gym.Env, profile: StepProfile, enter: Callable[[str], None]
-) -> tuple[Any, ...]:
-    """A reset and a few steps of the next episode, with infos only where they can be sent."""
-    space = copy.deepcopy(env.action_space)
-    space.seed(0)
-    enter("reset")
-    found: list[Any] = [env.reset()]
-    limit_s = time.perf_counter() + TRANSITIONS_LIMIT_S
-    enter("step")
-    for _ in range(TRANSITIONS if profile.observation_bytes < LARGE_BYTES else 4):
-        if len(found) > 1 and (found[-1][2] or found[-1][3] or time.perf_counter() > limit_s):
-            break
-        found.append(env.step(space.sample()))
-    try:
-        processes.dumps(found)
-    except Exception:  # pickling runs code of the environment's own
-        found = [(*result[:-1], {}) for result in found]
-    return tuple(found)
 
 
 def _answer(go: Signal, done: Signal, pipe: Connection) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from vecselect.errors import ProfileError, RequestError
+from vecselect.learner_threads import set_library_threads
 from vecselect.measure.clock import Clock
 from vecselect.measure.generators import untouched_generators
 from vecselect.request import read_request
@@ -41,6 +42,12 @@ would turn the choice around."""
 
 OWN_THREADS = 1.25
 """A sub-environment that keeps more cores busy than this computes in threads of its own."""
+
+THREADED_STEP_S = 2e-4
+"""Shorter steps gain nothing by the threads of a numerical library."""
+
+THREADED_STEPS, THREADED_S = 8, 4e-3
+"""Steps, or seconds of them, that are taken to see whether a step computes in such threads."""
 
 EVEN = 0.05
 """Steps are even where their mean is known this well: its standard error, relative."""
@@ -111,6 +118,8 @@ class StepProfile:
         episode_steps_sd: Standard deviation of the same; near 0 where all episodes end at a time
             limit, so that the sub-environments of a vector environment reset together.
         observation_bytes: Size of one observation.
+        observation_arrays: The arrays that it consists of.
+        info_keys: Keys of the info of the last step.
         action_bytes: Size of one action.
         memory_bytes: Growth of the process by building and running the environment, its imports
             included; None where it was not built for measuring.
@@ -147,6 +156,8 @@ class StepProfile:
     step_quantiles_s: tuple[float, ...] = field(repr=False)
     reset_quantiles_s: tuple[float, ...] = field(repr=False)
     gil_free_fraction: float | None = None
+    observation_arrays: int = 1
+    info_keys: int = 0
 
     @property
     def mean_step_with_resets_s(self) -> float:
@@ -214,7 +225,7 @@ def profile_step(
         if isinstance(env, type) or not (hasattr(env, "step") and hasattr(env, "action_space")):
             profiled = stack.enter_context(contextlib.closing(_build(env)))
         stack.enter_context(untouched_generators())
-        return _Profiling(profiled, clock or Clock(), on_call).run(budget_s, extent, seed)
+        return Profiling(profiled, clock or Clock(), on_call).run(budget_s, extent, seed)
 
 
 def _build(env: Any) -> gym.Env:
@@ -227,17 +238,24 @@ def _build(env: Any) -> gym.Env:
     return read_request(env, 1).env_fns[0]()
 
 
-class _Profiling:
-    """The state of one call of `profile_step`."""
+class Profiling:
+    """One environment being profiled.
+
+    Attributes:
+        observation: The one that it returned last.
+    """
 
     def __init__(self, env: gym.Env, clock: Clock, on_call: Callable[[str], None]) -> None:
+        """Takes the arguments of `profile_step`; nothing is called yet."""
         self.env = env
         self.clock = clock
         self.on_call = on_call
         self.wall_overhead_ns = clock.wall_overhead_ns()
         self.cpu_overhead_ns = clock.cpu_overhead_ns()
         self.episode_steps = 0
+        self.ended = False
         self.observation: Any = None
+        self.info: Any = {}
 
     def draw(self, seed: int) -> tuple[list[Any], float]:
         """Actions to cycle through, and the seconds that drawing one takes."""
@@ -254,21 +272,21 @@ class _Profiling:
         each_ns = drawn_ns / (len(actions) - 1) - self.wall_overhead_ns
         return actions, max(each_ns, 0.0) * 1e-9
 
-    def run(self, budget_s: float, extent: Extent, seed: int) -> StepProfile:
+    def run(self, budget_s: float, extent: Extent, seed: int = 0) -> StepProfile:
         """Resets and steps for as long as `extent` says, or as `budget_s` allows."""
         wall_ns = self.clock.wall_ns
         actions, draw_s = self.draw(seed)
         first_reset_ns = self.reset(seed=seed)
-        action = itertools.cycle(actions).__next__
-        first_step_ns, _, ended = self.step(action())
+        self.action = action = itertools.cycle(actions).__next__
+        first_step_ns, _ = self.step(action())
 
         limit_ns = wall_ns() + int(budget_s * 1e9)
         for _ in range(extent.warm_up_steps):
-            if ended:
+            if self.ended:
                 self.reset()
             if wall_ns() >= limit_ns:
                 break
-            ended = self.step(action())[2]
+            self.step(action())
 
         walls: list[int] = []
         off_cpu_ns = 0
@@ -277,11 +295,11 @@ class _Profiling:
         start_ns = wall_ns()
         start_process_ns = self.clock.process_ns()
         while True:
-            if ended:
+            if self.ended:
                 episodes.append(self.episode_steps)
                 resets.append(self.reset())
             switches = self.clock.switches()
-            wall, cpu, ended = self.step(action())
+            wall, cpu = self.step(action())
             if switches is None or self.clock.switches() != switches:
                 off_cpu_ns += max(wall - cpu, 0)
             elif wall - cpu > LOST_CORE_NS:
@@ -324,28 +342,55 @@ class _Profiling:
             step_spread_s=float(times_s.std()),
             step_quantiles_s=_quantiles(times_s),
             reset_quantiles_s=_quantiles(np.array(resets) * 1e-9),
+            observation_arrays=arrays_in(self.observation),
+            info_keys=len(self.info),
             gil_free_fraction=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
         )
 
-    def step(self, action: Any) -> tuple[int, int, bool]:
-        """Nanoseconds of wall and CPU time of one step, and whether the episode ended."""
+    def with_threads(self, profile: StepProfile, threads: int) -> StepProfile:
+        """The profile as it is where numerical libraries have more threads than one.
+
+        Args:
+            profile: With one thread; `run` has returned it.
+            threads: These threads. Where they do not shorten a step, the profile stays.
+        """
+        if threads < 2 or profile.step_time_s < THREADED_STEP_S:
+            return profile
+        wall_ns = cpu_ns = steps = 0
+        set_library_threads(threads)
+        try:
+            while steps <= THREADED_STEPS and wall_ns < THREADED_S * 1e9:
+                if self.ended:
+                    self.reset()
+                before_ns = self.clock.process_ns()
+                step_ns, _ = self.step(self.action())
+                if steps:  # the first one starts the threads
+                    wall_ns += step_ns
+                    cpu_ns += self.clock.process_ns() - before_ns
+                steps += 1
+        finally:
+            set_library_threads(1)
+        if cpu_ns <= OWN_THREADS * wall_ns:
+            return profile
+        threaded = profile.scaled(wall_ns * 1e-9 / (steps - 1) / profile.step_time_s)
+        return dataclasses.replace(threaded, cores_used=cpu_ns / wall_ns)
+
+    def step(self, action: Any) -> tuple[int, int]:
+        """Nanoseconds of wall and CPU time of one step."""
         wall_ns, cpu_ns = self.clock.wall_ns, self.clock.cpu_ns
         self.on_call("step")
         step = self.env.step
         try:
             cpu = cpu_ns()
             wall = wall_ns()
-            self.observation, _, terminated, truncated, _ = step(action)
+            self.observation, _, terminated, truncated, self.info = step(action)
             wall = wall_ns() - wall
             cpu = cpu_ns() - cpu
         except Exception as error:
             raise _failure("step", error) from error
         self.episode_steps += 1
-        return (
-            max(wall - self.wall_overhead_ns, 1),
-            max(cpu - self.cpu_overhead_ns, 0),
-            bool(terminated or truncated),
-        )
+        self.ended = bool(terminated or truncated)
+        return max(wall - self.wall_overhead_ns, 1), max(cpu - self.cpu_overhead_ns, 0)
 
     def reset(self, seed: int | None = None) -> int:
         """Nanoseconds of one reset."""
@@ -356,7 +401,7 @@ class _Profiling:
             wall = self.clock.wall_ns() - wall
         except Exception as error:
             raise _failure("reset", error) from error
-        self.episode_steps = 0
+        self.episode_steps, self.ended = 0, False
         return max(wall - self.wall_overhead_ns, 1)
 
 
@@ -382,3 +427,10 @@ def size_bytes(value: Any) -> int:
     if type(value) is tuple:
         return sum(map(size_bytes, value))
     return len(pickle.dumps(value))
+
+
+def arrays_in(value: Any) -> int:
+    """The arrays that an observation consists of; 1 where it is none."""
+    if isinstance(value, dict):
+        return sum(map(arrays_in, value.values()))
+    return sum(map(arrays_in, value)) if type(value) is tuple else 1

@@ -14,7 +14,6 @@ caller.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,7 +81,6 @@ class FirstWorker:
         """
         self.memory = Memory()
         self._budget_s = budget_s
-        self._start_s = time.perf_counter()
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         self.launched = launch(
             processes.get_context(request.vector_kwargs.get("context")),
@@ -133,9 +131,7 @@ class FirstWorker:
                 self.launched.forget_names()
                 found: Probe = value
                 note_shown(found.warned)
-                return dataclasses.replace(
-                    found, start_s=time.perf_counter() - self._start_s - found.profiling_s
-                )
+                return found
 
     def measure_hand_off(self) -> HandOff | None:
         """Times empty exchanges with this process, awake and asleep; some 5 ms in all.

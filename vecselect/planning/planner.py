@@ -4,7 +4,7 @@
     | what can run here                  backends: missing, why_not
     | a remembered plan                  cache, held against the request
     | one sub-environment, profiled      first_worker, in a process of its own
-    | hand-off, loops, learner, Ray      first_worker, calibrate, measure.learner
+    | hand-off, learner, Ray             first_worker, measure.learner, ray_costs
     v
     Evidence --> selection.model.choose --> (effort="race": race) --> Plan --> build
 
@@ -35,14 +35,14 @@ from vecselect.modes import Mode
 from vecselect.plan import Candidate, Plan, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
-from vecselect.planning.calibrate import measure_loops, ray_costs
 from vecselect.planning.first_worker import FirstWorker, Prebuilt, Prepared, profiled
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.planning.race import run_race
+from vecselect.planning.ray_costs import ray_costs
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Evidence, HandOff
+from vecselect.selection.evidence import Evidence, HandOff, LoopCosts
 from vecselect.selection.model import break_even_s, choose
 from vecselect.selection.rule import apply_rule
 from vecselect.selection.what_if import what_if
@@ -280,17 +280,20 @@ class _Planning:
     ) -> Plan:
         """The plan by a profile and a hand-off, with what else is measured here."""
         options, machine = self.options, self.machine
-        options.progress("measuring the loops and the learner")
+        options.progress("measuring the learner")
         if found.draws is not None and self.skipped["thread"] is None:
             self.skipped["thread"] = explain.DRAWS.format(found.draws)
         learners = self._learners(found)
-        loops = measure_loops(self.request, found)
         foreign_cores = load.cores()
         ray = self._ray_costs(found)
         evidence = dataclasses.replace(
             self._evidence(found),
             hand_off=hand_off,
-            loops=loops,
+            loops=LoopCosts.of(
+                found.profile,
+                self.request.num_envs,
+                copies=bool(self.request.vector_kwargs.get("copy", True)),
+            ),
             learners=learners,
             rule=apply_rule(found.profile, machine, self.request.num_envs),
             foreign_cores=foreign_cores,

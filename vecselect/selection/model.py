@@ -76,6 +76,10 @@ FURTHER_WORKER_START_S = 0.014
 
 THREAD_START_S = 2e-4
 
+LOOP_GAIN = 0.05
+"""`pool:0` differs from `sync` by its loop alone, which is assumed: it is chosen only where it is
+predicted to make the whole this much faster."""
+
 SWITCH_GAIN = 0.10
 """A mode that real use has measured is left only for one predicted to be this much faster."""
 
@@ -176,6 +180,9 @@ def choose(
     as_set = evidence.learners[0].threads
     able = [one for one in forecasts if any_threads or one.threads == as_set]
     best = min(able, key=lambda one: _cost_s(one, evidence))
+    sync = next((one for one in able if one.mode == "sync" and one.threads == best.threads), None)
+    if sync and best.mode == "pool:0" and not best.observed:
+        best = sync if sync.loop_s <= best.loop_s * (1 + LOOP_GAIN) else best
     kept = next((one for one in able if one.mode == incumbent and one.observed), None)
     if kept is not None:
         gain = MEASURED_SWITCH_GAIN if best.observed else SWITCH_GAIN

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from tests.fake_torch import FakeLibrary
 from vecselect import ProfileError, RequestError, profile_step
 from vecselect.measure.clock import Clock
-from vecselect.measure.step import BRIEF, QUANTILES, THOROUGH, size_bytes
+from vecselect.measure.step import BRIEF, QUANTILES, THOROUGH, Profiling, size_bytes
 
 UNTIMED = 1 + THOROUGH.warm_up_steps
 """The first step and the warm-up."""
@@ -169,6 +170,39 @@ def test_a_brief_profile_takes_30_ms_and_of_long_steps_8_that_are_even_or_else_2
         assert profiled(env, extent=BRIEF).steps == steps
         assert env.steps == 1 + 3 + steps
         assert env.resets == 2  # the first, and one that is timed
+
+
+class SharingEnv(FakeEnv):
+    """Shares the work of a step between the threads of a library, as far as there are two."""
+
+    def step(self, action):
+        threads = min(FakeLibrary.threads, 2)
+        self.fake.process_ns += self.step_ns(1)
+        step_ns, self.step_ns = self.step_ns, lambda number: step_ns(number) // threads
+        try:
+            return super().step(action)
+        finally:
+            self.step_ns = step_ns
+
+
+@pytest.mark.parametrize(
+    ("step_ns", "threads", "cores_used"),
+    [(2 * MS_NS, 2, 2.0), (2 * MS_NS, 8, 2.0), (2 * MS_NS, 1, 1.0), (100_000, 2, 1.0)],
+)
+def test_what_a_library_computes_in_threads_is_seen_with_the_caller_s(
+    libraries, step_ns, threads, cores_used
+):
+    FakeLibrary.set(1)
+    fake = FakeTime()
+    fake.process_ns = 0
+    clock = dataclasses.replace(fake.clock, process_ns=lambda: fake.process_ns)
+    profiling = Profiling(SharingEnv(fake, step_ns), clock, lambda phase: None)
+    alone = profiling.run(100.0, BRIEF)
+    found = profiling.with_threads(alone, threads)
+    assert found.step_time_s == pytest.approx(step_ns * 1e-9 / cores_used)
+    assert found.cores_used == pytest.approx(cores_used, rel=0.01)
+    assert found.threaded == (cores_used > 1)
+    assert FakeLibrary.threads == 1
 
 
 def test_of_the_times_64_quantiles_are_kept_from_the_shortest_to_the_longest():

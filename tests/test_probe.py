@@ -15,10 +15,8 @@ from gymnasium import spaces
 from tests.marks import only_full
 from tests.probes import probed
 from tests.racers import children, wait_until_gone
-from tests.zoo import BusyEnv
 from vecselect import ProfileError
 from vecselect.failures import RemoteTraceback
-from vecselect.learner_threads import library_threads
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
 from vecselect.planning import first_worker
@@ -325,22 +323,3 @@ def test_what_wrappers_record_is_left_out_and_put_back(tmp_path):
         wrapped.close()
     assert not (tmp_path / "videos").exists()
     assert {name: vars(recorder).get(name) for name in before} == before
-
-
-class Multiplying(BusyEnv):
-    """Multiplies matrices in as many threads as numpy's library takes."""
-
-    def step(self, action):
-        np.ones((400, 400)) @ np.ones((400, 400))
-        return super().step(action)
-
-
-@pytest.mark.skipif(library_threads() < 2, reason="numpy computes in one thread here")
-def test_what_computes_in_the_threads_of_a_library_is_profiled_with_the_caller_s(monkeypatch):
-    def cores_used(threads):
-        monkeypatch.setattr(first_worker, "_threads_of_libraries", lambda: threads)
-        return probed(lambda: Multiplying(1e-4)).profile.cores_used
-
-    assert cores_used(1) < 1.25
-    # Beside other programs its threads may get a single core in any one profile.
-    assert any(cores_used(2) > 1.25 for _ in range(20))

@@ -65,8 +65,7 @@ def ray_costs(request: Request, machine: Machine, found: Probe) -> RayCosts:
     )
     each = float(options.get("num_cpus", 1)) or 1.0
     here = max(int(machine.cores), 1)
-    cluster.connect(options.get("address"), here)
-    try:
+    with cluster.connected(options.get("address"), here):
         free = cluster.ray().available_resources().get("CPU", 0.0)
         lanes = max(int(options.get("num_workers", free / each)), 1)
         nodes = [node for node in cluster.ray().nodes() if node["Alive"]]
@@ -75,8 +74,6 @@ def ray_costs(request: Request, machine: Machine, found: Probe) -> RayCosts:
         one_s = _step_s(options, stub, lanes=1, per_lane=per_lane)
         two_s = _step_s(options, stub, lanes=2, per_lane=per_lane) if lanes > 1 else one_s
         double_s = _step_s(options, stub, lanes=1, per_lane=2 * per_lane)
-    finally:
-        cluster.give_lease_back()
     another_s = max(two_s - one_s, 0.0)
     env_s = min(max(double_s - one_s, 0.0), another_s) / per_lane
     return RayCosts(

@@ -44,14 +44,16 @@ class Built:
 
 
 def construct(
-    env_fns: Sequence[Callable[[], gym.Env]], settings: Settings, kind: type[Workers]
+    env_fns: Sequence[Callable[[], gym.Env]],
+    settings: Settings,
+    kind: Callable[[Settings], Workers],
 ) -> Built:
     """Builds every sub-environment and the arena; leaves nothing behind if that fails.
 
     Args:
         env_fns: One factory per sub-environment.
         settings: How they are to run.
-        kind: What the workers are.
+        kind: Makes the workers.
 
     Raises:
         RuntimeError: If the spaces of the sub-environments do not go together.
@@ -60,56 +62,85 @@ def construct(
     """
     envs: list[gym.Env] = []
     workers = kind(settings)
+    whole = Work(0, tuple(env_fns), 0, settings.tries)
     try:
-        return _construct(envs, workers, env_fns, settings)
+        first = build(envs, workers, whole, settings)
+        spec = _spec(first, len(env_fns), settings)
+        spaces = make_lanes(envs, workers, whole, spec)
     except BaseException:
         workers.end()
         for env in envs:
             env.close()
         raise
+    batched = batched_space(spec, len(env_fns), settings, spaces)
+    return Built(envs, workers, spec, first, batched)
 
 
-def _construct(
-    envs: list[gym.Env],
-    workers: Workers,
-    env_fns: Sequence[Callable[[], gym.Env]],
-    settings: Settings,
-) -> Built:
-    """Does so; what it builds and starts is in `envs` and `workers`, however far it gets."""
-    count, start = len(env_fns), settings.first_row
-    own, *others = slices(count, settings.workers, settings.caller_steps)
+def build(envs: list[gym.Env], workers: Workers, whole: Work, settings: Settings) -> Sample:
+    """Builds the sub-environments of a slice that is itself divided: some here, some in workers.
+
+    Args:
+        envs: Those of the calling process are added here, as soon as each is built.
+        workers: Has none yet; those that step the others are started.
+        whole: The slice, be it of a vector environment or of a worker that has workers of its own.
+        settings: How they are to run.
+
+    Returns:
+        A sample of the first of them.
+
+    Raises:
+        RequestError: If two factories return the same instance.
+        Exception: What a factory raised.
+    """
+    start = whole.first_row
+    own, *others = slices(len(whole.env_fns), settings.workers, settings.caller_steps)
     before_bytes = resident_bytes()
     for row in own[:1]:  # before the workers are started: it may raise, or be found too large
-        envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (noted at once)
+        envs.append(_built(whole.env_fns[row], start + row))  # noqa: PERF401 (noted at once)
     after_bytes = resident_bytes()
     if before_bytes is not None and after_bytes is not None:
         _warn_of_memory(after_bytes - before_bytes, settings)
     for index, rows in enumerate(others):
-        work = Work(
-            index=index,
-            env_fns=tuple(env_fns[rows.start : rows.stop]),
-            first_row=start + rows.start,
-            tries=settings.tries,
-            gives_sample=not own and index == 0,
-            restart_seeds=settings.restart_seeds and settings.restart_seeds[rows.start : rows.stop],
-        )
+        work = dataclasses.replace(whole.part(rows), index=index, global_seed=0)
+        work = dataclasses.replace(work, gives_sample=not own and index == 0)
         workers.each.append(workers.start(work))
     # While worker processes build theirs, the caller builds the rest of its own.
     for row in own[1:]:
-        envs.append(_built(env_fns[row], start + row))  # noqa: PERF401 (here too)
+        envs.append(_built(whole.env_fns[row], start + row))  # noqa: PERF401 (here too)
     check_distinct(envs, start)
     samples = [worker.built(settings.start_timeout_s) for worker in workers.each]
     first = sample_of(envs[0]) if envs else samples[0]
     assert first is not None
-    spec = _spec(first, count, settings)
+    return first
+
+
+def make_lanes(
+    envs: list[gym.Env], workers: Workers, whole: Work, spec: LaneSpec
+) -> list[gym.Space]:
+    """Makes the arena, and has the workers make their lanes.
+
+    Args:
+        envs: The sub-environments of the calling process.
+        workers: Those that have built the others.
+        whole: The slice that all of them make up.
+        spec: What all lanes have in common.
+
+    Returns:
+        The observation spaces of all sub-environments, where they may differ.
+
+    Raises:
+        RuntimeError: If the spaces of the sub-environments do not go together.
+        RequestError: If two factories return the same instance.
+    """
+    start = whole.first_row
     if envs:
-        spec = _with_facts(spec, env_fns, envs[0], start)
+        spec = _with_facts(spec, whole.env_fns, envs[0], start)
     workers.make_arena(spec)
     for worker in workers.each:
         worker.make_lane(spec, workers.arena)
     spaces = _spaces(envs, workers, spec, start)
     check_distinct([*envs, *(env for worker in workers.each for env in worker.envs)], start)
-    return Built(envs, workers, spec, first, batched_space(spec, count, settings, spaces))
+    return spaces
 
 
 def _spec(first: Sample, count: int, settings: Settings) -> LaneSpec:
@@ -118,7 +149,7 @@ def _spec(first: Sample, count: int, settings: Settings) -> LaneSpec:
     single = mode[1] if isinstance(mode, tuple) else first.observation_space
     actions = tuple(leaves(first.action_space))
     layout = Layout(
-        num_envs=settings.first_row + count,  # of the rows before ours nothing is ever touched
+        num_envs=count,
         workers=settings.workers,
         observations=tuple(leaf for leaf in leaves(single) if leaf.dtype is not None),
         actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
@@ -177,10 +208,10 @@ def _spaces(
     """Waits for the workers' lanes, and checks whether all spaces go together.
 
     Returns:
-        The observation spaces; of the workers' environments only where they may differ.
+        The observation spaces, where they may differ.
     """
     problems = [spec.mismatch(env, row) for row, env in enumerate(envs, first_row)]
-    spaces = [env.observation_space for env in envs]
+    spaces = [] if spec.same_spaces else [env.observation_space for env in envs]
     for worker in workers.each:
         problem, theirs = worker.lane_made()
         problems.append(problem)

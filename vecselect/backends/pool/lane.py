@@ -6,6 +6,7 @@ all of them are made from the same `LaneSpec`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,16 @@ class Work:
     def rows(self) -> range:
         """Indices of the lane's sub-environments."""
         return range(self.first_row, self.first_row + len(self.env_fns))
+
+    def part(self, rows: range) -> Work:
+        """The same for a part of the lane, by its places in the lane."""
+        part, seeds = slice(rows.start, rows.stop), self.restart_seeds
+        return dataclasses.replace(
+            self,
+            env_fns=self.env_fns[part],
+            first_row=self.first_row + rows.start,
+            restart_seeds=None if seeds is None else seeds[part],
+        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 import os
 import threading
@@ -12,7 +11,6 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.link import Memory, Signal, run
 from vecselect.backends.pool.worker import (
     ANSWERED,
@@ -37,6 +35,7 @@ from vecselect.forkserver import THREAD_VARIABLES
 from vecselect.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
+    from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneSpec, Sample, Work
     from vecselect.backends.pool.workers import Settings
@@ -320,8 +320,6 @@ class ProcessWorkers(ReplaceableWorkers):
         self._first = settings.first_worker
         self._memory = Memory() if self._first is None else self._first.memory
         self._context = processes.get_context(settings.context)
-        self._works: dict[int, Work] = {}
-        self._spec: LaneSpec | None = None
         self._is_ready = False  # whether the next step can take the shorter way
         # What that takes of each worker, and of which ones.
         self._stepped: list[Worker] = []
@@ -329,11 +327,8 @@ class ProcessWorkers(ReplaceableWorkers):
         self._answers: list[tuple[Any, Callable[[bool], bool], Callable[[int], bool], int]] = []
         self._step = 0  # the command of a step that `begin_step` has begun; 0 when it is over
 
-    def start(self, work: Work) -> Worker:
-        """Starts a worker, which builds its sub-environments by itself."""
-        self._works.setdefault(work.index, work)
-        if not work.global_seed:
-            work = dataclasses.replace(work, global_seed=processes.child_seed(work.index))
+    def start_one(self, work: Work) -> Worker:
+        """Starts a process, or gives the work to the one that was started to profile."""
         first, self._first = self._first, None
         if first is not None:
             return first.become(work)
@@ -425,37 +420,18 @@ class ProcessWorkers(ReplaceableWorkers):
 
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena in the memory that the workers have been sent."""
-        size_bytes = spec.layout.size_bytes()
-        self._memory.resize(size_bytes)
-        self.arena = Arena(spec.layout, self._memory.mapped(size_bytes))
-        self._spec = spec
+        super().make_arena(spec)
         if not self.settings.restart:
             self._memory.forget_descriptor()
 
-    def successor(self, worker: Worker, death: Exception) -> Worker:
-        """A new process in place of one that has died: see `ReplaceableWorkers`.
+    def _mapped(self, size_bytes: int) -> mmap.mmap:
+        self._memory.resize(size_bytes)
+        return self._memory.mapped(size_bytes)
 
-        Raises:
-            Exception: What a factory raised this time.
-        """
-        assert self._spec is not None
+    def successor(self, worker: Worker, death: Exception) -> Worker:
+        """Starts a process in place of one that has died: see `ReplaceableWorkers`."""
         self.arena.control[worker.index] = 0
-        new = self.start(
-            dataclasses.replace(
-                self._works[worker.index],
-                gives_sample=False,
-                restart_seeds=self.fresh_seeds(worker.rows),
-                global_seed=processes.child_seed(worker.index + 1000 * self.restarts),
-            )
-        )
-        try:
-            new.built(self.settings.start_timeout_s)
-            new.make_lane(self._spec, self.arena)
-            new.lane_made()
-        except BaseException:
-            self.end_some([new], 0.0)
-            raise
-        return new
+        return super().successor(worker, death)
 
     def end(self, limit_s: float = CLOSE_LIMIT_S) -> None:
         """Ends all workers within the time limit, and closes the memory's descriptor."""

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.construction import Built
     from vecselect.backends.pool.workers import Arguments, Settings, Workers
 
 _process_id = os.getpid()  # asking the system takes as long as a good part of a step
@@ -78,7 +77,7 @@ class PoolVectorEnv(VectorEnv):
     the episode that ended.
     """
 
-    _kind: type[Workers] = ProcessWorkers
+    _kind: Callable[[Settings], Workers] = ProcessWorkers
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
         """Builds the sub-environments, those of the workers in their processes.
@@ -90,12 +89,9 @@ class PoolVectorEnv(VectorEnv):
         Raises: What `construct` does.
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
-        self._set_up(construct(env_fns, settings, self._kind), len(env_fns), settings)
-
-    def _set_up(self, built: Built, num_envs: int, settings: Settings) -> None:
-        """Begins to use what was built."""
+        built = construct(env_fns, settings, self._kind)
         first = built.first
-        self.num_envs = num_envs
+        self.num_envs = len(env_fns)
         self.copy = settings.copy
         self.autoreset_mode = settings.autoreset_mode
         self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}

@@ -305,13 +305,13 @@ def _answer(
             control[ANSWERED] = word
             release()
         else:
-            packed = _packed(lane.lane, reply)
+            packed = packed_reply(lane.lane, reply)
             control[ANSWERED] = word + (FAILED if isinstance(reply, Failed) else REPLY)
             release()
             pipe.send_bytes(packed)  # After the signal: a full pipe waits for the parent to read.
 
 
-def _packed(lane: Lane, reply: Any) -> bytes:
+def packed_reply(lane: Lane, reply: Any) -> bytes:
     """A reply as bytes; what cannot be pickled becomes an error that can."""
     try:
         return processes.dumps_importable(reply)

@@ -11,6 +11,7 @@ If it is interrupted, by Ctrl-C or by a failure in one lane, the other workers s
 from __future__ import annotations
 
 import collections
+import dataclasses
 import mmap
 import time
 import warnings
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
+from vecselect import processes
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.lane import LaneFailure, raised_here
 from vecselect.errors import StepTimeout, VecselectWarning, WorkerDied
@@ -79,9 +81,7 @@ class Settings:
         daemon: Whether worker processes are daemons, which may not start processes themselves.
         restart: Whether a worker that died is replaced.
         memory_available_bytes: What worker processes may take before a warning is given.
-        first_row: Index of the first sub-environment, where the pool is a part of something larger.
         caller_steps: Whether the calling process steps a slice of its own.
-        restart_seeds: Where that part takes the place of one that died: seeds to begin anew with.
         first_worker: A process that is to be the first worker, where one was started to profile.
     """
 
@@ -97,9 +97,7 @@ class Settings:
     daemon: bool = False
     restart: bool = False
     memory_available_bytes: int | None = None
-    first_row: int = 0
     caller_steps: bool = True
-    restart_seeds: tuple[int | None, ...] | None = None
     first_worker: StartedWorker | None = None
 
     @classmethod
@@ -276,7 +274,7 @@ class Workers(ABC):
         self._dead: WorkerDied | None = None
 
     @abstractmethod
-    def start(self, work: Any) -> Worker:
+    def start(self, work: Work) -> Worker:
         """Starts a worker, which builds its sub-environments by itself."""
 
     @abstractmethod
@@ -285,7 +283,11 @@ class Workers(ABC):
 
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena, once it is known what all lanes have in common."""
-        self.arena = Arena(spec.layout, mmap.mmap(-1, spec.layout.size_bytes()))
+        self.arena = Arena(spec.layout, self._mapped(spec.layout.size_bytes()))
+
+    def _mapped(self, size_bytes: int) -> mmap.mmap:
+        """The memory of the arena."""
+        return mmap.mmap(-1, size_bytes)
 
     def end(self, limit_s: float = CLOSE_LIMIT_S) -> None:
         """Ends all workers within the time limit."""
@@ -493,12 +495,50 @@ class ReplaceableWorkers(Workers):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.restarts = 0
+        self._works: dict[int, Work] = {}
+        self._spec: LaneSpec | None = None
         self._deaths_s: dict[int, list[float]] = collections.defaultdict(list)
         self._seeds: dict[int, int] = {}
 
+    def start(self, work: Work) -> Worker:
+        """Starts a worker, and notes what it takes to start another one in its place."""
+        self._works.setdefault(work.index, work)
+        if not work.global_seed:
+            work = dataclasses.replace(work, global_seed=processes.child_seed(work.index))
+        return self.start_one(work)
+
     @abstractmethod
-    def successor(self, worker: Any, death: Exception) -> Worker:
-        """A new worker in place of one that has died and was ended, its sub-environments built."""
+    def start_one(self, work: Work) -> Worker:
+        """Starts a worker, which builds its sub-environments by itself."""
+
+    def make_arena(self, spec: LaneSpec) -> None:
+        """Makes the arena, once it is known what all lanes have in common."""
+        super().make_arena(spec)
+        self._spec = spec
+
+    def successor(self, worker: Worker, death: Exception) -> Worker:
+        """Starts a worker in place of one that has died and was ended; waits until it has built.
+
+        Raises:
+            Exception: What a factory raised this time.
+        """
+        assert self._spec is not None
+        new = self.start(
+            dataclasses.replace(
+                self._works[worker.index],
+                gives_sample=False,
+                restart_seeds=self._fresh_seeds(worker.rows),
+                global_seed=processes.child_seed(worker.index + 1000 * self.restarts),
+            )
+        )
+        try:
+            new.built(self.settings.start_timeout_s)
+            new.make_lane(self._spec, self.arena)
+            new.lane_made()
+        except BaseException:
+            self.end_some([new], 0.0)
+            raise
+        return new
 
     def ask(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
         """Notes seeds of a reset: see `Workers.ask`."""
@@ -509,7 +549,7 @@ class ReplaceableWorkers(Workers):
                 self._seeds.update((row, seed) for row, seed in given if seed is not None)
         super().ask(name, arguments, buffer)
 
-    def fresh_seeds(self, rows: range) -> tuple[int | None, ...]:
+    def _fresh_seeds(self, rows: range) -> tuple[int | None, ...]:
         """Seeds for the episodes after a restart: none where none was given before."""
         return tuple(self._fresh_seed(row) for row in rows)
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 from typing import TYPE_CHECKING
 
 from vecselect.backends import base
 from vecselect.backends.pool.link import EAGER_TRIES
+from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings
 from vecselect.backends.ray import cluster
+from vecselect.backends.ray.workers import Needs, RayWorkers
 from vecselect.errors import RequestError
 from vecselect.machine import read_machine
 from vecselect.modes import Mode
 from vecselect.request import FAILURE_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import gymnasium as gym
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
@@ -47,9 +54,6 @@ class Ray(base.Backend):
         Raises:
             RequestError: If the number of lanes is said twice, and differently.
         """
-        from vecselect.backends.ray.starter import Needs
-        from vecselect.backends.ray.vector_env import Cluster, RayVectorEnv
-
         options = request.vector_kwargs
         workers = mode.workers
         base.need_work_for(mode, request)
@@ -60,14 +64,57 @@ class Ray(base.Backend):
                 "lanes; give one of them."
             )
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
-        settings = Settings.of(request, 0, caller_steps=False, tries=EAGER_TRIES)
-        asked = Cluster(
-            address=options.get("address"),
-            lanes=lanes,
-            needs=Needs(options.get("num_cpus", 1 + beside), options.get("resources", {})),
-            lane_workers=beside,
-            cores=max(int(read_machine().cores), 1),
-        )
-        env = RayVectorEnv(request.env_fns, settings, asked)
+        needs = Needs(options.get("num_cpus", 1 + beside), options.get("resources", {}))
+        cores = max(int(read_machine().cores), 1)
+        most = request.num_envs if lanes is None else min(lanes, request.num_envs)
+        wanted = cores if lanes is None else max(cores, most * needs.num_cpus)
+        with cluster.connected(options.get("address"), wanted):
+            count = most if lanes is not None else min(most, needs.room())
+            settings = Settings.of(request, count, caller_steps=False, tries=EAGER_TRIES)
+            env = RayVectorEnv(request.env_fns, settings, needs, beside)
         base.set_spec(env, request, None)
         return env
+
+
+class RayVectorEnv(PoolVectorEnv):
+    """Steps the sub-environments in lanes, each a Ray actor, on whichever machines Ray has.
+
+    It gives what the pool gives, but the calling process steps none of them. A command to a lane is
+    one call of its actor, and its batch comes back as arrays.
+    """
+
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gym.Env]],
+        settings: Settings,
+        needs: Needs,
+        beside: int,
+    ) -> None:
+        """Creates the actors and builds the sub-environments.
+
+        Args:
+            env_fns: One factory per sub-environment.
+            settings: How they are to run.
+            needs: What each actor asks of the cluster.
+            beside: Worker processes that each actor has beside it, at the most.
+
+        Raises:
+            ModeUnavailable: If the cluster has no room for all actors.
+            RuntimeError: If the spaces of the sub-environments do not go together.
+            Exception: What a factory raised.
+        """
+        self._kind = functools.partial(RayWorkers, needs=needs, beside=beside)
+        super().__init__(env_fns, settings)
+        # Ray ends its actors at exit too, without asking them to close anything; what is registered
+        # later runs earlier.
+        atexit.register(self._finalizer)
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Closes every sub-environment and ends every actor.
+
+        Args:
+            timeout: Seconds the actors may take to close their sub-environments; 4 by default.
+            terminate: Whether to end them without waiting.
+        """
+        atexit.unregister(self._finalizer)
+        super().close_extras(timeout, terminate)

@@ -36,8 +36,9 @@ def ray() -> Any:
     return module
 
 
-def connect(address: str | None, cpus: float) -> None:
-    """Sees to it that this process is connected to a Ray, and takes a lease of it.
+@contextlib.contextmanager
+def connected(address: str | None, cpus: float) -> Iterator[None]:
+    """Sees to it that this process is connected to a Ray while inside.
 
     A Ray that this process is connected to already is used as it is.
 
@@ -72,6 +73,10 @@ def connect(address: str | None, cpus: float) -> None:
                 ) from error
             _ours = True
         take_lease()
+    try:
+        yield
+    finally:
+        give_lease_back()
 
 
 def _need_same(module: Any, address: str | None) -> None:
@@ -102,16 +107,6 @@ def give_lease_back() -> None:
         if module.is_initialized():
             with _quiet():
                 module.shutdown()
-
-
-@contextlib.contextmanager
-def leased() -> Iterator[None]:
-    """Keeps the connection while inside."""
-    take_lease()
-    try:
-        yield
-    finally:
-        give_lease_back()
 
 
 @contextlib.contextmanager

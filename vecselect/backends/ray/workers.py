@@ -1,0 +1,487 @@
+"""Workers that are Ray actors: creating them, talking to them, replacing and ending them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+
+from vecselect import processes
+from vecselect.backends.pool.infos import InfoTable
+from vecselect.backends.pool.workers import (
+    CLOSE_LIMIT_S,
+    PENDING,
+    Raised,
+    ReplaceableWorkers,
+    Worker,
+    closed_meanwhile,
+)
+from vecselect.backends.ray import cluster
+from vecselect.backends.ray.actor import STEP, LaneActor, Place, machine_id
+from vecselect.errors import ModeUnavailable, StepTimeout, WorkerDied, WorkerError
+from vecselect.failures import Failed, RemoteTraceback, raised_there, report_closing
+from vecselect.interrupts import DeferredInterrupts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import gymnasium as gym
+
+    from vecselect.backends.pool.arena import Arena
+    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
+    from vecselect.backends.pool.workers import Settings
+
+PLACE_LIMIT_S = 60.0
+"""How long a cluster may take to find room for all actors, where no `start_timeout_s` is given."""
+
+PLACE_TRIES = 3
+"""Times that an actor is created for a lane: Ray may still place one on a node that has died."""
+
+PULSE_S = 1.0
+"""How often a lane that has answered is asked whether it lives, while another one is waited for."""
+
+LOOK_S = 0.05
+"""How long one lane is waited for before it is seen what has become of the others."""
+
+KILLED_LIMIT_S = 0.5
+"""How long a killed actor may take to go before, on the caller's own machine, its process is killed
+by the system: Ray leaves a stopped one five seconds."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What an actor asks of the cluster.
+
+    Attributes:
+        num_cpus: CPUs; Ray counts them, and binds nobody to them.
+        resources: Other resources, by the names that the nodes give them.
+    """
+
+    num_cpus: float
+    resources: Mapping[str, float]
+
+    def room(self) -> int:
+        """The number of actors that the cluster has room for, at least 1."""
+        free = cluster.ray().available_resources()
+        wanted = {"CPU": self.num_cpus, **self.resources}
+        counts = [int(free.get(name, 0) / each) for name, each in wanted.items() if each > 0]
+        return max(min(counts, default=1), 1)
+
+    def missing(self, lanes: int) -> str:
+        """What so many of them ask for, and what there is, in words."""
+        ray = cluster.ray()
+        total, free = ray.cluster_resources(), ray.available_resources()
+        wanted = {"CPU": self.num_cpus, **self.resources}
+        asked = [f"{lanes * each:g} {name}" for name, each in wanted.items()]
+        there = [f"{total.get(name, 0):g} {name}" for name in wanted]
+        unused = [f"{free.get(name, 0):g}" for name in wanted]
+        return (
+            f"{lanes} lanes ask for {', '.join(asked)}; the cluster has {', '.join(there)}, of "
+            f"which {', '.join(unused)} would be free"
+        )
+
+
+class RayWorkers(ReplaceableWorkers):
+    """Workers that are Ray actors. They have a lease of the connection until they are ended."""
+
+    def __init__(self, settings: Settings, needs: Needs, beside: int) -> None:
+        """Makes no worker yet.
+
+        Args:
+            settings: How they are to run.
+            needs: What each of them asks of the cluster.
+            beside: Worker processes that each of them has beside it, at the most.
+        """
+        super().__init__(settings)
+        self._needs = needs
+        # An actor keeps no deadline; the calling process does. So it steps a part of its lane.
+        self._settings_there = dataclasses.replace(
+            settings,
+            workers=beside,
+            start_timeout_s=None,
+            step_timeout_s=None,
+            copy=True,
+            restart=False,
+            caller_steps=True,
+        )
+        cluster.take_lease()
+        self._leased = True
+
+    def start_one(self, work: Work) -> RayWorker:
+        """Creates an actor, which builds its sub-environments by itself."""
+        most = len(work.env_fns) - 1
+        workers = min(self._settings_there.workers, most)
+        settings = dataclasses.replace(self._settings_there, workers=workers)
+        return RayWorker(work, self, processes.dumps((work, settings)))
+
+    def create_actor(self) -> Any:
+        """An actor that Ray is to find a place for."""
+        actor_class = cluster.ray().remote(LaneActor)
+        return actor_class.options(
+            num_cpus=self._needs.num_cpus,
+            resources=dict(self._needs.resources),
+            scheduling_strategy="SPREAD",
+            max_restarts=0,
+            max_task_retries=0,
+        ).remote()
+
+    @property
+    def place_limit_s(self) -> float:
+        """How long the cluster may take to find room for all actors."""
+        return self.settings.start_timeout_s or PLACE_LIMIT_S
+
+    def no_room(self) -> ModeUnavailable:
+        """Says that the cluster has found no room for all actors within the time limit."""
+        waiting = sum(worker.place is None for worker in self.each if isinstance(worker, RayWorker))
+        return ModeUnavailable(
+            f"Mode 'ray' found no room for {max(waiting, 1)} of its actors within "
+            f"{self.place_limit_s:g} s: {self._needs.missing(self.settings.workers)}. Ask for "
+            "fewer with num_workers or a smaller num_cpus, give more time with start_timeout_s, or "
+            "add nodes."
+        )
+
+    def successor(self, worker: Worker, death: Exception) -> Worker:
+        """Creates an actor in place of one that has died: see `ReplaceableWorkers`.
+
+        Raises:
+            WorkerDied: If the cluster has no room for another.
+            Exception: What a factory raised this time.
+        """
+        try:
+            return super().successor(worker, death)
+        except (ModeUnavailable, WorkerDied) as error:
+            raise WorkerDied(f"{death} It was not replaced: {error}") from death
+
+    def end(self, limit_s: float = CLOSE_LIMIT_S) -> None:
+        """Ends all actors within the time limit, and gives the lease back."""
+        try:
+            super().end(limit_s)
+        finally:
+            if self._leased:
+                self._leased = False
+                cluster.give_lease_back()
+
+    def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
+        """Ends actors: asks them to close, and kills them then or after the time limit.
+
+        What a sub-environment raises in `close` is written to stderr.
+
+        Args:
+            workers: The actors; those that were ended before are left out.
+            limit_s: Seconds that they may take to close, all together; 0 does not ask.
+        """
+        mine = [worker for worker in workers if not worker.ended]
+        until_s = time.monotonic() + limit_s
+        try:
+            if limit_s > 0 and mine and cluster.ray().is_initialized():
+                for worker in mine:
+                    worker.ask_to_end()
+                for worker in mine:
+                    worker.await_end(max(until_s - time.monotonic(), 0.0))
+        finally:
+            for worker in mine:
+                worker.kill()
+            for worker in mine:
+                worker.end_process()
+
+
+class RayWorker(Worker):
+    """An actor as the caller sees it.
+
+    Attributes:
+        place: Where it runs; None until that is known.
+    """
+
+    def __init__(self, work: Work, workers: RayWorkers, packed: bytes) -> None:
+        """Creates the actor, which begins to build as soon as it has a place.
+
+        Args:
+            work: What it is to run.
+            workers: Those that it belongs to.
+            packed: What its `build` takes.
+        """
+        super().__init__(work.index, work.rows)
+        self.place: Place | None = None
+        self._workers = workers
+        self._packed = packed
+        self._ray = cluster.ray()
+        self._arena: Arena
+        self._infos: InfoTable
+        self._ref: Any = None
+        self._answer: Any = PENDING
+        self._death: WorkerDied | None = None
+        self._pulse: Any = None
+        self._felt_s = 0.0
+        self._buffer = 0
+        self._mask: list[bool] | None = None
+        self._started_s = time.monotonic()
+        self._create()
+
+    def _create(self) -> None:
+        self._actor = self._workers.create_actor()
+        self._placed = self._actor.place.remote()
+        self._ref = self._actor.build.remote(self._packed)
+        self.outstanding = True
+
+    def built(self, timeout_s: float | None = None) -> Sample:
+        """Waits until its sub-environments are built: see `Worker`.
+
+        Raises:
+            ModeUnavailable: If the cluster has no room for it within the time limit.
+            StepTimeout: If they are not within the time limit, which began when it was created.
+            WorkerDied: If the actor has died instead.
+            Exception: What a factory raised.
+        """
+        self._find_place(self._started_s + self._workers.place_limit_s)
+        self._packed = b""
+        until_s = None if timeout_s is None else self._started_s + timeout_s
+        answer = self._awaited(None if until_s is None else lambda: until_s - time.monotonic())
+        if answer is PENDING:
+            raise StepTimeout(
+                f"{self.name()} has not built its sub-environments within start_timeout_s="
+                f"{timeout_s:g}."
+            )
+        return self._unpacked(answer)  # type: ignore[no-any-return]
+
+    def _find_place(self, until_s: float) -> None:
+        """Waits until the actor runs; creates another one where it has died before."""
+        for tries_left in reversed(range(PLACE_TRIES)):
+            left_s = max(until_s - time.monotonic(), 0.0)
+            try:
+                self.place = self._ray.get(self._placed, timeout=left_s)
+                return
+            except self._ray.exceptions.GetTimeoutError:
+                raise self._workers.no_room() from None
+            except self._ray.exceptions.RayError as error:
+                if not tries_left:
+                    text = f"{self.name()} could not start: {_cause(error)}"
+                    raise WorkerDied(text) from None
+            self._kill_actor()
+            self._create()
+
+    def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
+        """Has it make a lane of its sub-environments."""
+        self._arena, self._infos = arena, InfoTable(arena)
+        self._begin(self._actor.make_lane, processes.dumps(spec))
+
+    def lane_made(self) -> tuple[str, list[gym.Space]]:
+        """Waits for the end of `make_lane`: see `Worker`."""
+        return "", self._unpacked(self._awaited())
+
+    def _unpacked(self, answer: bytes) -> Any:
+        """What building or making the lane was answered with; raises what was raised there."""
+        self._answer, self._ref, self.outstanding = PENDING, None, False
+        found = processes.loads(answer)
+        if isinstance(found, Failed):
+            raise self._raised(found)
+        return found
+
+    def _begin(self, method: Any, data: bytes) -> None:
+        self._answer = PENDING
+        self._ref = method.remote(data)
+        self.outstanding = True
+
+    def step(self, buffer: int) -> None:
+        """Begins a step with the actions in the arena."""
+        arena, part = self._arena, slice(self.rows.start, self.rows.stop)
+        codes = arena.action_dtypes.tolist()[: len(arena.layout.actions or ())]
+        leaves = [arena.action(index, code)[part] for index, code in enumerate(codes)]
+        self.request(self.packed(STEP, (codes, leaves)), buffer)
+
+    def packed(self, name: str, args: tuple[Any, ...]) -> Any:
+        """A request to call a method of the lane, with the new templates; `request` sends it."""
+        # A batch of actions consists of what every process can import; arguments may not.
+        dumps = processes.dumps_importable if name in ("step", STEP) else processes.dumps
+        return dumps((self.new_templates, name, args)), args[2] if name == "reset" else None
+
+    def request(self, data: Any, buffer: int = 0) -> None:
+        """Begins what `packed` made."""
+        self._need_alive()
+        with DeferredInterrupts():
+            message, self._mask = data
+            self._buffer = buffer
+            self._begin(self._actor.do, message)
+            self._infos.add(self.new_templates)
+            self.new_templates = []
+
+    def collect(
+        self,
+        deadline_s: Callable[[], float] | None = None,
+        look_around: Callable[[], None] | None = None,
+    ) -> Any:
+        """Waits for the end of what was begun; see `Worker`."""
+        answer = self._awaited(deadline_s, look_around)
+        if answer is PENDING:
+            return PENDING
+        self._answer, self._ref, self.outstanding = PENDING, None, False
+        if isinstance(answer, tuple):
+            answer = self._taken_in(*answer)
+        reply = None if answer is None else processes.loads(answer)
+        return Raised(self._raised(reply)) if isinstance(reply, Failed) else reply
+
+    def _awaited(
+        self,
+        deadline_s: Callable[[], float] | None = None,
+        look_around: Callable[[], None] | None = None,
+    ) -> Any:
+        """What was answered, `PENDING` where the time ran out; raises where the actor has died."""
+        while not self._look(LOOK_S if deadline_s is None else min(LOOK_S, max(deadline_s(), 0.0))):
+            if look_around is not None:
+                look_around()
+            if deadline_s is not None and deadline_s() <= 0:
+                return PENDING
+        self._need_alive()
+        return self._answer
+
+    def _look(self, timeout_s: float = 0.0) -> bool:
+        """Whether there is an answer, or never will be, within a time."""
+        if self._answer is PENDING and self._death is None:
+            self._answer = self._got(self._ref, timeout_s)
+        return self._answer is not PENDING or self._death is not None
+
+    def _got(self, ref: Any, timeout_s: float) -> Any:
+        """What came, `PENDING` if nothing did; notes a death."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(ref, timeout=timeout_s)
+        except errors.GetTimeoutError:
+            return PENDING
+        except errors.RayTaskError:
+            raise
+        except errors.RayError as error:
+            self._death = WorkerDied(f"{self.name()} has died: {_cause(error)}")
+            return PENDING
+
+    def _taken_in(
+        self,
+        observations: list[np.ndarray],
+        rewards: bytes,
+        terminated: bytes,
+        truncated: bytes,
+        info_ids: bytes,
+        columns: dict[int, np.ndarray],
+        rest: bytes | None,
+    ) -> bytes | None:
+        """Puts a batch into the arena; returns what that cannot hold, packed."""
+        arena, part, mask = self._arena, slice(self.rows.start, self.rows.stop), self._mask
+        targets = arena.observations[self._buffer].values()
+        for target, values in zip(targets, observations, strict=True):
+            if mask is None or all(mask):
+                target[part] = values
+            else:  # an actor in the place of one that died does not know the others
+                target[part][mask] = values[mask]
+        if mask is None:
+            arena.rewards[part] = np.frombuffer(rewards)
+            arena.terminated[part] = np.frombuffer(terminated, np.bool_)
+            arena.truncated[part] = np.frombuffer(truncated, np.bool_)
+        self._infos.put(part, info_ids, columns)
+        return rest
+
+    def has_failed(self) -> bool:
+        """Whether what was begun has ended in a failure that was not collected yet."""
+        if not self.outstanding or not self._look() or not isinstance(self._answer, bytes):
+            return False
+        return isinstance(processes.loads(self._answer), Failed)
+
+    def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
+        """Collects the answer to a command that was interrupted: see `Worker`."""
+        if self._awaited(deadline_s) is PENDING:
+            return PENDING
+        self._answer, self._ref, self.outstanding = PENDING, None, False
+        return None
+
+    def death(self) -> WorkerDied | None:
+        """How it died; None if it lives."""
+        if self.outstanding:
+            self._look()
+        elif self._death is None:
+            self._feel_pulse()
+        return None if self._death is None else WorkerDied(str(self._death))
+
+    def _feel_pulse(self) -> None:
+        """Asks a lane that has nothing to do whether it lives."""
+        if self._pulse is None:
+            if time.monotonic() - self._felt_s > PULSE_S:
+                self._felt_s = time.monotonic()
+                self._pulse = self._actor.beat.remote()
+        elif self._got(self._pulse, 0.0) is not PENDING:
+            self._pulse = None
+
+    def _need_alive(self) -> None:
+        if self.ended:
+            raise closed_meanwhile()
+        if self._death is not None:
+            raise WorkerDied(str(self._death))
+
+    def name(self) -> str:
+        """The lane, its node and what it runs, as the beginning of a sentence."""
+        where = "no node yet" if self.place is None else f"node {self.place.node}"
+        pid = "" if self.place is None else f", pid {self.place.pid}"
+        return f"Lane {self.index} ({where}{pid}), {self.runs()}"
+
+    def _raised(self, failed: Failed) -> BaseException:
+        """What a sub-environment raised; where a note says already which one, nothing is added."""
+        if failed.phase:
+            return raised_there(failed)
+        error = failed.error.rebuilt()
+        if isinstance(error, RemoteTraceback):
+            replacement = WorkerError(
+                f"{self.name()} raised {failed.error.kind}: {failed.error.message}"
+            )
+            replacement.__cause__ = error
+            return replacement
+        return error
+
+    def ask_to_end(self) -> None:
+        """Tells the actor to close its sub-environments."""
+        self.ended = True
+        self._ref = None
+        with contextlib.suppress(Exception):
+            runs, _ = self._ray.wait([self._placed], timeout=0)
+            if runs and self._death is None:
+                self._ref = self._actor.close.remote()
+
+    def await_end(self, timeout_s: float) -> None:
+        """Waits until it has done so; writes to stderr what a sub-environment raised."""
+        if self._ref is not None:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                answer = self._ray.get(self._ref, timeout=timeout_s)
+                if answer is not None:
+                    failed: Failed = processes.loads(answer)
+                    report_closing(failed.row, raised_there(failed))
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self.ended = True
+        self._kill_actor()
+
+    def _kill_actor(self) -> None:
+        with contextlib.suppress(Exception):  # it is gone, or Ray is
+            self._ray.kill(self._actor, no_restart=True)
+
+    def end_process(self) -> None:
+        """Sees to it that a killed actor of this machine goes."""
+        if self.place is None or self.place.machine != machine_id():
+            return
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(self.place.pid)
+            if process.create_time() == self.place.started_s:
+                try:
+                    process.wait(KILLED_LIMIT_S)
+                except psutil.TimeoutExpired:
+                    process.kill()
+
+
+def _cause(error: Exception) -> str:
+    """What Ray says of a death, in one sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    skipped = ("class_name", "actor_id", "pid:", "namespace", "ip:", "name:")
+    said = [line for line in lines if not line.startswith(skipped)]
+    text = " ".join(said).partition(" Some common causes")[0] or type(error).__name__
+    text = text if len(text) <= 400 else f"{text[:400]}..."
+    return text if text.endswith((".", "...")) else f"{text}."

@@ -154,6 +154,24 @@ def test_environments_without_a_module_are_sent():
         assert_same_run(envs, SyncVectorEnv([Local] * 2), 4)
 
 
+class Stubborn(zoo.EchoEnv):
+    def close(self):
+        raise KeyError(f"no end for {self.index}")
+
+
+@pytest.mark.parametrize("lane_mode", ["sync", "pool:1"])
+def test_what_close_raises_is_written_to_stderr(capfd, lane_mode):
+    envs = auto_make_vec(
+        echoes(2, Stubborn), mode="ray:1", vector_kwargs={"lane_mode": lane_mode, "num_cpus": 1}
+    )
+    envs.close()
+    row = 1 if lane_mode == "sync" else 0  # of the actor's own the last; others write to Ray's logs
+    assert (
+        f"sub-environment {row} raised KeyError in close(): 'no end for {row}'"
+        in capfd.readouterr().err
+    )
+
+
 def test_spaces_that_do_not_go_together_name_the_sub_environment():
     fns = samples(zoo.SPACES["discrete"], 2) + samples(zoo.SPACES["text"], 1)
     with pytest.raises(RuntimeError, match="Sub-environment 2 has the observation space Text"):

@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode
 
 from tests.zoo import EchoEnv
 from vecselect import RequestError, VecselectWarning, WorkerDied, auto_make_vec
-from vecselect.backends.pool import workers
+from vecselect.backends.pool import restarts
 from vecselect.errors import StepTimeout
 
 DIE, SLEEP, STOP, RAISE = 6, 7, 8, 9
@@ -227,7 +227,7 @@ def test_a_call_is_not_repeated_but_the_pool_goes_on():
 
 @pytest.mark.full
 def test_who_dies_too_often_is_not_replaced_again(monkeypatch):
-    monkeypatch.setattr(workers, "RESTARTS", 2)
+    monkeypatch.setattr(restarts, "RESTARTS", 2)
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
         for _ in range(2):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.pool.link import Memory, Signal, run
+from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
     ANSWERED,
     ENDED,
@@ -26,7 +27,6 @@ from vecselect.backends.pool.workers import (
     CLOSE_LIMIT_S,
     PENDING,
     Raised,
-    ReplaceableWorkers,
     Worker,
 )
 from vecselect.errors import StepTimeout, WorkerDied

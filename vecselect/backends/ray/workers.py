@@ -13,11 +13,11 @@ import psutil
 
 from vecselect import processes
 from vecselect.backends.pool.infos import InfoTable
+from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.workers import (
     CLOSE_LIMIT_S,
     PENDING,
     Raised,
-    ReplaceableWorkers,
     Worker,
     closed_meanwhile,
 )

@@ -101,7 +101,7 @@ def test_of_ray_all_actors_there_is_room_for_are_considered_and_half_of_them():
     assert counts("ray", 64, 2, kinds=("sync", "ray"), ray=costs) == [8, 16]
 
 
-def test_the_simpler_ones_come_first_and_native_has_no_model():
+def test_the_simpler_ones_come_first_and_native_only_where_it_was_timed():
     found = candidate_modes(evidence(a_profile(1 * MS, off_cpu=0.5), 4, 2, kinds=ALL))
     assert [str(mode) for mode in found] == [
         *("sync", "pool:0", "pool:1", "pool:3", "thread:1", "thread:3", "async")

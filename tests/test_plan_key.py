@@ -44,6 +44,7 @@ OTHER = [
     {"learner": print},
     {"learner_threads": "auto"},
     {"allow": ("native",)},
+    {"native": print},
     {"machine": dataclasses.replace(MACHINE, cores=MACHINE.cores + 1)},
     {"machine": dataclasses.replace(MACHINE, cpu="another")},
 ]

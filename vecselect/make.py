@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
     from gymnasium import VectorizeMode
+    from gymnasium.vector import VectorEnv
 
     from vecselect.factory import EnvFn
     from vecselect.options import SweepProgress
@@ -48,6 +49,7 @@ def auto_make_vec(
     learner: Callable[..., Any] | float | None = None,
     learner_threads: int | str | None = None,
     allow: Iterable[str] = (),
+    native: Callable[..., VectorEnv] | None = None,
     use_store: bool = True,
     verbose: bool = False,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -94,8 +96,14 @@ def auto_make_vec(
         learner_threads: Threads that torch and numerical libraries have while steps are made,
             inside `with envs.collecting():`. None leaves them as they are; `"auto"` lets the plan
             choose between that and one thread, which often frees the cores that workers need.
-        allow: `("native",)` lets the environment's own vectorized implementation be chosen,
-            `("ray",)` the actors of a Ray cluster.
+        allow: Modes that may be chosen beside those that run your environment as it is: `"native"`,
+            its own vectorized implementation; `"envpool"`, EnvPool's; `"ray"`, the actors of a Ray
+            cluster. Other implementations have other random numbers; what random actions lead to in
+            them is held against your environment, and a difference is a warning.
+        native: A factory of another implementation, in place of the registered
+            `vector_entry_point`: called with `num_envs` and the environment's keyword arguments, it
+            returns a `gymnasium.vector.VectorEnv`, such as one over gymnax, MJX or Isaac, or NumPy
+            arrays of your own. For `mode="native"` and `allow=("native",)`.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's
             cache folder, or in `VECSELECT_CACHE_DIR`.
         verbose: Whether to print the report to stderr, once.
@@ -114,7 +122,9 @@ def auto_make_vec(
         gymnasium.error.Error: If the id is not registered.
     """
     pin = read_pin(mode, vectorization_mode)
-    request = _read_request(id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs, pin)
+    request = _read_request(
+        id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs, pin, native=native
+    )
     options = PlanningOptions(
         effort=effort,
         budget_s=budget_s,
@@ -144,6 +154,7 @@ def recommend(
     learner: Callable[..., Any] | float | None = None,
     learner_threads: int | str | None = None,
     allow: Iterable[str] = (),
+    native: Callable[..., VectorEnv] | None = None,
     use_store: bool = True,
     fresh: bool = False,
     progress: Callable[[str], None] = lambda text: None,
@@ -168,7 +179,9 @@ def recommend(
         gymnasium.error.Error: If the id is not registered.
     """
     _refuse_mode("recommend", kwargs, "It decides on one; auto_make_vec(..., mode=...) pins one.")
-    request = _read_request(id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs)
+    request = _read_request(
+        id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs, native=native
+    )
     options = PlanningOptions(
         effort=effort,
         budget_s=budget_s,
@@ -187,6 +200,7 @@ def sweep(
     id: str | EnvSpec | EnvFn | Iterable[EnvFn],
     num_envs: int | Iterable[int] = SIZES,
     *,
+    native: Callable[..., VectorEnv] | None = None,
     modes: Iterable[str] | None = None,
     budget_s: float | None = None,
     learner: Callable[..., Any] | float | None = None,
@@ -206,10 +220,10 @@ def sweep(
     are taken. `num_envs` holds the numbers of sub-environments, and `modes` the modes, such as
     `("sync", "pool:1")`: by default sync, pools of no worker, half of the cores and all of them,
     async, threads where steps wait, and native where there is one. Native is another
-    implementation: it is the best only where it is named here. After `budget_s` seconds, 25 by
-    default, nothing new is begun. `learner` is what your loop does between two steps. `progress` is
-    called with a `text` on what is being done, the `share` of the time that is over, and the
-    seconds that are left at the most, `left_s`.
+    implementation (by `native`, or registered): it is the best only where it is named here. After
+    `budget_s` seconds, 25 by default, nothing new is begun. `learner` is what your loop does
+    between two steps. `progress` is called with a `text` on what is being done, the `share` of the
+    time that is over, and the seconds that are left at the most, `left_s`.
 
     Returns:
         The sweep; `print(sweep)` shows it, `sweep.save("sweep.svg")` plots it.
@@ -227,7 +241,13 @@ def sweep(
     largest = options.num_envs[-1]
     listed = isinstance(id, Iterable) and not isinstance(id, str) and not callable(id)
     request = _read_request(
-        id, None if listed else largest, kwargs, env_kwargs, wrappers, vector_kwargs
+        id,
+        None if listed else largest,
+        kwargs,
+        env_kwargs,
+        wrappers,
+        vector_kwargs,
+        native=native,
     )
     if request.num_envs < largest:
         raise RequestError(
@@ -275,6 +295,7 @@ def _read_request(
     wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None,
     vector_kwargs: Mapping[str, Any] | None,
     pin: Pin | None = None,
+    native: Callable[..., VectorEnv] | None = None,
 ) -> Request:
     """The request, with the environment's keyword arguments from `kwargs` and `env_kwargs`.
 
@@ -306,6 +327,7 @@ def _read_request(
         vector_kwargs=vector_kwargs,
         env_kwargs={**given, **kwargs},
         pin=pin,
+        native=native,
     )
 
 

@@ -61,8 +61,16 @@ KINDS = {
         each=True,
         processes=True,
     ),
-    "native": Kind("vecselect.backends.native:Native", users_environments=False),
-    "envpool": Kind("vecselect.backends.envpool:EnvPool", users_environments=False),
+    "native": Kind(
+        "vecselect.backends.native:Native",
+        "vecselect.selection.model:implementation_parts",
+        users_environments=False,
+    ),
+    "envpool": Kind(
+        "vecselect.backends.envpool:EnvPool",
+        "vecselect.selection.model:implementation_parts",
+        users_environments=False,
+    ),
     "ray": Kind(
         "vecselect.backends.ray.backend:Ray",
         "vecselect.selection.model:ray_parts",

@@ -20,9 +20,9 @@ BUDGETS_S = {"rule": 1.5, "measure": 1.0, "race": 10.0}
 EFFORTS = tuple(BUDGETS_S)
 """How much measuring is allowed; a plan of a later one serves a request for an earlier one."""
 
-ALLOWABLE = ("native", "ray")
-"""Kinds of modes that are chosen only where the user allows them: `native` is another
-implementation, `ray` needs a cluster, or starts one."""
+ALLOWABLE = ("native", "envpool", "ray")
+"""Kinds of modes that are chosen only where the user allows them: `native` and `envpool` are other
+implementations, `ray` needs a cluster, or starts one."""
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """The numbers of sub-environments that a sweep has where none are named."""

@@ -279,6 +279,10 @@ def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
     yield "there is at least one thread", all(number is None or number >= 1 for number in threads)
     if evidence.ray is not None:
         yield "a cluster has lanes", evidence.ray.cores > 0 and evidence.ray.lanes >= 1
+    for one in evidence.implementations:
+        yield "a vector step takes time", one.vector_step_s > 0
+        known = [part for part in (one.behaviour, one.reference) if part is not None]
+        yield "behaviours have steps", all(min(part.samples, part.steps) >= 1 for part in known)
     if profile is not None:
         quantiles = profile.step_quantiles_s, profile.reset_quantiles_s
         yield "a step takes time", profile.step_time_s > 0 and profile.steps >= 1

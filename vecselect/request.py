@@ -31,6 +31,8 @@ from vecselect.modes import Mode
 from vecselect.processes import start_methods, why_unpicklable
 
 if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
     from vecselect.factory import EnvFn
 
 AUTO = "auto"
@@ -87,6 +89,8 @@ class Request:
         wrappers: Applied to each sub-environment, in order.
         vector_kwargs: Checked options of the vector environment, `autoreset_mode` as the enum.
         pin: The mode the user forces, if any.
+        native: The user's factory of another implementation, a vector environment of its own: it is
+            called with `num_envs` and `env_kwargs`.
     """
 
     label: str
@@ -96,6 +100,7 @@ class Request:
     wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
     vector_kwargs: Mapping[str, Any] = field(default_factory=dict)
     pin: Pin | None = None
+    native: Callable[..., VectorEnv] | None = None
 
     @property
     def num_envs(self) -> int:
@@ -134,6 +139,7 @@ def read_request(
     vector_kwargs: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     pin: Pin | None = None,
+    native: Callable[..., VectorEnv] | None = None,
 ) -> Request:
     """Checks the user's arguments and puts them into one value. Starts and builds nothing.
 
@@ -146,6 +152,7 @@ def read_request(
         vector_kwargs: Options of the vector environment, as Gymnasium's classes take them.
         env_kwargs: Keyword arguments of the environment's constructor.
         pin: The mode the user forces, if any.
+        native: The factory of another implementation, if there is one.
 
     Returns:
         The request.
@@ -156,6 +163,11 @@ def read_request(
         ModuleNotFoundError: If the module of `"module:Env-v0"` cannot be imported.
     """
     given = _dict_of("env_kwargs", env_kwargs)
+    if native is not None and not callable(native):
+        raise RequestError(
+            f"native is {native!r}; give a callable that takes num_envs and returns a "
+            "gymnasium.vector.VectorEnv."
+        )
     if isinstance(id, (str, EnvSpec)):
         spec = copy.deepcopy(_find_spec(id) if isinstance(id, str) else id)
         # A spec that came out of a vector environment carries the arguments of `make_vec` too:
@@ -199,6 +211,7 @@ def read_request(
         wrappers=chain,
         vector_kwargs=_read_options(vector_kwargs),
         pin=pin,
+        native=native,
     )
 
 

@@ -37,6 +37,10 @@ def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> bytes:
     return content
 
 
+Signed = typing.NewType("Signed", float)
+"""A float that may be negative; all others are times, sizes and shares."""
+
+
 def read_document(
     kind: Any,
     document: str | bytes | dict[str, Any],
@@ -92,6 +96,8 @@ def rebuilt(kind: Any, data: Any) -> Any:
         return {str(key): rebuilt(arguments[1], value) for key, value in items}
     if kind is float and type(data) in (int, float):
         return float(_possible(data))
+    if kind is Signed and type(data) in (int, float):
+        return Signed(math.copysign(_possible(abs(data)), data))
     return _possible(exactly(kind, data)) if kind is int else exactly(kind, data)
 
 

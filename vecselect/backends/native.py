@@ -8,15 +8,13 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from vecselect.backends.base import Backend
 from vecselect.backends.in_process import InProcess
 from vecselect.errors import RequestError, VecselectError
 
 if TYPE_CHECKING:
-    from gymnasium.vector import VectorEnv
-
     from vecselect.machine import Machine
     from vecselect.modes import Mode
     from vecselect.request import Request
@@ -25,35 +23,32 @@ _being_built: ContextVar[tuple[str, ...]] = ContextVar("_being_built", default=(
 
 
 class Native(Backend):
-    """Runs the spec's `vector_entry_point`.
+    """Runs the user's `native` factory, or else the spec's `vector_entry_point`.
 
     It is another implementation of the environment: other random numbers, other dtypes, often no
-    `call` and one autoreset mode. So it is a pin, and never chosen by itself.
+    `call` and one autoreset mode. So it is pinned or allowed, and never chosen by itself.
     """
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says why there is none, or what of the request it would have to drop."""
-        if request.spec is None:
-            return "a callable has no vector_entry_point; only a registered id can have one"
-        if request.spec.vector_entry_point is None:
-            return f"{request.label} has no vector_entry_point"
-        if _is_ours(request.spec.vector_entry_point):
-            return f"the vector_entry_point of {request.label} is vecselect's own auto_make_vec"
-        chooses = request.pin is None or request.pin.mode.kind == "native"
-        if chooses and request.spec.id in _being_built.get():
-            raise RequestError(
-                f"The vector_entry_point of {request.label} has vecselect choose how to run "
-                f"{request.label}, which again asks that vector_entry_point. Pin a mode in it, "
-                'such as mode="pool", or register vecselect.auto_make_vec itself there.'
-            )
-        if request.wrappers or request.spec.additional_wrappers:
+        if request.native is None and (why := _no_entry_point(request)) is not None:
+            return why
+        if request.wrappers or (request.spec is not None and request.spec.additional_wrappers):
             return "wrappers of single environments cannot be put around it"
         if request.vector_kwargs:
             return "it takes no vector_kwargs, only keyword arguments of the environment"
         return None
 
     def build(self, request: Request, mode: Mode) -> NativeVectorEnv:
-        """Builds it the way `gymnasium.make_vec` does."""
+        """Calls the factory, or builds it the way `gymnasium.make_vec` does.
+
+        Raises:
+            RequestError: If the factory returns something else than such a vector environment.
+        """
+        if request.native is not None:
+            env = request.native(request.num_envs, **request.env_kwargs)
+            _check_made(env, request)
+            return NativeVectorEnv(env)
         assert request.spec is not None, "build is called only where why_not gave None"
         before = _being_built.set((*_being_built.get(), request.spec.id))
         try:
@@ -66,6 +61,64 @@ class Native(Backend):
         finally:
             _being_built.reset(before)
         return NativeVectorEnv(env)
+
+
+def _no_entry_point(request: Request) -> str | None:
+    """One sentence if no vectorized implementation is registered, else None.
+
+    Raises:
+        RequestError: If that would have vecselect choose, and so ask for itself, for ever.
+    """
+    if request.spec is None:
+        return (
+            "a callable has no vector_entry_point; only a registered id can have one. "
+            "native=factory gives one"
+        )
+    if request.spec.vector_entry_point is None:
+        return f"{request.label} has no vector_entry_point"
+    if _is_ours(request.spec.vector_entry_point):
+        return f"the vector_entry_point of {request.label} is vecselect's own auto_make_vec"
+    chooses = request.pin is None or request.pin.mode.kind == "native"
+    if chooses and request.spec.id in _being_built.get():
+        raise RequestError(
+            f"The vector_entry_point of {request.label} has vecselect choose how to run "
+            f"{request.label}, which again asks that vector_entry_point. Pin a mode in it, "
+            'such as mode="pool", or register vecselect.auto_make_vec itself there.'
+        )
+    return None
+
+
+def _check_made(env: Any, request: Request) -> None:
+    """Refuses what a factory must not return.
+
+    Raises:
+        RequestError: Saying what is wrong with it.
+    """
+    what = f"The native factory of {request.label}"
+    if not isinstance(env, VectorEnv):
+        raise RequestError(
+            f"{what} returned a {type(env).__name__}; it must return a gymnasium.vector.VectorEnv."
+        )
+    try:
+        found = env.num_envs
+        _ = env.observation_space, env.single_observation_space
+        _ = env.action_space, env.single_action_space
+        autoreset_mode = env.metadata["autoreset_mode"]
+    except (AttributeError, KeyError) as error:
+        raise RequestError(
+            f"{what} returned a {type(env).__name__} without {error}: a VectorEnv has num_envs, "
+            "observation_space, action_space, single_observation_space and single_action_space, "
+            'and says how it resets by metadata["autoreset_mode"].'
+        ) from error
+    if not isinstance(autoreset_mode, AutoresetMode):
+        raise RequestError(
+            f'{what} says metadata["autoreset_mode"] is {autoreset_mode!r}; it must be a '
+            "gymnasium.vector.AutoresetMode."
+        )
+    if found != request.num_envs:
+        raise RequestError(
+            f"{what} was called with num_envs={request.num_envs} and made {found} sub-environments."
+        )
 
 
 class NativeVectorEnv(InProcess):

@@ -82,8 +82,8 @@ def _add_plan_arguments(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODE",
-        help="a mode that is chosen only where it is allowed: native, another implementation of "
-        "the environment, or ray, actors of a cluster; may be repeated",
+        help="a mode that is chosen only where it is allowed: native or envpool, other "
+        "implementations of the environment, or ray, actors of a cluster; may be repeated",
     )
     _add_output(command, OUTPUT_HELP)
     command.add_argument("--json", action="store_true", help=JSON_HELP)

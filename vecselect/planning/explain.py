@@ -18,6 +18,8 @@ Notes have codes that stay the same from version to version:
 | `not-repeatable` | the environment differs from itself, so candidates were not compared |
 | `ray-measured` | what Ray actors cost here, where `ray` was allowed |
 | `native-faster` | the environment's own vectorized implementation was faster in the race |
+| `implementation-differs` | another implementation does not behave as the environment does |
+| `implementation-left-out` | another implementation that was allowed could not be timed |
 | `learner-stand-in` | a small network stood in for the learner |
 | `copy` | copying observations takes a share worth saving |
 | `not-together` | a sweep measured modes one after another |
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vecselect.errors import VecselectError
 from vecselect.modes import Mode
 from vecselect.plan import Note
 from vecselect.selection.candidates import why_not_enough_memory
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 
     from vecselect.measure.step import StepProfile
     from vecselect.plan import Plan
-    from vecselect.selection.evidence import Evidence, RayCosts
+    from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost, RayCosts
     from vecselect.selection.model import Choice, Forecast
     from vecselect.selection.race import RaceRecord
     from vecselect.selection.rule import RuleVerdict
@@ -106,6 +109,12 @@ def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
     elif best.observed:
         ratio = sync.loop_s / best.loop_s
         text = f"Measured in earlier runs; about {ratio:.2g} times the throughput of sync{threads}."
+    elif not Mode.parse(best.mode).runs_users_environments:
+        ratio = sync.loop_s / best.loop_s
+        text = (
+            f"Timed at about {ratio:.2g} times the throughput predicted for sync{threads}. It is "
+            "another implementation of the environment, with other random numbers."
+        )
     else:
         low, high = _ratio_range(sync, best)
         learner = ", learner included" if best.learner_s else ""
@@ -140,7 +149,9 @@ def _rule_beside(mode: str, rule: RuleVerdict | None) -> str:
         return ""
     if mode == rule.mode:
         return " The ~1 ms rule agrees."
-    parallel = mode not in ("sync", "pool:0", "thread:0")
+    if not Mode.parse(mode).runs_users_environments:
+        return f" The ~1 ms rule says {rule.mode}; it does not know {mode}."
+    parallel = not Mode.parse(mode).in_caller_alone
     if parallel == (rule.mode == "async"):
         return f" The ~1 ms rule says {rule.mode}; it does not know {mode}."
     if parallel:
@@ -356,6 +367,40 @@ def of_race(race: RaceRecord) -> list[Note]:
             )
             notes.append(Note("native-faster", text, loud=factor >= LOUD))
     return notes
+
+
+def left_out(kind: str, error: Exception) -> tuple[str, Note]:
+    """Why an implementation that was allowed cannot be chosen: for its row, and as a note."""
+    why = str(error) if isinstance(error, VecselectError) else f"{type(error).__name__}: {error}"
+    text = f"{kind} was allowed, but it is left out: {why}."
+    return why, Note("implementation-left-out", text, loud=True)
+
+
+def of_implementations(env: str, costs: Sequence[ImplementationCost]) -> list[Note]:
+    """That another implementation leads elsewhere than the environment, where it does.
+
+    Args:
+        env: The environment's label.
+        costs: The implementations that were allowed.
+    """
+    notes = []
+    for one in costs:
+        theirs, own = one.behaviour, one.reference
+        if theirs is None or own is None or not theirs.differs(own):
+            continue
+        text = (
+            f"{one.mode} does not behave as {env} does: random actions lead to a mean reward of "
+            f"{theirs.reward:.4g} instead of {own.reward:.4g}, and to episodes of "
+            f"{_length(theirs)} instead of {_length(own)} steps, in the {own.steps} steps after "
+            f"each of {own.samples} resets. What is trained in one may fail in the other."
+        )
+        notes.append(Note("implementation-differs", text, loud=True))
+    return notes
+
+
+def _length(behaviour: Behaviour) -> str:
+    steps = behaviour.episode_steps
+    return f"over {behaviour.steps}" if steps is None else f"{steps:.4g}"
 
 
 def of_ray(costs: RayCosts | None) -> list[Note]:

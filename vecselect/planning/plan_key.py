@@ -84,6 +84,7 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
             "made_by": _made_by(request),
             # Each by itself: what has no stable form takes no other with it.
             "env_kwargs": {str(name): _hashed(part) for name, part in request.env_kwargs.items()},
+            "native": None if request.native is None else _described(request.native),
             "wrappers": [_described(wrapper) for wrapper in request.wrappers],
             "num_envs": request.num_envs,
             "vector_kwargs": {

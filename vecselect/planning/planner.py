@@ -31,11 +31,12 @@ from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import measure_learner, read_learner
 from vecselect.measure.probe import space_text
 from vecselect.measure.step import BRIEF, THOROUGH
-from vecselect.modes import Mode
+from vecselect.modes import KINDS, Mode
 from vecselect.plan import Candidate, Plan, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import FirstWorker, Prebuilt, Prepared, profiled
+from vecselect.planning.implementations import implementation_cost
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.planning.race import run_race
@@ -55,7 +56,12 @@ if TYPE_CHECKING:
     from vecselect.options import PlanningOptions
     from vecselect.plan import Note
     from vecselect.request import Pin, Request
-    from vecselect.selection.evidence import LearnerCost, Observation, RayCosts
+    from vecselect.selection.evidence import (
+        ImplementationCost,
+        LearnerCost,
+        Observation,
+        RayCosts,
+    )
     from vecselect.selection.model import Choice
     from vecselect.selection.race import RaceRecord
 
@@ -286,6 +292,7 @@ class _Planning:
         learners = self._learners(found)
         foreign_cores = load.cores()
         ray = self._ray_costs(found)
+        implementations, left_out = self._implementations(found)
         evidence = dataclasses.replace(
             self._evidence(found),
             hand_off=hand_off,
@@ -298,6 +305,7 @@ class _Planning:
             rule=apply_rule(found.profile, machine, self.request.num_envs),
             foreign_cores=foreign_cores,
             ray=ray,
+            implementations=implementations,
             observations=seen,
         )
         if evidence.busy:  # an exchange that waits for its turn of the core tells nothing
@@ -328,6 +336,8 @@ class _Planning:
                 *explain.of_threads(choice, quiet=why is None),
                 *explain.of_provisional(why, alone=alone),
                 *explain.of_ray(ray),
+                *explain.of_implementations(self.request.label, implementations),
+                *left_out,
                 *race_notes,
                 *explain.of_profile(found.profile),
                 *explain.of_learner(learners[0].kind),
@@ -388,6 +398,23 @@ class _Planning:
             self.skipped["ray"] = str(error)
             return None
 
+    def _implementations(self, found: Probe) -> tuple[tuple[ImplementationCost, ...], list[Note]]:
+        """What other implementations take, where they may be chosen; notes on those left out."""
+        costs: list[ImplementationCost] = []
+        notes: list[Note] = []
+        for kind in self.kinds:
+            if KINDS[kind].users_environments:
+                continue
+            self.options.progress(f"timing {kind}")
+            try:
+                costs.append(implementation_cost(self.request, Mode(kind), found))
+            except RequestError:
+                raise
+            except Exception as error:
+                self.skipped[kind], note = explain.left_out(kind, error)
+                notes.append(note)
+        return tuple(costs), notes
+
     def _race(self, found: Probe, choice: Choice) -> tuple[RaceRecord | None, list[Note]]:
         """Races what may be best; no record, with the reason noted, where that cannot be."""
         if found.holds:
@@ -402,15 +429,16 @@ class _Planning:
             if not one.mode.startswith("ray:")  # starting actors takes longer than a race may
         ]
         timed_only = []
-        if self.skipped["native"] in (None, explain.NATIVE_NOT_ALLOWED):
+        if self.skipped["native"] == explain.NATIVE_NOT_ALLOWED:
             entrants.append("native")
-            timed_only = [] if "native" in options.allow else ["native"]
+            timed_only.append("native")
         learner = read_learner(options.learner, request.num_envs, found.action_space)
         left_s = self.start_s + options.limit_s - time.perf_counter()
         run = partial(run_race, request, entrants, learner, budget_s=left_s, timed_only=timed_only)
         try:
-            if callable(options.learner) or loaded_torch() is not None:
-                # The learner and its threads are here, and nowhere else.
+            # The learner and its threads, or the user's factory, are here, and nowhere else.
+            here = callable(options.learner) or loaded_torch() is not None
+            if here or request.native is not None:
                 with set_learner_threads(threads if threads != as_set else None):
                     race = run(progress=options.progress)
             else:

@@ -236,8 +236,9 @@ class _Sweeping:
         progress("starting")
         run = partial(time_modes, request, modes, learner, budget_s, rehearse)
         try:
-            if callable(self.options.learner) or loaded_torch() is not None or not self.isolated:
-                # The learner and its threads are here, and nowhere else.
+            # The learner and its threads, or the user's factory, are here, and nowhere else.
+            here = callable(self.options.learner) or loaded_torch() is not None
+            if here or request.native is not None or not self.isolated:
                 run(progress=progress)
             else:
                 start_method = request.vector_kwargs.get("context")

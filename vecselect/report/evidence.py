@@ -259,6 +259,14 @@ def _costs(plan: Plan) -> Rows:
         each = f"{seconds(ray.lane_s)} per actor, {seconds(ray.env_s)} per sub-environment"
         room = f"room for {counted(ray.lanes, 'actor')} on {ray.cores:g} cores"
         rows.append(("ray", f"{seconds(ray.fixed_s)}, {each}; {room}"))
+    for one in evidence.implementations:
+        compared = "behaviour not compared"
+        if one.behaviour is not None and one.reference is not None:
+            compared = (
+                f"mean reward {one.behaviour.reward:.4g}, "
+                f"{one.reference.reward:.4g} in your environment"
+            )
+        rows.append((one.mode, f"{seconds(one.vector_step_s)} per vector step, timed; {compared}"))
     return tuple(rows)
 
 

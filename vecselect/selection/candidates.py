@@ -29,7 +29,9 @@ def candidate_modes(evidence: Evidence) -> tuple[Mode, ...]:
     for kind in evidence.kinds:
         if KINDS[kind].cost is None:
             continue
-        if kind == "ray":
+        if not KINDS[kind].users_environments:
+            modes += [Mode(kind) for one in evidence.implementations if one.mode == kind]
+        elif kind == "ray":
             most = min(evidence.ray.lanes, evidence.num_envs) if evidence.ray else 0
             modes += [Mode("ray", count) for count in sorted({most // 2, most} - {0})]
         elif KINDS[kind].workers:

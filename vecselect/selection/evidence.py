@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from vecselect.machine import Machine
@@ -10,6 +11,13 @@ from vecselect.measure.learner import LearnerCost as LearnerCost
 from vecselect.measure.step import StepProfile
 from vecselect.selection.race import RaceRecord
 from vecselect.selection.rule import RuleVerdict
+from vecselect.values import Signed
+
+CHANCE = 6.0
+"""Standard errors that means of equal behaviours never lie apart."""
+
+ROUNDING = 1e-3
+"""Share of a mean that is no difference: implementations count with other numbers of digits."""
 
 BUSY_SHARE = 0.25
 """Share of the cores that other programs may keep busy while something is measured."""
@@ -125,6 +133,71 @@ class RayCosts:
 
 
 @dataclass(frozen=True)
+class Behaviour:
+    """What random actions lead to in the first vector steps after a reset.
+
+    Attributes:
+        samples: Sub-environments that the means are over, each from a reset on.
+        steps: Vector steps of each.
+        return_mean: Mean of the rewards of a sub-environment, added up.
+        return_sd: Standard deviation of the same.
+        ends_mean: Mean number of episodes of a sub-environment that ended.
+        ends_sd: Standard deviation of the same.
+    """
+
+    samples: int
+    steps: int
+    return_mean: Signed
+    return_sd: float
+    ends_mean: float
+    ends_sd: float
+
+    @property
+    def reward(self) -> float:
+        """Mean reward of a step."""
+        return self.return_mean / self.steps
+
+    @property
+    def episode_steps(self) -> float | None:
+        """Mean length of an episode, about; None where most are longer than `steps`."""
+        return self.steps / self.ends_mean if self.ends_mean >= 1 else None
+
+    def differs(self, other: Behaviour) -> bool:
+        """Whether rewards or lengths of episodes differ by more than chance and rounding."""
+        pairs = (
+            (self.return_mean, self.return_sd, other.return_mean, other.return_sd),
+            (self.ends_mean, self.ends_sd, other.ends_mean, other.ends_sd),
+        )
+        return any(
+            abs(mean - other_mean)
+            > max(
+                CHANCE * math.hypot(sd / self.samples**0.5, other_sd / other.samples**0.5),
+                ROUNDING * max(abs(mean), abs(other_mean)),
+            )
+            for mean, sd, other_mean, other_sd in pairs
+        )
+
+
+@dataclass(frozen=True)
+class ImplementationCost:
+    """What another implementation of the environment takes, timed with all its sub-environments.
+
+    Attributes:
+        mode: Its mode.
+        vector_step_s: Seconds of a vector step.
+        cores_used: CPU time of all threads of the process over wall time meanwhile.
+        behaviour: What random actions lead to in it; None where that was not compared.
+        reference: The same of the user's own environment.
+    """
+
+    mode: str
+    vector_step_s: float
+    cores_used: float = 1.0
+    behaviour: Behaviour | None = None
+    reference: Behaviour | None = None
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that was measured for one decision.
 
@@ -148,6 +221,7 @@ class Evidence:
         ipc: Round trips of an observation through a pipe; only for `effort="rule"`.
         rule: What the ~1 ms rule says; None where nothing was measured.
         ray: What Ray actors cost, where `ray` was allowed.
+        implementations: What other implementations take, where they were allowed.
         race: The race that was run; None without one.
         observations: What earlier runs of the same script showed, the latest last.
     """
@@ -168,6 +242,7 @@ class Evidence:
     ipc: IpcProfile | None = None
     rule: RuleVerdict | None = None
     ray: RayCosts | None = None
+    implementations: tuple[ImplementationCost, ...] = ()
     race: RaceRecord | None = None
     observations: tuple[Observation, ...] = ()
 

@@ -8,6 +8,7 @@ longest slice, and threads of the learner that spin for a while after it, on cor
     pool:K          max(L t + stragglers + spin, N u / C) + hand-off + loop
     thread:K        the same, but what holds the interpreter's lock takes turns
     async           messages, and max(t + stragglers, N u / C); more where N > C
+    native, envpool as timed: they are other code
 
 The mean decides, not a distribution: over 504 modelled cells its regret was 0.06-0.14 %. Intervals
 are for the report.
@@ -392,6 +393,16 @@ def ray_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     stepping = _side_by_side(lanes, evidence, LearnerCost(), shared_s)
     exchange_s = ray.fixed_s + (mode.workers or 0) * ray.lane_s + count * ray.env_s
     return _with_loop(stepping, exchange_s, loops, min(float(lanes), evidence.cores))
+
+
+def implementation_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
+    """The cost function of other implementations, which were timed as they are."""
+    cost = next(one for one in evidence.implementations if one.mode == str(mode))
+    lanes = round(cost.cores_used)
+    contention_s = 0.0
+    if lanes > 1:
+        contention_s = _contention_s(lanes, evidence, learner, cost.vector_step_s)
+    return Parts(cost.vector_step_s, 0.0, contention_s, 0.0, 0.0)
 
 
 def _lanes(mode: Mode, evidence: Evidence) -> int:

@@ -60,7 +60,7 @@ def what_if(evidence: Evidence) -> tuple[WhatIf, ...]:
     Args:
         evidence: With a profile, a hand-off and the loops.
     """
-    plain = dataclasses.replace(evidence, observations=(), learners=evidence.learners[:1])
+    plain = dataclasses.replace(_predictable(evidence), learners=evidence.learners[:1])
     cores = max(int(evidence.machine.cores), 1) * MORE_CORES
     learner = evidence.learners[0].seconds
     other = (
@@ -78,6 +78,11 @@ def what_if(evidence: Evidence) -> tuple[WhatIf, ...]:
         ("10x the step time", with_step_time(plain, 10 * mean_step_s(plain))),
     ]
     return tuple(_what_if(change, other) for change, other in changes)
+
+
+def _predictable(evidence: Evidence) -> Evidence:
+    """The evidence without what was measured of whole vector steps as they are."""
+    return dataclasses.replace(evidence, observations=(), implementations=())
 
 
 def _what_if(change: str, evidence: Evidence) -> WhatIf:
@@ -112,7 +117,7 @@ def with_num_envs(evidence: Evidence, num_envs: int) -> Evidence:
 
 def over_step_time(evidence: Evidence) -> tuple[Curve, ...]:
     """Predicted throughput against the step time, all else as it is, a curve for each kind."""
-    plain = dataclasses.replace(evidence, observations=())
+    plain = _predictable(evidence)
     now_s = mean_step_s(plain)
     low_s, high_s = CURVE_STEP_TIMES_S
     steps_s = np.geomspace(min(low_s, now_s / 5), max(high_s, now_s * 5), CURVE_POINTS).tolist()
@@ -121,7 +126,7 @@ def over_step_time(evidence: Evidence) -> tuple[Curve, ...]:
 
 def over_num_envs(evidence: Evidence) -> tuple[Curve, ...]:
     """Predicted throughput against the number of sub-environments, a curve for each kind."""
-    plain = dataclasses.replace(evidence, observations=())
+    plain = _predictable(evidence)
     most = max(CURVE_NUM_ENVS, evidence.num_envs * MORE_ENVS)
     counts = sorted({*(2**n for n in range(int(math.log2(most)) + 1)), evidence.num_envs, most})
     return _curves([(count, with_num_envs(plain, count)) for count in counts])

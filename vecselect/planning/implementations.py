@@ -1,0 +1,141 @@
+"""Other implementations of the environment, where they are allowed: their time and behaviour.
+
+`native` and `envpool` run other code, so nothing that was measured of a sub-environment predicts
+them. They are built here with all their sub-environments and timed, and what random actions lead to
+is held against the user's own environment: not bits, but rewards and the length of episodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from statistics import fmean, median, pstdev
+from typing import TYPE_CHECKING
+
+import numpy as np
+from gymnasium.vector import AutoresetMode
+
+from vecselect.backends.registry import BACKENDS
+from vecselect.errors import VecselectError
+from vecselect.measure.generators import untouched_generators
+from vecselect.measure.probe import bypassed_recorders
+from vecselect.measure.trial import Trial
+from vecselect.modes import Mode
+from vecselect.selection.evidence import Behaviour, ImplementationCost
+from vecselect.values import Signed
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+    from vecselect.measure.probe import Probe
+    from vecselect.request import Request
+
+BLOCK_S = 0.01
+BLOCKS = 5
+"""Blocks of an implementation that are timed, and seconds that each takes, a vector step at least;
+the median counts."""
+
+SAMPLES = 16
+"""Sub-environments whose rewards are added up, at least; fewer of them are reset several times."""
+
+OWN_ENVS = 4
+"""The user's own sub-environments that are built to compare with, at most."""
+
+MOST_STEPS, FEWEST_STEPS = 1000, 20
+COMPARE_S = 0.1
+COMPARE_LIMIT_S = 1.0
+"""Vector steps that are compared: what the user's own environment makes in so many seconds. One
+that takes longer than the limit to build, or to make the fewest, is not compared."""
+
+LOOP_S = 1e-5
+"""What a loop adds to a step, about."""
+
+
+def implementation_cost(request: Request, mode: Mode, found: Probe) -> ImplementationCost:
+    """Times another implementation and compares its behaviour with the user's own environment.
+
+    Args:
+        request: What was asked for.
+        mode: The mode of the implementation, which can run the request.
+        found: What profiling the user's own environment found.
+
+    Raises:
+        VecselectError: If its spaces or its autoreset mode are not those of the environment.
+        Exception: What building or stepping it raises.
+    """
+    steps = _steps_to_compare(found)
+    with untouched_generators():
+        theirs = BACKENDS[mode.kind].build(request, mode)
+        with Trial(theirs) as trial:
+            _need_alike(theirs, found)
+            behaviour = _behaviour(trial, steps) if steps else None
+            trial.reset()
+            trial.warm_up(BLOCK_S)
+            count = max(int(BLOCK_S / trial.step_s), 1)
+            start_s, start_cpu_s = time.perf_counter(), time.process_time()
+            times_s = [trial.block(count).loop_s for _ in range(BLOCKS)]
+            cpu_s, wall_s = time.process_time() - start_cpu_s, time.perf_counter() - start_s
+        reference = _own_behaviour(request, steps) if behaviour is not None else None
+    return ImplementationCost(
+        mode=str(mode),
+        vector_step_s=median(times_s),
+        cores_used=cpu_s / wall_s,
+        behaviour=behaviour,
+        reference=reference,
+    )
+
+
+def _need_alike(envs: VectorEnv, found: Probe) -> None:
+    """Refuses what a loop written for the user's own environment could not be run with."""
+    for what, own, other in (
+        ("observation", found.observation_space, envs.single_observation_space),
+        ("action", found.action_space, envs.single_action_space),
+    ):
+        if own != other:
+            raise VecselectError(f"its {what} space is {other}, not {own}")
+    autoreset_mode = envs.metadata.get("autoreset_mode")
+    if autoreset_mode != AutoresetMode.NEXT_STEP:
+        raise VecselectError(f"its autoreset mode is {autoreset_mode}, and the loop's is NEXT_STEP")
+
+
+def _steps_to_compare(found: Probe) -> int:
+    """Vector steps that behaviours are compared over; 0 where that would take too long."""
+    each_s = found.profile.mean_step_with_resets_s + LOOP_S
+    steps = min(int(COMPARE_S / (SAMPLES * each_s)), MOST_STEPS)
+    steps = max(steps, FEWEST_STEPS)
+    takes_s = max(SAMPLES * steps * each_s, found.construct_s)
+    return 0 if found.holds or takes_s > COMPARE_LIMIT_S else steps
+
+
+def _own_behaviour(request: Request, steps: int) -> Behaviour:
+    """What random actions lead to in the user's own environment."""
+    few = dataclasses.replace(request, env_fns=request.env_fns[:OWN_ENVS])
+    with bypassed_recorders(), Trial(BACKENDS["sync"].build(few, Mode("sync"))) as trial:
+        return _behaviour(trial, steps)
+
+
+def _behaviour(trial: Trial, steps: int) -> Behaviour:
+    """What the same random actions lead to in the first vector steps after a reset."""
+    returns: list[float] = []
+    ends: list[float] = []
+    while len(returns) < SAMPLES:
+        if returns:
+            trial.envs.reset()
+        else:
+            trial.reset()
+        count = trial.envs.num_envs
+        added, ended = np.zeros(count), np.zeros(count)
+        for _ in range(steps):
+            _, rewards, terminated, truncated, _ = trial.step()
+            added += rewards
+            ended += np.logical_or(terminated, truncated)
+        returns += added.tolist()
+        ends += ended.tolist()
+    return Behaviour(
+        samples=len(returns),
+        steps=steps,
+        return_mean=Signed(fmean(returns)),
+        return_sd=pstdev(returns),
+        ends_mean=fmean(ends),
+        ends_sd=pstdev(ends),
+    )

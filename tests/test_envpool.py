@@ -1,5 +1,6 @@
 """`envpool`: what EnvPool does otherwise is put right, and what it has not is refused."""
 
+import copy
 import functools
 
 import gymnasium as gym
@@ -166,8 +167,8 @@ def test_what_it_has_not_is_refused(id, options, says):
         made(id, **options)
 
 
-def test_an_id_registered_with_other_code_is_not_that_of_envpool(monkeypatch):
-    spec = gym.spec("CartPole-v1")
+def test_an_id_registered_with_other_code_is_not_that_of_envpool():
+    spec = copy.deepcopy(gym.spec("CartPole-v1"))
     spec.entry_point = EchoEnv
     with pytest.raises(ModeUnavailable, match="EnvPool's CartPole-v1 is that of Gymnasium, and"):
         made(spec)

@@ -186,7 +186,7 @@ def _candidates(plan: Plan) -> Section:
         "Candidates",
         tuple(rows),
         ("mode", column, "env steps/s", "vs sync"),
-        f"Time from one vector step to the next{included}. {PREDICTED} marks predictions.",
+        f"Time from one vector step to the next{included}. Predictions are marked with {PREDICTED}.",
     )
 
 

@@ -207,7 +207,9 @@ def _setting(name: str) -> str:
 def _line_of(mode: str, **changes: Any) -> dict[str, Any]:
     """How matplotlib draws the line of a mode."""
     colour, marker = look_of(mode)
-    return {"color": colour, "marker": marker, "linestyle": "-", **changes}
+    # The line of pool:0 often lies on that of sync, which shows between the dashes.
+    line = "--" if mode == "pool:0" else "-"
+    return {"color": colour, "marker": marker, "linestyle": line, **changes}
 
 
 def _curves(plan: Plan, curves: Sequence[Curve], dot_at: float) -> tuple[Figure, Any]:

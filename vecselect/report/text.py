@@ -236,7 +236,7 @@ def _section(section: Section) -> Iterable[RenderableType]:
     rows = [row for row in section.rows if row.cells]
     if rows:
         yield _table(section, rows)
-    why = [(f"not {row.name}", row.remark) for row in section.rows if row.remark]
+    why = [(f"why not {row.name}", row.remark) for row in section.rows if row.remark]
     if why:
         yield Padding(grid(why), (0, 0, 0, 3))
 

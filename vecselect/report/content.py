@@ -186,7 +186,8 @@ def _candidates(plan: Plan) -> Section:
         "Candidates",
         tuple(rows),
         ("mode", column, "env steps/s", "vs sync"),
-        f"Time from one vector step to the next{included}. Predictions are marked with {PREDICTED}.",
+        f"Time from one vector step to the next{included}. "
+        f"Predictions are marked with {PREDICTED}.",
     )
 
 

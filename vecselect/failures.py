@@ -106,17 +106,18 @@ def raised_in_building(failed: PortableError) -> BaseException:
         )
         replacement.__cause__ = error
         return replacement
-    _add_note(error, "Raised while being built for measuring, in another process.")
+    add_note(error, "Raised while being built for measuring, in another process.")
     return error
 
 
 def annotate(error: BaseException, row: int, phase: str, when: str = "") -> None:
     """Adds to an exception which sub-environment raised it, where Python can (3.11 and newer)."""
     place = f", {when}" if when else ""
-    _add_note(error, f"Raised by sub-environment {row} in {phase}{place}.")
+    add_note(error, f"Raised by sub-environment {row} in {phase}{place}.")
 
 
-def _add_note(error: BaseException, note: str) -> None:
+def add_note(error: BaseException, note: str) -> None:
+    """Adds a note to an exception, where Python can (3.11 and newer)."""
     if hasattr(error, "add_note"):
         error.add_note(note)
 

@@ -50,6 +50,7 @@ def auto_make_vec(
     learner_threads: int | str | None = None,
     allow: Iterable[str] = (),
     native: Callable[..., VectorEnv] | None = None,
+    buffers: int = 1,
     use_store: bool = True,
     verbose: bool = False,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -104,6 +105,8 @@ def auto_make_vec(
             `vector_entry_point`: called with `num_envs` and the environment's keyword arguments, it
             returns a `gymnasium.vector.VectorEnv`, such as one over gymnax, MJX or Isaac, or NumPy
             arrays of your own. For `mode="native"` and `allow=("native",)`.
+        buffers: The parts of the batch that can be stepped one by one: see `AutoVectorEnv.buffers`.
+            With 2 the learner works on one half while the other one steps.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's
             cache folder, or in `VECSELECT_CACHE_DIR`.
         verbose: Whether to print the report to stderr, once.
@@ -123,7 +126,15 @@ def auto_make_vec(
     """
     pin = read_pin(mode, vectorization_mode)
     request = _read_request(
-        id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs, pin, native=native
+        id,
+        num_envs,
+        kwargs,
+        env_kwargs,
+        wrappers,
+        vector_kwargs,
+        pin,
+        native=native,
+        buffers=buffers,
     )
     options = PlanningOptions(
         effort=effort,
@@ -296,6 +307,7 @@ def _read_request(
     vector_kwargs: Mapping[str, Any] | None,
     pin: Pin | None = None,
     native: Callable[..., VectorEnv] | None = None,
+    buffers: int = 1,
 ) -> Request:
     """The request, with the environment's keyword arguments from `kwargs` and `env_kwargs`.
 
@@ -328,6 +340,7 @@ def _read_request(
         env_kwargs={**given, **kwargs},
         pin=pin,
         native=native,
+        buffers=buffers,
     )
 
 

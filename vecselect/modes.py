@@ -195,9 +195,9 @@ class Mode:
         most = num_envs - caller_steps
         if self.workers < fewest_workers(caller_steps):
             return (
-                f"{self} steps everything in the calling process, where nothing could keep the "
-                f"deadline that vector_kwargs asks for; use '{self.kind}:{most}' or fewer workers, "
-                "but at least one"
+                f"{self} steps everything in the calling process, which must be free to keep a "
+                f"deadline, or to go on while a buffer steps; use '{self.kind}:{most}' or fewer "
+                "workers, but at least one"
             )
         if self.workers > most:
             each = "sub-environment has" if num_envs == 1 else "sub-environments have"

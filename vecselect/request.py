@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import importlib
 import math
@@ -91,6 +92,8 @@ class Request:
         pin: The mode the user forces, if any.
         native: The user's factory of another implementation, a vector environment of its own: it is
             called with `num_envs` and `env_kwargs`.
+        buffers: The parts of the batch that can be stepped one by one; 1 for the whole batch alone.
+        overlaps: Whether the calling process does something else while sub-environments step.
     """
 
     label: str
@@ -101,6 +104,8 @@ class Request:
     vector_kwargs: Mapping[str, Any] = field(default_factory=dict)
     pin: Pin | None = None
     native: Callable[..., VectorEnv] | None = None
+    buffers: int = 1
+    overlaps: bool = False
 
     @property
     def num_envs(self) -> int:
@@ -114,8 +119,16 @@ class Request:
 
     @property
     def caller_steps(self) -> bool:
-        """Whether the calling process may step sub-environments: not where it keeps a deadline."""
-        return not self.deadlines
+        """Whether the calling process may step sub-environments.
+
+        Not where it keeps a deadline, nor where it does something else while they step.
+        """
+        return not (self.deadlines or self.overlaps)
+
+    def part(self, rows: range) -> Request:
+        """The request of some of the sub-environments alone, as one of several buffers."""
+        env_fns = self.env_fns[rows.start : rows.stop]
+        return dataclasses.replace(self, env_fns=env_fns, buffers=1)
 
     @functools.cached_property
     def why_not_sent(self) -> str | None:
@@ -140,6 +153,7 @@ def read_request(
     env_kwargs: Mapping[str, Any] | None = None,
     pin: Pin | None = None,
     native: Callable[..., VectorEnv] | None = None,
+    buffers: int = 1,
 ) -> Request:
     """Checks the user's arguments and puts them into one value. Starts and builds nothing.
 
@@ -153,6 +167,7 @@ def read_request(
         env_kwargs: Keyword arguments of the environment's constructor.
         pin: The mode the user forces, if any.
         native: The factory of another implementation, if there is one.
+        buffers: The parts of the batch that are to be stepped one by one.
 
     Returns:
         The request.
@@ -203,6 +218,7 @@ def read_request(
     for wrapper in chain:
         if not callable(wrapper):
             raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
+    buffers = _checked_buffers(buffers, len(makers))
     return Request(
         label=label,
         env_fns=_factories(makers, chain),
@@ -212,6 +228,8 @@ def read_request(
         vector_kwargs=_read_options(vector_kwargs),
         pin=pin,
         native=native,
+        buffers=buffers,
+        overlaps=buffers > 1,
     )
 
 
@@ -289,6 +307,19 @@ def _checked_count(num_envs: int | None) -> int:
     count = operator.index(num_envs)
     if count < 1:
         raise RequestError(f"num_envs is {count}; at least 1 sub-environment is needed.")
+    return count
+
+
+def _checked_buffers(buffers: int, num_envs: int) -> int:
+    """The number of buffers as an int from 1 to the number of sub-environments."""
+    if isinstance(buffers, bool) or not isinstance(buffers, SupportsIndex):
+        raise RequestError(f"buffers is {buffers!r}; it must be a whole number of at least 1.")
+    count = operator.index(buffers)
+    if not 1 <= count <= num_envs:
+        raise RequestError(
+            f"buffers is {count}, but each needs at least one sub-environment: of {num_envs} make "
+            f"1 to {num_envs} buffers."
+        )
     return count
 
 

@@ -92,6 +92,30 @@ class AutoVectorEnv(VectorWrapper):
         return self.plan.mode
 
     @property
+    def rows(self) -> slice:
+        """The rows of the whole batch that it steps: all of them, unless it is a buffer."""
+        return slice(0, self.num_envs)
+
+    @property
+    def buffers(self) -> Sequence[AutoVectorEnv]:
+        """The parts of the batch that can be stepped one by one; itself alone by default.
+
+        With `auto_make_vec(..., buffers=2)` two vector environments over one half each, so that the
+        learner works on one while the other steps:
+
+            observations, _ = envs.reset(seed=1)
+            for half in envs.buffers:
+                half.step_async(policy(observations[half.rows]))
+            for half in itertools.cycle(envs.buffers):
+                observations, rewards, terminated, truncated, infos = half.step_wait()
+                half.step_async(policy(observations))
+
+        Each has the calls of the whole, over its own rows, which it counts from 0. Those of the
+        whole need all of them idle.
+        """
+        return (self,)
+
+    @property
     def report(self) -> Report:
         """The plan and this run so far, rendered for people: `print(envs.report)`."""
         return Report(self.plan, self.stats())

@@ -34,9 +34,11 @@ class Backend:
 
     Attributes:
         takes: The `vector_kwargs` that have a meaning in it.
+        buffers: Whether it can step a part of the sub-environments while others step.
     """
 
     takes: Set[str] = LOOP_OPTIONS
+    buffers: bool = False
 
     def missing(self, machine: Machine) -> str | None:
         """One sentence saying why this mode cannot run here at all, or None if it can."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.backends import base
+from vecselect.backends.buffered import BufferedVectorEnv, build_in_buffers
 from vecselect.backends.pool.threads import ThreadWorkers
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings
@@ -42,6 +43,7 @@ class Thread(base.Backend):
     """
 
     takes = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
+    buffers = True
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says which option has no meaning among threads, and what is known not to be safe there.
@@ -60,10 +62,17 @@ class Thread(base.Backend):
         workers = usual_workers(MOST_THREADS + 1, request.num_envs, request.caller_steps)
         return Mode("thread", workers)
 
-    def build(self, request: Request, mode: Mode) -> ThreadVectorEnv:
-        """Builds a `ThreadVectorEnv`."""
+    def build(self, request: Request, mode: Mode) -> ThreadVectorEnv | BufferedVectorEnv:
+        """Builds a `ThreadVectorEnv`, or one for each buffer."""
         base.need_work_for(mode, request)
         workers = self.exact(request, mode, read_machine()).workers or 0
+        if request.buffers > 1:
+            return build_in_buffers(
+                request, lambda part, _: self._built(part, min(workers, part.num_envs))
+            )
+        return self._built(request, workers)
+
+    def _built(self, request: Request, workers: int) -> ThreadVectorEnv:
         settings = Settings.of(request, workers, caller_steps=request.caller_steps)
         env = ThreadVectorEnv(request.env_fns, settings)
         try:

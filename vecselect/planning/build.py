@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
+from vecselect.buffers import BufferedAutoVectorEnv
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
@@ -71,8 +72,9 @@ def _wrapped(
         mode = Mode.parse(better.mode)
         return BACKENDS[mode.kind].build(request, mode), better
 
+    kind = AutoVectorEnv if request.buffers == 1 else BufferedAutoVectorEnv
     try:
-        return AutoVectorEnv(
+        return kind(
             envs,
             plan,
             on_observed=observed,

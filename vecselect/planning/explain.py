@@ -64,6 +64,7 @@ RULE_KNOWS_TWO = "the rule chooses between sync and async; pin it to use it"
 NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
 )
+NO_BUFFERS = "it cannot step some sub-environments without the others, as buffers need it"
 ONLY_NATIVE = "It is the only mode that can run it."
 CACHE_ADVICE = (
     "So every start plans anew: name another folder in VECSELECT_CACHE_DIR, or pass "

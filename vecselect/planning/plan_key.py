@@ -87,6 +87,7 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
             "native": None if request.native is None else _described(request.native),
             "wrappers": [_described(wrapper) for wrapper in request.wrappers],
             "num_envs": request.num_envs,
+            "buffers": request.buffers,
             "vector_kwargs": {
                 str(name): _readable(value) for name, value in request.vector_kwargs.items()
             },

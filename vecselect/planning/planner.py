@@ -157,6 +157,8 @@ class _Planning:
 
     def _why_not(self, mode: Mode) -> str | None:
         backend = BACKENDS[mode.kind]
+        if self.request.buffers > 1 and not backend.buffers:
+            return explain.NO_BUFFERS
         return backend.missing(self.machine) or backend.why_not(self.request, mode, self.machine)
 
     # Nothing is measured

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends import base
+from vecselect.backends.buffered import BufferedVectorEnv, build_in_buffers
 from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, Memory
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings, StartedWorker
@@ -26,6 +27,7 @@ class Pool(base.Backend):
     """
 
     takes = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
+    buffers = True
 
     def missing(self, machine: Machine) -> str | None:
         """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
@@ -50,18 +52,30 @@ class Pool(base.Backend):
 
     def build(
         self, request: Request, mode: Mode, *, first_worker: StartedWorker | None = None
-    ) -> PoolVectorEnv:
-        """Builds a `PoolVectorEnv`.
+    ) -> PoolVectorEnv | BufferedVectorEnv:
+        """Builds a `PoolVectorEnv`, or one for each buffer.
 
         Args:
             request: What was asked for.
             mode: With the number of workers; by default one slice per usable core.
             first_worker: A process that is to be the first worker.
         """
-        machine = read_machine()
         base.need_work_for(mode, request)
-        workers = self.exact(request, mode, machine).workers or 0
-        lanes = workers + request.caller_steps
+        workers = self.exact(request, mode, read_machine()).workers or 0
+        if request.buffers == 1:
+            return self._built(request, workers, first_worker)
+        return build_in_buffers(
+            request,
+            lambda part, number: self._built(
+                part, min(workers, part.num_envs), None if number else first_worker
+            ),
+        )
+
+    def _built(
+        self, request: Request, workers: int, first_worker: StartedWorker | None
+    ) -> PoolVectorEnv:
+        machine = read_machine()
+        lanes = workers + (request.caller_steps or request.overlaps)
         # Where there are more slices than cores, one that spins takes its core from one that works.
         tries = DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES
         if workers:

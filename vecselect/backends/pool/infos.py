@@ -191,13 +191,18 @@ class InfoTable:
         if batch is not None:
             return batch(ids, rest, add_info)
         infos: dict[str, Any] = {}
-        for row, id in enumerate(ids):
+        for row, info in self.each(rest):
+            infos = add_info(infos, info, row)
+        return infos
+
+    def each(self, rest: dict[int, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The infos of all rows, one after another, each with its row; `rest` is of all lanes."""
+        for row, id in enumerate(self._id_of_row.tobytes()):
             if id == LOOSE:
                 for info in rest[row]:
-                    infos = add_info(infos, info, row)
+                    yield row, info
             elif id != NOTHING:
-                infos = add_info(infos, self._templates[id - 1].read(row, rest.get(row)), row)
-        return infos
+                yield row, self._templates[id - 1].read(row, rest.get(row))
 
     def _batcher(self, order: bytes) -> Batch | None:
         """How the infos of some templates are batched; None where only row by row."""

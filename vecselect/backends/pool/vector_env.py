@@ -47,7 +47,7 @@ from vecselect.backends.pool.workers import CLOSE_LIMIT_S, PENDING, closed_meanw
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import gymnasium as gym
 
@@ -118,6 +118,7 @@ class PoolVectorEnv(VectorEnv):
         self._buffer = 0
         self._owner = _process_id
         self._called: Sequence[int] = ()
+        self._rest: dict[int, Any] = {}
         self._own_work: Callable[[], Any] | None = None
         # The command that was begun and is not over. Whoever gives one sets this first of all, and
         # to None when it is over, however that comes: so what a signal's handler tries in the midst
@@ -138,7 +139,7 @@ class PoolVectorEnv(VectorEnv):
             Exception: What a sub-environment raised; `reset` makes all of them usable again.
         """
         if self._pending is not None or self.closed:
-            self._need_idle("step")
+            self.need_idle("step")
         try:
             own = self._begin_step(actions)
             try:
@@ -237,7 +238,7 @@ class PoolVectorEnv(VectorEnv):
         infos = self._infos(replies)
         arena = self._arena
         return (
-            self._observations(),
+            self.observations(),
             arena.rewards.copy(),
             arena.terminated.copy(),
             arena.truncated.copy(),
@@ -267,7 +268,7 @@ class PoolVectorEnv(VectorEnv):
 
     def _reset_result(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
         infos = self._infos(self._collected(timeout_s))
-        return self._observations(), infos
+        return self.observations(), infos
 
     def _infos(self, replies: Sequence[Any]) -> dict[str, Any]:
         """The infos of a step or reset; learns templates from those that had none.
@@ -284,14 +285,15 @@ class PoolVectorEnv(VectorEnv):
                     rest = {**rest, **infos}
                     for path, values in objects.items():
                         lane.objects[path][worker.rows.start : worker.rows.stop] = values
+        self._rest = rest
         batched = lane.infos.batch(rest, self._add_info)
         if rest:
             for template in lane.infos.learn(rest):
                 workers.add_template(template)
         return batched
 
-    def _observations(self) -> Any:
-        """The batch of observations, the caller's to keep where that was asked for."""
+    def observations(self) -> Any:
+        """The last batch of observations, the caller's to keep where that was asked for."""
         plain = self._plain_observations
         if plain is not None:
             return plain[self._buffer].copy() if self.copy else plain[self._buffer]
@@ -416,12 +418,18 @@ class PoolVectorEnv(VectorEnv):
             except (WorkerDied, ClosedEnvironmentError):
                 raise
             except Exception:
-                undo = lambda rows: None if value_of.keys().isdisjoint(rows) else ()  # noqa: E731
-                self._ask("undo_set_attr", undo)
-                self._collected(None)
+                self._undo(value_of)
                 raise
 
         self._done("call", set_or_undo)
+
+    def undo_set_attr(self, indices: Sequence[int]) -> None:
+        """Takes back the last `set_attr_some`, which was of these sub-environments."""
+        self._done("call", lambda: self._undo(indices))
+
+    def _undo(self, some: Iterable[int]) -> None:
+        self._ask("undo_set_attr", lambda rows: () if any(row in rows for row in some) else None)
+        self._collected(None)
 
     def _ask(self, name: str, arguments: Arguments) -> None:
         """Begins a call of a lane's method in every lane for which there are arguments."""
@@ -432,7 +440,15 @@ class PoolVectorEnv(VectorEnv):
 
     # ---- one command at a time
 
-    def _need_idle(self, kind: str) -> None:
+    def abandon(self) -> None:
+        """Forgets the split call that was begun; the next call drops what comes of it."""
+        self._pending = None
+
+    def infos(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """The infos of the last step or reset, each with its row, in the order of the rows."""
+        return self._lane.infos.each(self._rest)
+
+    def need_idle(self, kind: str) -> None:
         """Makes sure that a command can be given: whoever gives one sees to `_pending`.
 
         Raises:
@@ -472,7 +488,7 @@ class PoolVectorEnv(VectorEnv):
 
     def _done(self, kind: str, work: Callable[[], Any]) -> Any:
         """Begins a command and collects it."""
-        self._need_idle(kind)
+        self.need_idle(kind)
         try:
             return work()
         except Exception as error:
@@ -483,7 +499,7 @@ class PoolVectorEnv(VectorEnv):
 
     def _begin_async(self, kind: str, begin: Callable[[], None]) -> None:
         """Begins a command that another call collects, unless that fails."""
-        self._need_idle(kind)
+        self.need_idle(kind)
         try:
             begin()
         except BaseException as error:

@@ -1,0 +1,246 @@
+"""Buffers: together they keep the contract; each by itself gives what a loop gives its rows."""
+
+import itertools
+import multiprocessing
+import time
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from tests.test_contract import variant
+from vecselect import ModeUnavailable, RequestError, auto_make_vec
+from vecselect.testing import envs as zoo
+from vecselect.testing.contract import VectorEnvContract, assert_same, echoes, masked_reset
+
+MODES = ["sync", "thread:2", "pool:2"]
+
+
+class InBuffers(VectorEnvContract):
+    __test__ = False
+
+    def make(self, id, num_envs=None, **kwargs):
+        count = len(id) if isinstance(id, list) else num_envs
+        options = {**self.vector_kwargs, **kwargs.pop("vector_kwargs", {})}
+        kind, _, workers = self.mode.partition(":")
+        most = count if count > 1 else 0  # a single one cannot be divided
+        mode = f"{kind}:{min(int(workers), most)}" if workers else kind
+        return auto_make_vec(id, num_envs, mode, options, buffers=min(2, count), **kwargs)
+
+
+class TestPoolInBuffers(InBuffers):
+    __test__ = True
+    mode = "pool:2"
+
+
+@variant
+class TestThreadInBuffers(InBuffers):
+    __test__ = True
+    mode = "thread:2"
+
+
+@variant
+class TestSyncInBuffers(InBuffers):
+    __test__ = True
+    mode = "sync"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("autoreset_mode", AutoresetMode)
+@pytest.mark.parametrize("buffers", [2, 3])
+def test_each_buffer_steps_by_itself_as_the_loop_steps_its_rows(mode, autoreset_mode, buffers):
+    options = {"autoreset_mode": autoreset_mode}
+    env_fns = [*echoes(4), *echoes(3, zoo.InfoEnv)]
+    rng = np.random.default_rng(buffers)
+    with auto_make_vec(env_fns, mode=mode, buffers=buffers, vector_kwargs=options) as envs:
+        halves = envs.buffers
+        assert [half.num_envs for half in halves] == [len(env_fns[half.rows]) for half in halves]
+        observations, infos = envs.reset(seed=5)
+        whole = SyncVectorEnv(env_fns, **options)
+        assert_same((observations, infos), whole.reset(seed=5))
+        oracles = [SyncVectorEnv(env_fns[half.rows], **options) for half in halves]
+        for oracle, half in zip(oracles, halves, strict=True):
+            oracle.reset(seed=[5 + row for row in range(len(env_fns))[half.rows]])
+        pending = {}
+        for step in range(60):  # one is begun or collected, in any order
+            number = int(rng.integers(len(halves)))
+            half, oracle = halves[number], oracles[number]
+            if number not in pending:
+                pending[number] = rng.integers(10, size=half.num_envs)
+                half.step_async(pending[number])
+                continue
+            expected = oracle.step(pending.pop(number))
+            assert_same(half.step_wait(), expected, f"step {step}")
+            if autoreset_mode is AutoresetMode.DISABLED:
+                arguments = masked_reset(step, expected[2] | expected[3])
+                if arguments is not None:
+                    copied = {"options": dict(arguments["options"])}
+                    assert_same(half.reset(**arguments), oracle.reset(**copied))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_loop_of_the_documentation_gives_the_steps_of_lockstep(mode):
+    policy = lambda observations: (observations[:, 3] + observations[:, 1]).astype(int) % 10  # noqa: E731
+    oracle = SyncVectorEnv(echoes(6))
+    expected, observations = [], oracle.reset(seed=1)[0]
+    for _ in range(12):
+        result = oracle.step(policy(observations))
+        observations = result[0]
+        expected.append(result[:4])
+    with auto_make_vec(echoes(6), mode=mode, buffers=2) as envs:
+        observations, _ = envs.reset(seed=1)
+        for half in envs.buffers:
+            half.step_async(policy(observations[half.rows]))
+        for count, half in enumerate(itertools.islice(itertools.cycle(envs.buffers), 24)):
+            result = half.step_wait()
+            for ours, theirs in zip(result[:4], expected[count // 2], strict=True):
+                assert_same(ours, theirs[half.rows])
+            half.step_async(policy(result[0]))
+        for half in envs.buffers:
+            half.step_wait()
+        stats = envs.stats()
+        assert (stats.vector_steps, stats.env_steps) == (13, 78)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_calls_out_of_order_are_an_error_and_lose_nothing(mode):
+    with auto_make_vec(echoes(4), mode=mode, buffers=2) as envs:
+        first, second = envs.buffers
+        envs.reset(seed=1)
+        second.step_async(np.array([3, 4]))
+        actions = np.zeros(4, int)
+        for use in (
+            lambda: envs.step(actions),
+            lambda: envs.step_async(actions),
+            envs.reset,
+            lambda: envs.call("double", 1),
+            lambda: envs.set_attr("label", "x"),
+            lambda: second.step(actions[:2]),
+            second.reset,
+        ):
+            with pytest.raises(AlreadyPendingCallError):
+                use()
+        with pytest.raises(NoAsyncCallError):
+            envs.step_wait()
+        with pytest.raises(NoAsyncCallError):
+            first.step_wait()
+        first.set_attr("label", ["a", "b"])
+        assert first.call("double", 1) == (2, 3)
+        assert second.step_wait()[0][:, 4].tolist() == [3.0, 4.0]
+        assert envs.get_attr("label") == ("a", "b", "echo 2", "echo 3")
+        envs.step_async(np.array([1, 2, 3, 4]))
+        for half in envs.buffers:
+            with pytest.raises(AlreadyPendingCallError):
+                half.step_wait()
+        assert envs.step_wait()[0][:, 4].tolist() == [1.0, 2.0, 3.0, 4.0]
+        with pytest.raises(ValueError, match="2 sub-environments need"):
+            first.step_async(actions)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_one_buffer_raises_leaves_the_other_as_it_is(mode):
+    with auto_make_vec(
+        [*echoes(2), lambda: Fragile(2), lambda: Fragile(3)], mode=mode, buffers=2
+    ) as envs:
+        first, second = envs.buffers
+        envs.reset(seed=1)
+        first.step_async(np.array([1, 2]))
+        second.step_async(np.array([9, 1]))
+        with pytest.raises(ValueError, match="nine") as caught:
+            second.step_wait()
+        if hasattr(caught.value, "__notes__"):
+            assert "sub-environment 0 " in " ".join(caught.value.__notes__)
+        assert first.step_wait()[0][:, 4].tolist() == [1.0, 2.0]
+        with pytest.raises(ValueError, match="nine"):
+            envs.step(np.array([1, 1, 9, 9]))
+        observations, _ = envs.reset(seed=3)
+        assert observations[:, 1].tolist() == [3.0, 4.0, 5.0, 6.0]
+        envs.step(np.array([1, 1, 2, 2]))
+
+
+class Fragile(zoo.EchoEnv):
+    def step(self, action):
+        if action == 9:
+            raise ValueError("nine")
+        return super().step(action)
+
+
+class Slow(zoo.EchoEnv):
+    def step(self, action):
+        time.sleep(0.5 if action == 9 else 0.0)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_a_timeout_of_the_whole_is_of_all_its_buffers(mode):
+    with auto_make_vec([Slow] * 4, mode=mode, buffers=2) as envs:
+        envs.reset(seed=1)
+        envs.step_async(np.array([1, 1, 9, 1]))
+        with pytest.raises(multiprocessing.TimeoutError, match="still pending"):
+            envs.step_wait(timeout=0.05)
+        assert envs.step_wait()[0][:, 4].tolist() == [1.0, 1.0, 9.0, 1.0]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_closing_ends_everything(mode):
+    envs = auto_make_vec(echoes(4), mode=mode, buffers=2)
+    envs.reset(seed=1)
+    first, second = envs.buffers
+    first.step_async(np.zeros(2, int))
+    second.close()
+    for one in (envs, first, second):
+        with pytest.raises(ClosedEnvironmentError):
+            one.reset()
+
+
+def test_a_mask_of_one_buffer_leaves_the_other_its_observations():
+    with auto_make_vec(echoes(4), mode="pool:1", buffers=2) as envs:
+        oracle = SyncVectorEnv(echoes(4))
+        envs.reset(seed=1), oracle.reset(seed=1)
+        envs.step(np.arange(4)), oracle.step(np.arange(4))
+        mask = {"reset_mask": np.array([False, False, True, False])}
+        assert_same(envs.reset(options=mask), oracle.reset(options=dict(mask)))
+
+
+def test_wrappers_go_around_a_buffer():
+    with auto_make_vec("CartPole-v1", 4, mode="pool:1", buffers=2) as envs:
+        envs.reset(seed=1)
+        half = gym.wrappers.vector.RecordEpisodeStatistics(envs.buffers[1])
+        half.reset(seed=2)
+        for _ in range(100):
+            infos = half.step(np.ones(2, int))[-1]
+            if "episode" in infos:
+                break
+        assert infos["episode"]["l"].max() > 5
+
+
+@pytest.mark.parametrize("buffers", [0, 5, 1.5, True, "2"])
+def test_a_wrong_number_of_buffers_is_refused(buffers):
+    with pytest.raises(RequestError, match="buffers is"):
+        auto_make_vec("CartPole-v1", 4, buffers=buffers)
+
+
+def test_modes_that_cannot_step_a_part_say_so():
+    for mode in ("async", "native"):
+        with pytest.raises(ModeUnavailable, match="buffers"):
+            auto_make_vec("CartPole-v1", 4, mode=mode, buffers=2)
+    with pytest.raises(ModeUnavailable, match="go on while a buffer steps"):
+        auto_make_vec("CartPole-v1", 4, mode="pool:0", buffers=2)
+
+
+def test_the_whole_batch_is_the_only_buffer_by_default():
+    with auto_make_vec(echoes(2), mode="sync") as envs:
+        (only,) = envs.buffers
+        assert only is envs
+        assert np.arange(2)[only.rows].tolist() == [0, 1]
+
+
+def test_auto_chooses_a_mode_for_buffers_and_recalls_it():
+    for recalled in (False, True):
+        with auto_make_vec("CartPole-v1", 4, buffers=2) as envs:
+            assert len(envs.buffers) == 2
+            assert envs.plan.recalled is recalled
+            envs.reset(seed=1)
+            envs.step(np.zeros(4, int))

@@ -1,0 +1,490 @@
+"""`BufferedVectorEnv`: one vector environment made of several, its buffers.
+
+A buffer is a vector environment over some contiguous rows. While one of them steps, the calling
+process can compute the actions of another. Taken together they are a vector environment over all
+rows, with the results of one that was never divided.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import multiprocessing
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
+from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_differing_spaces, batch_space
+
+from vecselect.arguments import one_each, read_options, seed_of_each
+from vecselect.backends.base import set_spec
+from vecselect.backends.pool.lane import mismatch
+from vecselect.errors import StepTimeout, VecselectError
+from vecselect.failures import add_note
+from vecselect.modes import slices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import gymnasium as gym
+
+    from vecselect.backends.pool.vector_env import PoolVectorEnv
+    from vecselect.request import Request
+
+
+def build_in_buffers(
+    request: Request, build: Callable[[Request, int], PoolVectorEnv]
+) -> BufferedVectorEnv:
+    """Builds the buffers of a request, and the vector environment that they make up.
+
+    Args:
+        request: What was asked for.
+        build: Builds the vector environment of one part of it, given that and its number.
+
+    Raises:
+        RuntimeError: If the spaces of two buffers do not go together.
+        Exception: What `build` raises; what was built before is closed.
+    """
+    rows = buffer_rows(request.num_envs, request.buffers)
+    mode = request.vector_kwargs.get("observation_mode", "same")
+    with contextlib.ExitStack() as stack:
+        parts = []
+        for number, here in enumerate(rows):
+            with _noting(number, here):
+                parts.append(build(request.part(here), number))
+            stack.callback(parts[-1].close)
+        env = BufferedVectorEnv(parts, rows, mode)
+        set_spec(env, request, None)
+        stack.pop_all()
+    return env
+
+
+def buffer_rows(num_envs: int, buffers: int) -> list[range]:
+    """The rows of each buffer: contiguous, of lengths that differ by one."""
+    return slices(num_envs, buffers, caller_steps=False)[1:]
+
+
+class BufferedVectorEnv(VectorEnv):
+    """Vector environments side by side as one.
+
+    Every value equals that of Gymnasium's `SyncVectorEnv` over the same sub-environments.
+
+    Attributes:
+        parts: The buffers.
+        rows: The rows of each.
+        pending: The split call of the whole that was begun: `step`, `reset` or `call`; None without
+            one.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[PoolVectorEnv],
+        rows: Sequence[range],
+        observation_mode: str | tuple[gym.Space, gym.Space] = "same",
+    ) -> None:
+        """Takes vector environments over; they belong to this one from here on.
+
+        Args:
+            parts: Each over some of the rows.
+            rows: The rows of each.
+            observation_mode: As in `SyncVectorEnv`.
+
+        Raises:
+            RuntimeError: If the spaces of two of them do not go together.
+        """
+        self.closed = True  # until there is something to close: older Gymnasiums close in __del__
+        first = parts[0]
+        self.parts = tuple(parts)
+        self.rows = tuple(rows)
+        self.num_envs = rows[-1].stop
+        self.metadata = first.metadata
+        self.render_mode = first.render_mode
+        self.single_observation_space = first.single_observation_space
+        self.single_action_space = first.single_action_space
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        for part, here in zip(parts[1:], rows[1:], strict=True):
+            its = SimpleNamespace(
+                observation_space=part.single_observation_space,
+                action_space=part.single_action_space,
+            )
+            ours = self.single_observation_space, self.single_action_space
+            if problem := mismatch(its, here.start, *ours, observation_mode == "same"):  # type: ignore[arg-type]
+                raise RuntimeError(problem)
+        if isinstance(observation_mode, tuple):
+            self.observation_space = observation_mode[0]
+        elif observation_mode == "different":
+            each = [part.get_attr("observation_space") for part in parts]
+            self.observation_space = batch_differing_spaces(list(itertools.chain(*each)))
+        else:
+            self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.pending: str | None = None
+        self._results: list[Any] = []
+        self._waits: list[tuple[int, Callable[[float | None], Any]]] = []
+        self._merge: Callable[[list[Any]], Any] = list
+        self.closed = False
+
+    # ---- steps and resets
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps every sub-environment; arguments and results as in `SyncVectorEnv`."""
+        return self._done("step", lambda: self._begin_step(actions))  # type: ignore[no-any-return]
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step of every buffer.
+
+        Raises:
+            AlreadyPendingCallError: If the whole or one of its buffers has a call to collect.
+        """
+        self._begin("step", lambda: self._begin_step(actions))
+
+    def step_wait(self, timeout: float | None = None) -> Any:
+        """Collects what `step_async` began.
+
+        Args:
+            timeout: Seconds to wait, for all buffers together.
+
+        Raises:
+            NoAsyncCallError: Without a `step_async` before it.
+            multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
+        """
+        return self._wait("step", timeout)
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
+        return self._done("reset", lambda: self._begin_reset(seed, options))  # type: ignore[no-any-return]
+
+    def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
+        """Begins a reset of every buffer; `reset_wait` collects it."""
+        self._begin("reset", lambda: self._begin_reset(seed, options))
+
+    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
+        """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
+        return self._wait("reset", timeout)  # type: ignore[no-any-return]
+
+    def _begin_step(self, actions: Any) -> None:
+        space = self.single_action_space
+        self._merge = self._merged_step
+        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+            part.step_async(part_of(space, actions, here))
+            self._waits.append((number, part.step_wait))
+
+    def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        seeds = seed_of_each(seed, self.num_envs)
+        options = read_options(options, self.num_envs)
+        mask = None if options is None else options.pop("reset_mask", None)
+        self._merge = self._merged_reset
+        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+            own = slice(here.start, here.stop)
+            if mask is not None and not mask[own].any():  # it keeps the observations it has
+                self._waits.append((number, functools.partial(_not_reset, part)))
+                continue
+            with_mask = options if mask is None else {**(options or {}), "reset_mask": mask[own]}
+            part.reset_async(seed=seeds[own], options=with_mask)
+            self._waits.append((number, part.reset_wait))
+
+    def _merged_step(self, results: list[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        observations, rewards, terminated, truncated, infos = zip(*results, strict=True)
+        return (
+            joined(self.single_observation_space, observations),
+            np.concatenate(rewards),
+            np.concatenate(terminated),
+            np.concatenate(truncated),
+            self._joined_infos(infos),
+        )
+
+    def _merged_reset(self, results: list[Any]) -> tuple[Any, dict[str, Any]]:
+        observations, infos = zip(*results, strict=True)
+        return joined(self.single_observation_space, observations), self._joined_infos(infos)
+
+    def _joined_infos(self, each: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The infos of the buffers as those of all rows."""
+        found: dict[str, Any] = {}
+        try:
+            for infos, here in zip(each, self.rows, strict=True):
+                _add_infos(found, infos, slice(here.start, here.stop), self.num_envs)
+        except _TypesDiffer:
+            found = {}
+            for part, here in zip(self.parts, self.rows, strict=True):
+                for row, info in part.infos():
+                    found = self._add_info(found, info, here.start + row)
+        return found
+
+    # ---- calls of the sub-environments' own methods and attributes
+
+    @property
+    def np_random(self) -> Any:
+        """The generators of the sub-environments, a tuple; those from workers are copies."""
+        return self.get_attr("np_random")
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of the sub-environments' generators, a tuple."""
+        return self.get_attr("np_random_seed")
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        return self.call_some(range(self.num_envs), name, args, kwargs)
+
+    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begins a call; `call_wait` collects it."""
+        self.call_some_async(range(self.num_envs), name, args, kwargs)
+
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Collects what `call_async` began; arguments and errors as in `step_wait`."""
+        return self._wait("call", timeout)  # type: ignore[no-any-return]
+
+    def call_some(
+        self,
+        indices: Sequence[int],
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, ...]:
+        """Calls a method of some sub-environments; the results are in the order of `indices`."""
+        return self._done("call", lambda: self._begin_call(indices, name, args, kwargs or {}))  # type: ignore[no-any-return]
+
+    def call_some_async(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Begins `call_some`; `call_wait` collects it."""
+        self._begin("call", lambda: self._begin_call(indices, name, args, kwargs))
+
+    def _begin_call(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        order: list[int] = []
+        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+            mine = [row for row in indices if row in here]
+            if mine:
+                part.call_some_async([row - here.start for row in mine], name, args, kwargs)
+                self._waits.append((number, part.call_wait))
+                order += mine
+
+        def merged(results: list[Any]) -> tuple[Any, ...]:
+            found = dict(zip(order, itertools.chain(*results), strict=True))
+            return tuple(found[row] for row in indices)
+
+        self._merge = merged
+
+    def render(self) -> tuple[Any, ...]:
+        """A frame of every sub-environment, as its render mode gives it."""
+        return self.call("render")
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every sub-environment; values from worker processes are copies."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of every sub-environment; arguments as in the pool."""
+        self.set_attr_some(range(self.num_envs), name, one_each(values, self.num_envs))
+
+    def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
+        """Sets an attribute of some sub-environments, or of none if one of them refuses."""
+        self._need_idle("call")
+        self.pending = "call"
+        value_of = dict(zip(indices, values, strict=True))
+        done: list[tuple[PoolVectorEnv, list[int]]] = []
+        try:
+            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+                mine = [row for row in value_of if row in here]
+                if mine:
+                    with _noting(number, here):
+                        own = [row - here.start for row in mine]
+                        part.set_attr_some(own, name, [value_of[row] for row in mine])
+                    done.append((part, own))
+        except Exception:
+            for part, own in done:
+                part.undo_set_attr(own)
+            raise
+        finally:
+            self.pending = None
+
+    # ---- one call at a time
+
+    def _need_idle(self, kind: str) -> None:
+        """Makes sure that nothing is pending, in the whole or in a buffer.
+
+        Raises:
+            ClosedEnvironmentError: After `close()`.
+            AlreadyPendingCallError: If something is.
+        """
+        self._need_open()
+        if self.pending is not None:
+            raise AlreadyPendingCallError(
+                f"Calling `{kind}` while waiting for a pending call to `{self.pending}` to "
+                "complete.",
+                self.pending,
+            )
+        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+            with _noting(number, here):
+                part.need_idle(kind)
+
+    def _need_open(self) -> None:
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self!r} was used after close().")
+
+    def _begin(self, kind: str, begin: Callable[[], None]) -> None:
+        """Begins a call in the buffers, in all of them or in none."""
+        self._need_idle(kind)
+        self.pending, self._waits, self._results = kind, [], []
+        try:
+            begin()
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Forgets the call that was begun, in every buffer."""
+        for part in self.parts:
+            part.abandon()
+        self.pending = None
+
+    def _done(self, kind: str, begin: Callable[[], None]) -> Any:
+        """Begins a call and collects it."""
+        self._begin(kind, begin)
+        return self._wait(kind, None)
+
+    def _wait(self, kind: str, timeout_s: float | None) -> Any:
+        """Collects a call that was begun, from one buffer after the other."""
+        self._need_open()
+        if self.pending != kind:
+            raise NoAsyncCallError(
+                f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
+            )
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while self._waits:
+                number, wait = self._waits[0]
+                with _noting(number, self.rows[number]):
+                    left_s = None if until_s is None else max(until_s - time.monotonic(), 0.0)
+                    self._results.append(wait(left_s))
+                del self._waits[0]
+            result = self._merge(self._results)
+        except StepTimeout:
+            self._abandon()
+            raise
+        except multiprocessing.TimeoutError:
+            raise multiprocessing.TimeoutError(
+                f"`{kind}_wait` timed out after {timeout_s} s. The {kind} is still pending: "
+                f"another `{kind}_wait` collects it."
+            ) from None
+        except BaseException:
+            self._abandon()
+            raise
+        self.pending = None
+        return result
+
+    # ---- closing
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Closes every buffer; arguments as of the pool's `close`."""
+        self.closed = True
+        with contextlib.ExitStack() as stack:  # the others too where one of them raises
+            for part in self.parts:
+                stack.callback(part.close, **kwargs)
+
+    def __reduce__(self) -> Any:
+        """Refused, and with it copying: two of them could not share the workers."""
+        raise VecselectError(
+            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
+        )
+
+
+def _not_reset(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
+    """What a buffer has that a reset leaves out."""
+    return part.observations(), {}
+
+
+@contextlib.contextmanager
+def _noting(number: int, rows: range) -> Iterator[None]:
+    """Adds to an exception which buffer it comes from: its rows are counted from 0 there."""
+    try:
+        yield
+    except Exception as error:
+        add_note(
+            error,
+            f"In buffer {number}, whose sub-environments 0-{len(rows) - 1} are {rows.start}-"
+            f"{rows.stop - 1} of the whole.",
+        )
+        raise
+
+
+def part_of(space: gym.Space, batch: Any, rows: range) -> Any:
+    """Some rows of a batch.
+
+    Args:
+        space: Of one element.
+        batch: A batch of such elements.
+        rows: Which.
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: part_of(part, batch[key], rows) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        parts = zip(space.spaces, batch, strict=True)
+        return tuple(part_of(part, values, rows) for part, values in parts)
+    return batch[rows.start : rows.stop]
+
+
+def joined(space: gym.Space, batches: Sequence[Any]) -> Any:
+    """Batches one after the other as one batch.
+
+    Args:
+        space: Of one element.
+        batches: Batches of such elements.
+    """
+    if isinstance(space, spaces.Dict):
+        return {
+            key: joined(part, [batch[key] for batch in batches])
+            for key, part in space.spaces.items()
+        }
+    if isinstance(space, spaces.Tuple):
+        each = zip(*batches, strict=True)
+        return tuple(joined(part, parts) for part, parts in zip(space.spaces, each, strict=True))
+    if isinstance(batches[0], np.ndarray):
+        return np.concatenate(batches)
+    return tuple(itertools.chain(*batches))
+
+
+class _TypesDiffer(Exception):
+    """The arrays of two buffers for one key are of different types: the first row decides."""
+
+
+def _add_infos(found: dict[str, Any], infos: dict[str, Any], here: slice, num_envs: int) -> None:
+    """Adds the batched infos of some rows to those of all.
+
+    Raises:
+        _TypesDiffer: If they cannot be added without a cast.
+    """
+    for key, values in infos.items():
+        if isinstance(values, dict):
+            within = found.setdefault(key, {})
+            if not isinstance(within, dict):
+                raise _TypesDiffer
+            _add_infos(within, values, here, num_envs)
+            continue
+        if key not in found:  # what is in no row of it is as Gymnasium leaves it
+            shape = num_envs, *values.shape[1:]
+            single = values.dtype == object and values.ndim == 1
+            found[key] = np.full(shape, None) if single else np.zeros(shape, values.dtype)
+        whole = found[key]
+        if isinstance(whole, dict) or (whole.dtype, whole.shape[1:]) != (
+            values.dtype,
+            values.shape[1:],
+        ):
+            raise _TypesDiffer
+        mask = infos.get(f"_{key}")
+        if mask is None:  # it is a mask itself
+            whole[here] = values
+        else:
+            whole[here][mask] = values[mask]

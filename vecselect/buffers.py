@@ -1,0 +1,141 @@
+"""A vector environment in several buffers: the learner works while sub-environments step."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.error import AlreadyPendingCallError
+
+from vecselect.vector_env import AutoVectorEnv
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gymnasium.vector import VectorEnv
+
+    from vecselect.plan import Plan
+    from vecselect.run_stats import Stats
+
+
+class _Unwatched(AutoVectorEnv):
+    """Remembers nothing of its run for the next start: buffers' steps say little of whole ones."""
+
+    def _use(self, env: VectorEnv, plan: Plan) -> None:
+        super()._use(env, plan)
+        self._attends = False
+
+    def _look(self, start_ns: int) -> None:
+        self._first_step_ns = self._first_step_ns or start_ns
+        self._look_at = sys.maxsize
+
+
+class BufferedAutoVectorEnv(_Unwatched):
+    """An `AutoVectorEnv` whose batch can be stepped in parts: see `AutoVectorEnv.buffers`."""
+
+    def _use(self, env: VectorEnv, plan: Plan) -> None:
+        super()._use(env, plan)
+        self._buffer_env_steps = 0
+        self._buffers = tuple(
+            Buffer(self, part, rows)
+            for part, rows in zip(self.env.parts, self.env.rows, strict=True)
+        )
+
+    @property
+    def buffers(self) -> Sequence[Buffer]:
+        """The parts of the batch, which can be stepped one by one."""
+        return self._buffers
+
+    def stats(self) -> Stats:
+        """How the time of this run was spent so far, the steps of the buffers included.
+
+        Of these `inside_s` are the seconds of waiting for one to end, and `outside_s` all others.
+        """
+        stats = super().stats()
+        total_s, env_steps = stats.inside_s + stats.outside_s, stats.env_steps
+        env_steps += self._buffer_env_steps
+        return dataclasses.replace(
+            stats,
+            vector_steps=env_steps // self.num_envs,
+            env_steps=env_steps,
+            env_steps_per_s=env_steps / total_s if total_s else 0.0,
+        )
+
+    def _note_reset(self) -> None:
+        super()._note_reset()
+        for one in self._buffers:
+            AutoVectorEnv._note_reset(one)
+
+    def note_buffer_reset(self) -> None:
+        """Notes that one of the buffers was reset by itself."""
+        if all(one.was_reset for one in self._buffers):
+            super()._note_reset()
+
+    def count_buffer(self, start_ns: int, env_steps: int) -> None:
+        """Adds a step of a buffer, waited for since `start_ns` and over now, to the statistics."""
+        self._first_step_ns = self._first_step_ns or start_ns
+        self._left_step_ns = now_ns = time.perf_counter_ns()
+        self._inside_ns += now_ns - start_ns
+        self._buffer_env_steps += env_steps
+
+
+class Buffer(_Unwatched):
+    """Some of the sub-environments of a `BufferedAutoVectorEnv`, which are counted from 0 here.
+
+    Closing it closes the whole.
+    """
+
+    def __init__(self, whole: BufferedAutoVectorEnv, env: VectorEnv, rows: range) -> None:
+        self._whole = whole
+        self._rows = slice(rows.start, rows.stop)
+        super().__init__(env, whole.plan)
+
+    @property
+    def rows(self) -> slice:
+        """Its rows of the whole batch."""
+        return self._rows
+
+    @property
+    def was_reset(self) -> bool:
+        """Whether all of its sub-environments were reset at least once."""
+        return self._was_reset
+
+    @contextlib.contextmanager
+    def collecting(self) -> Iterator[None]:
+        """The same as that of the whole."""
+        with self._whole.collecting():
+            yield
+
+    def close(self, **kwargs: Any) -> None:
+        """Closes the whole."""
+        self._whole.close(**kwargs)
+
+    def __repr__(self) -> str:
+        """Names its rows and the mode."""
+        return f"<Buffer of rows {self._rows.start}-{self._rows.stop - 1}, mode={self.mode!r}>"
+
+    def _note_reset(self) -> None:
+        super()._note_reset()
+        self._whole.note_buffer_reset()
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Steps its sub-environments; arguments and errors as in `AutoVectorEnv.step`."""
+        self.step_async(actions)
+        return self.step_wait()
+
+    def _count(self, start_ns: int) -> None:
+        super()._count(start_ns)
+        self._whole.count_buffer(start_ns, self.num_envs)
+
+    def _need_open(self) -> None:
+        super()._need_open()
+        pending = self._whole.env.pending
+        if pending is not None:
+            raise AlreadyPendingCallError(
+                f"A call to `{pending}` of the whole is pending; collect that first: "
+                f"envs.{pending}_wait().",
+                pending,
+            )

@@ -11,7 +11,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tests.compare import assert_same
 from tests.zoo import EchoEnv
-from vecselect import ModeUnavailable, VecselectError, auto_make_vec, available_modes
+from vecselect import (
+    ModeUnavailable,
+    VecselectError,
+    auto_make_vec,
+    available_modes,
+    recommend,
+)
 from vecselect.testing.contract import BEGIN, JOINED, WAIT
 
 pytest.importorskip("envpool", reason="there is no wheel of it for every Python")
@@ -189,3 +195,15 @@ def test_what_is_not_installed_is_said_with_how_to_install_it(monkeypatch):
     assert "pip install 'vecselect[envpool]'" in available_modes()["envpool"]
     with pytest.raises(ModeUnavailable, match="pip install"):
         made("CartPole-v1")
+
+
+def test_where_it_is_allowed_it_is_timed_and_behaves_as_gymnasium_s():
+    plan = recommend("CartPole-v1", 16, allow=("envpool",), use_store=False, budget_s=20.0)
+    assert plan.candidate("envpool").predicted is not None
+    (cost,) = plan.evidence.implementations
+    assert cost.behaviour is not None
+    assert not [note for note in plan.notes if note.code.startswith("implementation")]
+    unasked = recommend("CartPole-v1", 16, use_store=False, budget_s=20.0)
+    assert unasked.candidate("envpool") is None
+    refused = recommend("Pendulum-v1", 2, g=5.0, allow=("envpool",), use_store=False, budget_s=20.0)
+    assert "takes no g=5.0" in refused.candidate("envpool").skipped

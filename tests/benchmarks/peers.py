@@ -1,7 +1,8 @@
 """vecselect beside the vector environments that people use today, each cell an interleaved run.
 
 Same environments, same actions, results in the form that each of them gives, resets included.
-Peers that are not installed are left out; the extra `vecselect[peers]` brings all of them.
+Peers that are not installed are left out; the extra `vecselect[peers]` brings all of them. In the
+column "vecselect, allowed" other implementations may be chosen: `allow=("native", "envpool")`.
 
 Run from the repository's root: python -m tests.benchmarks.peers [--json F] [--plot F] [ENV ...]
 """
@@ -38,11 +39,14 @@ ENVS = [
 GYMNASIUM = ("gymnasium sync", "gymnasium async")
 SB3 = ("sb3 dummy", "sb3 subproc")
 TIANSHOU = ("tianshou dummy", "tianshou shmem", "tianshou subproc")
+ALLOWED = "vecselect, allowed"
 RIVALS = {
     "the better of Gymnasium's": GYMNASIUM,
     "the best Python vectorizer": (*GYMNASIUM, *SB3, *TIANSHOU),
     "EnvPool": ("envpool",),
 }
+ALL = (*GYMNASIUM, *SB3, *TIANSHOU, "envpool", "vecselect")
+"""What `vecselect, allowed` is held against: the best of all."""
 
 
 class Peer:
@@ -99,12 +103,20 @@ def has(*packages):
     return all(importlib.util.find_spec(package) is not None for package in packages)
 
 
-def peers_of(id, num_envs, mode):
-    """By name, each peer's class and what builds its vector environment."""
+def peers_of(id, num_envs, mode, allowed):
+    """By name, each peer's class and what builds its vector environment.
+
+    Args:
+        id: The environment.
+        num_envs: The number of sub-environments.
+        mode: The mode that vecselect chooses.
+        allowed: The mode that it chooses where other implementations are allowed.
+    """
     make = functools.partial(gym.make, id)
     env_fns = [make] * num_envs
     found = {
         "vecselect": (Peer, lambda: auto_make_vec(id, num_envs, mode=mode)),
+        ALLOWED: (Peer, lambda: auto_make_vec(id, num_envs, mode=allowed)),
         "gymnasium sync": (Peer, lambda: SyncVectorEnv(env_fns)),
         "gymnasium async": (Peer, lambda: AsyncVectorEnv(env_fns, context="forkserver")),
     }
@@ -128,12 +140,13 @@ def peers_of(id, num_envs, mode):
     return found
 
 
-def chosen(id, num_envs):
+def chosen(id, num_envs, allow=()):
     """What vecselect chooses for a loop without a learner.
 
     In a process of its own: the peers load torch into this one, and that would be a learner.
     """
     words = ["recommend", id, "-n", str(num_envs), "--no-store", "--json"]
+    words += [word for mode in allow for word in ("--allow", mode)]
     done = subprocess.run(
         [sys.executable, "-m", "vecselect", *words], capture_output=True, text=True, check=True
     )
@@ -141,31 +154,33 @@ def chosen(id, num_envs):
 
 
 def cell(id, num_envs, rounds, block_s):
-    """Env steps/s of each peer, block by block, and the mode that was chosen."""
+    """The modes that were chosen, and env steps/s of each peer, block by block."""
     mode = chosen(id, num_envs)
+    others = ["native"] + ["envpool"] * has("envpool")
+    allowed = chosen(id, num_envs, others)
     env = gym.make(id)
     batch_space = gym.vector.utils.batch_space(env.action_space, num_envs)
     env.close()
     builders = {
         name: lambda adapter=adapter, build=build: adapter(build(), batch_space, num_envs)
-        for name, (adapter, build) in peers_of(id, num_envs, mode).items()
+        for name, (adapter, build) in peers_of(id, num_envs, mode, allowed).items()
     }
-    return mode, rates(builders, rounds, block_s)
+    return mode, allowed, rates(builders, rounds, block_s)
 
 
-def ratio(found, names):
-    """Throughput of vecselect over that of the best of some, with its 95 % interval."""
+def ratio(found, names, ours="vecselect"):
+    """Throughput of one over that of the best of some, with its 95 % interval."""
     present = [name for name in names if name in found]
     if not present:
         return None
     best = max(present, key=lambda name: np.median(found[name]))
-    return best, compare(best, found["vecselect"], found[best]).ratio
+    return best, compare(best, found[ours], found[best]).ratio
 
 
 def print_cell(row):
     """Writes one cell: every peer, the fastest first, and what vecselect is over the best."""
     measured = row["env_steps_per_s"]
-    print(f"\n{row['env']} x {row['num_envs']}: {row['mode']}")
+    print(f"\n{row['env']} x {row['num_envs']}: {row['mode']}; {ALLOWED}: {row['allowed']}")
     for name, values in sorted(measured.items(), key=lambda item: -np.median(item[1])):
         found = median_interval(values)
         print(f"  {name:>16} {found.mid:10.0f}  ({found.low:.0f}-{found.high:.0f})")
@@ -173,6 +188,8 @@ def print_cell(row):
         if (found := ratio(measured, names)) is not None:
             best, ours = found
             print(f"  {ours.mid:.2f}x ({ours.low:.2f}-{ours.high:.2f}) {label}: {best}", flush=True)
+    best, allowed = ratio(measured, ALL, ALLOWED)
+    print(f"  {ALLOWED}: {allowed.mid:.2f}x ({allowed.low:.2f}-{allowed.high:.2f}) {best}")
 
 
 def main() -> None:
@@ -190,10 +207,9 @@ def main() -> None:
     rows = []
     for id in asked.envs:
         for num_envs in map(int, asked.num_envs.split(",")):
-            mode, measured = cell(id, num_envs, asked.rounds, asked.block)
-            rows.append(
-                {"env": id, "num_envs": num_envs, "mode": mode, "env_steps_per_s": measured}
-            )
+            mode, allowed, measured = cell(id, num_envs, asked.rounds, asked.block)
+            cell_of = {"env": id, "num_envs": num_envs, "mode": mode, "allowed": allowed}
+            rows.append({**cell_of, "env_steps_per_s": measured})
             print_cell(rows[-1])
     for label, names in RIVALS.items():
         found = [ratio(row["env_steps_per_s"], names) for row in rows]
@@ -201,6 +217,9 @@ def main() -> None:
         if gains:
             mean = float(np.exp(np.mean(np.log(gains))))
             print(f"against {label}: geometric mean {mean:.2f}, least {min(gains):.2f}")
+    gains = [ratio(row["env_steps_per_s"], ALL, ALLOWED)[1].mid for row in rows]
+    mean = float(np.exp(np.mean(np.log(gains))))
+    print(f"{ALLOWED}, against the best of all: geometric mean {mean:.2f}, least {min(gains):.2f}")
     if asked.json:
         with open(asked.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)
@@ -237,6 +256,7 @@ def plot(rows, path):
 
 COLOURS = (
     "#d55e00",
+    "#f0a070",
     "#0072b2",
     "#009e73",
     "#56b4e9",

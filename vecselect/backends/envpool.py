@@ -22,7 +22,7 @@ from gymnasium.vector.utils import batch_space
 
 from vecselect.backends import base
 from vecselect.backends.native import NativeVectorEnv
-from vecselect.errors import VecselectError
+from vecselect.errors import ModeUnavailable, VecselectError
 from vecselect.machine import read_machine
 
 if TYPE_CHECKING:
@@ -82,24 +82,21 @@ class EnvPool(base.Backend):
             return f"EnvPool resets by NEXT_STEP, not by {request.autoreset_mode.name}"
         if request.vector_kwargs.get("observation_mode", "same") != "same":
             return "all environments of EnvPool have the same observation space"
-        try:
-            _task_of(request)
-        except _Lacking as lacking:
-            return str(lacking)
         return None
 
     def build(self, request: Request, mode: Mode) -> NativeVectorEnv:
-        """Builds an `EnvPoolVectorEnv` with a thread for each usable core."""
+        """Builds an `EnvPoolVectorEnv` with a thread for each usable core.
+
+        Raises:
+            ModeUnavailable: If EnvPool has no such environment. Only here, since importing EnvPool
+                takes a second, which a start that recalls another mode need not spend.
+        """
         threads = max(min(int(read_machine().cores + 0.5), request.num_envs), 1)
         env = EnvPoolVectorEnv(
             _task_of(request), request.num_envs, threads, request.vector_kwargs.get("copy", True)
         )
         base.set_spec(env, request, None)
         return NativeVectorEnv(env, "envpool", heeds_masks=True)
-
-
-class _Lacking(Exception):
-    """What of a request EnvPool has not, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -146,21 +143,25 @@ def _task_of(request: Request) -> Task:
     One sub-environment of Gymnasium is built to know its spaces and its time limit.
 
     Raises:
-        _Lacking: If EnvPool cannot.
+        ModeUnavailable: If EnvPool has none with these arguments and spaces.
         Exception: What building the sub-environment raises.
     """
     spec = request.spec
     assert spec is not None, "a callable was refused"
     id, envpool = spec.id, _envpool()
+
+    def unavailable(why: str) -> ModeUnavailable:
+        return ModeUnavailable(f"Mode 'envpool' cannot run {request.label}: {why}.")
+
     if id not in envpool.list_all_envs():
-        raise _Lacking(f"EnvPool has no {id}")
+        raise unavailable(f"EnvPool has no {id}")
     if not str(spec.entry_point).startswith(COPIED):
-        raise _Lacking(
+        raise unavailable(
             f"EnvPool's {id} is that of Gymnasium, and here {spec.entry_point} is registered by "
             "this id"
         )
     if request.env_kwargs.get("render_mode") is not None:
-        raise _Lacking("EnvPool does not render as Gymnasium does; leave render_mode out")
+        raise unavailable("EnvPool does not render as Gymnasium does; leave render_mode out")
     kwargs = {
         name: value
         for name, value in request.env_kwargs.items()
@@ -170,7 +171,7 @@ def _task_of(request: Request) -> Task:
         known = envpool.make_spec(id, num_envs=1).config._asdict()
         for name, value in kwargs.items():
             if not (isinstance(value, NUMBERS) and isinstance(known.get(name), NUMBERS)):
-                raise _Lacking(f"EnvPool's {id} takes no {name}={value!r}")
+                raise unavailable(f"EnvPool's {id} takes no {name}={value!r}")
         theirs = envpool.make_spec(id, num_envs=1, **kwargs)
         their_spaces = theirs.gymnasium_observation_space, theirs.gymnasium_action_space
     with contextlib.closing(request.env_fns[0]()) as env:
@@ -180,7 +181,7 @@ def _task_of(request: Request) -> Task:
     own_spaces = observation_space, action_space
     for what, own, other in zip(("observations", "actions"), own_spaces, their_spaces, strict=True):
         if not _alike(own, other, dtype=what == "observations"):
-            raise _Lacking(f"the {what} of EnvPool's {id} are a {other}, not a {own}")
+            raise unavailable(f"the {what} of EnvPool's {id} are a {other}, not a {own}")
     kwargs["max_episode_steps"] = limit if limit is not None and limit > 0 else NO_LIMIT
     return Task(id, kwargs, observation_space, action_space)
 
@@ -238,6 +239,7 @@ class EnvPoolVectorEnv(VectorEnv):
         self._task = task
         self._threads = threads
         self._copy = copy
+        self._all = np.ones(num_envs, bool)
         self._pool: Any = None
         self._last: Any = None
         self._dtype = self.observation_space.dtype
@@ -281,16 +283,15 @@ class EnvPoolVectorEnv(VectorEnv):
             numbers = [int(one) % 2**31 for one in given]
             self._pool = self._task.make(self.num_envs, self._threads, numbers)
         observations, infos = self._pool.reset()
-        return self._kept(observations.astype(self._dtype, copy=False)), _masked(
-            infos, self.num_envs
-        )
+        observations = observations.astype(self._dtype, copy=False)
+        return self._kept(observations), _masked(infos, self._all)
 
     def _reset_some(self, mask: np.ndarray) -> tuple[Any, dict[str, Any]]:
         observations = self._last.copy()
         some, infos = self._pool.reset(np.flatnonzero(mask).astype(np.int32))
         rows = infos["env_id"]
         observations[rows] = some
-        return self._kept(observations), _masked(infos, self.num_envs, rows)
+        return self._kept(observations), _masked(infos, mask, rows)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every sub-environment.
@@ -302,7 +303,8 @@ class EnvPoolVectorEnv(VectorEnv):
         if self._pool is None:
             raise ResetNeeded("Call reset before step.")
         actions = np.asarray(actions)
-        if self._most is not None and (actions.min() < 0 or actions.max() >= self._most):
+        # As numbers without a sign negative ones are too large, in one look at all of them.
+        if self._most is not None and np.maximum.reduce(actions.astype(np.uint64)) >= self._most:
             raise ValueError(
                 f"actions are {actions}; each must be from 0 to {self._most - 1}. Nothing was "
                 "stepped."
@@ -313,7 +315,7 @@ class EnvPoolVectorEnv(VectorEnv):
             rewards.astype(np.float64),
             terminated,
             truncated,
-            _masked(infos, self.num_envs),
+            _masked(infos, self._all),
         )
 
     def _kept(self, observations: np.ndarray) -> np.ndarray:
@@ -335,26 +337,24 @@ def _each(seed: Any, num_envs: int) -> list[int | None]:
     return list(seed)
 
 
-def _masked(infos: dict[str, Any], num_envs: int, rows: np.ndarray | None = None) -> dict[str, Any]:
+def _masked(
+    infos: dict[str, Any], present: np.ndarray, rows: np.ndarray | None = None
+) -> dict[str, Any]:
     """Infos as Gymnasium's vector environments give them: beside each key a mask of those with it.
 
     Args:
         infos: As EnvPool gives them: for each key an array of all rows, or of some, or a dict.
-        num_envs: The number of sub-environments.
-        rows: Those rows; None if there are all.
+        present: The mask.
+        rows: The rows in it, in EnvPool's order; None if there are all.
     """
     found: dict[str, Any] = {}
     for key, value in infos.items():
         if key in OWN_INFOS:
             continue
-        mask = np.ones(num_envs, bool)
         if isinstance(value, dict):
-            value = _masked(value, num_envs, rows)
-        if rows is not None:
-            mask[:] = False
-            mask[rows] = True
-            if not isinstance(value, dict):
-                some, value = value, np.zeros((num_envs, *value.shape[1:]), value.dtype)
-                value[rows] = some
-        found[key], found[f"_{key}"] = value, mask
+            value = _masked(value, present, rows)
+        elif rows is not None:
+            some, value = value, np.zeros((len(present), *value.shape[1:]), value.dtype)
+            value[rows] = some
+        found[key], found[f"_{key}"] = value, present.copy()
     return found

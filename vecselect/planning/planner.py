@@ -410,6 +410,8 @@ class _Planning:
             self.options.progress(f"timing {kind}")
             try:
                 costs.append(implementation_cost(self.request, Mode(kind), found))
+            except ModeUnavailable as error:
+                self.skipped[kind] = str(error).rstrip(".")
             except RequestError:
                 raise
             except Exception as error:

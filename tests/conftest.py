@@ -9,7 +9,7 @@ import vecselect
 from tests.fake_torch import FakeLibrary, FakeTorch
 from tests.faults import case
 from tests.racers import children
-from vecselect import contexts, forkserver, learner_threads
+from vecselect import forkserver, learner_threads
 from vecselect.planning.cache import PlanCache
 
 # Set before any test starts the fork server: its children then start in milliseconds.
@@ -80,7 +80,7 @@ def libraries(monkeypatch):
 def no_process_is_left():
     """None but the fork server and the resource tracker, which multiprocessing keeps."""
     resource_tracker.ensure_running()
-    contexts.ensure_fork_server()
+    forkserver.ensure_running()
     before = children()
     yield
     assert children() <= before

@@ -11,12 +11,9 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 import types
 import warnings
-from multiprocessing import synchronize
 
-import numpy as np
 import psutil
 import pytest
 from gymnasium.vector import SyncVectorEnv
@@ -213,80 +210,6 @@ def test_a_program_runs_without(lacking, tmp_path):
     assert done.returncode == 0, done.stderr
     mode, pinned, *_ = done.stdout.split()
     assert mode in ("sync", "pool:0", "pool:1", "thread:1", "async") and pinned == "sync"
-
-
-NOT_POSIX = """
-    import multiprocessing.connection, multiprocessing.popen_forkserver, os, signal, socket
-    import gymnasium, numpy, psutil
-    for module, names in {
-        os: "fork getpgid getppid killpg register_at_fork sched_getaffinity setpgid waitid",
-        signal: "SIGKILL SIGCHLD pthread_sigmask set_wakeup_fd",
-        socket: "send_fds recv_fds",
-    }.items():
-        for name in names.split():
-            delattr(module, name)
-    os.name = "nt"
-    multiprocessing.get_all_start_methods = lambda: ["spawn"]
-    from vecselect import child, processes
-    processes.settle_in(1)
-    print(*processes.start_methods(), type(processes.get_context()).__module__)
-"""
-
-
-def test_where_multiprocessing_only_spawns_its_own_context_is_used():
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(NOT_POSIX)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.stdout, done.stderr) == ("spawn multiprocessing.context\n", "")
-
-
-class MacSemaphore:
-    """One of macOS: its names are short, its value is not told; and only callers may poll."""
-
-    LONGEST_NAME = 30
-
-    def __init__(self, kind, value, maxvalue, name, unlink):
-        assert len(name) <= self.LONGEST_NAME
-        self._semaphore = _multiprocessing.SemLock(kind, value, maxvalue, name, unlink)
-
-    def __getattr__(self, name):
-        if name in ("_get_value", "_is_zero", "_count"):
-            raise NotImplementedError(name)
-        return getattr(self._semaphore, name)
-
-    def acquire(self, block=True, timeout=None):
-        in_worker = multiprocessing.parent_process() is not None
-        if in_worker and block and timeout is not None:
-            raise NotImplementedError("sem_timedwait")
-        return self._semaphore.acquire(block, timeout)
-
-    def release(self):
-        self._semaphore.release()
-
-
-def interrupted():
-    raise KeyboardInterrupt
-
-
-def test_a_pool_needs_neither_values_nor_timed_waits_nor_nameless_memory(monkeypatch):
-    replaced = types.SimpleNamespace(**vars(_multiprocessing))
-    replaced.SemLock = MacSemaphore
-    monkeypatch.setattr(synchronize, "_multiprocessing", replaced)
-    no_memory_files(monkeypatch, errno.EPERM)
-    # Forked, so that the worker finds the same.
-    with auto_make_vec([EchoEnv] * 4, mode="pool:1", vector_kwargs={"context": "fork"}) as envs:
-        assert_same_run(envs, SyncVectorEnv([EchoEnv] * 4), steps=10)
-        time.sleep(0.05)  # the worker has fallen asleep by then
-        assert envs.call("double", 2) == (4,) * 4
-        with monkeypatch.context() as meanwhile, pytest.raises(KeyboardInterrupt):
-            meanwhile.setattr(envs.unwrapped._workers.each[0]._go, "give", interrupted)
-            envs.step(np.ones(4, np.int64))
-        assert envs.reset(seed=11)[0][:, 1].tolist() == [11, 12, 13, 14]
-        assert envs.step(np.ones(4, np.int64))[0][:, 3].tolist() == [1] * 4
 
 
 def test_the_name_of_a_signal_goes_when_it_is_no_longer_needed():

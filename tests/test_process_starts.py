@@ -16,7 +16,7 @@ import pytest
 from tests import zoo
 from tests.faults.faulty import gone
 from tests.marks import only_full
-from vecselect import auto_make_vec, contexts, forkserver, processes
+from vecselect import auto_make_vec, forkserver, processes
 from vecselect.errors import StartError
 
 LIMIT_S = 60.0
@@ -248,14 +248,14 @@ class Outer(Where):
 
 @pytest.mark.full
 def test_a_stopped_worker_of_a_killed_worker_is_killed_and_the_server_lives_on():
-    server = contexts.ensure_fork_server()
+    server = forkserver.ensure_running()
     envs = make(Outer, "pool:1")
     outer, inner = envs.call("where")[1], envs.call("inner_worker")[1]
     os.kill(inner, signal.SIGSTOP)
     os.kill(outer, signal.SIGKILL)
     assert gone(inner, 5.0)
     make("CartPole-v1", "pool:1").close()
-    assert contexts.ensure_fork_server() == server
+    assert forkserver.ensure_running() == server
     envs.close()
 
 
@@ -371,11 +371,11 @@ def test_full_shared_memory_is_named(monkeypatch):
 @pytest.mark.full
 def test_a_fork_server_that_was_killed_is_replaced_and_one_that_was_forgotten_ends(no_server):
     auto_make_vec("CartPole-v1", 2, "pool:1").close()
-    pid = contexts.ensure_fork_server()
+    pid = forkserver.ensure_running()
     os.kill(pid, signal.SIGKILL)
     assert gone(pid)
     envs = auto_make_vec("CartPole-v1", 2, "pool:1")
-    second = contexts.ensure_fork_server()
+    second = forkserver.ensure_running()
     assert second != pid
     forkserver.forget_server()
     envs.reset(seed=1)  # its workers do not end for that

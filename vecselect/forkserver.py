@@ -27,12 +27,13 @@ import socket
 import sys
 import threading
 from dataclasses import dataclass
-from multiprocessing import spawn, util
+from multiprocessing import resource_tracker, spawn, util
 from multiprocessing.forkserver import read_signed
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import StartError
+from vecselect.errors import StartError, refusals_named
+from vecselect.interrupts import start_with_deferred_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -155,6 +156,18 @@ def running_server() -> Server:
         if _server is None:
             _server = _start_server()
         return _server
+
+
+def ensure_running() -> int | None:
+    """Starts the server unless it runs; returns its process id where it is a child.
+
+    Raises:
+        StartError: If the system refuses that.
+    """
+    with refusals_named():
+        resource_tracker.ensure_running()
+        with start_with_deferred_interrupts():
+            return running_server().pid
 
 
 def use_server(server: Server | None) -> None:
@@ -294,16 +307,18 @@ def close_files(*files: int) -> None:
 def preparation(name: str) -> dict[str, Any]:
     """What a process is told first: multiprocessing's preparation, and what a fork server lacks.
 
-    The user's script is left out: what `__main__` defines comes by value.
-
     Args:
         name: Of the process.
     """
-    data: dict[str, Any] = spawn.get_preparation_data(name)
-    data.pop("init_main_from_name", None)
-    data.pop("init_main_from_path", None)
+    data = without_script(spawn.get_preparation_data(name))
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return {**data, "environ": dict(os.environ), "umask": _umask(), "cores": cores}
+
+
+def without_script(data: dict[str, Any]) -> dict[str, Any]:
+    """A preparation that does not run the user's script: what that defines comes by value."""
+    script = ("init_main_from_name", "init_main_from_path")
+    return {key: value for key, value in data.items() if key not in script}
 
 
 def _umask() -> int | None:

@@ -53,7 +53,7 @@ def need_descriptors(children: int) -> None:
         return
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        used = len(os.listdir("/proc/self/fd"))
+        used = len(os.listdir("/dev/fd"))
     except OSError:
         return
     needed = children * DESCRIPTORS_PER_CHILD + DESCRIPTORS_SPARE

@@ -32,7 +32,7 @@ from tests.benchmarks.soak_programs import interrupts, kills
 from tests.compare import assert_same
 from tests.faults import case
 from tests.faults.faulty import CODES, ECHO, FaultyEnv
-from vecselect import auto_make_vec, contexts, forkserver
+from vecselect import auto_make_vec, forkserver
 from vecselect.errors import RequestError, StepTimeout, VecselectWarning, WorkerDied
 
 COUNT = 10
@@ -287,7 +287,7 @@ def soak(minutes, seed):
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()
-    contexts.ensure_fork_server()
+    forkserver.ensure_running()
     descriptors = psutil.Process().num_fds()
     run = Soak(seed)
     faults = run.run(minutes)

@@ -39,7 +39,7 @@ import psutil
 import pytest
 
 from tests.marks import only_full
-from vecselect import contexts, forkserver
+from vecselect import forkserver
 
 ROOT = Path(__file__).parents[2]
 MARK = "VECSELECT_FAULT_CASE"
@@ -150,7 +150,7 @@ def descriptors():
 
 def helpers():
     """The processes that are kept for as long as the interpreter lives."""
-    return {contexts.ensure_fork_server(), resource_tracker._resource_tracker._pid}
+    return {forkserver.ensure_running(), resource_tracker._resource_tracker._pid}
 
 
 def until(condition, limit_s):
@@ -348,7 +348,7 @@ def run(target, arguments, folder, inside):
     function = getattr(function, "body", function)
     if int(inside):
         resource_tracker.ensure_running()
-        contexts.ensure_fork_server()
+        forkserver.ensure_running()
     before = descriptors()
     result = {"error": None}
     try:

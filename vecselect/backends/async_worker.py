@@ -13,8 +13,9 @@ from gymnasium.vector.utils import write_to_shared_memory
 from vecselect import processes
 from vecselect.backends.pool.arena import leaves, writer
 from vecselect.backends.specs import facts_of
-from vecselect.contexts import LOOK_S, ParentWatch
+from vecselect.contexts import ParentWatch
 from vecselect.failures import Failed, how_far, portable, report_closing
+from vecselect.forkserver import LOOK_S
 from vecselect.learner_threads import seed_torch
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.pool.link import Memory
+from vecselect.backends.pool.link import new_memory
 from vecselect.backends.pool.process import ProcessWorker, launch
 from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError
@@ -79,7 +79,7 @@ class FirstWorker:
         Raises:
             StartError: If the system refuses to start a process.
         """
-        self.memory = Memory()
+        self.memory = new_memory()
         self._budget_s = budget_s
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         self.launched = launch(

@@ -22,7 +22,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vecselect import contexts, processes
+from vecselect import forkserver, processes
 from vecselect.backends.registry import BACKENDS
 from vecselect.child import IsolatedLost, run_isolated
 from vecselect.errors import ModeUnavailable, ProfileError
@@ -390,7 +390,7 @@ def _taken_before(request: Request, modes: Sequence[str], rehearse: bool) -> tup
     if method != "forkserver" or not any(map(_has_processes, modes)):
         return base_bytes, 0
     # Every mode with processes needs this server, not only the one that is built first.
-    contexts.ensure_fork_server()
+    forkserver.ensure_running()
     return base_bytes, max(tree_bytes() - base_bytes, 0)
 
 

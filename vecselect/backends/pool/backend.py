@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.buffered import BufferedVectorEnv, build_in_buffers
-from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, Memory
+from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, new_memory
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings, StartedWorker
 from vecselect.machine import read_machine
@@ -31,8 +30,6 @@ class Pool(base.Backend):
 
     def missing(self, machine: Machine) -> str | None:
         """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
-        if os.name != "posix":
-            return "it needs the shared memory and semaphores of a POSIX system"
         return base.why_no_semaphore() or _why_no_memory()
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
@@ -103,7 +100,7 @@ def _why_no_memory() -> str | None:
     A page of it is made and let go: a container may refuse the system call.
     """
     try:
-        block = Memory()
+        block = new_memory()
         block.resize(1)
         block.mapped(1).close()
         block.forget_descriptor()

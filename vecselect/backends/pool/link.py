@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import mmap
 import os
+import secrets
 import tempfile
 import time
+from functools import partial
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
+from vecselect.contexts import POSIX
 from vecselect.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ TRIES_PER_LOOK = 8
 WATCH_PERIOD_S = 0.2
 """While the caller sleeps, it checks this often whether the worker is still there."""
 
-_yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
+_yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
 def run(
@@ -118,6 +121,40 @@ class Memory:
         """The same memory in the child."""
         self._fd = descriptor.detach()
         self._on_disk = False
+
+
+class WindowsMemory(Memory):
+    """One on Windows, where the system removes the name with the last process that has mapped it.
+
+    Until it is mapped there is nothing but the name: a mapping cannot change its size.
+    """
+
+    def __init__(self) -> None:
+        self._fd = -1
+        self._name = f"vecselect-{secrets.token_hex(16)}"
+
+    def resize(self, size_bytes: int) -> None:
+        """Does nothing: `mapped` gives the size."""
+
+    def mapped(self, size_bytes: int) -> mmap.mmap:
+        """Maps all of it, in any process."""
+        named: Any = mmap.mmap
+        block: mmap.mmap = named(-1, size_bytes, tagname=self._name)
+        return block
+
+    def __getstate__(self) -> Any:
+        """The name."""
+        return self._name
+
+    def __setstate__(self, name: Any) -> None:
+        """The same memory in the child."""
+        self._fd = -1
+        self._name = name
+
+
+def new_memory() -> Memory:
+    """A block of memory that can be shared with child processes."""
+    return Memory() if POSIX else WindowsMemory()
 
 
 class Signal:

@@ -11,7 +11,7 @@ from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
-from vecselect.backends.pool.link import Memory, Signal, run
+from vecselect.backends.pool.link import Memory, Signal, new_memory, run
 from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
     ANSWERED,
@@ -318,7 +318,7 @@ class ProcessWorkers(ReplaceableWorkers):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._first = settings.first_worker
-        self._memory = Memory() if self._first is None else self._first.memory
+        self._memory = new_memory() if self._first is None else self._first.memory
         self._context = processes.get_context(settings.context)
         self._is_ready = False  # whether the next step can take the shorter way
         # What that takes of each worker, and of which ones.

@@ -18,9 +18,10 @@ from vecselect import processes
 from vecselect.backends.pool.arena import Arena, assembled
 from vecselect.backends.pool.lane import Lane, LaneFailure, Work, sample_of
 from vecselect.backends.specs import difference, draws, facts_of
-from vecselect.contexts import LOOK_S, ParentWatch
+from vecselect.contexts import ParentWatch
 from vecselect.errors import RequestError, same_instance
 from vecselect.failures import Failed, portable, report_closing
+from vecselect.forkserver import LOOK_S
 from vecselect.learner_threads import seed_torch
 
 if TYPE_CHECKING:

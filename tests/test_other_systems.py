@@ -1,0 +1,72 @@
+"""The contract where Python lacks what only Linux has: see `systems/lacking.py`."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.marks import only_full
+
+ROOT = Path(__file__).parent.parent
+CONTRACT = [f"tests/test_contract.py::Test{mode}" for mode in ("Sync", "Async", "Pool", "Thread")]
+SMOKE = "mask_reach or call_get_attr or split_calls or after_close"
+
+SCRIPT = """
+import gymnasium as gym
+from vecselect import auto_make_vec
+
+class Named(gym.Wrapper):
+    name = "of the script"
+
+make = lambda: Named(gym.make("CartPole-v1"))
+for mode in ("pool:1", "async", "thread:1", "auto"):
+    with auto_make_vec(make, 2, mode, use_store=False) as envs:
+        envs.reset(seed=1)
+        envs.step(envs.action_space.sample())
+        print(mode, *envs.get_attr("name"), sep=", ")
+"""
+
+
+def run(system, *arguments, limit_s=60):
+    folders = [str(ROOT / "tests" / "systems" / system), str(ROOT)]
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.parametrize("system", ["macos", "windows"])
+@pytest.mark.parametrize("tests", [SMOKE, *only_full("test")])
+def test_the_contract_holds(system, tests):
+    run(
+        system,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "",
+        "-k",
+        tests,
+        *CONTRACT,
+        limit_s=1800,
+    )
+
+
+@pytest.mark.parametrize("system", ["macos", "windows"])
+def test_a_script_needs_no_guard(system, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = run(system, str(script))
+    modes = ("pool:1", "async", "thread:1", "auto")
+    assert done.stdout.splitlines() == [f"{mode}, of the script, of the script" for mode in modes]
+    assert done.stderr == ""

@@ -1,4 +1,4 @@
-"""Random spaces, infos, actions and resets: the pool equals `SyncVectorEnv` in all of them."""
+"""Random spaces, actions and resets: the pool equals `SyncVectorEnv` in all of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import functools
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -50,50 +50,6 @@ SPACES = st.recursive(
     max_leaves=4,
 )
 
-NUMBERS = st.one_of(
-    st.integers(-(2**70), 2**70),
-    st.integers(-100, 100),
-    st.floats(),
-    st.booleans(),
-    st.integers(-100, 100).map(np.int8),
-    st.floats(width=32).map(np.float32),
-    st.floats().map(np.float64),
-    st.booleans().map(np.bool_),
-)
-VALUES = st.one_of(
-    NUMBERS,
-    st.text(max_size=3),
-    st.none(),
-    st.lists(st.integers(0, 9), max_size=3),
-    st.lists(st.floats(-5, 5), min_size=2, max_size=2).map(np.array),
-    st.lists(st.integers(0, 9), min_size=2, max_size=3).map(lambda some: np.array(some, np.int32)),
-)
-INFOS = st.recursive(
-    st.dictionaries(st.sampled_from(["a", "b", "c", "_a"]), VALUES, max_size=3),
-    lambda infos: st.dictionaries(st.sampled_from(["d", "e"]), infos, max_size=2),
-    max_leaves=3,
-)
-
-
-class ScriptedEnv(zoo.EchoEnv):
-    """Returns the infos of a script, each sub-environment from a place of its own."""
-
-    def __init__(self, index, script):
-        super().__init__(index)
-        self.script = script
-        self.calls = index
-
-    def next_info(self):
-        self.calls += 1
-        return copy.deepcopy(self.script[self.calls % len(self.script)])
-
-    def reset(self, *, seed=None, options=None):
-        observation, _ = super().reset(seed=seed, options=options)
-        return observation, self.next_info()
-
-    def step(self, action):
-        return (*super().step(action)[:4], self.next_info())
-
 
 def both(envs, oracle, name, **arguments):
     """The same call on both: equal results, or an error on both. False after an error."""
@@ -123,24 +79,6 @@ def test_any_spaces_equal_the_loop(mode, observations, actions, count):
         assert both(envs, oracle, "reset", seed=3)
         for _ in range(6):
             assert both(envs, oracle, "step", actions=oracle.action_space.sample())
-
-
-@pytest.mark.full
-@SETTINGS
-@given(
-    mode=MODES,
-    autoreset_mode=st.sampled_from([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]),
-    script=st.lists(INFOS, min_size=1, max_size=5),
-    count=st.integers(1, 4),
-)
-def test_any_infos_equal_the_loop(mode, autoreset_mode, script, count):
-    env_fns = [functools.partial(ScriptedEnv, index, script) for index in range(count)]
-    oracle = SyncVectorEnv(env_fns, autoreset_mode=autoreset_mode)
-    options = {"autoreset_mode": autoreset_mode}
-    with auto_make_vec(env_fns, mode=fitting(mode, len(env_fns)), vector_kwargs=options) as envs:
-        going = both(envs, oracle, "reset", seed=3)
-        for step in range(10):
-            going = going and both(envs, oracle, "step", actions=np.full(count, step))
 
 
 OPERATIONS = st.lists(

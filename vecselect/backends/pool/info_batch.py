@@ -21,6 +21,9 @@ AddInfo = Callable[[dict[str, Any], dict[str, Any], int], dict[str, Any]]
 Batch = Callable[[bytes, "dict[int, Any]", AddInfo], "dict[str, Any]"]
 """Makes a batch from the template id of every row, and what is in no column."""
 
+_OBJECTS = frozenset({str, bytes, type(None), np.bool_, list, tuple, set, frozenset})
+"""Kinds of values that Gymnasium keeps as they are."""
+
 _BOXED = np.array([np.bool_(False), np.bool_(True)], dtype=object)
 
 
@@ -50,9 +53,9 @@ class Node:
             return {node.key: node.read(row, rest) for node in self.nodes}
         if self.array is None:
             return rest[self.place]
-        value = self.array[row]
         if self.kind is np.ndarray:
-            return value.copy()
+            return self.array[row, ...].copy()
+        value = self.array[row]
         return value.item() if self.kind in (int, float, bool) else value
 
 
@@ -71,6 +74,8 @@ def batcher(templates: Mapping[int, Sequence[Node]], ids: Set[int], num_envs: in
     if level is None:
         return None
     every = np.ones(num_envs, np.bool_)
+    if not templates:
+        return lambda *_: {}
 
     def batch(ids: bytes, rest: dict[int, Any], add_info: AddInfo) -> dict[str, Any]:
         return level.batch(_Rows(ids, rest, add_info, every))
@@ -200,14 +205,21 @@ class _Values:
 
     def _merged(self, where: Sequence[int], values: list[Any], add_info: AddInfo) -> Any:
         """The values as `_add_info` merges them."""
-        first = values[0]
-        if self._key == "final_obs":
-            array = np.full(self._num_envs, None, object)
-        elif any(issubclass(kind, dict) for kind in set(map(type, values))):
+        first, kinds = values[0], set(map(type, values))
+        if kinds <= _OBJECTS:
+            array: np.ndarray = np.fromiter(values, object, len(values))
+            if len(values) == self._num_envs:
+                return array
+            spread = np.full(self._num_envs, None, object)
+            spread[where] = array
+            return spread
+        if self._key != "final_obs" and any(issubclass(kind, dict) for kind in kinds):
             infos: dict[str, Any] = {}
             for row, value in zip(where, values, strict=True):
                 infos = add_info(infos, {self._key: value}, row)
             return infos[self._key]
+        if self._key == "final_obs":
+            array = np.full(self._num_envs, None, object)
         elif isinstance(first, np.ndarray):
             array = np.zeros((self._num_envs, *first.shape), first.dtype)
         elif type(first) in (int, float, bool) or isinstance(first, np.number):

@@ -10,6 +10,7 @@ left in `rest`, which a worker process sends by pipe.
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ NOTHING, LOOSE = 0, 255
 MAX_TEMPLATES = 254
 
 MAX_VARIANTS = 3
-"""Templates of the same keys; where yet other kinds of values come, they are put into no column."""
+"""Templates of the same keys that are tried; what varies more than that is put into no column."""
 
 MAX_BATCHERS = 256
 """Orders in which templates came together, for which it is remembered how they are batched."""
@@ -94,7 +95,7 @@ class InfoTable:
 
     Attributes:
         rest: By row, in their order, what is in no column since `clear`: where the row has a
-            template, a tuple of the values that have no columns; otherwise a list of infos.
+            template, a list of the values that have no columns; otherwise a tuple of infos.
     """
 
     def __init__(self, arena: Arena) -> None:
@@ -116,7 +117,10 @@ class InfoTable:
         for template in templates:
             known = _Template(template, self._array)
             self._templates.append(known)
-            self._by_keys.setdefault(known.keys, []).insert(0, known)
+            keys = tuple(field.key for field in template.fields)
+            variants = self._by_keys.setdefault(keys, [])
+            variants.insert(0, known)
+            del variants[MAX_VARIANTS:]
 
     def clear(self, rows: slice, nothing: bytes) -> None:
         """Notes that a slice of rows has no infos yet; `nothing` is as many zeros."""
@@ -125,23 +129,27 @@ class InfoTable:
 
     def store(self, row: int, info: dict[str, Any]) -> None:
         """Takes in the info of a row."""
-        fitting = self._by_keys.get(tuple(info))
-        if fitting is not None:
-            for template in fitting[:MAX_VARIANTS]:
-                if template.store(row, info):
-                    self._id_of_row[row] = template.id
-                    if template.has_rest:
-                        self.rest[row] = template.taken_rest()
-                    if template is not fitting[0]:  # the next one is most likely of this shape too
-                        fitting.remove(template)
-                        fitting.insert(0, template)
-                    return
+        for template in self._by_keys.get(tuple(info), ()):
+            rest: list[Any] = []
+            try:
+                fits = template.write(row, info, rest)
+            except (OverflowError, ValueError):  # an int beyond 64 bits
+                continue
+            if fits:
+                self._id_of_row[row] = template.id
+                if rest:
+                    self.rest[row] = rest
+                variants = self._by_keys[tuple(info)]
+                if template is not variants[0]:  # the next is most likely of this shape too
+                    variants.remove(template)
+                    variants.insert(0, template)
+                return
         self.store_loose(row, info)
 
     def store_loose(self, row: int, *infos: dict[str, Any]) -> None:
         """Takes in infos of a row that are to be merged one after another."""
         self._id_of_row[row] = LOOSE
-        self.rest[row] = [held(dict(info)) for info in infos]
+        self.rest[row] = tuple(held(dict(info)) for info in infos)
 
     def rows_that_cannot_be_pickled(self) -> Iterator[int]:
         """Rows whose infos cannot be sent to another process."""
@@ -224,7 +232,7 @@ class InfoTable:
         """
         learned = []
         for found in rest.values():
-            if isinstance(found, list) and len(found) == 1:
+            if isinstance(found, tuple) and len(found) == 1:
                 template = self._learned(found[0])
                 if template is not None:
                     self.add([template])
@@ -286,13 +294,10 @@ class _Template:
     def __init__(self, template: Template, array: Callable[[Column], np.ndarray]) -> None:
         self.id = template.id
         self.fields = template.fields
-        self._rest: list[Any] = []
-        self._values = 0
         self.offsets: list[int] = []
+        self._places = itertools.count()
         self.nodes = self._nodes(template.fields, array)
-        self._writer = _Writer(self.nodes, self._rest)
-        self.keys = self._writer.keys
-        self.has_rest = self._values > 0
+        self.write = _writer(self.nodes)
 
     def _nodes(
         self, fields: tuple[Field, ...], array: Callable[[Column], np.ndarray]
@@ -304,74 +309,52 @@ class _Template:
                 values = array(field.column)
                 nodes.append(Node(field.key, field.kind, values, field.column.boxed))
             elif field.kind is None:
-                nodes.append(Node(field.key, None, place=self._values))
-                self._values += 1
+                nodes.append(Node(field.key, None, place=next(self._places)))
             else:
                 nodes.append(Node(field.key, dict, nodes=self._nodes(field.fields, array)))
         return tuple(nodes)
 
-    def store(self, row: int, info: dict[str, Any]) -> bool:
-        """Writes one row; False if a value is not of its field's kind."""
-        try:
-            self._writer[row] = info
-        except (OverflowError, ValueError):
-            self._rest.clear()
-            return False
-        return True
-
-    def taken_rest(self) -> tuple[Any, ...]:
-        """The values of the row stored last that have no columns."""
-        rest = tuple(self._rest)
-        self._rest.clear()
-        return rest
-
-    def read(self, row: int, rest: tuple[Any, ...] | None) -> dict[str, Any]:
+    def read(self, row: int, rest: list[Any] | None) -> dict[str, Any]:
         """One row, its values of the types they had."""
         return {node.key: node.read(row, rest) for node in self.nodes}
 
 
-class _Writer:
-    """Takes dicts of some keys and kinds for rows."""
+def _writer(nodes: tuple[Node, ...]) -> Callable[[int, dict[str, Any], list[Any]], bool]:
+    """A function that writes an info into columns.
 
-    def __init__(self, nodes: tuple[Node, ...], rest: list[Any]) -> None:
-        self.keys = tuple(node.key for node in nodes)
-        self._kinds = tuple(node.kind for node in nodes)
-        self._targets = [self._target(node, rest) for node in nodes]
+    It is compiled, each key a statement of its own: a loop over the keys takes twice as long.
 
-    def _target(self, node: Node, rest: list[Any]) -> Any:
-        """What takes a value as `target[row] = value`, or by `append` where any may come."""
+    Args:
+        nodes: The keys of the info.
+
+    Returns:
+        `write(row, info, rest)`, for an info with just these keys. It appends the values that have
+        no column to `rest`. False if a value does not fit, and then a part of them is written.
+    """
+    scope: dict[str, Any] = {"UNCHANGING": UNCHANGING, "held": held, "ndarray": np.ndarray}
+    lines = [f"[{', '.join(f'v{index}' for index in range(len(nodes)))}] = info.values()"]
+    for index, node in enumerate(nodes):
+        value, column, kind = f"v{index}", f"column{index}", f"kind{index}"
+        array = node.array
         if node.kind is None:
-            return rest
-        if node.array is None:
-            return _Writer(node.nodes, rest)
-        return _StrictRows(node.array) if node.kind is np.ndarray else row_store(node.array)
-
-    def __setitem__(self, row: int, info: dict[str, Any]) -> None:
-        """Writes one row, or raises ValueError or OverflowError."""
-        if tuple(info) != self.keys:
-            raise ValueError
-        for value, kind, target in zip(info.values(), self._kinds, self._targets, strict=True):
-            if type(value) is kind:
-                target[row] = value
-            elif kind is None:
-                target.append(value if type(value) in UNCHANGING else held(value))
-            else:
-                raise ValueError
-
-
-class _StrictRows:
-    """Rows of an array that take only arrays of exactly their dtype and shape."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._rows = list(array) if array.ndim > 1 else [array[i, ...] for i in range(len(array))]
-        self._dtype = array.dtype
-        self._shape = array.shape[1:]
-
-    def __setitem__(self, row: int, value: np.ndarray) -> None:
-        """Stores a value, or raises ValueError."""
-        if value.dtype != self._dtype or value.shape != self._shape:
-            raise ValueError
-        self._rows[row][...] = value
+            lines.append(f"rest.append({value} if type({value}) in UNCHANGING else held({value}))")
+        elif array is None:
+            scope[column] = _writer(node.nodes)
+            scope[kind] = tuple(inner.key for inner in node.nodes)
+            lines.append(f"if type({value}) is not dict or tuple({value}) != {kind}: return False")
+            lines.append(f"if not {column}(row, {value}, rest): return False")
+        elif node.kind is np.ndarray:
+            scope[column] = [array[row, ...] for row in range(len(array))]
+            scope[kind] = array.shape[1:], array.dtype
+            lines.append(f"if type({value}) is not ndarray: return False")
+            lines.append(f"if ({value}.shape, {value}.dtype) != {kind}: return False")
+            lines.append(f"{column}[row][...] = {value}")
+        else:
+            scope[column], scope[kind] = row_store(array), node.kind
+            lines.append(f"if type({value}) is not {kind}: return False")
+            lines.append(f"{column}[row] = {value}")
+    exec("\n    ".join(["def write(row, info, rest):", *lines, "return True"]), scope)
+    return scope["write"]  # type: ignore[no-any-return]
 
 
 def held(value: Any) -> Any:
@@ -388,6 +371,8 @@ def snapshot(value: Any) -> Any:
         return value
     if kind is dict:
         return {key: snapshot(inner) for key, inner in value.items()}
+    if kind is np.ndarray and not value.dtype.hasobject:
+        return value.copy()
     try:
         return copy.deepcopy(value)
     except Exception:

@@ -1,0 +1,231 @@
+"""Infos of every kind: the pool batches them as `SyncVectorEnv` does."""
+
+from __future__ import annotations
+
+import copy
+import functools
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests import zoo
+from tests.test_pool_properties import MODES, SETTINGS, both, fitting
+from vecselect import auto_make_vec
+from vecselect.backends.pool.infos import MAX_TEMPLATES
+
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.integers(-100, 100),
+    st.floats(),
+    st.booleans(),
+    st.integers(-100, 100).map(np.int8),
+    st.floats(width=32).map(np.float32),
+    st.floats().map(np.float64),
+    st.booleans().map(np.bool_),
+)
+VALUES = st.one_of(
+    NUMBERS,
+    st.text(max_size=3),
+    st.none(),
+    st.lists(st.integers(0, 9), max_size=3),
+    st.lists(st.floats(-5, 5), min_size=2, max_size=2).map(np.array),
+    st.lists(st.integers(0, 9), min_size=2, max_size=3).map(lambda some: np.array(some, np.int32)),
+)
+INFOS = st.recursive(
+    st.dictionaries(st.sampled_from(["a", "b", "c", "_a"]), VALUES, max_size=3),
+    lambda infos: st.dictionaries(st.sampled_from(["d", "e"]), infos, max_size=2),
+    max_leaves=3,
+)
+
+
+ARRAYS = st.builds(
+    lambda shape, dtype, value: np.full(shape, value, dtype),
+    st.sampled_from([(), (1,), (2,), (3,), (4,), (5,), (2, 2)]),
+    st.sampled_from([np.float64, np.float32, np.uint8, np.bool_, ">f8", "U3", object]),
+    st.integers(0, 9),
+)
+SMALL = st.integers(-9, 9)
+FLOATS = st.floats(-9, 9)
+KINDS_OF_VALUES = [
+    st.booleans().map(np.bool_),
+    st.booleans(),
+    SMALL,
+    FLOATS,
+    FLOATS.map(np.float64),
+    SMALL.map(np.int8),
+    SMALL.map(lambda value: np.timedelta64(value, "s")),
+    st.text(max_size=3),
+    st.none(),
+    st.none() | SMALL,
+    st.lists(SMALL, max_size=2),
+    FLOATS.map(lambda value: np.full((2, 2), value)),
+    ARRAYS,
+    SMALL | FLOATS,
+    SMALL | FLOATS | st.booleans().map(np.bool_) | st.text(max_size=3) | ARRAYS,
+    st.fixed_dictionaries({"x": FLOATS, "hit": st.booleans().map(np.bool_)}),
+    st.fixed_dictionaries({"x": FLOATS}, optional={"y": SMALL, "deep": st.just({"z": "abc"})}),
+    st.just({}),
+    SMALL | st.just({"x": 1}),
+]
+"""What one key of an environment's infos may have in every step."""
+
+
+def scripts_of(kinds, optional):
+    """Infos whose keys have values of the same kind in every step, and keys that come and go."""
+    return st.lists(st.fixed_dictionaries(kinds, optional=optional), min_size=4, max_size=14)
+
+
+SCRIPTS = st.builds(
+    scripts_of,
+    *(
+        st.dictionaries(st.sampled_from(keys), st.sampled_from(KINDS_OF_VALUES), max_size=3)
+        for keys in (["a", "b", "c"], ["late", "_a", "final_info", "final_obs"])
+    ),
+).flatmap(lambda script: script)
+
+
+class ScriptedEnv(zoo.EchoEnv):
+    """Returns the infos of a script, each sub-environment from a place of its own."""
+
+    def __init__(self, index, script, first=None):
+        super().__init__(index)
+        self.script = script
+        self.calls = index if first is None else first
+
+    def next_info(self):
+        self.calls += 1
+        return copy.deepcopy(self.script[self.calls % len(self.script)])
+
+    def reset(self, *, seed=None, options=None):
+        observation, _ = super().reset(seed=seed, options=options)
+        return observation, self.next_info()
+
+    def step(self, action):
+        return (*super().step(action)[:4], self.next_info())
+
+
+@pytest.mark.full
+@SETTINGS
+@given(
+    mode=MODES,
+    autoreset_mode=st.sampled_from([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]),
+    script=st.lists(INFOS, min_size=1, max_size=5),
+    count=st.integers(1, 4),
+)
+def test_any_infos_equal_the_loop(mode, autoreset_mode, script, count):
+    env_fns = [functools.partial(ScriptedEnv, index, script) for index in range(count)]
+    oracle = SyncVectorEnv(env_fns, autoreset_mode=autoreset_mode)
+    options = {"autoreset_mode": autoreset_mode}
+    with auto_make_vec(env_fns, mode=fitting(mode, len(env_fns)), vector_kwargs=options) as envs:
+        going = both(envs, oracle, "reset", seed=3)
+        for step in range(10):
+            going = going and both(envs, oracle, "step", actions=np.full(count, step))
+
+
+def assert_equals_the_loop(mode, autoreset_mode, script, count, apart, steps=16):
+    """Steps the pool and the loop until both raise.
+
+    Args:
+        mode: Of the pool.
+        autoreset_mode: Of both.
+        script: The infos that each sub-environment returns, in turn.
+        count: The number of sub-environments.
+        apart: Whether each begins at another place of the script.
+        steps: Vector steps.
+    """
+    env_fns = [
+        functools.partial(ScriptedEnv, index, script, index if apart else 0)
+        for index in range(count)
+    ]
+    oracle = SyncVectorEnv(env_fns, autoreset_mode=autoreset_mode)
+    options = {"autoreset_mode": autoreset_mode}
+    with auto_make_vec(env_fns, mode=fitting(mode, count), vector_kwargs=options) as envs:
+        going = both(envs, oracle, "reset", seed=3)
+        for step in range(steps):
+            going = going and both(envs, oracle, "step", actions=np.full(count, step % 10))
+            ended = oracle._terminations | oracle._truncations
+            if going and autoreset_mode is AutoresetMode.DISABLED and ended.any():
+                going = both(envs, oracle, "reset", options={"reset_mask": ended})
+    return going
+
+
+SCRIPTED = {
+    "bools that come and go": [{"hit": np.bool_(True), "x": 0.5}, {"x": 1.5}, {}],
+    "a text that comes and goes": [{"text": "a", "x": 0.5}, {"x": 1.5}, {"text": "b"}],
+    "numbers that come late": [{}, {}, {"x": 0.5}, {"x": 1.5, "y": 1}, {"y": 2, "x": 0.25}],
+    "kinds that change": [
+        {"x": value} for value in (1, 0.5, True, np.float32(1.5), np.bool_(True), np.float64(0.1))
+    ],
+    "kinds that become objects": [{"x": value} for value in ("a", None, 1, 0.5, [1], np.zeros(2))],
+    "nested dicts that vary": [
+        {"n": {"x": 0.5}},
+        {"n": {"y": 1}},
+        {"n": {}},
+        {"n": {"z": {"x": "a"}}},
+        {"n": {"w": None}},
+    ],
+    "keys that are others' masks": [{"a": 0.5}, {"_a": 1.5}, {"n": {"a": 0.5, "_a": 2}}],
+    "final observations of its own": [{"final_obs": {"x": 1}}, {"final_obs": 3}, {"x": 0.5}],
+    "final infos of its own": [{"final_info": {"x": 1}}, {"final_info": {"x": 0.5}}],
+    "keys that are no texts": [{1: 0.5}, {True: 1.5}, {None: 2.5, "x": 1}],
+    "arrays without room": [{"x": np.full((40, 40), i), "y": float(i)} for i in range(3)],
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTED.values(), ids=SCRIPTED)
+@pytest.mark.parametrize("mode", ["pool:0", "pool:1"])
+def test_infos_equal_the_loop(mode, script):
+    for autoreset_mode in AutoresetMode:
+        assert_equals_the_loop(mode, autoreset_mode, script, 4, apart=True)
+    assert assert_equals_the_loop(mode, AutoresetMode.NEXT_STEP, script, 2, apart=False)
+
+
+@pytest.mark.parametrize("dtype", ["float64", ">f8", "U3", "object"])
+def test_arrays_whose_shape_changes_from_step_to_step_equal_the_loop(dtype):
+    shapes = [(), (1,), (2,), (3,), (4,), (5,), (2, 2)]
+    script = [{"x": np.full(shape, 1, dtype)} for shape in shapes]
+    assert assert_equals_the_loop("pool:1", AutoresetMode.NEXT_STEP, script, 2, apart=False)
+
+
+class SharingEnv(zoo.EchoEnv):
+    """All of them return the same dict, with the same arrays, each with values of its own."""
+
+    info = {"x": 0.5, "array": np.zeros(2), "n": {"array": np.zeros(2)}, "text and more": "a"}
+
+    def step(self, action):
+        result = super().step(action)[:4]
+        self.info["x"] = self.steps + self.index / 10
+        self.info["array"][:] = self.info["n"]["array"][:] = self.steps + self.index / 10
+        self.info["text and more"] = np.full(self.steps, self.index)
+        return (*result, self.info)
+
+
+def test_infos_that_share_their_memory_equal_the_loop():
+    env_fns = [functools.partial(SharingEnv, 4 * index) for index in range(3)]
+    oracle = SyncVectorEnv(env_fns)
+    with auto_make_vec(env_fns, mode="pool:0") as envs:
+        assert both(envs, oracle, "reset", seed=3)
+        for _ in range(12):
+            assert both(envs, oracle, "step", actions=np.zeros(3, np.int64))
+
+
+def test_infos_equal_the_loop_when_there_are_more_shapes_than_templates():
+    script = [{f"key {i}": 0.5} for i in range(MAX_TEMPLATES + 5)]
+    assert assert_equals_the_loop(
+        "pool:0", AutoresetMode.NEXT_STEP, script, 2, apart=False, steps=2 * len(script)
+    )
+
+
+@settings(SETTINGS, max_examples=100, phases=[Phase.generate])
+@given(
+    mode=st.sampled_from(["pool:0", "pool:0", "pool:0", "pool:2"]),
+    autoreset_mode=st.sampled_from(AutoresetMode),
+    script=SCRIPTS,
+    count=st.integers(1, 5),
+    apart=st.booleans(),
+)
+def test_infos_of_any_columns_equal_the_loop(mode, autoreset_mode, script, count, apart):
+    assert_equals_the_loop(mode, autoreset_mode, script, count, apart)

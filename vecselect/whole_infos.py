@@ -7,22 +7,18 @@ arrays of different lengths are an error. A library that wants the dicts themsel
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.utils import RecordConstructorArgs
+
+from vecselect.backends.pool.infos import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 WHOLE = "vecselect_whole_info"
 FINAL = ("final_obs", "final_info")
-
-_UNCHANGING = frozenset(
-    {bool, int, float, str, bytes, type(None), np.float64, np.float32, np.bool_}
-)
 
 
 class Whole:
@@ -32,10 +28,7 @@ class Whole:
 
     def __init__(self, info: dict[str, Any]) -> None:
         """Keeps a copy: environments may use their dicts again."""
-        self.info = {
-            key: value if type(value) in _UNCHANGING else copy.deepcopy(value)
-            for key, value in info.items()
-        }
+        self.info: dict[str, Any] = snapshot(dict(info))
 
     def __deepcopy__(self, memo: Any) -> Whole:
         """Itself: nobody else holds what is in it."""

@@ -213,16 +213,15 @@ class _Values:
             spread = np.full(self._num_envs, None, object)
             spread[where] = array
             return spread
-        if self._key != "final_obs" and any(issubclass(kind, dict) for kind in kinds):
+        if any(issubclass(kind, dict) for kind in kinds):
             infos: dict[str, Any] = {}
             for row, value in zip(where, values, strict=True):
                 infos = add_info(infos, {self._key: value}, row)
             return infos[self._key]
-        if self._key == "final_obs":
-            array = np.full(self._num_envs, None, object)
-        elif isinstance(first, np.ndarray):
+        batched = self._key != "final_obs"
+        if batched and isinstance(first, np.ndarray):
             array = np.zeros((self._num_envs, *first.shape), first.dtype)
-        elif type(first) in (int, float, bool) or isinstance(first, np.number):
+        elif batched and (type(first) in (int, float, bool) or isinstance(first, np.number)):
             array = np.zeros(self._num_envs, type(first))
         else:
             array = np.full(self._num_envs, None, object)

@@ -219,9 +219,10 @@ class Arena:
     """The arrays of a layout, over a block of memory.
 
     Attributes:
-        rewards_data, terminated_data, truncated_data: These arrays as memoryviews, which are faster
-            to index.
-        action_dtype: Where actions are one array that `put_plain_actions` stores, their dtype.
+        rewards_data, terminated_data, truncated_data, info_ids_data: These arrays as memoryviews,
+            which are faster to index.
+        action_dtype: The dtype of the action space, where actions are one array that fits here;
+            `space_code` and `space_actions` are its code and the batch.
         observation_rows: By buffer, what takes each row of the batch in a plain assignment: see
             `plain_rows`.
     """
@@ -243,6 +244,7 @@ class Arena:
         self.action_dtypes = arrays["action_dtypes"]
         # Made once for all the lanes of a process: what they share stays in its caches.
         self.rewards_data: Any = self.rewards.data
+        self.info_ids_data: Any = self.info_ids.data
         self.terminated_data = self.terminated.view(np.uint8).data
         self.truncated_data = self.truncated.view(np.uint8).data
         self._actions = [arrays["action", index] for index in range(len(layout.actions or ()))]
@@ -252,10 +254,11 @@ class Arena:
             leaf.path for leaf in layout.actions
         ] == [()]
         self.action_dtype: np.dtype | None = None
+        self.space_code, self.space_actions = 0, np.empty(0)
         if self.plain_actions and layout.actions and layout.actions[0].dtype in _DTYPE_CODES:
             self.action_dtype = layout.actions[0].dtype
-            self._space_code = _DTYPE_CODES[self.action_dtype]
-            self._space_actions = self.action(0, self._space_code)
+            self.space_code = _DTYPE_CODES[self.action_dtype]
+            self.space_actions = self.action(0, self.space_code)
         self.observations = [
             {leaf.path: arrays["observation", buffer, leaf.path] for leaf in layout.observations}
             for buffer in range(layout.buffers)
@@ -278,11 +281,6 @@ class Arena:
             if type(batch) is not np.ndarray or not self._put_leaf(index, batch):
                 return False
         return True
-
-    def put_plain_actions(self, actions: np.ndarray) -> None:
-        """Stores a batch of actions of `action_dtype` and of the action space's shape."""
-        self._space_actions[...] = actions
-        self._action_dtype_of[0] = self._space_code
 
     def _put_leaf(self, index: int, batch: np.ndarray) -> bool:
         code = _DTYPE_CODES.get(batch.dtype)

@@ -15,13 +15,14 @@ from vecselect.backends.pool.link import Memory, Signal, new_memory, run
 from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
     ANSWERED,
+    BUFFER_SHIFT,
     ENDED,
     FAILED,
+    FIRST_NUMBER,
     GIVEN,
     REQUEST,
     SILENT,
     STATUS,
-    command_word,
 )
 from vecselect.backends.pool.workers import (
     CLOSE_LIMIT_S,
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.workers import Settings
 
 
-_numbers = itertools.count(1)
-"""Of the commands of this process: no worker is ever given the same number twice."""
+_numbers = itertools.count(FIRST_NUMBER, FIRST_NUMBER)
+"""Of the commands of this process, in place: no worker is ever given the same number twice."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ class ProcessWorker(Worker):
         if self.new_templates:
             self.request(self.packed("step", (None,)), buffer)
         else:
-            self._give(command_word(next(_numbers), buffer))
+            self._give(next(_numbers) | buffer << BUFFER_SHIFT)
 
     def _give(self, word: int) -> None:
         self.has_been_given(word)
@@ -210,7 +211,7 @@ class ProcessWorker(Worker):
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
         with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
-            self._give(command_word(next(_numbers), buffer, REQUEST))
+            self._give(next(_numbers) | buffer << BUFFER_SHIFT | REQUEST)
             self.pipe.send_bytes(data)
             self.new_templates = []
 
@@ -361,7 +362,7 @@ class ProcessWorkers(ReplaceableWorkers):
             return
         self._is_ready = False  # until it is over, however it may be broken off
         self._buffer = buffer
-        self._step = word = command_word(next(_numbers), buffer)
+        self._step = word = next(_numbers) | buffer << BUFFER_SHIFT
         for control, release in self._doors:
             control[GIVEN] = word
             release()

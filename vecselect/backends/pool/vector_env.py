@@ -110,10 +110,13 @@ class PoolVectorEnv(VectorEnv):
         # Where actions and observations are one array each, what a step needs of them.
         self._plain_actions = arena.plain_actions
         self._action_dtype = arena.action_dtype
+        self._space_code, self._space_actions = arena.space_code, arena.space_actions
+        self._action_codes: Any = arena.action_dtypes.data
         self._action_shape = self.action_space.shape
         plain = self._leaves[0].path == () and self._leaves[0].dtype is not None
         self._plain_observations = [part[()] for part in arena.observations] if plain else None
         self._refuses_ended = self.autoreset_mode is AutoresetMode.DISABLED
+        self._no_infos = bytes(self.num_envs)
         self._buffers = len(arena.observations)
         self._buffer = 0
         self._owner = _process_id
@@ -141,12 +144,27 @@ class PoolVectorEnv(VectorEnv):
         if self._pending is not None or self.closed:
             self.need_idle("step")
         try:
-            own = self._begin_step(actions)
+            self._pending = "step"
+            workers = self._workers
+            if (  # the usual case, which `_begin_step` would get to on a longer way
+                type(actions) is np.ndarray
+                and actions.dtype is self._action_dtype
+                and actions.shape == self._action_shape
+                and self._owner == _process_id
+                and not self._refuses_ended
+            ):
+                self._buffer = buffer = (self._buffer + 1) % self._buffers
+                if workers.each:
+                    self._space_actions[...] = actions
+                    self._action_codes[0] = self._space_code
+                workers.begin_step(buffer)
+            else:
+                actions = self._begin_step(actions)
             try:
-                self._lane.step(own, self._buffer)
-                replies = () if self._workers.end_step() else self._workers.collect(None)
+                self._lane.step(actions, self._buffer)
+                replies = () if workers.end_step() else workers.collect(None)
             except LaneFailure as failure:
-                replies = self._workers.collect(partial(_raise, failure))
+                replies = workers.collect(partial(_raise, failure))
             return self._step_result(replies)
         except Exception as error:
             self._blame_closing(error)
@@ -215,17 +233,8 @@ class PoolVectorEnv(VectorEnv):
         arena, workers = self._arena, self._workers
         if self._refuses_ended:
             need_no_ended_episode(arena.terminated | arena.truncated)
-        self._buffer = buffer = (self._buffer + 1) % self._buffers
-        if (
-            type(actions) is np.ndarray
-            and actions.dtype is self._action_dtype
-            and actions.shape == self._action_shape
-        ):
-            if workers.each:
-                arena.put_plain_actions(actions)
-            workers.begin_step(buffer)
-            return actions
         self._check_actions(actions)
+        self._buffer = buffer = (self._buffer + 1) % self._buffers
         workers.begin()
         if workers.each and not arena.put_actions(actions):
             listed = list(iterate(self.action_space, actions))
@@ -235,8 +244,9 @@ class PoolVectorEnv(VectorEnv):
         return actions if self._plain_actions else iterate(self.action_space, actions)
 
     def _step_result(self, replies: Sequence[Any]) -> StepResult:
-        infos = self._infos(replies)
         arena = self._arena
+        has_infos = replies or arena.info_ids_data.tobytes() != self._no_infos
+        infos = self._infos(replies) if has_infos else {}
         return (
             self.observations(),
             arena.rewards.copy(),

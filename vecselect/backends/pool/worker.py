@@ -49,17 +49,11 @@ STATUS = 0b11
 REQUEST = 0b100
 """The bit of a command to do what stands in the pipe; without it: step with the arena's actions."""
 
-BUFFER_SHIFT, NUMBER_SHIFT = 3, 8
-"""Where the buffer for observations stands, five bits wide, and then the command's number."""
+BUFFER_SHIFT, BUFFER_BITS = 3, 0b11111
+"""Where the buffer for observations stands in a command, and how wide."""
 
-
-def command_word(number: int, buffer: int, request: int = 0) -> int:
-    """A command as a word; no two have the same number."""
-    return number << NUMBER_SHIFT | buffer << BUFFER_SHIFT | request
-
-
-def _buffer_of(word: int) -> int:
-    return (word & 0xFF) >> BUFFER_SHIFT
+FIRST_NUMBER = 1 << 8
+"""The number of the first command, in its place in the word; no two commands have the same."""
 
 
 class WorkerLane:
@@ -88,12 +82,13 @@ class WorkerLane:
         )
         self._work = work
         self._spec = spec
-        self._arena = arena
         self._slice = slice(work.rows.start, work.rows.stop)
         self._batched_actions = batch_space(spec.action_space, len(envs))
-        self._action_codes: Any = arena.action_dtypes.data
-        self._action_parts: dict[tuple[int, int], np.ndarray] = {}
         self._objects = self.lane.objects
+        self._is_plain = arena.plain_actions
+        self._action_codes: Any = arena.action_dtypes.data
+        leaves = range(len(self._action_codes))
+        self._action_parts = [_ActionPart(arena, index, self._slice) for index in leaves]
 
     def spaces(self) -> tuple[str, list[gym.Space]]:
         """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
@@ -124,7 +119,10 @@ class WorkerLane:
             What the arena cannot hold: infos and objects; None if there is nothing of it.
         """
         lane = self.lane
-        lane.step(self._actions(), buffer)
+        if self._is_plain:
+            lane.step(self._action_parts[0][self._action_codes[0]].copy(), buffer)
+        else:
+            lane.step(self._actions(), buffer)
         return self._rest() if lane.infos.rest or self._objects else None
 
     def request(
@@ -150,20 +148,11 @@ class WorkerLane:
 
     def _actions(self) -> Iterable[Any]:
         """The lane's actions, copied out of the arena: an environment may keep its own."""
-        if self._arena.plain_actions:
-            return self._action_part(0, self._action_codes[0])
-        codes = enumerate(self._action_codes)
-        parts = [self._action_part(index, code) for index, code in codes]
+        seen = zip(self._action_parts, self._action_codes, strict=True)
+        parts: list[np.ndarray] = [part[code].copy() for part, code in seen]
+        if self._is_plain:
+            return parts[0]
         return iterate(self._batched_actions, assembled(self._spec.action_space, iter(parts)))
-
-    def _action_part(self, index: int, code: int) -> np.ndarray:
-        """The lane's part of an action leaf."""
-        part = self._action_parts.get((index, code))
-        if part is None:
-            part = self._arena.action(index, code)[self._slice]
-            self._action_parts[index, code] = part
-        copied: np.ndarray = part.copy()
-        return copied
 
     def _rest(self) -> Any:
         """What the last step or reset left that the arena cannot hold; None if nothing."""
@@ -178,6 +167,21 @@ class WorkerLane:
             self.lane.close()
         except LaneFailure as failure:
             report_closing(failure.row, failure.__cause__)
+
+
+class _ActionPart(dict[int, "np.ndarray"]):
+    """A lane's part of an action leaf in the arena, by the code of the dtype that it is seen as."""
+
+    def __init__(self, arena: Arena, index: int, part: slice) -> None:
+        super().__init__()
+        self._arena = arena
+        self._index = index
+        self._part = part
+
+    def __missing__(self, code: int) -> np.ndarray:
+        """Looks it up the first time."""
+        found = self[code] = self._arena.action(self._index, code)[self._part]
+        return found
 
 
 def close_all(envs: Sequence[gym.Env], first_row: int) -> None:
@@ -289,12 +293,12 @@ def _answer(
             if control[ENDED] or orphaned.is_set():
                 return
             continue
+        buffer = word >> BUFFER_SHIFT & BUFFER_BITS
         try:
             if word & REQUEST:
-                data = pipe.recv_bytes()
-                reply = lane.request(_buffer_of(word), *processes.loads(data))
+                reply = lane.request(buffer, *processes.loads(pipe.recv_bytes()))
             else:
-                reply = step(_buffer_of(word))
+                reply = step(buffer)
         except LaneFailure as failure:
             assert failure.__cause__ is not None
             if isinstance(failure.__cause__, SystemExit):

@@ -21,7 +21,6 @@ from tests import zoo
 from tests.compare import assert_same, assert_same_run
 from vecselect import VecselectError, auto_make_vec
 from vecselect.errors import RequestError, WorkerDied, WorkerError
-from vecselect.modes import slices
 
 
 def echoes(count):
@@ -71,17 +70,6 @@ class TwoArguments(Exception):
 
 def odd(what, count=4):
     return [functools.partial(Odd, index, what) for index in range(count)]
-
-
-@pytest.mark.parametrize(("num_envs", "lanes"), [(1, 1), (5, 2), (6, 4), (7, 3), (64, 16)])
-def test_slices_are_contiguous_and_differ_by_one_at_most(num_envs, lanes):
-    for caller_steps in (True, False):
-        found = slices(num_envs, lanes - caller_steps, caller_steps)
-        assert [row for rows in found for row in rows] == list(range(num_envs))
-        lengths = [len(rows) for rows in found if rows or caller_steps]
-        assert len(lengths) == lanes
-        assert max(lengths) - min(lengths) <= 1
-        assert len(found[0]) == (min(lengths) if caller_steps else 0)
 
 
 def test_there_is_one_process_per_worker_and_none_more():

@@ -13,6 +13,10 @@ from typing import Any
 
 from vecselect.errors import RequestError, unknown
 
+FEW_WORKERS = 3
+"""The caller wakes so many workers in less time than it takes one of them to begin and to answer:
+some 0.2 us for each against 1 or 2."""
+
 CROWD = 2
 """With more workers per core than this, a pool has most of them only to wait; see `Mode.rank`."""
 
@@ -224,8 +228,11 @@ def usual_workers(lanes: int, num_envs: int, caller_steps: bool = True) -> int:
 def slices(num_envs: int, workers: int, caller_steps: bool = True) -> list[range]:
     """The rows of each worker, the caller's first: contiguous, of lengths that differ by one.
 
-    The caller, which also gathers the results, gets none of the longer slices. Where it keeps a
-    deadline its slice is empty: whatever ends a step that takes too long must be outside of it.
+    Where one slice is longer and there are few workers it is the caller's: a worker would begin it
+    later, and all wait for its answer. Beside many workers, or where some of them have as much to
+    do, the caller gets none of the longer slices: it wakes them all before its own, and gathers the
+    results. Where it keeps a deadline its slice is empty: whatever ends a step that takes too long
+    must be outside of it.
 
     Args:
         num_envs: The number of sub-environments.
@@ -234,9 +241,11 @@ def slices(num_envs: int, workers: int, caller_steps: bool = True) -> list[range
     """
     lanes = workers + caller_steps
     shortest, longer = divmod(num_envs, lanes)
+    lengths = [shortest] * (lanes - longer) + [shortest + 1] * longer
+    if longer == 1 and caller_steps and workers <= FEW_WORKERS:
+        lengths.reverse()
     found, start = [] if caller_steps else [range(0)], 0
-    for lane in range(lanes):
-        length = shortest + (lane >= lanes - longer)
+    for length in lengths:
         found.append(range(start, start + length))
         start += length
     return found

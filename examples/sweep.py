@@ -9,10 +9,9 @@ from vecselect import sweep
 def main() -> None:
     found = sweep("CartPole-v1", (1, 4, 16), modes=("sync", "pool:1"), budget_s=5)
     print(found)
-    best = found.best
+    best = found.recommended
     assert best is not None
-    print(f"\nbest: {best.mode} with {best.num_envs} sub-environments")
-    print(f"returns diminish from: {found.diminishing}")
+    print(f"\nrecommended: {best.mode} with {best.num_envs} sub-environments")
     # With `pip install vecselect[plot]` the same as a plot: found.save("sweep.svg")
 
 

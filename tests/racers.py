@@ -1,6 +1,5 @@
 """Environments that race, and how a race of them is run."""
 
-import functools
 import multiprocessing
 import random
 import time
@@ -11,9 +10,7 @@ import psutil
 from gymnasium import spaces
 
 from tests.zoo import EchoEnv
-from vecselect.child import run_isolated
-from vecselect.measure.learner import read_learner
-from vecselect.planning.race import run_race
+from vecselect.planning.timing import Timing
 from vecselect.request import read_request
 
 NUM_ENVS = 2
@@ -82,19 +79,6 @@ class HomeEnv(EchoEnv):
         return super().step(action)
 
 
-class FlagEnv(EchoEnv):
-    """Fails in workers (or everywhere) as soon as a file is there."""
-
-    def __init__(self, file, everywhere=False):
-        super().__init__()
-        self.file, self.everywhere = file, everywhere
-
-    def step(self, action):
-        if (in_a_worker() or self.everywhere) and self.file.exists():
-            raise OSError("the cable was pulled")
-        return super().step(action)
-
-
 class ClosingEnv(EchoEnv):
     """Leaves a file for every one that was closed; refuses to close quietly."""
 
@@ -138,27 +122,35 @@ def wait_until_gone(before, limit_s=10.0):
     assert children() <= before
 
 
-def a_learner(given=None, num_envs=NUM_ENVS):
-    return read_learner(0.0 if given is None else given, num_envs, spaces.Discrete(2))
-
-
 def race(
     make,
     modes=("sync", "pool:1"),
-    learner=None,
+    learner=0.0,
     num_envs=NUM_ENVS,
     vector_kwargs=None,
     isolated=False,
+    progress=lambda message: None,
     **how,
 ):
-    """A race with short blocks, few rounds and much time."""
+    """A race with short blocks, few rounds and much time; `progress` is told texts alone."""
     count = None if isinstance(make, list) else num_envs
     request = read_request(make, count, vector_kwargs=vector_kwargs)
-    told = {"progress": how.pop("progress", lambda text: None)}
+    which = tuple((mode, request.num_envs) for mode in modes)
     how = {"block_s": 0.002, "max_rounds": 3, "budget_s": 30, **how}
-    run = functools.partial(run_race, request, modes, a_learner(learner, request.num_envs), **how)
-    return run_isolated(run, how["budget_s"], **told) if isolated else run(**told)
+    timing = Timing(request, which, learner, spaces.Discrete(2), **how)
+
+    def heard(message):
+        if isinstance(message, str):
+            progress(message)
+
+    return (timing.run_apart if isolated else timing.run)(progress=heard)
 
 
-def the_modes(record):
-    return [entrant.mode for entrant in record.entrants]
+def the_modes(found):
+    """The modes that were timed."""
+    return [one.mode for one in found.entrants if one.loop_s]
+
+
+def left_out(found):
+    """By mode, why it was not timed."""
+    return {one.mode: one.skipped for one in found.entrants if one.skipped}

@@ -18,7 +18,7 @@ SAYS = {
     "batched_env.py": "=> native",
     "heterogeneous.py": "observations of shape (3, 3)",
     "plan_with_a_learner.py": "recalled: True",
-    "sweep.py": "returns diminish from",
+    "sweep.py": "recommended:",
     "training_loop.py": "final policy: mean return",
     "waiting_env.py": "thread:15:",
     "ppo_cleanrl_style.py": "env steps/s",

@@ -13,8 +13,9 @@ from vecselect import Plan, PlanError, VecselectError, auto_make_vec, recommend
 from vecselect.cli import main
 from vecselect.machine import Machine
 from vecselect.plan import SCHEMA, Candidate
+from vecselect.report.content import content
 from vecselect.report.markdown import markdown
-from vecselect.selection.race import RaceRecord
+from vecselect.selection.race import Timings
 from vecselect.selection.rule import RuleVerdict
 
 RACED = plans.RACED
@@ -33,7 +34,7 @@ SPARSE = dataclasses.replace(
         machine=dataclasses.replace(plans.MACHINE, **NO_FIGURES),
         profile=dataclasses.replace(plans.PROFILE, **NO_EPISODES),
         rule=dataclasses.replace(plans.RULE, break_even_s=None, near_line=True),
-        race=dataclasses.replace(plans.RACE, speedup=None, difference=DIFFERENCE),
+        race=dataclasses.replace(plans.RACE, difference=DIFFERENCE),
     ),
     candidates=(),
     key=None,
@@ -64,7 +65,7 @@ def test_what_is_read_has_the_same_types_throughout():
     evidence = again.evidence
     assert isinstance(evidence.machine, Machine)
     assert isinstance(evidence.rule, RuleVerdict)
-    assert isinstance(evidence.race, RaceRecord)
+    assert isinstance(evidence.race, Timings)
     assert {type(candidate) for candidate in again.candidates} == {Candidate}
     assert type(evidence.profile.step_quantiles_s) is type(again.notes) is tuple
     assert (again.planning_s, type(again.planning_s)) == (2.0, float)
@@ -194,7 +195,7 @@ def test_a_plan_with_any_value_in_any_place_is_refused_or_can_be_shown():
             assert len(str(error)) < 500
     assert SHOWN < len(taken) < LOADED / 2
     for plan in taken[:SHOWN]:
-        assert repr(plan) and str(plan.report) and markdown(plan)
+        assert repr(plan) and str(plan.report) and markdown(content(plan))
         assert Plan.from_json(plan.to_json()) == plan
 
 

@@ -18,6 +18,7 @@ from vecselect.report.content import content
 from vecselect.report.html import fragment, page
 from vecselect.report.plots import plots_of
 from vecselect.run_stats import Stats
+from vecselect.selection.race import Timed
 
 EVIL = '</script><script>alert("1")</script>&<img src=x onerror=alert(1)>\'$\\frac{'
 HOSTILE = dataclasses.replace(
@@ -33,7 +34,10 @@ HOSTILE = dataclasses.replace(
         RACED.evidence,
         observation_space=EVIL,
         machine=dataclasses.replace(RACED.evidence.machine, cpu=EVIL),
-        race=dataclasses.replace(RACED.evidence.race, out={EVIL: EVIL}),
+        race=dataclasses.replace(
+            RACED.evidence.race,
+            entrants=(*RACED.evidence.race.entrants, Timed(EVIL, 8, skipped=EVIL)),
+        ),
     ),
 )
 PLANS = {**ALL, "hostile": HOSTILE}

@@ -14,7 +14,7 @@ from tests.racers import GlobalEnv, children
 from tests.zoo import EchoEnv, HoldingEnv
 from vecselect import ModeUnavailable, ProfileError, RequestError, Sweep, sweep
 from vecselect.machine import read_machine
-from vecselect.planning import sweep as sweeping
+from vecselect.planning import timing
 
 
 def echo():
@@ -71,23 +71,30 @@ def test_every_point_has_its_throughput_memory_and_blocks(small):
     assert found.env == "echo" and not found.by_id and found.whole
     points = by_key(found)
     assert list(points) == [("sync", 1), ("pool:1", 1), ("sync", 2), ("pool:1", 2)]
-    assert points["pool:1", 1].skipped == "with 1 it is the same as pool:0"
+    assert "use 'pool:0'" in points["pool:1", 1].skipped
     for key in (("sync", 1), ("sync", 2), ("pool:1", 2)):
         point = points[key]
         assert point.skipped is None
         rate = point.env_steps_per_s
         assert 0 < rate.low <= rate.mid <= rate.high < math.inf
-        assert point.vector_step_s > 0
         assert len(point.blocks_s) >= 1
         assert point.vector_steps >= 1
         assert point.memory_bytes > 10e6
-        assert not point.other_implementation
     workers_bytes = points["pool:1", 2].memory_bytes - points["sync", 2].memory_bytes
     assert workers_bytes > 3e6
-    # The sweep says what is best, and survives JSON.
-    assert found.best in found.points
+    # The sweep says what to take, and survives JSON.
+    assert found.recommended in found.points
+    assert f"in mode {found.recommended.mode}: " in found.recommendation
+    assert " MB" in found.recommendation
     assert Sweep.from_json(found.to_json()) == found
-    assert found.best.mode in str(found)
+    assert found.recommended.mode in str(found)
+
+
+def test_numbers_take_turns(small):
+    found, _ = small
+    rounds = {len(point.blocks_s) for point in found.points if point.loop_s}
+    assert max(rounds) > 1
+    assert [state.text for state in small[1] if "round 2" in state.text]
 
 
 def test_progress_goes_up_and_says_what_is_done(small):
@@ -97,7 +104,7 @@ def test_progress_goes_up_and_says_what_is_done(small):
     assert all(state.left_s >= 0 for state in states)
     texts = [state.text for state in states]
     assert texts[0] == "measuring one environment's step"
-    assert "2 x sync, pool:1: building pool:1" in texts
+    assert "building pool:1 x 2" in texts
 
 
 def test_no_process_is_left(small):
@@ -112,8 +119,8 @@ def test_by_default_the_modes_are_proposed_and_native_is_marked():
     assert found.named_modes == ()
     assert {"sync", "pool:0", "async", "native"} <= set(found.modes)
     native = found.of("native", 2)
-    assert native.other_implementation
-    assert found.best.mode != "native"
+    assert native.loop_s is not None
+    assert found.recommended.mode != "native"
     assert "bits-differ" not in {note.code for note in found.notes}
     # Where there is none it is not in the table.
     found = sweep("FrozenLake-v1", 1, budget_s=1, env_kwargs={"is_slippery": False})
@@ -125,30 +132,30 @@ def test_without_time_one_point_is_measured_and_the_others_say_why_not():
     measured = [point for point in found.points if point.env_steps_per_s is not None]
     assert measured
     reasons = {point.skipped for point in found.points} - {None}
-    assert all("sweep may take" in why or "the time" in why for why in reasons)
+    assert all("sweep may take" in why for why in reasons)
     assert found.of("async", 64).skipped
 
 
 def test_what_does_not_fit_into_the_memory_is_left_out(monkeypatch):
     machine = dataclasses.replace(read_machine(), memory_available_bytes=1_000_000_000)
-    monkeypatch.setattr(sweeping, "read_machine", lambda: machine)
+    monkeypatch.setattr(timing, "read_machine", lambda: machine)
+    monkeypatch.setattr(timing.Timing, "run_apart", lambda self, heard: self.run(progress=heard))
     found = sweep(echo, 64, modes=("sync", "async"), budget_s=30)
     assert "of the memory available is 0.8 GB" in found.of("async", 64).skipped
     assert found.of("sync", 64).env_steps_per_s is not None
 
 
 def test_what_raises_gives_its_reason_and_the_rest_stands():
-    found = sweep(Raising, (1, 3), modes=("sync", "pool:0"), budget_s=30)
+    found = sweep(Raising, (1, 4), modes=("sync", "pool:0"), budget_s=30)
     assert found.of("sync", 1).env_steps_per_s is not None
-    assert found.of("pool:0", 1).env_steps_per_s is not None
-    assert found.of("sync", 3).skipped == "it raised OSError: the port is taken"
+    assert found.of("pool:0", 4).skipped == "it raised OSError: the port is taken"
     assert "port is taken" in str(found)
     # Where every mode fails, it is an error.
-    with pytest.raises(ProfileError, match="port is taken"):
-        sweep(Raising, 3, modes=["sync"], budget_s=30)
+    with pytest.raises(OSError, match="port is taken"):
+        sweep(Raising, 4, modes=["sync"], budget_s=30)
 
 
-def test_a_process_that_dies_takes_its_number_along_and_nothing_else():
+def test_of_a_process_that_dies_what_was_measured_before_stands():
     found = sweep(Deadly, (1, 4), modes=["sync"], budget_s=30)
     assert found.of("sync", 1).env_steps_per_s is not None
     assert "exited with code 5" in found.of("sync", 4).skipped
@@ -195,7 +202,7 @@ def test_a_list_of_callables_gives_its_first_ones():
 
 def test_an_interrupt_carries_what_was_measured():
     def stop(state):
-        if state.text.startswith("2 x") and "round 2" in state.text:
+        if state.text.startswith("building sync x 4"):
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as caught:
@@ -203,8 +210,8 @@ def test_an_interrupt_carries_what_was_measured():
     found = caught.value.sweep
     assert not found.whole
     assert found.of("sync", 1).env_steps_per_s is not None
-    assert found.of("sync", 2).env_steps_per_s is not None
-    assert found.of("sync", 4).skipped == "the sweep was interrupted before its turn"
+    assert found.of("sync", 4) is None
+    assert found.recommendation.startswith("It was interrupted")
 
 
 @pytest.mark.parametrize(
@@ -242,7 +249,8 @@ def test_an_environment_that_holds_something_has_no_two_modes_alive_at_once():
         budget_s=10,
         progress=lambda state: texts.append(state.text),
     )
-    assert {"2 x sync: starting", "2 x pool:0: starting"} <= set(texts)
+    rounds = [text for text in texts if text.startswith("round 1")]
+    assert rounds == ["round 1: sync x 2", "round 1: pool:0 x 2"]
     assert [note.code for note in found.notes if "holds a socket" in note.text] == ["not-together"]
 
 

@@ -10,9 +10,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from tests.snapshots import need_as_before
-from tests.sweeps import EMPTY, INTERRUPTED, SWEEP, point
+from tests.sweeps import CURVES, EMPTY, INTERRUPTED, SWEEP, point, points
 from vecselect import PlanError, RequestError, Sweep
+from vecselect.planning import explain
 from vecselect.report.content import sweep_content
+from vecselect.selection.race import choose_by_number
 
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None, reason="the extra vecselect[plot] is missing"
@@ -39,33 +41,48 @@ def test_the_tables_show_every_mode_and_number_and_mark_the_best():
         assert [row.chosen for row in table.rows] == [False, False, False, True]
 
 
-def test_the_answer_names_the_best_the_returns_and_the_line_to_paste():
+def test_the_answer_names_what_is_recommended_and_the_line_to_paste():
     found = sweep_content(SWEEP)
     assert (found.chosen, found.verdict) == ("pool:1 x 8", "220 k env steps/s, 2.14x vs sync")
-    assert found.reason.startswith("Returns do not diminish yet with pool:1: doubling from 4 to 8")
-    assert "What to take by number: sync from 1 to 2, pool:1 from 4 on." in found.reason
-    assert "native x 8 gives 13.6 times as much as the best" in found.reason
+    assert found.reason == SWEEP.recommendation
     assert found.pin == ('auto_make_vec("CartPole-v1", 8, mode="pool:1")',)
     assert found.notes == SWEEP.notes
 
 
+@pytest.mark.parametrize(
+    ("curves", "whole", "said"),
+    [
+        (
+            CURVES,
+            True,
+            "Take 8 sub-environments in mode pool:1: 220,000 env steps/s, which is the most,",
+        ),
+        (
+            {"sync": {1: 50e3, 2: 97e3, 4: 100e3}},
+            True,
+            "Take 2 sub-environments in mode sync: 97,000 env",
+        ),
+        ({"sync": {1: 50e3, 2: 97e3, 4: 100e3}}, True, "is 97% of the most (100,000 with 4) and"),
+        (
+            {"sync": {1: 50e3}},
+            False,
+            "It was interrupted: this is not the whole sweep. Take 1 sub-",
+        ),
+        ({}, True, "Nothing was measured."),
+    ],
+)
+def test_a_sweep_recommends_in_a_sentence(curves, whole, said):
+    text = explain.of_sweep(choose_by_number(points(curves)), whole=whole)
+    assert said in text
+    assert (" MB." in text) == bool(curves)
+
+
 def test_reasons_that_differ_in_numbers_alone_are_one_line():
-    why = "building and timing it takes about 3 s, too much"
-    assert not_measured(SWEEP) == {"async x 4, 8": why}
-
-
-def test_each_number_is_told_with_the_mode_that_it_is_in_truth():
-    same = tuple(
-        point("pool:99", number, None, skipped=f"with {number} it is the same as pool:{number - 1}")
-        for number in (2, 4)
+    (row,) = sweep_content(SWEEP).sections[-1].rows
+    assert (row.name, row.cells) == (
+        "async x 4, 8",
+        ("building and timing it takes about 3 s, too much",),
     )
-    sweep = dataclasses.replace(
-        SWEEP, modes=(*SWEEP.modes, "pool:99"), named_modes=("sync", "pool:99"), points=same
-    )
-    assert not_measured(sweep) == {
-        "pool:99 x 2": "with 2 it is the same as pool:1",
-        "pool:99 x 4": "with 4 it is the same as pool:3",
-    }
 
 
 def test_it_looks_as_it_did():
@@ -95,7 +112,7 @@ def test_many_modes_make_several_tables():
 def test_one_that_was_interrupted_says_so():
     assert "It was interrupted: this is not the whole sweep." in str(INTERRUPTED)
     assert "interrupted before its turn" not in str(INTERRUPTED)
-    assert "nothing was measured yet" in str(EMPTY)
+    assert "Nothing was measured." in str(EMPTY)
 
 
 @pytest.mark.parametrize("sweep", [SWEEP, INTERRUPTED, EMPTY], ids=["whole", "part", "empty"])
@@ -108,9 +125,8 @@ def test_json_brings_back_the_same_value_also_from_a_file(sweep, tmp_path):
 
 def test_json_names_the_best_for_programs():
     document = json.loads(SWEEP.to_json())
-    assert document["best"] == {"mode": "pool:1", "num_envs": 8}
-    assert document["diminishing"] is None
-    assert json.loads(EMPTY.to_json())["best"] is None
+    assert document["recommended"] == {"mode": "pool:1", "num_envs": 8}
+    assert json.loads(EMPTY.to_json())["recommended"] is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1}'])
@@ -144,7 +160,7 @@ def test_it_is_plotted(sweep, tmp_path):
     texts = {one.text for one in root.iter() if one.text}
     assert "memory of all processes" in texts
     assert {point.mode for point in sweep.points if point.env_steps_per_s} <= texts
-    assert ("best: pool:1 x 8, 220 k" in texts) == (sweep is SWEEP)
+    assert ("recommended: pool:1 x 8, 220 k" in texts) == (sweep is SWEEP)
     assert root[0].text.startswith("CartPole-v1: env steps/s and memory")
 
 

@@ -17,14 +17,13 @@ from vecselect import ProfileError
 from vecselect.measure.learner import Learner
 from vecselect.measure.trial import (
     COMPARED_STEPS,
+    LONGEST,
     Trials,
     first_difference,
     order_of_round,
     repeats_itself,
     steps_of_blocks,
 )
-
-LONGEST = 4.0
 
 # The order of a round
 
@@ -64,7 +63,7 @@ def test_nobody_runs_first_or_right_after_another_more_often_than_the_others():
 )
 def test_the_length_of_blocks(times_s, block_s, steps):
     by_name = dict(enumerate(times_s))
-    found = steps_of_blocks(by_name, min(times_s), block_s, LONGEST)
+    found = steps_of_blocks(by_name, min(times_s), block_s)
     assert found == dict(enumerate(steps))
 
 
@@ -97,36 +96,27 @@ class Fake(gym.vector.VectorEnv):
         raise OSError("it does not want to close")
 
 
-def trials(learner=None, *, drops_different=True):
-    return Trials(learner, 1e-4, longest=LONGEST, drops_different=drops_different)
+A, B, C = ("sync", 2), ("pool:0", 2), ("pool:1", 2)
 
 
-def run_rounds(some, count):
-    """Runs so many rounds of all that can, and returns who ran in each."""
-    ran = []
-
-    def after(number):
-        ran.append(list(some.running))
-        return list(some.running) if number < count else ()
-
-    some.rounds(list(some.running), after)
-    return ran
+def add_all(some, made, learner=None):
+    for which, envs in made.items():
+        some.add(which, lambda envs=envs: envs, learner)
 
 
 def test_all_run_one_block_a_round_and_are_closed_in_the_end():
-    made = [Fake(), Fake()]
-    with trials() as some:
-        for name, envs in zip("ab", made, strict=True):
-            some.add(name, lambda envs=envs: envs)
+    made = {A: Fake(), B: Fake()}
+    with Trials(1e-4) as some:
+        add_all(some, made)
         some.set_blocks()
-        run_rounds(some, 3)
+        for number in range(3):
+            some.round([A, B], number)
         for trial in some.running.values():
             assert len(trial.blocks) == len(trial.loops_s) == 3
             assert {block.vector_steps for block in trial.blocks} == {trial.vector_steps}
-            assert trial.again().blocks == []
         assert some.compared_steps == COMPARED_STEPS
-        assert some.round_s("ab") > some.round_s("a") > 0
-    assert all(envs.closed for envs in made)
+        assert some.round_s([A, B]) > some.round_s([A]) > 0
+    assert all(envs.closed for envs in made.values())
 
 
 def test_the_learner_runs_between_steps_and_its_failure_passes_through():
@@ -138,67 +128,74 @@ def test_the_learner_runs_between_steps_and_its_failure_passes_through():
             raise ProfileError("the learner")
 
     envs = Fake()
-    with (
-        pytest.raises(ProfileError, match="the learner"),
-        trials(Learner("callable", learn)) as some,
-    ):
-        some.add("a", lambda: envs)
-        block = some.running["a"].block(3)
+    with pytest.raises(ProfileError, match="the learner"), Trials(1e-4) as some:
+        add_all(some, {A: envs}, Learner("callable", learn))
+        block = some.running[A].block(3)
         assert 0 < block.learner_s < block.total_s
-        some.running["a"].block(99)
+        some.running[A].block(99)
     assert envs.closed
 
 
 @pytest.mark.parametrize("raises_at", [1, COMPARED_STEPS + 1, COMPARED_STEPS + 60])
 def test_one_that_raises_is_closed_and_the_others_go_on(raises_at):
-    bad = Fake(raises_at=raises_at)
-    with trials() as some:
-        some.add("good", Fake)
-        some.add("bad", lambda: bad)
+    made = {A: Fake(), B: Fake(raises_at=raises_at)}
+    with Trials(1e-4) as some:
+        add_all(some, made)
         some.set_blocks()
-        assert run_rounds(some, 3)[-1] == ["good"]
-    assert some.out == {"bad": "it raised OSError: the cable was pulled"}
-    assert isinstance(some.errors["bad"], OSError)
-    assert some.built == ["good", "bad"]
-    assert bad.closed
+        for number in range(3):
+            some.round(list(some.running), number)
+        assert list(some.running) == [A]
+    assert some.why_out(A) is None
+    assert some.why_out(B) == "it raised OSError: the cable was pulled"
+    assert isinstance(some.errors[B], OSError)
+    assert some.built == [A, B]
+    assert made[B].closed
 
 
 def test_one_that_cannot_be_built_is_out():
     def broken():
         raise LookupError("no such joint")
 
-    with trials() as some:
-        some.add("bad", broken)
+    with Trials(1e-4) as some:
+        some.add(A, broken, None)
         assert (some.running, some.built) == ({}, [])
-        assert some.out == {"bad": "it raised LookupError: no such joint"}
+        assert some.why_out(A) == "it raised LookupError: no such joint"
 
 
-@pytest.mark.parametrize("drops", [True, False])
-def test_one_that_differs_is_dropped_or_only_noted(drops):
-    with trials(drops_different=drops) as some:
-        for name, envs in {"a": Fake(), "b": Fake(), "c": Fake(2), "d": Fake(1)}.items():
-            some.add(name, lambda envs=envs: Fake(envs.differs_at))
-        assert some.difference == "c, step 2[0]: the values differ in a"
-        assert list(some.running) == (["a", "b"] if drops else ["a", "b", "c", "d"])
-        assert set(some.out) == ({"c", "d"} if drops else set())
-
-
-def test_one_that_is_not_compared_may_differ():
-    with trials() as some:
-        some.add("other", lambda: Fake(1), compared=False)
-        assert some.compared_steps == 0
-        some.add("a", Fake)
-        some.add("b", Fake)
-        assert (some.difference, some.out) == (None, {})
+@pytest.mark.parametrize(
+    ("differ", "difference"),
+    [
+        pytest.param({B: 2, C: 1}, "pool:0, step 2[0]: the values differ in sync", id="the first"),
+        pytest.param({("native", 2): 1}, None, id="another implementation"),
+        pytest.param({("sync", 4): 1}, None, id="another number"),
+    ],
+)
+def test_the_first_difference_is_noted(differ, difference):
+    with Trials(1e-4) as some:
+        some.add(A, Fake, None)
+        for which, step in differ.items():
+            some.add(which, lambda step=step: Fake(step), None)
+        assert some.difference == difference
+        assert list(some.running) == [A, *differ]
 
 
 def test_where_the_first_does_not_repeat_itself_nothing_is_compared():
     numbers = itertools.count(1)
-    with trials() as some:
-        for name in "ab":
-            some.add(name, lambda: Fake(next(numbers)))
-        assert (some.difference, some.out, some.compared_steps) == (None, {}, 0)
+    with Trials(1e-4) as some:
+        for which in (A, B):
+            some.add(which, lambda: Fake(next(numbers)), None)
+        assert (some.difference, some.errors, some.compared_steps) == (None, {}, 0)
         assert not some.repeats
+
+
+def test_blocks_go_by_the_fastest_of_the_user_s_environments_with_as_many():
+    with Trials(0.01) as some:
+        add_all(some, {A: Fake(), ("native", 2): Fake(), ("sync", 4): Fake()})
+        for which, step_s in {A: 1e-3, ("native", 2): 1e-4, ("sync", 4): 5e-3}.items():
+            some.running[which].step_s = step_s
+        some.set_blocks()
+        steps = {which: trial.vector_steps for which, trial in some.running.items()}
+        assert steps == {A: 10, ("native", 2): 10, ("sync", 4): 2}
 
 
 def test_who_repeats_itself():

@@ -13,7 +13,7 @@ from vecselect.errors import PlanError
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
 from vecselect.plan import Note
-from vecselect.selection.sweep import Point, best, diminishing
+from vecselect.selection.race import Timed, choose_by_number, smallest_enough
 from vecselect.values import read_document
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Sweep:
         num_envs: The numbers of sub-environments, the smallest first.
         modes: The modes that take part, the simpler ones first.
         named_modes: The modes that the user named; empty where they were proposed.
-        points: One for each mode and number.
+        points: For each number and mode what was measured, or why nothing was.
+        recommendation: Which number and mode to take, and why, in a sentence.
         whole: Whether it came to its end; one that was interrupted did not.
         learner: What ran between two vector steps; see `Plan`.
         machine: The machine it was run on.
@@ -60,7 +61,8 @@ class Sweep:
     num_envs: tuple[int, ...]
     modes: tuple[str, ...]
     named_modes: tuple[str, ...]
-    points: tuple[Point, ...]
+    points: tuple[Timed, ...]
+    recommendation: str
     whole: bool
     learner: str
     machine: Machine
@@ -74,35 +76,29 @@ class Sweep:
     schema: int = SCHEMA
 
     @property
-    def best(self) -> Point | None:
-        """The most env steps/s, but what is simpler, and then smaller, within 5 %.
+    def by_number(self) -> dict[int, Timed]:
+        """For each number of sub-environments the mode to take."""
+        return choose_by_number(self.points, self.named_modes)
+
+    @property
+    def recommended(self) -> Timed | None:
+        """The fewest sub-environments, in their best mode, that give 95 % of the most throughput.
 
         None where nothing was measured.
         """
-        return best(self.points, self.named_modes)
+        return smallest_enough(self.by_number)
 
-    @property
-    def diminishing(self) -> int | None:
-        """The number from which on more sub-environments are hardly worth it, in the best mode.
-
-        The smallest one over which no larger one gives 10 % more per doubling; None where
-        throughput still grows.
-        """
-        found = self.best
-        return None if found is None else diminishing(self.points, found.mode)
-
-    def of(self, mode: str, num_envs: int) -> Point | None:
+    def of(self, mode: str, num_envs: int) -> Timed | None:
         """What was found for a mode and a number, if they were part of it."""
         wanted = (mode, num_envs)
         return next((one for one in self.points if (one.mode, one.num_envs) == wanted), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The sweep as dicts, lists, numbers, strings and None; `best` and `diminishing` too."""
-        found = self.best
+        """The sweep as dicts, lists, numbers, strings and None; `recommended` too."""
+        found = self.recommended
         return {
             **dataclasses.asdict(self),
-            "best": found and {"mode": found.mode, "num_envs": found.num_envs},
-            "diminishing": self.diminishing,
+            "recommended": found and {"mode": found.mode, "num_envs": found.num_envs},
         }
 
     def to_json(self, indent: int | None = 2) -> str:

@@ -25,7 +25,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from tests.benchmarks.blocks import rates
 from vecselect import auto_make_vec
 from vecselect.machine import read_machine
-from vecselect.selection.compare import compare, median_interval
+from vecselect.selection import compare
 
 ENVS = [
     "CartPole-v1",
@@ -174,7 +174,7 @@ def ratio(found, names, ours="vecselect"):
     if not present:
         return None
     best = max(present, key=lambda name: np.median(found[name]))
-    return best, compare(best, found[ours], found[best]).ratio
+    return best, compare.ratio(found[ours], found[best])
 
 
 def print_cell(row):
@@ -182,7 +182,7 @@ def print_cell(row):
     measured = row["env_steps_per_s"]
     print(f"\n{row['env']} x {row['num_envs']}: {row['mode']}; {ALLOWED}: {row['allowed']}")
     for name, values in sorted(measured.items(), key=lambda item: -np.median(item[1])):
-        found = median_interval(values)
+        found = compare.median_interval(values)
         print(f"  {name:>16} {found.mid:10.0f}  ({found.low:.0f}-{found.high:.0f})")
     for label, names in RIVALS.items():
         if (found := ratio(measured, names)) is not None:

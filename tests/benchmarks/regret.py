@@ -13,6 +13,7 @@ loaded changes what is planned; those with torch are left out where torch is not
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.util
 import json
 import subprocess
@@ -162,7 +163,9 @@ def oracle(env, num_envs, modes, learner, threads):
             envs = auto_make_vec(env, num_envs, mode=mode).unwrapped
             trial = trials[f"{mode}/{threads[0]}"] = Trial(envs, run)
             trial.reset()
-            trials |= {f"{mode}/{more}": trial.again() for more in threads[1:]}
+            for more in threads[1:]:
+                again = trials[f"{mode}/{more}"] = copy.copy(trial)
+                again.blocks = []
         for trial in trials.values():
             trial.block(3)
         fastest_s = min(trial.block(3).loop_s for trial in trials.values())

@@ -1,8 +1,8 @@
 """Timing vector environments: built side by side, compared with each other, timed in turns.
 
-builders --> Trials.add        build, reset, compare with the first one, warm up
-             Trials.set_blocks as many vector steps a block as fit its time
-             Trials.rounds     one block of each per round, until the caller names nobody
+Trials.add         build, reset, compare with the first of the same number, warm up
+Trials.set_blocks  as many vector steps a block as fit its time
+Trials.round       one block of each
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from gymnasium.vector import AutoresetMode
 
 from vecselect.errors import ProfileError
 from vecselect.measure.generators import untouched_generators
+from vecselect.modes import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vecselect.measure.learner import Learner
 
     T = TypeVar("T")
+    Id = tuple[str, int]
 
 BATCHES_DRAWN = 64
 """Batches of actions drawn before timing; the vector steps cycle through them."""
@@ -45,6 +47,9 @@ COMPARE_LIMIT_S = 0.1
 WARM_BLOCKS = 4
 WARM_STEPS = 3
 """Blocks of a warm-up, and vector steps of each but the first, which has one."""
+
+LONGEST = 4.0
+"""The blocks of one that is slower take no more than this many times as long as the fastest's."""
 
 LEAD_IN_S = 0.002
 """Before each block a trial runs untimed for as long as the threads of the one before it may still
@@ -79,26 +84,24 @@ class Trial:
 
     Attributes:
         envs: The vector environment.
-        name: What it is called among others.
         build_s: Seconds that building and the first reset took, where `Trials` built it.
         step_s: Seconds from one vector step to the next in the warm-up.
         vector_steps: Vector steps of a block.
+        lead_in: Vector steps before it that are not timed.
         blocks: The blocks that were timed in rounds.
     """
 
-    def __init__(self, envs: VectorEnv, learner: Learner | None = None, name: str = "") -> None:
+    def __init__(self, envs: VectorEnv, learner: Learner | None = None) -> None:
         """Takes a vector environment over; `close` closes it.
 
         Args:
             envs: Freshly built.
             learner: What happens between two vector steps; nothing by default.
-            name: What it is called among others.
         """
         self.envs = envs
-        self.name = name
         self.build_s = 0.0
         self.step_s = 0.0
-        self.vector_steps = 1
+        self.vector_steps, self.lead_in = 1, 0
         self.blocks: list[Block] = []
         disabled = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
         self._step = self._step_and_reset if disabled else envs.step
@@ -176,12 +179,6 @@ class Trial:
         total_ns = clock() - start_ns
         return Block(vector_steps, total_ns * 1e-9, learner_ns * 1e-9)
 
-    def again(self) -> Trial:
-        """The same vector environment as a trial with blocks of its own."""
-        other = copy.copy(self)
-        other.blocks = []
-        return other
-
     def __enter__(self) -> Trial:
         """The trial itself."""
         return self
@@ -200,45 +197,31 @@ class Trials:
     """Vector environments that are alive together and timed in turns; leaving closes them.
 
     One that raises is closed and runs no more; a `ProfileError`, which is the learner's failure,
-    passes through.
+    passes through. They go by a mode and a number of sub-environments.
 
     Attributes:
-        running: Those that can run, by name, in the order in which they were added.
-        built: The names of those that could be built.
-        errors: By name what those raised that were taken out, in that order.
-        out: By name why it was taken out, as words that follow the name.
-        difference: The first place where one did not return what the first one did; None if all
-            that were compared returned the same.
+        running: Those that can run, in the order in which they were added.
+        built: Those that could be built.
+        errors: What those raised that were taken out, in that order.
+        difference: The first place where one did not return what the first one with as many
+            sub-environments did; None if all that were compared returned the same.
         repeats: Whether the environment returns the same from one run to the next; looked at only
             where two differ.
     """
 
-    def __init__(
-        self, learner: Learner | None, block_s: float, *, longest: float, drops_different: bool
-    ) -> None:
+    def __init__(self, block_s: float) -> None:
         """Nothing is built yet.
 
         Args:
-            learner: What happens between two vector steps.
             block_s: Seconds that a block of the fastest takes.
-            longest: Those that take more than this many times as long as the fastest make fewer
-                vector steps in a block, so that it takes no longer than that.
-            drops_different: What is done with one that does not return what the first one does:
-                it is taken out, unless the first one does not repeat itself either; or else only
-                `difference` is set.
         """
-        self.running: dict[str, Trial] = {}
-        self.built: list[str] = []
-        self.errors: dict[str, Exception] = {}
-        self.out: dict[str, str] = {}
+        self.running: dict[Id, Trial] = {}
+        self.built: list[Id] = []
+        self.errors: dict[Id, Exception] = {}
         self.difference: str | None = None
         self.repeats = True
-        self._learner = learner
         self._block_s = block_s
-        self._longest = longest
-        self._drops_different = drops_different
-        self._lead_in = 0
-        self._first: tuple[str, Callable[[], VectorEnv], list[Any]] | None = None
+        self._first: dict[int, tuple[Id, Callable[[], VectorEnv], list[Any]]] = {}
         self._compared_steps = COMPARED_STEPS
 
     def __enter__(self) -> Trials:
@@ -253,126 +236,106 @@ class Trials:
     @property
     def compared_steps(self) -> int:
         """Vector steps after the first reset that were compared; 0 where that tells nothing."""
-        return self._compared_steps if self._first is not None and self.repeats else 0
+        return self._compared_steps if self._first and self.repeats else 0
 
-    def add(self, name: str, build: Callable[[], VectorEnv], *, compared: bool = True) -> None:
+    def why_out(self, which: Id) -> str | None:
+        """Why one was taken out, as words that follow its name; None if it was not."""
+        error = self.errors.get(which)
+        if error is None:
+            return None
+        return f"it raised {type(error).__name__}: {' '.join(str(error).split())}"
+
+    def add(self, which: Id, build: Callable[[], VectorEnv], learner: Learner | None) -> None:
         """Builds one, compares what its first vector steps return, and warms it up.
 
+        Another implementation of the environment is not compared.
+
         Args:
-            name: What it is called.
+            which: Its mode and number of sub-environments.
             build: Builds it.
-            compared: Whether it has to return what the others do.
+            learner: What happens between two vector steps.
         """
         start_s = time.perf_counter()
-        with self.may_fail(name):
-            trial = self.running[name] = Trial(build(), self._learner, name)
-            self.built.append(name)
+        with self._may_fail(which):
+            trial = self.running[which] = Trial(build(), learner)
+            self.built.append(which)
             results = trial.first_results()
             first = next(results)
             trial.build_s = time.perf_counter() - start_s
             results = itertools.chain([first], results)
-            if not compared:
+            if not _runs_users_environments(which):
                 for _ in results:
                     pass
-            elif self._first is None:
-                self._first = name, build, [copy.deepcopy(result) for result in results]
-                self._compared_steps = len(self._first[2]) - 1
+            elif which[1] not in self._first:
+                kept = [copy.deepcopy(result) for result in results]
+                self._first[which[1]] = which, build, kept
+                self._compared_steps = min(self._compared_steps, len(kept) - 1)
             else:
-                self._compare(name, results)
-            if name in self.running:
-                trial.warm_up(self._block_s)
+                self._compare(which, results)
+            trial.warm_up(self._block_s)
 
-    def _compare(self, name: str, results: Iterator[Any]) -> None:
-        """Holds what one returns against what the first one has returned."""
-        assert self._first is not None
-        first, build_first, expected = self._first
+    def _compare(self, which: Id, results: Iterator[Any]) -> None:
+        """Holds what one returns against what the first of as many has returned."""
+        first, build_first, expected = self._first[which[1]]
         number = 0
         for number, (right, result) in enumerate(zip(expected, results, strict=False)):
             place = f"step {number}" if number else "reset"
             found = first_difference(result, right, place) if self.repeats else None
-            if found is None:
+            if found is None or self.difference is not None:
                 continue
-            if self._drops_different and self.difference is None:
-                self.repeats = repeats_itself(build_first)
-                if not self.repeats:
-                    continue
-            self.difference = self.difference or f"{name}, {found} in {first}"
-            if self._drops_different:
-                self._take_out(name, f"it does not return what {first} does: {found}")
-            return
+            self.repeats = repeats_itself(build_first)
+            if self.repeats:
+                self.difference = f"{which[0]}, {found} in {first[0]}"
         self._compared_steps = min(self._compared_steps, number)
 
     @contextlib.contextmanager
-    def may_fail(self, name: str) -> Iterator[None]:
+    def _may_fail(self, which: Id) -> Iterator[None]:
         """Takes one out if it raises within."""
         try:
             yield
         except ProfileError:
             raise
         except Exception as error:
-            self.errors[name] = error
-            message = " ".join(str(error).split())
-            self._take_out(name, f"it raised {type(error).__name__}: {message}")
+            self.errors[which] = error
+            trial = self.running.pop(which, None)
+            if trial is not None:
+                trial.close()
 
-    def _take_out(self, name: str, why: str) -> None:
-        self.out[name] = why
-        trial = self.running.pop(name, None)
-        if trial is not None:
-            trial.close()
-
-    def set_blocks(self, pacers: Collection[str] | None = None) -> set[str]:
+    def set_blocks(self) -> None:
         """Sets the vector steps of each one's blocks by what its warm-up took.
 
-        Args:
-            pacers: The fastest of these makes a block in the given time; by default of all.
-
-        Returns:
-            The names of those that make fewer vector steps than the others.
+        All with one number of sub-environments make as many as the fastest of them that runs the
+        user's environments makes in a block; those that are far behind make fewer.
         """
-        times_s = {name: trial.step_s for name, trial in self.running.items()}
-        fastest_s = min(times_s[name] for name in pacers or times_s if name in times_s)
-        steps = steps_of_blocks(times_s, fastest_s, self._block_s, self._longest)
-        for name, trial in self.running.items():
-            trial.vector_steps = steps[name]
-        self._lead_in = round(LEAD_IN_S / fastest_s)
-        return {name for name, count in steps.items() if count < max(steps.values())}
+        for number in {which[1] for which in self.running}:
+            same = {which: trial for which, trial in self.running.items() if which[1] == number}
+            times_s = {which: trial.step_s for which, trial in same.items()}
+            own_s = [s for which, s in times_s.items() if _runs_users_environments(which)]
+            fastest_s = min(own_s or times_s.values())
+            for which, steps in steps_of_blocks(times_s, fastest_s, self._block_s).items():
+                same[which].vector_steps = steps
+                same[which].lead_in = min(round(LEAD_IN_S / fastest_s), steps)
 
-    def round_s(self, names: Collection[str]) -> float:
+    def round_s(self, names: Collection[Id]) -> float:
         """Seconds that a round of some of them takes, by their warm-up."""
-        trials = [self.running[name] for name in names if name in self.running]
-        return sum(
-            (trial.vector_steps + self._lead_in_of(trial)) * trial.step_s for trial in trials
-        )
+        trials = [self.running[which] for which in names if which in self.running]
+        return sum((trial.vector_steps + trial.lead_in) * trial.step_s for trial in trials)
 
-    def _lead_in_of(self, trial: Trial) -> int:
-        return min(self._lead_in, trial.vector_steps)
-
-    def rounds(self, names: Collection[str], after: Callable[[int], Collection[str]]) -> None:
-        """Runs round after round: one block of each, in an order that changes.
+    def round(self, names: Sequence[Id], number: int) -> None:
+        """Runs one block of each of some of them.
 
         Args:
-            names: Who runs in the first round.
-            after: Called after each round with the number of rounds run; returns who runs in the
-                next one, nobody to stop.
-        """
-        number = 0
-        while names:
-            self.round([self.running[name] for name in names if name in self.running], number)
-            number += 1
-            names = after(number)
-
-    def round(self, trials: Sequence[Trial], number: int) -> None:
-        """Runs one round.
-
-        Args:
-            trials: Who runs: trials of those that are running, or what their `again` returned.
+            names: Who runs.
             number: The round's number, from 0 on.
         """
-        for trial in order_of_round(trials, number):
-            if trial.name in self.running:
-                with self.may_fail(trial.name):
-                    lead_in = self._lead_in_of(trial)
-                    trial.blocks.append(trial.block(trial.vector_steps, lead_in))
+        for which in order_of_round(names, number):
+            trial = self.running[which]
+            with self._may_fail(which):
+                trial.blocks.append(trial.block(trial.vector_steps, trial.lead_in))
+
+
+def _runs_users_environments(which: Id) -> bool:
+    return Mode.parse(which[0]).runs_users_environments
 
 
 def order_of_round(entrants: Sequence[T], round_number: int) -> list[T]:
@@ -390,26 +353,23 @@ def order_of_round(entrants: Sequence[T], round_number: int) -> list[T]:
     return order[::-1] if round_number % 2 else order
 
 
-def steps_of_blocks(
-    times_s: Mapping[str, float], fastest_s: float, block_s: float, longest: float
-) -> dict[str, int]:
+def steps_of_blocks(times_s: Mapping[Id, float], fastest_s: float, block_s: float) -> dict[Id, int]:
     """The vector steps of each one's blocks.
 
     Args:
-        times_s: By name, what a vector step took in the warm-up.
+        times_s: What a vector step took of each in the warm-up.
         fastest_s: What it took of the fastest that counts.
         block_s: Seconds that a block of that one takes.
-        longest: How many times as long the blocks of the others may take.
 
     Returns:
-        The same number for all, at least two; fewer where these would take longer than is allowed,
-        at least one.
+        The same number for all, at least two; fewer where these would take more than `LONGEST`
+        times as long, at least one.
     """
     steps = max(math.ceil(block_s / fastest_s), 2)
-    limit_s = longest * fastest_s
+    limit_s = LONGEST * fastest_s
     return {
-        name: steps if time_s <= limit_s else max(int(steps * limit_s / time_s), 1)
-        for name, time_s in times_s.items()
+        which: steps if time_s <= limit_s else max(int(steps * limit_s / time_s), 1)
+        for which, time_s in times_s.items()
     }
 
 

@@ -34,17 +34,17 @@ from vecselect.errors import VecselectError
 from vecselect.modes import Mode
 from vecselect.plan import Note
 from vecselect.selection.candidates import why_not_enough_memory
-from vecselect.selection.compare import compare
+from vecselect.selection.race import smallest_enough
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from vecselect.measure.step import StepProfile
     from vecselect.plan import Plan
     from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost, RayCosts
     from vecselect.selection.model import Choice, Forecast
-    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.race import Timed, Timings
     from vecselect.selection.rule import RuleVerdict
 
 LOUD = 1.3
@@ -173,38 +173,35 @@ def reason_of_rule(verdict: RuleVerdict, mode: str, skipped: str | None) -> str:
     return f"The rule says {verdict.mode}, but {skipped}."
 
 
-def reason_of_race(
-    race: RaceRecord, skipped: dict[str, str | None], rule: RuleVerdict | None
-) -> str:
-    """Why the race leads to its choice.
+def reason_of_race(race: Timings, mode: str, rule: RuleVerdict | None) -> str:
+    """Why a race leads to its choice.
 
     Args:
         race: What it measured.
-        skipped: By kind of mode, why it could not be chosen, or None.
+        mode: The choice.
         rule: What the ~1 ms rule says.
     """
-    return _outcome(race, skipped) + _rule_beside(race.chosen, rule)
-
-
-def _outcome(race: RaceRecord, skipped: dict[str, str | None]) -> str:
-    if race.chosen != "sync" and race.speedup is not None:
-        ours = race.speedup
-        return (
-            f"Raced, and measured again after it: {ours.mid:.2f} times the throughput of sync "
+    ours = race.speedup(mode)
+    if ours is not None:
+        text = (
+            f"Raced: {ours.mid:.2f} times the throughput of sync "
             f"(95 %: {ours.low:.2f}-{ours.high:.2f})."
         )
-    won = race.of(race.chosen)
-    others = [one for one in race.entrants if not skipped.get(one.mode) and one is not won]
-    if won is None or not others:
-        return "It was the only one left in the race."
-    ratios = {one.mode: compare(one.mode, won.blocks_s, one.blocks_s).ratio.mid for one in others}
-    second = max(ratios, key=ratios.__getitem__)
-    if ratios[second] > 1.0:
-        return (
-            f"{second} came to {ratios[second]:.2f} times its throughput in the race, which does "
-            "not prove it faster."
-        )
-    return f"The fastest in the race: {second} came to {ratios[second]:.2f} times its throughput."
+    elif race.difference is not None:
+        text = "Other modes returned something else in the race, so it is kept."
+    else:
+        gains = {
+            one.mode: gain.mid
+            for one in race.entrants
+            if one.mode != "native" and (gain := race.speedup(one.mode, mode)) is not None
+        }
+        text = "It was the only one left in the race."
+        if gains:
+            second = max(gains, key=gains.__getitem__)
+            text = (
+                f"In the race {second}, the next, came to {gains[second]:.2f} times its throughput."
+            )
+    return text + _rule_beside(mode, rule)
 
 
 # What else to know
@@ -343,7 +340,7 @@ def race_lost(lost: Exception) -> Note:
     return Note("race-lost", text)
 
 
-def of_race(race: RaceRecord) -> list[Note]:
+def of_race(race: Timings, mode: str) -> list[Note]:
     """What a race showed beside the choice."""
     notes = []
     if race.difference is not None:
@@ -355,18 +352,18 @@ def of_race(race: RaceRecord) -> list[Note]:
         )
         notes.append(Note("not-repeatable", text))
     notes += [
-        Note("race-out", f"{mode} is out of the race: {why}.") for mode, why in race.out.items()
+        Note("race-out", f"{one.mode} is out of the race: {one.skipped}.")
+        for one in race.entrants
+        if one.skipped
     ]
-    native, ours = race.of("native"), race.of(race.chosen)
-    if native is not None and ours is not None and race.chosen != "native":
-        factor = compare("native", ours.blocks_s, native.blocks_s).ratio.mid
-        if factor >= WORTH_SAYING:
-            text = (
-                f"native would give {factor:.3g} times as much as {race.chosen}: it is the "
-                "environment's own vectorized implementation, with other random numbers; "
-                'allow=("native",) or mode="native" takes it.'
-            )
-            notes.append(Note("native-faster", text, loud=factor >= LOUD))
+    native = race.speedup("native", mode)
+    if native is not None and native.mid >= WORTH_SAYING:
+        text = (
+            f"native would give {native.mid:.3g} times as much as {mode}: it is the "
+            "environment's own vectorized implementation, with other random numbers; "
+            'allow=("native",) or mode="native" takes it.'
+        )
+        notes.append(Note("native-faster", text, loud=native.mid >= LOUD))
     return notes
 
 
@@ -404,6 +401,14 @@ def _length(behaviour: Behaviour) -> str:
     return f"over {behaviour.steps}" if steps is None else f"{steps:.4g}"
 
 
+def every_mode_failed(label: str, error: Exception) -> str:
+    """That none of the modes that were timed could be stepped."""
+    return (
+        f"Every mode failed with {label} while they were timed; the last one raised "
+        f"{type(error).__name__}: {error}"
+    )
+
+
 def of_ray(costs: RayCosts | None) -> list[Note]:
     """What actors cost, by which `ray` was predicted."""
     if costs is None:
@@ -415,6 +420,77 @@ def of_ray(costs: RayCosts | None) -> list[Note]:
         "predicted, never raced."
     )
     return [Note("ray-measured", text)]
+
+
+# What a sweep says
+
+
+def of_sweep(by_number: dict[int, Timed], *, whole: bool) -> str:
+    """Which number of sub-environments to take, and in which mode.
+
+    Args:
+        by_number: The mode to take for each number.
+        whole: Whether the sweep came to its end.
+    """
+    found = smallest_enough(by_number)
+    interrupted = "" if whole else "It was interrupted: this is not the whole sweep. "
+    if found is None:
+        return f"{interrupted}Nothing was measured."
+    most = max(by_number.values(), key=lambda one: one.per_s)
+    held = "" if found.memory_bytes is None else f" and takes {found.memory_bytes / 1e6:.0f} MB"
+    number = "1 sub-environment" if found.num_envs == 1 else f"{found.num_envs} sub-environments"
+    text = f"Take {number} in mode {found.mode}: {found.per_s:,.0f} env steps/s"
+    if most is not found:
+        share = found.per_s / most.per_s
+        return (
+            f"{interrupted}{text}, which is {share:.0%} of the most ({most.per_s:,.0f} with "
+            f"{most.num_envs}){held}."
+        )
+    more = ", and more may give more" if found.num_envs == max(by_number) != 1 else ""
+    return f"{interrupted}{text}, which is the most{more}{held and f'; it{held[4:]}'}."
+
+
+def no_sweep(label: str, command: str) -> str:
+    """That no sweep is remembered which could tell the number of sub-environments."""
+    return (
+        f"num_envs='auto' takes the number that a sweep of {label} has found, and none is "
+        f"remembered here. Run {command} once, or give a number."
+    )
+
+
+def no_time_for(seconds: float, budget_s: float) -> str:
+    """Why something is not timed, as words that follow its name."""
+    return (
+        f"building and timing it takes about {seconds:.2g} s, too much of the {budget_s:g} s that "
+        "the sweep may take"
+    )
+
+
+def not_together(holds: Sequence[str]) -> Note:
+    """Why an environment is timed in one mode after the other."""
+    text = (
+        f"The environment holds {' and '.join(holds)}, so no two modes were alive at the same time."
+    )
+    return Note("not-together", text)
+
+
+def modes_differ(difference: str) -> Note:
+    """That modes returned something else for the same seeds and actions."""
+    text = (
+        f"The modes did not return the same bits for the same seeds and actions ({difference}): "
+        "the environment is not deterministic, or draws from generators that are not its own."
+    )
+    return Note("bits-differ", text)
+
+
+def timing_lost(lost: Exception) -> Note:
+    """That the process in which modes were timed has ended too early."""
+    return Note("timing-lost", f"Timing was cut short: {lost}. What was measured before stands.")
+
+
+def nothing_timed(label: str, whys: Iterable[str]) -> str:
+    """That no mode could be timed."""
+    return f"No mode could be timed with {label}. {'; '.join(whys)}."
 
 
 # What the plan cache says

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.selection.evidence import Evidence
     from vecselect.selection.model import Choice, Forecast
-    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.race import Timings
 
 OUTDATED_NOTES = frozenset({"learner-threads", "learner-stand-in"})
 """Codes of notes that what was observed replaces."""
@@ -63,18 +63,18 @@ def chosen_anew(plan: Plan, observations: Iterable[Observation]) -> Plan:
     )
 
 
-def _raced(plan: Plan, race: RaceRecord) -> list[Observation]:
+def _raced(plan: Plan, race: Timings) -> list[Observation]:
     """What a race has measured of each of its entrants that runs the user's environments."""
     return [
         Observation(
             mode=one.mode,
             threads=plan.threads,
-            vector_steps=race.vector_steps * len(one.blocks_s),
+            vector_steps=one.vector_steps * len(one.blocks_s),
             inside_s=max(one.loop_s.mid - one.learner_s, 1e-9),
             outside_s=one.learner_s,
         )
         for one in race.entrants
-        if Mode.parse(one.mode).runs_users_environments
+        if one.loop_s and Mode.parse(one.mode).runs_users_environments
     ]
 
 
@@ -96,21 +96,22 @@ def candidate_of(forecast: Forecast) -> Candidate:
     )
 
 
-def candidates_of(choice: Choice, race: RaceRecord | None) -> tuple[Candidate, ...]:
+def candidates_of(choice: Choice, race: Timings | None) -> tuple[Candidate, ...]:
     """A row for each forecast, with what the race measured, and for what only that has measured."""
     rows = [candidate_of(forecast) for forecast in choice.forecasts]
     if race is None:
         return tuple(rows)
+    raced = {one.mode: one for one in race.entrants}
     for place, row in enumerate(rows):
-        entrant = race.of(row.mode)
-        if row.threads == choice.best.threads:
+        one = raced.get(row.mode)
+        if one is not None and row.threads == choice.best.threads:
             rows[place] = dataclasses.replace(
-                row,
-                measured=entrant.loop_s if entrant else row.measured,
-                skipped=race.out.get(row.mode),
+                row, measured=one.loop_s or row.measured, skipped=one.skipped
             )
     known = {row.mode for row in rows}
     rows += [
-        Candidate(one.mode, measured=one.loop_s) for one in race.entrants if one.mode not in known
+        Candidate(one.mode, measured=one.loop_s)
+        for one in race.entrants
+        if one.loop_s and one.mode not in known
     ]
     return tuple(rows)

@@ -6,7 +6,7 @@
     | one sub-environment, profiled      first_worker, in a process of its own
     | hand-off, learner, Ray             first_worker, measure.learner, ray_costs
     v
-    Evidence --> selection.model.choose --> (effort="race": race) --> Plan --> build
+    Evidence --> selection.model.choose --> (effort="race": timing) --> Plan --> build
 
 What a pin, the ~1 ms rule or elimination decides takes the same way with less evidence. Every
 sentence comes from `explain`.
@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS
-from vecselect.child import IsolatedLost, run_isolated
+from vecselect.child import IsolatedLost
 from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
-from vecselect.learner_threads import loaded_torch, set_learner_threads
+from vecselect.learner_threads import set_learner_threads
 from vecselect.machine import read_machine
 from vecselect.measure.clock import ForeignLoad
 from vecselect.measure.generators import untouched_generators
 from vecselect.measure.ipc import measure_ipc
-from vecselect.measure.learner import measure_learner, read_learner
+from vecselect.measure.learner import measure_learner
 from vecselect.measure.probe import space_text
 from vecselect.measure.step import BRIEF, THOROUGH
 from vecselect.modes import KINDS, Mode
@@ -39,12 +38,13 @@ from vecselect.planning.first_worker import FirstWorker, Prebuilt, Prepared, pro
 from vecselect.planning.implementations import implementation_cost
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.plan_key import plan_key, script_name
-from vecselect.planning.race import run_race
 from vecselect.planning.ray_costs import ray_costs
+from vecselect.planning.timing import Timing
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LoopCosts
 from vecselect.selection.model import break_even_s, choose
+from vecselect.selection.race import choose as choose_timed
 from vecselect.selection.rule import apply_rule
 from vecselect.selection.what_if import what_if
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
         RayCosts,
     )
     from vecselect.selection.model import Choice
-    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.race import Timings
 
 ONLY_WHEN_NAMED = frozenset({"envpool", "ray"})
 """Kinds of which nothing is said unless the user has named them."""
@@ -315,7 +315,7 @@ class _Planning:
         any_threads = options.learner_threads == "auto"
         modes = candidate_modes(evidence)
         choice = choose(evidence, any_threads=any_threads, modes=modes)
-        race: RaceRecord | None = None
+        race: Timings | None = None
         race_notes: list[Note] = []
         if options.effort == "race":
             race, race_notes = self._race(found, choice)
@@ -323,8 +323,9 @@ class _Planning:
             mode, decided_by = choice.best.mode, "model"
             reason = explain.reason_of_model(choice, evidence.rule)
         else:
-            mode, decided_by = race.chosen, "race"
-            reason = explain.reason_of_race(race, self.skipped, evidence.rule)
+            mode, decided_by = self._won(race), "race"
+            reason = explain.reason_of_race(race, mode, evidence.rule)
+            race_notes = explain.of_race(race, mode)
         evidence = dataclasses.replace(evidence, race=race)
         why = explain.provisional(evidence, alone=alone)
         threads = counted_on(choice.best, evidence) if any_threads else self._given_threads
@@ -419,7 +420,21 @@ class _Planning:
                 notes.append(note)
         return tuple(costs), notes
 
-    def _race(self, found: Probe, choice: Choice) -> tuple[RaceRecord | None, list[Note]]:
+    @property
+    def _timed_only(self) -> tuple[str, ...]:
+        """Modes that are timed and may not be taken."""
+        return ("native",) if self.skipped["native"] == explain.NATIVE_NOT_ALLOWED else ()
+
+    def _won(self, race: Timings) -> str:
+        """The mode to take after a race: the first one where others returned something else."""
+        entrants = race.entrants
+        if race.difference is not None:
+            entrants = tuple(one for one in entrants if one.loop_s)[:1]
+        won = choose_timed(entrants, self._timed_only)
+        assert won is not None, "a race without any result raises"
+        return won.mode
+
+    def _race(self, found: Probe, choice: Choice) -> tuple[Timings | None, list[Note]]:
         """Races what may be best; no record, with the reason noted, where that cannot be."""
         if found.holds:
             return None, [explain.not_raced(found.holds)]
@@ -432,25 +447,26 @@ class _Planning:
             if one.threads == threads and (one.mode == "sync" or one.loop_s <= limit_s)
             if not one.mode.startswith("ray:")  # starting actors takes longer than a race may
         ]
-        timed_only = []
-        if self.skipped["native"] == explain.NATIVE_NOT_ALLOWED:
-            entrants.append("native")
-            timed_only.append("native")
-        learner = read_learner(options.learner, request.num_envs, found.action_space)
-        left_s = self.start_s + options.limit_s - time.perf_counter()
-        run = partial(run_race, request, entrants, learner, budget_s=left_s, timed_only=timed_only)
+        if self._timed_only:
+            entrants += self._timed_only
+        timing = Timing(
+            request,
+            tuple((mode, request.num_envs) for mode in entrants),
+            options.learner,
+            found.action_space,
+            self.start_s + options.limit_s - time.perf_counter(),
+            timed_only=self._timed_only,
+        )
+
+        def heard(message: str | Timings) -> None:
+            if isinstance(message, str):
+                options.progress(message)
+
         try:
-            # The learner and its threads, or the user's factory, are here, and nowhere else.
-            here = callable(options.learner) or loaded_torch() is not None
-            if here or request.native is not None:
-                with set_learner_threads(threads if threads != as_set else None):
-                    race = run(progress=options.progress)
-            else:
-                start_method = request.vector_kwargs.get("context")
-                race = run_isolated(run, left_s, start_method, progress=options.progress)
+            with set_learner_threads(threads if threads != as_set else None):
+                return timing.run_apart(heard), []
         except IsolatedLost as lost:
             return None, [explain.race_lost(lost)]
-        return race, explain.of_race(race)
 
     def _plan(
         self,

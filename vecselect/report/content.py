@@ -16,14 +16,6 @@ from typing import TYPE_CHECKING
 
 from vecselect.report.evidence import cores, evidence_of, verdict
 from vecselect.report.units import all_printable, counted, rate, ratio, seconds, share, size, spread
-from vecselect.selection.sweep import (
-    NOT_REACHED,
-    SAME_AS,
-    another_text,
-    fastest_by_number,
-    returns_text,
-    winners_text,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +23,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Candidate, Note, Plan
     from vecselect.report.evidence import Rows
     from vecselect.run_stats import Stats
-    from vecselect.selection.sweep import Point
+    from vecselect.selection.race import Timed
     from vecselect.sweeps import Sweep
 
 PREDICTED = "~"
@@ -267,7 +259,7 @@ def _part(part_s: float) -> str:
 
 def sweep_content(sweep: Sweep) -> Content:
     """What a report of a sweep says: a table of throughput, one of memory, and what to take."""
-    best = sweep.best
+    best = sweep.recommended
     measured = {point.mode for point in sweep.points if point.env_steps_per_s is not None}
     modes = [mode for mode in sweep.modes if mode in measured]
     shared = "" if sweep.memory_kind.startswith("prop") else ", shared pages in each"
@@ -278,13 +270,12 @@ def sweep_content(sweep: Sweep) -> Content:
         facts("Not measured", _not_measured(sweep)),
     )
     env = f'"{sweep.env}"' if sweep.by_id else sweep.env
-    chosen, sure, reason = _best_of(sweep)
     found = Content(
         what=f"sweep of {sweep.env}",
         where=f"{cores(sweep.machine)}, {seconds(sweep.seconds)}",
-        chosen=chosen,
-        verdict=sure,
-        reason=reason,
+        chosen=f"{best.mode} x {best.num_envs}" if best else "",
+        verdict=_throughput(sweep),
+        reason=sweep.recommendation,
         sections=tuple(one for one in sections if one.rows),
         notes=sweep.notes,
         pin=(f'auto_make_vec({env}, {best.num_envs}, mode="{best.mode}")',) if best else (),
@@ -292,31 +283,23 @@ def sweep_content(sweep: Sweep) -> Content:
     return all_printable(found)
 
 
-def _best_of(sweep: Sweep) -> tuple[str, str, str]:
-    """What to take, its throughput, and where returns diminish."""
-    best = sweep.best
+def _throughput(sweep: Sweep) -> str:
+    """The throughput of what a sweep recommends, also over that of `sync`."""
+    best = sweep.recommended
     if best is None or best.env_steps_per_s is None:
-        whole = sweep.whole
-        return "", "nothing was measured" if whole else "interrupted; nothing was measured yet", ""
-    per_s, sync = best.env_steps_per_s.mid, sweep.of("sync", best.num_envs)
+        return "nothing was measured"
+    sync = sweep.of("sync", best.num_envs)
     over = ""
-    if best.mode != "sync" and sync is not None and sync.env_steps_per_s is not None:
-        over = f", {ratio(per_s / sync.env_steps_per_s.mid)} vs sync"
-    texts = (
-        returns_text(sweep.points, best.mode),
-        winners_text(sweep.points, sweep.named_modes),
-        another_text(sweep.points, sweep.named_modes),
-        None if sweep.whole else "It was interrupted: this is not the whole sweep.",
-    )
-    reason = " ".join(text for text in texts if text)
-    return f"{best.mode} x {best.num_envs}", f"{rate(per_s)} env steps/s{over}", reason
+    if best.mode != "sync" and sync is not None and sync.per_s:
+        over = f", {ratio(best.per_s / sync.per_s)} vs sync"
+    return f"{rate(best.per_s)} env steps/s{over}"
 
 
 def _sweep_tables(
     sweep: Sweep,
     modes: Sequence[str],
     heading: str,
-    cell: Callable[[Sweep, Point], str],
+    cell: Callable[[Sweep, Timed], str],
     caption: str = "",
 ) -> list[Section]:
     """A row for each number of sub-environments, a column for each mode."""
@@ -327,37 +310,31 @@ def _sweep_tables(
         for number in sweep.num_envs:
             points = [sweep.of(mode, number) for mode in columns]
             cells = tuple("-" if one is None else cell(sweep, one) for one in points)
-            rows.append(Row(str(number), cells, chosen=sweep.best in points))
+            rows.append(Row(str(number), cells, chosen=sweep.recommended in points))
         tables.append(Section(heading, tuple(rows), ("num_envs", *columns), caption))
     return tables
 
 
-def _throughput_cell(sweep: Sweep, point: Point) -> str:
+def _throughput_cell(sweep: Sweep, point: Timed) -> str:
     """A throughput with its uncertainty; that of the mode to take is marked."""
     found = point.env_steps_per_s
     if found is None:
         return "-"
-    fastest = fastest_by_number(sweep.points, sweep.named_modes)
-    mark = BEST if point == fastest.get(point.num_envs) else ""
+    mark = BEST if point == sweep.by_number.get(point.num_envs) else ""
     return f"{mark}{rate(found.mid)}{spread(found)}"
 
 
-def _memory_cell(sweep: Sweep, point: Point) -> str:
+def _memory_cell(sweep: Sweep, point: Timed) -> str:
     return "-" if point.memory_bytes is None else size(point.memory_bytes)
 
 
 def _not_measured(sweep: Sweep) -> Rows:
     """Which points were not measured, and why; those with one reason together."""
-    groups: dict[tuple[str, str], list[Point]] = {}
-    same = SAME_AS.partition("{}")[0]
-    quiet = NOT_REACHED if sweep.named_modes else (NOT_REACHED, same)
+    groups: dict[tuple[str, str], list[Timed]] = {}
     for point in sweep.points:
-        if point.skipped is not None and not point.skipped.startswith(quiet):
-            # Reasons that differ in their numbers alone are one: the first stands for all. But the
-            # numbers are what says which mode it is in truth.
-            reason = point.skipped
-            if not reason.startswith(same):
-                reason = re.sub(r"\d+(\.\d+)?", "#", reason)
+        if point.skipped is not None:
+            # Reasons that differ in their numbers alone are one: the first stands for all.
+            reason = re.sub(r"\d+(\.\d+)?", "#", point.skipped)
             groups.setdefault((point.mode, reason), []).append(point)
     return tuple(
         (

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vecselect.modes import Mode
-from vecselect.report.units import counted, rate, ratio, seconds, share, size, spread
-from vecselect.selection.compare import compare
+from vecselect.report.units import counted, rate, ratio, seconds, share, size
 from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.plan import Plan
     from vecselect.selection.evidence import Observation
-    from vecselect.selection.race import RaceRecord
+    from vecselect.selection.race import Timings
 
 CLOSE = 0.05
 """Candidates predicted within this of each other may well change places."""
@@ -71,35 +69,23 @@ def _of_prediction(plan: Plan) -> str:
     return f"by prediction, {sure} the fastest{threads}"
 
 
-def _of_race(plan: Plan, race: RaceRecord) -> str:
+def _of_race(plan: Plan, race: Timings) -> str:
     """What a race says of its choice; that it is the fastest only where that is more than luck."""
     by = "by a race" if race.rounds > 1 else "by a race of one round"
-    if race.num_envs != plan.num_envs:
-        by += f" of {race.num_envs} sub-environments"
-    if race.difference is not None and race.chosen == "sync":
+    if race.difference is not None:
         return f"{by}: kept, since other modes return different results"
     skipped = {one.mode for one in plan.candidates if one.skipped}
-    rivals = [one for one in race.entrants if one.mode not in skipped and one.mode != race.chosen]
-    chosen, leader = race.of(race.chosen), race.of(race.leader)
-    if chosen is None or not rivals:
+    loops = {one.mode: one.loop_s for one in race.entrants if one.mode not in skipped}
+    ours = loops.pop(plan.mode, None)
+    rivals = {mode: loop for mode, loop in loops.items() if loop is not None}
+    if ours is None or not rivals:
         return f"{by}, the only one left"
-    if race.chosen != race.leader:
-        if leader is not None and Mode.parse(race.chosen).rank() < Mode.parse(race.leader).rank():
-            behind = compare(race.chosen, chosen.blocks_s, leader.blocks_s).ratio.mid
-            if behind <= 1 + TIE:
-                return f"{by}, simpler than {race.leader} and within 5 % of it"
-        return f"{by}: kept, since {race.leader} is not surely faster"
-    if race.rounds == 1:
-        return f"{by}, the fastest"
-    # Measured again after the race, the advantage must be one with 95 % certainty.
-    proven = race.p_best >= PERHAPS and (race.speedup is None or race.speedup.low > 1)
-    if not proven:
-        return f"{by}, perhaps the fastest"
-    # A race never makes it a certainty.
-    p = race.p_best
-    word = "clearly" if p >= CLEARLY else "likely" if p >= LIKELY else "perhaps"
-    chance = "" if p >= 0.995 else f" ({share(p)})"
-    return f"{by}, {word}{chance} the fastest"
+    best = min(rivals, key=lambda mode: rivals[mode].mid)
+    if rivals[best].mid < ours.mid:
+        return f"{by}, simpler than {best} and within {TIE * 100:g} % of it"
+    if race.rounds > 1 and all(loop.low > ours.mid for loop in rivals.values()):
+        return f"{by}, clearly the fastest"
+    return f"{by}, perhaps the fastest"
 
 
 def evidence_of(plan: Plan) -> tuple[tuple[str, Rows], ...]:
@@ -209,20 +195,12 @@ def _race(plan: Plan) -> Rows:
     race = plan.evidence.race
     if race is None:
         return ()
-    steps = counted(race.vector_steps, "vector step")
-    rows = [
+    steps = counted(max(one.vector_steps for one in race.entrants), "vector step")
+    return (
         ("rounds", f"{race.rounds} of {steps} each, in {seconds(race.seconds)}"),
         ("same results", race.difference or f"yes, over {race.compared_steps} vector steps"),
-        *((f"{mode} left out", why) for mode, why in race.out.items()),
-    ]
-    if race.num_envs != plan.num_envs:  # the table of candidates has no place for these
-        sync = race.of("sync")
-        for one in race.entrants:
-            per_s = rate(race.num_envs / one.loop_s.mid)
-            gain = f", {ratio(sync.loop_s.mid / one.loop_s.mid)} vs sync" if sync else ""
-            loop = f"{seconds(one.loop_s.mid)}{spread(one.loop_s)}"
-            rows.append((one.mode, f"{loop}, {per_s} env steps/s{gain}"))
-    return tuple(rows)
+        *((f"{one.mode} left out", one.skipped) for one in race.entrants if one.skipped),
+    )
 
 
 def earlier_runs(observations: Iterable[Observation]) -> Rows:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.selection.compare import Interval
     from vecselect.selection.evidence import Evidence
-    from vecselect.selection.sweep import Point
+    from vecselect.selection.race import Timed
     from vecselect.selection.what_if import Curve
     from vecselect.sweeps import Sweep
 
@@ -274,8 +274,8 @@ def _num_envs(plan: Plan, evidence: Evidence) -> Figure:
 
 def sweep_title(sweep: Sweep) -> str:
     """What the plot of a sweep shows, in words."""
-    best = sweep.best
-    found = f"; the best is {best.mode} with {best.num_envs}" if best else ""
+    best = sweep.recommended
+    found = f"; the recommended is {best.mode} with {best.num_envs}" if best else ""
     what = "env steps/s and memory against the number of sub-environments"
     return f"{all_printable(sweep.env)}: {what}{found}"
 
@@ -295,13 +295,13 @@ def sweep_figure(sweep: Sweep) -> Figure:
     for mode in sweep.modes:
         found = [(p, p.env_steps_per_s) for p in sweep.points if p.mode == mode]
         _sweep_lines(above, below, mode, [(p, per_s) for p, per_s in found if per_s])
-    best = sweep.best
+    best = sweep.recommended
     most = max((p.env_steps_per_s.mid for p in sweep.points if p.env_steps_per_s), default=1.0)
     above.set_ylim(0, above.get_ylim()[1] * 1.05)
     if best is not None and best.env_steps_per_s is not None:
         per_s = best.env_steps_per_s.mid
         above.plot([best.num_envs], [per_s], "o", **_ring(_setting("text.color"), 13))
-        text = f"best: {best.mode} x {best.num_envs}, {rate(per_s)}"
+        text = f"recommended: {best.mode} x {best.num_envs}, {rate(per_s)}"
         above.set_title(text, loc="right", fontsize=9, fontweight="normal")
         if most > FAR_ABOVE * per_s:
             above.set_yscale("log")
@@ -326,7 +326,7 @@ def sweep_figure(sweep: Sweep) -> Figure:
     return figure
 
 
-def _sweep_lines(above: Any, below: Any, mode: str, found: list[tuple[Point, Interval]]) -> None:
+def _sweep_lines(above: Any, below: Any, mode: str, found: list[tuple[Timed, Interval]]) -> None:
     """One mode: its throughput with the 95 % band, and its memory."""
     if not found:
         return

@@ -8,6 +8,7 @@ from vecselect.machine import MEMORY_SHARE, WORKER_BYTES, why_no_room
 from vecselect.modes import KINDS, Mode, fewest_workers
 
 if TYPE_CHECKING:
+    from vecselect.machine import Machine
     from vecselect.measure.step import StepProfile
     from vecselect.selection.evidence import Evidence
 
@@ -67,6 +68,37 @@ def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
     if own and kind == "pool":
         counts.add(0)
     return sorted(one for one in counts if one >= fewest)
+
+
+def proposed(
+    num_envs: int,
+    machine: Machine,
+    profile: StepProfile | None,
+    caller_steps: bool = True,
+    *,
+    threads: bool = True,
+) -> tuple[str, ...]:
+    """The modes to sweep over where none are named, the simpler ones first.
+
+    Of the pools: no worker, half of the cores and all of them. Where steps wait, also the most
+    lanes there can be, and four to a core.
+
+    Args:
+        num_envs: The largest number of sub-environments.
+        machine: The cores there are.
+        profile: How a step spends its time, if that is known.
+        caller_steps: Whether the calling process may step a slice of its own.
+        threads: Whether several threads may step at a time.
+    """
+    cores, own = int(machine.cores), int(caller_steps)
+    fewest, most = fewest_workers(caller_steps), num_envs - own
+    waits = profile is not None and profile.off_cpu_fraction >= WAITING
+    wanted = {0, cores // 2 - own, cores - own}
+    if waits:
+        wanted |= {most, 4 * max(cores, 1) - own}
+    pools = sorted(count for count in wanted if fewest <= count <= most)
+    many = (f"thread:{most}",) if waits and threads and most > 0 else ()
+    return ("sync", *(f"pool:{count}" for count in pools), "async", *many, "native")
 
 
 def needed_bytes(mode: Mode, num_envs: int, profile: StepProfile) -> int:

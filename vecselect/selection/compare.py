@@ -1,4 +1,4 @@
-"""Two candidates compared by paired times: how much faster, how sure, and what a mistake costs."""
+"""Two candidates compared by paired times, with the uncertainty of few and noisy blocks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ MEDIAN_EFFICIENCY = 1.25
 """The standard error of a median, in those of a mean, for normal noise: sqrt(pi / 2)."""
 
 CONFIDENCE = 0.95
-
-_NORMAL = NormalDist()
+_WIDTH = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 
 
 @dataclass(frozen=True)
@@ -40,55 +39,37 @@ class Interval:
     low: float
     high: float
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """A rival against the leader of a race.
-
-    Attributes:
-        mode: The rival.
-        ratio: Its time over the leader's, with a 95 % interval: above 1, it is slower.
-        expected_loss: Mean loss of taking the leader where the rival may be better, as a share of
-            throughput.
-        p_slower: Probability that it is slower than the leader.
-        rounds: Rounds in which both ran.
-    """
-
-    mode: str
-    ratio: Interval
-    expected_loss: float
-    p_slower: float
-    rounds: int
+    def times(self, factor: float) -> Interval:
+        """The interval of so many times the quantity."""
+        return Interval(self.mid * factor, self.low * factor, self.high * factor)
 
 
-def compare(mode: str, rival_s: Sequence[float], leader_s: Sequence[float]) -> Comparison:
-    """Compares a rival with the leader by the rounds that both have run.
+def ratio(rival_s: Sequence[float], leader_s: Sequence[float]) -> Interval:
+    """A rival's time over the leader's, with a 95 % interval: above 1, it is slower.
 
     The datum is the logarithm of the two times' ratio in one round, so that what slows a whole
-    round cancels. Its median counts, and with z, the median in standard errors, taking the leader
-    is expected to cost `se * (pdf(z) - z * (1 - cdf(z)))` (expected opportunity cost; Chick and
-    Inoue, "New two-stage and sequential procedures for selecting the best simulated system",
-    Operations Research 49, 2001).
+    round cancels.
 
     Args:
-        mode: The rival's name.
         rival_s: Seconds per vector step, by round.
         leader_s: The same of the leader; at least one round in common.
     """
-    pairs = list(zip(rival_s, leader_s, strict=False))
-    logs = [math.log(rival / leader) for rival, leader in pairs]
-    middle = median(logs)
-    error = standard_error(logs)
-    z = middle / error
-    below = _NORMAL.cdf(z)
-    width = _NORMAL.inv_cdf(0.5 + CONFIDENCE / 2) * error
-    return Comparison(
-        mode=mode,
-        ratio=Interval(math.exp(middle), math.exp(middle - width), math.exp(middle + width)),
-        expected_loss=error * (_NORMAL.pdf(z) - z * (1 - below)),
-        p_slower=below,
-        rounds=len(logs),
-    )
+    pairs = zip(rival_s, leader_s, strict=False)
+    return _interval([math.log(rival / leader) for rival, leader in pairs])
+
+
+def median_interval(values_s: Sequence[float]) -> Interval:
+    """The median of positive values with a 95 % interval.
+
+    Args:
+        values_s: At least one.
+    """
+    return _interval([math.log(value) for value in values_s])
+
+
+def _interval(logs: Sequence[float]) -> Interval:
+    middle, width = median(logs), _WIDTH * standard_error(logs)
+    return Interval(math.exp(middle), math.exp(middle - width), math.exp(middle + width))
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -106,15 +87,3 @@ def standard_error(values: Sequence[float]) -> float:
     )
     pooled = (count * spread**2 + PRIOR_ROUNDS * PRIOR_SPREAD**2) / (count + PRIOR_ROUNDS)
     return MEDIAN_EFFICIENCY * math.sqrt(pooled / count)
-
-
-def median_interval(values_s: Sequence[float]) -> Interval:
-    """The median of positive values with a 95 % interval, by the same spread.
-
-    Args:
-        values_s: At least one.
-    """
-    logs = [math.log(value) for value in values_s]
-    middle = median(logs)
-    width = _NORMAL.inv_cdf(0.5 + CONFIDENCE / 2) * standard_error(logs)
-    return Interval(math.exp(middle), math.exp(middle - width), math.exp(middle + width))

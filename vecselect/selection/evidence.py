@@ -9,7 +9,7 @@ from vecselect.machine import Machine
 from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.learner import LearnerCost as LearnerCost
 from vecselect.measure.step import StepProfile
-from vecselect.selection.race import RaceRecord
+from vecselect.selection.race import Timings
 from vecselect.selection.rule import RuleVerdict
 from vecselect.values import Signed
 
@@ -243,7 +243,7 @@ class Evidence:
     rule: RuleVerdict | None = None
     ray: RayCosts | None = None
     implementations: tuple[ImplementationCost, ...] = ()
-    race: RaceRecord | None = None
+    race: Timings | None = None
     observations: tuple[Observation, ...] = ()
 
     @property

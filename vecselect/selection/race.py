@@ -1,256 +1,206 @@
-"""The race: who runs next, when it is over, and who won. Fed with times, it returns choices."""
+"""Candidates timed in turns: what was measured of each, who runs on, and which one to take.
+
+All run one block a round. Any two are compared by the rounds that both ran, so that what slows a
+whole round cancels. The same is done whether the candidates are the modes for one number of
+sub-environments (a race) or for several (a sweep).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from vecselect.selection.compare import Comparison, Interval, compare, median_interval
+from vecselect.modes import Mode
+from vecselect.selection.compare import Interval, median_interval, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-TIE = 0.05
-"""Candidates within this of the best are as good as it: the simplest of them is chosen."""
+TIE = 0.02
+"""Candidates within this of the fastest are as good as it: the simplest of them is taken."""
 
-STOP_LOSS = 0.005
-"""The race is over once taking the leader is expected to lose less than this."""
+STOP_GAIN = 0.01
+"""A rival that is surely no more than this much faster than the leader is not waited for."""
 
 MIN_ROUNDS = 5
 DROP_ROUNDS = 2
 HOPELESS = 1.5
 """After two rounds a rival that takes this many times as long runs no more."""
 
-FAR_BEHIND = 4.0
-"""A rival that takes this many times as long in the warm-up runs shorter blocks, and no more at all
-if the first round says the same. It would take most of the race's time, and win none of it."""
-
-LITTLE = 0.1
-"""Share of the time a race has taken that a further round may take when there is none left."""
+ENOUGH = 0.95
+"""Of fewer sub-environments, throughput that is this share of the most there is, is enough."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a race stands.
+class Timed:
+    """One mode with one number of sub-environments: what was measured, or why nothing was.
 
     Attributes:
-        leader: The one that no other beat, by the rounds that both ran.
-        rivals: All others against it, in order of simplicity.
-        running: Who runs in the next round, in order of simplicity: neither dropped nor, once the
-            race is over, anybody.
-        expected_loss: Mean loss of taking the leader, as a share of throughput.
-        p_best: Probability that the leader is faster than all others that ran to the end; it is at
-            least this.
-        rounds: Rounds run.
-    """
-
-    leader: str
-    rivals: tuple[Comparison, ...]
-    running: tuple[str, ...]
-    expected_loss: float
-    p_best: float
-    rounds: int
-
-    @property
-    def over(self) -> bool:
-        """Whether more rounds would not change the choice."""
-        return not self.running
-
-    def ratio_to_leader(self, mode: str) -> float:
-        """The time of a candidate over the leader's; 1.0 for the leader itself."""
-        return next((rival.ratio.mid for rival in self.rivals if rival.mode == mode), 1.0)
-
-
-@dataclass(frozen=True)
-class Entrant:
-    """What a race measured of one candidate.
-
-    Attributes:
-        mode: The candidate.
+        mode: The mode, as a user would pin it.
+        num_envs: The number of sub-environments.
         loop_s: Seconds from one vector step to the next, learner included, with a 95 % interval:
-            the leader's median, and of the others what stands in the measured ratio to it.
+            the fastest one's median, and of the others with the same number what stands in the
+            measured ratio to it. None where nothing was measured.
         learner_s: Seconds of that spent in the learner.
         blocks_s: Seconds from one vector step to the next of each block; the n-th blocks of all
             ran in one round.
+        vector_steps: Vector steps of each block.
+        build_s: Seconds that building and the first reset took.
+        memory_bytes: Memory of all processes of a program that runs it: of this one with the
+            environment's modules loaded, and of the workers.
+        skipped: Why it was not measured, as words that follow its name; None if it was.
     """
 
     mode: str
-    loop_s: Interval
-    learner_s: float
-    blocks_s: tuple[float, ...] = field(repr=False)
+    num_envs: int
+    loop_s: Interval | None = None
+    learner_s: float = 0.0
+    blocks_s: tuple[float, ...] = field(default=(), repr=False)
+    vector_steps: int = 0
+    build_s: float | None = None
+    memory_bytes: int | None = None
+    skipped: str | None = None
+
+    @property
+    def env_steps_per_s(self) -> Interval | None:
+        """Throughput of the loop, learner included."""
+        loop, count = self.loop_s, self.num_envs
+        return loop and Interval(count / loop.mid, count / loop.high, count / loop.low)
+
+    @property
+    def per_s(self) -> float:
+        """The same without its uncertainty; 0.0 where nothing was measured."""
+        return self.num_envs / self.loop_s.mid if self.loop_s else 0.0
 
 
 @dataclass(frozen=True)
-class RaceRecord:
-    """A race that was run.
+class Timings:
+    """What timing candidates in turns has found.
 
     Attributes:
-        chosen: The candidate to take.
-        leader: The fastest.
-        entrants: What was measured of each.
-        out: Entrants that were taken out, and why.
-        num_envs: The number of sub-environments it was run with.
-        vector_steps: Vector steps of each block; fewer where a candidate was far behind.
+        entrants: What was measured of each, in the order in which they were given: the smaller
+            numbers first, and of those the simpler modes.
         rounds: Rounds run.
-        expected_loss: Mean loss of taking the leader, as a share of throughput.
-        p_best: Probability that the leader is the best of those that ran to the end; at least.
-        speedup: Throughput of the chosen one over that of `sync`, measured after the choice, as
-            `entrants` have it too; None if it is `sync`, or that did not run.
         compared_steps: Vector steps after the first reset in which all returned the same bits; 0
             where the environment itself differs from one run to the next.
-        difference: Where they did not; then `sync` is kept.
+        difference: Where they did not.
         seconds: How long it took.
     """
 
-    chosen: str
-    leader: str
-    entrants: tuple[Entrant, ...]
-    out: dict[str, str]
-    num_envs: int
-    vector_steps: int
+    entrants: tuple[Timed, ...]
     rounds: int
-    expected_loss: float
-    p_best: float
-    speedup: Interval | None
     compared_steps: int
     difference: str | None
     seconds: float
 
-    def of(self, mode: str) -> Entrant | None:
-        """What was measured of a candidate, if it took part to the end."""
-        return next((entrant for entrant in self.entrants if entrant.mode == mode), None)
+    def of(self, mode: str) -> Timed | None:
+        """What was measured of a mode, if it could be."""
+        return next((one for one in self.entrants if one.mode == mode and one.loop_s), None)
 
-
-def has_time(left_s: float, next_s: float, final_s: float, spent_s: float, rounds: int) -> bool:
-    """Whether another round is begun.
-
-    Args:
-        left_s: Seconds until the deadline; negative after it.
-        next_s: Seconds that the round will take.
-        final_s: Seconds kept for measuring the advantage.
-        spent_s: Seconds that the race has taken, building its entrants included.
-        rounds: Rounds run.
-
-    Returns:
-        True if it will end in time. Also where a choice is not sound yet for want of rounds, and
-        one takes little beside what would otherwise have been spent on noise.
-    """
-    if next_s + final_s <= left_s:
-        return True
-    return rounds < MIN_ROUNDS and next_s <= LITTLE * spent_s
+    def speedup(self, mode: str, over: str = "sync") -> Interval | None:
+        """A mode's throughput over that of another; None unless both were measured."""
+        ours, theirs = self.of(mode), self.of(over)
+        if ours is None or theirs is None or mode == over:
+            return None
+        return ratio(theirs.blocks_s, ours.blocks_s)
 
 
 def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
-    """The candidate that no other beat: against each other one it was the faster in the median.
-
-    Each two are compared by the rounds that both ran, since what slows a round slows all in it.
-    Where that goes in a circle, it is the one that is surest not to be slower than the others.
+    """The fastest of those that ran in every round, by their ratios to one of them.
 
     Args:
-        blocks_s: As in `standing`; of equals the simplest is meant.
-    """
-
-    def least_sure(mode: str) -> float:
-        others = (other for other in blocks_s if other != mode)
-        return min(
-            (compare(other, blocks_s[other], blocks_s[mode]).p_slower for other in others),
-            default=1.0,
-        )
-
-    return max(blocks_s, key=least_sure)
-
-
-def standing(
-    blocks_s: Mapping[str, Sequence[float]],
-    stop_loss: float = STOP_LOSS,
-    far: Collection[str] = (),
-) -> Standing:
-    """Judges a race after a round.
-
-    Args:
-        blocks_s: By candidate, the simplest first: seconds per vector step of each block, one block
-            a round. A candidate that was dropped has fewer than the others.
-        stop_loss: Expected loss, as a share of throughput, at which the race is over.
-        far: Those that were far behind before the first round.
+        blocks_s: By mode, seconds per vector step of each block; of equals the first is meant.
     """
     rounds = max(map(len, blocks_s.values()))
-    survivors = [mode for mode, blocks in blocks_s.items() if len(blocks) == rounds]
-    leader = fastest({mode: blocks_s[mode] for mode in survivors})
-    rivals = tuple(
-        compare(mode, blocks, blocks_s[leader])
+    finished = {mode: blocks for mode, blocks in blocks_s.items() if len(blocks) == rounds}
+    one = next(iter(finished.values()))
+    return min(finished, key=lambda mode: ratio(finished[mode], one).mid)
+
+
+def still_running(
+    blocks_s: Mapping[str, Sequence[float]], timed_only: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Who runs in the next round: the leader, and every rival that may yet be the one to take.
+
+    Args:
+        blocks_s: By mode, the simpler ones first: seconds per vector step of each block, one block
+            a round. A mode that was dropped has fewer than the others.
+        timed_only: Modes that cannot be taken, and so do not lead.
+    """
+    rounds = max(map(len, blocks_s.values()))
+    able = {mode: blocks for mode, blocks in blocks_s.items() if mode not in timed_only}
+    leader = fastest(able or blocks_s)
+    against = {
+        mode: ratio(blocks, blocks_s[leader])
         for mode, blocks in blocks_s.items()
-        if mode != leader
-    )
-    hopeful = [
-        rival
-        for rival in rivals
-        if rival.mode in survivors
-        and not _is_beaten(rival)
-        and not (rival.mode in far and rival.ratio.mid > FAR_BEHIND)
-    ]
-    expected_loss = sum(rival.expected_loss for rival in hopeful)
-    enough = (
-        rounds >= MIN_ROUNDS
-        and expected_loss < stop_loss
-        and not any(rival.ratio.low <= 1 + TIE <= rival.ratio.high for rival in hopeful)
-    )
-    names = {leader, *(rival.mode for rival in hopeful)}
-    return Standing(
-        leader=leader,
-        rivals=rivals,
-        running=() if enough or not hopeful else tuple(m for m in blocks_s if m in names),
-        expected_loss=expected_loss,
-        # Whatever the rivals' noise has in common, the chances to be wrong add up at the most.
-        p_best=max(1.0 - sum(1.0 - r.p_slower for r in rivals if r.mode in survivors), 0.0),
-        rounds=rounds,
-    )
+        if len(blocks) == rounds and mode != leader
+    }
+    open_ = {
+        mode
+        for mode, found in against.items()
+        if rounds < DROP_ROUNDS
+        or not (found.mid > HOPELESS or (rounds > DROP_ROUNDS and found.low > 1 + TIE))
+    }
+    if rounds >= MIN_ROUNDS and all(against[mode].low > 1 - STOP_GAIN for mode in open_ & {*able}):
+        open_ = set()
+    return tuple(mode for mode in blocks_s if mode == leader or mode in open_)
 
 
-def choose(result: Standing, blocks_s: Mapping[str, Sequence[float]]) -> str:
-    """The candidate to take: the simplest of those within 5 % of the leader.
+def times_beside(blocks_s: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    """Seconds per vector step of each, so that any two stand in the ratio measured.
+
+    Medians of their own blocks would not: one that was dropped ran in other rounds than the
+    fastest, and what slows a round slows all that run in it.
+    """
+    leader = fastest(blocks_s)
+    found = median_interval(blocks_s[leader])
+    return {
+        mode: found if mode == leader else ratio(blocks, blocks_s[leader]).times(found.mid)
+        for mode, blocks in blocks_s.items()
+    }
+
+
+def choose(entrants: Sequence[Timed], timed_only: Collection[str] = ()) -> Timed | None:
+    """The simplest of those within 2 % of the fastest; None where nothing was measured.
 
     Args:
-        result: The last standing.
-        blocks_s: As in `standing`; the order says what is simpler.
+        entrants: Of one number of sub-environments, the simpler modes first.
+        timed_only: Modes that cannot be taken.
     """
-    # One that was dropped is compared by its few rounds only, and out.
-    finished = (mode for mode, blocks in blocks_s.items() if len(blocks) == result.rounds)
-    return next(mode for mode in finished if result.ratio_to_leader(mode) <= 1 + TIE)
+    able = [(one, one.per_s) for one in entrants if one.loop_s and one.mode not in timed_only]
+    most = max((per_s for _, per_s in able), default=0.0)
+    return next((one for one, per_s in able if per_s * (1 + TIE) >= most), None)
 
 
-def times_beside(
-    blocks_s: Mapping[str, Sequence[float]],
-    leader: str,
-    again: tuple[str, str, Interval] | None = None,
-) -> dict[str, Interval]:
-    """Seconds per vector step of each candidate, so that any two stand in the ratio measured.
-
-    Medians of their own blocks would not: one that was dropped ran in other rounds than the leader,
-    and what slows a round slows all that run in it.
+def choose_by_number(entrants: Sequence[Timed], modes: Collection[str] = ()) -> dict[int, Timed]:
+    """For each number of sub-environments the mode to take.
 
     Args:
-        blocks_s: By candidate: seconds per vector step of each block.
-        leader: The one whose median the others stand beside.
-        again: A candidate that was measured once more, beside which other one, and its time over
-            that one's. It is not the leader, and the other one stands beside the leader as ever.
+        entrants: All that were timed.
+        modes: What the user named. Another implementation of the environment is taken only if it is
+            among them, or where there is nothing else.
     """
-    times_s = {leader: median_interval(blocks_s[leader])}
-    for mode in blocks_s:
-        if mode != leader:
-            found = compare(mode, blocks_s[mode], blocks_s[leader]).ratio
-            times_s[mode] = _times(times_s[leader].mid, found)
-    if again is not None:
-        mode, beside, found = again
-        times_s[mode] = _times(times_s[beside].mid, found)
-    return {mode: times_s[mode] for mode in blocks_s}
+    others = {
+        one.mode
+        for one in entrants
+        if one.mode not in modes and not Mode.parse(one.mode).runs_users_environments
+    }
+    found = {}
+    for number in sorted({one.num_envs for one in entrants}):
+        same = [one for one in entrants if one.num_envs == number]
+        found[number] = choose(same, others) or choose(same)
+    return {number: one for number, one in found.items() if one is not None}
 
 
-def _times(seconds: float, ratio: Interval) -> Interval:
-    return Interval(seconds * ratio.mid, seconds * ratio.low, seconds * ratio.high)
+def smallest_enough(by_number: Mapping[int, Timed]) -> Timed | None:
+    """The fewest sub-environments that give 95 % of the most throughput; None where nothing ran.
 
+    More of them cost memory, and make a batch staler for the learner.
 
-def _is_beaten(rival: Comparison) -> bool:
-    """Whether no further round could bring it back among those that may be chosen."""
-    if rival.rounds >= DROP_ROUNDS and rival.ratio.mid > HOPELESS:
-        return True
-    return rival.rounds > DROP_ROUNDS and rival.ratio.low > 1 + TIE
+    Args:
+        by_number: The mode to take for each number.
+    """
+    most = max((one.per_s for one in by_number.values()), default=0.0)
+    return next(
+        (by_number[n] for n in sorted(by_number) if by_number[n].per_s >= ENOUGH * most), None
+    )

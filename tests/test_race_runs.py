@@ -148,13 +148,6 @@ def test_the_first_difference_is_named_though_it_be_small(make, differs, place):
     assert record.difference.endswith(" in sync")
 
 
-def test_where_modes_differ_sync_is_kept(nothing_left):
-    plan = recommend(GlobalEnv, 2, effort="race", budget_s=3.0, use_store=False)
-    assert plan.mode == "sync"
-    assert "bits-differ" in {note.code for note in plan.notes}
-    assert "returned something else" in plan.reason
-
-
 @pytest.mark.full
 def test_where_the_environment_differs_from_itself_the_times_decide(nothing_left):
     plan = recommend(FickleEnv, 2, effort="race", budget_s=3.0, use_store=False)

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from vecselect import __version__
 from vecselect.factory import EnvFactory
 from vecselect.learner_threads import loaded_torch
 from vecselect.plan import SCHEMA
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from vecselect.options import PlanningOptions
     from vecselect.request import Request
 
-PACKAGES = ("vecselect", "gymnasium", "numpy", "mujoco", "box2d", "box2d-py", "ale-py")
-"""Packages whose versions count, where they are installed."""
+PACKAGES = ("gymnasium", "numpy", "mujoco", "box2d", "box2d-py", "ale-py", "envpool")
+"""Packages whose versions count beside that of vecselect, where they are installed."""
 
 MOST_EXAMINED = 200
 """Values inside one callable that are looked at for ids."""
@@ -293,7 +294,7 @@ def _digest(text: str) -> str:
 
 @functools.cache
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"vecselect": __version__}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -111,6 +111,19 @@ def test_episodes_end_when_gymnasium_ends_them_and_begin_a_step_later():
         assert not any(step[3].any() for step in played(envs, steps=2000)[1:])
 
 
+def test_a_split_step_is_that_of_a_joined_one_and_may_be_left_pending():
+    with made("Pendulum-v1") as envs, made("Pendulum-v1") as other:
+        for one in (envs, other):
+            one.reset(seed=1)
+        for step in range(5):
+            actions = np.full((3, 1), step / 5, np.float32)
+            envs.step_async(actions)
+            expected = other.step(actions)
+            actions[:] = 9.0  # the caller's own again
+            assert_same(envs.step_wait(), expected)
+        envs.step_async(actions)
+
+
 def test_returned_arrays_never_change_later():
     with made("HalfCheetah-v5") as envs:
         results = played(envs, steps=8)
@@ -131,6 +144,8 @@ def test_what_has_no_separate_sub_environments_says_so():
         with pytest.raises(gym.error.AlreadyPendingCallError):
             envs.step(np.zeros(3, np.int64))
         envs.step_wait()
+        with pytest.raises(gym.error.NoAsyncCallError):
+            envs.step_wait()
         for actions in ([0, 2, 0], [0, -1, 0]):
             with pytest.raises(ValueError, match="each must be from 0 to 1. Nothing was stepped"):
                 envs.step(actions)

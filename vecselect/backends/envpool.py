@@ -96,7 +96,17 @@ class EnvPool(base.Backend):
             _task_of(request), request.num_envs, threads, request.vector_kwargs.get("copy", True)
         )
         base.set_spec(env, request, None)
-        return NativeVectorEnv(env, "envpool", heeds_masks=True)
+        return _Split(env, "envpool", heeds_masks=True)
+
+
+class _Split(NativeVectorEnv):
+    """An `EnvPoolVectorEnv` whose threads step between `step_async` and `step_wait`."""
+
+    def step_async(self, actions: Any) -> None:
+        """Has the threads begin a step."""
+        self._need_idle("step_async")
+        self.env.send(actions)
+        self._begin("step", self.env.receive)
 
 
 @dataclass(frozen=True)
@@ -294,7 +304,12 @@ class EnvPoolVectorEnv(VectorEnv):
         return self._kept(observations), _masked(infos, mask, rows)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Steps every sub-environment.
+        """Steps every sub-environment; arguments and errors as in `send`."""
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: Any) -> None:
+        """Begins a step, for which `receive` waits.
 
         Raises:
             ResetNeeded: Before the first reset.
@@ -309,7 +324,11 @@ class EnvPoolVectorEnv(VectorEnv):
                 f"actions are {actions}; each must be from 0 to {self._most - 1}. Nothing was "
                 "stepped."
             )
-        observations, rewards, terminated, truncated, infos = self._pool.step(actions)
+        self._pool.send(actions)
+
+    def receive(self) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """What the step returns that `send` began."""
+        observations, rewards, terminated, truncated, infos = self._pool.recv()
         return (
             self._kept(observations.astype(self._dtype, copy=False)),
             rewards.astype(np.float64),

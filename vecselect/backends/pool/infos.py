@@ -230,7 +230,9 @@ class InfoTable:
         Returns:
             The new templates, to be added in every other lane.
         """
-        learned = []
+        learned: list[Template] = []
+        if LOOSE not in self._id_of_row.tobytes():
+            return learned
         for found in rest.values():
             if isinstance(found, tuple) and len(found) == 1:
                 template = self._learned(found[0])

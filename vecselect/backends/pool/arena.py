@@ -203,6 +203,8 @@ class Layout:
         yield "rewards", np.dtype(np.float64), (n,)
         yield "terminated", np.dtype(np.bool_), (n,)
         yield "truncated", np.dtype(np.bool_), (n,)
+        yield "reset_seeds", np.dtype(np.int64), (n,)
+        yield "reset_mask", np.dtype(np.bool_), (n,)
         yield "info_ids", np.dtype(np.uint8), (n,)
         for index, leaf in enumerate(self.actions or ()):
             width = WIDEST_ACTION_BYTES * int(np.prod(leaf.shape, dtype=int))
@@ -221,6 +223,8 @@ class Arena:
     Attributes:
         rewards_data, terminated_data, truncated_data, info_ids_data: These arrays as memoryviews,
             which are faster to index.
+        reset_seeds: Seeds of a reset, -1 for none.
+        reset_mask: Which sub-environments it is of.
         action_dtype: The dtype of the action space, where actions are one array that fits here;
             `space_code` and `space_actions` are its code and the batch.
         observation_rows: By buffer, what takes each row of the batch in a plain assignment: see
@@ -239,6 +243,8 @@ class Arena:
         self.rewards = arrays["rewards"]
         self.terminated = arrays["terminated"]
         self.truncated = arrays["truncated"]
+        self.reset_seeds = arrays["reset_seeds"]
+        self.reset_mask = arrays["reset_mask"]
         self.info_ids = arrays["info_ids"]
         self.info_columns = arrays["info_columns"]
         self.action_dtypes = arrays["action_dtypes"]

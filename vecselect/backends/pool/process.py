@@ -21,6 +21,7 @@ from vecselect.backends.pool.worker import (
     FIRST_NUMBER,
     GIVEN,
     REQUEST,
+    RESET,
     SILENT,
     STATUS,
 )
@@ -141,6 +142,7 @@ class ProcessWorker(Worker):
         self.go, self.done = launched.go, launched.done
         self.tries = work.tries
         self.control: Any = None
+        self._arena: Arena | None = None
         self._pid = self.process.pid
         self._word = 0
         self._signalled = False
@@ -176,6 +178,7 @@ class ProcessWorker(Worker):
         """Has it make a lane of its sub-environments."""
         with self._death_named():
             self.pipe.send_bytes(processes.dumps(spec))
+        self._arena = arena
         self.control = arena.control[self.index].data
 
     def lane_made(self) -> tuple[str, list[gym.Space]]:
@@ -204,12 +207,41 @@ class ProcessWorker(Worker):
         self._signalled = True
 
     def packed(self, name: str, args: tuple[Any, ...]) -> bytes:
-        """A request to call a method of the lane, with the new templates; `request` sends it."""
-        return processes.dumps((self.new_templates, name, args))
+        """A request to call a method of the lane, with the new templates; `request` sends it.
+
+        Returns:
+            The message; an empty one for a reset that is in the arena.
+        """
+        own = False  # whether all of it can be imported by the worker
+        if name == "reset":
+            seeds, options, mask = args
+            own = options is None
+            if own and not self.new_templates and self._put_reset(seeds, mask):
+                return b""
+        elif name == "call":
+            own = not args[1] and not args[2]
+        elif name == "step":
+            own = args[0] is None
+        dumps = processes.dumps_importable if own else processes.dumps
+        return dumps((self.new_templates, name, args))
+
+    def _put_reset(self, seeds: Sequence[int | None], mask: Sequence[bool]) -> bool:
+        """Stores the arguments of a reset in the arena; False where a seed is too large for it."""
+        assert self._arena is not None
+        part = slice(self.rows.start, self.rows.stop)
+        try:
+            self._arena.reset_seeds[part] = [-1 if seed is None else seed for seed in seeds]
+        except OverflowError:
+            return False
+        self._arena.reset_mask[part] = mask
+        return True
 
     def request(self, data: bytes, buffer: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
+        if not data:
+            self._give(next(_numbers) | buffer << BUFFER_SHIFT | RESET)
+            return
         with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
             self._give(next(_numbers) | buffer << BUFFER_SHIFT | REQUEST)
             self.pipe.send_bytes(data)

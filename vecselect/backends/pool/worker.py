@@ -46,10 +46,11 @@ SILENT, REPLY, FAILED = 0, 1, 2
 STATUS = 0b11
 """The bits of an answer that hold its status; they are 0 in a command."""
 
-REQUEST = 0b100
-"""The bit of a command to do what stands in the pipe; without it: step with the arena's actions."""
+REQUEST, RESET = 0b0100, 0b1000
+"""The bits of a command to do what stands in the pipe, or to reset with the arena's seeds and mask;
+without both: to step with the arena's actions."""
 
-BUFFER_SHIFT, BUFFER_BITS = 3, 0b11111
+BUFFER_SHIFT, BUFFER_BITS = 4, 0b1111
 """Where the buffer for observations stands in a command, and how wide."""
 
 FIRST_NUMBER = 1 << 8
@@ -82,6 +83,7 @@ class WorkerLane:
         )
         self._work = work
         self._spec = spec
+        self._arena = arena
         self._slice = slice(work.rows.start, work.rows.stop)
         self._batched_actions = batch_space(spec.action_space, len(envs))
         self._objects = self.lane.objects
@@ -124,6 +126,13 @@ class WorkerLane:
         else:
             lane.step(self._actions(), buffer)
         return self._rest() if lane.infos.rest or self._objects else None
+
+    def reset(self, buffer: int) -> Any:
+        """Resets with the seeds and the mask in the arena, without options; returns as `step`."""
+        arena, part = self._arena, self._slice
+        seeds = [None if seed < 0 else seed for seed in arena.reset_seeds[part].tolist()]
+        self.lane.reset(seeds, None, arena.reset_mask[part].tolist(), buffer)
+        return self._rest()
 
     def request(
         self, buffer: int, templates: list[Template], name: str, args: tuple[Any, ...]
@@ -297,6 +306,8 @@ def _answer(
         try:
             if word & REQUEST:
                 reply = lane.request(buffer, *processes.loads(pipe.recv_bytes()))
+            elif word & RESET:
+                reply = lane.reset(buffer)
             else:
                 reply = step(buffer)
         except LaneFailure as failure:

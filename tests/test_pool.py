@@ -19,7 +19,8 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
 from tests.compare import assert_same, assert_same_run
-from vecselect import VecselectError, auto_make_vec
+from vecselect import VecselectError, auto_make_vec, processes
+from vecselect.backends.pool.link import EAGER_TRIES, Signal
 from vecselect.errors import RequestError, WorkerDied, WorkerError
 
 
@@ -70,6 +71,27 @@ class TwoArguments(Exception):
 
 def odd(what, count=4):
     return [functools.partial(Odd, index, what) for index in range(count)]
+
+
+def test_waits_are_spun_through_only_while_they_are_short():
+    signal, tries = Signal(processes.get_context()), []
+    comes_at = 0  # at which try it is given; never if 0
+
+    def acquire(block):
+        tries.append(block)
+        return len(tries) == comes_at
+
+    signal.acquire = acquire
+
+    def spins():
+        tries.clear()
+        signal.spun(10 * EAGER_TRIES)
+        return len(tries) > EAGER_TRIES
+
+    assert [spins() for _ in range(16)] == [True] * 4 + [False] * 11 + [True]
+    comes_at = 3 * EAGER_TRIES
+    assert [spins() for _ in range(32)] == [False] * 15 + [True] * 17
+    assert len(tries) == comes_at
 
 
 def test_there_is_one_process_per_worker_and_none_more():

@@ -38,6 +38,13 @@ which is milliseconds. So spinning ends after this time too, however few tries t
 TRIES_PER_LOOK = 8
 """Tries with `sched_yield` between two looks at the clock."""
 
+VAIN_SPINS = 4
+"""After so many waits in a row that outlasted the spinning, as beside a learner that takes long,
+there are only the tries of the first microseconds, so that waiting costs no core."""
+
+SPIN_PERIOD = 16
+"""One of so many waits is spun through all the same, to notice when they have become short."""
+
 WATCH_PERIOD_S = 0.2
 """While the caller sleeps, it checks this often whether the worker is still there."""
 
@@ -177,6 +184,7 @@ class Signal:
 
     def _use(self, semaphore: Semaphore) -> None:
         self._named: Semaphore | None = semaphore
+        self._vain_spins = 0
         self.acquire, self.release = semaphore.acquire, semaphore.release
 
     def forget_name(self) -> None:
@@ -234,13 +242,18 @@ class Signal:
         acquire = self.acquire
         for _ in range(min(tries, EAGER_TRIES)):
             if acquire(False):
+                self._vain_spins = 0
                 return True
         if tries <= EAGER_TRIES:
+            return False
+        self._vain_spins = vain = self._vain_spins + 1
+        if vain > VAIN_SPINS and vain % SPIN_PERIOD:
             return False
         until_s = time.perf_counter() + SPIN_LIMIT_S
         for _ in range(0, tries - EAGER_TRIES, TRIES_PER_LOOK):
             for _ in range(TRIES_PER_LOOK):
                 if acquire(False):
+                    self._vain_spins = 0
                     return True
                 _yield()
             if time.perf_counter() > until_s:

@@ -40,6 +40,7 @@ OTHER = [
     {"wrappers": [gym.wrappers.FlattenObservation]},
     {"vector_kwargs": {"autoreset_mode": "SameStep"}},
     {"vector_kwargs": {"step_timeout_s": 5.0}},
+    {"buffers": 2},
     {"learner": 1e-3},
     {"learner": print},
     {"learner_threads": "auto"},

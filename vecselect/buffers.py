@@ -21,24 +21,49 @@ if TYPE_CHECKING:
     from vecselect.run_stats import Stats
 
 
-class _Unwatched(AutoVectorEnv):
-    """Remembers nothing of its run for the next start: buffers' steps say little of whole ones."""
+class PartlyStepped(AutoVectorEnv):
+    """An `AutoVectorEnv` of which some sub-environments can be stepped without the others.
+
+    What its run shows is not remembered for the next start: such steps say little of whole ones.
+    """
 
     def _use(self, env: VectorEnv, plan: Plan) -> None:
         super()._use(env, plan)
         self._attends = False
+        self._part_env_steps = 0
 
     def _look(self, start_ns: int) -> None:
         self._first_step_ns = self._first_step_ns or start_ns
         self._look_at = sys.maxsize
 
+    def stats(self) -> Stats:
+        """How the time of this run was spent so far, steps of a part of the batch included.
 
-class BufferedAutoVectorEnv(_Unwatched):
+        Of these `inside_s` are the seconds of waiting for one to end, and `outside_s` all others.
+        """
+        stats = super().stats()
+        total_s = stats.inside_s + stats.outside_s
+        env_steps = stats.env_steps + self._part_env_steps
+        return dataclasses.replace(
+            stats,
+            vector_steps=env_steps // self.num_envs,
+            env_steps=env_steps,
+            env_steps_per_s=env_steps / total_s if total_s else 0.0,
+        )
+
+    def count_part(self, start_ns: int, env_steps: int) -> None:
+        """Adds a step of a part, waited for since `start_ns` and over now, to the statistics."""
+        self._first_step_ns = self._first_step_ns or start_ns
+        self._left_step_ns = now_ns = time.perf_counter_ns()
+        self._inside_ns += now_ns - start_ns
+        self._part_env_steps += env_steps
+
+
+class BufferedAutoVectorEnv(PartlyStepped):
     """An `AutoVectorEnv` whose batch can be stepped in parts: see `AutoVectorEnv.buffers`."""
 
     def _use(self, env: VectorEnv, plan: Plan) -> None:
         super()._use(env, plan)
-        self._buffer_env_steps = 0
         self._buffers = tuple(
             Buffer(self, part, rows)
             for part, rows in zip(self.env.parts, self.env.rows, strict=True)
@@ -48,21 +73,6 @@ class BufferedAutoVectorEnv(_Unwatched):
     def buffers(self) -> Sequence[Buffer]:
         """The parts of the batch, which can be stepped one by one."""
         return self._buffers
-
-    def stats(self) -> Stats:
-        """How the time of this run was spent so far, the steps of the buffers included.
-
-        Of these `inside_s` are the seconds of waiting for one to end, and `outside_s` all others.
-        """
-        stats = super().stats()
-        total_s, env_steps = stats.inside_s + stats.outside_s, stats.env_steps
-        env_steps += self._buffer_env_steps
-        return dataclasses.replace(
-            stats,
-            vector_steps=env_steps // self.num_envs,
-            env_steps=env_steps,
-            env_steps_per_s=env_steps / total_s if total_s else 0.0,
-        )
 
     def _note_reset(self) -> None:
         super()._note_reset()
@@ -74,15 +84,8 @@ class BufferedAutoVectorEnv(_Unwatched):
         if all(one.was_reset for one in self._buffers):
             super()._note_reset()
 
-    def count_buffer(self, start_ns: int, env_steps: int) -> None:
-        """Adds a step of a buffer, waited for since `start_ns` and over now, to the statistics."""
-        self._first_step_ns = self._first_step_ns or start_ns
-        self._left_step_ns = now_ns = time.perf_counter_ns()
-        self._inside_ns += now_ns - start_ns
-        self._buffer_env_steps += env_steps
 
-
-class Buffer(_Unwatched):
+class Buffer(PartlyStepped):
     """Some of the sub-environments of a `BufferedAutoVectorEnv`, which are counted from 0 here.
 
     Closing it closes the whole.
@@ -128,7 +131,7 @@ class Buffer(_Unwatched):
 
     def _count(self, start_ns: int) -> None:
         super()._count(start_ns)
-        self._whole.count_buffer(start_ns, self.num_envs)
+        self._whole.count_part(start_ns, self.num_envs)
 
     def _need_open(self) -> None:
         super()._need_open()

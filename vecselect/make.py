@@ -51,6 +51,7 @@ def auto_make_vec(
     allow: Iterable[str] = (),
     native: Callable[..., VectorEnv] | None = None,
     buffers: int = 1,
+    batch_size: int | None = None,
     use_store: bool = True,
     verbose: bool = False,
     env_kwargs: Mapping[str, Any] | None = None,
@@ -107,6 +108,8 @@ def auto_make_vec(
             arrays of your own. For `mode="native"` and `allow=("native",)`.
         buffers: The parts of the batch that can be stepped one by one: see `AutoVectorEnv.buffers`.
             With 2 the learner works on one half while the other one steps.
+        batch_size: Has sub-environments step one by one, for `envs.recv`, which gives the results
+            of so many that have finished first, and `envs.send`; see `FirstFinishedAutoVectorEnv`.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's
             cache folder, or in `VECSELECT_CACHE_DIR`.
         verbose: Whether to print the report to stderr, once.
@@ -135,6 +138,7 @@ def auto_make_vec(
         pin,
         native=native,
         buffers=buffers,
+        batch_size=batch_size,
     )
     options = PlanningOptions(
         effort=effort,
@@ -308,6 +312,7 @@ def _read_request(
     pin: Pin | None = None,
     native: Callable[..., VectorEnv] | None = None,
     buffers: int = 1,
+    batch_size: int | None = None,
 ) -> Request:
     """The request, with the environment's keyword arguments from `kwargs` and `env_kwargs`.
 
@@ -341,6 +346,7 @@ def _read_request(
         pin=pin,
         native=native,
         buffers=buffers,
+        batch_size=batch_size,
     )
 
 

@@ -93,6 +93,7 @@ class Request:
         native: The user's factory of another implementation, a vector environment of its own: it is
             called with `num_envs` and `env_kwargs`.
         buffers: The parts of the batch that can be stepped one by one; 1 for the whole batch alone.
+        batch_size: Where sub-environments step one by one, the results that `recv` gives at once.
         overlaps: Whether the calling process does something else while sub-environments step.
     """
 
@@ -105,6 +106,7 @@ class Request:
     pin: Pin | None = None
     native: Callable[..., VectorEnv] | None = None
     buffers: int = 1
+    batch_size: int | None = None
     overlaps: bool = False
 
     @property
@@ -154,6 +156,7 @@ def read_request(
     pin: Pin | None = None,
     native: Callable[..., VectorEnv] | None = None,
     buffers: int = 1,
+    batch_size: int | None = None,
 ) -> Request:
     """Checks the user's arguments and puts them into one value. Starts and builds nothing.
 
@@ -168,6 +171,7 @@ def read_request(
         pin: The mode the user forces, if any.
         native: The factory of another implementation, if there is one.
         buffers: The parts of the batch that are to be stepped one by one.
+        batch_size: The results that `recv` is to give at once.
 
     Returns:
         The request.
@@ -218,7 +222,15 @@ def read_request(
     for wrapper in chain:
         if not callable(wrapper):
             raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
-    buffers = _checked_buffers(buffers, len(makers))
+    buffers = _checked_parts("buffers", buffers, len(makers))
+    if batch_size is not None:
+        batch_size = _checked_parts("batch_size", batch_size, len(makers))
+        if buffers > 1:
+            raise RequestError(
+                f"buffers={buffers} and batch_size={batch_size} exclude each other: with buffers "
+                "the halves step in turn, with batch_size whoever is done first comes first. Leave "
+                "one of them out."
+            )
     return Request(
         label=label,
         env_fns=_factories(makers, chain),
@@ -229,7 +241,8 @@ def read_request(
         pin=pin,
         native=native,
         buffers=buffers,
-        overlaps=buffers > 1,
+        batch_size=batch_size,
+        overlaps=buffers > 1 or batch_size is not None,
     )
 
 
@@ -310,15 +323,14 @@ def _checked_count(num_envs: int | None) -> int:
     return count
 
 
-def _checked_buffers(buffers: int, num_envs: int) -> int:
-    """The number of buffers as an int from 1 to the number of sub-environments."""
-    if isinstance(buffers, bool) or not isinstance(buffers, SupportsIndex):
-        raise RequestError(f"buffers is {buffers!r}; it must be a whole number of at least 1.")
-    count = operator.index(buffers)
+def _checked_parts(name: str, given: int, num_envs: int) -> int:
+    """A number as an int from 1 to the number of sub-environments."""
+    if isinstance(given, bool) or not isinstance(given, SupportsIndex):
+        raise RequestError(f"{name} is {given!r}; it must be a whole number of at least 1.")
+    count = operator.index(given)
     if not 1 <= count <= num_envs:
         raise RequestError(
-            f"buffers is {count}, but each needs at least one sub-environment: of {num_envs} make "
-            f"1 to {num_envs} buffers."
+            f"{name} is {count}; with {num_envs} sub-environments it must be from 1 to {num_envs}."
         )
     return count
 

@@ -74,8 +74,8 @@ def cell(id, num_envs, rounds, block_s):
         low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
         bound = 1 / max(step_s, learner_s) * (step_s + learner_s)
         print(
-            f"{id + ' x ' + str(num_envs):>20} {name:>8} {step_s * 1e3:8.2f} {learner_s * 1e3:8.2f} "
-            f"{middle:7.2f} ({low:.2f}-{high:.2f}) {bound:7.2f}",
+            f"{f'{id} x {num_envs}':>20} {name:>8} {step_s * 1e3:8.2f} "
+            f"{learner_s * 1e3:8.2f} {middle:7.2f} ({low:.2f}-{high:.2f}) {bound:7.2f}",
             flush=True,
         )
     lockstep.envs.close(), buffered.envs.close()
@@ -88,7 +88,9 @@ def main() -> None:
     parser.add_argument("--block", type=float, default=0.25)
     asked = parser.parse_args()
     print(f"{read_machine().cores:g} usable cores, load {os.getloadavg()[0]:.1f}")
-    print(f"{'':>20} {'learner':>8} {'step ms':>8} {'learner':>8} {'gain':>7} {'':>11} {'bound':>7}")
+    print(
+        f"{'':>20} {'learner':>8} {'step ms':>8} {'learner':>8} {'gain':>7} {'':>11} {'bound':>7}"
+    )
     for name in asked.cells:
         id, _, num_envs = name.partition(":")
         cell(id, int(num_envs), asked.rounds, asked.block)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vecselect.backends import base
-from vecselect.backends.buffered import BufferedVectorEnv, build_in_buffers
+from vecselect.backends.buffered import build_in_buffers
+from vecselect.backends.pool.first_finished import FirstFinishedVectorEnv
+from vecselect.backends.pool.rows import RowThreads
 from vecselect.backends.pool.threads import ThreadWorkers
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings
@@ -14,8 +16,12 @@ from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 
 if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
     from vecselect.machine import Machine
     from vecselect.request import Request
+
+AnyThreads = TypeVar("AnyThreads", "ThreadVectorEnv", FirstFinishedVectorEnv)
 
 MOST_THREADS = 255
 """Threads by default at the most. Handing a step to one takes some 9 us of a core's time, so that
@@ -44,6 +50,7 @@ class Thread(base.Backend):
 
     takes = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
     buffers = True
+    first_finished = True
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says which option has no meaning among threads, and what is known not to be safe there.
@@ -62,19 +69,30 @@ class Thread(base.Backend):
         workers = usual_workers(MOST_THREADS + 1, request.num_envs, request.caller_steps)
         return Mode("thread", workers)
 
-    def build(self, request: Request, mode: Mode) -> ThreadVectorEnv | BufferedVectorEnv:
-        """Builds a `ThreadVectorEnv`, or one for each buffer."""
+    def build(self, request: Request, mode: Mode) -> VectorEnv:
+        """Builds a `ThreadVectorEnv`, one for each buffer, or a `FirstFinishedVectorEnv`."""
         base.need_work_for(mode, request)
         workers = self.exact(request, mode, read_machine()).workers or 0
-        if request.buffers > 1:
-            return build_in_buffers(
-                request, lambda part, _: self._built(part, min(workers, part.num_envs))
+        if request.batch_size is not None:
+            settings = Settings.of(request, workers, caller_steps=False, queues=True)
+            return self._safe(
+                FirstFinishedVectorEnv(request.env_fns, settings, request.batch_size, RowThreads),
+                request,
             )
-        return self._built(request, workers)
 
-    def _built(self, request: Request, workers: int) -> ThreadVectorEnv:
-        settings = Settings.of(request, workers, caller_steps=request.caller_steps)
-        env = ThreadVectorEnv(request.env_fns, settings)
+        def built(part: Request, number: int = 0) -> ThreadVectorEnv:
+            caller_steps = part.caller_steps
+            settings = Settings.of(part, min(workers, part.num_envs), caller_steps=caller_steps)
+            return self._safe(ThreadVectorEnv(part.env_fns, settings), part)
+
+        return built(request) if request.buffers == 1 else build_in_buffers(request, built)
+
+    def _safe(self, env: AnyThreads, request: Request) -> AnyThreads:
+        """A vector environment that was built, if its sub-environments are safe beside each other.
+
+        Raises:
+            ModeUnavailable: If they are known not to be; it is closed then.
+        """
         try:
             _need_safe(env, request)
         except BaseException:
@@ -122,7 +140,7 @@ def _why_not_drawn(request: Request) -> str | None:
     return why_not_drawn([module], request.env_kwargs.get("render_mode"))
 
 
-def _need_safe(env: ThreadVectorEnv, request: Request) -> None:
+def _need_safe(env: ThreadVectorEnv | FirstFinishedVectorEnv, request: Request) -> None:
     """Refuses sub-environments that are known not to be safe beside each other.
 
     Raises:

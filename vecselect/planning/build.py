@@ -11,6 +11,7 @@ from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
 from vecselect.buffers import BufferedAutoVectorEnv
 from vecselect.errors import RequestError, VecselectWarning
+from vecselect.first_finished import FirstFinishedAutoVectorEnv
 from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
 from vecselect.planning import explain
@@ -73,6 +74,8 @@ def _wrapped(
         return BACKENDS[mode.kind].build(request, mode), better
 
     kind = AutoVectorEnv if request.buffers == 1 else BufferedAutoVectorEnv
+    if request.batch_size is not None:
+        kind = FirstFinishedAutoVectorEnv
     try:
         return kind(
             envs,

@@ -259,7 +259,8 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
     evidence, num_envs = plan.evidence, exactly(int, fields.get("num_envs"))
     options = exactly(dict, fields.get("vector_kwargs"))
     kept = any(options.get(name) is not None for name in DEADLINES)
-    caller_steps = not kept and fields.get("buffers", 1) == 1
+    alone = fields.get("buffers", 1) == 1 and fields.get("batch_size") is None
+    caller_steps = not kept and alone
     if num_envs < 1 or (evidence.num_envs, evidence.caller_steps) != (num_envs, caller_steps):
         raise PlanError("it is for another request")
     profile = evidence.profile

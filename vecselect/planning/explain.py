@@ -65,6 +65,7 @@ NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
 )
 NO_BUFFERS = "it cannot step some sub-environments without the others, as buffers need it"
+NOT_ONE_BY_ONE = "it cannot step sub-environments one by one, as batch_size needs it"
 ONLY_NATIVE = "It is the only mode that can run it."
 CACHE_ADVICE = (
     "So every start plans anew: name another folder in VECSELECT_CACHE_DIR, or pass "

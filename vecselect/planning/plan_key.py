@@ -89,6 +89,7 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
             "wrappers": [_described(wrapper) for wrapper in request.wrappers],
             "num_envs": request.num_envs,
             "buffers": request.buffers,
+            "batch_size": request.batch_size,
             "vector_kwargs": {
                 str(name): _readable(value) for name, value in request.vector_kwargs.items()
             },

@@ -159,6 +159,8 @@ class _Planning:
         backend = BACKENDS[mode.kind]
         if self.request.buffers > 1 and not backend.buffers:
             return explain.NO_BUFFERS
+        if self.request.batch_size is not None and not backend.first_finished:
+            return explain.NOT_ONE_BY_ONE
         return backend.missing(self.machine) or backend.why_not(self.request, mode, self.machine)
 
     # Nothing is measured
@@ -271,7 +273,7 @@ class _Planning:
         if prebuilt is not None:
             request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
         mode = Mode.parse(plan.mode)
-        has_workers = mode.kind == "pool" and bool(mode.workers)
+        has_workers = mode.kind == "pool" and bool(mode.workers) and request.batch_size is None
         if has_workers and (hand_off or (not measured and first.answers())):
             return Prepared(plan, request, first)
         first.end()

@@ -33,6 +33,9 @@ ACTION_DTYPES = tuple(map(np.dtype, "?bBhHiIlLefd"))
 MEMORYVIEW_CHARS = frozenset("?bBhHiIlLqQfd")
 """Dtypes of which a memoryview's items can be assigned."""
 
+SPARE_JOBS = 256
+"""Room in the queues of a worker beside one job for each row."""
+
 _DTYPE_CODES = {dtype: code for code, dtype in reversed(list(enumerate(ACTION_DTYPES)))}
 
 
@@ -179,6 +182,7 @@ class Layout:
         observations: The leaves of one observation that are arrays.
         actions: The leaves of one action, or None where actions go by pickle.
         buffers: Sets of observations: 1, or 2 where results are handed out without a copy.
+        queues: Whether sub-environments step one by one, so that workers have queues: see `rows`.
     """
 
     num_envs: int
@@ -186,6 +190,7 @@ class Layout:
     observations: tuple[Leaf, ...]
     actions: tuple[Leaf, ...] | None
     buffers: int
+    queues: bool = False
 
     @property
     def info_bytes(self) -> int:
@@ -215,6 +220,10 @@ class Layout:
                 assert leaf.dtype is not None
                 yield ("observation", buffer, leaf.path), leaf.dtype, (n, *leaf.shape)
         yield "info_columns", np.dtype(np.uint8), (self.info_bytes,)
+        # One job for each row at the most, and some for a whole worker.
+        length = -(-(n + SPARE_JOBS) // 8) * 8 if self.queues else 0
+        yield "inboxes", np.dtype(np.int64), (self.workers, length)
+        yield "outboxes", np.dtype(np.int64), (self.workers, length)
 
 
 class Arena:
@@ -248,6 +257,7 @@ class Arena:
         self.info_ids = arrays["info_ids"]
         self.info_columns = arrays["info_columns"]
         self.action_dtypes = arrays["action_dtypes"]
+        self.inboxes, self.outboxes = arrays["inboxes"], arrays["outboxes"]
         # Made once for all the lanes of a process: what they share stays in its caches.
         self.rewards_data: Any = self.rewards.data
         self.info_ids_data: Any = self.info_ids.data
@@ -298,6 +308,34 @@ class Arena:
         target[...] = batch
         self._action_dtype_of[index] = code
         return True
+
+    def put_some_actions(self, actions: np.ndarray, rows: np.ndarray) -> int | None:
+        """Stores actions of some rows where those of others stay as they are.
+
+        Args:
+            actions: One for each of the rows; each is one array.
+            rows: Which.
+
+        Returns:
+            The code of their dtype for `action_rows`; None if they do not fit.
+        """
+        code = _DTYPE_CODES.get(actions.dtype) if self.plain_actions else None
+        if code is not None:
+            self.action_rows(code)[rows] = actions
+        return code
+
+    def action_rows(self, dtype_code: int) -> np.ndarray:
+        """The actions, each in its place whatever the dtype of others, seen as a dtype."""
+        key = (-1, dtype_code)
+        found = self._action_views.get(key)
+        if found is None:
+            assert self.layout.actions is not None
+            dtype, shape = ACTION_DTYPES[dtype_code], self.layout.actions[0].shape
+            used = int(np.prod(shape, dtype=int)) * dtype.itemsize
+            apart = self._actions[0].reshape(self.layout.num_envs, -1)[:, :used]
+            found = apart.view(dtype).reshape(self.layout.num_envs, *shape)
+            self._action_views[key] = found
+        return found
 
     def action(self, index: int, dtype_code: int) -> np.ndarray:
         """The batch of an action leaf, seen as a dtype of `ACTION_DTYPES`."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from vecselect import processes
 from vecselect.backends import base
-from vecselect.backends.buffered import BufferedVectorEnv, build_in_buffers
+from vecselect.backends.buffered import build_in_buffers
+from vecselect.backends.pool.first_finished import FirstFinishedVectorEnv
 from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, new_memory
+from vecselect.backends.pool.rows import RowProcesses
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings, StartedWorker
 from vecselect.machine import read_machine
@@ -15,6 +18,8 @@ from vecselect.modes import Mode, usual_workers
 from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
     from vecselect.machine import Machine
     from vecselect.request import Request
 
@@ -27,6 +32,7 @@ class Pool(base.Backend):
 
     takes = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
     buffers = True
+    first_finished = True
 
     def missing(self, machine: Machine) -> str | None:
         """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""
@@ -49,8 +55,8 @@ class Pool(base.Backend):
 
     def build(
         self, request: Request, mode: Mode, *, first_worker: StartedWorker | None = None
-    ) -> PoolVectorEnv | BufferedVectorEnv:
-        """Builds a `PoolVectorEnv`, or one for each buffer.
+    ) -> VectorEnv:
+        """Builds a `PoolVectorEnv`, one for each buffer, or a `FirstFinishedVectorEnv`.
 
         Args:
             request: What was asked for.
@@ -59,39 +65,44 @@ class Pool(base.Backend):
         """
         base.need_work_for(mode, request)
         workers = self.exact(request, mode, read_machine()).workers or 0
-        if request.buffers == 1:
-            return self._built(request, workers, first_worker)
-        return build_in_buffers(
-            request,
-            lambda part, number: self._built(
-                part, min(workers, part.num_envs), None if number else first_worker
-            ),
-        )
+        if request.batch_size is not None:
+            settings = dataclasses.replace(_settings(request, workers), queues=True)
+            env = FirstFinishedVectorEnv(
+                request.env_fns, settings, request.batch_size, RowProcesses
+            )
+            base.set_spec(env, request, None)
+            return env
 
-    def _built(
-        self, request: Request, workers: int, first_worker: StartedWorker | None
-    ) -> PoolVectorEnv:
-        machine = read_machine()
-        lanes = workers + (request.caller_steps or request.overlaps)
+        def built(part: Request, number: int = 0) -> PoolVectorEnv:
+            first = None if number else first_worker
+            settings = _settings(part, min(workers, part.num_envs), first)
+            env = PoolVectorEnv(part.env_fns, settings)
+            base.set_spec(env, part, None)
+            return env
+
+        return built(request) if request.buffers == 1 else build_in_buffers(request, built)
+
+
+def _settings(
+    request: Request, workers: int, first_worker: StartedWorker | None = None
+) -> Settings:
+    """How a pool of so many workers is to run."""
+    machine, options = read_machine(), request.vector_kwargs
+    lanes = workers + (request.caller_steps or request.overlaps)
+    if workers:
+        processes.need_descriptors(workers)
+    return Settings.of(
+        request,
+        workers,
+        threads=max(1, int(machine.cores) // lanes),
         # Where there are more slices than cores, one that spins takes its core from one that works.
-        tries = DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES
-        if workers:
-            processes.need_descriptors(workers)
-        options = request.vector_kwargs
-        settings = Settings.of(
-            request,
-            workers,
-            threads=max(1, int(machine.cores) // lanes),
-            tries=tries,
-            context=options.get("context"),
-            daemon=options.get("daemon", False),
-            memory_available_bytes=machine.memory_available_bytes,
-            caller_steps=request.caller_steps,
-            first_worker=first_worker,
-        )
-        env = PoolVectorEnv(request.env_fns, settings)
-        base.set_spec(env, request, None)
-        return env
+        tries=DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES,
+        context=options.get("context"),
+        daemon=options.get("daemon", False),
+        memory_available_bytes=machine.memory_available_bytes,
+        caller_steps=request.caller_steps,
+        first_worker=first_worker,
+    )
 
 
 def _why_no_memory() -> str | None:

@@ -154,6 +154,7 @@ def _spec(first: Sample, count: int, settings: Settings) -> LaneSpec:
         observations=tuple(leaf for leaf in leaves(single) if leaf.dtype is not None),
         actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
         buffers=1 if settings.copy else 2,
+        queues=settings.queues,
     )
     return LaneSpec(
         layout=layout,

@@ -206,11 +206,15 @@ class InfoTable:
     def each(self, rest: dict[int, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
         """The infos of all rows, one after another, each with its row; `rest` is of all lanes."""
         for row, id in enumerate(self._id_of_row.tobytes()):
-            if id == LOOSE:
-                for info in rest[row]:
-                    yield row, info
-            elif id != NOTHING:
-                yield row, self._templates[id - 1].read(row, rest.get(row))
+            if id != NOTHING:
+                yield from ((row, info) for info in self.of_row(row, rest))
+
+    def of_row(self, row: int, rest: dict[int, Any]) -> list[dict[str, Any]]:
+        """The infos of one row, which are to be merged one after another."""
+        id = self._id_of_row[row]
+        if id == LOOSE:
+            return rest[row]  # type: ignore[no-any-return]
+        return [] if id == NOTHING else [self._templates[id - 1].read(row, rest.get(row))]
 
     def _batcher(self, order: bytes) -> Batch | None:
         """How the infos of some templates are batched; None where only row by row."""

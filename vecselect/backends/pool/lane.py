@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.arena import Arena, Layout
+    from vecselect.backends.pool.arena import Arena, Layout, Write
     from vecselect.backends.specs import Facts
 
 FORBIDDEN_CALLS = frozenset({"reset", "step", "close"})
@@ -186,6 +186,7 @@ class Lane:
         *,
         restart_seeds: Sequence[int | None] | None = None,
         caught: type[BaseException] = Exception,
+        part_of: Lane | None = None,
     ) -> None:
         """Makes a lane of environments that are built already.
 
@@ -198,16 +199,15 @@ class Lane:
                 begins in the first step, which reports the lost ones as truncated.
             caught: What of that which a sub-environment raises becomes a `LaneFailure`. In the
                 caller KeyboardInterrupt does not: it may be Ctrl-C. A worker catches all.
+            part_of: A lane that has these environments among others, and whose tables it shares.
         """
         space, autoreset_mode = spec.observation_space, spec.autoreset_mode
         self.rows = range(first_row, first_row + len(envs))
         self.envs = list(envs)
-        self.infos = InfoTable(arena)
-        self.objects: dict[Any, list[Any]] = {
-            leaf.path: [None] * arena.layout.num_envs
-            for leaf in leaves(space)
-            if leaf.dtype is None
-        }
+        self.infos: InfoTable = InfoTable(arena) if part_of is None else part_of.infos
+        self.objects: dict[Any, list[Any]] = (
+            _objects(space, arena) if part_of is None else part_of.objects
+        )
         self._first = first_row
         self._slice = slice(first_row, first_row + len(envs))
         # What the next step of each calls: its own step, or what begins a new episode instead.
@@ -229,7 +229,11 @@ class Lane:
         self._truncated = arena.truncated_data
         # By buffer, where observations go: memoryviews of rows, and what takes all others.
         self._views = [rows[self._slice] for rows in arena.observation_rows]
-        self._writes = [writer(space, {**part, **self.objects}) for part in arena.observations]
+        self._writes: list[Write] = (
+            [writer(space, {**part, **self.objects}) for part in arena.observations]
+            if part_of is None
+            else part_of._writes
+        )
         self._attributes = Attributes()
         self._end_episode = {
             AutoresetMode.NEXT_STEP: self._reset_next,
@@ -437,6 +441,13 @@ class Lane:
                 failure.__cause__ = error
         if failure is not None:
             raise failure
+
+
+def _objects(space: gym.Space, arena: Arena) -> dict[Any, list[Any]]:
+    """Room for what of a batch of observations is no array."""
+    return {
+        leaf.path: [None] * arena.layout.num_envs for leaf in leaves(space) if leaf.dtype is None
+    }
 
 
 def _only(reward: Any, row: int) -> float:

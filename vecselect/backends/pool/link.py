@@ -58,6 +58,7 @@ def run(
     go: Signal,
     done: Signal,
     pipe: Connection,
+    finished: Signal | None = None,
 ) -> None:
     """Runs a worker process until it is told to end or its parent has ended.
 
@@ -68,13 +69,14 @@ def run(
         go: Given by the parent when there is a command.
         done: Given by the worker when the command is done.
         pipe: For everything that the arena cannot hold.
+        finished: Where sub-environments step one by one, given for each that has.
     """
     for name, value in variables.items():
         os.environ.setdefault(name, value)
 
     from vecselect.backends.pool.worker import serve
 
-    serve(work, memory, go, done, pipe)
+    serve(work, memory, go, done, pipe, finished)
 
 
 class Memory:

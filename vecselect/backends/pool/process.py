@@ -78,7 +78,14 @@ class Launched:
 
 
 def launch(
-    context: BaseContext, task: Any, memory: Memory, *, daemon: bool, threads: int, name: str
+    context: BaseContext,
+    task: Any,
+    memory: Memory,
+    *,
+    daemon: bool,
+    threads: int,
+    name: str,
+    finished: Signal | None = None,
 ) -> Launched:
     """Starts a worker process; it takes up its task by itself.
 
@@ -89,6 +96,7 @@ def launch(
         daemon: Whether it is a daemon, which may not start processes itself.
         threads: Threads that its numerical libraries may start, where the user has not told them.
         name: Of the process.
+        finished: Where sub-environments step one by one, given for each that has.
 
     Raises:
         StartError: If the system refuses that.
@@ -98,7 +106,7 @@ def launch(
     variables = {key: str(threads) for key in THREAD_VARIABLES if key not in os.environ}
     process = context.Process(  # type: ignore[attr-defined]
         target=run,
-        args=(variables, processes.dumps(task), memory, go, done, theirs),
+        args=(variables, processes.dumps(task), memory, go, done, theirs, finished),
         name=name,
         daemon=daemon,
     )

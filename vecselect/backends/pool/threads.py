@@ -315,12 +315,20 @@ class ThreadWorker(Worker):
 
     def _serve(self) -> None:
         """Runs in the thread: builds and does what the caller asks for until the end."""
-        meeting = self._meeting
-        wait = meeting.gate.waiter(self.index)
         error = self._build()
-        self._answer(1, error, meeting.answers)
+        self._answer(1, error, self._meeting.answers)
         if error is not None:
             return
+        self._work_on()
+        if self._lane is None:
+            close_all(self.envs, self.rows[0])
+        else:
+            self._lane.close()
+
+    def _work_on(self) -> None:
+        """In the thread: does what the caller asks for until the end."""
+        meeting = self._meeting
+        wait = meeting.gate.waiter(self.index)
         while True:
             wait()
             number, answers = self._given, meeting.answers
@@ -328,10 +336,6 @@ class ThreadWorker(Worker):
                 break
             if number != self._finished:
                 self._answer(number, self._done(), answers)
-        if self._lane is None:
-            close_all(self.envs, self.rows[0])
-        else:
-            self._lane.close()
 
     def _answer(self, number: int, reply: Any, answers: _Answers) -> None:
         """In the thread: answers a command; the last thread to do so wakes the caller."""
@@ -373,11 +377,11 @@ class ThreadWorkers(Workers):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._meeting = _Meeting(settings.workers)
+        self.meeting = _Meeting(settings.workers)
 
     def start(self, work: Work) -> Worker:
         """Prepares a thread; waiting for what it builds starts it."""
-        return ThreadWorker(work, self._meeting)
+        return ThreadWorker(work, self.meeting)
 
     def step(self, buffer: int) -> None:
         """Has every thread step: see `Workers`."""
@@ -393,8 +397,8 @@ class ThreadWorkers(Workers):
         """Has the threads begin what they were given."""
         given = sum([worker.outstanding for worker in self.each])
         if given:
-            self._meeting.answers = _Answers(given)
-            self._meeting.gate.open()
+            self.meeting.answers = _Answers(given)
+            self.meeting.gate.open()
 
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
         """Ends threads; warns of those that are stuck in an environment."""

@@ -202,7 +202,14 @@ def close_all(envs: Sequence[gym.Env], first_row: int) -> None:
             report_closing(row, error)
 
 
-def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connection) -> None:
+def serve(
+    work: bytes,
+    memory: Memory,
+    go: Signal,
+    done: Signal,
+    pipe: Connection,
+    finished: Signal | None = None,
+) -> None:
     """Runs in the process: builds a lane and does what the parent asks for until the end.
 
     Args:
@@ -211,6 +218,7 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
         go: Taken for every command.
         done: Given when a command is done.
         pipe: To the parent.
+        finished: Where sub-environments step one by one, given for each that has.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
 
@@ -255,6 +263,12 @@ def serve(work: bytes, memory: Memory, go: Signal, done: Signal, pipe: Connectio
             env.close()
         return
     try:
+        if finished is not None:
+            from vecselect.backends.pool.rows import RowLanes, answer_rows
+
+            rows = RowLanes(task, lane.lane, spec, arena)
+            answer_rows(rows, arena, task.index, task.tries, go, done, finished, pipe, watch.gone)
+            return
         control = arena.control[task.index].data
         _answer(lane, control, task.tries, go, done, pipe, watch.gone)
     except (EOFError, ConnectionError):  # the parent has hung up

@@ -74,6 +74,7 @@ class Settings:
         memory_available_bytes: What worker processes may take before a warning is given.
         caller_steps: Whether the calling process steps a slice of its own.
         first_worker: A process that is to be the first worker, where one was started to profile.
+        queues: Whether sub-environments step one by one: see `rows`.
     """
 
     workers: int
@@ -90,6 +91,7 @@ class Settings:
     memory_available_bytes: int | None = None
     caller_steps: bool = True
     first_worker: StartedWorker | None = None
+    queues: bool = False
 
     @classmethod
     def of(cls, request: Request, workers: int, **more: Any) -> Settings:

@@ -1,0 +1,291 @@
+"""Sub-environments that step one by one: each gives what a loop gives it, whoever comes first."""
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError, ResetNeeded
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from tests.test_contract import variant
+from vecselect import ModeUnavailable, RequestError, StepTimeout, WorkerDied, auto_make_vec
+from vecselect.testing import envs as zoo
+from vecselect.testing.contract import VectorEnvContract, assert_same, echoes, samples
+from vecselect.whole_infos import one_by_one
+
+MODES = ["pool:2", "thread:2"]
+
+
+class OneByOne(VectorEnvContract):
+    __test__ = False
+
+    def make(self, id, num_envs=None, **kwargs):
+        count = len(id) if isinstance(id, list) else num_envs
+        options = {**self.vector_kwargs, **kwargs.pop("vector_kwargs", {})}
+        kind, _, workers = self.mode.partition(":")
+        mode = f"{kind}:{min(int(workers), count)}"
+        return auto_make_vec(id, num_envs, mode, options, batch_size=count, **kwargs)
+
+
+class TestPoolOneByOne(OneByOne):
+    __test__ = True
+    mode = "pool:2"
+
+
+@variant
+class TestThreadOneByOne(OneByOne):
+    __test__ = True
+    mode = "thread:3"
+
+
+@variant
+class TestPoolOneByOneWithDeadline(OneByOne):
+    __test__ = True
+    mode = "pool:2"
+    vector_kwargs = {"step_timeout_s": 60.0, "on_worker_death": "restart"}
+
+
+class Loops:
+    """Each sub-environment in a loop of its own."""
+
+    def __init__(self, env_fns, **options):
+        self.each = [SyncVectorEnv([env_fn], **options) for env_fn in env_fns]
+
+    def reset(self, seed):
+        nothing = np.zeros(1), np.zeros(1, bool), np.zeros(1, bool)
+        found = [env.reset(seed=seed + row) for row, env in enumerate(self.each)]
+        return [(observation, *nothing, info) for observation, info in found]
+
+    def step(self, row, action):
+        return self.each[row].step([action])
+
+
+def row_of(batch, index):
+    """One row of a batch of any structure, as a batch."""
+    if isinstance(batch, dict):
+        return {key: row_of(part, index) for key, part in batch.items()}
+    if isinstance(batch, np.ndarray):
+        return batch[index : index + 1]
+    if all(isinstance(part, (tuple, np.ndarray)) for part in batch):
+        return tuple(row_of(part, index) for part in batch)
+    return (batch[index],)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("autoreset_mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
+@pytest.mark.parametrize("kind", ["echo", "infos", "dict", "text", "tuple"])
+def test_each_trajectory_is_that_of_a_loop(mode, autoreset_mode, kind):
+    if kind in zoo.SPACES:
+        env_fns = samples(zoo.SPACES[kind], 7)
+    else:
+        env_fns = echoes(7, zoo.EchoEnv if kind == "echo" else zoo.InfoEnv)
+    options = {"autoreset_mode": autoreset_mode}
+    loops = Loops(env_fns, **options)
+    rng = np.random.default_rng(0)
+    with auto_make_vec(env_fns, mode=mode, batch_size=3, vector_kwargs=options) as envs:
+        envs.async_reset(seed=5)
+        expected = dict(enumerate(loops.reset(5)))
+        for step in range(40):
+            *result, infos = envs.recv(timeout=60)
+            rows = infos["env_id"].tolist()
+            assert rows == sorted(rows)
+            each = one_by_one(infos, len(rows))
+            for index, row in enumerate(rows):
+                *theirs, info = expected[row]
+                ours = [row_of(part, index) for part in result]
+                assert_same(ours, theirs, f"step {step}, row {row}")
+                assert_same(each[index], one_by_one(info, 1)[0], f"infos of step {step}", False)
+            actions = rng.integers(3, size=len(rows))
+            envs.send(actions, infos["env_id"])
+            expected.update(
+                (row, loops.step(row, action)) for row, action in zip(rows, actions, strict=True)
+            )
+        assert envs.stats().env_steps == 120
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_actions_of_any_dtype_are_in_flight_beside_each_other(mode):
+    env_fns = [functools.partial(zoo.ActionEnv, zoo.ACTION_SPACES["box"])] * 6
+    dtypes = [np.float64, np.float32, np.float16, np.float64, np.float32, np.float16]
+    with auto_make_vec(env_fns, mode=mode, batch_size=6) as envs:
+        envs.async_reset()
+        envs.recv(timeout=60)
+        for row, dtype in enumerate(dtypes):
+            envs.send(np.array([[row / 8, -row / 8]], dtype), [row])
+        infos = envs.recv(timeout=60)[4]
+        expected = [repr(np.array([row / 8, -row / 8], dtype)) for row, dtype in enumerate(dtypes)]
+        assert infos["action"].tolist() == expected
+
+
+class Sleepy(zoo.EchoEnv):
+    """Sleeps for the tenths of a second that its action says; 9 ends its process."""
+
+    def step(self, action):
+        if action == 8:
+            raise ValueError("eight")
+        if action == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(action / 10)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("mode", ["pool:4", "thread:4"])
+def test_those_that_are_done_do_not_wait_for_the_others(mode):
+    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=2) as envs:
+        envs.async_reset(seed=1)
+        envs.recv(timeout=60), envs.recv(timeout=60)
+        envs.send(np.array([0, 7, 0, 7]), np.arange(4))
+        assert envs.recv(timeout=60)[4]["env_id"].tolist() == [0, 2]
+        for _ in range(3):
+            envs.send(np.array([0, 0]), [0, 2])
+            assert envs.recv(timeout=60)[4]["env_id"].tolist() == [0, 2]
+        with pytest.raises(multiprocessing.TimeoutError, match="Nothing is lost"):
+            envs.recv(timeout=0.01)
+        assert envs.recv(timeout=60)[4]["env_id"].tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_wrong_use_is_an_error_before_anything_is_sent(mode):
+    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=2) as envs:
+        with pytest.raises(ResetNeeded):
+            envs.send(np.zeros(2, int), [0, 1])
+        with pytest.raises(NoAsyncCallError, match="only 0"):
+            envs.recv()
+        envs.async_reset(seed=1)
+        with pytest.raises(AlreadyPendingCallError, match="were not received"):
+            envs.send(np.zeros(1, int), [1])
+        with pytest.raises(AlreadyPendingCallError):
+            envs.step(np.zeros(4, int))
+        with pytest.raises(AlreadyPendingCallError):
+            envs.get_attr("label")
+        envs.recv(timeout=60), envs.recv(timeout=60)
+        with pytest.raises(NoAsyncCallError, match="needs batch_size=2 results, but only 0"):
+            envs.recv()
+        for wrong in ([4], [-1], [0, 0], [], "all", [0.5], [[0]], None):
+            with pytest.raises(ValueError, match="Nothing was sent"):
+                envs.send(np.zeros(1, int), wrong)
+        with pytest.raises(ValueError, match="2 sub-environments need"):
+            envs.send(np.zeros(3, int), [0, 1])
+        envs.send(np.zeros(1, int), [0])
+        with pytest.raises(AlreadyPendingCallError, match="\\[0\\]"):
+            envs.send(np.zeros(1, int), [0])
+        with pytest.raises(NoAsyncCallError, match="only 1"):
+            envs.recv()
+        envs.reset(seed=1)
+        assert envs.get_attr("seed") == (1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_one_raises_leaves_the_others_their_results(mode):
+    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=3) as envs:
+        envs.async_reset(seed=1)
+        envs.recv(timeout=60)
+        envs.reset(seed=1)
+        envs.send(np.array([1, 8, 1, 1]), np.arange(4))
+        found = []
+        while not found:
+            try:
+                found = envs.recv(timeout=60)[4]["env_id"].tolist()
+            except ValueError as error:
+                assert str(error) == "eight"
+                if hasattr(error, "__notes__"):
+                    assert "sub-environment 1 in step" in error.__notes__[0]
+        assert found == [0, 2, 3]
+        mask = np.array([False, True, False, False])
+        envs.async_reset(seed=7, options={"reset_mask": mask})
+        envs.send(np.zeros(2, int), [0, 3])
+        *_, infos = envs.recv(timeout=60)
+        assert infos["env_id"].tolist() == [0, 1, 3]
+        envs.reset(seed=2)
+        assert envs.step(np.zeros(4, int))[0][:, 1].tolist() == [2.0, 3.0, 4.0, 5.0]
+
+
+def test_a_worker_that_dies_is_named():
+    with auto_make_vec([Sleepy] * 4, mode="pool:2", batch_size=2) as envs:
+        envs.async_reset(seed=1)
+        rows = envs.recv(timeout=60)[4]["env_id"]
+        envs.send(np.array([9, 0]), rows)
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            for _ in range(3):
+                envs.recv(timeout=60)
+        with pytest.raises(WorkerDied):
+            envs.reset()
+
+
+def test_a_worker_that_dies_is_replaced_where_that_was_asked_for():
+    options = {"on_worker_death": "restart"}
+    with auto_make_vec([Sleepy] * 4, mode="pool:2", batch_size=4, vector_kwargs=options) as envs:
+        envs.async_reset(seed=1)
+        envs.recv(timeout=60)
+        with pytest.warns(UserWarning, match="replaced"):
+            envs.send(np.array([0, 9, 0, 0]), np.arange(4))
+            _, _, _, truncated, infos = envs.recv(timeout=60)
+        assert truncated[1] and not truncated[2:].any()
+        assert infos["worker_restarted"][1]
+        before = truncated[0]  # what this one had done when the other ended their worker counts
+        envs.send(np.zeros(4, int), np.arange(4))
+        assert envs.recv(timeout=60)[3].tolist() == [not before, False, False, False]
+        envs.send(np.zeros(4, int), np.arange(4))
+        envs.recv(timeout=60)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_deadline_is_of_each_sub_environment(mode):
+    options = {"step_timeout_s": 0.3}
+    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=1, vector_kwargs=options) as envs:
+        envs.reset(seed=1)
+        envs.send(np.array([7]), [3])
+        with pytest.raises(StepTimeout, match="sub-environments 2-3"):
+            envs.recv()
+        time.sleep(0.6)
+        assert envs.recv(timeout=60)[4]["env_id"].tolist() == [3]
+
+
+def test_an_interrupt_loses_nothing():
+    with auto_make_vec([Sleepy] * 4, mode="pool:2", batch_size=4) as envs:
+        envs.async_reset(seed=1)
+        envs.recv(timeout=60)
+        envs.send(np.array([0, 5, 0, 5]), np.arange(4))
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            envs.recv(timeout=60)
+        assert envs.recv(timeout=60)[0][:, 3].tolist() == [1.0] * 4
+
+
+def test_a_loop_written_for_envpool_runs():
+    make = lambda id, num_envs, batch_size: auto_make_vec(  # noqa: E731
+        id, num_envs, "pool:1", batch_size=batch_size
+    )
+    env = make("CartPole-v1", num_envs=8, batch_size=4)  # from here on as in EnvPool's README
+    env.async_reset()
+    for _ in range(20):
+        obs, rew, term, trunc, info = env.recv()
+        env_id = info["env_id"]
+        action = np.random.default_rng(0).integers(2, size=len(env_id))
+        env.send(action, env_id)
+        assert len(obs) == len(rew) == len(term) == len(trunc) == len(env_id) == 4
+    env.close()
+
+
+def test_modes_that_cannot_and_sizes_that_cannot_be_say_so():
+    for mode in ("sync", "async", "native"):
+        with pytest.raises(ModeUnavailable, match="batch_size"):
+            auto_make_vec("CartPole-v1", 4, mode=mode, batch_size=2)
+    for size in (0, 5, 1.5, True):
+        with pytest.raises(RequestError, match="batch_size is"):
+            auto_make_vec("CartPole-v1", 4, batch_size=size)
+    with pytest.raises(RequestError, match="exclude each other"):
+        auto_make_vec("CartPole-v1", 4, batch_size=2, buffers=2)
+
+
+def test_auto_chooses_among_those_that_can():
+    with auto_make_vec("CartPole-v1", 4, batch_size=2) as envs:
+        assert envs.mode.partition(":")[0] in ("pool", "thread")
+        envs.async_reset(seed=1)
+        assert len(envs.recv(timeout=60)[0]) == envs.batch_size == 2

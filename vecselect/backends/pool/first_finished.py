@@ -1,0 +1,678 @@
+"""`FirstFinishedVectorEnv`: sub-environments that step one by one; whoever is done first is first.
+
+A loop in the manner of EnvPool gets the results of those `batch_size` sub-environments that have
+finished first, and sends actions to these, while all others go on:
+
+    envs.async_reset(seed=1)
+    while True:
+        observations, rewards, terminated, truncated, infos = envs.recv()
+        envs.send(policy(observations), infos["env_id"])
+"""
+
+from __future__ import annotations
+
+import copy as copying
+import multiprocessing
+import os
+import time
+from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium.error import (
+    AlreadyPendingCallError,
+    ClosedEnvironmentError,
+    NoAsyncCallError,
+    ResetNeeded,
+)
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+
+from vecselect.arguments import action_check, one_each, read_options, seed_of_each
+from vecselect.backends.base import need_no_ended_episode
+from vecselect.backends.pool.arena import assembled, leaves
+from vecselect.backends.pool.construction import construct
+from vecselect.backends.pool.infos import InfoTable
+from vecselect.backends.pool.link import WATCH_PERIOD_S
+from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
+from vecselect.errors import StepTimeout, VecselectError, WorkerDied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import gymnasium as gym
+
+    from vecselect.backends.pool.rows import RowProcesses, RowThreads
+    from vecselect.backends.pool.vector_env import StepResult
+    from vecselect.backends.pool.workers import Settings
+
+
+class FirstFinishedVectorEnv(VectorEnv):
+    """Steps each sub-environment as soon as it has its action, in a worker.
+
+    Each one's trajectory is that of a loop. All calls of a vector environment are there too, for
+    when nothing is at work: `step` then is a `send` to all and a wait for all.
+
+    Attributes:
+        batch_size: The results that `recv` gives at once.
+    """
+
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gym.Env]],
+        settings: Settings,
+        batch_size: int,
+        kind: type[RowProcesses] | type[RowThreads],
+    ) -> None:
+        """Builds the sub-environments in workers.
+
+        Args:
+            env_fns: One factory per sub-environment.
+            settings: How the workers are to run, with queues.
+            batch_size: The results that `recv` gives at once.
+            kind: What the workers are.
+
+        Raises: What `construct` does.
+        """
+        self.closed = True  # until there is something to close: older Gymnasiums close in __del__
+        built = construct(env_fns, settings, kind)
+        first = built.first
+        self.num_envs = len(env_fns)
+        self.batch_size = batch_size
+        self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}
+        self.render_mode = first.render_mode
+        self.single_observation_space = built.spec.observation_space
+        self.observation_space = built.observation_space
+        self.single_action_space = first.action_space
+        self.action_space = batch_space(first.action_space, self.num_envs)
+        self._leaves = tuple(leaves(self.single_observation_space))
+        self._objects = {
+            leaf.path: [None] * self.num_envs for leaf in self._leaves if leaf.dtype is None
+        }
+        self._workers: Any = built.workers
+        self._arena = built.workers.arena
+        self._infos = InfoTable(self._arena)
+        self._limit_s = settings.step_timeout_s
+        self._refuses_ended = settings.autoreset_mode is AutoresetMode.DISABLED
+        self._place_of = [
+            place for place, worker in enumerate(self._workers.each) for _ in worker.rows
+        ]
+        self._batches: dict[int, _Batch] = {}
+        # What each row, or worker as a whole, was given that has not answered: told again to the
+        # one that replaces a worker; and when.
+        self._at_work: dict[int, tuple[str, Any]] = {}
+        self._since_s: dict[int, float] = {}
+        self._answers: dict[int, Any] = {}  # what has answered and was not handed out
+        self._rests: dict[int, Any] = {}
+        self._untold: set[int] = set()  # places of new workers, where telling them was interrupted
+        self._was_reset = False
+        self.pending: str | None = None
+        self._pending_work: Callable[[float | None], Any] | None = None
+        self._owner = os.getpid()
+        self.closed = False
+        self._finalizer = Finalize(self, built.workers.end, exitpriority=10)
+
+    # ---- the calls of EnvPool
+
+    def async_reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
+        """Has every sub-environment reset; `recv` gives the first observations.
+
+        Those that are at work finish first, and what they return is dropped.
+
+        Args:
+            seed: None, one int (sub-environment `i` gets `seed + i`), or `num_envs` of int or None.
+            options: Passed to the sub-environments. `reset_mask`, bool of shape `(num_envs,)`, says
+                which of them to reset; then none of these may be at work.
+        """
+        self._need_no_call("async_reset")
+        seeds = seed_of_each(seed, self.num_envs)
+        options = read_options(options, self.num_envs)
+        mask = None if options is None else options.pop("reset_mask", None)
+        rows = self._every if mask is None else self._read_ids(mask.nonzero()[0])
+        if mask is None:
+            self._drain()
+        self._begin_reset({row: seeds[row] for row in rows}, options)
+
+    def send(self, actions: Any, env_id: Any) -> None:
+        """Has sub-environments step.
+
+        Args:
+            actions: A batch with an action for each of them.
+            env_id: Which, such as the `info["env_id"]` of a `recv`; each once, and none at work.
+
+        Raises:
+            ValueError: If there is no such sub-environment, one is named twice, or the actions are
+                another number; nothing was sent.
+            AlreadyPendingCallError: If one is at work, or its result was not received.
+            ResetNeeded: Before the first `async_reset` or `reset`.
+        """
+        self._need_no_call("send")
+        if not self._was_reset:
+            raise ResetNeeded("Nothing was reset yet; call async_reset() and recv() first.")
+        rows = self._read_ids(env_id)
+        self._batch(len(rows)).check(actions)
+        self._begin_steps(rows, actions)
+
+    def recv(self, timeout: float | None = None) -> StepResult:
+        """The results of the `batch_size` sub-environments that have finished first.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            As of `step`, over these rows alone, in ascending order; `info["env_id"]` says which.
+
+        Raises:
+            NoAsyncCallError: If fewer are at work or have finished: it would wait for ever.
+            multiprocessing.TimeoutError: If the time ran out; nothing is lost.
+            StepTimeout: If one takes longer than `step_timeout_s`.
+            WorkerDied: If a worker's process ended.
+            Exception: What a sub-environment raised. The results of others are kept.
+        """
+        self._need_no_call("recv")
+        count = self.batch_size
+        missing = count - len(self._answers) - len(self._at_work)
+        if missing > 0:
+            raise NoAsyncCallError(
+                f"recv() needs batch_size={count} results, but only {count - missing} "
+                "sub-environments are at work or have finished; send actions to more, or call "
+                "async_reset().",
+                "recv",
+            )
+        self._wait(lambda: len(self._answers) >= count, timeout, "recv")
+        rows = sorted([row for row, _ in zip(self._answers, range(count), strict=False)])
+        self._take_in(rows)
+        for row in rows:
+            del self._answers[row]
+        observations, rewards, terminated, truncated, infos = self._results(rows)
+        infos["env_id"] = np.array(rows, np.int32)
+        return observations, rewards, terminated, truncated, infos
+
+    def _read_ids(self, env_id: Any) -> list[int]:
+        try:
+            ids = np.asarray(env_id)
+            rows: list[int] = ids.tolist() if ids.dtype.kind in "iu" and ids.ndim == 1 else []
+        except (TypeError, ValueError):
+            rows = []
+        if not rows:
+            raise ValueError(
+                f"env_id is {env_id!r}; give the numbers of sub-environments, such as the "
+                'info["env_id"] of recv(). Nothing was sent.'
+            )
+        if not 0 <= min(rows) <= max(rows) < self.num_envs:
+            raise ValueError(
+                f"env_id holds {min(rows)} to {max(rows)}, but the sub-environments are numbered "
+                f"from 0 to {self.num_envs - 1}. Nothing was sent."
+            )
+        if len(set(rows)) < len(rows):
+            raise ValueError("env_id names a sub-environment twice. Nothing was sent.")
+        busy = [row for row in rows if row in self._at_work or row in self._answers]
+        if busy:
+            raise AlreadyPendingCallError(
+                f"Sub-environments {busy} are at work, or their results were not received; recv() "
+                "gives them. Nothing was sent.",
+                "send",
+            )
+        return rows
+
+    # ---- the calls of a vector environment, when nothing is at work
+
+    def step(self, actions: Any) -> StepResult:
+        """Steps every sub-environment; arguments and results as in `SyncVectorEnv`."""
+        self._need_idle("step")
+        self._begin_steps(self._every, actions)
+        return self._all("step", None)
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step; `step_wait` collects it."""
+        self._need_idle("step")
+        self._begin_steps(self._every, copying.deepcopy(actions))
+        self._has_begun("step", lambda timeout_s: self._all("step", timeout_s))
+
+    def step_wait(self, timeout: float | None = None) -> StepResult:
+        """Collects what `step_async` began; errors as of `recv`."""
+        return self._finish("step", timeout)  # type: ignore[no-any-return]
+
+    def reset(
+        self, *, seed: Any = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets the sub-environments; arguments and results as in `SyncVectorEnv`.
+
+        What is at work finishes first, and what it returns is dropped.
+        """
+        self._need_no_call("reset")
+        self._begin_masked_reset(seed, options)
+        return self._after_reset(None)
+
+    def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
+        """Begins a reset; `reset_wait` collects it."""
+        self._need_no_call("reset")
+        self._begin_masked_reset(seed, options)
+        self._has_begun("reset", self._after_reset)
+
+    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
+        """Collects what `reset_async` began; errors as of `recv`."""
+        return self._finish("reset", timeout)  # type: ignore[no-any-return]
+
+    def _begin_masked_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        seeds = seed_of_each(seed, self.num_envs)
+        options = read_options(options, self.num_envs)
+        mask = None if options is None else options.pop("reset_mask", None)
+        self._drain()
+        rows = range(self.num_envs) if mask is None else mask.nonzero()[0].tolist()
+        if mask is not None:  # what the others had in their infos is no news
+            self._arena.info_ids[~mask] = 0
+        self._begin_reset({row: seeds[row] for row in rows}, options)
+
+    def _after_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
+        observations, _, _, _, infos = self._all("reset", timeout_s)
+        return observations, infos
+
+    def _all(self, kind: str, timeout_s: float | None) -> StepResult:
+        """Waits for all that is at work, and gives the results of all rows."""
+        self._wait(lambda: not self._at_work, timeout_s, kind)
+        answered = [*self._answers]
+        try:
+            self._take_in(answered)
+        finally:
+            self._answers.clear()
+        return self._results(self._every)
+
+    @property
+    def _every(self) -> range:
+        return range(self.num_envs)
+
+    @property
+    def np_random(self) -> Any:
+        """The generators of the sub-environments, a tuple; those from workers are copies."""
+        return self.get_attr("np_random")
+
+    @np_random.setter
+    def np_random(self, value: Any) -> None:
+        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
+
+    @property
+    def np_random_seed(self) -> Any:
+        """The seeds of the sub-environments' generators, a tuple."""
+        return self.get_attr("np_random_seed")
+
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        return self.call_some(self._every, name, args, kwargs)
+
+    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
+        """Begins a call; `call_wait` collects it."""
+        self.call_some_async(self._every, name, args, kwargs)
+
+    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
+        """Collects what `call_async` began; errors as of `recv`."""
+        return self._finish("call", timeout)  # type: ignore[no-any-return]
+
+    def call_some(
+        self,
+        indices: Sequence[int],
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, ...]:
+        """Calls a method of some sub-environments; the results are in the order of `indices`."""
+        self.call_some_async(indices, name, args, kwargs or {})
+        return self.call_wait()
+
+    def call_some_async(
+        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Begins `call_some`; `call_wait` collects it."""
+        self._need_idle("call")
+        wanted = frozenset(indices)
+
+        def arguments(rows: range) -> tuple[Any, ...] | None:
+            mine = [row for row in rows if row in wanted]
+            return (name, args, kwargs, mine) if mine else None
+
+        self._ask("call", arguments)
+
+        def collect(timeout_s: float | None) -> tuple[Any, ...]:
+            found: dict[int, Any] = {}
+            for reply in self._replies(timeout_s):
+                found.update(reply)
+            return tuple(found[row] for row in indices)
+
+        self._has_begun("call", collect)
+
+    def render(self) -> tuple[Any, ...]:
+        """A frame of every sub-environment, as its render mode gives it."""
+        return self.call("render")
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every sub-environment; values from worker processes are copies."""
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Sets an attribute of every sub-environment, or of none if one of them refuses."""
+        self.set_attr_some(self._every, name, one_each(values, self.num_envs))
+
+    def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
+        """Sets an attribute of some sub-environments, or of none if one of them refuses."""
+        self._need_idle("call")
+        value_of = dict(zip(indices, values, strict=True))
+
+        def arguments(rows: range) -> tuple[Any, ...] | None:
+            mine = {row: value_of[row] for row in rows if row in value_of}
+            return (name, mine) if mine else None
+
+        self._ask("set_attr", arguments)
+        try:
+            self._replies(None)
+        except (WorkerDied, ClosedEnvironmentError, StepTimeout):
+            raise
+        except Exception:
+            self._ask("undo_set_attr", lambda rows: None if arguments(rows) is None else ())
+            self._replies(None)
+            raise
+
+    def _ask(self, name: str, arguments: Callable[[range], tuple[Any, ...] | None]) -> None:
+        """Has lanes call a method of theirs; `_replies` collects it."""
+        asked = [(place, arguments(one.rows)) for place, one in enumerate(self._workers.each)]
+        jobs = {self.num_envs + place: (name, args) for place, args in asked if args is not None}
+        for key, job in jobs.items():
+            self._give({key: job})
+
+    def _replies(self, timeout_s: float | None) -> list[Any]:
+        self._wait(lambda: not self._at_work, timeout_s, "call")
+        replies = [self._workers.unpacked(answer) for answer in self._answers.values()]
+        self._answers.clear()
+        for reply in replies:
+            if isinstance(reply, Raised):
+                raise reply.error
+        return replies
+
+    # ---- jobs and answers
+
+    def _begin_reset(self, seeds: Mapping[int, int | None], options: dict[str, Any] | None) -> None:
+        rows = list(seeds)
+        self._arena.terminated[rows] = self._arena.truncated[rows] = False
+        self._arena.rewards[rows] = 0.0
+        self._was_reset = True
+        self._give({row: ("reset", (seeds[row], options)) for row in rows})
+
+    def _begin_steps(self, rows: Sequence[int], actions: Any) -> None:
+        batch = self._batch(len(rows))
+        batch.check(actions)
+        index, arena = batch.index(rows), self._arena
+        if self._refuses_ended:
+            ended = np.zeros(self.num_envs, np.bool_)
+            ended[index] = arena.terminated[index] | arena.truncated[index]
+            need_no_ended_episode(ended)
+        code = arena.put_some_actions(actions, index) if isinstance(actions, np.ndarray) else None
+        if code is not None:
+            job = "arena", code
+            self._give(dict.fromkeys(rows, job))
+        else:
+            each = iterate(batch.space, actions)
+            self._give({row: ("step", action) for row, action in zip(rows, each, strict=True)})
+
+    def _give(self, jobs: Mapping[int, tuple[str, Any]]) -> None:
+        """Gives workers jobs, all of one kind, by row or by the key of a worker."""
+        self._workers.begin()  # raises if one has died
+        by_place: dict[int, dict[int, tuple[str, Any]]] = {}
+        for key, job in jobs.items():
+            by_place.setdefault(self._place(key), {})[key] = job
+        if self._limit_s is not None:
+            self._since_s.update(dict.fromkeys(jobs, time.monotonic()))
+        for place, some in by_place.items():
+            self._at_work.update(some)
+            try:
+                self._tell(place, some)
+            except WorkerDied as death:
+                self._renew(place, death)
+
+    def _place(self, key: int) -> int:
+        return self._place_of[key] if key < self.num_envs else key - self.num_envs
+
+    def _tell(self, place: int, jobs: Mapping[int, tuple[str, Any]]) -> None:
+        kind, argument = next(iter(jobs.values()))
+        workers = self._workers
+        if kind == "arena":
+            workers.give_steps(place, jobs, argument)
+        elif kind == "step":
+            workers.tell(place, ("step", {row: action for row, (_, action) in jobs.items()}))
+        elif kind == "reset":
+            seeds = {row: seed for row, (_, (seed, _)) in jobs.items()}
+            workers.tell(place, ("reset", (seeds, argument[1])))
+        else:
+            workers.tell(place, (kind, argument))
+
+    def _renew(self, place: int, death: Exception) -> None:
+        """Has another worker go on in place of one that has died, if the settings say so.
+
+        Raises:
+            WorkerDied: If they do not, or if it is not known whether a call had happened.
+        """
+        self._untold.add(place)
+        self._workers.replace(place, death)
+        self._tell_again(place, death)
+
+    def _tell_again(self, place: int, death: Exception) -> None:
+        """Gives a new worker what the one before has left undone."""
+        self._workers.tell(place, ("learn", [*self._workers.templates]))
+        self._untold.discard(place)
+        lost = {key: job for key, job in self._at_work.items() if self._place(key) == place}
+        for key, job in lost.items():
+            if key >= self.num_envs:
+                del self._at_work[key]
+                raise WorkerDied(
+                    f"{death} It was replaced, but what was called is not known to have happened."
+                )
+            self._since_s[key] = time.monotonic()
+            self._tell(place, {key: job})
+
+    def _wait(self, over: Callable[[], bool], timeout_s: float | None, kind: str) -> None:
+        """Takes answers in until that is so.
+
+        Raises:
+            multiprocessing.TimeoutError: If the time ran out.
+            StepTimeout: If a sub-environment takes longer than any may.
+        """
+        workers, answers, at_work = self._workers, self._answers, self._at_work
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        look_s = 0.0
+        while True:
+            workers.take_answers(answers)
+            for key in at_work.keys() & answers.keys():
+                del at_work[key]
+            if over():
+                return
+            now_s = time.monotonic()
+            if until_s is not None and now_s >= until_s:
+                raise multiprocessing.TimeoutError(
+                    f"{kind} timed out after {timeout_s:g} s. Nothing is lost: call it again."
+                )
+            if now_s >= look_s:
+                self._look_around(now_s)
+                look_s = now_s + WATCH_PERIOD_S / 2
+            left_s = WATCH_PERIOD_S if until_s is None else min(WATCH_PERIOD_S, until_s - now_s)
+            if self._limit_s is not None:
+                left_s = min(left_s, self._limit_s / 4)
+            workers.wait(left_s)
+
+    def _look_around(self, now_s: float) -> None:
+        """Sees whether all workers live and keep their deadline; replaces or raises."""
+        self._workers.begin()  # goes on with what was interrupted
+        for place in [*self._untold]:
+            self._tell_again(
+                place, WorkerDied(f"A worker died ({self._workers.each[place].name()}).")
+            )
+        for place, worker in enumerate(self._workers.each):
+            try:
+                worker.check()
+            except WorkerDied as death:
+                self._workers.take_answers(self._answers)  # what it had done before
+                for key in self._at_work.keys() & self._answers.keys():
+                    del self._at_work[key]
+                self._renew(place, death)
+        if self._limit_s is not None:
+            for key in [*self._at_work]:
+                if now_s - self._since_s[key] > self._limit_s:
+                    place = self._place(key)
+                    late = StepTimeout(
+                        f"{self._workers.each[place].name()} has not answered within "
+                        f"step_timeout_s={self._limit_s:g}."
+                    )
+                    if not self._workers.settings.restart:
+                        self._since_s[key] = now_s  # who waits on has as long again
+                        raise late
+                    self._renew(place, late)
+                    return
+
+    def _drain(self) -> None:
+        """Waits for what is at work, and drops what it returns."""
+        self._wait(lambda: not self._at_work, None, "reset")
+        self._answers.clear()
+
+    def _take_in(self, rows: Iterable[int]) -> None:
+        """Takes in what rows have left beside the arena.
+
+        Raises:
+            Exception: What the first of them raised, which has no other result; the others keep
+                theirs.
+        """
+        for row in rows:
+            reply = self._workers.unpacked(self._answers[row])
+            if isinstance(reply, Raised):
+                del self._answers[row]
+                raise reply.error
+            rest, objects = ({}, {}) if reply is None else reply
+            self._rests[row] = rest
+            for path, value in objects.items():
+                self._objects[path][row] = value
+
+    def _results(self, rows: Sequence[int]) -> StepResult:
+        """The results of rows whose answers were taken in."""
+        batch, arena = self._batch(len(rows)), self._arena
+        index = batch.index(rows)
+        rests: dict[int, Any] = {}
+        infos: dict[str, Any] = {}
+        for row in rows:
+            rests.update(self._rests.pop(row, {}))
+        if arena.info_ids[index].any():
+            for position, row in enumerate(rows):
+                for info in self._infos.of_row(row, rests):
+                    infos = batch.add_info(infos, info, position)
+        if rests and (learned := self._infos.learn(rests)):
+            self._workers.templates += learned
+            for place in range(len(self._workers.each)):
+                self._workers.tell(place, ("learn", learned))
+        parts: list[Any] = []
+        for leaf in self._leaves:
+            if leaf.dtype is not None:
+                parts.append(arena.observations[0][leaf.path][index])
+            else:
+                parts.append(copying.deepcopy(tuple(self._objects[leaf.path][row] for row in rows)))
+        return (
+            assembled(self.single_observation_space, iter(parts)),
+            arena.rewards[index],
+            arena.terminated[index],
+            arena.truncated[index],
+            infos,
+        )
+
+    def _batch(self, count: int) -> _Batch:
+        """What belongs to batches of so many rows."""
+        found = self._batches.get(count)
+        if found is None:
+            found = self._batches[count] = _Batch(self.single_action_space, count)
+        return found
+
+    # ---- one call at a time
+
+    def _need_no_call(self, kind: str) -> None:
+        """Makes sure that no split call is pending: see `_need_idle`."""
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self!r} was used after close().")
+        if os.getpid() != self._owner:
+            raise VecselectError(
+                "This vector environment belongs to the process that this one was forked from. "
+                "Make another one here."
+            )
+        if self.pending is not None:
+            raise AlreadyPendingCallError(
+                f"Calling `{kind}` while waiting for a pending call to `{self.pending}` to "
+                "complete.",
+                self.pending,
+            )
+
+    def _need_idle(self, kind: str) -> None:
+        """Makes sure that nothing is at work.
+
+        Raises:
+            ClosedEnvironmentError: After `close()`.
+            AlreadyPendingCallError: If something is.
+        """
+        self._need_no_call(kind)
+        if self._at_work or self._answers:
+            count = len(self._at_work) + len(self._answers)
+            raise AlreadyPendingCallError(
+                f"Calling `{kind}` while {count} sub-environments are at work, or their results "
+                "were not received; receive them all, or reset.",
+                "send",
+            )
+
+    def _has_begun(self, kind: str, collect: Callable[[float | None], Any]) -> None:
+        self.pending, self._pending_work = kind, collect
+
+    def _finish(self, kind: str, timeout_s: float | None) -> Any:
+        """Collects a split call."""
+        if self.closed:
+            raise ClosedEnvironmentError(f"{self!r} was used after close().")
+        if self.pending != kind or self._pending_work is None:
+            raise NoAsyncCallError(
+                f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
+            )
+        over = True
+        try:
+            return self._pending_work(timeout_s)
+        except StepTimeout:
+            raise
+        except multiprocessing.TimeoutError:
+            over = False
+            raise
+        finally:
+            if over:
+                self.pending = None
+
+    # ---- closing
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Closes every sub-environment and ends every worker.
+
+        Args:
+            timeout: Seconds the workers may take to end by themselves; 4 by default.
+            terminate: Whether to end them without waiting.
+        """
+        self._finalizer.cancel()
+        if os.getpid() != self._owner:  # all of it is the business of the process we come from
+            return
+        self.closed = True
+        limit_s = CLOSE_LIMIT_S if timeout is None else timeout
+        self._workers.end(0.0 if terminate else limit_s)
+
+    def __reduce__(self) -> Any:
+        """Refused, and with it copying: two of them could not share the workers."""
+        raise VecselectError(
+            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
+        )
+
+
+class _Batch(VectorEnv):
+    """What batches of some number of rows need; as a `VectorEnv` it merges their infos."""
+
+    def __init__(self, single: gym.Space, count: int) -> None:
+        self.num_envs = count
+        self.space = batch_space(single, count)
+        self.check = action_check(self.space, single, count)
+        self.add_info = self._add_info
+
+    def index(self, rows: Sequence[int]) -> Any:
+        """What rows are indexed with in an array."""
+        return np.array(rows, np.intp)

@@ -252,7 +252,7 @@ class LaneCalls(VectorEnv):
         over = True
         try:
             return collect(timeout_s)
-        except _StillPending:
+        except StillPending:
             over = False
             raise multiprocessing.TimeoutError(
                 f"`{kind}_wait` timed out after {timeout_s} s. The {kind} is still pending: "
@@ -270,7 +270,7 @@ class LaneCalls(VectorEnv):
         own, self._own_work = self._own_work, None
         replies = self._workers.collect(own, timeout_s)
         if replies is PENDING:
-            raise _StillPending
+            raise StillPending
         return replies  # type: ignore[no-any-return]
 
     def _blame_closing(self, error: Exception) -> None:
@@ -287,5 +287,5 @@ if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_note_fork)
 
 
-class _StillPending(Exception):
+class StillPending(Exception):
     """The time that the user gave `step_wait` and the like has run out."""

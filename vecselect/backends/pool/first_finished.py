@@ -13,24 +13,19 @@ from __future__ import annotations
 
 import copy as copying
 import multiprocessing
-import os
 import time
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.error import (
-    AlreadyPendingCallError,
-    ClosedEnvironmentError,
-    NoAsyncCallError,
-    ResetNeeded,
-)
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError, ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from vecselect.arguments import action_check, one_each, read_options, seed_of_each
+from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.arena import assembled, leaves
+from vecselect.backends.pool.commands import LaneCalls, StillPending
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.link import WATCH_PERIOD_S
@@ -44,10 +39,10 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.rows import RowProcesses, RowThreads
     from vecselect.backends.pool.vector_env import StepResult
-    from vecselect.backends.pool.workers import Settings
+    from vecselect.backends.pool.workers import Arguments, Settings
 
 
-class FirstFinishedVectorEnv(VectorEnv):
+class FirstFinishedVectorEnv(LaneCalls):
     """Steps each sub-environment as soon as it has its action, in a worker.
 
     Each one's trajectory is that of a loop. All calls of a vector environment are there too, for
@@ -75,6 +70,7 @@ class FirstFinishedVectorEnv(VectorEnv):
         Raises: What `construct` does.
         """
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
+        super().__init__()
         built = construct(env_fns, settings, kind)
         first = built.first
         self.num_envs = len(env_fns)
@@ -106,9 +102,6 @@ class FirstFinishedVectorEnv(VectorEnv):
         self._rests: dict[int, Any] = {}
         self._untold: set[int] = set()  # places of new workers, where telling them was interrupted
         self._was_reset = False
-        self.pending: str | None = None
-        self._pending_work: Callable[[float | None], Any] | None = None
-        self._owner = os.getpid()
         self.closed = False
         self._finalizer = Finalize(self, built.workers.end, exitpriority=10)
 
@@ -179,7 +172,13 @@ class FirstFinishedVectorEnv(VectorEnv):
                 "async_reset().",
                 "recv",
             )
-        self._wait(lambda: len(self._answers) >= count, timeout, "recv")
+        try:
+            self._await(lambda: len(self._answers) >= count, timeout)
+        except StillPending:
+            raise multiprocessing.TimeoutError(
+                f"recv timed out after {timeout} s, when {len(self._answers)} of {count} had "
+                "finished. Nothing is lost: call it again."
+            ) from None
         rows = sorted([row for row, _ in zip(self._answers, range(count), strict=False)])
         self._take_in(rows)
         for row in rows:
@@ -187,6 +186,11 @@ class FirstFinishedVectorEnv(VectorEnv):
         observations, rewards, terminated, truncated, infos = self._results(rows)
         infos["env_id"] = np.array(rows, np.int32)
         return observations, rewards, terminated, truncated, infos
+
+    def _need_no_call(self, kind: str) -> None:
+        """Makes sure that no other call is under way: see `LaneCalls`."""
+        super().need_idle(kind)
+        self._need_usable()
 
     def _read_ids(self, env_id: Any) -> list[int]:
         try:
@@ -219,19 +223,20 @@ class FirstFinishedVectorEnv(VectorEnv):
 
     def step(self, actions: Any) -> StepResult:
         """Steps every sub-environment; arguments and results as in `SyncVectorEnv`."""
-        self._need_idle("step")
-        self._begin_steps(self._every, actions)
-        return self._all("step", None)
+
+        def both() -> StepResult:
+            self._begin_step(actions)
+            return self._all(None)
+
+        return self._done("step", both)  # type: ignore[no-any-return]
 
     def step_async(self, actions: Any) -> None:
         """Begins a step; `step_wait` collects it."""
-        self._need_idle("step")
-        self._begin_steps(self._every, copying.deepcopy(actions))
-        self._has_begun("step", lambda timeout_s: self._all("step", timeout_s))
+        self._begin_async("step", lambda: self._begin_step(copying.deepcopy(actions)))
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began; errors as of `recv`."""
-        return self._finish("step", timeout)  # type: ignore[no-any-return]
+        return self._wait("step", self._all, timeout)  # type: ignore[no-any-return]
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
@@ -240,37 +245,43 @@ class FirstFinishedVectorEnv(VectorEnv):
 
         What is at work finishes first, and what it returns is dropped.
         """
-        self._need_no_call("reset")
-        self._begin_masked_reset(seed, options)
-        return self._after_reset(None)
+
+        def both() -> tuple[Any, dict[str, Any]]:
+            self._begin_masked_reset(seed, options)
+            return self._after_reset(None)
+
+        return self._done("reset", both)  # type: ignore[no-any-return]
 
     def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
         """Begins a reset; `reset_wait` collects it."""
-        self._need_no_call("reset")
-        self._begin_masked_reset(seed, options)
-        self._has_begun("reset", self._after_reset)
+        self._begin_async("reset", lambda: self._begin_masked_reset(seed, options))
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; errors as of `recv`."""
-        return self._finish("reset", timeout)  # type: ignore[no-any-return]
+        return self._wait("reset", self._after_reset, timeout)  # type: ignore[no-any-return]
+
+    def _begin_step(self, actions: Any) -> None:
+        self._begin("step")
+        self._begin_steps(self._every, actions)
 
     def _begin_masked_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        self._begin("reset")
         seeds = seed_of_each(seed, self.num_envs)
         options = read_options(options, self.num_envs)
         mask = None if options is None else options.pop("reset_mask", None)
         self._drain()
-        rows = range(self.num_envs) if mask is None else mask.nonzero()[0].tolist()
+        rows = self._every if mask is None else mask.nonzero()[0].tolist()
         if mask is not None:  # what the others had in their infos is no news
             self._arena.info_ids[~mask] = 0
         self._begin_reset({row: seeds[row] for row in rows}, options)
 
     def _after_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
-        observations, _, _, _, infos = self._all("reset", timeout_s)
+        observations, _, _, _, infos = self._all(timeout_s)
         return observations, infos
 
-    def _all(self, kind: str, timeout_s: float | None) -> StepResult:
+    def _all(self, timeout_s: float | None) -> StepResult:
         """Waits for all that is at work, and gives the results of all rows."""
-        self._wait(lambda: not self._at_work, timeout_s, kind)
+        self._await(lambda: not self._at_work, timeout_s)
         answered = [*self._answers]
         try:
             self._take_in(answered)
@@ -282,110 +293,38 @@ class FirstFinishedVectorEnv(VectorEnv):
     def _every(self) -> range:
         return range(self.num_envs)
 
-    @property
-    def np_random(self) -> Any:
-        """The generators of the sub-environments, a tuple; those from workers are copies."""
-        return self.get_attr("np_random")
+    def _ask(self, name: str, arguments: Arguments) -> None:
+        """Has lanes call a method of theirs, for which there are arguments: see `LaneCalls`."""
+        self._begin("call")
+        for place, worker in enumerate(self._workers.each):
+            args = arguments(worker.rows)
+            if args is not None:
+                self._give({self.num_envs + place: (name, args)})
 
-    @np_random.setter
-    def np_random(self, value: Any) -> None:
-        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
-
-    @property
-    def np_random_seed(self) -> Any:
-        """The seeds of the sub-environments' generators, a tuple."""
-        return self.get_attr("np_random_seed")
-
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
-        return self.call_some(self._every, name, args, kwargs)
-
-    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Begins a call; `call_wait` collects it."""
-        self.call_some_async(self._every, name, args, kwargs)
-
-    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Collects what `call_async` began; errors as of `recv`."""
-        return self._finish("call", timeout)  # type: ignore[no-any-return]
-
-    def call_some(
-        self,
-        indices: Sequence[int],
-        name: str,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> tuple[Any, ...]:
-        """Calls a method of some sub-environments; the results are in the order of `indices`."""
-        self.call_some_async(indices, name, args, kwargs or {})
-        return self.call_wait()
-
-    def call_some_async(
-        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
-        """Begins `call_some`; `call_wait` collects it."""
-        self._need_idle("call")
-        wanted = frozenset(indices)
-
-        def arguments(rows: range) -> tuple[Any, ...] | None:
-            mine = [row for row in rows if row in wanted]
-            return (name, args, kwargs, mine) if mine else None
-
-        self._ask("call", arguments)
-
-        def collect(timeout_s: float | None) -> tuple[Any, ...]:
-            found: dict[int, Any] = {}
-            for reply in self._replies(timeout_s):
-                found.update(reply)
-            return tuple(found[row] for row in indices)
-
-        self._has_begun("call", collect)
-
-    def render(self) -> tuple[Any, ...]:
-        """A frame of every sub-environment, as its render mode gives it."""
-        return self.call("render")
-
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of every sub-environment; values from worker processes are copies."""
-        return self.call(name)
-
-    def set_attr(self, name: str, values: Any) -> None:
-        """Sets an attribute of every sub-environment, or of none if one of them refuses."""
-        self.set_attr_some(self._every, name, one_each(values, self.num_envs))
-
-    def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
-        """Sets an attribute of some sub-environments, or of none if one of them refuses."""
-        self._need_idle("call")
-        value_of = dict(zip(indices, values, strict=True))
-
-        def arguments(rows: range) -> tuple[Any, ...] | None:
-            mine = {row: value_of[row] for row in rows if row in value_of}
-            return (name, mine) if mine else None
-
-        self._ask("set_attr", arguments)
-        try:
-            self._replies(None)
-        except (WorkerDied, ClosedEnvironmentError, StepTimeout):
-            raise
-        except Exception:
-            self._ask("undo_set_attr", lambda rows: None if arguments(rows) is None else ())
-            self._replies(None)
-            raise
-
-    def _ask(self, name: str, arguments: Callable[[range], tuple[Any, ...] | None]) -> None:
-        """Has lanes call a method of theirs; `_replies` collects it."""
-        asked = [(place, arguments(one.rows)) for place, one in enumerate(self._workers.each)]
-        jobs = {self.num_envs + place: (name, args) for place, args in asked if args is not None}
-        for key, job in jobs.items():
-            self._give({key: job})
-
-    def _replies(self, timeout_s: float | None) -> list[Any]:
-        self._wait(lambda: not self._at_work, timeout_s, "call")
+    def _collected(self, timeout_s: float | None) -> list[Any]:
+        """What the lanes that were asked replied; raises what any of them raised."""
+        self._await(lambda: not self._at_work, timeout_s)
         replies = [self._workers.unpacked(answer) for answer in self._answers.values()]
         self._answers.clear()
         for reply in replies:
             if isinstance(reply, Raised):
                 raise reply.error
         return replies
+
+    def need_idle(self, kind: str) -> None:
+        """Makes sure that a call can be made: see `LaneCalls`; all but a reset need all rows idle.
+
+        Raises:
+            AlreadyPendingCallError: If another call is not over, or sub-environments are at work.
+        """
+        super().need_idle(kind)
+        count = len(self._at_work) + len(self._answers)
+        if count and kind != "reset":
+            raise AlreadyPendingCallError(
+                f"Calling `{kind}` while {count} sub-environments are at work, or their results "
+                "were not received; receive them all, or reset.",
+                "send",
+            )
 
     # ---- jobs and answers
 
@@ -467,11 +406,11 @@ class FirstFinishedVectorEnv(VectorEnv):
             self._since_s[key] = time.monotonic()
             self._tell(place, {key: job})
 
-    def _wait(self, over: Callable[[], bool], timeout_s: float | None, kind: str) -> None:
+    def _await(self, over: Callable[[], bool], timeout_s: float | None) -> None:
         """Takes answers in until that is so.
 
         Raises:
-            multiprocessing.TimeoutError: If the time ran out.
+            StillPending: If the time ran out.
             StepTimeout: If a sub-environment takes longer than any may.
         """
         workers, answers, at_work = self._workers, self._answers, self._at_work
@@ -485,9 +424,7 @@ class FirstFinishedVectorEnv(VectorEnv):
                 return
             now_s = time.monotonic()
             if until_s is not None and now_s >= until_s:
-                raise multiprocessing.TimeoutError(
-                    f"{kind} timed out after {timeout_s:g} s. Nothing is lost: call it again."
-                )
+                raise StillPending
             if now_s >= look_s:
                 self._look_around(now_s)
                 look_s = now_s + WATCH_PERIOD_S / 2
@@ -527,7 +464,7 @@ class FirstFinishedVectorEnv(VectorEnv):
 
     def _drain(self) -> None:
         """Waits for what is at work, and drops what it returns."""
-        self._wait(lambda: not self._at_work, None, "reset")
+        self._await(lambda: not self._at_work, None)
         self._answers.clear()
 
     def _take_in(self, rows: Iterable[int]) -> None:
@@ -584,63 +521,6 @@ class FirstFinishedVectorEnv(VectorEnv):
             found = self._batches[count] = _Batch(self.single_action_space, count)
         return found
 
-    # ---- one call at a time
-
-    def _need_no_call(self, kind: str) -> None:
-        """Makes sure that no split call is pending: see `_need_idle`."""
-        if self.closed:
-            raise ClosedEnvironmentError(f"{self!r} was used after close().")
-        if os.getpid() != self._owner:
-            raise VecselectError(
-                "This vector environment belongs to the process that this one was forked from. "
-                "Make another one here."
-            )
-        if self.pending is not None:
-            raise AlreadyPendingCallError(
-                f"Calling `{kind}` while waiting for a pending call to `{self.pending}` to "
-                "complete.",
-                self.pending,
-            )
-
-    def _need_idle(self, kind: str) -> None:
-        """Makes sure that nothing is at work.
-
-        Raises:
-            ClosedEnvironmentError: After `close()`.
-            AlreadyPendingCallError: If something is.
-        """
-        self._need_no_call(kind)
-        if self._at_work or self._answers:
-            count = len(self._at_work) + len(self._answers)
-            raise AlreadyPendingCallError(
-                f"Calling `{kind}` while {count} sub-environments are at work, or their results "
-                "were not received; receive them all, or reset.",
-                "send",
-            )
-
-    def _has_begun(self, kind: str, collect: Callable[[float | None], Any]) -> None:
-        self.pending, self._pending_work = kind, collect
-
-    def _finish(self, kind: str, timeout_s: float | None) -> Any:
-        """Collects a split call."""
-        if self.closed:
-            raise ClosedEnvironmentError(f"{self!r} was used after close().")
-        if self.pending != kind or self._pending_work is None:
-            raise NoAsyncCallError(
-                f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
-            )
-        over = True
-        try:
-            return self._pending_work(timeout_s)
-        except StepTimeout:
-            raise
-        except multiprocessing.TimeoutError:
-            over = False
-            raise
-        finally:
-            if over:
-                self.pending = None
-
     # ---- closing
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
@@ -651,7 +531,7 @@ class FirstFinishedVectorEnv(VectorEnv):
             terminate: Whether to end them without waiting.
         """
         self._finalizer.cancel()
-        if os.getpid() != self._owner:  # all of it is the business of the process we come from
+        if self._made_in != self.forks:  # all of it is the business of the process we come from
             return
         self.closed = True
         limit_s = CLOSE_LIMIT_S if timeout is None else timeout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import platform
@@ -22,6 +23,16 @@ MEMORY_SHARE = 0.8
 CORE_VARIABLES = ("VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK")
 """Environment variables that say how many cores are meant for this process."""
 
+SECOND_THREAD = 0.25
+"""What the second hardware thread of a core adds to it: 10 to 40 % is published for simulators."""
+
+SLOW = 0.7
+"""Cores slower than this, in terms of the fastest, are left to others: a vector step takes as long
+as its slowest slice."""
+
+SHARED = "shared or slow cores"
+"""The bound that `hardware_cores` is, where it is one."""
+
 PROPORTIONAL = "proportional set size"
 RESIDENT = "resident set size"
 
@@ -34,8 +45,9 @@ class Machine:
     """The machine as seen by this process.
 
     Attributes:
-        cores: Cores this process may use at once: the least of affinity, cgroup quota,
-            `VECSELECT_MAX_CPUS` and `SLURM_CPUS_PER_TASK`. A float, since a quota may be 1.5 cores.
+        cores: Cores this process may use at once: the least of affinity, what those cores are
+            worth (`hardware_cores`), cgroup quota, `VECSELECT_MAX_CPUS` and `SLURM_CPUS_PER_TASK`.
+            A float, since a quota may be 1.5 cores.
         cores_logical: Logical cores of the whole machine.
         cores_affinity: Cores this process is allowed to run on.
         cores_quota: The cgroup's quota in cores; None without one.
@@ -49,7 +61,8 @@ class Machine:
         cpu: The processor's name, or its architecture where the system gives no name.
         system: Operating system and release.
         python: Version and implementation, with a mark for a free-threaded build.
-        cores_bound: Which of these bounds `cores` is: `affinity`, `quota`, or the variable's name.
+        cores_bound: Which of these bounds `cores` is: `affinity`, `SHARED`, `quota`, or the
+            variable's name.
     """
 
     cores: float
@@ -76,19 +89,15 @@ def read_machine(root: Path = Path("/")) -> Machine:
     Returns:
         The machine. Takes a few milliseconds and starts nothing.
     """
-    logical = os.cpu_count() or 1
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
-    quota = cpu_quota_cores(root)
-    bounds = {"affinity": float(affinity), **_limits_by_variable()}
-    if quota is not None:
-        bounds["quota"] = quota
+    affinity = usable_cpus()
+    bounds = _core_limits(root)
     bound = min(bounds, key=bounds.__getitem__)
     memory_bytes, available_bytes = read_memory(root)
     return Machine(
         cores=bounds[bound],
-        cores_logical=logical,
-        cores_affinity=affinity,
-        cores_quota=quota,
+        cores_logical=os.cpu_count() or 1,
+        cores_affinity=len(affinity),
+        cores_quota=bounds.get("quota"),
         memory_bytes=memory_bytes,
         memory_available_bytes=available_bytes,
         shm_available_bytes=_left_in(root / "dev/shm"),
@@ -99,6 +108,71 @@ def read_machine(root: Path = Path("/")) -> Machine:
         python=_python(),
         cores_bound=bound,
     )
+
+
+def usable_cpus() -> frozenset[int]:
+    """The numbers of the logical cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def spare_cores(root: Path = Path("/")) -> float:
+    """Cores that other programs may keep busy and take nothing from this one.
+
+    Those that this process may run on, but for a quota or a variable does not use.
+    """
+    limits = _core_limits(root)
+    return min(limits["affinity"], limits[SHARED]) - min(limits.values())
+
+
+def _core_limits(root: Path) -> dict[str, float]:
+    """All that bounds how many cores this process may use at once, by what it is."""
+    cpus = usable_cpus()
+    limits = {"affinity": float(len(cpus)), SHARED: hardware_cores(root, cpus)}
+    quota = cpu_quota_cores(root)
+    if quota is not None:
+        limits["quota"] = quota
+    return {**limits, **_limits_by_variable()}
+
+
+@functools.lru_cache(maxsize=8)
+def hardware_cores(root: Path, cpus: frozenset[int]) -> float:
+    """What some logical cores are worth, in cores that have one thread and full speed.
+
+    Args:
+        root: Where `/sys` is found.
+        cpus: Their numbers.
+    """
+    folder = root / "sys/devices/system/cpu"
+    speeds = {cpu: _read(folder / f"cpu{cpu}/cpu_capacity").strip() or "1024" for cpu in cpus}
+    slow = _numbers(_read(root / "sys/devices/cpu_atom/cpus"))  # Intel's efficient cores
+    slow |= {cpu for cpu in cpus if int(speeds[cpu]) < SLOW * max(map(int, speeds.values()))}
+    fast = cpus - slow or cpus
+    if hasattr(os, "sched_getaffinity"):
+        names = {_read(folder / f"cpu{cpu}/topology/thread_siblings_list") or cpu for cpu in fast}
+        whole = len(names)
+    else:
+        whole = min(_physical_cores() or len(fast), len(fast))
+    return whole + SECOND_THREAD * (len(fast) - whole)
+
+
+def _numbers(text: str) -> frozenset[int]:
+    """The numbers in a list of the kernel's, such as `0-3,8`."""
+    spans = (part.partition("-") for part in text.strip().split(",") if part)
+    return frozenset(
+        number for first, _, last in spans for number in range(int(first), int(last or first) + 1)
+    )
+
+
+def _physical_cores() -> int | None:
+    """The machine's cores, each counted once however many threads it has; None if unknown."""
+    try:
+        import psutil
+
+        return psutil.cpu_count(logical=False)
+    except Exception:  # as below
+        return None
 
 
 def _limits_by_variable() -> dict[str, float]:
@@ -130,15 +204,9 @@ def tree_bytes() -> int:
     """
     import psutil
 
-    # What a fork server of the caller's has started for this process is no child of it.
-    started = {child.pid for child in multiprocessing.active_children()}
-    pids = {os.getpid(), *(pid for pid in started if pid is not None)}
-    for pid in tuple(pids):
-        with contextlib.suppress(psutil.Error):  # it has just ended
-            pids |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
     total = 0
-    for pid in pids:
-        with contextlib.suppress(psutil.Error):
+    for pid in process_tree():
+        with contextlib.suppress(psutil.Error):  # it has just ended
             found = _proportional_bytes(pid)
             total += psutil.Process(pid).memory_info().rss if found is None else found
     return total
@@ -153,16 +221,33 @@ def _proportional_bytes(pid: int) -> int | None:
     return next((int(words[1]) * 1024 for words in lines if words[0] == "Pss:"), None)
 
 
-def children_pids() -> frozenset[int]:
-    """The ids of the processes that this one has started; none where the system does not tell."""
-    files = list(Path("/proc/self/task").glob("*/children"))
+def process_tree() -> set[int]:
+    """The ids of this process, of all that it has started, and of all below those."""
+    # What a fork server of another process has started for this one is no child of it.
+    started = {child.pid for child in multiprocessing.active_children()}
+    tree = {os.getpid(), *(pid for pid in started if pid is not None)}
+    above = list(tree)
+    while above:
+        new = children_pids(above.pop()) - tree
+        tree |= new
+        above += new
+    return tree
+
+
+def children_pids(pid: int | None = None) -> frozenset[int]:
+    """The ids of the processes that one has started; none where the system does not tell.
+
+    Args:
+        pid: That of this process by default.
+    """
+    files = list(Path(f"/proc/{pid or 'self'}/task").glob("*/children"))
     if files:  # Linux; psutil would look through every process of the machine
         return frozenset(int(pid) for file in files for pid in _read(file).split())
     try:
         import psutil
 
-        return frozenset(child.pid for child in psutil.Process().children())
-    except Exception:  # as above
+        return frozenset(child.pid for child in psutil.Process(pid).children())
+    except Exception:  # as above; or it has just ended
         return frozenset()
 
 
@@ -189,7 +274,21 @@ def why_no_room(needed_bytes: float, available_bytes: float) -> str | None:
 
 
 def cpu_quota_cores(root: Path = Path("/")) -> float | None:
-    """The smallest cgroup CPU quota that binds this process, in cores; None without one.
+    """The smallest cgroup CPU quota that binds this process, in cores; None without one."""
+    return min((cores for cores, _ in _quotas(root)), default=None)
+
+
+def quota_period_s(root: Path = Path("/")) -> float:
+    """The longest period over which the kernel keeps a CPU quota; 0.0 without one.
+
+    Within a period all cores may be used until the quota is spent, and none after that. So whatever
+    is timed for less than a period may have seen the one or the other.
+    """
+    return max((period_s for _, period_s in _quotas(root)), default=0.0)
+
+
+def _quotas(root: Path) -> list[tuple[float, float]]:
+    """The CPU quotas that bind this process: cores, and seconds of a period.
 
     A quota may be set on any group above ours, so every group along the path in
     `/proc/self/cgroup` is read, in version 2 (`cpu.max`) and in version 1 (`cpu.cfs_quota_us`).
@@ -204,8 +303,8 @@ def cpu_quota_cores(root: Path = Path("/")) -> float | None:
         except ValueError:  # no such file, or "max"
             continue
         if quota_us > 0 and period_us > 0:
-            quotas.append(quota_us / period_us)
-    return min(quotas, default=None)
+            quotas.append((quota_us / period_us, period_us * 1e-6))
+    return quotas
 
 
 def _memory() -> tuple[int, int]:

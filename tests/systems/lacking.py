@@ -43,3 +43,4 @@ def start_methods(*methods):
     import multiprocessing
 
     multiprocessing.get_all_start_methods = lambda: list(methods)
+    multiprocessing.set_start_method(methods[0], force=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vecselect.machine import process_tree, spare_cores, usable_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,46 +106,41 @@ def _clocks_of_others() -> list[int] | None:
 
 
 class ForeignLoad:
-    """Counts, from its creation on, the cores that programs other than this one keep busy.
+    """Counts, from its creation on, the cores that other programs take from this one.
 
-    From the system's CPU times (`/proc/stat` on Linux) less those of this process and of all
-    processes below it.
+    They take those that they keep busy beyond `machine.spare_cores`: in a container with a quota of
+    2 of 64 cores, whoever keeps the others busy takes nothing.
     """
 
     def __init__(self) -> None:
         self._before = _read()
 
     def cores(self) -> float:
-        """Cores kept busy by others on average since the creation; 0.0 where that is not known."""
+        """Cores taken by others on average since the creation; 0.0 where that is not known."""
         after = _read()
         if self._before is None or after is None:
             return 0.0
         wall_s, busy_s, own_s = (b - a for a, b in zip(self._before, after, strict=True))
         if wall_s < MIN_SPAN_S:
             return 0.0
-        return max((busy_s - max(own_s, 0.0)) / wall_s - TICK_S / wall_s, 0.0)
+        busy = (busy_s - max(own_s, 0.0)) / wall_s - TICK_S / wall_s
+        return max(busy - spare_cores(), 0.0)
 
 
 def _read() -> tuple[float, float, float] | None:
-    """Wall time, busy CPU time of all cores, and CPU time of this process and those below it."""
+    """Wall time, busy CPU time of the usable cores, and CPU time of `process_tree`."""
     try:
         import psutil
 
-        times = psutil.cpu_times()
-        busy_s = sum(times) - times.idle - getattr(times, "iowait", 0.0)
-        busy_s -= getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
-        return time.perf_counter(), busy_s, _own_s(psutil)
+        busy_s = own_s = 0.0
+        every = psutil.cpu_times(percpu=True)
+        for times in (every[cpu] for cpu in usable_cpus() if cpu < len(every)):
+            busy_s += sum(times) - times.idle - getattr(times, "iowait", 0.0)
+            busy_s -= getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+        for pid in process_tree():
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                # With the time of children that have ended.
+                own_s += sum(psutil.Process(pid).cpu_times()[:4])
+        return time.perf_counter(), busy_s, own_s
     except Exception:  # without /proc, or on a system it does not know, psutil raises anything
         return None
-
-
-def _own_s(psutil: Any) -> float:
-    """CPU seconds of this process, of its ended children and of the living processes below it."""
-    process = psutil.Process()
-    own_s = sum(process.cpu_times()[:4])
-    for child in process.children(recursive=True):
-        try:
-            own_s += sum(child.cpu_times()[:2])
-        except psutil.Error:  # it has ended meanwhile
-            continue
-    return float(own_s)

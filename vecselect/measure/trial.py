@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vecselect.errors import ProfileError
+from vecselect.machine import quota_period_s
 from vecselect.measure.generators import untouched_generators
 from vecselect.modes import Mode
 
@@ -213,14 +214,14 @@ class Trials:
         """Nothing is built yet.
 
         Args:
-            block_s: Seconds that a block of the fastest takes.
+            block_s: Seconds that a block of the fastest takes: no less than a quota's period.
         """
         self.running: dict[Id, Trial] = {}
         self.built: list[Id] = []
         self.errors: dict[Id, Exception] = {}
         self.difference: str | None = None
         self.repeats = True
-        self._block_s = block_s
+        self._block_s = max(block_s, quota_period_s())
         self._first: dict[int, tuple[Id, Callable[[], VectorEnv], list[Any]]] = {}
         self._compared_steps = COMPARED_STEPS
 

@@ -169,10 +169,10 @@ def test_options_are_copied_and_the_mask_becomes_an_array():
 @pytest.mark.parametrize(
     ("mask", "kind", "message"),
     [
-        ([1, 0], TypeError, "dtype int64; it must be bool"),
-        ([True], ValueError, r"shape \(1,\), not \(2,\)"),
-        (True, ValueError, r"shape \(\), not \(2,\)"),
-        ([False, False], ValueError, "masks no sub-environment"),
+        ([1, 0], TypeError, "dtype int64; give an array of bool"),
+        ([True], ValueError, r"shape \(1,\); give one of shape \(2,\)"),
+        (True, ValueError, r"shape \(\); give one of shape \(2,\)"),
+        ([False, False], ValueError, "nothing to reset"),
         (None, TypeError, "dtype object"),
     ],
 )

@@ -115,7 +115,9 @@ def test_what_building_raises_is_raised_as_by_a_pinned_mode():
 
 @pytest.mark.parametrize("asked", [QUICK, {"mode": "sync"}, {"mode": "pool:1"}])
 def test_a_factory_that_returns_no_environment_is_a_request_error(asked):
-    with pytest.raises(RequestError, match="^A sub-environment's factory returned None") as caught:
+    with pytest.raises(
+        RequestError, match="^A callable that should build a sub-environment returned None"
+    ) as caught:
         auto_make_vec(lambda: None, 2, **asked)
     assert type(caught.value) is RequestError
 

@@ -111,14 +111,19 @@ def test_native_and_envpool_run_other_environments():
 @pytest.mark.parametrize(
     ("text", "num_envs", "caller_steps", "words"),
     [
-        ("pool:4", 4, True, "4 sub-environments have work for at most 3 worker processes beside"),
-        ("pool:4", 4, True, "not for 4; use 'pool:3'"),
-        ("thread:9", 8, True, "at most 7 threads .*; use 'thread:7'"),
-        ("pool:1", 1, True, "1 sub-environment has work for no worker, not for 1; use 'pool:0'"),
-        ("pool:5", 4, False, "at most 4 worker processes, not for 5; use 'pool:4'"),
-        ("pool:0", 4, False, "everything in the calling process.* deadline.* use 'pool:4' or"),
-        ("thread:0", 4, False, "everything in the calling process.* use 'thread:4' or"),
-        ("ray:5", 4, True, "at most 4 actors, not for 5; use 'ray:4'"),
+        ("pool:4", 4, True, "4 sub-environments can keep no more than 3 busy beside"),
+        ("pool:4", 4, True, "it has 4 worker processes, .*; use 'pool:3'"),
+        ("thread:9", 8, True, "9 threads, .* no more than 7 busy .*; use 'thread:7'"),
+        ("pool:1", 1, True, "and 1 sub-environment can keep no more than 0 busy .*'pool:0'"),
+        ("pool:5", 4, False, "5 worker processes, .* no more than 4 busy; use 'pool:4'"),
+        (
+            "pool:0",
+            4,
+            False,
+            "everything in the calling process.* deadline.* use 'pool:1' to 'pool:4'",
+        ),
+        ("thread:0", 4, False, "everything in the calling process.* use 'thread:1' to 'thread:4'"),
+        ("ray:5", 4, True, "5 actors, .* no more than 4 busy; use 'ray:4'"),
     ],
 )
 def test_workers_without_work_are_refused_with_the_most_there_may_be(

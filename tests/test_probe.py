@@ -25,6 +25,13 @@ from vecselect.request import Request
 from vecselect.selection.evidence import HandOff
 
 PHASES = ("construct", "reset", "step")
+
+
+def named(phase):
+    """How a message names a call of the environment."""
+    return "its constructor" if phase == "construct" else f"{phase}()"
+
+
 USED = ("reset", "step")
 QUICKLY_S = 10.0
 
@@ -165,7 +172,7 @@ def test_an_exception_is_chained_with_its_traceback(phase):
         raise LocalError("from in here")
 
     failure = the_failure(faulty(phase, raise_lookup_error))
-    assert f"LookupError in {phase}()" in str(failure) and "no such joint" in str(failure)
+    assert f"LookupError in {named(phase)}" in str(failure) and "no such joint" in str(failure)
     assert type(failure.__cause__) is LookupError
     assert failure.__cause__.args == ("no such joint",)
     remote = failure.__cause__.__cause__
@@ -173,7 +180,7 @@ def test_an_exception_is_chained_with_its_traceback(phase):
     assert "in raise_lookup_error" in str(remote)
     assert "LookupError: no such joint" in remote.text
     failure = the_failure(faulty(phase, fail))
-    assert f"LocalError in {phase}()" in str(failure)
+    assert f"LocalError in {named(phase)}" in str(failure)
     assert type(failure.__cause__).__name__ == "LocalError"
     assert str(failure.__cause__) == "from in here"
 
@@ -181,7 +188,7 @@ def test_an_exception_is_chained_with_its_traceback(phase):
 @pytest.mark.parametrize("phase", PHASES)
 def test_an_exception_that_cannot_be_rebuilt_still_has_its_name_and_text(phase):
     failure = the_failure(faulty(phase, raise_unrebuildable))
-    assert f"Unrebuildable in {phase}()" in str(failure)
+    assert f"Unrebuildable in {named(phase)}" in str(failure)
     assert "code 42: the arm broke" in str(failure)
     assert isinstance(failure.__cause__, RemoteTraceback)
     assert "in raise_unrebuildable" in str(failure.__cause__)
@@ -197,13 +204,13 @@ def test_what_building_raises_is_raised_as_it_is_but_for_what_ends_a_process():
     if sys.version_info >= (3, 11):
         [note] = caught.value.__notes__
         assert "being built for measuring" in note
-    assert "SystemExit in construct()" in str(the_failure(faulty("construct", sys.exit)))
+    assert "SystemExit in its constructor" in str(the_failure(faulty("construct", sys.exit)))
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_process_that_exits_is_named_with_its_code_and_phase(phase):
     failure = the_failure(faulty(phase, functools.partial(os._exit, 3)))
-    assert f"exited with code 3 in {phase}()" in str(failure)
+    assert f"exited with code 3 in {named(phase)}" in str(failure)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
@@ -234,7 +241,7 @@ def test_a_call_that_never_returns_is_given_up(phase, act, limit, stall_limit_s,
     start_s = time.monotonic()
     failure = the_failure(faulty(phase, act))
     assert time.monotonic() - start_s < QUICKLY_S
-    assert f"did not return from {phase}() within {limit}" in str(failure)
+    assert f"did not return from {named(phase)} within {limit}" in str(failure)
     assert 'mode="sync"' in str(failure)
 
 

@@ -395,7 +395,7 @@ def test_what_the_environment_prints_does_not_get_into_the_output(capfd, nothing
 def test_the_plan_says_that_the_race_was_lost_and_the_prediction_stands(nothing_left):
     plan = recommend(odd("exit"), 4, effort="race", budget_s=6.0, use_store=False)
     assert plan.decided_by == "model"
-    assert any("The race came to nothing: its process exited" in note.text for note in plan.notes)
+    assert any("The race failed: its process exited" in note.text for note in plan.notes)
 
 
 def test_the_caller_s_process_is_not_touched(nothing_left):

@@ -188,7 +188,7 @@ def test_spaces_that_do_not_go_together_name_the_sub_environment():
         ({"address": 5}, "address is 5"),
         ({"num_workers": 3}, "'ray:2' and vector_kwargs num_workers=3 say two numbers"),
         ({"address": "10.0.0.1:99"}, "connected to the Ray at"),
-        ({"context": "fork"}, "context has no meaning"),
+        ({"context": "fork"}, "it takes no vector_kwargs context"),
     ],
 )
 def test_what_cannot_be_is_refused(options, words):
@@ -203,5 +203,5 @@ def test_names_that_cannot_be_are_refused(mode):
 
 
 def test_its_options_are_refused_by_other_modes():
-    with pytest.raises(RequestError, match="num_workers has no meaning"):
+    with pytest.raises(RequestError, match="it takes no vector_kwargs num_workers"):
         auto_make_vec("CartPole-v1", 4, mode="pool:1", vector_kwargs={"num_workers": 2})

@@ -191,7 +191,7 @@ def test_a_factory_that_raises_leaves_nothing():
     with pytest.raises(Unpicklable) as caught:
         auto_make_vec(env_fns, mode="thread")
     if sys.version_info >= (3, 11):
-        assert caught.value.__notes__ == ["Raised by sub-environment 2 in construct."]
+        assert caught.value.__notes__ == ["Raised by sub-environment 2 in its constructor."]
     assert all(env.closed for env in envs)
 
 
@@ -388,7 +388,7 @@ def run(program):
 
 @pytest.mark.parametrize("option", [{"on_worker_death": "restart"}, {"context": "spawn"}])
 def test_options_of_processes_are_refused(option):
-    with pytest.raises(ModeUnavailable, match="no meaning"):
+    with pytest.raises(ModeUnavailable, match="it takes no vector_kwargs"):
         auto_make_vec([Told] * 2, mode="thread", vector_kwargs=option)
 
 
@@ -454,8 +454,11 @@ class Waiting(zoo.EchoEnv):
     ("options", "why"),
     [
         ({}, None),
-        ({"render_mode": "rgb_array"}, "it renders (render_mode='rgb_array'), and what draws may"),
-        ({"shape": (8, 8, 3)}, "it returns images, and what draws may"),
+        (
+            {"render_mode": "rgb_array"},
+            "it renders (render_mode='rgb_array'), and drawing in two threads",
+        ),
+        ({"shape": (8, 8, 3)}, "it returns images, and drawing in two threads"),
     ],
 )
 def test_threads_are_not_chosen_for_what_may_draw(options, why):

@@ -215,7 +215,9 @@ def one_each(values: Any, count: int) -> Sequence[Any]:
     if not isinstance(values, (list, tuple)):
         return [values] * count
     if (given := len(values)) != count:
-        raise ValueError(f"values holds {given} values; {count} are needed, one each.")
+        raise ValueError(
+            f"values holds {given} values; {count} are needed, one for each sub-environment."
+        )
     return values
 
 
@@ -235,10 +237,16 @@ def read_options(options: Mapping[str, Any] | None, num_envs: int) -> dict[str, 
     if "reset_mask" in copied:
         mask = np.asarray(copied["reset_mask"])
         if mask.dtype != np.bool_:
-            raise TypeError(f"options['reset_mask'] has dtype {mask.dtype}; it must be bool.")
+            raise TypeError(f"options['reset_mask'] has dtype {mask.dtype}; give an array of bool.")
         if mask.shape != (num_envs,):
-            raise ValueError(f"options['reset_mask'] has shape {mask.shape}, not ({num_envs},).")
+            raise ValueError(
+                f"options['reset_mask'] has shape {mask.shape}; give one of shape ({num_envs},), "
+                "with a bool for each sub-environment."
+            )
         if not mask.any():
-            raise ValueError("options['reset_mask'] masks no sub-environment: nothing to reset.")
+            raise ValueError(
+                "options['reset_mask'] is False everywhere, so there is nothing to reset; set "
+                "True for the sub-environments to reset."
+            )
         copied["reset_mask"] = mask
     return copied

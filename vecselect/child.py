@@ -157,7 +157,7 @@ def run_isolated(
             if not child.wait(max(until_s - time.perf_counter(), 0.0)):
                 child.kill()
                 raise IsolatedLost(
-                    f"it did not end within {STALL_LIMIT_S:g} s of its time, and was ended"
+                    f"it was still running {STALL_LIMIT_S:g} s after its time was up, and was ended"
                 )
             try:
                 kind, value = child.receive()

@@ -83,7 +83,10 @@ class EnvFactory:
         for wrapper in self.wrappers:
             env = wrapper(env)
         if not isinstance(env, gym.Env):
-            raise RequestError(f"A sub-environment's factory returned {env!r}, no gymnasium.Env.")
+            raise RequestError(
+                f"A callable that should build a sub-environment returned {env!r}, which is not a "
+                "gymnasium.Env. Return the environment, as in lambda: gym.make('Pendulum-v1')."
+            )
         return env
 
 

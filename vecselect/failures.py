@@ -101,8 +101,8 @@ def raised_in_building(failed: PortableError) -> BaseException:
     error = failed.rebuilt()
     if isinstance(error, RemoteTraceback):
         replacement = ProfileError(
-            f"The environment raised {failed.kind} in construct() while it was being measured: "
-            f"{failed.message}"
+            f"The environment raised {failed.kind} in its constructor while it was being "
+            f"measured: {failed.message}"
         )
         replacement.__cause__ = error
         return replacement

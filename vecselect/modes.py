@@ -199,17 +199,16 @@ class Mode:
         most = num_envs - caller_steps
         if self.workers < fewest_workers(caller_steps):
             return (
-                f"{self} steps everything in the calling process, which must be free to keep a "
-                f"deadline, or to go on while a buffer steps; use '{self.kind}:{most}' or fewer "
-                "workers, but at least one"
+                "it steps everything in the calling process, which must be free to keep a "
+                "deadline, or to go on while a buffer steps; use "
+                f"'{self.kind}:1' to '{self.kind}:{most}'"
             )
         if self.workers > most:
-            each = "sub-environment has" if num_envs == 1 else "sub-environments have"
+            envs = "1 sub-environment" if num_envs == 1 else f"{num_envs} sub-environments"
             beside = " beside the calling process" if caller_steps else ""
-            room = f"at most {most} {kind.workers}{beside}" if most else "no worker"
             return (
-                f"{num_envs} {each} work for {room}, not for {self.workers}; use "
-                f"'{self.kind}:{most}'"
+                f"it has {self.workers} {kind.workers}, and {envs} can keep no more than {most} "
+                f"busy{beside}; use '{self.kind}:{most}'"
             )
         return None
 

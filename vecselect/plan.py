@@ -268,40 +268,55 @@ def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
             yield "an interval has its ends the wrong way round", _is_ordered(part)
         elif isinstance(mode := getattr(part, "mode", None), str):
             yield f"{mode[:40]!r} is no mode", _is_mode(mode)
-    yield "there is no such effort", plan.effort in EFFORTS
-    yield "nothing decides in that way", plan.decided_by in DECIDED_BY
+    yield "its effort is unknown", plan.effort in EFFORTS
+    yield "its decided_by is unknown", plan.decided_by in DECIDED_BY
     needed = {"rule": rule, "model": profile, "observed": profile, "race": race}
-    yield "what decided is missing", needed.get(plan.decided_by, plan) is not None
-    yield "nobody has so many sub-environments", 1 <= evidence.num_envs <= MOST_ENVS
-    yield "a machine has cores", evidence.machine.cores > 0
-    yield "there is some learner, or none", bool(evidence.learners)
+    yield "the evidence that decided is missing", needed.get(plan.decided_by, plan) is not None
+    yield "its number of sub-environments is out of range", 1 <= evidence.num_envs <= MOST_ENVS
+    yield "its machine has no cores", evidence.machine.cores > 0
+    yield "its learners are missing", bool(evidence.learners)
     threads = [plan.learner_threads, *(one.threads for one in evidence.learners)]
-    yield "there is at least one thread", all(number is None or number >= 1 for number in threads)
+    yield "a number of threads is below 1", all(number is None or number >= 1 for number in threads)
     if evidence.ray is not None:
-        yield "a cluster has lanes", evidence.ray.cores > 0 and evidence.ray.lanes >= 1
+        yield "its cluster has no room", evidence.ray.cores > 0 and evidence.ray.lanes >= 1
     for one in evidence.implementations:
         yield "a vector step takes time", one.vector_step_s > 0
         known = [part for part in (one.behaviour, one.reference) if part is not None]
-        yield "behaviours have steps", all(min(part.samples, part.steps) >= 1 for part in known)
+        yield (
+            "a measured part of an observation has no steps",
+            all(min(part.samples, part.steps) >= 1 for part in known),
+        )
     if profile is not None:
         quantiles = profile.step_quantiles_s, profile.reset_quantiles_s
-        yield "a step takes time", profile.step_time_s > 0 and profile.steps >= 1
-        yield "no times may be negative", all(times and min(times) >= 0 for times in quantiles)
-        yield "steps take some of the time", profile.reset_share < 1
-        yield "fractions are no more than 1", profile.off_cpu_fraction <= 1
-        yield "episodes have steps", profile.episode_steps is None or profile.episode_steps > 0
+        yield "its step time is not above 0", profile.step_time_s > 0 and profile.steps >= 1
+        yield (
+            "a quantile is missing or negative",
+            all(times and min(times) >= 0 for times in quantiles),
+        )
+        yield "its resets take all of the time", profile.reset_share < 1
+        yield "a fraction is above 1", profile.off_cpu_fraction <= 1
+        yield (
+            "its episodes have no steps",
+            profile.episode_steps is None or profile.episode_steps > 0,
+        )
     if evidence.hand_off is not None:
-        yield "an exchange takes time", min(dataclasses.astuple(evidence.hand_off)[:5]) > 0
+        yield "a hand-off takes no time", min(dataclasses.astuple(evidence.hand_off)[:5]) > 0
     for seen in evidence.observations:
-        yield "what was observed takes time", seen.inside_s > 0 and seen.outside_s >= 0
+        yield "an observed step takes no time", seen.inside_s > 0 and seen.outside_s >= 0
     if rule is not None:
-        yield "the rule compares times", rule.threshold_s > 0 and rule.step_time_s > 0
+        yield "the rule's times are not above 0", rule.threshold_s > 0 and rule.step_time_s > 0
     if race is not None:
         timed = [one for one in race.entrants if one.loop_s]
-        yield "a race has entrants, and rounds", bool(timed) and race.rounds >= 0
+        yield "its race has no entrants", bool(timed) and race.rounds >= 0
         for entrant in timed:
-            yield "a block takes time", bool(entrant.blocks_s) and min(entrant.blocks_s) > 0
-            yield "a race is of vector steps", entrant.num_envs >= 1 and entrant.vector_steps >= 1
+            yield (
+                ("a block of its race takes no time"),
+                bool(entrant.blocks_s) and min(entrant.blocks_s) > 0,
+            )
+            yield (
+                ("its race has no vector steps"),
+                entrant.num_envs >= 1 and entrant.vector_steps >= 1,
+            )
 
 
 def _is_mode(text: str) -> bool:

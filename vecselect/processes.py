@@ -68,7 +68,7 @@ def need_descriptors(children: int) -> None:
 def why_no_children() -> str | None:
     """One sentence if this process may not start processes, else None."""
     if process.current_process().daemon:
-        return "this process is a daemon of multiprocessing, and those may not start processes"
+        return "this process is a daemon of multiprocessing, which may not start processes"
     return None
 
 
@@ -189,8 +189,8 @@ def memory_picture(exitcode: int | None) -> str:
             sizes.append(child.memory_info().rss)
     others = f"; {len(sizes)} other children hold {sum(sizes) / 1e9:.1f} GB" if sizes else ""
     return (
-        f" Nobody of ours sends that signal: it may be out of memory ({free_bytes / 1e9:.1f} "
-        f"of {total_bytes / 1e9:.1f} GB are free now{others})."
+        " vecselect does not send that signal: the machine may be out of memory "
+        f"({free_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB are free now{others})."
     )
 
 

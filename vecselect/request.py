@@ -388,8 +388,8 @@ def _check_ray_options(options: Mapping[str, Any]) -> None:
             _checked_count(given if given is not None else 0)
         except RequestError:
             raise RequestError(
-                f"num_workers is {given!r}; it must be a whole number of at least 1: the lanes, "
-                "each a Ray actor."
+                f"num_workers is {given!r}; it must be a whole number of at least 1: the number "
+                "of Ray actors."
             ) from None
     if lane_mode is not None and not LANE_MODES.fullmatch(str(lane_mode)):
         raise RequestError(

@@ -33,7 +33,7 @@ def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> bytes:
     """
     content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, so it holds no plans.")
+        raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, too large to hold plans.")
     return content
 
 
@@ -110,7 +110,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _possible(number: float) -> float:
     if not LEAST <= number <= MOST:  # nor is it, where it is no number
         text = str(number) if abs(number) < math.inf and isinstance(number, float) else "a number"
-        raise ValueError(f"{text} stands where nothing so small or so large can")
+        raise ValueError(f"{text} is out of range")
     return number
 
 

@@ -198,7 +198,7 @@ def test_a_new_worker_that_hangs_too_is_given_up():
     with (
         make("pool:2", options=options, row=0, reset="sleep") as envs,
         warnings.catch_warnings(),
-        pytest.raises(WorkerDied, match="death number 4 of this worker"),
+        pytest.raises(WorkerDied, match="has now died 4 times"),
     ):
         warnings.simplefilter("ignore", VecselectWarning)
         envs.reset(seed=1)

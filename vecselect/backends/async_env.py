@@ -56,9 +56,11 @@ class Async(base.Backend):
         """Says what cannot be sent to another process."""
         reason = super().why_not(request, mode, machine)
         if request.vector_kwargs.get("on_worker_death") == "restart":
-            reason = reason or "only the pool replaces workers"
+            reason = reason or "it cannot restart workers; only mode 'pool' can"
         if "worker" in request.vector_kwargs and request.deadlines:
-            reason = reason or "a worker of your own keeps no deadlines"
+            reason = reason or (
+                "AsyncVectorEnv with a worker function of your own keeps no deadlines"
+            )
         return reason or request.why_not_sent
 
     def build(self, request: Request, mode: Mode) -> AsyncVectorEnv:
@@ -86,8 +88,9 @@ class OwnWorkerVectorEnv(AsyncVectorEnv):
     def _refuse(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Stands in for calls of some sub-environments."""
         raise VecselectError(
-            "Mode 'async' cannot reach some of its sub-environments where vector_kwargs names a "
-            "worker: AsyncVectorEnv calls all of them only. Leave indices out, or the worker."
+            "Mode 'async' with a worker function of your own (vector_kwargs['worker']) cannot "
+            "call only some of its sub-environments: AsyncVectorEnv calls all of them. Leave "
+            "indices out, or leave worker out."
         )
 
     call_some = call_some_async = set_attr_some = _refuse
@@ -101,8 +104,8 @@ def _recovering(method: _Method) -> _Method:
     def call(self: GuardedAsyncVectorEnv, *args: Any, **kwargs: Any) -> Any:
         if os.getpid() != self.owner:
             raise VecselectError(
-                f"This vector environment belongs to process {self.owner}; in one forked from it "
-                "it cannot be used. Make another one here."
+                f"This vector environment was made by process {self.owner} and works only there, "
+                "not in a process forked from it. Make another one in this process."
             )
         if self.ran_out and not collects:  # as in Gymnasium any call may follow
             self.give_up()
@@ -317,7 +320,7 @@ def _built(make: EnvFn, row: int) -> gym.Env:
     try:
         return make()
     except Exception as error:
-        annotate(error, row, "construct")
+        annotate(error, row, "its constructor")
         raise
 
 

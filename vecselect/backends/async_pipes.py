@@ -276,8 +276,9 @@ class Line:
         how = f"{processes.how_it_ended(code)}.{processes.memory_picture(code)}"
         if self._torn:
             how = (
-                "was ended: an exception, as a signal's handler raises it, had broken off a "
-                "message to or from it."
+                "was ended, because an exception (such as one raised by a signal handler) "
+                "interrupted a message to or from it, and the rest of it would have been "
+                "misread."
             )
         advice = "Close the vector environment and make a new one."
         raise WorkerDied(f"{self._name()} {how} {advice}") from None

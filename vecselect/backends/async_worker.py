@@ -45,7 +45,7 @@ def work(row: int, task: tuple[int, bytes], pipe: Connection, ends: Any, *rest: 
         seed_torch(seed)
         served = Served(row, env, pipe, *rest)
     except Exception as error:
-        _answer(pipe, Failed(row, "construct", portable(error)))
+        _answer(pipe, Failed(row, "its constructor", portable(error)))
         return
     _answer(pipe, (None, True, None))
     try:

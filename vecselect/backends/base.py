@@ -81,12 +81,12 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
     if request.pin is None:
         if unkept := [key for key in request.deadlines if key not in takes]:
             return (
-                f"it cannot keep {' and '.join(unkept)}: nothing outside of the calling process "
-                "steps the sub-environments"
+                f"it cannot keep {' and '.join(unkept)}: the calling process steps the "
+                "sub-environments itself, and cannot interrupt them"
             )
         meaningless -= PROCESS_OPTIONS | RAY_OPTIONS
     if meaningless:
-        return f"vector_kwargs {', '.join(sorted(meaningless))} has no meaning in it"
+        return f"it takes no vector_kwargs {', '.join(sorted(meaningless))}"
     return None
 
 
@@ -116,7 +116,10 @@ def warn_of_memory(workers: int, each_bytes: int, available_bytes: int) -> None:
 def no_single_environment(request: Request) -> str | None:
     """One sentence if the id is registered as a vector environment only."""
     if request.spec is not None and request.spec.entry_point is None:
-        return f"{request.label} is registered without an entry point for one environment"
+        return (
+            f"{request.label} is registered with a vector_entry_point alone, and has no "
+            "entry_point for a single environment"
+        )
     return None
 
 

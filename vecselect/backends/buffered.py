@@ -225,7 +225,10 @@ class BufferedVectorEnv(VectorEnv):
 
     @np_random.setter
     def np_random(self, value: Any) -> None:
-        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
+        raise AttributeError(
+            "A vector environment has no random generator of its own to set: its "
+            "sub-environments have. Seed them by reset(seed=...)."
+        )
 
     @property
     def np_random_seed(self) -> Any:

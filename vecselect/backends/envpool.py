@@ -73,13 +73,13 @@ class EnvPool(base.Backend):
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what EnvPool has not, or would have to drop."""
         if request.spec is None:
-            return "EnvPool has environments of its own by their ids, and a callable has none"
+            return "EnvPool has implementations of its own, by id; a callable has no id"
         if (why := super().why_not(request, mode, machine)) is not None:
             return why
         if request.wrappers or request.spec.additional_wrappers:
-            return "wrappers of single environments cannot be put around those of EnvPool"
+            return "it takes no wrappers, which go around single environments"
         if request.autoreset_mode is not AutoresetMode.NEXT_STEP:
-            return f"EnvPool resets by NEXT_STEP, not by {request.autoreset_mode.name}"
+            return f"EnvPool has autoreset_mode NEXT_STEP only, not {request.autoreset_mode.name}"
         if request.vector_kwargs.get("observation_mode", "same") != "same":
             return "all environments of EnvPool have the same observation space"
         return None

@@ -34,7 +34,7 @@ class Native(Backend):
         if request.native is None and (why := _no_entry_point(request)) is not None:
             return why
         if request.wrappers or (request.spec is not None and request.spec.additional_wrappers):
-            return "wrappers of single environments cannot be put around it"
+            return "it takes no wrappers, which go around single environments"
         if request.vector_kwargs:
             return "it takes no vector_kwargs, only keyword arguments of the environment"
         return None
@@ -77,13 +77,16 @@ def _no_entry_point(request: Request) -> str | None:
     if request.spec.vector_entry_point is None:
         return f"{request.label} has no vector_entry_point"
     if _is_ours(request.spec.vector_entry_point):
-        return f"the vector_entry_point of {request.label} is vecselect's own auto_make_vec"
+        return (
+            f"the vector_entry_point of {request.label} is vecselect's own auto_make_vec, which "
+            "would call itself"
+        )
     chooses = request.pin is None or request.pin.mode.kind == "native"
     if chooses and request.spec.id in _being_built.get():
         raise RequestError(
-            f"The vector_entry_point of {request.label} has vecselect choose how to run "
-            f"{request.label}, which again asks that vector_entry_point. Pin a mode in it, "
-            'such as mode="pool", or register vecselect.auto_make_vec itself there.'
+            f"The vector_entry_point of {request.label} calls vecselect, which would call that "
+            'vector_entry_point again, without end. Pin a mode inside it, such as mode="pool", '
+            "or register vecselect.auto_make_vec itself as the vector_entry_point."
         )
     return None
 

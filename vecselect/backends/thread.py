@@ -59,7 +59,9 @@ class Thread(base.Backend):
         """
         reason = super().why_not(request, mode, machine)
         if request.vector_kwargs.get("on_worker_death") == "restart":
-            reason = reason or "threads live and die with the program; only the pool replaces them"
+            reason = reason or (
+                "it cannot restart workers: threads end only with the program. Mode 'pool' can"
+            )
         return reason or _why_not_drawn(request)
 
     def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:

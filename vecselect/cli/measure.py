@@ -44,13 +44,13 @@ def add_commands(commands: Commands) -> None:
     storing.add_argument(
         "--fresh",
         action="store_true",
-        help="plan anew although a plan is remembered, and remember the new one in its place",
+        help="ignore the remembered plan, plan anew, and remember the new plan",
     )
     storing.add_argument(
         "--no-store",
         dest="use_store",
         action="store_false",
-        help="neither recall a plan nor remember this one",
+        help="neither use a remembered plan nor remember this one",
     )
     compare = commands.add_parser("compare", help="run the candidates, and say how fast each is")
     compare.set_defaults(run=_recommend, effort="race", use_store=False, fresh=False)
@@ -69,12 +69,12 @@ def add_commands(commands: Commands) -> None:
 
 def _add_plan_arguments(command: argparse.ArgumentParser) -> None:
     """Adds what `recommend` and `compare` have in common."""
-    _add_loop(command, "for a race: after which nothing new is measured; 10 by default")
+    _add_loop(command, "seconds that a race may take; 10 by default")
     command.add_argument(
         "--learner-threads",
         type=_threads,
         metavar="N",
-        help="the threads that torch has while steps are made, or auto to let the plan choose",
+        help="number of torch threads while steps are made, or auto to let the plan choose",
     )
     command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
     command.add_argument(
@@ -82,8 +82,10 @@ def _add_plan_arguments(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODE",
-        help="a mode that is chosen only where it is allowed: native or envpool, other "
-        "implementations of the environment, or ray, actors of a cluster; may be repeated",
+        help=(
+            "allow a mode that is never chosen unasked: native or envpool (other implementations "
+            "of the environment), or ray (actors of a cluster); may be repeated"
+        ),
     )
     _add_output(command, OUTPUT_HELP)
     command.add_argument("--json", action="store_true", help=JSON_HELP)
@@ -91,7 +93,7 @@ def _add_plan_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _add_sweep_arguments(command: argparse.ArgumentParser) -> None:
-    _add_loop(command, "after which nothing new is measured; 25 by default")
+    _add_loop(command, "seconds that the sweep may take; 25 by default")
     command.add_argument(
         "-n",
         "--num-envs",
@@ -103,7 +105,7 @@ def _add_sweep_arguments(command: argparse.ArgumentParser) -> None:
         "--modes",
         type=_words,
         metavar="MODE,...",
-        help="the modes, such as sync,pool:1,async; by default those that may be worth it",
+        help="the modes, such as sync,pool:1,async; by default those likely to be fast",
     )
     _add_output(
         command,
@@ -136,7 +138,7 @@ def _add_loop(command: argparse.ArgumentParser, budget: str) -> None:
         "--learner-ms",
         type=float,
         metavar="MS",
-        help="what your loop computes between two steps, in milliseconds",
+        help="milliseconds that your loop computes between two steps",
     )
 
 
@@ -160,7 +162,7 @@ def _threads(text: str) -> int | str:
     try:
         return text if text == "auto" else int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, and not 'auto'") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor 'auto'") from None
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -169,7 +171,7 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of whole numbers, such as 1,2,4,8"
+            f"{text!r} is not a list of whole numbers, such as 1,2,4,8"
         ) from None
 
 

@@ -85,16 +85,16 @@ class ProfileTask:
         # A full collection would look through all that was loaded before, and so copy the memory
         # that is shared with the fork server: tens of milliseconds, amid what is measured.
         gc.freeze()
-        phase = "construct"
+        phase = "its constructor"
 
         def tell(kind: str, value: Any) -> None:
             pipe.send_bytes(processes.dumps((kind, value)))
 
         def enter(name: str) -> None:
             nonlocal phase
-            if name != phase:
-                phase = name
-                tell("phase", name)
+            if f"{name}()" != phase:
+                phase = f"{name}()"
+                tell("phase", phase)
 
         try:
             with _stdout_is_stderr(), bypassed_recorders():
@@ -103,7 +103,7 @@ class ProfileTask:
             tell("failed", (str(error), portable(error.__cause__ or error)))
             return None
         except BaseException as error:  # SystemExit would end the caller's program
-            message = f"The environment raised {type(error).__name__} in {phase}() while it was "
+            message = f"The environment raised {type(error).__name__} in {phase} while it was "
             message += "being measured"
             with contextlib.suppress(Exception):  # its own text may raise
                 message += f": {error}"

@@ -55,21 +55,21 @@ RESET_SHARE = 0.1
 COPY_SHARE = 0.05
 
 DRAWS = (
-    "it {}, and what draws may not be safe beside another of its kind in a second thread; mode="
-    '"thread" pins it all the same'
+    'it {}, and drawing in two threads at once may not be safe; mode="thread" pins it all the same'
 )
 """Why threads are not chosen, with what speaks for drawing."""
 
-RULE_KNOWS_TWO = "the rule chooses between sync and async; pin it to use it"
+RULE_KNOWS_TWO = 'effort="rule" chooses between sync and async only; pin this mode to use it'
 NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
 )
-NO_BUFFERS = "it cannot step some sub-environments without the others, as buffers need it"
-NOT_ONE_BY_ONE = "it cannot step sub-environments one by one, as batch_size needs it"
+NO_BUFFERS = "it cannot step some sub-environments without the others, which buffers=2 needs"
+NOT_ONE_BY_ONE = "it cannot step sub-environments one by one, which batch_size needs"
+RULE = " The ~1 ms rule (async for longer steps, else sync)"
 ONLY_NATIVE = "It is the only mode that can run it."
 CACHE_ADVICE = (
-    "So every start plans anew: name another folder in VECSELECT_CACHE_DIR, or pass "
-    "use_store=False if that is meant."
+    "Every start will plan anew: set VECSELECT_CACHE_DIR to a folder that can be written, or "
+    "pass use_store=False, which ends this warning."
 )
 
 # Why this mode
@@ -87,7 +87,7 @@ def reason_without_processes(why: str, *, threads: bool) -> str:
         why: Why none can.
         threads: Whether threads could serve the request.
     """
-    reason = f"No other process can measure or run it: {why}."
+    reason = f"It cannot be measured or run in another process: {why}."
     if threads:
         reason += ' Where steps wait, mode="thread" lets them wait together.'
     return reason
@@ -106,7 +106,7 @@ def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
     sync = choice.of("sync", best.threads)
     threads = _with_threads(choice)
     if best.mode == "sync" or sync is None:
-        seen = "In earlier runs and by the model no" if best.observed else "No"
+        seen = "In earlier runs none was faster, and no" if best.observed else "No"
         text = f"{seen} other candidate is predicted to be faster{threads}."
     elif best.observed:
         ratio = sync.loop_s / best.loop_s
@@ -150,15 +150,13 @@ def _rule_beside(mode: str, rule: RuleVerdict | None) -> str:
     if rule is None:
         return ""
     if mode == rule.mode:
-        return " The ~1 ms rule agrees."
-    if not Mode.parse(mode).runs_users_environments:
-        return f" The ~1 ms rule says {rule.mode}; it does not know {mode}."
+        return f"{RULE} agrees."
     parallel = not Mode.parse(mode).in_caller_alone
-    if parallel == (rule.mode == "async"):
-        return f" The ~1 ms rule says {rule.mode}; it does not know {mode}."
+    if parallel == (rule.mode == "async") or not Mode.parse(mode).runs_users_environments:
+        return f"{RULE} says {rule.mode}; it does not know {mode}."
     if parallel:
-        return f" The ~1 ms rule says {rule.mode}: it counts a message per environment and step."
-    return f" The ~1 ms rule says {rule.mode}: it does not count cores, nor the learner."
+        return f"{RULE} says {rule.mode}: it assumes a message to each environment at each step."
+    return f"{RULE} says {rule.mode}: it considers neither the cores nor the learner."
 
 
 def reason_of_rule(verdict: RuleVerdict, mode: str, skipped: str | None) -> str:
@@ -185,11 +183,11 @@ def reason_of_race(race: Timings, mode: str, rule: RuleVerdict | None) -> str:
     ours = race.speedup(mode)
     if ours is not None:
         text = (
-            f"Raced: {ours.mid:.2f} times the throughput of sync "
-            f"(95 %: {ours.low:.2f}-{ours.high:.2f})."
+            f"Measured in a race: {ours.mid:.2f} times the throughput of sync (95 %: "
+            f"{ours.low:.2f}-{ours.high:.2f})."
         )
     elif race.difference is not None:
-        text = "Other modes returned something else in the race, so it is kept."
+        text = "Other modes did not return the same in the race, so it is kept."
     else:
         gains = {
             one.mode: gain.mid
@@ -199,9 +197,7 @@ def reason_of_race(race: Timings, mode: str, rule: RuleVerdict | None) -> str:
         text = "It was the only one left in the race."
         if gains:
             second = max(gains, key=gains.__getitem__)
-            text = (
-                f"In the race {second}, the next, came to {gains[second]:.2f} times its throughput."
-            )
+            text = f"Next in the race was {second}, with {gains[second]:.2f} times its throughput."
     return text + _rule_beside(mode, rule)
 
 
@@ -212,7 +208,8 @@ def provisional(evidence: Evidence, *, alone: bool) -> str | None:
     """Why a plan should soon be made anew, as a sentence; None if it should not."""
     if not alone:
         return (
-            "Another program was planning at the same time, so nothing but the step was measured."
+            "Another program was planning at the same time, so only the step was measured, and "
+            "the other costs are assumed."
         )
     if evidence.busy:
         return (
@@ -228,8 +225,8 @@ def of_profile(profile: StepProfile) -> list[Note]:
         return []
     most = 1 / (1 - profile.reset_share)
     text = (
-        f"Resets take {profile.reset_share:.0%} of the time of one environment: a reset that cost "
-        f"nothing would give {most:.2f} times as much."
+        f"Resets take {profile.reset_share:.0%} of the time of one environment: if they took "
+        f"none, it would make {most:.2f} times as many steps."
     )
     return [Note("resets", text)]
 
@@ -239,21 +236,24 @@ def of_provisional(why: str | None, *, alone: bool) -> list[Note]:
     if why is None:
         return []
     code = "machine-busy" if alone else "several-starts"
-    return [Note(code, f"{why} This plan is made anew after a week at the latest.")]
+    return [Note(code, f"{why} This plan expires after a week.")]
 
 
 def of_rule(verdict: RuleVerdict) -> list[Note]:
     """Where the rule's own figures speak against it."""
     notes = []
     if verdict.near_line:
-        text = 'The step time lies close to the rule\'s line: effort="measure" tells more.'
+        text = (
+            "The step time lies close to the rule's line, where the rule may be wrong; "
+            'effort="measure" measures more.'
+        )
         notes.append(Note("near-the-line", text))
     if verdict.async_s is None:
         return notes
     predicted = "async" if verdict.async_s < verdict.sync_s else "sync"
     if predicted != verdict.mode and not verdict.near_line:
         text = (
-            f'By the costs measured here {predicted} would be faster: effort="measure" goes by '
+            f'By the costs measured here {predicted} would be faster; effort="measure" decides by '
             "those."
         )
         notes.append(Note("rule-against-costs", text))
@@ -326,8 +326,8 @@ def of_memory(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Note]:
 def not_raced(holds: Sequence[str]) -> Note:
     """Why an environment that holds something is not raced."""
     text = (
-        f"No race: the environment holds {' and '.join(holds)}, which others may not have beside "
-        "it. The prediction stands."
+        f"No race was run: the environment holds {' and '.join(holds)}, which a second one may "
+        "not be able to hold beside it. The choice is by prediction."
     )
     return Note("not-raced", text)
 
@@ -335,8 +335,8 @@ def not_raced(holds: Sequence[str]) -> Note:
 def race_lost(lost: Exception) -> Note:
     """That a race ended without a result."""
     text = (
-        f"The race came to nothing: {lost}. The prediction stands; run one environment alone to "
-        "see what ended it."
+        f"The race failed: {lost}. The choice is by prediction; run one environment alone to see "
+        "what ended it."
     )
     return Note("race-lost", text)
 
@@ -345,15 +345,19 @@ def of_race(race: Timings, mode: str) -> list[Note]:
     """What a race showed beside the choice."""
     notes = []
     if race.difference is not None:
-        notes.append(Note("bits-differ", f"First difference: {race.difference}."))
+        text = (
+            "The candidates did not return the same for the same seeds and actions, so sync is "
+            f"kept. First difference: {race.difference}."
+        )
+        notes.append(Note("bits-differ", text))
     elif race.compared_steps == 0 and len(race.entrants) > 1:
         text = (
-            "The environment does not return the same for the same seed and actions from one run "
-            "to the next, so that nothing tells whether the candidates do: their times decide."
+            "The environment returns different results for the same seed and actions, so nothing "
+            "tells whether the candidates return the same: only their times decide."
         )
         notes.append(Note("not-repeatable", text))
     notes += [
-        Note("race-out", f"{one.mode} is out of the race: {one.skipped}.")
+        Note("race-out", f"{one.mode} was taken out of the race: {one.skipped}.")
         for one in race.entrants
         if one.skipped
     ]
@@ -470,7 +474,8 @@ def no_time_for(seconds: float, budget_s: float) -> str:
 def not_together(holds: Sequence[str]) -> Note:
     """Why an environment is timed in one mode after the other."""
     text = (
-        f"The environment holds {' and '.join(holds)}, so no two modes were alive at the same time."
+        f"The environment holds {' and '.join(holds)}, so modes were timed one after another and "
+        "not in turns: what changed on the machine meanwhile counts too."
     )
     return Note("not-together", text)
 
@@ -478,8 +483,8 @@ def not_together(holds: Sequence[str]) -> Note:
 def modes_differ(difference: str) -> Note:
     """That modes returned something else for the same seeds and actions."""
     text = (
-        f"The modes did not return the same bits for the same seeds and actions ({difference}): "
-        "the environment is not deterministic, or draws from generators that are not its own."
+        f"The modes did not return the same for the same seeds and actions ({difference}): the "
+        "environment is not deterministic, or draws from generators that are not its own."
     )
     return Note("bits-differ", text)
 

@@ -100,13 +100,15 @@ class FirstWorker:
                 does not return within its limit.
         """
         child = Child(self.launched.process, self.launched.pipe)
-        phase = "construct"
+        phase = "its constructor"
         while True:
-            limit_s = CONSTRUCT_LIMIT_S if phase == "construct" else STALL_LIMIT_S + self._budget_s
+            limit_s = (
+                CONSTRUCT_LIMIT_S if phase == "its constructor" else STALL_LIMIT_S + self._budget_s
+            )
             if not child.wait(limit_s):
                 child.kill()
                 raise ProfileError(
-                    f"The environment did not return from {phase}() within {limit_s:g} s while it "
+                    f"The environment did not return from {phase} within {limit_s:g} s while it "
                     "was being measured; its process was ended. If it needs that long, pin a mode: "
                     'that skips measuring, as in auto_make_vec(..., mode="sync").'
                 )
@@ -114,7 +116,7 @@ class FirstWorker:
                 message: Any = child.receive()
             except ChildEnded as ended:
                 raise ProfileError(
-                    f"The environment's process {ended} in {phase}() while it was being measured. "
+                    f"The environment's process {ended} in {phase} while it was being measured. "
                     "Run one environment alone to see why."
                 ) from None
             if isinstance(message, Failed):  # the environment could not be loaded there

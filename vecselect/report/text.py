@@ -34,7 +34,7 @@ MOST_LINES = 16
 MOST_ROWS = 6
 """Candidates in the short report."""
 
-REASON_LINES = 3
+REASON_LINES = 4
 NAME_COLUMNS = 18
 
 ASCII = str.maketrans({"±": "+-"})

@@ -91,15 +91,19 @@ def apply_rule(
     elif not pays or (machine.cores < 2 and not waits):
         mode = "sync"
         reason = (
-            f"Steps compute, and {machine.cores:g} usable core(s) cannot compute two at a time."
+            f"Steps compute all the time, and {machine.cores:g} usable core(s) cannot run two at "
+            "once."
         )
     elif step_s > threshold_s:
         mode = "async"
-        reason = "One step takes longer than the rule's line, which pays for a process of its own."
+        reason = (
+            "One step takes longer than the rule's line, so a process for each environment pays."
+        )
     else:
         mode = "sync"
         reason = (
-            "One step takes less than the rule's line: messages would cost more than they save."
+            "One step takes less than the rule's line, so messages to other processes would cost "
+            "more than they save."
         )
     return RuleVerdict(
         mode=mode,

@@ -53,7 +53,10 @@ class LaneCalls(VectorEnv):
 
     @np_random.setter
     def np_random(self, value: Any) -> None:
-        raise AttributeError("The sub-environments have generators of their own; seed by reset.")
+        raise AttributeError(
+            "A vector environment has no random generator of its own to set: its "
+            "sub-environments have. Seed them by reset(seed=...)."
+        )
 
     @property
     def np_random_seed(self) -> Any:
@@ -214,8 +217,8 @@ class LaneCalls(VectorEnv):
         self._need_open()
         if self._made_in != self.forks:
             raise VecselectError(
-                "This vector environment belongs to the process that this one was forked from. "
-                "Make another one here."
+                "This vector environment works only in the process that made it, not in one "
+                "forked from it. Make another one in this process."
             )
 
     def _done(self, kind: str, work: Callable[[], Any]) -> Any:

@@ -192,7 +192,7 @@ def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
     try:
         return make()
     except Exception as error:
-        annotate(error, row, "construct")
+        annotate(error, row, "its constructor")
         raise
 
 

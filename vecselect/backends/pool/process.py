@@ -163,8 +163,9 @@ class ProcessWorker(Worker):
         # The process is watched beside the pipe: a child of an environment may hold that open.
         if not connection.wait([self.pipe, self.process.sentinel], timeout_s):
             raise StepTimeout(
-                f"{self.name()} has not built its sub-environments within start_timeout_s="
-                f"{timeout_s:g}."
+                f"{self.name()} has not built its sub-environments within "
+                f"start_timeout_s={timeout_s:g}. Give a larger start_timeout_s in vector_kwargs "
+                "if they need longer."
             )
         with self._death_named():
             if not self.pipe.poll():
@@ -317,8 +318,9 @@ class ProcessWorker(Worker):
         """How its process ended; None if it runs."""
         if self._message_broken:
             return WorkerDied(
-                f"{self.name()} was ended: an exception, as a signal's handler raises it, had "
-                "broken off a message to or from it."
+                f"{self.name()} was ended, because an exception (such as one raised by a signal "
+                "handler) interrupted a message to or from it, and the rest of it would have "
+                "been misread."
             )
         code = self.process.exitcode
         if code is None:

@@ -143,7 +143,7 @@ class ReplaceableWorkers(Workers):
         self._deaths_s[index] = deaths_s = [*recent, now_s]
         if len(deaths_s) > RESTARTS:
             raise WorkerDied(
-                f"{death} It was the death number {len(deaths_s)} of this worker within "
+                f"{death} This worker has now died {len(deaths_s)} times within "
                 f"{RESTART_WINDOW_S:.0f} s, so it was not replaced again."
             ) from death
         self.restarts += 1

@@ -224,8 +224,9 @@ class ThreadWorker(Worker):
         found = self.collect(None if until_s is None else lambda: until_s - time.monotonic())
         if found is PENDING:
             raise StepTimeout(
-                f"{self.name()} has not built its sub-environments within start_timeout_s="
-                f"{timeout_s:g}."
+                f"{self.name()} has not built its sub-environments within "
+                f"start_timeout_s={timeout_s:g}. Give a larger start_timeout_s in vector_kwargs "
+                "if they need longer."
             )
         if isinstance(found, Raised):
             raise found.error
@@ -236,7 +237,7 @@ class ThreadWorker(Worker):
         try:
             self._lane = WorkerLane(self._work, spec, self.envs, arena)
         except Exception as error:
-            annotate(error, self.rows[0], "construct")
+            annotate(error, self.rows[0], "its constructor")
             raise
 
     def lane_made(self) -> tuple[str, list[gym.Space]]:
@@ -351,7 +352,7 @@ class ThreadWorker(Worker):
                 self.envs.append(make())
                 row += 1
         except BaseException as error:
-            annotate(error, row, "construct")
+            annotate(error, row, "its constructor")
             for env in self.envs:
                 with contextlib.suppress(Exception):
                     env.close()

@@ -258,7 +258,7 @@ def serve(
         lane = WorkerLane(task, spec, envs, arena)
         _tell(pipe, lane.spaces())
     except BaseException as error:
-        _tell(pipe, Failed(row, "construct", portable(error)))
+        _tell(pipe, Failed(row, "its constructor", portable(error)))
         for env in envs:
             env.close()
         return

@@ -474,7 +474,8 @@ class Workers(ABC):
         """Raises where a call was under way: what it did before the death is not known."""
         if self._asked is not None and self._asked[0] not in ("step", "reset"):
             raise WorkerDied(
-                f"{death} It was replaced, but what was called is not known to have happened."
+                f"{death} It was replaced; whether the call had taken effect is not known, so "
+                "call it again."
             ) from death
 
 

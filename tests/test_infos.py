@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -210,6 +212,22 @@ def test_infos_that_share_their_memory_equal_the_loop():
         assert both(envs, oracle, "reset", seed=3)
         for _ in range(12):
             assert both(envs, oracle, "step", actions=np.zeros(3, np.int64))
+
+
+class LockEnv(zoo.EchoEnv):
+    def step(self, action):
+        info = {"lock": threading.Lock()} if self.index == 2 else {"x": 0.5}
+        return (*super().step(action)[:4], info)
+
+
+def test_an_info_that_cannot_be_sent_is_an_error_that_names_its_row():
+    with auto_make_vec([functools.partial(LockEnv, i) for i in range(4)], mode="pool:1") as envs:
+        for _ in range(2):
+            envs.reset()
+            with pytest.raises(TypeError, match="pickle") as caught:
+                envs.step(np.zeros(4, np.int64))
+            if sys.version_info >= (3, 11):
+                assert "sub-environment 2" in caught.value.__notes__[0]
 
 
 def test_infos_equal_the_loop_when_there_are_more_shapes_than_templates():

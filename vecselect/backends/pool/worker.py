@@ -347,4 +347,4 @@ def packed_reply(lane: Lane, reply: Any) -> bytes:
         return processes.dumps_importable(reply)
     except Exception as error:
         row = next(itertools.chain(lane.infos.rows_that_cannot_be_pickled(), lane.rows))
-        return processes.dumps(Failed(row, "sending the answer of", portable(error)))
+        return processes.dumps(Failed(row, "sending its answer", portable(error)))

@@ -12,9 +12,18 @@ import pytest
 
 from tests.racers import GlobalEnv, children
 from tests.zoo import EchoEnv, HoldingEnv
-from vecselect import ModeUnavailable, ProfileError, RequestError, Sweep, sweep
+from vecselect import (
+    ModeUnavailable,
+    ProfileError,
+    RequestError,
+    Sweep,
+    auto_make_vec,
+    recommend,
+    sweep,
+)
 from vecselect.machine import read_machine
 from vecselect.planning import timing
+from vecselect.planning.cache import PlanCache
 
 
 def echo():
@@ -265,3 +274,40 @@ def test_wrappers_and_options_get_to_every_environment():
     )
     assert found.profile.episode_steps <= 3
     assert found.of("pool:1", 2).env_steps_per_s is not None
+
+
+# The number that a remembered sweep recommends
+
+
+def test_auto_takes_the_number_that_a_sweep_has_recommended():
+    with pytest.raises(
+        RequestError, match="here. Run `vecselect sweep CartPole"
+    ):
+        auto_make_vec("CartPole-v1", "auto")
+    found = sweep("CartPole-v1", (3, 5), modes=["sync"], budget_s=30)
+    with auto_make_vec("CartPole-v1", "auto", mode="sync") as envs:
+        assert envs.num_envs == found.recommended.num_envs
+    # Another environment has another number, and one that is not to be kept none.
+    sweep(echo, (3,), modes=["sync"], budget_s=30, use_store=False)
+    for env, options, how in (
+        (echo, {}, r"Run vecselect.sweep\(...\) with the same environment once"),
+        ("CartPole-v1", {"sutton_barto_reward": True}, "Run vecselect.sweep"),
+        ([echo, echo], {}, "has its own number"),
+        ("CartPole-v1", {"num_envs": "many"}, "num_envs is 'many'"),
+    ):
+        with pytest.raises(RequestError, match=how):
+            auto_make_vec(env, **{"num_envs": "auto", **options})
+
+
+def test_a_damaged_or_old_sweep_is_not_there(monkeypatch):
+    found = sweep(echo, 2, modes=["sync"], budget_s=30)
+    (path,) = (PlanCache().folder / "sweeps").iterdir()
+    old = dataclasses.replace(found, created="2020-01-01T00:00:00+00:00")
+    for content in ("{", "[]", old.to_json()):
+        path.write_text(content)
+        with pytest.raises(RequestError, match="none is remembered"):
+            auto_make_vec(echo, "auto")
+    path.write_text(found.to_json())
+    recommend(echo, "auto", use_store=False)
+    PlanCache().forget_sweeps()
+    assert list(path.parent.iterdir()) == []

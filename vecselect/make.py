@@ -19,7 +19,7 @@ from vecselect.machine import read_machine
 from vecselect.options import SIZES, PlanningOptions, read_sweep_options
 from vecselect.planning.build import build_planned
 from vecselect.planning.planner import make_plan
-from vecselect.planning.sweep import run_sweep
+from vecselect.planning.sweep import remembered_num_envs, run_sweep
 from vecselect.request import AUTO, FAILURE_OPTIONS, VECTOR_OPTIONS, read_pin, read_request
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 def auto_make_vec(
     id: str | EnvSpec | EnvFn | Iterable[EnvFn],
-    num_envs: int | None = None,
+    num_envs: int | str | None = None,
     mode: str | VectorizeMode | None = AUTO,
     vector_kwargs: Mapping[str, Any] | None = None,
     wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
@@ -72,7 +72,9 @@ def auto_make_vec(
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
             iterable of such callables.
         num_envs: The number of sub-environments, 1 by default; an iterable of callables has its
-            own.
+            own. `"auto"` takes the number that the last `sweep` of the environment on this machine
+            recommends. That changes what is learned: with another number the learner sees other
+            batches, so name the number in what you publish.
         mode: A mode to pin (see `available_modes()`), or `"auto"`. Weaker pins are
             `with pinned(mode):` and the environment variable `VECSELECT_MODE`. A pin is that mode
             or an error, and nothing is measured. Gymnasium's `VectorizeMode` and its values are
@@ -162,7 +164,7 @@ def auto_make_vec(
 
 def recommend(
     id: str | EnvSpec | EnvFn | Iterable[EnvFn],
-    num_envs: int | None = None,
+    num_envs: int | str | None = None,
     *,
     effort: str = "measure",
     budget_s: float | None = None,
@@ -219,6 +221,7 @@ def sweep(
     modes: Iterable[str] | None = None,
     budget_s: float | None = None,
     learner: Callable[..., Any] | float | None = None,
+    use_store: bool = True,
     progress: Callable[[SweepProgress], None] = lambda state: None,
     wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
@@ -227,9 +230,10 @@ def sweep(
 ) -> Sweep:
     """Measures throughput and memory against the number of sub-environments, for each mode.
 
-    For each number all modes are built side by side, in a process of their own where that can be,
-    and timed in turns; then the next larger number. What does not fit into the memory or into the
-    time is left out, and the reason is kept.
+    All modes with all numbers are built side by side, in a process of their own where that can be,
+    and timed in turns. What does not fit into the memory or into the time is left out, and the
+    reason is kept. The fewest sub-environments that give 95 % of the most throughput are
+    recommended, and remembered for `auto_make_vec(id, "auto")` unless `use_store` is false.
 
     The environment is described as for `auto_make_vec`; of an iterable of callables the first ones
     are taken. `num_envs` holds the numbers of sub-environments, and `modes` the modes, such as
@@ -252,12 +256,11 @@ def sweep(
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """
     _refuse_mode("sweep", kwargs, "Name the modes to measure: modes=(...).")
-    options = read_sweep_options(num_envs, modes, budget_s, learner, progress)
+    options = read_sweep_options(num_envs, modes, budget_s, learner, progress, use_store)
     largest = options.num_envs[-1]
-    listed = isinstance(id, Iterable) and not isinstance(id, str) and not callable(id)
     request = _read_request(
         id,
-        None if listed else largest,
+        None if _is_listed(id) else largest,
         kwargs,
         env_kwargs,
         wrappers,
@@ -304,7 +307,7 @@ _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 def _read_request(
     id: Any,
-    num_envs: int | None,
+    num_envs: int | str | None,
     kwargs: Mapping[str, Any],
     env_kwargs: Mapping[str, Any] | None,
     wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None,
@@ -337,17 +340,33 @@ def _read_request(
         raise RequestError(
             f"{', '.join(twice)} is given in env_kwargs and as a keyword argument; give it once."
         )
-    return read_request(
-        id,
-        num_envs,
-        wrappers=wrappers,
-        vector_kwargs=vector_kwargs,
-        env_kwargs={**given, **kwargs},
-        pin=pin,
-        native=native,
-        buffers=buffers,
-        batch_size=batch_size,
-    )
+
+    def read(number: Any, **options: Any) -> Request:
+        return read_request(
+            id,
+            number,
+            wrappers=wrappers,
+            vector_kwargs=vector_kwargs,
+            env_kwargs={**given, **kwargs},
+            pin=pin,
+            native=native,
+            **options,
+        )
+
+    if num_envs != AUTO:
+        return read(num_envs, buffers=buffers, batch_size=batch_size)
+    if _is_listed(id):
+        raise RequestError(
+            "num_envs='auto' needs an id or one callable; an iterable of callables has its own "
+            "number of sub-environments, so leave num_envs out."
+        )
+    number = remembered_num_envs(read(1))
+    return read(number, buffers=buffers, batch_size=batch_size)
+
+
+def _is_listed(id: Any) -> bool:
+    """Whether the sub-environments are given one by one."""
+    return isinstance(id, Iterable) and not isinstance(id, str) and not callable(id)
 
 
 def _refuse_mode(function: str, kwargs: Mapping[str, Any], instead: str) -> None:

@@ -129,6 +129,7 @@ class SweepOptions:
         budget_s: Seconds after which nothing new is begun.
         learner: What happens between two vector steps: a callable, seconds, or None.
         progress: Told how far it has come.
+        use_store: Whether the sweep is remembered.
     """
 
     num_envs: tuple[int, ...]
@@ -136,6 +137,7 @@ class SweepOptions:
     budget_s: float
     learner: Any
     progress: Callable[[SweepProgress], None]
+    use_store: bool = True
 
 
 def read_sweep_options(
@@ -144,6 +146,7 @@ def read_sweep_options(
     budget_s: float | None,
     learner: Any,
     progress: Callable[[SweepProgress], None],
+    use_store: bool = True,
 ) -> SweepOptions:
     """Checks what the user said about a sweep.
 
@@ -158,6 +161,7 @@ def read_sweep_options(
         budget_s=SWEEP_BUDGET_S if budget_s is None else float(budget_s),
         learner=learner,
         progress=progress,
+        use_store=use_store,
     )
 
 

@@ -60,7 +60,7 @@ def add_commands(commands: Commands) -> None:
     listing.add_argument("--json", action="store_true", help=JSON_HELP)
     forget = add("forget", _forget, "remove plans, and what runs with them have shown")
     forget.add_argument("keys", nargs="+", metavar="KEY", help=KEY_HELP)
-    add("clear", _clear, "remove all plans, and what runs with them have shown")
+    add("clear", _clear, "remove all plans, what runs with them have shown, and all sweeps")
 
 
 def _cache() -> PlanCache:
@@ -246,6 +246,7 @@ def _forget(args: argparse.Namespace) -> int:
 
 
 def _clear(args: argparse.Namespace) -> int:
+    _cache().forget_sweeps()
     return _remove(_cache().keys())
 
 

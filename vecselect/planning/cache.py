@@ -1,6 +1,7 @@
 """Plans on disk, and what runs with them have shown: a small JSON file for each plan.
 
     <folder>/plans/<digest>.json    a plan, what it is for, and observations by script
+    <folder>/sweeps/<digest>.json   a sweep, which tells how many sub-environments are enough
     <folder>/cache.lock             held while a file is read and written again
     <folder>/planning-<host>.lock   held by the one start that may measure
 
@@ -32,6 +33,7 @@ from vecselect.planning import explain
 from vecselect.planning.plan_key import Key
 from vecselect.request import DEADLINES
 from vecselect.selection.evidence import Observation
+from vecselect.sweeps import Sweep
 from vecselect.values import exactly, read_at_most, rebuilt
 
 try:
@@ -141,6 +143,39 @@ class PlanCache:
             return explain.plan_not_stored(error)
         return None
 
+    def save_sweep(self, key: Key, sweep: Sweep) -> None:
+        """Stores a sweep in place of an earlier one; warns, once, where files cannot be written."""
+        try:
+            with self._held():
+                path = self._path(key, "sweeps")
+                _write(path, sweep.to_dict())
+                _evict(path.parent)
+        except OSError as error:
+            self._not_written(error)
+
+    def recall_sweep(self, key: Key) -> Sweep | None:
+        """The sweep of a key; None where there is none that can be used."""
+        try:
+            sweep = Sweep.from_json(_content(self._path(key, "sweeps")).decode())
+            _check_age(sweep.created, MOST_DAYS)
+        except (OSError, PlanError, ValueError):
+            return None
+        return sweep
+
+    def forget_sweeps(self) -> None:
+        """Removes all sweeps, as far as that can be."""
+        with contextlib.suppress(OSError), os.scandir(self.folder / "sweeps") as found:
+            for file in found:
+                os.unlink(file.path)
+
+    def _not_written(self, error: OSError) -> str:
+        """Why nothing can be stored; warned about once in a process."""
+        why = explain.cache_not_written(self.folder, error)
+        if str(self.folder) not in _warned:
+            _warned.add(str(self.folder))
+            warnings.warn(f"{why} {explain.CACHE_ADVICE}", VecselectWarning, stacklevel=4)
+        return why
+
     def observe(self, key: Key | str, script: str, observation: Observation) -> None:
         """Adds what a run showed, in place of what it showed before of this mode and threads.
 
@@ -158,7 +193,8 @@ class PlanCache:
             same = (observation.mode, observation.threads)
             others = [one for one in seen.pop(script, ()) if (one.mode, one.threads) != same]
             seen[script] = (*others, observation)
-            _write(dataclasses.replace(stored, observations=seen))
+            stored = dataclasses.replace(stored, observations=seen)
+            _write(path, stored.to_dict())
 
     def forget(self, key: Key | str) -> bool:
         """Removes a plan with its observations; whether there was one that could be removed."""
@@ -207,16 +243,16 @@ class PlanCache:
             seen = here.observations if here else {}
             stored = StoredPlan(key.digest, plan, key.fields, seen, self._path(key))
             _stored(json.loads(json.dumps(stored.to_dict())), stored.path)
-            _write(stored)
+            _write(stored.path, stored.to_dict())
             _evict(stored.path.parent)
 
     def _held(self) -> contextlib.AbstractContextManager[bool]:
         return _locked(self.folder / "cache.lock", LOCK_WAIT_S)
 
-    def _path(self, key: Key | str) -> Path:
+    def _path(self, key: Key | str, kind: str = "plans") -> Path:
         """The file of a key; for what is no digest, such as a way out of the folder, of none."""
         digest = key.digest if isinstance(key, Key) else key
-        return self.folder / "plans" / f"{digest if _DIGEST.fullmatch(digest) else 'none'}.json"
+        return self.folder / kind / f"{digest if _DIGEST.fullmatch(digest) else 'none'}.json"
 
 
 def _default_folder() -> Path:
@@ -274,11 +310,18 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
     asked = fields.get("learner_threads")
     if plan.learner_threads not in (None, asked, *range(1, most_threads + 1)):
         raise PlanError(f"the learner cannot have {plan.learner_threads} threads")
-    created = datetime.datetime.fromisoformat(plan.created)
-    age = datetime.datetime.now(datetime.timezone.utc) - created
-    most_days = MOST_PROVISIONAL_DAYS if plan.provisional else MOST_DAYS
+    _check_age(plan.created, MOST_PROVISIONAL_DAYS if plan.provisional else MOST_DAYS)
+
+
+def _check_age(created: str, most_days: int) -> None:
+    """Refuses what was made too long ago, or in the future.
+
+    Raises:
+        PlanError, ValueError: If it was.
+    """
+    age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(created)
     if not -1 <= age.days < most_days:
-        raise PlanError(f"it was made on {plan.created[:10]} and holds for {most_days} days")
+        raise PlanError(f"it was made on {created[:10]} and holds for {most_days} days")
 
 
 def _read(path: Path) -> StoredPlan:
@@ -288,23 +331,27 @@ def _read(path: Path) -> StoredPlan:
         OSError: If there is none, or it cannot be opened.
         PlanError: As from `_stored`.
     """
-    # Opening a pipe would otherwise wait for a writer.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
-    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
-        content = read_at_most(file, MOST_BYTES, str(path))
+    content = _content(path)
     try:
         return _stored(json.loads(content), path)
     except (ValueError, RecursionError) as error:
         raise PlanError(str(error)) from error
 
 
-def _write(stored: StoredPlan) -> None:
+def _content(path: Path) -> bytes:
+    # Opening a pipe would otherwise wait for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+        return read_at_most(file, MOST_BYTES, str(path))
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
     """Puts a file in its place in one move; nobody else may read it, since it tells what one runs.
 
     Raises:
         OSError: If it cannot be written; nothing is left behind then.
     """
-    path, content = stored.path, json.dumps(stored.to_dict(), allow_nan=False).encode()
+    content = json.dumps(document, allow_nan=False).encode()
     path.parent.mkdir(mode=0o700, exist_ok=True)  # the one above is made with the lock
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     try:

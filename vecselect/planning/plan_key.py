@@ -81,12 +81,8 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
     torch = loaded_torch()
     return Key.of(
         {
-            "env": request.label,
+            **_environment(request, machine),
             "made_by": _made_by(request),
-            # Each by itself: what has no stable form takes no other with it.
-            "env_kwargs": {str(name): _hashed(part) for name, part in request.env_kwargs.items()},
-            "native": None if request.native is None else _described(request.native),
-            "wrappers": [_described(wrapper) for wrapper in request.wrappers],
             "num_envs": request.num_envs,
             "buffers": request.buffers,
             "batch_size": request.batch_size,
@@ -97,11 +93,27 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
             "learner": _learner_kind(options.learner),
             "learner_threads": options.learner_threads,
             "torch_threads": None if torch is None else int(torch.get_num_threads()),
-            "machine": machine_fields(machine),
-            "versions": _versions(),
             "schema": SCHEMA,
         }
     )
+
+
+def sweep_key(request: Request, machine: Machine) -> Key:
+    """The key of a sweep: of the environment and the machine, whatever the number."""
+    return Key.of({**_environment(request, machine), "made_by": sorted(_made_by(request))})
+
+
+def _environment(request: Request, machine: Machine) -> dict[str, Any]:
+    """What the environment and the machine are, as far as a key tells them apart."""
+    return {
+        "env": request.label,
+        # Each by itself: what has no stable form takes no other with it.
+        "env_kwargs": {str(name): _hashed(part) for name, part in request.env_kwargs.items()},
+        "native": None if request.native is None else _described(request.native),
+        "wrappers": [_described(wrapper) for wrapper in request.wrappers],
+        "machine": machine_fields(machine),
+        "versions": _versions(),
+    }
 
 
 def machine_fields(machine: Machine) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends.registry import BACKENDS
 from vecselect.child import IsolatedLost
-from vecselect.errors import ModeUnavailable, ProfileError
+from vecselect.errors import ModeUnavailable, ProfileError, RequestError
 from vecselect.machine import memory_kind, read_machine
 from vecselect.measure.learner import read_learner
 from vecselect.measure.step import THOROUGH
@@ -23,7 +23,9 @@ from vecselect.modes import Mode
 from vecselect.options import SweepProgress
 from vecselect.plan import provenance
 from vecselect.planning import explain
+from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import profiled
+from vecselect.planning.plan_key import sweep_key
 from vecselect.planning.timing import Timing
 from vecselect.selection.candidates import proposed
 from vecselect.selection.race import Timed, Timings, choose_by_number
@@ -61,7 +63,32 @@ def run_sweep(request: Request, options: SweepOptions) -> Sweep:
     except KeyboardInterrupt as stop:
         vars(stop)["sweep"] = running.sweep(whole=False)
         raise
-    return running.sweep(whole=True)
+    found = running.sweep(whole=True)
+    if options.use_store and found.recommended is not None:
+        PlanCache().save_sweep(sweep_key(request, running.machine), found)
+    return found
+
+
+def remembered_num_envs(request: Request) -> int:
+    """The number of sub-environments that a remembered sweep of the environment recommends.
+
+    Args:
+        request: With any number of them.
+
+    Raises:
+        RequestError: If no sweep is remembered.
+    """
+    found = PlanCache().recall_sweep(sweep_key(request, read_machine()))
+    recommended = found.recommended if found else None
+    if recommended is None:
+        plain = request.spec is not None and not (request.env_kwargs or request.wrappers)
+        command = "vecselect.sweep(...) with the same environment"
+        raise RequestError(
+            explain.no_sweep(
+                request.label, f"`vecselect sweep {request.label}`" if plain else command
+            )
+        )
+    return recommended.num_envs
 
 
 class _Sweeping:

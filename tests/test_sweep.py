@@ -280,9 +280,7 @@ def test_wrappers_and_options_get_to_every_environment():
 
 
 def test_auto_takes_the_number_that_a_sweep_has_recommended():
-    with pytest.raises(
-        RequestError, match="here. Run `vecselect sweep CartPole"
-    ):
+    with pytest.raises(RequestError, match="here. Run `vecselect sweep CartPole"):
         auto_make_vec("CartPole-v1", "auto")
     found = sweep("CartPole-v1", (3, 5), modes=["sync"], budget_s=30)
     with auto_make_vec("CartPole-v1", "auto", mode="sync") as envs:

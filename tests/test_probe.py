@@ -16,11 +16,11 @@ from tests.marks import only_full
 from tests.probes import probed
 from tests.racers import children, wait_until_gone
 from vecselect import ProfileError
-from vecselect.failures import RemoteTraceback
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
 from vecselect.planning import first_worker
 from vecselect.planning.first_worker import FirstWorker
+from vecselect.remote_errors import RemoteTraceback
 from vecselect.request import Request
 from vecselect.selection.evidence import HandOff
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vecselect import processes
 from vecselect.errors import ProfileError
-from vecselect.failures import portable, raised_in_building
+from vecselect.remote_errors import portable, raised_in_building
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,9 +22,9 @@ from vecselect.backends.async_worker import work
 from vecselect.backends.pool.arena import leaves
 from vecselect.backends.specs import difference, draws, facts_of, same_factory
 from vecselect.errors import RequestError, VecselectError
-from vecselect.failures import annotate
 from vecselect.interrupts import DeferredInterrupts
 from vecselect.machine import WORKER_BYTES, read_memory
+from vecselect.remote_errors import annotate
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:

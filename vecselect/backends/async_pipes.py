@@ -20,8 +20,8 @@ import numpy as np
 from vecselect import processes
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.errors import StepTimeout, WorkerDied
-from vecselect.failures import Failed, raised_there
 from vecselect.interrupts import DeferredInterrupts
+from vecselect.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence

@@ -14,9 +14,9 @@ from vecselect import processes
 from vecselect.backends.pool.arena import leaves, writer
 from vecselect.backends.specs import facts_of
 from vecselect.contexts import ParentWatch
-from vecselect.failures import Failed, how_far, portable, report_closing
 from vecselect.forkserver import LOOK_S
 from vecselect.learner_threads import seed_torch
+from vecselect.remote_errors import Failed, how_far, portable, report_closing
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -25,8 +25,8 @@ from vecselect.arguments import one_each, read_options, seed_of_each
 from vecselect.backends.base import set_spec
 from vecselect.backends.pool.lane import mismatch
 from vecselect.errors import StepTimeout, VecselectError
-from vecselect.failures import add_note
 from vecselect.modes import slices
+from vecselect.remote_errors import add_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     import gymnasium as gym
 
     from vecselect.errors import PlanError, RequestError, VecselectError
-    from vecselect.failures import RemoteTraceback
+    from vecselect.remote_errors import RemoteTraceback
 
     try:
         code: int = args.run(args)

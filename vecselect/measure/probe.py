@@ -22,10 +22,10 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from vecselect import processes
 from vecselect.errors import ProfileError
 from vecselect.factory import ShownWarnings, shown_warnings
-from vecselect.failures import portable
 from vecselect.machine import children_pids, resident_bytes
 from vecselect.measure.clock import Clock
 from vecselect.measure.step import Extent, Profiling, StepProfile
+from vecselect.remote_errors import portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

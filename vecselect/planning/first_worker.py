@@ -24,10 +24,10 @@ from vecselect.backends.pool.process import ProcessWorker, launch
 from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError
 from vecselect.factory import note_shown
-from vecselect.failures import Failed, raised_in_building
 from vecselect.learner_threads import library_threads
 from vecselect.machine import read_machine
 from vecselect.measure.probe import ProfileTask
+from vecselect.remote_errors import Failed, raised_in_building
 from vecselect.selection.evidence import HandOff
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from vecselect.backends.base import check_distinct, warn_of_memory
 from vecselect.backends.pool.arena import Layout, leaves
 from vecselect.backends.pool.lane import LaneSpec, Sample, Work, sample_of
 from vecselect.backends.specs import facts_of, same_factory
-from vecselect.failures import annotate
 from vecselect.machine import WORKER_BYTES, resident_bytes
 from vecselect.modes import slices
+from vecselect.remote_errors import annotate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -32,9 +32,9 @@ from vecselect.backends.pool.workers import (
     Worker,
 )
 from vecselect.errors import StepTimeout, WorkerDied
-from vecselect.failures import Failed, raised_there
 from vecselect.forkserver import THREAD_VARIABLES
 from vecselect.interrupts import DeferredInterrupts
+from vecselect.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     import mmap

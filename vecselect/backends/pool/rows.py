@@ -21,8 +21,8 @@ from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers, launc
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
 from vecselect.backends.pool.worker import ENDED, packed_reply
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
-from vecselect.failures import Failed, portable, raised_there
 from vecselect.interrupts import DeferredInterrupts
+from vecselect.remote_errors import Failed, portable, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -21,7 +21,7 @@ from vecselect.backends.pool.link import WATCH_PERIOD_S
 from vecselect.backends.pool.worker import WorkerLane, close_all
 from vecselect.backends.pool.workers import PENDING, Raised, Worker, Workers
 from vecselect.errors import StepTimeout, VecselectError, VecselectWarning
-from vecselect.failures import annotate
+from vecselect.remote_errors import annotate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -20,9 +20,9 @@ from vecselect.backends.pool.lane import Lane, LaneFailure, Work, sample_of
 from vecselect.backends.specs import difference, draws, facts_of
 from vecselect.contexts import ParentWatch
 from vecselect.errors import RequestError, same_instance
-from vecselect.failures import Failed, portable, report_closing
 from vecselect.forkserver import LOOK_S
 from vecselect.learner_threads import seed_torch
+from vecselect.remote_errors import Failed, portable, report_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

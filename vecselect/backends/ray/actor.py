@@ -19,8 +19,8 @@ from vecselect.backends.pool.lane import LaneFailure, Work
 from vecselect.backends.pool.process import ProcessWorkers
 from vecselect.backends.pool.worker import WorkerLane, close_all, packed_reply
 from vecselect.backends.ray.cluster import ray
-from vecselect.failures import Failed, portable
 from vecselect.learner_threads import seed_torch
+from vecselect.remote_errors import Failed, portable
 
 if TYPE_CHECKING:
     import gymnasium as gym

@@ -24,8 +24,8 @@ from vecselect.backends.pool.workers import (
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import STEP, LaneActor, Place, machine_id
 from vecselect.errors import ModeUnavailable, StepTimeout, WorkerDied, WorkerError
-from vecselect.failures import Failed, RemoteTraceback, raised_there, report_closing
 from vecselect.interrupts import DeferredInterrupts
+from vecselect.remote_errors import Failed, RemoteTraceback, raised_there, report_closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -18,7 +18,6 @@ from vecselect.selection.evidence import (
 from vecselect.selection.model import Parts
 from vecselect.selection.race import Timed, Timings
 from vecselect.selection.rule import RuleVerdict
-from vecselect.selection.what_if import WhatIf
 
 MACHINE = dataclasses.replace(
     read_machine(),
@@ -40,13 +39,10 @@ PROFILE = StepProfile(
     steps=4321,
     step_time_s=2.351e-3,
     step_time_median_s=2.2e-3,
-    step_time_p95_s=3.1e-3,
     step_time_p99_s=4.7e-3,
-    first_step_s=0.111,
     off_cpu_fraction=0.25,
     cores_used=1.0,
     reset_time_s=7.89e-3,
-    first_reset_s=0.2,
     resets=21,
     reset_share=0.016,
     episode_steps=200.0,
@@ -56,21 +52,15 @@ PROFILE = StepProfile(
     memory_bytes=45_600_000,
     plain_steps_per_s=417.0,
     step_spread_s=0.4e-3,
-    step_quantiles_s=(1 / 3e3, 2.2e-3, 2.5e-3, 4.8e-3),
-    reset_quantiles_s=(7.89e-3,),
+    slowest_step_s=4.8e-3,
 )
 IPC = IpcProfile(
     start_method="forkserver",
     rounds=200,
     observation_bytes=28_300,
-    tiny_s=4.1e-5,
     observation_s=6.54e-5,
     observation_p10_s=6e-5,
     observation_p90_s=7e-5,
-    large_bytes=262_144,
-    large_s=2e-4,
-    per_message_s=4.1e-5,
-    per_byte_s=6e-10,
 )
 RULE = RuleVerdict(
     mode="async",
@@ -115,7 +105,6 @@ BY_RULE = Plan(
         NATIVE_LEFT_OUT,
     ),
     break_even_s={"async": 1.87e-4},
-    what_if=(),
     notes=(Note("resets", "Resets take 16 % of the time."),),
     provisional=None,
     planning_s=0.8,
@@ -155,10 +144,6 @@ BY_MODEL = dataclasses.replace(
         NATIVE_LEFT_OUT,
     ),
     break_even_s={"pool": 2.5e-6, "async": None},
-    what_if=(
-        WhatIf("4 cores", "pool:3", 3.31),
-        WhatIf("a learner of 2 ms", "pool:1", 1.72),
-    ),
     key="0123456789abcdef",
 )
 RACE = Timings(

@@ -30,18 +30,14 @@ def a_profile(steps_s, resets_s=(), *, off_cpu=0.0, episode=None, episode_sd=0.0
     mean_s = float(steps.mean())
     reset_time_s = float(resets.mean()) if len(resets) else mean_s
     per_step_s = reset_time_s / episode if episode else 0.0
-    shares = np.linspace(0, 1, 64)
     values = {
         "steps": len(steps),
         "step_time_s": mean_s,
         "step_time_median_s": float(np.median(steps)),
-        "step_time_p95_s": float(np.quantile(steps, 0.95)),
         "step_time_p99_s": float(np.quantile(steps, 0.99)),
-        "first_step_s": mean_s,
         "off_cpu_fraction": off_cpu,
         "cores_used": 1.0,
         "reset_time_s": reset_time_s,
-        "first_reset_s": reset_time_s,
         "resets": len(resets),
         "reset_share": per_step_s / (mean_s + per_step_s),
         "episode_steps": episode,
@@ -51,8 +47,7 @@ def a_profile(steps_s, resets_s=(), *, off_cpu=0.0, episode=None, episode_sd=0.0
         "memory_bytes": 1_000_000,
         "plain_steps_per_s": 1 / mean_s,
         "step_spread_s": float(steps.std()),
-        "step_quantiles_s": tuple(np.quantile(steps, shares).tolist()),
-        "reset_quantiles_s": tuple(np.quantile(resets, shares).tolist()) if len(resets) else (),
+        "slowest_step_s": float(steps.max()),
     }
     return StepProfile(**{**values, **other})
 

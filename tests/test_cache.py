@@ -184,7 +184,7 @@ IMPOSSIBLE = {
     "no such kind": of_evidence(kinds=("sync", "zzz")),
     "none that could be chosen": of_evidence(kinds=("sync", "async")),
     "steps in no time": of_profile(step_time_s=0.0),
-    "no steps": of_profile(step_quantiles_s=()),
+    "no steps": of_profile(steps=0),
     "no step, but a hand-off": of_evidence(profile=None),
     "no such effort": {"effort": "bogus"},
     "no threads": {"learner_threads": 0},

@@ -130,7 +130,6 @@ def test_what_is_allowed_is_timed_compared_and_taken_where_it_is_the_fastest():
     assert not [note for note in plan.notes if note.code.startswith("implementation")]
     assert Plan.from_json(plan.to_json()) == plan
     assert "mean reward" in str(plan.report.details)
-    assert "native" not in {one.mode for one in plan.what_if}  # nothing predicts it
 
 
 def test_what_is_not_allowed_is_not_even_called():

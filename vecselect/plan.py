@@ -17,7 +17,6 @@ from vecselect.options import EFFORTS
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
-from vecselect.selection.what_if import WhatIf
 from vecselect.values import read_document
 
 if TYPE_CHECKING:
@@ -95,7 +94,6 @@ class Plan:
         candidates: Every candidate, the chosen one among them, the simpler ones first.
         break_even_s: By `pool`, `async` and `ray`, the step time from which on it beats `sync`
             here; None where it never does. Empty where nothing was measured.
-        what_if: What the model would choose if one thing were different.
         notes: What else the reader should know, the weightiest first.
         provisional: Why this plan should soon be made anew, as a sentence; None if it should not.
         planning_s: Seconds that deciding took.
@@ -118,7 +116,6 @@ class Plan:
     evidence: Evidence
     candidates: tuple[Candidate, ...]
     break_even_s: dict[str, float | None] = field(default_factory=dict)
-    what_if: tuple[WhatIf, ...] = ()
     notes: tuple[Note, ...] = ()
     provisional: str | None = None
     planning_s: float
@@ -287,12 +284,7 @@ def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
             all(min(part.samples, part.steps) >= 1 for part in known),
         )
     if profile is not None:
-        quantiles = profile.step_quantiles_s, profile.reset_quantiles_s
         yield "its step time is not above 0", profile.step_time_s > 0 and profile.steps >= 1
-        yield (
-            "a quantile is missing or negative",
-            all(times and min(times) >= 0 for times in quantiles),
-        )
         yield "its resets take all of the time", profile.reset_share < 1
         yield "a fraction is above 1", profile.off_cpu_fraction <= 1
         yield (

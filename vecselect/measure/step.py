@@ -9,7 +9,7 @@ import itertools
 import math
 import pickle
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,9 +51,6 @@ THREADED_STEPS, THREADED_S = 8, 4e-3
 
 EVEN = 0.05
 """Steps are even where their mean is known this well: its standard error, relative."""
-
-QUANTILES = 64
-"""So many quantiles of the step and reset times are kept: enough for a histogram."""
 
 
 @dataclass(frozen=True)
@@ -102,15 +99,12 @@ class StepProfile:
         step_time_s: Mean seconds of one `step()`, resets not included. Here and below, time in
             which another program held the core does not count, where the system tells it.
         step_time_median_s: Median of the same.
-        step_time_p95_s: 95th percentile of the same.
         step_time_p99_s: 99th percentile of the same.
-        first_step_s: Seconds of the very first step, where lazy initialisation falls.
         off_cpu_fraction: Share of the step's wall time in which this thread did not compute
             (sleeping, sockets, child processes), from 0 to 1.
         cores_used: CPU time of all threads of the process over wall time, while stepping: well
             above 1 where the environment computes in several threads.
         reset_time_s: Mean seconds of one `reset()`, the first one not included.
-        first_reset_s: Seconds of the very first reset.
         resets: Resets timed.
         reset_share: Share of the time of steps and resets that went into resets, from 0 to 1.
         episode_steps: Mean length of the episodes that ended, under random actions; None if none
@@ -126,9 +120,7 @@ class StepProfile:
         plain_steps_per_s: What `gymnasium.utils.performance.benchmark_step` would print: steps per
             second of a plain loop that draws an action, steps, and resets when an episode ends.
         step_spread_s: Standard deviation of the step times.
-        step_quantiles_s: 64 quantiles of the step times, from the shortest to the longest; fewer
-            where there were fewer steps.
-        reset_quantiles_s: The same of the resets, the first one not included.
+        slowest_step_s: Seconds of the slowest step.
         gil_free_fraction: Share of the step's computing that does without the interpreter's lock,
             so that threads can do it side by side: 1 on a free-threaded Python; None where it is
             not known, which counts as 0.
@@ -137,13 +129,10 @@ class StepProfile:
     steps: int
     step_time_s: float
     step_time_median_s: float
-    step_time_p95_s: float
     step_time_p99_s: float
-    first_step_s: float
     off_cpu_fraction: float
     cores_used: float
     reset_time_s: float
-    first_reset_s: float
     resets: int
     reset_share: float
     episode_steps: float | None
@@ -153,8 +142,7 @@ class StepProfile:
     memory_bytes: int | None
     plain_steps_per_s: float
     step_spread_s: float
-    step_quantiles_s: tuple[float, ...] = field(repr=False)
-    reset_quantiles_s: tuple[float, ...] = field(repr=False)
+    slowest_step_s: float
     gil_free_fraction: float | None = None
     observation_arrays: int = 1
     info_keys: int = 0
@@ -163,11 +151,6 @@ class StepProfile:
     def mean_step_with_resets_s(self) -> float:
         """Mean seconds per step, each step carrying its share of the resets."""
         return self.step_time_s / (1.0 - self.reset_share)
-
-    @property
-    def slowest_step_s(self) -> float:
-        """Seconds of the slowest step."""
-        return self.step_quantiles_s[-1]
 
     @property
     def threaded(self) -> bool:
@@ -181,8 +164,7 @@ class StepProfile:
             step_time_s=self.step_time_s * factor,
             reset_time_s=self.reset_time_s * factor,
             step_spread_s=self.step_spread_s * factor,
-            step_quantiles_s=tuple(time_s * factor for time_s in self.step_quantiles_s),
-            reset_quantiles_s=tuple(time_s * factor for time_s in self.reset_quantiles_s),
+            slowest_step_s=self.slowest_step_s * factor,
         )
 
 
@@ -276,9 +258,9 @@ class Profiling:
         """Resets and steps for as long as `extent` says, or as `budget_s` allows."""
         wall_ns = self.clock.wall_ns
         actions, draw_s = self.draw(seed)
-        first_reset_ns = self.reset(seed=seed)
+        self.reset(seed=seed)
         self.action = action = itertools.cycle(actions).__next__
-        first_step_ns, _ = self.step(action())
+        self.step(action())
 
         limit_ns = wall_ns() + int(budget_s * 1e9)
         for _ in range(extent.warm_up_steps):
@@ -317,20 +299,17 @@ class Profiling:
 
         times_s = np.array(walls) * 1e-9
         step_time_s = float(times_s.mean())
-        median, p95, p99 = np.percentile(times_s, [50, 95, 99]).tolist()
+        median, p99 = np.percentile(times_s, [50, 99]).tolist()
         # The loop of `benchmark_step` also reads the clock once in each step.
         loop_s = step_time_s / (1.0 - reset_share) + draw_s + self.wall_overhead_ns * 1e-9
         return StepProfile(
             steps=len(walls),
             step_time_s=step_time_s,
             step_time_median_s=median,
-            step_time_p95_s=p95,
             step_time_p99_s=p99,
-            first_step_s=first_step_ns * 1e-9,
             off_cpu_fraction=min(off_cpu_ns / sum(walls), 1.0),
             cores_used=process_ns / elapsed_ns,
             reset_time_s=float(np.mean(resets)) * 1e-9,
-            first_reset_s=first_reset_ns * 1e-9,
             resets=len(resets),
             reset_share=reset_share,
             episode_steps=float(np.mean(episodes)) if episodes else None,
@@ -340,8 +319,7 @@ class Profiling:
             memory_bytes=None,
             plain_steps_per_s=1.0 / max(loop_s, 1e-9),
             step_spread_s=float(times_s.std()),
-            step_quantiles_s=_quantiles(times_s),
-            reset_quantiles_s=_quantiles(np.array(resets) * 1e-9),
+            slowest_step_s=float(times_s.max()),
             observation_arrays=arrays_in(self.observation),
             info_keys=len(self.info),
             gil_free_fraction=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
@@ -410,12 +388,6 @@ def _failure(phase: str, error: Exception) -> ProfileError:
         f"The environment raised {type(error).__name__} in {phase}() while it was being measured: "
         f"{error}"
     )
-
-
-def _quantiles(times_s: np.ndarray) -> tuple[float, ...]:
-    """Evenly spread quantiles of the times, the shortest and the longest among them."""
-    shares = np.linspace(0.0, 1.0, min(len(times_s), QUANTILES))
-    return tuple(np.quantile(times_s, shares).round(9).tolist())
 
 
 def size_bytes(value: Any) -> int:

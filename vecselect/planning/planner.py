@@ -46,7 +46,6 @@ from vecselect.selection.evidence import Evidence, HandOff, LoopCosts
 from vecselect.selection.model import break_even_s, choose
 from vecselect.selection.race import choose as choose_timed
 from vecselect.selection.rule import apply_rule
-from vecselect.selection.what_if import what_if
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -350,7 +349,6 @@ class _Planning:
                 *explain.of_memory(evidence, modes),
             ],
             break_even_s=_break_evens(evidence, modes),
-            what_if=what_if(evidence),
             provisional=why,
             learner_threads=threads,
         )

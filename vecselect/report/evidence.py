@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vecselect.report.units import counted, rate, ratio, seconds, share, size
+from vecselect.report.units import counted, rate, seconds, share, size
 from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
@@ -93,7 +93,6 @@ def evidence_of(plan: Plan) -> tuple[tuple[str, Rows], ...]:
     return (
         ("One sub-environment", _profile(plan)),
         ("Step time from which on other modes beat sync", _break_even(plan)),
-        ("What would change the answer", _what_if(plan)),
         ("Learner: what the loop does between two vector steps", _learner(plan)),
         ("Race", _race(plan)),
         ("Earlier runs", earlier_runs(plan.evidence.observations)),
@@ -159,14 +158,6 @@ def _break_even(plan: Plan) -> Rows:
             ("this environment", f"{seconds(rule.step_time_s)}, resets included"),
             ("so the rule says", f"{rule.mode}. {rule.reason}"),
         ]
-    return tuple(rows)
-
-
-def _what_if(plan: Plan) -> Rows:
-    rows = []
-    for row in plan.what_if:
-        gain = "" if row.speedup is None else f", {ratio(row.speedup)} vs sync"
-        rows.append((row.change, f"{row.mode}{gain}, as predicted"))
     return tuple(rows)
 
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from vecselect.errors import RequestError
 from vecselect.modes import Mode
 from vecselect.report.units import all_printable, rate, seconds, short, size
+from vecselect.selection.curves import over_num_envs, over_step_time
 from vecselect.selection.model import mean_step_s
-from vecselect.selection.what_if import over_num_envs, over_step_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from vecselect.plan import Plan
     from vecselect.selection.compare import Interval
+    from vecselect.selection.curves import Curve
     from vecselect.selection.evidence import Evidence
     from vecselect.selection.race import Timed
-    from vecselect.selection.what_if import Curve
     from vecselect.sweeps import Sweep
 
 PLOT_IN, SWEEP_IN = (4.4, 3.4), (6.6, 5.0)

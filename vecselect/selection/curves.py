@@ -1,42 +1,27 @@
-"""What the model says if one thing were different: rows for the report, curves for its plots."""
+"""What the model says if steps were longer, or sub-environments more: curves for the plots."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vecselect.selection.candidates import candidate_modes
-from vecselect.selection.evidence import Evidence, LearnerCost
-from vecselect.selection.model import choose, mean_step_s, predict, with_step_time
+from vecselect.selection.model import mean_step_s, predict, with_step_time
 
-MORE_CORES = 4
-MORE_ENVS = 4
-LEARNER_S = 2e-3
+if TYPE_CHECKING:
+    from vecselect.selection.evidence import Evidence
 
-CURVE_POINTS = 29
-CURVE_STEP_TIMES_S = (2e-6, 1e-2)
+POINTS = 29
+STEP_TIMES_S = (2e-6, 1e-2)
 """Step times that a curve always covers; wider where the environment's own lies near an end."""
 
-CURVE_NUM_ENVS = 128
+MORE_ENVS = 4
+NUM_ENVS = 128
 """A curve over the number of sub-environments reaches this, or four times as many as there are."""
-
-
-@dataclass(frozen=True)
-class WhatIf:
-    """What would be chosen if one thing were different.
-
-    Attributes:
-        change: The thing, in a few words, such as `8 cores`.
-        mode: The mode that would be chosen.
-        speedup: Its throughput over that of `sync` then; None where `sync` cannot run.
-    """
-
-    change: str
-    mode: str
-    speedup: float | None
 
 
 @dataclass(frozen=True)
@@ -54,49 +39,9 @@ class Curve:
     env_steps_per_s: tuple[float, ...]
 
 
-def what_if(evidence: Evidence) -> tuple[WhatIf, ...]:
-    """What other cores, another learner, more sub-environments or longer steps would change.
-
-    Args:
-        evidence: With a profile, a hand-off and the loops.
-    """
-    plain = dataclasses.replace(_predictable(evidence), learners=evidence.learners[:1])
-    cores = max(int(evidence.machine.cores), 1) * MORE_CORES
-    learner = evidence.learners[0].seconds
-    other = (
-        ("a learner of 2 ms", LearnerCost("seconds", LEARNER_S, evidence.learners[0].threads))
-        if learner < LEARNER_S
-        else ("no learner", LearnerCost(threads=evidence.learners[0].threads))
-    )
-    changes = [
-        (f"{cores} cores", with_cores(plain, cores)),
-        (other[0], dataclasses.replace(plain, learners=(other[1],))),
-        (
-            f"{evidence.num_envs * MORE_ENVS} sub-environments",
-            with_num_envs(plain, evidence.num_envs * MORE_ENVS),
-        ),
-        ("10x the step time", with_step_time(plain, 10 * mean_step_s(plain))),
-    ]
-    return tuple(_what_if(change, other) for change, other in changes)
-
-
 def _predictable(evidence: Evidence) -> Evidence:
     """The evidence without what was measured of whole vector steps as they are."""
     return dataclasses.replace(evidence, observations=(), implementations=())
-
-
-def _what_if(change: str, evidence: Evidence) -> WhatIf:
-    choice = choose(evidence)
-    sync = choice.of("sync", choice.best.threads)
-    return WhatIf(
-        change, choice.best.mode, None if sync is None else sync.loop_s / choice.best.loop_s
-    )
-
-
-def with_cores(evidence: Evidence, cores: int) -> Evidence:
-    """The same evidence on a machine with other cores, as good as those of this one."""
-    machine = dataclasses.replace(evidence.machine, cores=float(cores))
-    return dataclasses.replace(evidence, machine=machine, foreign_cores=0.0)
 
 
 def with_num_envs(evidence: Evidence, num_envs: int) -> Evidence:
@@ -119,15 +64,15 @@ def over_step_time(evidence: Evidence) -> tuple[Curve, ...]:
     """Predicted throughput against the step time, all else as it is, a curve for each kind."""
     plain = _predictable(evidence)
     now_s = mean_step_s(plain)
-    low_s, high_s = CURVE_STEP_TIMES_S
-    steps_s = np.geomspace(min(low_s, now_s / 5), max(high_s, now_s * 5), CURVE_POINTS).tolist()
+    low_s, high_s = STEP_TIMES_S
+    steps_s = np.geomspace(min(low_s, now_s / 5), max(high_s, now_s * 5), POINTS).tolist()
     return _curves([(step_s, with_step_time(plain, step_s)) for step_s in steps_s])
 
 
 def over_num_envs(evidence: Evidence) -> tuple[Curve, ...]:
     """Predicted throughput against the number of sub-environments, a curve for each kind."""
     plain = _predictable(evidence)
-    most = max(CURVE_NUM_ENVS, evidence.num_envs * MORE_ENVS)
+    most = max(NUM_ENVS, evidence.num_envs * MORE_ENVS)
     counts = sorted({*(2**n for n in range(int(math.log2(most)) + 1)), evidence.num_envs, most})
     return _curves([(count, with_num_envs(plain, count)) for count in counts])
 

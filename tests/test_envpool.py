@@ -18,10 +18,12 @@ from vecselect import (
     available_modes,
     recommend,
 )
+from vecselect.machine import read_machine
 from vecselect.testing.contract import BEGIN, JOINED, WAIT
 
 pytest.importorskip("envpool", reason="there is no wheel of it for every Python")
 
+ALL_CORES = f"envpool:{max(int(read_machine().cores + 0.5), 1)}"
 IDS = ("CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "LunarLander-v3", "HalfCheetah-v5")
 
 
@@ -156,6 +158,17 @@ def test_what_has_no_separate_sub_environments_says_so():
         envs.step(np.zeros(3, np.int64))
 
 
+def test_it_has_the_threads_that_are_asked_for_or_one_for_each_core():
+    with made("CartPole-v1", 64) as envs:
+        assert envs.mode == ALL_CORES
+    with made("CartPole-v1", 1) as envs:
+        assert envs.mode == "envpool:1"
+    with auto_make_vec("Pendulum-v1", 3, mode="envpool:3") as three, made("Pendulum-v1", 3) as envs:
+        assert_same(played(three), played(envs))
+    with pytest.raises(ModeUnavailable, match="3 sub-environments have work for at most 3 threads"):
+        auto_make_vec("CartPole-v1", 3, mode="envpool:4")
+
+
 def test_closing_ends_its_threads():
     process = psutil.Process()
     before = process.num_threads()
@@ -214,9 +227,10 @@ def test_what_is_not_installed_is_said_with_how_to_install_it(monkeypatch):
 
 def test_where_it_is_allowed_it_is_timed_and_behaves_as_gymnasium_s():
     plan = recommend("CartPole-v1", 16, allow=("envpool",), use_store=False, budget_s=20.0)
-    assert plan.candidate("envpool").predicted is not None
-    (cost,) = plan.evidence.implementations
-    assert cost.behaviour is not None
+    costs = plan.evidence.implementations
+    assert [cost.mode for cost in costs] == list(dict.fromkeys(["envpool:1", ALL_CORES]))
+    assert all(plan.candidate(cost.mode).predicted is not None for cost in costs)
+    assert all(cost.behaviour is not None for cost in costs)
     assert not [note for note in plan.notes if note.code.startswith("implementation")]
     unasked = recommend("CartPole-v1", 16, use_store=False, budget_s=20.0)
     assert unasked.candidate("envpool") is None

@@ -20,7 +20,9 @@ def test_there_is_a_backend_for_every_kind_in_the_same_order():
     assert all(isinstance(backend, Backend) for backend in BACKENDS.values())
 
 
-@pytest.mark.parametrize("text", [*KINDS, "pool:0", "pool:12", "thread:0", "thread:63", "ray:2"])
+@pytest.mark.parametrize(
+    "text", [*KINDS, "pool:0", "pool:12", "thread:0", "thread:63", "envpool:3", "ray:2"]
+)
 def test_a_mode_is_written_as_it_is_read(text):
     mode = Mode.parse(text)
     assert str(mode) == text
@@ -46,6 +48,7 @@ def test_a_mode_is_written_as_it_is_read(text):
         ("pool:\u0663", "is no number of workers"),
         ("pool:9999999999", "is no number of workers"),
         ("thread:1.5", "'1.5' is no number of workers, as in 'thread:2'"),
+        ("envpool:0", "envpool needs at least 1 worker"),
         ("ray:0", "ray needs at least 1 worker, as in 'ray:1'"),
     ],
 )
@@ -87,6 +90,7 @@ def test_a_pool_of_which_most_only_wait_comes_after_threads():
         ("thread:3", 0, 4, 3),
         ("async", 8, 8, 8),
         ("native", 0, 1, 1),
+        ("envpool:2", 0, 2, 2),
         ("ray:2", 0, 2, 2),
     ],
 )

@@ -73,6 +73,8 @@ KINDS = {
     "envpool": Kind(
         "vecselect.backends.envpool:EnvPool",
         "vecselect.selection.model:implementation_parts",
+        workers="threads",
+        caller_steps=False,
         users_environments=False,
     ),
     "ray": Kind(

@@ -24,6 +24,7 @@ from vecselect.backends import base
 from vecselect.backends.native import NativeVectorEnv
 from vecselect.errors import ModeUnavailable, VecselectError
 from vecselect.machine import read_machine
+from vecselect.modes import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.machine import Machine
-    from vecselect.modes import Mode
     from vecselect.request import Request
 
 COPIED = ("gymnasium.", "gymnasium_robotics.")
@@ -84,14 +84,22 @@ class EnvPool(base.Backend):
             return "all environments of EnvPool have the same observation space"
         return None
 
+    def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
+        """With a thread for each usable core, where no number was named."""
+        if mode.workers is not None:
+            return mode
+        return Mode("envpool", max(min(int(machine.cores + 0.5), request.num_envs), 1))
+
     def build(self, request: Request, mode: Mode) -> NativeVectorEnv:
-        """Builds an `EnvPoolVectorEnv` with a thread for each usable core.
+        """Builds an `EnvPoolVectorEnv` with so many threads, by default one for each usable core.
 
         Raises:
-            ModeUnavailable: If EnvPool has no such environment. Only here, since importing EnvPool
-                takes a second, which a start that recalls another mode need not spend.
+            ModeUnavailable: If there are too many threads, or EnvPool has no such environment. That
+                is found out only here, since importing EnvPool takes a second, which a start that
+                recalls another mode need not spend.
         """
-        threads = max(min(int(read_machine().cores + 0.5), request.num_envs), 1)
+        base.need_work_for(mode, request)
+        threads = mode.workers or self.exact(request, mode, read_machine()).workers or 1
         env = EnvPoolVectorEnv(
             _task_of(request), request.num_envs, threads, request.vector_kwargs.get("copy", True)
         )

@@ -387,12 +387,12 @@ def of_implementations(env: str, costs: Sequence[ImplementationCost]) -> list[No
         costs: The implementations that were allowed.
     """
     notes = []
-    for one in costs:
+    for kind, one in {Mode.parse(one.mode).kind: one for one in costs}.items():
         theirs, own = one.behaviour, one.reference
         if theirs is None or own is None or not theirs.differs(own):
             continue
         text = (
-            f"{one.mode} does not behave as {env} does: random actions lead to a mean reward of "
+            f"{kind} does not behave as {env} does: random actions lead to a mean reward of "
             f"{theirs.reward:.4g} instead of {own.reward:.4g}, and to episodes of "
             f"{_length(theirs)} instead of {_length(own)} steps, in the {own.steps} steps after "
             f"each of {own.samples} resets. What is trained in one may fail in the other."

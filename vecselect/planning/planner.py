@@ -35,7 +35,7 @@ from vecselect.plan import Candidate, Plan, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import FirstWorker, Prebuilt, Prepared, profiled
-from vecselect.planning.implementations import implementation_cost
+from vecselect.planning.implementations import implementation_costs
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.planning.ray_costs import ray_costs
@@ -410,7 +410,7 @@ class _Planning:
                 continue
             self.options.progress(f"timing {kind}")
             try:
-                costs.append(implementation_cost(self.request, Mode(kind), found))
+                costs += implementation_costs(self.request, kind, found, self.machine)
             except ModeUnavailable as error:
                 self.skipped[kind] = str(error).rstrip(".")
             except RequestError:

@@ -31,7 +31,8 @@ def candidate_modes(evidence: Evidence) -> tuple[Mode, ...]:
         if KINDS[kind].cost is None:
             continue
         if not KINDS[kind].users_environments:
-            modes += [Mode(kind) for one in evidence.implementations if one.mode == kind]
+            timed = [Mode.parse(one.mode) for one in evidence.implementations]
+            modes += [mode for mode in timed if mode.kind == kind]
         elif kind == "ray":
             most = min(evidence.ray.lanes, evidence.num_envs) if evidence.ray else 0
             modes += [Mode("ray", count) for count in sorted({most // 2, most} - {0})]

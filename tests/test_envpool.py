@@ -165,7 +165,7 @@ def test_it_has_the_threads_that_are_asked_for_or_one_for_each_core():
         assert envs.mode == "envpool:1"
     with auto_make_vec("Pendulum-v1", 3, mode="envpool:3") as three, made("Pendulum-v1", 3) as envs:
         assert_same(played(three), played(envs))
-    with pytest.raises(ModeUnavailable, match="3 sub-environments have work for at most 3 threads"):
+    with pytest.raises(ModeUnavailable, match="4 threads, and 3 sub-environments"):
         auto_make_vec("CartPole-v1", 3, mode="envpool:4")
 
 
@@ -183,11 +183,19 @@ def test_closing_ends_its_threads():
 @pytest.mark.parametrize(
     ("id", "options", "says"),
     [
-        (EchoEnv, {}, "a callable has none"),
-        ("CartPole-v1", {"wrappers": [gym.wrappers.TimeAwareObservation]}, "wrappers of single"),
-        ("CartPole-v1", {"vector_kwargs": {"autoreset_mode": "SameStep"}}, "not by SAME_STEP"),
+        (EchoEnv, {}, "a callable has no id"),
+        ("CartPole-v1", {"wrappers": [gym.wrappers.TimeAwareObservation]}, "it takes no wrappers"),
+        (
+            "CartPole-v1",
+            {"vector_kwargs": {"autoreset_mode": "SameStep"}},
+            "NEXT_STEP only, not SAME_STEP",
+        ),
         ("CartPole-v1", {"vector_kwargs": {"observation_mode": "different"}}, "same observation"),
-        ("CartPole-v1", {"vector_kwargs": {"step_timeout_s": 1.0}}, "step_timeout_s has no mean"),
+        (
+            "CartPole-v1",
+            {"vector_kwargs": {"step_timeout_s": 1.0}},
+            "no vector_kwargs step_timeout_s",
+        ),
         ("CartPole-v1", {"render_mode": "rgb_array"}, "leave render_mode out"),
         ("Pendulum-v1", {"g": 5.0}, "EnvPool's Pendulum-v1 takes no g=5.0"),
         ("FrozenLake-v1", {"map_name": "8x8"}, "takes no map_name='8x8'"),

@@ -112,7 +112,7 @@ def test_what_is_no_such_vector_environment_is_refused(factory, says):
     ],
 )
 def test_what_would_be_dropped_is_refused(options):
-    with pytest.raises(ModeUnavailable, match="cannot be put around|takes no vector_kwargs"):
+    with pytest.raises(ModeUnavailable, match="takes no wrappers|takes no vector_kwargs"):
         auto_make_vec(Point, 2, mode="native", native=Points, **options)
 
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import Space, spaces
+
+from vecselect.backends.pool.loans import BUFFERS
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -181,7 +184,8 @@ class Layout:
         workers: Workers, each with a control block of its own.
         observations: The leaves of one observation that are arrays.
         actions: The leaves of one action, or None where actions go by pickle.
-        buffers: Sets of observations: 1, or 2 where results are handed out without a copy.
+        buffers: Sets of observations: 1, 2 where results are handed out without a copy, or
+            `loans.BUFFERS` where they are lent; those begin on pages of their own.
         queues: Whether sub-environments step one by one, so that workers have queues: see `rows`.
     """
 
@@ -199,7 +203,18 @@ class Layout:
 
     def size_bytes(self) -> int:
         """The size of the block all of it needs."""
-        return sum(_room_bytes(dtype, shape) for _, dtype, shape in self.arrays())
+        *_, (_, dtype, shape, offset) = self.placed()
+        return offset + _room_bytes(dtype, shape)
+
+    def placed(self) -> Iterator[tuple[Any, np.dtype, tuple[int, ...], int]]:
+        """The `arrays`, each with its offset in bytes."""
+        offset, buffer = 0, -1
+        for name, dtype, shape in self.arrays():
+            if self.buffers == BUFFERS and name[0] == "observation" and name[1] != buffer:
+                buffer = name[1]
+                offset = -(-offset // PAGESIZE) * PAGESIZE
+            yield name, dtype, shape, offset
+            offset += _room_bytes(dtype, shape)
 
     def arrays(self) -> Iterator[tuple[Any, np.dtype, tuple[int, ...]]]:
         """Name, dtype and shape of every array, in the order in which they lie."""
@@ -243,11 +258,9 @@ class Arena:
     def __init__(self, layout: Layout, block: mmap) -> None:
         self.layout = layout
         arrays: dict[Any, np.ndarray] = {}
-        offset = 0
-        for name, dtype, shape in layout.arrays():
+        for name, dtype, shape, offset in layout.placed():
             count = int(np.prod(shape, dtype=int))
             arrays[name] = np.frombuffer(block, dtype, count, offset).reshape(shape)
-            offset += _room_bytes(dtype, shape)
         self.control = arrays["control"]
         self.rewards = arrays["rewards"]
         self.terminated = arrays["terminated"]

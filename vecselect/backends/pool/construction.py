@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 from vecselect.backends.base import check_distinct, warn_of_memory
 from vecselect.backends.pool.arena import Layout, leaves
 from vecselect.backends.pool.lane import LaneSpec, Sample, Work, sample_of
+from vecselect.backends.pool.loans import BUFFERS, LEND_BYTES
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.machine import WORKER_BYTES, resident_bytes
 from vecselect.modes import slices
@@ -65,7 +67,7 @@ def construct(
     whole = Work(0, tuple(env_fns), 0, settings.tries)
     try:
         first = build(envs, workers, whole, settings)
-        spec = _spec(first, len(env_fns), settings)
+        spec = _spec(first, len(env_fns), settings, workers.lends)
         spaces = make_lanes(envs, workers, whole, spec)
     except BaseException:
         workers.end()
@@ -143,7 +145,7 @@ def make_lanes(
     return spaces
 
 
-def _spec(first: Sample, count: int, settings: Settings) -> LaneSpec:
+def _spec(first: Sample, count: int, settings: Settings, lends: bool) -> LaneSpec:
     """What all lanes have in common, as far as one environment tells."""
     mode = settings.observation_mode
     single = mode[1] if isinstance(mode, tuple) else first.observation_space
@@ -153,7 +155,7 @@ def _spec(first: Sample, count: int, settings: Settings) -> LaneSpec:
         workers=settings.workers,
         observations=tuple(leaf for leaf in leaves(single) if leaf.dtype is not None),
         actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
-        buffers=1 if settings.copy else 2,
+        buffers=_buffers(single, count, settings, lends and not settings.queues),
         queues=settings.queues,
     )
     return LaneSpec(
@@ -163,6 +165,15 @@ def _spec(first: Sample, count: int, settings: Settings) -> LaneSpec:
         action_space=first.action_space,
         same_spaces=settings.same_spaces,
     )
+
+
+def _buffers(space: gym.Space, count: int, settings: Settings, lends: bool) -> int:
+    """The number of sets of observations."""
+    if not settings.copy:
+        return 2
+    dtypes = [(leaf.dtype, leaf.shape) for leaf in leaves(space)]
+    size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in dtypes if dtype is not None)
+    return BUFFERS if lends and count * size >= LEND_BYTES else 1
 
 
 def batched_space(

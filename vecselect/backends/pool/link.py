@@ -112,6 +112,15 @@ class Memory:
         """Maps all of it, in any process, once its size is set."""
         return mmap.mmap(self._fd, size_bytes)
 
+    @property
+    def lends(self) -> bool:
+        """Whether it can be mapped privately by way of memory alone: see `loans`."""
+        return self._fd >= 0 and not self._on_disk and hasattr(mmap, "MADV_DONTNEED")
+
+    def mapped_privately(self, size_bytes: int) -> mmap.mmap:
+        """Maps all of it so that pages which are written here are copied."""
+        return mmap.mmap(self._fd, size_bytes, flags=mmap.MAP_PRIVATE)
+
     def forget_descriptor(self) -> None:
         """Closes the descriptor; what was mapped stays."""
         if self._fd >= 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import processes
 from vecselect.backends.pool.link import Memory, Signal, new_memory, run
+from vecselect.backends.pool.loans import BUFFERS, Loans
 from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
     ANSWERED,
@@ -362,6 +364,7 @@ class ProcessWorkers(ReplaceableWorkers):
         super().__init__(settings)
         self._first = settings.first_worker
         self._memory = new_memory() if self._first is None else self._first.memory
+        self.lends = self._memory.lends and sys.implementation.name == "cpython"
         self._context = processes.get_context(settings.context)
         self._is_ready = False  # whether the next step can take the shorter way
         # What that takes of each worker, and of which ones.
@@ -464,6 +467,9 @@ class ProcessWorkers(ReplaceableWorkers):
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena in the memory that the workers have been sent."""
         super().make_arena(spec)
+        if spec.layout.buffers == BUFFERS:
+            block = self._memory.mapped_privately(spec.layout.size_bytes())
+            self.loans = Loans(spec.layout, block)
         if not self.settings.restart:
             self._memory.forget_descriptor()
 

@@ -105,6 +105,7 @@ class PoolVectorEnv(LaneCalls):
         self._plain_observations = [part[()] for part in arena.observations] if plain else None
         self._refuses_ended = self.autoreset_mode is AutoresetMode.DISABLED
         self._no_infos = bytes(self.num_envs)
+        self._loans = built.workers.loans
         self._buffers = len(arena.observations)
         self._buffer = 0
         self._rest: dict[int, Any] = {}
@@ -134,11 +135,12 @@ class PoolVectorEnv(LaneCalls):
                 and self._made_in == self.forks
                 and not self._refuses_ended
             ):
-                self._buffer = buffer = (self._buffer + 1) % self._buffers
+                if self._buffers > 1:
+                    self._buffer = self._next_buffer()
                 if workers.each:
                     self._space_actions[...] = actions
                     self._action_codes[0] = self._space_code
-                workers.begin_step(buffer)
+                workers.begin_step(self._buffer)
             else:
                 actions = self._begin_step(actions)
             try:
@@ -215,7 +217,7 @@ class PoolVectorEnv(LaneCalls):
         if self._refuses_ended:
             need_no_ended_episode(arena.terminated | arena.truncated)
         self._check_actions(actions)
-        self._buffer = buffer = (self._buffer + 1) % self._buffers
+        self._buffer = buffer = self._next_buffer()
         workers.begin()
         if workers.each and not arena.put_actions(actions):
             listed = list(iterate(self.action_space, actions))
@@ -244,7 +246,7 @@ class PoolVectorEnv(LaneCalls):
         every = np.ones(self.num_envs, np.bool_)
         mask = every if options is None else options.pop("reset_mask", every)
         before = self._buffer
-        self._buffer = buffer = (before + 1) % len(arena.observations)
+        self._buffer = buffer = self._next_buffer()
         if buffer != before:  # the rows that are not reset keep their observations
             for path, batch in arena.observations[buffer].items():
                 batch[...] = arena.observations[before][path]
@@ -260,6 +262,12 @@ class PoolVectorEnv(LaneCalls):
     def _reset_result(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
         infos = self._infos(self._collected(timeout_s))
         return self.observations(), infos
+
+    def _next_buffer(self) -> int:
+        """Where the next observations go."""
+        if self._loans is not None:
+            return self._loans.next_buffer()
+        return (self._buffer + 1) % self._buffers
 
     def _infos(self, replies: Sequence[Any]) -> dict[str, Any]:
         """The infos of a step or reset; learns templates from those that had none.
@@ -285,15 +293,19 @@ class PoolVectorEnv(LaneCalls):
 
     def observations(self) -> Any:
         """The last batch of observations, the caller's to keep where that was asked for."""
-        plain = self._plain_observations
-        if plain is not None:
-            return plain[self._buffer].copy() if self.copy else plain[self._buffer]
-        arrays = self._arena.observations[self._buffer]
+        copies = self.copy
+        if self._loans is not None and (lent := self._loans.lend(self._buffer)) is not None:
+            arrays, copies = lent, False
+        elif self._plain_observations is not None:
+            plain = self._plain_observations[self._buffer]
+            return plain.copy() if copies else plain
+        else:
+            arrays = self._arena.observations[self._buffer]
         parts: list[Any] = []
         for leaf in self._leaves:
             if leaf.dtype is not None:
                 array = arrays[leaf.path]
-                parts.append(array.copy() if self.copy else array)
+                parts.append(array.copy() if copies else array)
             else:
                 values = tuple(self._lane.objects[leaf.path])
                 parts.append(copying.deepcopy(values) if self.copy else values)
@@ -323,6 +335,8 @@ class PoolVectorEnv(LaneCalls):
         finally:
             if self._pending is None:  # else a call is under way that would stumble
                 del self._lane, self._arena, self._workers
+                del self._space_actions, self._action_codes  # and what else holds the memory
+                self._plain_observations = self._loans = None
             try:
                 lane.close()
             except LaneFailure as failure:

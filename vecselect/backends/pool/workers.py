@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneSpec, Sample, Work
     from vecselect.backends.pool.link import Memory
+    from vecselect.backends.pool.loans import Loans
     from vecselect.request import Request
 
     Arguments = Callable[[range], tuple[Any, ...] | None]
@@ -248,11 +249,15 @@ class Workers(ABC):
     Attributes:
         each: The workers in the order of their rows; one that is replaced is replaced in this list.
         arena: Made by `make_arena`.
+        lends: Whether large batches in the arena can be lent: see `loans`.
+        loans: What of them is, where they are.
         templates: The info templates learned so far.
         closed: Set when the workers are about to be ended, perhaps in the midst of a command.
     """
 
     arena: Arena
+    lends = False
+    loans: Loans | None = None
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

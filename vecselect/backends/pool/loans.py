@@ -1,0 +1,141 @@
+"""Large batches of observations that are lent to the caller instead of copied.
+
+The caller may keep a result as long as it likes and change it, as if it were a copy. The arena has
+several buffers of observations, and the calling process maps them a second time, privately: there a
+page that the caller changes becomes its own, and the arena's stays as it was. A result is an array
+of that second mapping. A buffer is written again when no array refers to it any more. If all of
+them are held, results are copies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from vecselect.backends.pool.arena import Layout
+
+LEND_BYTES = 4 << 20
+"""Batches of this size or more are lent. Smaller ones are copied within the caches of a core, where
+another buffer every time is not."""
+
+BUFFERS = 4
+"""Those of an arena whose results are lent. The first one is not: it is copied where the others are
+held. A loop holds the last observations, and maybe those before."""
+
+_PAGE_BYTES = mmap.PAGESIZE
+_CHANGED = np.array([2, 4, 6], np.uint64)
+"""The three highest bits of a page in `/proc/self/pagemap`, if it is there or swapped out and is
+not that of the file."""
+
+
+class Loans:
+    """What the caller has of the buffers of an arena."""
+
+    _forks = 0  # of this process
+
+    def __init__(self, layout: Layout, block: mmap.mmap) -> None:
+        """Lends nothing yet.
+
+        Args:
+            layout: Of the arena.
+            block: Its memory, mapped privately.
+        """
+        self._block = block
+        self._shapes = {leaf.path: (layout.num_envs, *leaf.shape) for leaf in layout.observations}
+        self._roots, self._spans = _buffers(layout, block)
+        self._unheld = [_holders(roots) for roots in self._roots]
+        address: int = self._roots[0][0].__array_interface__["data"][0]
+        self._first_page = (address - self._spans[0][0]) // _PAGE_BYTES
+        self._pages = -1
+        with contextlib.suppress(OSError):
+            self._pages = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        self._lendable = set(range(1, layout.buffers))
+        self._lent: set[int] = set()
+        self._next = 0
+        self._forks_seen = Loans._forks
+
+    def next_buffer(self) -> int:
+        """A buffer for the next batch that the caller does not hold; 0 if it holds all others."""
+        if self._forks_seen != Loans._forks:
+            # A process that was forked from this one may hold what this one holds no more.
+            self._forks_seen = Loans._forks
+            self._lendable -= self._lent
+        for buffer in self._lendable:
+            if _holders(self._roots[buffer]) == self._unheld[buffer]:
+                if buffer in self._lent:
+                    self._take_back(buffer)
+                self._next = buffer
+                return buffer
+        self._next = 0
+        return 0
+
+    def lend(self, buffer: int) -> dict[Any, np.ndarray] | None:
+        """The arrays of a batch that was written, by path; None where it must be copied.
+
+        It is lent only once after `next_buffer`, and what that gave must be what was written.
+        """
+        if buffer == 0 or buffer != self._next:
+            return None
+        self._lent.add(buffer)
+        self._next = 0
+        shapes = self._shapes.items()
+        return {
+            path: root.reshape(shape)
+            for (path, shape), root in zip(shapes, self._roots[buffer], strict=True)
+        }
+
+    def _take_back(self, buffer: int) -> None:
+        """Forgets what the caller has changed."""
+        start, size = self._spans[buffer]
+        if self._has_changed(start, size):
+            self._block.madvise(mmap.MADV_DONTNEED, start, size)
+        self._lent.discard(buffer)  # last: this may be interrupted
+
+    def _has_changed(self, start: int, size: int) -> bool:
+        """Whether the caller has written there, or that cannot be told."""
+        pages = -(-size // _PAGE_BYTES)
+        first = self._first_page + start // _PAGE_BYTES
+        try:
+            found = np.frombuffer(os.pread(self._pages, 8 * pages, 8 * first), np.uint64)
+        except OSError:  # a system without it
+            return True
+        return len(found) < pages or bool(np.isin(found >> np.uint64(61), _CHANGED).any())
+
+    def __del__(self) -> None:
+        """Closes the file."""
+        if self._pages >= 0:
+            os.close(self._pages)
+
+
+def _buffers(
+    layout: Layout, block: mmap.mmap
+) -> tuple[list[list[np.ndarray]], list[tuple[int, int]]]:
+    """The flat arrays of each buffer; and the offset and the size of each, in bytes."""
+    roots: list[list[np.ndarray]] = [[] for _ in range(layout.buffers)]
+    starts, ends = [sys.maxsize] * layout.buffers, [0] * layout.buffers
+    for name, dtype, shape, offset in layout.placed():
+        if name[0] == "observation":
+            buffer, count = name[1], int(np.prod(shape, dtype=int))
+            roots[buffer].append(np.frombuffer(block, dtype, count, offset))
+            starts[buffer] = min(starts[buffer], offset)
+            ends[buffer] = offset + count * dtype.itemsize
+    return roots, [(start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _holders(roots: list[np.ndarray]) -> int:
+    """References to arrays: every array that is derived from one, however far, refers to it."""
+    return sum([sys.getrefcount(root) for root in roots])
+
+
+def _note_fork() -> None:
+    Loans._forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_note_fork)

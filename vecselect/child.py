@@ -7,7 +7,6 @@ caller talks to.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import sys
 import time
@@ -110,9 +109,6 @@ def _begin(
     if inherited is not None:  # A forked copy of the parent's end would hide the hanging up.
         inherited.close()
     processes.settle_in(seed)
-    # A full collection would look through all that was loaded before, and so copy the memory that
-    # is shared with the fork server: tens of milliseconds, in the midst of what is measured.
-    gc.freeze()
     # What the environment prints must not get into the output of a program that asks for JSON.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work(pipe, *arguments)

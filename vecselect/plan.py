@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import platform
 from dataclasses import dataclass, field
@@ -220,15 +221,18 @@ class Plan:
 def provenance() -> dict[str, Any]:
     """When something was made, and by which versions: fields that plans and sweeps have."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    versions = {name: metadata.version(name) for name in ("gymnasium", "numpy")}
     return {
         "created": now.isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
             "vecselect": __version__,
-            **versions,
+            "gymnasium": _version("gymnasium"),
+            "numpy": _version("numpy"),
         },
     }
+
+
+_version = functools.cache(metadata.version)  # which looks through folders
 
 
 def _current(data: dict[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,9 @@ MAX_REPLACED = 3
 """Servers replaced after which none imports modules any more: a program may change a variable for
 each of its vector environments, and a new server takes longer than an import."""
 
+IMPORT_LIMIT_S = 60.0
+"""Seconds that the server may take to import modules, or another one is used."""
+
 INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 """Folders whose modules do not change while a program runs, as those of the user may."""
 
@@ -121,7 +124,10 @@ class Server:
         Waits until it has imported what it was told to.
         """
         if self.importing:
-            went_well = self.importing.recv(1) == IMPORTED
+            went_well = False
+            self.importing.settimeout(IMPORT_LIMIT_S)
+            with contextlib.suppress(OSError):  # it takes too long; the server has ended
+                went_well = self.importing.recv(1) == IMPORTED
             self._forget_import()
             if not went_well:
                 return False
@@ -195,8 +201,8 @@ def environment_modules() -> frozenset[str]:
     gymnasium = sys.modules.get("gymnasium")
     if gymnasium is None:
         return frozenset()
-    specs = list(gymnasium.registry.values())
-    names = {str(spec.entry_point).partition(":")[0] for spec in specs}
+    points = [spec.entry_point for spec in list(gymnasium.registry.values())]
+    names = {point.partition(":")[0] for point in points if isinstance(point, str)}
     found = {name: getattr(sys.modules.get(name), "__file__", None) for name in names}
     return frozenset(
         name for name, file in found.items() if file and INSTALLED_IN & set(PurePath(file).parts)

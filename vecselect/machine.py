@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vecselect.contexts import start_methods
 
@@ -295,9 +295,9 @@ def _quotas(root: Path) -> list[tuple[float, float]]:
     """
     quotas = []
     for folder in _groups(root, "cpu"):
-        words = _read(folder / "cpu.max").split()
+        words = _read(f"{folder}/cpu.max").split()
         if not words:
-            words = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+            words = [_read(f"{folder}/cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
         try:
             quota_us, period_us = map(int, words)
         except ValueError:  # no such file, or "max"
@@ -338,36 +338,37 @@ def _memory_limits(root: Path) -> tuple[int, int]:
             ("memory.max", "memory.current"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes"),
         ):
-            allowed = _read(folder / limit_name).strip()
-            used = _read(folder / used_name).strip()
+            allowed = _read(f"{folder}/{limit_name}").strip()
             if allowed.isdigit():
+                used = _read(f"{folder}/{used_name}").strip()
                 limit = min(limit, int(allowed))
                 left = min(left, max(int(allowed) - int(used if used.isdigit() else 0), 0))
     return limit, left
 
 
-def _groups(root: Path, controller: str) -> list[Path]:
+def _groups(root: Path, controller: str) -> list[str]:
     """The folders of this process's cgroup and of all above it, for one controller."""
     folders = []
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if not controllers:
-            mounts = [root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"]
+            mounts = ["sys/fs/cgroup", "sys/fs/cgroup/unified"]
         elif controller in controllers.split(","):
-            mounts = [root / "sys/fs/cgroup" / controllers, root / "sys/fs/cgroup" / controller]
+            mounts = [f"sys/fs/cgroup/{controllers}", f"sys/fs/cgroup/{controller}"]
         else:
             continue
         # Inside a container the path is the host's and need not exist here: the missing folders
         # read as empty, and the mount itself is then the container's own group.
-        inside = PurePosixPath(path.lstrip("/"))
-        for mount in mounts:
-            folders += [mount / inside, *(mount / above for above in inside.parents)]
+        names = [name for name in path.split("/") if name]
+        paths = ["/".join(names[:depth]) for depth in range(len(names), -1, -1)]
+        folders += [os.path.join(root, mount, inside) for mount in mounts for inside in paths]
     return list(dict.fromkeys(folders))
 
 
-def _read(file: Path) -> str:
+def _read(file: str | Path) -> str:
     try:
-        return file.read_text()
+        with open(file) as opened:
+            return opened.read()
     except OSError:
         return ""
 

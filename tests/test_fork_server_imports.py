@@ -8,7 +8,7 @@ import gymnasium as gym
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from vecselect import auto_make_vec, forkserver, processes
+from vecselect import auto_make_vec, contexts, forkserver, processes
 
 MODULE = """
 import os, threading, time, warnings
@@ -36,8 +36,8 @@ def report(pipe):
 
 def level_in_worker():
     """What a worker finds in the module; None if it would import that itself."""
-    here, there = processes.get_context().Pipe()
-    child = processes.get_context().Process(target=report, args=(there,))
+    here, there = contexts.get_context().Pipe()
+    child = contexts.get_context().Process(target=report, args=(there,))
     child.start()
     there.close()
     level, threads = here.recv()

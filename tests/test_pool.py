@@ -19,7 +19,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
 from tests.compare import assert_same, assert_same_run
-from vecselect import VecselectError, auto_make_vec, processes
+from vecselect import VecselectError, auto_make_vec, contexts
 from vecselect.backends.pool.link import EAGER_TRIES, Signal
 from vecselect.errors import RequestError, WorkerDied, WorkerError
 
@@ -74,7 +74,7 @@ def odd(what, count=4):
 
 
 def test_waits_are_spun_through_only_while_they_are_short():
-    signal, tries = Signal(processes.get_context()), []
+    signal, tries = Signal(contexts.get_context()), []
     comes_at = 0  # at which try it is given; never if 0
 
     def acquire(block):

@@ -16,7 +16,7 @@ import pytest
 
 from tests import zoo
 from tests.marks import only_full
-from vecselect import auto_make_vec, processes
+from vecselect import auto_make_vec, contexts
 from vecselect.interrupts import DeferredInterrupts
 
 GRACE_S = 15.0
@@ -25,7 +25,7 @@ PROGRAM = """
 import functools, os, signal, sys, time
 import numpy as np
 from tests import zoo
-from vecselect import auto_make_vec, processes
+from vecselect import auto_make_vec, contexts
 
 class Noted(zoo.EchoEnv):
     def __init__(self, index, folder):
@@ -281,7 +281,7 @@ def test_a_worker_that_cannot_be_started_leaves_no_name_and_no_file(monkeypatch)
         raise OSError("no more processes")
 
     auto_make_vec("CartPole-v1", 4, mode="pool:2").close()  # what multiprocessing itself keeps open
-    kind = type(processes.get_context().Process(target=None))
+    kind = type(contexts.get_context().Process(target=None))
     monkeypatch.setattr(kind, "start", start)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="no more processes"):

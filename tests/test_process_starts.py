@@ -16,7 +16,7 @@ import pytest
 from tests import zoo
 from tests.faults.faulty import gone
 from tests.marks import only_full
-from vecselect import auto_make_vec, forkserver, processes
+from vecselect import auto_make_vec, contexts, forkserver, processes
 from vecselect.errors import StartError
 
 LIMIT_S = 60.0
@@ -260,7 +260,7 @@ def test_a_stopped_worker_of_a_killed_worker_is_killed_and_the_server_lives_on()
 
 
 def test_a_number_that_a_stranger_has_now_is_not_killed():
-    child = processes.get_context().Process(target=os.setpgid, args=(0, 0))
+    child = contexts.get_context().Process(target=os.setpgid, args=(0, 0))
     child.start()
     child.join(LIMIT_S)
     stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -362,7 +362,7 @@ def test_full_shared_memory_is_named(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("_multiprocessing.SemLock", full)
-    context = processes.get_context()
+    context = contexts.get_context()
     for make in (lambda: context.Semaphore(0), lambda: context.Array("d", 3), context.Queue):
         with pytest.raises(StartError, match="/dev/shm, or the folder for .* files, is full"):
             make()

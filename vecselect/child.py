@@ -14,7 +14,7 @@ from functools import partial
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vecselect import processes
+from vecselect import contexts, processes
 from vecselect.errors import ProfileError
 from vecselect.remote_errors import portable, raised_in_building
 
@@ -147,7 +147,7 @@ def run_isolated(
         Exception: What it raised, a `ProfileError` with its cause.
     """
     sent = processes.dumps(work)
-    with child_at_work(processes.get_context(start_method), _run, sent) as child:
+    with child_at_work(contexts.get_context(start_method), _run, sent) as child:
         until_s = time.perf_counter() + max(limit_s, 0.0) + STALL_LIMIT_S
         while True:
             if not child.wait(max(until_s - time.perf_counter(), 0.0)):

@@ -16,9 +16,6 @@ import time
 from multiprocessing import process
 from typing import TYPE_CHECKING, Any
 
-from vecselect.contexts import context_name as context_name
-from vecselect.contexts import get_context as get_context
-from vecselect.contexts import start_methods as start_methods
 from vecselect.errors import RequestError
 from vecselect.forkserver import import_what_we_have
 from vecselect.interrupts import DeferredInterrupts

@@ -10,7 +10,7 @@ import time
 
 from tests import zoo
 from tests.faults.faulty import FAULTS, ZEROS, actions, make
-from vecselect import auto_make_vec, processes
+from vecselect import auto_make_vec, contexts
 
 
 def say(text):
@@ -83,7 +83,7 @@ ENDINGS = {
 
 def start_fork_server():
     """Waits until it has loaded all."""
-    child = processes.get_context().Process(target=abs, args=(1,))
+    child = contexts.get_context().Process(target=abs, args=(1,))
     child.start()
     child.join()
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from vecselect import processes
+from vecselect import contexts, processes
 from vecselect.backends import base
 from vecselect.backends.async_pipes import RanOut, Workers
 from vecselect.backends.async_worker import work
@@ -74,7 +74,7 @@ class Async(base.Backend):
         options = base.options_for(request, self.takes)
         env: AsyncVectorEnv
         if "worker" in options:
-            options["context"] = processes.context_name(options.get("context"))
+            options["context"] = contexts.context_name(options.get("context"))
             env = OwnWorkerVectorEnv(request.env_fns, **options)
         else:
             env = GuardedAsyncVectorEnv(request.env_fns, **options)

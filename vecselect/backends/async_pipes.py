@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from vecselect import processes
+from vecselect import contexts, processes
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.interrupts import DeferredInterrupts
@@ -54,7 +54,7 @@ class Workers:
         self._tasks = [
             (processes.child_seed(row), processes.dumps(make)) for row, make in enumerate(env_fns)
         ]
-        self._context: Any = processes.get_context(start_method)
+        self._context: Any = contexts.get_context(start_method)
 
     def __getattr__(self, name: str) -> Any:
         """What else a context has."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect import processes
+from vecselect import contexts
 from vecselect.child import child_at_work
 from vecselect.errors import ProfileError
 
@@ -73,7 +73,7 @@ def measure_ipc(
         sample = len(pickle.dumps(observation, protocol=pickle.HIGHEST_PROTOCOL))
     except Exception as error:  # pickling runs code of the observation's own
         raise ProfileError(f"The observation cannot be sent to another process: {error}") from error
-    context = processes.get_context(start_method)
+    context = contexts.get_context(start_method)
     try:
         with child_at_work(context, _echo) as child:
             # A blocked read ends when the child does, so the limit costs the round trips nothing.

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vecselect import processes
+from vecselect import contexts, processes
 from vecselect.backends.pool.link import new_memory
 from vecselect.backends.pool.process import ProcessWorker, launch
 from vecselect.child import Child, ChildEnded
@@ -83,7 +83,7 @@ class FirstWorker:
         self._budget_s = budget_s
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         self.launched = launch(
-            processes.get_context(request.vector_kwargs.get("context")),
+            contexts.get_context(request.vector_kwargs.get("context")),
             ProfileTask(env_fn, extent, budget_s, processes.child_seed(), _threads_of_libraries()),
             self.memory,
             daemon=bool(request.vector_kwargs.get("daemon", False)),

@@ -20,7 +20,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from vecselect import forkserver, processes
+from vecselect import contexts, forkserver, processes
 from vecselect.backends.registry import BACKENDS
 from vecselect.child import run_isolated
 from vecselect.errors import ProfileError
@@ -267,7 +267,7 @@ def _taken_before(timing: Timing) -> tuple[int, int]:
         with contextlib.suppress(Exception):  # each mode says for itself what is wrong
             timing.request.env_fns[0]().close()
     base_bytes = tree_bytes()
-    method = timing.request.vector_kwargs.get("context") or processes.start_methods()[0]
+    method = timing.request.vector_kwargs.get("context") or contexts.start_methods()[0]
     if method != "forkserver" or not any(_has_processes(mode) for mode, _ in timing.which):
         return base_bytes, 0
     # Every mode with processes needs this server, not only the one that is built first.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from vecselect import processes
+from vecselect import contexts, processes
 from vecselect.backends.pool.link import Memory, Signal, new_memory, run
 from vecselect.backends.pool.loans import BUFFERS, Loans
 from vecselect.backends.pool.restarts import ReplaceableWorkers
@@ -365,7 +365,7 @@ class ProcessWorkers(ReplaceableWorkers):
         self._first = settings.first_worker
         self._memory = new_memory() if self._first is None else self._first.memory
         self.lends = self._memory.lends and sys.implementation.name == "cpython"
-        self._context = processes.get_context(settings.context)
+        self._context = contexts.get_context(settings.context)
         self._is_ready = False  # whether the next step can take the shorter way
         # What that takes of each worker, and of which ones.
         self._stepped: list[Worker] = []

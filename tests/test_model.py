@@ -89,11 +89,19 @@ def test_slices_beyond_the_cores_do_not_help_steps_that_compute(cores):
 
 def test_slices_beyond_the_cores_help_steps_that_wait():
     waiting = a_profile(1 * MS, off_cpu=0.9)
-    for workers, longest in ((1, 4), (3, 2), (7, 1)):
+    # All wait for 0.9 ms a step at the same time, and then share the cores for 8 times 0.1 ms.
+    for workers, step in ((1, 4 * MS), (3, (2 * 0.9 + 0.4) * MS), (7, (0.9 + 0.4) * MS)):
         found = step_s(f"pool:{workers}", waiting, 8, cores=2, **FREE)
-        assert found == pytest.approx(longest * MS)
+        assert found == pytest.approx(step)
+
+
+def test_what_computes_after_it_has_waited_is_for_processes_and_not_for_threads():
+    waiting = a_profile(1.1 * MS, off_cpu=0.93)
+    known = {"cores": 2, "kinds": ("sync", "pool", "thread", "async"), "hand_off": HandOff()}
+    assert chosen(waiting, 8, **known) == "pool:7"
+    assert step_s("thread:7", waiting, 8, **known) > 1.05 * step_s("pool:7", waiting, 8, **known)
     half = a_profile(1 * MS, off_cpu=0.5)  # what they compute shares the core all the same
-    assert step_s("pool:7", half, 8, cores=1, **FREE) == pytest.approx(4 * MS)
+    assert step_s("pool:7", half, 8, cores=1, **FREE) == pytest.approx(4.5 * MS)
 
 
 def test_threads_take_turns_with_what_holds_the_lock_and_share_the_cores_with_the_rest():

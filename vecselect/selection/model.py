@@ -5,9 +5,9 @@ time (less than t where steps wait, more where they compute in threads of their 
 longest slice, and threads of the learner that spin for a while after it, on cores that slices need:
 
     sync, pool:0    N t + loop
-    pool:K          max(L t + stragglers + spin, N u / C) + hand-off + loop
+    pool:K          max(L t + stragglers + spin, L (t - u) + N u / C) + hand-off + loop
     thread:K        the same, but what holds the interpreter's lock takes turns
-    async           messages, and max(t + stragglers, N u / C); more where N > C
+    async           messages, and max(t + stragglers, t - u + N u / C); more where N > C
     native, envpool as timed: they are other code
 
 The mean decides, not a distribution: over 504 modelled cells its regret was 0.06-0.14 %. Intervals
@@ -445,8 +445,11 @@ def _side_by_side(
     if _contended(lanes, evidence, learner):
         # A spinning thread stops after so much CPU time of its own.
         longest_s += min(learner.spin_s, longest_s)
-    stepping_s = max(longest_s, shared_s)
-    even_s = max(count * mean_s / lanes, shared_s if shared_s >= longest_s else 0.0)
+    # All slices begin together: where they wait, they compute after that, and so at the same time.
+    waiting_s = longest * mean_s * (0.0 if profile.threaded else profile.off_cpu_fraction)
+    together_s = waiting_s + shared_s
+    stepping_s = max(longest_s, together_s)
+    even_s = max(count * mean_s / lanes, together_s if together_s >= longest_s else 0.0)
     even_s = min(even_s, stepping_s)
     return even_s, stepping_s - even_s
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import types
+from multiprocessing import synchronize
 
 import gymnasium as gym
 import numpy as np
@@ -120,6 +121,17 @@ def test_with_a_worker_of_the_users_it_is_gymnasiums_own_with_a_safe_start():
     oracle.close()
     with pytest.raises(ModeUnavailable, match="a worker of your own keeps no deadlines"):
         make(options={"worker": shifting_worker, "step_timeout_s": 1.0})
+
+
+def test_no_semaphore_is_collected_while_it_is_built(monkeypatch):
+    """Python loses a Ctrl-C that comes while one is."""
+    collected = []
+    clean_up = synchronize.SemLock._cleanup
+    noting = staticmethod(lambda name: collected.append(clean_up(name)))
+    monkeypatch.setattr(synchronize.SemLock, "_cleanup", noting)
+    with make() as envs:
+        assert_usable(envs)
+        assert not collected
 
 
 def test_only_the_pool_replaces_workers():

@@ -83,7 +83,7 @@ def test_dies_while_it_is_built(mode):
 @case(modes=PROCESSES)
 def test_two_die_at_once(mode):
     with in_use(mode) as envs, within(REPORTED_S), pytest.raises(WorkerDied, match="SIGKILL"):
-        envs.step(actions({1: "sigkill", VICTIM: "sigkill"}))
+        envs.step(actions({2: "sigkill", VICTIM: "sigkill"}))
 
 
 BOTH = {"fault": ["sigkill", "runtime"], "stuck": ["sleep", "stop"]}
@@ -93,7 +93,7 @@ BOTH = {"fault": ["sigkill", "runtime"], "stuck": ["sleep", "stop"]}
 def test_fails_while_another_one_is_stuck(mode, fault, stuck):
     kind = WorkerDied if fault == "sigkill" else RuntimeError
     with in_use(mode, timeout=0.2) as envs, within(REPORTED_S), pytest.raises(kind):
-        envs.step(actions({1: stuck, VICTIM: fault}))
+        envs.step(actions({2: stuck, VICTIM: fault}))
 
 
 @case(noise=8, each={"how": ["idle", "in a step"]})  # a line or two of warning for each
@@ -107,9 +107,9 @@ def test_is_replaced_where_that_was_asked_for(how):
             os.kill(before[VICTIM], signal.SIGKILL)
             assert gone(before[VICTIM])
         result = envs.step(batch)
-        assert_step(result, batch, 1, rows=[0, 1])
-        assert result[3].tolist() == [False, False, True, True]
+        assert_step(result, batch, 1, rows=[0, 1, 2])
+        assert result[3].tolist() == [False, False, False, True]
         after = pids(envs)
-        assert after[:2] == before[:2]
-        assert after[VICTIM] != before[VICTIM] and after[2] == after[3]
+        assert after[:3] == before[:3]
+        assert after[VICTIM] != before[VICTIM]
         assert_usable(envs)

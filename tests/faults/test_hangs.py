@@ -271,7 +271,7 @@ def bring_into(envs, state):
         with contextlib.suppress(multiprocessing.TimeoutError):
             envs.step_wait(timeout=0.1)
     if state == "dead pending":
-        envs.step_async(actions({1: "sleep", 3: "sigkill"}))
+        envs.step_async(actions({2: "sleep", 3: "sigkill"}))
     if state == "failed":
         with contextlib.suppress(Exception):
             envs.step(actions({3: "runtime"}))

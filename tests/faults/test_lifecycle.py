@@ -67,15 +67,15 @@ def test_what_environments_started_is_ended_with_them(mode, ending):
         # What the caller's own lane started belongs to the caller, who is still there.
         until(lambda: all(one.ppid() == run.pid for one in sleeping(run)), LEAVE_S)
         own = [one for one in sleeping(run) if one.ppid() == run.pid]
-        assert len(sleeping(run)) == len(own) <= 1, sleeping(run)
+        assert len(sleeping(run)) == len(own) <= 2, sleeping(run)
         run.send(signal.SIGKILL)
         for one in own:
             one.kill()
         run.finish()
     else:
         outcome = run.finish(leave_s=2.0)
-        # One was built in the program itself: the pool's first, and Gymnasium's dummy in async.
-        own = 1
+        # What was built in the program itself: two of the pool, and one to look at in async.
+        own = 1 if mode == "async" else 2
         left = [one for one in outcome.processes if "sleep 300" in one]
         assert len(outcome.processes) == len(left) <= own, outcome.processes
         assert outcome.returncode == 0, outcome.stderr
@@ -87,7 +87,7 @@ def test_what_environments_started_is_ended_with_them(mode, ending):
 
 @case(modes=[*PROCESSES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"], full=True)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("stuck", [None, 1, 3])
+@pytest.mark.parametrize("stuck", [None, 2, 3])
 def test_nothing_is_left_when_the_program_is_killed(mode, number, stuck):
     mode, _, context = mode.partition(" ")
     program = {"mode": mode, "stuck": stuck, "context": context or None}
@@ -110,7 +110,7 @@ def test_a_killed_program_lets_environments_close_and_leaves_no_files(mode):
     run.wait_for("ready")
     run.send(signal.SIGKILL)
     run.finish().check(returncode=-9, result=False, noise=None)
-    assert closed(note) == (list(range(COUNT)) if mode == "async" else [1, 2, 3])
+    assert closed(note) == (list(range(COUNT)) if mode == "async" else [2, 3])
 
 
 @case(modes=PROCESSES, full=True)

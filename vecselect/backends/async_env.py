@@ -1,4 +1,10 @@
-"""Mode `async`: Gymnasium's `AsyncVectorEnv`, a process and pickled messages per environment."""
+"""Mode `async`: Gymnasium's `AsyncVectorEnv`, a process and pickled messages per environment.
+
+`AsyncVectorEnv` takes a `worker`, which is `async_worker.work`, and the name of a context of
+multiprocessing, which it asks for pipes and processes. That context is `async_pipes.Workers`: what
+it calls pipes have the methods that `AsyncVectorEnv` calls, and raise what sub-environments have
+raised, that a worker has died, or that one takes too long.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +17,6 @@ from multiprocessing.util import Finalize
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from gymnasium import spaces
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
@@ -20,11 +25,13 @@ from vecselect.backends import base
 from vecselect.backends.async_pipes import RanOut, Workers
 from vecselect.backends.async_worker import work
 from vecselect.backends.pool.arena import leaves
-from vecselect.backends.specs import difference, draws, facts_of, same_factory
+from vecselect.backends.pool.construction import construct
+from vecselect.backends.pool.process import ProcessWorkers
+from vecselect.backends.pool.workers import Settings
+from vecselect.backends.specs import facts_of
 from vecselect.errors import RequestError, VecselectError
 from vecselect.interrupts import DeferredInterrupts
 from vecselect.machine import WORKER_BYTES, read_memory
-from vecselect.remote_errors import annotate
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
@@ -32,6 +39,8 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
+    from vecselect.backends.pool.lane import Sample
+    from vecselect.backends.specs import Facts
     from vecselect.factory import EnvFn
     from vecselect.machine import Machine
     from vecselect.modes import Mode
@@ -102,26 +111,26 @@ def _recovering(method: _Method) -> _Method:
 
     @functools.wraps(method)
     def call(self: GuardedAsyncVectorEnv, *args: Any, **kwargs: Any) -> Any:
-        if os.getpid() != self.owner:
+        if os.getpid() != self._owner:
             raise VecselectError(
-                f"This vector environment was made by process {self.owner} and works only there, "
+                f"This vector environment was made by process {self._owner} and works only there, "
                 "not in a process forked from it. Make another one in this process."
             )
-        if self.ran_out and not collects:  # as in Gymnasium any call may follow
-            self.give_up()
-        gives_up = collects or not self.is_pending()
+        if self._ran_out and not collects:  # as in Gymnasium any call may follow
+            self._give_up()
+        gives_up = collects or not any(line.awaited for line in self._workers.lines)
         try:
             result = method(self, *args, **kwargs)
         except RanOut:  # what was begun may still be collected
-            self.ran_out = True
+            self._ran_out = True
             raise
         except (AlreadyPendingCallError, NoAsyncCallError):
             raise
         except BaseException:
             if gives_up:
-                self.give_up()
+                self._give_up()
             raise
-        self.ran_out = False
+        self._ran_out = False
         return result
 
     return call  # type: ignore[return-value]
@@ -132,13 +141,11 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
 
     What a sub-environment raises arrives as it was raised, and leaves every worker in service. A
     worker that dies is named. `close` ends every process, whatever state it finds.
-
-    Attributes:
-        owner: Id of the process that may use it.
-        ran_out: Whether the time of a wait has run out, and nothing has followed.
     """
 
-    ran_out = False
+    _finalizer: Any = None
+    _ran_out = False
+    """Whether the time of a wait has run out, and nothing has followed."""
 
     def __init__(
         self,
@@ -147,6 +154,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         start_timeout_s: float | None = None,
         step_timeout_s: float | None = None,
         context: str | None = None,
+        observation_mode: Any = "same",
         **options: Any,
     ) -> None:
         """Starts a worker for each sub-environment.
@@ -156,6 +164,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
             start_timeout_s: Seconds that building all of them may take.
             step_timeout_s: Seconds that a step, reset or call may take.
             context: Start method of the workers; by default the safest there is.
+            observation_mode: As in `AsyncVectorEnv`.
             **options: Others of `AsyncVectorEnv`.
 
         Raises:
@@ -164,55 +173,37 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
             WorkerDied: If a worker's process ends.
             Exception: What a factory raises.
         """
-        self.owner = os.getpid()
+        self._owner = os.getpid()
         self._called: Sequence[int] = ()
-        mode = options.get("observation_mode")
-        looked_at = env_fns if mode == "different" else env_fns[:1]
-        if start_timeout_s is None:
-            seen = [_built(make, row) for row, make in enumerate(looked_at)]
-        else:
-            seen = _built_elsewhere(looked_at, context, start_timeout_s)
-        ours = facts_of(seen[0]) if start_timeout_s is None else None
-        given: list[Any] = [lambda env=env: env for env in seen]
-        given += given[:1] * (len(env_fns) - len(given))
-        space = mode[1] if isinstance(mode, tuple) else seen[0].observation_space
-        left_out = _left_out(space)
-        if left_out in ("Text", "OneOf") and options.get("shared_memory"):
-            for env in seen:
-                env.close()
+        sample, facts, spaces = _looked_at(env_fns, observation_mode, context, start_timeout_s)
+        single = spaces[1] if isinstance(spaces, tuple) else sample.observation_space
+        fits = _fits_shared_memory(single)
+        if options.get("shared_memory") and not fits:
             raise RequestError(
-                f"Mode 'async' with shared_memory=True would return the same {left_out} "
-                "observation for ever (a defect of Gymnasium's AsyncVectorEnv). Leave "
-                "shared_memory out: such a space then goes through pipes."
+                "Mode 'async' with shared_memory=True cannot run this environment: shared memory "
+                f"cannot hold observations of {single}. Leave shared_memory out: they then go "
+                "through pipes."
             )
-        options = {"shared_memory": left_out is None, "daemon": False, **options}
-        self._workers = Workers(env_fns, context, start_timeout_s)
+        options = {"shared_memory": fits, "daemon": False, **options}
+        shown: Any = SimpleNamespace(**vars(sample), close=lambda: None)
+        self._workers = Workers(env_fns, facts, context, start_timeout_s)
         try:
             with self._workers.named() as name:
-                super().__init__(given, context=name, worker=work, **options)  # type: ignore[arg-type]
-            for env in seen[1:]:  # Gymnasium closes the first
-                env.close()
-            self._need_same_world(env_fns, ours)
+                super().__init__(
+                    [lambda: shown] * len(env_fns),
+                    context=name,
+                    worker=work,  # type: ignore[arg-type]
+                    observation_mode=spaces,
+                    **options,
+                )
         except BaseException:
             self._workers.end(0.0)
             raise
-        self.env_fns, self.context = env_fns, context  # not what stood in for them
+        self.env_fns, self.context, self.observation_mode = env_fns, context, observation_mode
         self._workers.set_limit("step_timeout_s", step_timeout_s)
         # Runs on garbage collection and before multiprocessing ends its children at exit, but not
         # in a process that somebody forked from this one.
-        end = self._workers.end
-        self._finalizer: Any = Finalize(self, end, (CLOSE_LIMIT_S,), exitpriority=10)
-
-    def _need_same_world(self, env_fns: Sequence[EnvFn], ours: Any) -> None:
-        """Raises if a worker has not built what the first factory has built here."""
-        for row, line in enumerate(self._workers.lines):
-            if not same_factory(env_fns[row], env_fns[0]):
-                continue
-            problem = difference(row, line.extra, ours)
-            if problem and draws(env_fns[0], [ours]):
-                return
-            if problem:
-                raise RuntimeError(problem)
+        self._finalizer = Finalize(self, self._workers.end, (CLOSE_LIMIT_S,), exitpriority=10)
 
     step = _recovering(AsyncVectorEnv.step)
     step_async = _recovering(AsyncVectorEnv.step_async)
@@ -266,14 +257,10 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         with self._workers.only(indices):
             self.set_attr(name, [each.get(row) for row in range(self.num_envs)])
 
-    def is_pending(self) -> bool:
-        """Whether a call was begun that was neither collected nor given up."""
-        return any(line.awaited for line in self._workers.lines)
-
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         """Gives up a call that was begun: Gymnasium's own wait for it runs out at once."""
         with DeferredInterrupts():
-            self.ran_out = False
+            self._ran_out = False
             for line in self._workers.lines:
                 line.give_up()
             for wait in (super().step_wait, super().reset_wait, super().call_wait):
@@ -287,7 +274,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
             timeout: Seconds they may take to close their sub-environments; 3.5 by default.
             terminate: Whether to end them without waiting.
         """
-        if os.getpid() == self.owner:
+        if os.getpid() == self._owner:
             self._finalizer.cancel()
             self.closed = True  # also where this is interrupted
             limit_s = CLOSE_LIMIT_S if timeout is None else timeout
@@ -295,7 +282,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
 
     def __del__(self) -> None:
         """Closes it, unless that was done or its construction failed."""
-        if hasattr(self, "_finalizer"):
+        if self._finalizer is not None:
             self.close()
 
     def __reduce__(self) -> Any:
@@ -305,42 +292,41 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         )
 
 
-def _left_out(space: gym.Space) -> str | None:
-    """The name of the first part of a space that shared memory cannot hold, or None."""
-    if isinstance(space, (spaces.Dict, spaces.Tuple)):
-        inner: Any = space.spaces
-        parts = inner.values() if isinstance(space, spaces.Dict) else inner
-        return next(filter(None, map(_left_out, parts)), None)
-    (leaf,) = leaves(space)
-    fits = leaf.dtype is not None and leaf.dtype.char in f"{typecodes}?"
-    return None if fits else type(space).__name__
+def _fits_shared_memory(space: gym.Space) -> bool:
+    """Whether Gymnasium's shared memory can hold every part of an observation.
+
+    It would return the same Text or OneOf for ever, and refuses other Python objects.
+    """
+    dtypes = [leaf.dtype for leaf in leaves(space)]
+    return all(dtype is not None and dtype.char in f"{typecodes}?" for dtype in dtypes)
 
 
-def _built(make: EnvFn, row: int) -> gym.Env:
-    try:
-        return make()
-    except Exception as error:
-        annotate(error, row, "its constructor")
-        raise
+def _looked_at(
+    env_fns: Sequence[EnvFn], mode: Any, context: str | None, limit_s: float | None
+) -> tuple[Sample, Facts | None, Any]:
+    """Builds the first sub-environment, or all where spaces may differ, and closes them again.
 
+    Where there is a time limit, in worker processes.
 
-def _built_elsewhere(
-    env_fns: Sequence[EnvFn], start_method: str | None, limit_s: float
-) -> list[Any]:
-    """What Gymnasium wants to know of sub-environments, of some whose building may hang."""
-    workers = Workers(env_fns, start_method, limit_s)
-    try:
-        for row in range(len(env_fns)):
-            line, theirs = workers.Pipe()
-            rest = (None, None, AutoresetMode.DISABLED)
-            workers.Process(target=work, args=(row, None, theirs, line, *rest)).start()
-            theirs.close()
-        columns = []
-        for name in ("observation_space", "action_space", "metadata", "render_mode"):
-            for line in workers.lines:
-                line.send(("_call", (name, (), {})))
-            columns.append([(name, line.recv()[0]) for line in workers.lines])
-        workers.end(CLOSE_LIMIT_S)
-    finally:
-        workers.end(0.0)
-    return [SimpleNamespace(close=list, **dict(row)) for row in zip(*columns, strict=True)]
+    Returns:
+        What the first says of itself, the facts of its spec if it was built here, and the
+        `observation_mode` for `AsyncVectorEnv`.
+    """
+    differ, here = mode == "different", limit_s is None
+    looked_at = env_fns if differ else env_fns[:1]
+    settings = Settings(
+        workers=0 if here else len(looked_at),
+        copy=True,
+        observation_mode="different" if differ else "same",
+        autoreset_mode=AutoresetMode.NEXT_STEP,
+        start_timeout_s=limit_s,
+        context=context,
+        caller_steps=here,
+    )
+    built = construct(looked_at, settings, ProcessWorkers)
+    facts = facts_of(built.envs[0]) if here else None
+    built.workers.end()
+    for env in built.envs:
+        env.close()
+    spaces = built.observation_space, built.first.observation_space
+    return built.first, facts, spaces if differ else mode

@@ -1,9 +1,4 @@
-"""How mode `async` starts its workers and talks to them.
-
-Gymnasium's `AsyncVectorEnv` takes the name of a context of multiprocessing, and asks that context
-for pipes and processes. `Workers` is one. Its pipes have the methods that Gymnasium calls, and
-raise what sub-environments have raised, that a worker has died, or that one takes too long.
-"""
+"""How mode `async` starts its workers and talks to them: see `async_env`."""
 
 from __future__ import annotations
 
@@ -13,19 +8,23 @@ import multiprocessing
 import os
 import select
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vecselect import contexts, processes
 from vecselect.backends.base import need_no_ended_episode
-from vecselect.errors import StepTimeout, WorkerDied
-from vecselect.interrupts import DeferredInterrupts
+from vecselect.backends.specs import same_factory
+from vecselect.backends.worker_pipe import WorkerPipe
+from vecselect.errors import StepTimeout
 from vecselect.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
     from multiprocessing.connection import Connection
+
+    from vecselect.backends.async_worker import Task
+    from vecselect.backends.specs import Facts
 
 LOOK_S = 0.05
 """How long one worker is waited for before it is seen what has become of the others."""
@@ -46,13 +45,31 @@ class Workers:
     """
 
     def __init__(
-        self, env_fns: Sequence[Callable[[], Any]], start_method: str | None, limit_s: float | None
+        self,
+        env_fns: Sequence[Callable[[], Any]],
+        facts: Facts | None,
+        start_method: str | None,
+        limit_s: float | None,
     ) -> None:
+        """Starts none yet.
+
+        Args:
+            env_fns: One factory per sub-environment.
+            facts: Of the spec of what the first has built in this process, if it has.
+            start_method: Of the workers; by default the safest there is.
+            limit_s: Seconds that all of them may take to be built.
+        """
         self.lines: list[Line] = []
         self.set_limit("start_timeout_s", limit_s)
         self.chosen: Collection[int] | None = None
-        self._tasks = [
-            (processes.child_seed(row), processes.dumps(make)) for row, make in enumerate(env_fns)
+        self._tasks: list[Task] = [
+            (
+                len(env_fns),
+                processes.child_seed(row),
+                facts if same_factory(make, env_fns[0]) else None,
+                processes.dumps(make),
+            )
+            for row, make in enumerate(env_fns)
         ]
         self._context: Any = contexts.get_context(start_method)
 
@@ -95,13 +112,20 @@ class Workers:
         """The worker at the pipe that was made last; `args` are those that Gymnasium gives it."""
         row, _, theirs, line, *rest = args
         forks = self._context.get_start_method() == "fork"
-        ends = Ends(one.pipe for one in self.lines) if forks else Ends()
-        args = (row, self._tasks[row], theirs, ends, *rest)
-        line.process = self._context.Process(args=args, **options)
-        return line.process
+        inherited = [one.pipe.connection for one in self.lines] if forks else []
+        args = (row, self._tasks[row], theirs, inherited, *rest)
+        line.pipe.process = self._context.Process(args=args, **options)
+        return line.pipe.process
 
     def Queue(self) -> None:
         """None: errors come with the answers."""
+
+    def Array(self, typecode: str, size: int) -> Any:
+        """Memory for observations, without a semaphore: nobody locks it.
+
+        Python would lose a Ctrl-C that came while it collects a semaphore.
+        """
+        return self._context.Array(typecode, size, lock=_NoLock())
 
     def end(self, limit_s: float) -> None:
         """Ends the workers. Twice does nothing.
@@ -116,18 +140,18 @@ class Workers:
                 line.ask_to_end()
         finally:
             for line in lines:
-                line.close()  # a worker that is busy sees it when it has answered
-            started = [line.process for line in lines if line.process and line.process.pid]
-            processes.end_all(started, limit_s)
+                line.pipe.connection.close()  # a worker that is busy sees it when it has answered
+            started = [line.pipe.process for line in lines]
+            processes.end_all([one for one in started if one and one.pid], limit_s)
 
 
-class Ends(list[Any]):
-    """The caller's ends of pipes, as far as a worker has inherited any."""
+class _NoLock:
+    """Stands in for a lock."""
 
-    def close(self) -> None:
-        """Closes them: an open one would keep other workers from seeing the caller go."""
-        for pipe in self:
-            pipe.close()
+    def acquire(self) -> None:
+        """Does nothing."""
+
+    release = acquire
 
 
 class Line:
@@ -135,34 +159,31 @@ class Line:
 
     Attributes:
         pipe: The pipe itself.
-        process: The worker.
         awaited: Whether an answer is there, or due, that was not given up.
-        extra: What the worker has added to its last answer: that about spaces, the facts of its
-            sub-environment's spec; any other, whether an episode has ended that has to be reset.
+        ended: Whether an episode has ended that has to be reset before the next step.
     """
 
     closed = False
 
-    def __init__(self, workers: Workers, pipe: Connection) -> None:
-        self.pipe = pipe
-        self.process: Any = None
+    def __init__(self, workers: Workers, connection: Connection) -> None:
+        advice = "Close the vector environment and make a new one."
+        self.pipe = WorkerPipe(connection, None, self._name, advice)
         self.awaited = True  # that its sub-environment is built
-        self.extra: Any = None
+        self.ended = False
         self._workers = workers
         self._row = len(workers.lines)
         self._busy = True
         self._reply: Any = None
         self._until_s = time.monotonic() + workers.limit_s
-        self._torn = False
         self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll:
-            self._poll.register(pipe.fileno(), select.POLLIN)
+            self._poll.register(connection.fileno(), select.POLLIN)
 
     def send(self, command: tuple[str, Any]) -> None:
         """Sends a command, unless the rows that are chosen leave this one out."""
         workers = self._workers
         if command[0] == "step" and self._row == 0:
-            need_no_ended_episode(np.array([line.extra is True for line in workers.lines]))
+            need_no_ended_episode(np.array([line.ended for line in workers.lines]))
         # A batch of actions consists of what every process can import; arguments may not.
         dumps = processes.dumps_importable if command[0] == "step" else processes.dumps
         data = dumps(command)
@@ -172,12 +193,9 @@ class Line:
             self._reply = (None, True)
             return
         self._until_s = time.monotonic() + workers.limit_s
-        try:
-            with DeferredInterrupts(self._break_off):
-                self.pipe.send_bytes(data)
-                self._busy = True
-        except OSError:
-            self._raise_death()
+        with self.pipe.message():
+            self.pipe.connection.send_bytes(data)
+            self._busy = True
 
     def poll(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for an answer; False if it was given up.
@@ -207,17 +225,13 @@ class Line:
         self.awaited = False
         self._until_s = time.monotonic() + self._workers.limit_s
 
-    def close(self) -> None:
-        """Closes the pipe."""
-        self.pipe.close()
-
     def ask_to_end(self) -> None:
         """Tells a worker that listens to close its sub-environment and end."""
         if not self._busy:
             with contextlib.suppress(OSError):
                 if os.name == "posix":  # one that is stopped blocks nobody
-                    os.set_blocking(self.pipe.fileno(), False)
-                self.pipe.send_bytes(processes.dumps(("close", None)))
+                    os.set_blocking(self.pipe.connection.fileno(), False)
+                self.pipe.connection.send_bytes(processes.dumps(("close", None)))
 
     def _comes(self, until_s: float) -> bool:
         """Waits for an answer that is due; where that takes long, looks at the other workers."""
@@ -239,49 +253,27 @@ class Line:
         """Raises if the worker has failed or died."""
         if self._busy and self._ready(0.0):
             self._read()
-        elif self.process.exitcode is not None:
-            self._raise_death()
+        elif death := self.pipe.death():
+            raise death
         self._raise_failure()
 
     def _ready(self, wait_s: float) -> bool:
         if self._poll:
             return bool(self._poll.poll(math.ceil(wait_s * 1e3)))
-        return self.pipe.poll(wait_s)
+        return self.pipe.connection.poll(wait_s)
 
     def _read(self) -> None:
         """Reads an answer, whole or not at all."""
-        try:
-            with DeferredInterrupts(self._break_off):
-                data = self.pipe.recv_bytes()
-                self._busy = False
-        except (EOFError, OSError):
-            self._raise_death()
+        with self.pipe.message():
+            data = self.pipe.connection.recv_bytes()
+            self._busy = False
         self._reply = processes.loads(data)
         if not isinstance(self._reply, Failed):
-            *self._reply, self.extra = self._reply
+            *self._reply, self.ended = self._reply
 
     def _raise_failure(self) -> None:
         if self.awaited and isinstance(self._reply, Failed):
             raise raised_there(self._reply)
 
-    def _break_off(self) -> None:
-        """Ends a worker that would take the next message for the rest of one that was torn."""
-        self._torn = True
-        self.process.kill()
-        self.pipe.close()
-
-    def _raise_death(self) -> NoReturn:
-        self.process.join(processes.END_GRACE_S)
-        code = self.process.exitcode
-        how = f"{processes.how_it_ended(code)}.{processes.memory_picture(code)}"
-        if self._torn:
-            how = (
-                "was ended, because an exception (such as one raised by a signal handler) "
-                "interrupted a message to or from it, and the rest of it would have been "
-                "misread."
-            )
-        advice = "Close the vector environment and make a new one."
-        raise WorkerDied(f"{self._name()} {how} {advice}") from None
-
     def _name(self) -> str:
-        return f"The worker of sub-environment {self._row} (pid {self.process.pid})"
+        return f"The worker of sub-environment {self._row} (pid {self.pipe.process.pid})"

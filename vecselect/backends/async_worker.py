@@ -8,53 +8,69 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import write_to_shared_memory
+from gymnasium.vector.utils import read_from_shared_memory
 
 from vecselect import processes
-from vecselect.backends.pool.arena import leaves, writer
-from vecselect.backends.specs import facts_of
+from vecselect.backends.pool.arena import at, leaves, writer
+from vecselect.backends.pool.lane import FORBIDDEN_CALLS
+from vecselect.backends.pool.worker import close_all
+from vecselect.backends.specs import difference, draws, facts_of
 from vecselect.contexts import ParentWatch
 from vecselect.forkserver import LOOK_S
 from vecselect.learner_threads import seed_torch
-from vecselect.remote_errors import Failed, how_far, portable, report_closing
+from vecselect.remote_errors import Failed, how_far, portable
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     import gymnasium as gym
 
+    from vecselect.backends.specs import Facts
 
-def work(row: int, task: tuple[int, bytes], pipe: Connection, ends: Any, *rest: Any) -> None:
+
+Task = tuple[int, int, "Facts | None", bytes]
+"""What a worker is started with: the number of sub-environments; a seed for the process's global
+random generators; the facts of the spec of what the same factory has built in the caller's process,
+if it has; and the factory as `processes.dumps` packs it: what fails in unpacking is told as what
+fails in building."""
+
+
+def work(row: int, task: Task, pipe: Connection, inherited: Any, *rest: Any) -> None:
     """Runs in a worker's process: builds a sub-environment and serves it until the end.
 
     Args:
         row: Index of the sub-environment.
-        task: A seed for the global random generators, and the factory as `processes.dumps` packs
-            it: what fails in unpacking is told as what fails in building.
+        task: What it is to run.
         pipe: The worker's end of its pipe.
-        ends: The caller's ends of pipes, to be closed.
+        inherited: Descriptors of the caller's that a forked worker has to close: an open end of a
+            pipe would keep other workers from seeing the caller go.
         *rest: Gymnasium's shared memory, queue of errors, autoreset mode and, from 1.4 on, a
             semaphore.
     """
-    ends.close()
-    seed, factory = task
+    for end in inherited:
+        end.close()
+    count, seed, theirs, factory = task
     processes.settle_in(seed)
     watch = ParentWatch()
+    envs: list[gym.Env] = []
     try:
-        env: gym.Env = processes.loads(factory)()
+        make = processes.loads(factory)
+        envs.append(make())
+        facts = facts_of(envs[0])
+        problem = difference(row, facts, theirs)
+        if problem and not draws(make, [facts]):
+            raise RuntimeError(problem)
         seed_torch(seed)
-        served = Served(row, env, pipe, *rest)
+        served = _Served(row, count, envs[0], pipe, *rest)
     except Exception as error:
         _answer(pipe, Failed(row, "its constructor", portable(error)))
+        close_all(envs, row)
         return
-    _answer(pipe, (None, True, None))
+    _answer(pipe, (None, True, False))
     try:
         hung_up = served.until_closed()
     finally:
-        try:
-            env.close()
-        except Exception as error:
-            report_closing(row, error)
+        close_all(envs, row)
     watch.end_orphan(LOOK_S + 0.1 if hung_up else 0.0)
 
 
@@ -64,32 +80,38 @@ def _answer(pipe: Connection, answer: Any) -> None:
         pipe.send_bytes(data)
 
 
-class Served:
+class _Served:
     """A sub-environment that does what `AsyncVectorEnv` asks for."""
 
     def __init__(
         self,
         row: int,
+        count: int,
         env: gym.Env,
         pipe: Connection,
-        shared_memory: Any,
-        error_queue: None,
+        memory: Any,
+        _errors: None,
         autoreset_mode: AutoresetMode,
         semaphore: Any = None,
     ) -> None:
         self._row = row
         self._env = env
         self._pipe = pipe
-        self._memory = shared_memory
         self._autoreset_mode = autoreset_mode
         self._permit = semaphore or contextlib.nullcontext()
-        batches = {
-            leaf.path: [None] * (row + 1)
-            if leaf.dtype is None
-            else np.zeros((row + 1, *leaf.shape), leaf.dtype)
-            for leaf in leaves(env.observation_space)
-        }
-        self._check = writer(env.observation_space, batches)  # nobody reads what it writes
+        self._in_memory = memory is not None
+        space = env.observation_space
+        if memory is not None:
+            arrays = read_from_shared_memory(space, memory, count)
+            batches: Any = {leaf.path: at(arrays, leaf.path) for leaf in leaves(space)}
+        else:  # nobody reads what is written: it is checked so
+            batches = {
+                leaf.path: [None] * (row + 1)
+                if leaf.dtype is None
+                else np.zeros((row + 1, *leaf.shape), leaf.dtype)
+                for leaf in leaves(space)
+            }
+        self._write = writer(space, batches)
         self._phase = ""
         self._over = False
         self._steps = 0
@@ -109,10 +131,8 @@ class Served:
                 command, given = processes.loads(data)
                 self._phase = command
                 result = self._do(command, given)
-                extra: Any = self._over and self._autoreset_mode == AutoresetMode.DISABLED
-                if command == "_check_spaces":
-                    extra = facts_of(self._env)
-                _answer(self._pipe, (result, True, extra))
+                ended = self._over and self._autoreset_mode == AutoresetMode.DISABLED
+                _answer(self._pipe, (result, True, ended))
             except SystemExit:
                 raise
             except BaseException as error:
@@ -141,7 +161,7 @@ class Served:
 
     def _call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._phase = "render" if name == "render" else f"call({name!r})"
-        if name in ("reset", "step", "close"):
+        if name in FORBIDDEN_CALLS:
             raise ValueError(f"call({name!r}) is not possible; use envs.{name}() instead.")
         found = self._env.get_wrapper_attr(name)
         return found(*args, **kwargs) if callable(found) else found
@@ -161,9 +181,10 @@ class Served:
             return observation, 0.0, False, False, info
         self._steps += 1
         observation, reward, terminated, truncated, info = self._env.step(action)
-        reward = _one(reward, np.float64, "reward")
-        terminated = _one(terminated, np.bool_, "terminated")
-        truncated = _one(truncated, np.bool_, "truncated")
+        reward = np.asarray(reward, np.float64).item()
+        terminated, truncated = (
+            np.asarray(one, np.bool_).item() for one in (terminated, truncated)
+        )
         self._over = terminated or truncated
         if self._over and self._autoreset_mode == AutoresetMode.SAME_STEP:
             final = {"final_info": info, "final_obs": observation}
@@ -173,18 +194,6 @@ class Served:
 
     def _stored(self, observation: Any) -> Any:
         """What goes through the pipe of an observation: nothing where there is shared memory."""
-        self._check(self._row, observation)
-        if self._memory:
-            space = self._env.observation_space
-            write_to_shared_memory(space, self._row, observation, self._memory)
-            return None
-        self._observation = observation
-        return observation
-
-
-def _one(value: Any, dtype: Any, name: str) -> Any:
-    """The one number in an array of any shape."""
-    array = np.asarray(value, dtype)
-    if array.size != 1:
-        raise ValueError(f"{name} is an array of shape {array.shape}, not one number.")
-    return array.item()
+        self._write(self._row, observation)
+        self._observation = None if self._in_memory else observation
+        return self._observation

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import sys
-import threading
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
@@ -33,9 +32,9 @@ from vecselect.backends.pool.workers import (
     Raised,
     Worker,
 )
+from vecselect.backends.worker_pipe import WorkerPipe
 from vecselect.errors import StepTimeout, WorkerDied
 from vecselect.forkserver import THREAD_VARIABLES
-from vecselect.interrupts import DeferredInterrupts
 from vecselect.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
@@ -147,7 +146,7 @@ class ProcessWorker(Worker):
         """
         super().__init__(work.index, work.rows)
         self.process = launched.process
-        self.pipe = launched.pipe
+        self.pipe = WorkerPipe(launched.pipe, self.process, self.name)
         self._launched = launched
         self.go, self.done = launched.go, launched.done
         self.tries = work.tries
@@ -157,21 +156,16 @@ class ProcessWorker(Worker):
         self._word = 0
         self._signalled = False
         self._has_built = False
-        self._in_message = threading.Lock()  # held while a message is sent or received
-        self._message_broken = False
 
     def built(self, timeout_s: float | None = None) -> Sample | None:
         """Waits until the worker has built its sub-environments: see `Worker`."""
         # The process is watched beside the pipe: a child of an environment may hold that open.
-        if not connection.wait([self.pipe, self.process.sentinel], timeout_s):
+        if not connection.wait([self.pipe.connection, self.process.sentinel], timeout_s):
             raise StepTimeout(
                 f"{self.name()} has not built its sub-environments within "
                 f"start_timeout_s={timeout_s:g}. Give a larger start_timeout_s in vector_kwargs "
                 "if they need longer."
             )
-        with self._death_named():
-            if not self.pipe.poll():
-                raise EOFError
         sample: Sample | None = self._told()
         self._has_built = True
         self._launched.forget_names()
@@ -179,16 +173,19 @@ class ProcessWorker(Worker):
 
     def _told(self) -> Any:
         """Receives how building or making the lane went; raises what the worker raised."""
-        with self._death_named():
-            value = processes.loads(self.pipe.recv_bytes())
+        with self.message():
+            if self.process.exitcode is not None and not self.pipe.connection.poll():
+                raise EOFError  # though a child of an environment holds the other end open
+            data = self.pipe.connection.recv_bytes()
+        value = processes.loads(data)
         if isinstance(value, Failed):
             raise raised_there(value)
         return value
 
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Has it make a lane of its sub-environments."""
-        with self._death_named():
-            self.pipe.send_bytes(processes.dumps(spec))
+        with self.message():
+            self.pipe.connection.send_bytes(processes.dumps(spec))
         self._arena = arena
         self.control = arena.control[self.index].data
 
@@ -253,9 +250,9 @@ class ProcessWorker(Worker):
         if not data:
             self._give(next(_numbers) | buffer << BUFFER_SHIFT | RESET)
             return
-        with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
+        with self.message():
             self._give(next(_numbers) | buffer << BUFFER_SHIFT | REQUEST)
-            self.pipe.send_bytes(data)
+            self.pipe.connection.send_bytes(data)
             self.new_templates = []
 
     def collect(
@@ -293,42 +290,24 @@ class ProcessWorker(Worker):
 
     def _received(self) -> bytes:
         """The message that ends a command; it is read whole, and noted as read, or not at all."""
-        if self._message_broken:
-            self.check()
-        with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
-            message = self.pipe.recv_bytes()
+        with self.message():
+            message = self.pipe.connection.recv_bytes()
             self.outstanding = self._signalled = False
         return message
 
-    def _break_off(self) -> None:
-        """Ends a worker that would take the next message for the rest of this one."""
-        self._message_broken = True
-        if not self.ended:
-            self.process.kill()
-
     @contextlib.contextmanager
-    def _death_named(self) -> Iterator[None]:
-        """Turns a broken pipe into the error that says how the worker ended."""
+    def message(self) -> Iterator[None]:
+        """Within it a message is sent or received: see `WorkerPipe`."""
         try:
-            yield
-        except (EOFError, ConnectionError):
-            self.process.join(processes.END_GRACE_S)
-            self.check()
+            with self.pipe.message():
+                yield
+        except WorkerDied:
+            self.check()  # it may have been told to end
             raise
 
     def death(self) -> WorkerDied | None:
         """How its process ended; None if it runs."""
-        if self._message_broken:
-            return WorkerDied(
-                f"{self.name()} was ended, because an exception (such as one raised by a signal "
-                "handler) interrupted a message to or from it, and the rest of it would have "
-                "been misread."
-            )
-        code = self.process.exitcode
-        if code is None:
-            return None
-        how = f"{processes.how_it_ended(code)}.{processes.memory_picture(code)}"
-        return WorkerDied(f"{self.name()} {how}")
+        return self.pipe.death()
 
     def name(self) -> str:
         """The worker and what it runs, as the beginning of a sentence."""
@@ -339,22 +318,20 @@ class ProcessWorker(Worker):
         self.ended = True
         if self.control is None:  # it has no lane yet, and waits for a message
             with contextlib.suppress(OSError):
-                self.pipe.send_bytes(processes.dumps(None))
+                self.pipe.connection.send_bytes(processes.dumps(None))
         else:
             self.control[ENDED] = 1
             for _ in range(2):  # one may belong to a command that was about to be given
                 self.go.give()
         if self._has_built:  # else it has still to open the semaphores
             self._launched.forget_names()
-        if self._in_message.acquire(blocking=False):  # else `release` closes it
-            self._in_message.release()
-            self.pipe.close()
+        self.pipe.close_unless_in_use()  # else `release` closes it
 
     def release(self) -> None:
         """Closes what led to a worker that has ended."""
         self.ended = True
         self._launched.forget_names()
-        self.pipe.close()
+        self.pipe.connection.close()
 
 
 class ProcessWorkers(ReplaceableWorkers):

@@ -21,7 +21,6 @@ from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers, launc
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
 from vecselect.backends.pool.worker import ENDED, packed_reply
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
-from vecselect.interrupts import DeferredInterrupts
 from vecselect.remote_errors import Failed, portable, raised_there
 
 if TYPE_CHECKING:
@@ -227,9 +226,9 @@ class RowProcess(ProcessWorker):
         """Gives it a job in the pipe."""
         self.check()
         data = processes.dumps(message)
-        with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
+        with self.message():
             self.put(MESSAGE)
-            self.pipe.send_bytes(data)
+            self.pipe.connection.send_bytes(data)
 
     def take_answers(self, answers: dict[int, Any]) -> None:
         """Adds what it has answered since the last look: by row, or key of the worker."""
@@ -239,10 +238,8 @@ class RowProcess(ProcessWorker):
                 answers[word] = None  # first: Ctrl-C may come between the two, but not lose it
                 outbox.drop()
                 continue
-            if self._message_broken:
-                self.check()
-            with self._death_named(), self._in_message, DeferredInterrupts(self._break_off):
-                answers[word & LOW] = self.pipe.recv_bytes()
+            with self.message():
+                answers[word & LOW] = self.pipe.connection.recv_bytes()
                 outbox.drop()
 
 

@@ -227,7 +227,7 @@ class Line:
 
     def ask_to_end(self) -> None:
         """Tells a worker that listens to close its sub-environment and end."""
-        if not self._busy:
+        if not self._busy and self.pipe.death() is None:
             with contextlib.suppress(OSError):
                 if os.name == "posix":  # one that is stopped blocks nobody
                     os.set_blocking(self.pipe.connection.fileno(), False)

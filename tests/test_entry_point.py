@@ -68,7 +68,7 @@ def test_vecselect_is_no_implementation_to_choose(register, entry_point):
     register("Echo-v0", EchoEnv, vector_entry_point=entry_point)
     plan = recommend("Echo-v0", 2, effort="rule")
     told = {one.mode: one.skipped for one in plan.candidates}["native"]
-    assert told == "the vector_entry_point of Echo-v0 is vecselect's own auto_make_vec"
+    assert told.startswith("the vector_entry_point of Echo-v0 is vecselect's own auto_make_vec")
     with pytest.raises(ModeUnavailable, match="vecselect's own auto_make_vec"):
         auto_make_vec("Echo-v0", 2, "native")
 
@@ -78,7 +78,9 @@ def test_a_function_that_asks_for_the_same_again_does_not_go_round_for_ever(regi
         return auto_make_vec("Echo-v0", num_envs, effort="rule", **kwargs)
 
     register("Echo-v0", EchoEnv, vector_entry_point=round_and_round)
-    with pytest.raises(RequestError, match="which again asks that vector_entry_point. Pin a mode"):
+    with pytest.raises(
+        RequestError, match="that vector_entry_point again, without end. Pin a mode"
+    ):
         auto_make_vec("Echo-v0", 2, "native")
     with auto_make_vec("Echo-v0", 2, effort="race", budget_s=1, learner=len) as envs:
         assert envs.mode != "native"

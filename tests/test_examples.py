@@ -21,7 +21,9 @@ SAYS = {
     "sweep.py": "recommended:",
     "training_loop.py": "final policy: mean return",
     "waiting_env.py": "thread:15:",
+    "first_finished.py": "first finished over lockstep:",
     "ppo_cleanrl_style.py": "env steps/s",
+    "ppo_two_buffers.py": "env steps/s",
     "train_rllib.py": "PPO after training",
     "train_sb3.py": "SAC after training",
     "train_skrl.py": "PPO after training",
@@ -29,14 +31,23 @@ SAYS = {
 }
 NEEDS = {
     "ppo_cleanrl_style.py": ["torch"],
+    "ppo_two_buffers.py": ["torch"],
     "train_rllib.py": ["ray", "torch", "ormsgpack", "tree"],
     "train_sb3.py": ["stable_baselines3"],
     "train_skrl.py": ["skrl"],
     "train_torchrl.py": ["torchrl"],
 }
 PACKAGES = ["train_rllib.py", "train_skrl.py", "train_torchrl.py"]
-LEARN = {"ppo_cleanrl_style.py", "train_sb3.py", "training_loop.py", *PACKAGES}
+LEARN = {
+    "ppo_cleanrl_style.py",
+    "ppo_two_buffers.py",
+    "train_sb3.py",
+    "training_loop.py",
+    *PACKAGES,
+}
 LINES = {
+    "ppo_two_buffers.py": 110,
+    "first_finished.py": 70,
     "batched_env.py": 80,
     "ppo_cleanrl_style.py": 150,
     "train_skrl.py": 70,
@@ -84,7 +95,11 @@ def test_the_example_is_short(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart.py", *only_full(*sorted(SAYS.keys() - LEARN - {"quickstart.py"}))]
+    "name",
+    [
+        "quickstart.py",
+        *only_full(*sorted(SAYS.keys() - LEARN - {"quickstart.py", "first_finished.py"})),
+    ],
 )
 def test_the_example_runs(name):
     run(name)
@@ -97,9 +112,16 @@ def test_the_linear_policy_learns():
 
 
 @pytest.mark.full
-def test_the_single_file_ppo_learns():
-    found = returns(run("ppo_cleanrl_style.py"))
+@pytest.mark.parametrize("name", ["ppo_cleanrl_style.py", "ppo_two_buffers.py"])
+def test_the_single_file_ppo_learns(name):
+    found = returns(run(name))
     assert found[-1] > 5 * found[0]
+
+
+@pytest.mark.full
+def test_first_finished_does_not_wait_for_the_slowest():
+    text = run("first_finished.py")
+    assert float(text.split()[-1]) > 1.5
 
 
 @pytest.mark.full

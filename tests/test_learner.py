@@ -129,6 +129,9 @@ class World:
         self.now_s += 1e-6
         return self.now_s
 
+    def process_time(self):
+        return self.now_s / 2  # half of the time it waits
+
     def learn(self, observations):
         self.now_s += self.calls_s[min(self.calls, len(self.calls_s) - 1)]
         self.calls += 1

@@ -18,6 +18,7 @@ from vecselect.options import EFFORTS
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
+from vecselect.selection.overlap import Overlap
 from vecselect.values import read_document
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Plan:
         candidates: Every candidate, the chosen one among them, the simpler ones first.
         break_even_s: By `pool`, `async` and `ray`, the step time from which on it beats `sync`
             here; None where it never does. Empty where nothing was measured.
+        overlap: What stepping some sub-environments while the learner works on others would bring.
         notes: What else the reader should know, the weightiest first.
         provisional: Why this plan should soon be made anew, as a sentence; None if it should not.
         planning_s: Seconds that deciding took.
@@ -117,6 +119,7 @@ class Plan:
     evidence: Evidence
     candidates: tuple[Candidate, ...]
     break_even_s: dict[str, float | None] = field(default_factory=dict)
+    overlap: Overlap | None = None
     notes: tuple[Note, ...] = ()
     provisional: str | None = None
     planning_s: float

@@ -79,6 +79,16 @@ class Stats:
     outside_s: float
     env_steps_per_s: float
 
+    @property
+    def most_by_overlap(self) -> float:
+        """How many times the throughput two buffers could bring at the most, over lockstep.
+
+        The bound for a learner that waits, as for a GPU; one that computes takes the cores that the
+        sub-environments need. `plan.overlap` predicts with cores and learner as they are.
+        """
+        longer_s = max(self.inside_s, self.outside_s)
+        return (self.inside_s + self.outside_s) / longer_s if longer_s else 1.0
+
 
 @dataclass(frozen=True)
 class _Window:

@@ -62,6 +62,7 @@ class LearnerCost:
         threads: The threads torch computes with; None where torch is not loaded.
         spinning_cores: Cores that its other threads keep busy after it, while they spin.
         spin_s: Seconds for which they do so, counted from the end of the learner's work.
+        cores: Cores that it keeps busy while it works: none where it waits, as for a GPU.
     """
 
     kind: str = "none"
@@ -69,6 +70,7 @@ class LearnerCost:
     threads: int | None = None
     spinning_cores: float = 0.0
     spin_s: float = 0.0
+    cores: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -148,26 +150,27 @@ def _measured(
     kind: str, run: Callable[[Any], Any], observations: Any, threads: int | None
 ) -> LearnerCost:
     """The cost of a learner with its threads as they are."""
-    seconds = _timed_s(run, observations)
+    seconds, cores = _timed(run, observations)
     looks = WINDOWS if seconds < TIMED_S else 1
-    return LearnerCost(kind, seconds, threads, *_spin(run, observations, looks))
+    return LearnerCost(kind, seconds, threads, *_spin(run, observations, looks), cores=cores)
 
 
-def _timed_s(run: Callable[[Any], Any], observations: Any) -> float:
-    """Median seconds of a call."""
+def _timed(run: Callable[[Any], Any], observations: Any) -> tuple[float, float]:
+    """Median seconds of a call, and the cores that calls keep busy."""
     clock = time.perf_counter
-    start_s = clock()
+    start_s, start_cpu_s = clock(), time.process_time()
     run(observations)
     first_s = clock() - start_s
     if first_s > FIRST_CALL_S:
-        return first_s
+        return first_s, (time.process_time() - start_cpu_s) / first_s
     times_s: list[float] = []
-    end_s = clock() + TIMED_S
-    while not times_s or clock() < end_s:
+    began_s, began_cpu_s = clock(), time.process_time()
+    while not times_s or clock() < began_s + TIMED_S:
         start_s = clock()
         run(observations)
         times_s.append(clock() - start_s)
-    return median(times_s)
+    cores = (time.process_time() - began_cpu_s) / (clock() - began_s)
+    return median(times_s), cores
 
 
 def _spin(run: Callable[[Any], Any], observations: Any, looks: int) -> tuple[float, float]:

@@ -5,6 +5,7 @@ Notes have codes that stay the same from version to version:
 | code | about |
 |---|---|
 | `learner-threads` | other threads for the learner would make the loop faster |
+| `overlap` | two buffers, or first finished, would make the loop faster |
 | `machine-busy` | other programs used the cores while this was measured |
 | `several-starts` | another program planned at the same time, so that hand-offs were assumed |
 | `resets` | resets take much of the time |
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost, RayCosts
     from vecselect.selection.model import Choice, Forecast
+    from vecselect.selection.overlap import Overlap
     from vecselect.selection.race import Timed, Timings
     from vecselect.selection.rule import RuleVerdict
 
@@ -51,6 +53,7 @@ LOUD = 1.3
 """Advice that makes the loop this many times as fast is a warning, not only a note."""
 
 WORTH_SAYING = 1.1
+FIRST_SHARE = "num_envs // 4"
 RESET_SHARE = 0.1
 COPY_SHARE = 0.05
 
@@ -280,6 +283,32 @@ def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
         'and "with envs.collecting():" around the rollout.'
     )
     return [Note("learner-threads", text, loud=quiet and gain >= LOUD)]
+
+
+def of_overlap(found: Overlap | None, *, quiet: bool = True) -> list[Note]:
+    """What it would bring to step some sub-environments while the learner works on others.
+
+    Args:
+        found: What is predicted, if anything is.
+        quiet: Whether nothing else held the cores while this was measured.
+    """
+    if found is None or max(found.buffers, found.first_finished) < WORTH_SAYING:
+        return []
+    parts, gain = [], found.buffers
+    if found.buffers >= WORTH_SAYING:
+        parts.append(
+            f"buffers=2 is predicted to give {found.buffers:.2g} times the throughput of this "
+            "loop: one half of the batch steps while the learner works on the other "
+            "(envs.buffers)."
+        )
+    if found.first_finished >= LOUD * max(found.buffers, 1.0):  # it costs being repeatable
+        gain = found.first_finished
+        parts.append(
+            f"batch_size={FIRST_SHARE} is predicted to give {found.first_finished:.2g} times the "
+            "throughput of lockstep: those that have finished do not wait for the slowest "
+            "(envs.recv and envs.send), but which come together differs from run to run."
+        )
+    return [Note("overlap", " ".join(parts), loud=quiet and gain >= LOUD)] if parts else []
 
 
 def of_learner(kind: str) -> list[Note]:

@@ -44,6 +44,7 @@ from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LoopCosts
 from vecselect.selection.model import break_even_s, choose
+from vecselect.selection.overlap import overlap
 from vecselect.selection.race import choose as choose_timed
 from vecselect.selection.rule import apply_rule
 
@@ -330,6 +331,12 @@ class _Planning:
         evidence = dataclasses.replace(evidence, race=race)
         why = explain.provisional(evidence, alone=alone)
         threads = counted_on(choice.best, evidence) if any_threads else self._given_threads
+        overlapped = None
+        if not self.request.overlaps:
+            cost = next(
+                (one for one in learners if one.threads == choice.best.threads), learners[0]
+            )
+            overlapped = overlap(evidence, choice.best.loop_s, cost)
         return self._plan(
             evidence,
             mode,
@@ -338,6 +345,7 @@ class _Planning:
             candidates=candidates_of(choice, race),
             notes=[
                 *explain.of_threads(choice, quiet=why is None),
+                *explain.of_overlap(overlapped, quiet=why is None),
                 *explain.of_provisional(why, alone=alone),
                 *explain.of_ray(ray),
                 *explain.of_implementations(self.request.label, implementations),
@@ -349,6 +357,7 @@ class _Planning:
                 *explain.of_memory(evidence, modes),
             ],
             break_even_s=_break_evens(evidence, modes),
+            overlap=overlapped,
             provisional=why,
             learner_threads=threads,
         )

@@ -336,7 +336,9 @@ def pool_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     if mode.in_caller_alone:
         return _in_caller(evidence, loops.pool_s)
     lanes, workers, cores = _lanes(mode, evidence), mode.workers or 0, evidence.cores
-    stepping = _side_by_side(lanes, evidence, learner, evidence.num_envs * _cpu_s(evidence) / cores)
+    stepping = _side_by_side(
+        lanes, evidence, learner, evidence.num_envs * cpu_step_s(evidence) / cores
+    )
     exchange_s = hand_off.spun_s + (workers - 1) * hand_off.worker_s
     if learner.seconds > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
         exchange_s += hand_off.woken_s - hand_off.spun_s
@@ -352,7 +354,7 @@ def thread_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     if mode.in_caller_alone:
         return _in_caller(evidence, loops.pool_s)
     lanes, free = _lanes(mode, evidence), profile.gil_free_fraction or 0.0
-    computing_s = evidence.num_envs * _cpu_s(evidence)
+    computing_s = evidence.num_envs * cpu_step_s(evidence)
     shared_s = computing_s * (1.0 - free) + computing_s / evidence.cores * free
     stepping = _side_by_side(lanes, evidence, learner, shared_s)
     exchange_s = (mode.workers or 0) * hand_off.thread_s
@@ -364,7 +366,7 @@ def async_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     """The cost function of `async`: a process and a message for each sub-environment."""
     hand_off, cores, count = evidence.hand_off, evidence.cores, evidence.num_envs
     assert hand_off is not None
-    computing_s, messages_s = _cpu_s(evidence), count * hand_off.message_s
+    computing_s, messages_s = cpu_step_s(evidence), count * hand_off.message_s
     shared_s = count * computing_s / cores
     if count <= cores:
         stepping = _side_by_side(count, evidence, learner, shared_s)
@@ -389,7 +391,7 @@ def ray_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     ray, loops, count = evidence.ray, evidence.loops, evidence.num_envs
     assert ray is not None and loops is not None
     lanes = _lanes(mode, evidence)
-    shared_s = count * _cpu_s(evidence) / max(min(ray.cores, lanes), 1.0)
+    shared_s = count * cpu_step_s(evidence) / max(min(ray.cores, lanes), 1.0)
     stepping = _side_by_side(lanes, evidence, LearnerCost(), shared_s)
     exchange_s = ray.fixed_s + (mode.workers or 0) * ray.lane_s + count * ray.env_s
     return _with_loop(stepping, exchange_s, loops, min(float(lanes), evidence.cores))
@@ -471,7 +473,7 @@ def _with_loop(
     return Parts(*stepping, exchange_s, copying_s, loop_s - copying_s)
 
 
-def _cpu_s(evidence: Evidence) -> float:
+def cpu_step_s(evidence: Evidence) -> float:
     """CPU seconds of one sub-environment for a vector step."""
     profile = evidence.profile
     assert profile is not None

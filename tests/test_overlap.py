@@ -1,0 +1,72 @@
+"""What two buffers and first finished are predicted to bring, on evidence made up by hand."""
+
+import dataclasses
+
+import pytest
+
+from tests.records import MS, a_profile, evidence, tails
+from vecselect.planning import explain
+from vecselect.run_stats import Stats
+from vecselect.selection.evidence import LearnerCost
+from vecselect.selection.model import choose
+from vecselect.selection.overlap import overlap
+
+POOLS = ("sync", "pool")
+
+
+def predicted(steps, learner_s, busy_cores, num_envs=16, **other):
+    learner = LearnerCost("callable", learner_s, cores=busy_cores)
+    known = evidence(steps, num_envs, learners=(learner,), **{"kinds": POOLS, **other})
+    return overlap(known, choose(known).best.loop_s, learner)
+
+
+@pytest.mark.parametrize(
+    ("learner_ms", "busy_cores", "cores", "least", "most"),
+    [
+        (8.0, 0.0, 2.0, 1.8, 2.0),  # waits as long as the environments step
+        (8 / 3, 0.0, 2.0, 1.25, 1.35),  # a third of that
+        (80.0, 0.0, 2.0, 1.0, 1.15),  # the learner is all there is
+        (0.0, 0.0, 2.0, 0.8, 1.05),  # nothing to overlap
+        (8.0, 1.0, 2.0, 0.8, 1.1),  # one that computes, on few cores
+        (8.0, 2.0, 2.0, 0.5, 1.0),  # one that computes on all of them
+        (1.0, 1.0, 32.0, 1.3, 2.0),  # one that computes, on many
+    ],
+)
+def test_two_buffers_bring_what_the_learner_leaves(learner_ms, busy_cores, cores, least, most):
+    found = predicted(1 * MS, learner_ms * MS, busy_cores, cores=cores)
+    assert least <= found.buffers <= most
+
+
+def test_first_finished_pays_where_steps_wait_for_stragglers():
+    waiting = a_profile(tails(1 * MS, 20, 0.05), off_cpu=1.0, gil_free_fraction=1.0)
+    found = predicted(waiting, 0.0, 0.0, num_envs=32, kinds=("sync", "pool", "thread"))
+    assert found.first_finished > 2
+    assert found.buffers < 1.2
+    (note,) = explain.of_overlap(found)
+    assert note.loud and "batch_size=num_envs // 4" in note.text
+    even = predicted(1 * MS, 0.0, 0.0, num_envs=32)
+    assert even.first_finished < 1.1
+    assert explain.of_overlap(even) == []
+
+
+def test_nothing_is_predicted_where_nothing_can_be_divided():
+    assert predicted(1 * MS, MS, 0.0, num_envs=1) is None
+    assert predicted(1 * MS, MS, 0.0, kinds=("sync", "async")) is None
+
+
+def test_what_brings_a_third_more_is_loud_unless_the_machine_was_busy():
+    found = predicted(1 * MS, 8 * MS, 0.0, cores=2.0)
+    (note,) = explain.of_overlap(found)
+    assert (note.code, note.loud) == ("overlap", True)
+    assert "buffers=2 is predicted to give" in note.text
+    assert not explain.of_overlap(found, quiet=False)[0].loud
+    less = dataclasses.replace(found, buffers_s=found.lockstep_s / 1.25)
+    assert not explain.of_overlap(less)[0].loud
+
+
+@pytest.mark.parametrize(
+    ("inside_s", "outside_s", "most"),
+    [(1.0, 1.0, 2.0), (3.0, 1.0, 4 / 3), (1.0, 0.0, 1.0), (0, 0, 1)],
+)
+def test_a_run_says_what_overlap_could_bring_at_the_most(inside_s, outside_s, most):
+    assert Stats(1, 8, inside_s, outside_s, 8.0).most_by_overlap == pytest.approx(most)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vecselect.selection.candidates import candidate_modes
+from vecselect.selection.curves import with_num_envs
 from vecselect.selection.evidence import Evidence, LearnerCost
 from vecselect.selection.model import (
     CONTENTION_S,
@@ -28,7 +29,6 @@ from vecselect.selection.model import (
     mean_step_s,
     predict,
 )
-from vecselect.selection.curves import with_num_envs
 
 if TYPE_CHECKING:
     from vecselect.modes import Mode

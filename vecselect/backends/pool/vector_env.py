@@ -140,12 +140,13 @@ class PoolVectorEnv(LaneCalls):
                 if workers.each:
                     self._space_actions[...] = actions
                     self._action_codes[0] = self._space_code
-                workers.begin_step(self._buffer)
+                    workers.begin_step(self._buffer)
             else:
                 actions = self._begin_step(actions)
             try:
                 self._lane.step(actions, self._buffer)
-                replies = () if workers.end_step() else workers.collect(None)
+                over = not workers.each or workers.end_step()
+                replies = () if over else workers.collect(None)
             except LaneFailure as failure:
                 replies = workers.collect(partial(_raise, failure))
             return self._step_result(replies)

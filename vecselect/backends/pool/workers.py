@@ -343,12 +343,8 @@ class Workers(ABC):
     def step(self, buffer: int) -> None:
         """Has every worker step with the actions in the arena; observations go into a buffer."""
         self._buffer = buffer
-        for place, worker in enumerate(self.each):
-            try:
-                worker.step(buffer)
-            except WorkerDied as death:
-                self._replace(place, death)
-                self._give(place)
+        for place in range(len(self.each)):
+            self._give(place)
 
     def ask(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
         """Gives every worker a method of its lane to call, all of them or none.

@@ -327,7 +327,7 @@ def test_a_script_recalls_in_its_next_run_and_another_script_does_not(tmp_path):
 def test_a_script_without_a_file_has_a_name_too(monkeypatch, tmp_path):
     name, _ = run(tmp_path / "none.py", cwd=tmp_path)
     assert name.startswith("interactive ")
-    monkeypatch.delattr(sys.modules["__main__"], "__file__")
+    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
     monkeypatch.setenv("JPY_SESSION_NAME", "/home/somebody/notebook.ipynb")
     notebook = script_name()
     assert notebook.startswith("notebook ")

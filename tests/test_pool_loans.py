@@ -16,6 +16,7 @@ from gymnasium.vector import SyncVectorEnv
 from tests.compare import assert_same
 from vecselect import auto_make_vec
 from vecselect.backends.pool import loans
+from vecselect.backends.pool.link import Memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has what it takes")
 
@@ -49,10 +50,17 @@ class Large(gym.Env):
 
 
 def pair(nested=False, **options):
-    env_fns = [functools.partial(Large, index, nested) for index in range(NUM_ENVS)]
-    pool = auto_make_vec(env_fns, mode="pool:1", vector_kwargs=options)
+    pool = pool_of(nested, **options)
     assert pool.unwrapped._loans is not None
-    return pool, SyncVectorEnv(env_fns, **options)
+    return pool, SyncVectorEnv(factories(nested), **options)
+
+
+def factories(nested):
+    return [functools.partial(Large, index, nested) for index in range(NUM_ENVS)]
+
+
+def pool_of(nested, **options):
+    return auto_make_vec(factories(nested), mode="pool:1", vector_kwargs=options)
 
 
 ACTIONS = np.zeros(NUM_ENVS, np.int64)
@@ -128,6 +136,17 @@ def test_a_forked_process_keeps_what_it_has():
         go.set()
         process.join(60.0)
         assert process.exitcode == 0
+
+
+def test_without_a_second_mapping_results_are_copies(monkeypatch):
+    def mapped_privately(memory, size_bytes):
+        raise OSError("no memory")
+
+    monkeypatch.setattr(Memory, "mapped_privately", mapped_privately)
+    with pool_of(False) as envs:
+        envs.reset(seed=1)
+        every = [envs.step(ACTIONS)[0] for _ in range(loans.BUFFERS + 1)]
+        assert [one[0, 0, 0] for one in every] == [1, 2, 3, 4, 5]
 
 
 def test_changes_are_forgotten_where_the_system_does_not_tell_of_them(monkeypatch):

@@ -445,8 +445,9 @@ class ProcessWorkers(ReplaceableWorkers):
         """Makes the arena in the memory that the workers have been sent."""
         super().make_arena(spec)
         if spec.layout.buffers == BUFFERS:
-            block = self._memory.mapped_privately(spec.layout.size_bytes())
-            self.loans = Loans(spec.layout, block)
+            with contextlib.suppress(OSError):  # where memory is promised only if it is there
+                block = self._memory.mapped_privately(spec.layout.size_bytes())
+                self.loans = Loans(spec.layout, block)
         if not self.settings.restart:
             self._memory.forget_descriptor()
 

@@ -142,6 +142,7 @@ def test_without_time_one_point_is_measured_and_the_others_say_why_not():
     assert measured
     reasons = {point.skipped for point in found.points} - {None}
     assert all("sweep may take" in why for why in reasons)
+    assert "few-rounds" in {note.code for note in found.notes}
     assert found.of("async", 64).skipped
 
 

@@ -25,6 +25,7 @@ Notes have codes that stay the same from version to version:
 | `copy` | copying observations takes a share worth saving |
 | `not-together` | a sweep measured modes one after another |
 | `timing-lost` | a process of a sweep died |
+| `few-rounds` | a sweep had time for few rounds |
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from vecselect.errors import VecselectError
 from vecselect.modes import Mode
 from vecselect.plan import Note
 from vecselect.selection.candidates import why_not_enough_memory
-from vecselect.selection.race import smallest_enough
+from vecselect.selection.race import MIN_ROUNDS, smallest_enough
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -482,6 +483,17 @@ def of_sweep(by_number: dict[int, Timed], *, whole: bool) -> str:
         )
     more = ", and more may give more" if found.num_envs == max(by_number) != 1 else ""
     return f"{interrupted}{text}, which is the most{more}{held and f'; it{held[4:]}'}."
+
+
+def of_rounds(rounds: int, budget_s: float) -> list[Note]:
+    """That a sweep had time for few rounds."""
+    if rounds >= MIN_ROUNDS:
+        return []
+    text = (
+        f"Every mode was timed only {rounds} time(s): numbers that are close may change places. A "
+        f"budget of more than {budget_s:g} s, or fewer numbers and modes, tells more."
+    )
+    return [Note("few-rounds", text)]
 
 
 def no_sweep(label: str, command: str) -> str:

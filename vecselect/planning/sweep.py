@@ -26,7 +26,7 @@ from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import profiled
 from vecselect.planning.plan_key import sweep_key
-from vecselect.planning.timing import Timing
+from vecselect.planning.timing import SWEEP_BLOCK_S, Timing
 from vecselect.selection.candidates import proposed
 from vecselect.selection.race import Timed, Timings, choose_by_number
 from vecselect.sweeps import Sweep
@@ -103,6 +103,7 @@ class _Sweeping:
         self.modes: tuple[str, ...] = ()
         self.timed: dict[Id, Timed] = {}
         self.notes: list[Note] = []
+        self.rounds = 0
 
     def say(self, text: str) -> None:
         """Tells the user how far it has come."""
@@ -181,7 +182,13 @@ class _Sweeping:
         """Times modes in turns."""
         space = self.probe.action_space if self.probe else None
         timing = Timing(
-            self.request, which, self.options.learner, space, budget_s, probe=self.probe
+            self.request,
+            which,
+            self.options.learner,
+            space,
+            budget_s,
+            probe=self.probe,
+            block_s=SWEEP_BLOCK_S,
         )
         try:
             self.keep(timing.run_apart(self.heard))
@@ -201,6 +208,7 @@ class _Sweeping:
     def keep(self, found: Timings) -> None:
         """Takes in what was found."""
         self.timed.update({(one.mode, one.num_envs): one for one in found.entrants})
+        self.rounds = found.rounds
         if found.difference is not None:
             note = explain.modes_differ(found.difference)
             self.notes = [*(one for one in self.notes if one.code != note.code), note]
@@ -225,7 +233,11 @@ class _Sweeping:
             machine=self.machine,
             profile=self.probe.profile if self.probe else None,
             memory_kind=memory_kind(),
-            notes=(*self.notes, *explain.of_learner(learner)),
+            notes=(
+                *explain.of_rounds(self.rounds, self.options.budget_s),
+                *self.notes,
+                *explain.of_learner(learner),
+            ),
             budget_s=self.options.budget_s,
             seconds=time.perf_counter() - self.start_s,
             **provenance(),

@@ -49,8 +49,10 @@ BLOCK_S = 0.05
 MAX_ROUNDS = 20
 """Seconds that a block of the fastest mode takes, and rounds at the most."""
 
+SWEEP_BLOCK_S = 0.02
 SWEEP_ROUNDS = 8
-"""Rounds that the best modes of several numbers make at least, so that these can be compared."""
+"""Of several numbers, which make longer rounds: the same, and the rounds that the best modes make
+at least, so that the numbers can be compared."""
 
 VECTOR_STEPS = 10
 """Vector steps that a mode makes at least: compared, and to warm up."""
@@ -59,7 +61,8 @@ REHEARSE_LIMIT_S = 1.0
 """An environment that takes longer to build is not built once more only to load its modules."""
 
 COST_SHARE = 0.5
-"""Share of the time left that building one more mode may take."""
+"""Share of the time left that building one more mode may take, and of all the time that building
+may: rounds take the rest."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class _Running:
         self.trials = trials
         self.progress = progress
         self.number = 0
+        self.slowdown = 1.0
         self.skipped: dict[Id, str] = {}
         self.memory_bytes: dict[Id, int] = {}
         self.base_bytes, self.server_bytes = _taken_before(timing)
@@ -173,7 +177,7 @@ class _Running:
             takes_s = -(-count // lanes) * (each_s + VECTOR_STEPS * probe.profile.step_time_s)
             takes_s += start_up_s(kind, count, read_machine().cores)
             takes_bytes = needed_bytes(kind, count, probe.profile)
-        if takes_s > COST_SHARE * left_s:
+        if takes_s > min(COST_SHARE * left_s, left_s - COST_SHARE * self.timing.budget_s):
             return explain.no_time_for(takes_s, self.timing.budget_s)
         return why_no_room(takes_bytes, read_machine().memory_available_bytes)
 
@@ -194,8 +198,11 @@ class _Running:
         names = list(self.trials.running)
         while names:
             self.progress(f"round {self.number + 1}: {', '.join(f'{m} x {n}' for m, n in names)}")
+            expected_s, start_s = self.trials.round_s(names), time.perf_counter()
             self.trials.round(names, self.number)
             self.number += 1
+            # The warm-up tells how long one takes beside another, and the round how long that is.
+            self.slowdown = (time.perf_counter() - start_s) / max(expected_s, 1e-9)
             self.need_some()
             self.progress(self.found())
             names = self.next_round()
@@ -210,7 +217,7 @@ class _Running:
         ]
         several = len(by_number) > 1
         known = len(names) == len(by_number) and not (several and self.number < SWEEP_ROUNDS)
-        late = time.perf_counter() + self.trials.round_s(names) > self.deadline_s
+        late = time.perf_counter() + self.slowdown * self.trials.round_s(names) > self.deadline_s
         return [] if known or late or self.number >= self.timing.max_rounds else names
 
     def blocks_s(self) -> dict[int, dict[str, list[float]]]:

@@ -123,23 +123,23 @@ BY_MODEL = dataclasses.replace(
         kinds=("sync", "pool", "async"),
         ipc=None,
         hand_off=HandOff(spun_s=3.1e-6, woken_s=5.5e-5, measured=True),
-        loops=LoopCosts(1.4e-5, 9e-6, 4e-6, 1e-6),
+        loops=LoopCosts(1.4e-5, 9e-6, 4e-6),
     ),
     candidates=(
         Candidate(
             "sync",
             predicted=Interval(19.1e-3, 18.9e-3, 19.4e-3),
-            parts=Parts(18.0e-3, 0.0, 0.0, 0.9e-3, 0.2e-3),
+            parts=Parts(18.0e-3, 0.0, 0.0, 1.1e-3),
         ),
         Candidate(
             "pool:1",
             predicted=Interval(10.2e-3, 9.1e-3, 11.4e-3),
-            parts=Parts(9.0e-3, 0.7e-3, 0.003e-3, 0.497e-3, 0.0),
+            parts=Parts(9.0e-3, 0.7e-3, 0.003e-3, 0.497e-3),
         ),
         Candidate(
             "async",
             predicted=Interval(13.2e-3, 11.8e-3, 14.6e-3),
-            parts=Parts(9.0e-3, 1.2e-3, 3.0e-3, 0.0, 0.0),
+            parts=Parts(9.0e-3, 1.2e-3, 3.0e-3, 0.0),
         ),
         NATIVE_LEFT_OUT,
     ),

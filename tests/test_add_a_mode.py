@@ -61,7 +61,7 @@ def test_auto_prices_the_mode_and_takes_it_where_it_is_the_fastest(monkeypatch):
     assert predicted["timed"].mid > predicted["sync"].mid
 
     def free(mode, evidence, learner):
-        return model.Parts(1e-9, 0.0, 0.0, 0.0, 0.0)
+        return model.Parts(1e-9, 0.0, 0.0, 0.0)
 
     monkeypatch.setattr(model, "timed_parts", free)
     model.load.cache_clear()

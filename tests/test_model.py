@@ -177,9 +177,7 @@ def test_stragglers_are_waited_for_and_never_longer_than_the_slowest_step():
 @pytest.mark.parametrize("mode", ["sync", "pool:0", "pool:1", "pool:7", "async", "thread:7"])
 def test_the_parts_add_up_and_the_interval_holds_the_middle(mode):
     profile = a_profile(tails(100 * US, 9, 0.05), [1 * MS], episode=50.0, off_cpu=0.2)
-    found = predict(
-        Mode.parse(mode), evidence(profile, loops=dataclasses.replace(LOOPS, copying_s=5 * US))
-    )
+    found = predict(Mode.parse(mode), evidence(profile))
     assert found.parts.total_s == pytest.approx(found.vector_step_s.mid)
     assert min(dataclasses.astuple(found.parts)) >= -1e-12
     interval = found.vector_step_s
@@ -396,9 +394,9 @@ def test_a_shorter_loop_alone_is_chosen_from_5_percent_on(gain, best):
 
 
 def test_loops_grow_with_what_is_returned():
-    def loops(num_envs=8, copies=True, **returned):
+    def loops(num_envs=8, **returned):
         profile = dataclasses.replace(a_profile(1 * US), **returned)
-        return LoopCosts.of(profile, num_envs, copies=copies)
+        return LoopCosts.of(profile, num_envs)
 
     plain = loops()
     for more in (
@@ -409,8 +407,7 @@ def test_loops_grow_with_what_is_returned():
     ):
         assert more.sync_s > plain.sync_s
         assert more.pool_s > plain.pool_s >= plain.pool_fixed_s > 0
-    assert loops(copies=False).copying_s == 0.0
-    assert 0 < plain.copying_s < plain.pool_s < plain.sync_s
+    assert plain.pool_s < plain.sync_s
 
 
 @pytest.mark.parametrize(("gain", "kept"), [(1.02, True), (1.05, False)])

@@ -22,7 +22,6 @@ Notes have codes that stay the same from version to version:
 | `implementation-differs` | another implementation does not behave as the environment does |
 | `implementation-left-out` | another implementation that was allowed could not be timed |
 | `learner-stand-in` | a small network stood in for the learner |
-| `copy` | copying observations takes a share worth saving |
 | `not-together` | a sweep measured modes one after another |
 | `timing-lost` | a process of a sweep died |
 | `few-rounds` | a sweep had time for few rounds |
@@ -56,7 +55,6 @@ LOUD = 1.3
 WORTH_SAYING = 1.1
 FIRST_SHARE = "num_envs // 4"
 RESET_SHARE = 0.1
-COPY_SHARE = 0.05
 
 DRAWS = (
     'it {}, and drawing in two threads at once may not be safe; mode="thread" pins it all the same'
@@ -321,18 +319,6 @@ def of_learner(kind: str) -> list[Note]:
         "measures your own, and later starts know it from the runs before."
     )
     return [Note("learner-stand-in", text)]
-
-
-def of_copying(forecast: Forecast) -> list[Note]:
-    """What handing out observations without a copy would save, where that is worth saying."""
-    saved = forecast.parts.copying_s / forecast.vector_step_s.mid if forecast.parts else 0.0
-    if saved < COPY_SHARE:
-        return []
-    text = (
-        f"Copying observations takes {saved:.0%} of a vector step: vector_kwargs="
-        '{"copy": False} saves it, where your loop is done with a batch before the next step.'
-    )
-    return [Note("copy", text)]
 
 
 def of_memory(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Note]:

@@ -300,11 +300,7 @@ class _Planning:
         evidence = dataclasses.replace(
             self._evidence(found),
             hand_off=hand_off,
-            loops=LoopCosts.of(
-                found.profile,
-                self.request.num_envs,
-                copies=bool(self.request.vector_kwargs.get("copy", True)),
-            ),
+            loops=LoopCosts.of(found.profile, self.request.num_envs),
             learners=learners,
             rule=apply_rule(found.profile, machine, self.request.num_envs),
             foreign_cores=foreign_cores,
@@ -353,7 +349,6 @@ class _Planning:
                 *race_notes,
                 *explain.of_profile(found.profile),
                 *explain.of_learner(learners[0].kind),
-                *explain.of_copying(choice.best),
                 *explain.of_memory(evidence, modes),
             ],
             break_even_s=_break_evens(evidence, modes),

@@ -35,12 +35,12 @@ BEST = "*"
 MODES_PER_TABLE = 5
 """So many columns of a sweep fit into 80 characters; more modes make a further table."""
 
-PARTS = ("stepping_s", "stragglers_s", "hand_off_s", "copying_s", "loop_s")
-PART_NAMES = ("stepping", "imbalance", "hand-off", "copying", "other")
+PARTS = ("stepping_s", "stragglers_s", "hand_off_s", "loop_s")
+PART_NAMES = ("stepping", "imbalance", "hand-off", "other")
 PARTS_CAPTION = (
     "Stepping: the sub-environments. Imbalance: waiting for the worker that takes longest. "
-    "Hand-off: telling the workers to step, and hearing that they have. Copying: the observations "
-    "for the caller. Other: the Python around it. The learner is not included."
+    "Hand-off: telling the workers to step, and hearing that they have. Other: the Python around "
+    "it. The learner is not included."
 )
 
 

@@ -55,7 +55,6 @@ def with_num_envs(evidence: Evidence, num_envs: int) -> Evidence:
         sync_s=loops.sync_s * factor,
         pool_s=fixed_s + (loops.pool_s - fixed_s) * factor,
         pool_fixed_s=fixed_s,
-        copying_s=loops.copying_s * factor,
     )
     return dataclasses.replace(evidence, num_envs=num_envs, loops=loops, observations=())
 

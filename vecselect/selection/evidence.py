@@ -55,16 +55,14 @@ class LoopCosts:
         sync_s: The loop of `sync`.
         pool_s: The loop of `pool:0`.
         pool_fixed_s: What of that does not depend on the number of sub-environments.
-        copying_s: What of each goes into copying the batch of observations for the caller.
     """
 
     sync_s: float
     pool_s: float
     pool_fixed_s: float
-    copying_s: float = 0.0
 
     @classmethod
-    def of(cls, profile: StepProfile, num_envs: int, *, copies: bool = True) -> LoopCosts:
+    def of(cls, profile: StepProfile, num_envs: int) -> LoopCosts:
         """The loops over so many sub-environments, by the size of what they return.
 
         Fitted on an AMD EPYC to replays of CartPole, FrozenLake, HalfCheetah, images of 27 kB,
@@ -73,19 +71,15 @@ class LoopCosts:
         Args:
             profile: Of one sub-environment.
             num_envs: Their number.
-            copies: Whether the caller gets a copy of the observations.
         """
         arrays, keys = profile.observation_arrays, profile.info_keys
-        copy_s, bytes_s = 1e-6 * arrays, num_envs * profile.observation_bytes / 2e10
-        sync_fixed_s, fixed_s = 4e-6 + 5e-6 * arrays, 3e-6 + 1e-6 * arrays
-        sync_s = num_envs * (0.6e-6 + 0.35e-6 * arrays + 0.6e-6 * keys) + 2 * bytes_s
-        pool_s = num_envs * (0.1e-6 + 0.35e-6 * arrays + 0.3e-6 * keys) + bytes_s
-        copying_s = copy_s + bytes_s if copies else 0.0
+        bytes_s = num_envs * profile.observation_bytes / 2e10
+        each_s, key_s = 0.35e-6 * arrays, 0.3e-6 * keys
+        fixed_s = 3e-6 + 2e-6 * arrays
         return cls(
-            sync_s=sync_fixed_s + sync_s + copying_s,
-            pool_s=fixed_s + pool_s + copying_s,
-            pool_fixed_s=fixed_s + (copy_s if copies else 0.0),
-            copying_s=copying_s,
+            sync_s=4e-6 + 6e-6 * arrays + num_envs * (0.6e-6 + each_s + 2 * key_s) + 3 * bytes_s,
+            pool_s=fixed_s + num_envs * (0.1e-6 + each_s + key_s) + 2 * bytes_s,
+            pool_fixed_s=fixed_s,
         )
 
 

@@ -96,20 +96,18 @@ class Parts:
         stepping_s: The sub-environments, resets among them, if the slices shared the work evenly.
         stragglers_s: What the longest slice takes beyond that.
         hand_off_s: Exchanges with workers, and waiting for cores that others hold.
-        copying_s: Copying the batch of observations for the caller.
-        loop_s: What else the loop around the sub-environments takes.
+        loop_s: What the loop around the sub-environments takes.
     """
 
     stepping_s: float
     stragglers_s: float
     hand_off_s: float
-    copying_s: float
     loop_s: float
 
     @property
     def total_s(self) -> float:
         """Seconds of the vector step."""
-        return self.stepping_s + self.stragglers_s + self.hand_off_s + self.copying_s + self.loop_s
+        return self.stepping_s + self.stragglers_s + self.hand_off_s + self.loop_s
 
     def times(self, factor: float) -> Parts:
         """Every part so many times as long."""
@@ -373,7 +371,7 @@ def async_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
         exchange_s = hand_off.woken_s + (messages_s + max(messages_s - sum(stepping), 0.0)) / 2
         exchange_s += _contention_s(count, evidence, learner, sum(stepping))
-        return Parts(*stepping, exchange_s, 0.0, 0.0)
+        return Parts(*stepping, exchange_s, 0.0)
     cold_s = min(COLD * computing_s, COLD_SWITCHES * hand_off.woken_s)
     shared_s += count * (CROWDED * computing_s + cold_s) / cores
     stepping = _side_by_side(count, evidence, learner, shared_s)
@@ -383,7 +381,7 @@ def async_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         stolen = min(SPUN_AWAY * learner.spinning_cores / cores, 0.9)
         most_s = learner.spinning_cores * learner.spin_s / cores
         exchange_s += min((sum(stepping) + exchange_s) * stolen / (1.0 - stolen), most_s)
-    return Parts(*stepping, exchange_s, 0.0, 0.0)
+    return Parts(*stepping, exchange_s, 0.0)
 
 
 def ray_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
@@ -404,7 +402,7 @@ def implementation_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -
     contention_s = 0.0
     if lanes > 1:
         contention_s = _contention_s(lanes, evidence, learner, cost.vector_step_s)
-    return Parts(cost.vector_step_s, 0.0, contention_s, 0.0, 0.0)
+    return Parts(cost.vector_step_s, 0.0, contention_s, 0.0)
 
 
 def _lanes(mode: Mode, evidence: Evidence) -> int:
@@ -413,10 +411,8 @@ def _lanes(mode: Mode, evidence: Evidence) -> int:
 
 def _in_caller(evidence: Evidence, loop_s: float) -> Parts:
     """All sub-environments one after another in the calling thread, in a loop of that length."""
-    assert evidence.loops is not None
-    copying_s = min(evidence.loops.copying_s, loop_s)
     stepping_s = evidence.num_envs * mean_step_s(evidence)
-    return Parts(stepping_s, 0.0, 0.0, copying_s, loop_s - copying_s)
+    return Parts(stepping_s, 0.0, 0.0, loop_s)
 
 
 def _side_by_side(
@@ -469,8 +465,7 @@ def _with_loop(
     """
     fixed_s = min(loops.pool_fixed_s, loops.pool_s)
     loop_s = fixed_s + (loops.pool_s - fixed_s) / max(side_by_side, 1.0)
-    copying_s = min(loops.copying_s, loops.pool_s, loop_s)
-    return Parts(*stepping, exchange_s, copying_s, loop_s - copying_s)
+    return Parts(*stepping, exchange_s, loop_s)
 
 
 def cpu_step_s(evidence: Evidence) -> float:

@@ -2,6 +2,9 @@
 
 import itertools
 import multiprocessing
+import os
+import signal
+import threading
 import time
 
 import gymnasium as gym
@@ -11,7 +14,14 @@ from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoA
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tests.test_contract import variant
-from vecselect import ModeUnavailable, RequestError, auto_make_vec
+from vecselect import (
+    ModeUnavailable,
+    RequestError,
+    StepTimeout,
+    VecselectWarning,
+    WorkerDied,
+    auto_make_vec,
+)
 from vecselect.testing import envs as zoo
 from vecselect.testing.contract import VectorEnvContract, assert_same, echoes, masked_reset
 
@@ -181,6 +191,61 @@ def test_a_timeout_of_the_whole_is_of_all_its_buffers(mode):
         with pytest.raises(multiprocessing.TimeoutError, match="still pending"):
             envs.step_wait(timeout=0.05)
         assert envs.step_wait()[0][:, 4].tolist() == [1.0, 1.0, 9.0, 1.0]
+
+
+class Mortal(zoo.EchoEnv):
+    def step(self, action):
+        if action == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def test_a_worker_of_one_buffer_that_dies_is_named():
+    with auto_make_vec([Mortal] * 4, mode="pool:1", buffers=2) as envs:
+        envs.reset(seed=1)
+        first, second = envs.buffers
+        first.step_async(np.array([1, 2]))
+        second.step_async(np.array([9, 1]))
+        with pytest.raises(WorkerDied, match="SIGKILL"):
+            second.step_wait()
+        assert first.step_wait()[0][:, 4].tolist() == [1.0, 2.0]
+        with pytest.raises(WorkerDied):
+            envs.reset()
+
+
+def test_a_worker_of_one_buffer_is_replaced_where_that_was_asked_for():
+    options = {"on_worker_death": "restart"}
+    with auto_make_vec([Mortal] * 4, None, "pool:1", options, buffers=2) as envs:
+        envs.reset(seed=1)
+        first, second = envs.buffers
+        second.step_async(np.array([9, 1]))
+        with pytest.warns(VecselectWarning, match="replaced"):
+            truncated = second.step_wait()[3]
+        assert truncated.all()
+        assert not first.step(np.array([1, 2]))[3].any()
+        assert envs.step(np.ones(4, int))[0].shape == (4, 5)
+
+
+def test_a_deadline_is_kept_in_a_buffer():
+    options = {"step_timeout_s": 0.3}
+    with auto_make_vec([Slow] * 4, None, "pool:1", options, buffers=2) as envs:
+        envs.reset(seed=1)
+        first, second = envs.buffers
+        second.step_async(np.array([9, 1]))
+        with pytest.raises(StepTimeout):
+            second.step_wait()
+        first.step(np.array([1, 2]))
+
+
+def test_an_interrupted_step_of_the_whole_leaves_nothing_pending():
+    with auto_make_vec([Slow] * 4, mode="pool:1", buffers=2) as envs:
+        envs.reset(seed=1)
+        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            envs.step(np.full(4, 9))
+        assert envs.reset(seed=5)[0][:, 1].tolist() == [5.0, 6.0, 7.0, 8.0]
+        envs.step(np.ones(4, int))
 
 
 @pytest.mark.parametrize("mode", MODES)

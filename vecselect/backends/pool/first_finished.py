@@ -12,6 +12,7 @@ finished first, and sends actions to these, while all others go on:
 from __future__ import annotations
 
 import copy as copying
+import math
 import multiprocessing
 import time
 from multiprocessing.util import Finalize
@@ -173,7 +174,7 @@ class FirstFinishedVectorEnv(LaneCalls):
                 "recv",
             )
         try:
-            self._await(lambda: len(self._answers) >= count, timeout)
+            self._await(lambda: count - len(self._answers), timeout)
         except StillPending:
             raise multiprocessing.TimeoutError(
                 f"recv timed out after {timeout} s, when {len(self._answers)} of {count} had "
@@ -281,7 +282,7 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     def _all(self, timeout_s: float | None) -> StepResult:
         """Waits for all that is at work, and gives the results of all rows."""
-        self._await(lambda: not self._at_work, timeout_s)
+        self._await(lambda: len(self._at_work), timeout_s)
         answered = [*self._answers]
         try:
             self._take_in(answered)
@@ -303,7 +304,7 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     def _collected(self, timeout_s: float | None) -> list[Any]:
         """What the lanes that were asked replied; raises what any of them raised."""
-        self._await(lambda: not self._at_work, timeout_s)
+        self._await(lambda: len(self._at_work), timeout_s)
         replies = [self._workers.unpacked(answer) for answer in self._answers.values()]
         self._answers.clear()
         for reply in replies:
@@ -406,8 +407,8 @@ class FirstFinishedVectorEnv(LaneCalls):
             self._since_s[key] = time.monotonic()
             self._tell(place, {key: job})
 
-    def _await(self, over: Callable[[], bool], timeout_s: float | None) -> None:
-        """Takes answers in until that is so.
+    def _await(self, missing: Callable[[], int], timeout_s: float | None) -> None:
+        """Takes answers in until none are missing.
 
         Raises:
             StillPending: If the time ran out.
@@ -415,14 +416,14 @@ class FirstFinishedVectorEnv(LaneCalls):
         """
         workers, answers, at_work = self._workers, self._answers, self._at_work
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        look_s = 0.0
+        look_s = math.inf
         while True:
-            workers.take_answers(answers)
-            for key in at_work.keys() & answers.keys():
-                del at_work[key]
-            if over():
+            workers.take_answers(answers, at_work)
+            count = missing()
+            if count <= 0:
                 return
             now_s = time.monotonic()
+            look_s = min(look_s, now_s + WATCH_PERIOD_S / 2)
             if until_s is not None and now_s >= until_s:
                 raise StillPending
             if now_s >= look_s:
@@ -431,7 +432,7 @@ class FirstFinishedVectorEnv(LaneCalls):
             left_s = WATCH_PERIOD_S if until_s is None else min(WATCH_PERIOD_S, until_s - now_s)
             if self._limit_s is not None:
                 left_s = min(left_s, self._limit_s / 4)
-            workers.wait(left_s)
+            workers.wait(count, left_s)
 
     def _look_around(self, now_s: float) -> None:
         """Sees whether all workers live and keep their deadline; replaces or raises."""
@@ -444,9 +445,8 @@ class FirstFinishedVectorEnv(LaneCalls):
             try:
                 worker.check()
             except WorkerDied as death:
-                self._workers.take_answers(self._answers)  # what it had done before
-                for key in self._at_work.keys() & self._answers.keys():
-                    del self._at_work[key]
+                # What it had done before counts.
+                self._workers.take_answers(self._answers, self._at_work)
                 self._renew(place, death)
         if self._limit_s is not None:
             for key in [*self._at_work]:
@@ -464,7 +464,7 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     def _drain(self) -> None:
         """Waits for what is at work, and drops what it returns."""
-        self._await(lambda: not self._at_work, None)
+        self._await(lambda: len(self._at_work), None)
         self._answers.clear()
 
     def _take_in(self, rows: Iterable[int]) -> None:
@@ -475,12 +475,14 @@ class FirstFinishedVectorEnv(LaneCalls):
                 theirs.
         """
         for row in rows:
-            reply = self._workers.unpacked(self._answers[row])
+            answer = self._answers[row]
+            if answer is None:
+                continue
+            reply = self._workers.unpacked(answer)
             if isinstance(reply, Raised):
                 del self._answers[row]
                 raise reply.error
-            rest, objects = ({}, {}) if reply is None else reply
-            self._rests[row] = rest
+            self._rests[row], objects = reply
             for path, value in objects.items():
                 self._objects[path][row] = value
 
@@ -490,8 +492,9 @@ class FirstFinishedVectorEnv(LaneCalls):
         index = batch.index(rows)
         rests: dict[int, Any] = {}
         infos: dict[str, Any] = {}
-        for row in rows:
-            rests.update(self._rests.pop(row, {}))
+        if self._rests:
+            for row in rows:
+                rests.update(self._rests.pop(row, {}))
         if arena.info_ids[index].any():
             for position, row in enumerate(rows):
                 for info in self._infos.of_row(row, rests):

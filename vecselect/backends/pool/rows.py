@@ -90,7 +90,7 @@ class RowLanes:
         """
         self.whole = whole
         self._key = spec.layout.num_envs + work.index
-        self._infos = whole.infos
+        self._infos, self._objects = whole.infos, whole.objects
         self._lanes: dict[int, Lane] = {}
         for index, (row, env) in enumerate(zip(work.rows, whole.envs, strict=True)):
             seeds = work.restart_seeds and work.restart_seeds[index : index + 1]
@@ -108,13 +108,13 @@ class RowLanes:
         """Steps a sub-environment; returns what the arena cannot hold, or None."""
         lane = self._lanes[row]
         lane.step((action,), 0)
-        return self._rest(lane, row) if self._infos.rest or lane.objects else None
+        return self._rest(lane, row) if self._infos.rest or self._objects else None
 
     def reset(self, row: int, seed: int | None, options: dict[str, Any] | None) -> Any:
         """Resets a sub-environment; returns what the arena cannot hold, or None."""
         lane = self._lanes[row]
         lane.reset([seed], options, [True], 0)
-        return self._rest(lane, row) if self._infos.rest or lane.objects else None
+        return self._rest(lane, row) if self._infos.rest or self._objects else None
 
     def _rest(self, lane: Lane, row: int) -> Any:
         rest, self._infos.rest = self._infos.rest, {}
@@ -167,17 +167,20 @@ def answer_rows(
     control = arena.control[index].data
     actions: dict[int, np.ndarray] = {}
 
-    def answer(key: int, work: Callable[[], Any]) -> None:
+    def answer(key: int, work: Callable[..., Any], *args: Any) -> None:
         try:
-            reply = work()
+            reply = work(*args)
         except LaneFailure as failure:
             assert failure.__cause__ is not None
             if isinstance(failure.__cause__, SystemExit):
                 raise failure.__cause__ from None
             error = portable(failure.__cause__)
             reply = Failed(failure.row, failure.phase, error, failure.when)
-        packed = None if reply is None else packed_reply(rows.whole, reply)
-        outbox.place(key | (packed is not None) << HIGH)
+        packed = None
+        if reply is not None:
+            packed = packed_reply(rows.whole, reply)
+            key |= 1 << HIGH
+        outbox.place(key)
         # A fence, for processors that reorder writes: a semaphore that nobody else has, given and
         # taken. What the arena holds is seen before the number.
         done.release()
@@ -187,8 +190,9 @@ def answer_rows(
         if packed is not None:
             pipe.send_bytes(packed)  # after the signal: a full pipe waits for the parent to read
 
+    acquire, step = go.acquire, rows.step
     while True:
-        if not go.acquire(False):
+        if not acquire(False):
             go.wait(tries)
         job = inbox.first()
         if job is None:
@@ -204,7 +208,7 @@ def answer_rows(
         given = actions.get(code)
         if given is None:
             given = actions[code] = arena.action_rows(code)
-        answer(row, partial(rows.step, row, given[row].copy()))
+        answer(row, step, row, given[row].copy())
 
 
 class RowProcess(ProcessWorker):
@@ -230,10 +234,12 @@ class RowProcess(ProcessWorker):
             self.put(MESSAGE)
             self.pipe.connection.send_bytes(data)
 
-    def take_answers(self, answers: dict[int, Any]) -> None:
-        """Adds what it has answered since the last look: by row, or key of the worker."""
-        outbox = self._outbox
+    def take_answers(self, answers: dict[int, Any], at_work: dict[int, Any]) -> int:
+        """Takes in what it has answered: see `RowProcesses`; returns how many answers it were."""
+        outbox, count = self._outbox, 0
         while (word := outbox.first()) is not None:
+            count += 1
+            at_work.pop(word & LOW, None)
             if word <= LOW:
                 answers[word] = None  # first: Ctrl-C may come between the two, but not lose it
                 outbox.drop()
@@ -241,6 +247,7 @@ class RowProcess(ProcessWorker):
             with self.message():
                 answers[word & LOW] = self.pipe.connection.recv_bytes()
                 outbox.drop()
+        return count
 
 
 class RowProcesses(ProcessWorkers):
@@ -251,6 +258,7 @@ class RowProcesses(ProcessWorkers):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._finished = Signal(self._context)
+        self._unsignalled = 0  # answers that were taken without their signal
 
     def start_one(self, work: Work) -> Worker:
         """Starts a process: see `ProcessWorkers`."""
@@ -291,19 +299,26 @@ class RowProcesses(ProcessWorkers):
             )
         self.each[place].tell(message)
 
-    def wait(self, timeout_s: float) -> None:
-        """Waits until a worker has answered something, or perhaps has; or the time has run out."""
-        if not self._finished.spun(self.each[0].tries):
-            self._finished.acquire(True, timeout_s)
+    def wait(self, count: int, timeout_s: float) -> None:
+        """Waits until there are so many answers, or perhaps are; or the time has run out."""
+        finished, tries = self._finished, self.each[0].tries
+        for _ in range(count):
+            if not (finished.spun(tries) or finished.acquire(True, timeout_s)):
+                return
+            self._unsignalled -= 1
 
-    def take_answers(self, answers: dict[int, Any]) -> None:
-        """Adds what workers have answered since the last look: by row, or key of the worker.
+    def take_answers(self, answers: dict[int, Any], at_work: dict[int, Any]) -> None:
+        """Takes in what workers have answered since the last look.
 
-        An answer is what its sub-environment has left beside the arena, or what a method returned;
-        as bytes for `unpacked`.
+        Args:
+            answers: Gets each by row, or by the key of a worker: what the sub-environment has left
+                beside the arena, or what a method returned; as bytes for `unpacked`.
+            at_work: Loses the same keys.
         """
         for worker in self.each:
-            worker.take_answers(answers)
+            self._unsignalled += worker.take_answers(answers, at_work)
+        while self._unsignalled > 0 and self._finished.acquire(False):
+            self._unsignalled -= 1
 
     def unpacked(self, answer: Any) -> Any:
         """An answer as its worker gave it; a `Raised` where a sub-environment raised."""
@@ -377,6 +392,7 @@ class RowThreads(ThreadWorkers):
         super().__init__(settings)
         self._answers: collections.deque[tuple[int, Any]] = collections.deque()
         self._finished: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._unsignalled = 0
 
     def start(self, work: Work) -> Worker:
         """Prepares a thread: see `ThreadWorkers`."""
@@ -396,17 +412,25 @@ class RowThreads(ThreadWorkers):
         self._answers.append((key, reply))
         self._finished.put(None)
 
-    def wait(self, timeout_s: float) -> None:
-        """Waits until a worker has answered something: see `RowProcesses`."""
+    def wait(self, count: int, timeout_s: float) -> None:
+        """Waits until there are so many answers: see `RowProcesses`."""
         with contextlib.suppress(queue.Empty):
-            self._finished.get(True, timeout_s)
+            for _ in range(count):
+                self._finished.get(True, timeout_s)
+                self._unsignalled -= 1
 
-    def take_answers(self, answers: dict[int, Any]) -> None:
-        """Adds what workers have answered since the last look: see `RowProcesses`."""
+    def take_answers(self, answers: dict[int, Any], at_work: dict[int, Any]) -> None:
+        """Takes in what workers have answered since the last look: see `RowProcesses`."""
         while self._answers:
             key, reply = self._answers[0]
+            at_work.pop(key, None)
             answers[key] = reply
             self._answers.popleft()
+            self._unsignalled += 1
+        with contextlib.suppress(queue.Empty):
+            while self._unsignalled > 0:
+                self._finished.get(False)
+                self._unsignalled -= 1
 
     def unpacked(self, answer: Any) -> Any:
         """An answer as its worker gave it."""

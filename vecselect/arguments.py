@@ -17,7 +17,7 @@ ActionCheck = Callable[[Any], None]
 """Raises if a batch of actions cannot be what the space describes."""
 
 
-def action_check(space: Space, single: Space, num_envs: int) -> ActionCheck:
+def action_check(space: Space[Any], single: Space[Any], num_envs: int) -> ActionCheck:
     """A check of action batches, made once so that each step pays a microsecond for it.
 
     Args:
@@ -32,7 +32,7 @@ def action_check(space: Space, single: Space, num_envs: int) -> ActionCheck:
     return _check("actions", space, single, num_envs)
 
 
-def _check(name: str, space: Space, single: Space, num_envs: int) -> ActionCheck:
+def _check(name: str, space: Space[Any], single: Space[Any], num_envs: int) -> ActionCheck:
     if isinstance(space, spaces.Dict) and isinstance(single, spaces.Dict):
         return _dict_check(name, space, single, num_envs)
     if isinstance(space, spaces.Tuple) and isinstance(single, spaces.Tuple):

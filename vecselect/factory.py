@@ -58,7 +58,7 @@ class EnvFactory:
     """
 
     make: EnvFn
-    wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
+    wrappers: tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...] = ()
     registered: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
     warned: ShownWarnings = field(default_factory=ShownWarnings, compare=False, repr=False)
 
@@ -67,7 +67,7 @@ class EnvFactory:
         registered = self.registered or registered_specs()
         return EnvFactory, (self.make, self.wrappers, registered, shown_warnings())
 
-    def __call__(self) -> gym.Env:
+    def __call__(self) -> gym.Env[Any, Any]:
         """Builds a new sub-environment."""
         adopt_specs(self.registered)
         hide_known_warnings(self.warned)
@@ -78,7 +78,7 @@ class EnvFactory:
                 raise
         return self._build()
 
-    def _build(self) -> gym.Env:
+    def _build(self) -> gym.Env[Any, Any]:
         env = self.make()
         for wrapper in self.wrappers:
             env = wrapper(env)

@@ -102,10 +102,10 @@ class Request:
     env_fns: tuple[EnvFn, ...]
     spec: EnvSpec | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    wrappers: tuple[Callable[[gym.Env], gym.Env], ...] = ()
+    wrappers: tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...] = ()
     vector_kwargs: Mapping[str, Any] = field(default_factory=dict)
     pin: Pin | None = None
-    native: Callable[..., VectorEnv] | None = None
+    native: Callable[..., VectorEnv[Any, Any, Any]] | None = None
     buffers: int = 1
     batch_size: int | None = None
     overlaps: bool = False
@@ -151,11 +151,11 @@ def read_request(
     id: str | EnvSpec | EnvFn | Iterable[EnvFn],
     num_envs: int | None = None,
     *,
-    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None = None,
+    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]] | None = None,
     vector_kwargs: Mapping[str, Any] | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     pin: Pin | None = None,
-    native: Callable[..., VectorEnv] | None = None,
+    native: Callable[..., VectorEnv[Any, Any, Any]] | None = None,
     buffers: int = 1,
     batch_size: int | None = None,
 ) -> Request:
@@ -290,7 +290,7 @@ def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[
 
 
 def _factories(
-    makers: Sequence[EnvFn], wrappers: tuple[Callable[[gym.Env], gym.Env], ...]
+    makers: Sequence[EnvFn], wrappers: tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...]
 ) -> tuple[EnvFactory, ...]:
     """A factory per sub-environment: one for each callable, so that it is pickled only once."""
     made = {id(make): EnvFactory(make, wrappers) for make in makers}

@@ -101,8 +101,8 @@ def _sorted(value: Any) -> Any:
 
 
 def assert_same_run(
-    envs: VectorEnv,
-    oracle: VectorEnv,
+    envs: VectorEnv[Any, Any, Any],
+    oracle: VectorEnv[Any, Any, Any],
     steps: int,
     seed: Any = 7,
     reset: Callable[[int, np.ndarray], dict[str, Any] | None] | None = None,
@@ -134,12 +134,14 @@ def assert_same_run(
             )
 
 
-def echoes(count: int, kind: type[zoo.EchoEnv] = zoo.EchoEnv) -> list[Callable[[], gym.Env]]:
+def echoes(
+    count: int, kind: type[zoo.EchoEnv] = zoo.EchoEnv
+) -> list[Callable[[], gym.Env[Any, Any]]]:
     """Factories of environments that tell their index, seed, episode, step and action."""
     return [functools.partial(kind, index) for index in range(count)]
 
 
-def samples(space: gym.Space, count: int = 3) -> list[Callable[[], gym.Env]]:
+def samples(space: gym.Space[Any], count: int = 3) -> list[Callable[[], gym.Env[Any, Any]]]:
     """Factories of environments that draw their observations from a space."""
     return [functools.partial(zoo.SampleEnv, space, None, 3 + index) for index in range(count)]
 
@@ -170,7 +172,10 @@ class VectorEnvContract:
     wrong: Sequence[tuple[str, AutoresetMode]] = ()
 
     def make(
-        self, id: str | list[Callable[[], gym.Env]], num_envs: int | None = None, **kwargs: Any
+        self,
+        id: str | list[Callable[[], gym.Env[Any, Any]]],
+        num_envs: int | None = None,
+        **kwargs: Any,
     ) -> AutoVectorEnv:
         """The mode under test over an environment; `kwargs` are those of `auto_make_vec`."""
         options = {**self.vector_kwargs, **kwargs.pop("vector_kwargs", {})}
@@ -182,7 +187,7 @@ class VectorEnvContract:
         return auto_make_vec(id, num_envs, str(mode), options, **kwargs)
 
     def pair(
-        self, env_fns: list[Callable[[], gym.Env]], **options: Any
+        self, env_fns: list[Callable[[], gym.Env[Any, Any]]], **options: Any
     ) -> tuple[AutoVectorEnv, SyncVectorEnv]:
         """The mode under test and the loop over the same callables."""
         return self.make(env_fns, vector_kwargs=options), SyncVectorEnv(env_fns, **options)
@@ -404,7 +409,7 @@ class VectorEnvContract:
     def test_different_bounds_batch_under_observation_mode_different(self) -> None:
         """As in the loop."""
         bounds = [spaces.Box(-high, high, (2,), np.float32) for high in (1, 2, 3)]
-        env_fns: list[Callable[[], gym.Env]] = [
+        env_fns: list[Callable[[], gym.Env[Any, Any]]] = [
             functools.partial(zoo.SampleEnv, box) for box in bounds
         ]
         envs, oracle = self.pair(env_fns, observation_mode="different")

@@ -25,7 +25,7 @@ class EchoEnv(gym.Env):
         self.seed = -1
         self.episode = 0
         self.steps = 0
-        self.label = f"echo {index}"
+        self.label: str = f"echo {index}"
 
     def _observation(self, action: float) -> np.ndarray:
         return np.array([self.index, self.seed, self.episode, self.steps, action], np.float64)
@@ -84,9 +84,12 @@ class SampleEnv(gym.Env):
     """Draws its observations from any space, with a generator that follows from the seed."""
 
     def __init__(
-        self, observation_space: gym.Space, action_space: gym.Space | None = None, length: int = 4
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any] | None = None,
+        length: int = 4,
     ) -> None:
-        self.observation_space = copy.deepcopy(observation_space)
+        self.observation_space: gym.Space[Any] = copy.deepcopy(observation_space)
         self.action_space = spaces.Discrete(3) if action_space is None else action_space
         self.length = length
         self.steps = 0
@@ -137,7 +140,7 @@ class ActionEnv(gym.Env):
 
     observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
 
-    def __init__(self, action_space: gym.Space) -> None:
+    def __init__(self, action_space: gym.Space[Any]) -> None:
         self.action_space = action_space
         self.steps = 0
 
@@ -156,7 +159,7 @@ class ActionEnv(gym.Env):
         return np.array([float(self.steps)]), 0.0, self.steps >= 5, False, info
 
 
-SPACES: dict[str, gym.Space] = {
+SPACES: dict[str, gym.Space[Any]] = {
     "dict": spaces.Dict(
         {
             "position": spaces.Box(-1, 1, (3,), np.float32),
@@ -190,7 +193,7 @@ SPACES: dict[str, gym.Space] = {
     ),
 }
 
-ACTION_SPACES: dict[str, gym.Space] = {
+ACTION_SPACES: dict[str, gym.Space[Any]] = {
     "box": spaces.Box(-1, 1, (2,), np.float32),
     "multidiscrete": spaces.MultiDiscrete([3, 4]),
     "multibinary": spaces.MultiBinary(3),

@@ -203,6 +203,16 @@ def test_what_a_library_computes_in_threads_is_seen_with_the_caller_s(
     assert FakeLibrary.threads == 1
 
 
+def test_threads_that_spin_and_shorten_no_step_are_not_its_own(libraries):
+    FakeLibrary.set(1)
+    fake = FakeTime()
+    # Beside each nanosecond of the environment's a thread spins for another one.
+    clock = dataclasses.replace(fake.clock, process_ns=lambda: 2 * fake.cpu_ns)
+    profiling = Profiling(FakeEnv(fake), clock, lambda phase: None)
+    alone = profiling.run(100.0, BRIEF)
+    assert profiling.with_threads(alone, 2) == alone
+
+
 def test_a_scaled_profile_has_all_its_times_longer():
     profile = profiled(FakeEnv(FakeTime(), step_ns=lambda number: 1000 * (number % 7 + 1)))
     long = profile.scaled(3.0)

@@ -46,6 +46,9 @@ OWN_THREADS = 1.25
 THREADED_STEP_S = 2e-4
 """Shorter steps gain nothing by the threads of a numerical library."""
 
+THREADED_GAIN = 0.8
+"""Steps that take more than this share of their time in several threads do not use them."""
+
 THREADED_STEPS, THREADED_S = 8, 4e-3
 """Steps, or seconds of them, that are taken to see whether a step computes in such threads."""
 
@@ -334,24 +337,26 @@ class Profiling:
         """
         if threads < 2 or profile.step_time_s < THREADED_STEP_S:
             return profile
-        wall_ns = cpu_ns = steps = 0
+        walls: list[int] = []
+        cpu_ns = steps = 0
         set_library_threads(threads)
         try:
-            while steps <= THREADED_STEPS and wall_ns < THREADED_S * 1e9:
+            while steps <= THREADED_STEPS and sum(walls) < THREADED_S * 1e9:
                 if self.ended:
                     self.reset()
                 before_ns = self.clock.process_ns()
                 step_ns, _ = self.step(self.action())
                 if steps:  # the first one starts the threads
-                    wall_ns += step_ns
+                    walls.append(step_ns)
                     cpu_ns += self.clock.process_ns() - before_ns
                 steps += 1
         finally:
             set_library_threads(1)
-        if cpu_ns <= OWN_THREADS * wall_ns:
+        # Threads that were just started spin for a while: their CPU time alone says nothing.
+        factor = float(np.median(walls)) * 1e-9 / profile.step_time_median_s
+        if cpu_ns <= OWN_THREADS * sum(walls) or factor > THREADED_GAIN:
             return profile
-        threaded = profile.scaled(wall_ns * 1e-9 / (steps - 1) / profile.step_time_s)
-        return dataclasses.replace(threaded, cores_used=cpu_ns / wall_ns)
+        return dataclasses.replace(profile.scaled(factor), cores_used=cpu_ns / sum(walls))
 
     def step(self, action: Any) -> tuple[int, int]:
         """Nanoseconds of wall and CPU time of one step."""

@@ -99,7 +99,7 @@ def test_one_more_is_built_than_was_asked_for_and_stepped_a_little(notes, wait_s
     if pool:
         request.getfixturevalue("a_pool")
     before = children()
-    options = {} if pool else {"learner": 5.0}
+    options = {"learner": 0.0 if pool else 5.0}
     with auto_make_vec(notes.factories(wait_s=wait_s), **options) as envs:
         assert envs.mode in ({"pool:3"} if pool else {"sync", "pool:0", "thread:1", "thread:3"})
         assert sorted(note.index for note in notes.built) == [0, 1, 2, 3, 3]

@@ -205,3 +205,21 @@ def test_names_that_cannot_be_are_refused(mode):
 def test_its_options_are_refused_by_other_modes():
     with pytest.raises(RequestError, match="it takes no vector_kwargs num_workers"):
         auto_make_vec("CartPole-v1", 4, mode="pool:1", vector_kwargs={"num_workers": 2})
+
+
+def test_buffers_have_actors_that_share_the_cpus():
+    """In lockstep, and one by one, with the same bits as the loop."""
+    with auto_make_vec(echoes(4), mode="ray:2", buffers=2) as envs:
+        oracle = SyncVectorEnv(echoes(4))
+        assert_same_run(envs, oracle, 6)
+        free = ray.available_resources()["CPU"]
+        assert free == ray.cluster_resources()["CPU"] - 2
+        first, second = envs.buffers
+        envs.reset(seed=3)
+        expected = (oracle.reset(seed=3), oracle.step(np.array([1, 2, 3, 4])))[1]
+        second.step_async(np.array([3, 4]))
+        first.step_async(np.array([1, 2]))
+        for half in (first, second):
+            result = half.step_wait()
+            for ours, theirs in zip(result[:4], expected[:4], strict=True):
+                assert_same(ours, theirs[half.rows])

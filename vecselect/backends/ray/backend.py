@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from vecselect.backends import base
+from vecselect.backends.buffered import build_in_buffers
 from vecselect.backends.pool.link import EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings
@@ -31,6 +32,7 @@ class Ray(base.Backend):
     """Runs the sub-environments in lanes, each a Ray actor."""
 
     takes = base.LOOP_OPTIONS | FAILURE_OPTIONS | RAY_OPTIONS
+    buffers = True
 
     def missing(self, machine: Machine) -> str | None:
         """Says so where Ray is not installed."""
@@ -44,7 +46,7 @@ class Ray(base.Backend):
         return reason or request.why_not_sent
 
     def build(self, request: Request, mode: Mode) -> VectorEnv:
-        """Builds a `RayVectorEnv`.
+        """Builds a `RayVectorEnv`, or one for each buffer, whose actors share the CPUs.
 
         Args:
             request: What was asked for.
@@ -70,10 +72,16 @@ class Ray(base.Backend):
         wanted = cores if lanes is None else max(cores, most * needs.num_cpus)
         with cluster.connected(options.get("address"), wanted):
             count = most if lanes is not None else min(most, needs.room())
-            settings = Settings.of(request, count, caller_steps=False, tries=EAGER_TRIES)
-            env = RayVectorEnv(request.env_fns, settings, needs, beside)
-        base.set_spec(env, request, None)
-        return env
+            share = needs.shared(request.buffers)
+
+            def built(part: Request, number: int = 0) -> RayVectorEnv:
+                workers = min(count, part.num_envs)
+                settings = Settings.of(part, workers, caller_steps=False, tries=EAGER_TRIES)
+                env = RayVectorEnv(part.env_fns, settings, share, beside)
+                base.set_spec(env, part, None)
+                return env
+
+            return built(request) if request.buffers == 1 else build_in_buffers(request, built)
 
 
 class RayVectorEnv(PoolVectorEnv):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,12 @@ KILLED_LIMIT_S = 0.5
 by the system: Ray leaves a stopped one five seconds."""
 
 
+def _shared(each: float, buffers: int) -> float:
+    """A share of a resource; Ray takes fractions below 1 and whole numbers above."""
+    share = each / buffers
+    return share if share <= 1 else float(math.ceil(share))
+
+
 @dataclass(frozen=True)
 class Needs:
     """What an actor asks of the cluster.
@@ -64,6 +71,11 @@ class Needs:
 
     num_cpus: float
     resources: Mapping[str, float]
+
+    def shared(self, buffers: int) -> Needs:
+        """What an actor asks that is at work only while those of other buffers wait."""
+        resources = {name: _shared(each, buffers) for name, each in self.resources.items()}
+        return Needs(_shared(self.num_cpus, buffers), resources)
 
     def room(self) -> int:
         """The number of actors that the cluster has room for, at least 1."""

@@ -8,21 +8,20 @@ rows, with the results of one that was never divided.
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 import multiprocessing
 import time
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
-from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
-from vecselect.arguments import one_each, read_options, seed_of_each
+from vecselect.arguments import read_options, seed_of_each
 from vecselect.backends.base import set_spec
+from vecselect.backends.pool.commands import LaneCalls, StillPending
 from vecselect.backends.pool.lane import mismatch
 from vecselect.errors import StepTimeout, VecselectError
 from vecselect.modes import slices
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.vector_env import PoolVectorEnv
+    from vecselect.backends.pool.vector_env import PoolVectorEnv, StepResult
     from vecselect.request import Request
 
 
@@ -69,7 +68,7 @@ def buffer_rows(num_envs: int, buffers: int) -> list[range]:
     return slices(num_envs, buffers, caller_steps=False)[1:]
 
 
-class BufferedVectorEnv(VectorEnv):
+class BufferedVectorEnv(LaneCalls):
     """Vector environments side by side as one.
 
     Every value equals that of Gymnasium's `SyncVectorEnv` over the same sub-environments.
@@ -77,8 +76,6 @@ class BufferedVectorEnv(VectorEnv):
     Attributes:
         parts: The buffers.
         rows: The rows of each.
-        pending: The split call of the whole that was begun: `step`, `reset` or `call`; None without
-            one.
     """
 
     def __init__(
@@ -97,6 +94,7 @@ class BufferedVectorEnv(VectorEnv):
         Raises:
             RuntimeError: If the spaces of two of them do not go together.
         """
+        super().__init__()
         self.closed = True  # until there is something to close: older Gymnasiums close in __del__
         first = parts[0]
         self.parts = tuple(parts)
@@ -122,17 +120,26 @@ class BufferedVectorEnv(VectorEnv):
             self.observation_space = batch_differing_spaces(list(itertools.chain(*each)))
         else:
             self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.pending: str | None = None
         self._results: list[Any] = []
         self._waits: list[tuple[int, Callable[[float | None], Any]]] = []
         self._merge: Callable[[list[Any]], Any] = list
         self.closed = False
 
+    @property
+    def pending(self) -> str | None:
+        """The split call of the whole that was begun: `step`, `reset` or `call`; None without."""
+        return self._pending
+
     # ---- steps and resets
 
-    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+    def step(self, actions: Any) -> StepResult:
         """Steps every sub-environment; arguments and results as in `SyncVectorEnv`."""
-        return self._done("step", lambda: self._begin_step(actions))  # type: ignore[no-any-return]
+
+        def both() -> StepResult:
+            self._begin_step(actions)
+            return self._gathered(None)  # type: ignore[no-any-return]
+
+        return self._done("step", both)  # type: ignore[no-any-return]
 
     def step_async(self, actions: Any) -> None:
         """Begins a step of every buffer.
@@ -140,9 +147,9 @@ class BufferedVectorEnv(VectorEnv):
         Raises:
             AlreadyPendingCallError: If the whole or one of its buffers has a call to collect.
         """
-        self._begin("step", lambda: self._begin_step(actions))
+        self._begin_async("step", lambda: self._begin_step(actions))
 
-    def step_wait(self, timeout: float | None = None) -> Any:
+    def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began.
 
         Args:
@@ -152,42 +159,47 @@ class BufferedVectorEnv(VectorEnv):
             NoAsyncCallError: Without a `step_async` before it.
             multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
         """
-        return self._wait("step", timeout)
+        return self._wait("step", self._gathered, timeout)  # type: ignore[no-any-return]
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
-        return self._done("reset", lambda: self._begin_reset(seed, options))  # type: ignore[no-any-return]
+
+        def both() -> tuple[Any, dict[str, Any]]:
+            self._begin_reset(seed, options)
+            return self._gathered(None)  # type: ignore[no-any-return]
+
+        return self._done("reset", both)  # type: ignore[no-any-return]
 
     def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
         """Begins a reset of every buffer; `reset_wait` collects it."""
-        self._begin("reset", lambda: self._begin_reset(seed, options))
+        self._begin_async("reset", lambda: self._begin_reset(seed, options))
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
-        return self._wait("reset", timeout)  # type: ignore[no-any-return]
+        return self._wait("reset", self._gathered, timeout)  # type: ignore[no-any-return]
 
     def _begin_step(self, actions: Any) -> None:
         space = self.single_action_space
-        self._merge = self._merged_step
-        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-            part.step_async(part_of(space, actions, here))
-            self._waits.append((number, part.step_wait))
+        with self._beginning("step", self._merged_step):
+            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+                part.step_async(part_of(space, actions, here))
+                self._waits.append((number, part.step_wait))
 
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         seeds = seed_of_each(seed, self.num_envs)
         options = read_options(options, self.num_envs)
         mask = None if options is None else options.pop("reset_mask", None)
-        self._merge = self._merged_reset
-        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-            own = slice(here.start, here.stop)
-            if mask is not None and not mask[own].any():  # it keeps the observations it has
-                self._waits.append((number, functools.partial(_not_reset, part)))
-                continue
-            with_mask = options if mask is None else {**(options or {}), "reset_mask": mask[own]}
-            part.reset_async(seed=seeds[own], options=with_mask)
-            self._waits.append((number, part.reset_wait))
+        with self._beginning("reset", self._merged_reset):
+            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+                own = slice(here.start, here.stop)
+                if mask is not None and not mask[own].any():  # it keeps the observations it has
+                    self._waits.append((number, partial(_not_reset, part)))
+                    continue
+                masked = options if mask is None else {**(options or {}), "reset_mask": mask[own]}
+                part.reset_async(seed=seeds[own], options=masked)
+                self._waits.append((number, part.reset_wait))
 
     def _merged_step(self, results: list[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observations, rewards, terminated, truncated, infos = zip(*results, strict=True)
@@ -218,175 +230,94 @@ class BufferedVectorEnv(VectorEnv):
 
     # ---- calls of the sub-environments' own methods and attributes
 
-    @property
-    def np_random(self) -> Any:
-        """The generators of the sub-environments, a tuple; those from workers are copies."""
-        return self.get_attr("np_random")
-
-    @np_random.setter
-    def np_random(self, value: Any) -> None:
-        raise AttributeError(
-            "A vector environment has no random generator of its own to set: its "
-            "sub-environments have. Seed them by reset(seed=...)."
-        )
-
-    @property
-    def np_random_seed(self) -> Any:
-        """The seeds of the sub-environments' generators, a tuple."""
-        return self.get_attr("np_random_seed")
-
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
-        return self.call_some(range(self.num_envs), name, args, kwargs)
-
-    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Begins a call; `call_wait` collects it."""
-        self.call_some_async(range(self.num_envs), name, args, kwargs)
-
-    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Collects what `call_async` began; arguments and errors as in `step_wait`."""
-        return self._wait("call", timeout)  # type: ignore[no-any-return]
-
-    def call_some(
-        self,
-        indices: Sequence[int],
-        name: str,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> tuple[Any, ...]:
-        """Calls a method of some sub-environments; the results are in the order of `indices`."""
-        return self._done("call", lambda: self._begin_call(indices, name, args, kwargs or {}))  # type: ignore[no-any-return]
-
-    def call_some_async(
-        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
-        """Begins `call_some`; `call_wait` collects it."""
-        self._begin("call", lambda: self._begin_call(indices, name, args, kwargs))
-
     def _begin_call(
         self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         order: list[int] = []
-        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-            mine = [row for row in indices if row in here]
-            if mine:
-                part.call_some_async([row - here.start for row in mine], name, args, kwargs)
-                self._waits.append((number, part.call_wait))
-                order += mine
 
         def merged(results: list[Any]) -> tuple[Any, ...]:
             found = dict(zip(order, itertools.chain(*results), strict=True))
             return tuple(found[row] for row in indices)
 
-        self._merge = merged
+        with self._beginning("call", merged):
+            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+                mine = [row for row in indices if row in here]
+                if mine:
+                    part.call_some_async([row - here.start for row in mine], name, args, kwargs)
+                    self._waits.append((number, part.call_wait))
+                    order += mine
 
-    def render(self) -> tuple[Any, ...]:
-        """A frame of every sub-environment, as its render mode gives it."""
-        return self.call("render")
-
-    def get_attr(self, name: str) -> tuple[Any, ...]:
-        """An attribute of every sub-environment; values from worker processes are copies."""
-        return self.call(name)
-
-    def set_attr(self, name: str, values: Any) -> None:
-        """Sets an attribute of every sub-environment; arguments as in the pool."""
-        self.set_attr_some(range(self.num_envs), name, one_each(values, self.num_envs))
+    def _call_result(self, timeout_s: float | None) -> tuple[Any, ...]:
+        return self._gathered(timeout_s)  # type: ignore[no-any-return]
 
     def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
         """Sets an attribute of some sub-environments, or of none if one of them refuses."""
-        self._need_idle("call")
-        self.pending = "call"
         value_of = dict(zip(indices, values, strict=True))
         done: list[tuple[PoolVectorEnv, list[int]]] = []
-        try:
-            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-                mine = [row for row in value_of if row in here]
-                if mine:
-                    with _noting(number, here):
+
+        def set_or_undo() -> None:
+            try:
+                with self._beginning("call", list):
+                    for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
+                        mine = [row for row in value_of if row in here]
                         own = [row - here.start for row in mine]
-                        part.set_attr_some(own, name, [value_of[row] for row in mine])
-                    done.append((part, own))
-        except Exception:
-            for part, own in done:
-                part.undo_set_attr(own)
-            raise
-        finally:
-            self.pending = None
+                        if mine:
+                            with _noting(number, here):
+                                part.set_attr_some(own, name, [value_of[row] for row in mine])
+                            done.append((part, own))
+            except Exception:
+                for part, own in done:
+                    part.undo_set_attr(own)
+                raise
+
+        self._done("call", set_or_undo)
 
     # ---- one call at a time
 
-    def _need_idle(self, kind: str) -> None:
-        """Makes sure that nothing is pending, in the whole or in a buffer.
-
-        Raises:
-            ClosedEnvironmentError: After `close()`.
-            AlreadyPendingCallError: If something is.
-        """
-        self._need_open()
-        if self.pending is not None:
-            raise AlreadyPendingCallError(
-                f"Calling `{kind}` while waiting for a pending call to `{self.pending}` to "
-                "complete.",
-                self.pending,
-            )
+    def need_idle(self, kind: str) -> None:
+        """Makes sure that a call can be made: nothing is pending, in the whole or in a buffer."""
+        super().need_idle(kind)
         for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
             with _noting(number, here):
                 part.need_idle(kind)
 
-    def _need_open(self) -> None:
-        if self.closed:
-            raise ClosedEnvironmentError(f"{self!r} was used after close().")
+    @contextlib.contextmanager
+    def _beginning(self, kind: str, merge: Callable[[list[Any]], Any]) -> Iterator[None]:
+        """Around the beginning of a call in the buffers, in all of them or in none.
 
-    def _begin(self, kind: str, begin: Callable[[], None]) -> None:
-        """Begins a call in the buffers, in all of them or in none."""
-        self._need_idle(kind)
-        self.pending, self._waits, self._results = kind, [], []
+        Args:
+            kind: Of the call.
+            merge: Makes one result of those of the buffers.
+        """
+        self._pending = kind
+        self._need_usable()
+        self._waits, self._results, self._merge = [], [], merge
+        with self._all_or_none():
+            yield
+
+    @contextlib.contextmanager
+    def _all_or_none(self) -> Iterator[None]:
+        """Has every buffer forget its part of a call that fails."""
         try:
-            begin()
+            yield
+        except StillPending:
+            raise
         except BaseException:
-            self._abandon()
+            for part in self.parts:
+                part.abandon()
             raise
 
-    def _abandon(self) -> None:
-        """Forgets the call that was begun, in every buffer."""
-        for part in self.parts:
-            part.abandon()
-        self.pending = None
-
-    def _done(self, kind: str, begin: Callable[[], None]) -> Any:
-        """Begins a call and collects it."""
-        self._begin(kind, begin)
-        return self._wait(kind, None)
-
-    def _wait(self, kind: str, timeout_s: float | None) -> Any:
-        """Collects a call that was begun, from one buffer after the other."""
-        self._need_open()
-        if self.pending != kind:
-            raise NoAsyncCallError(
-                f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
-            )
+    def _gathered(self, timeout_s: float | None) -> Any:
+        """The result of a call that was begun, from one buffer after the other."""
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        try:
+        with self._all_or_none():
             while self._waits:
                 number, wait = self._waits[0]
+                left_s = None if until_s is None else max(until_s - time.monotonic(), 0.0)
                 with _noting(number, self.rows[number]):
-                    left_s = None if until_s is None else max(until_s - time.monotonic(), 0.0)
-                    self._results.append(wait(left_s))
+                    self._results.append(_waited(wait, left_s))
                 del self._waits[0]
-            result = self._merge(self._results)
-        except StepTimeout:
-            self._abandon()
-            raise
-        except multiprocessing.TimeoutError:
-            raise multiprocessing.TimeoutError(
-                f"`{kind}_wait` timed out after {timeout_s} s. The {kind} is still pending: "
-                f"another `{kind}_wait` collects it."
-            ) from None
-        except BaseException:
-            self._abandon()
-            raise
-        self.pending = None
-        return result
+            return self._merge(self._results)
 
     # ---- closing
 
@@ -407,6 +338,20 @@ class BufferedVectorEnv(VectorEnv):
 def _not_reset(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
     """What a buffer has that a reset leaves out."""
     return part.observations(), {}
+
+
+def _waited(wait: Callable[[float | None], Any], timeout_s: float | None) -> Any:
+    """What a buffer's wait returns.
+
+    Raises:
+        StillPending: If the time ran out.
+    """
+    try:
+        return wait(timeout_s)
+    except StepTimeout:
+        raise
+    except multiprocessing.TimeoutError:
+        raise StillPending from None
 
 
 @contextlib.contextmanager

@@ -284,6 +284,12 @@ def test_modes_that_cannot_and_sizes_that_cannot_be_say_so():
         auto_make_vec("CartPole-v1", 4, batch_size=2, buffers=2)
 
 
+def test_a_vector_environment_without_a_batch_size_says_how_to_get_one():
+    envs = auto_make_vec("CartPole-v1", 2, mode="sync")
+    with envs, pytest.raises(AttributeError, match="batch_size"):
+        envs.recv()
+
+
 def test_auto_chooses_among_those_that_can():
     with auto_make_vec("CartPole-v1", 4, batch_size=2) as envs:
         assert envs.mode.partition(":")[0] in ("pool", "thread")

@@ -414,6 +414,8 @@ class AutoVectorEnv(VectorWrapper):
                     "; envs.unwrapped has it in mode 'sync' only. In every mode that runs your "
                     "environments envs.call, envs.get_attr and envs.set_attr reach them"
                 )
+            elif name in ("async_reset", "recv", "send"):
+                text += "; auto_make_vec(..., batch_size=...) makes one that has it"
             elif not name.startswith("_"):
                 text += f"; of the sub-environments get it by envs.get_attr({name!r})"
             raise AttributeError(text, name=name, obj=self)

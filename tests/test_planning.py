@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from tests import zoo
 from tests.compare import assert_same_run
 from tests.fake_torch import FakeTorch
 from tests.noting import DrawingEnv, Notes, NotingEnv
@@ -32,12 +33,13 @@ from vecselect import (
     recommend,
 )
 from vecselect.backends.registry import BACKENDS
+from vecselect.factory import Prebuilt
 from vecselect.machine import read_machine
 from vecselect.modes import Mode
 from vecselect.plan import Candidate
 from vecselect.planning import build, planner
 from vecselect.planning.cache import PlanCache
-from vecselect.planning.first_worker import Prebuilt, Prepared
+from vecselect.planning.first_worker import Prepared
 from vecselect.request import read_request
 from vecselect.selection.evidence import HandOff
 
@@ -284,6 +286,23 @@ def test_the_one_that_was_built_early_is_closed_where_another_implementation_is_
     envs, _ = build._built(Prepared(plan, request))
     envs.close()
     assert len(notes.closed) == len(notes.built) == 1
+
+
+def pendulum():
+    return gym.make("Pendulum-v1", g=getattr(zoo, "GRAVITY", 3.0))
+
+
+def limited():
+    return gym.make("Pendulum-v1", max_episode_steps=getattr(zoo, "LIMIT", 100))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "make_one"), [("GRAVITY", 5.0, pendulum), ("LIMIT", 7, limited)]
+)
+def test_a_fresh_plan_runs_nothing_else_in_its_workers(monkeypatch, a_pool, name, value, make_one):
+    monkeypatch.setattr(zoo, name, value, raising=False)
+    with pytest.raises(RuntimeError, match=r"3\.0.*in a worker.*5\.0|100 in a worker.*7 in this"):
+        auto_make_vec(make_one, 4, use_store=False, **LONG)
 
 
 # Which effort decides what

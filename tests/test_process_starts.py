@@ -157,11 +157,22 @@ def pendulum():
     return gym.make("Pendulum-v1", g=getattr(zoo, "GRAVITY", 3.0))
 
 
+def limited():
+    asked = getattr(zoo, "ASKED", {"max_episode_steps": 100})
+    return gym.wrappers.RecordEpisodeStatistics(gym.make("Pendulum-v1", **asked))
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_what_a_patched_module_changes_is_an_error_that_names_both(monkeypatch, mode):
     monkeypatch.setattr(zoo, "GRAVITY", 5.0, raising=False)
     with pytest.raises(RuntimeError, match=r"'g': 3\.0.*in a worker.*'g': 5\.0.*in this process"):
         make(pendulum, mode, 3)
+    monkeypatch.setattr(zoo, "ASKED", {"max_episode_steps": 7}, raising=False)
+    with pytest.raises(RuntimeError, match=r"max_episode_steps=100 in a worker.*=7 in this"):
+        make(limited, mode, 3)
+    monkeypatch.setattr(zoo, "ASKED", {"disable_env_checker": True, "max_episode_steps": -1})
+    with pytest.raises(RuntimeError, match=r"max_episode_steps=100.* in a worker.*=None"):
+        make(limited, mode, 3)
     monkeypatch.setattr(zoo.EchoEnv, "action_space", gym.spaces.Discrete(77))
     with pytest.raises(RuntimeError, match="action space"):
         make(zoo.EchoEnv, mode)

@@ -11,15 +11,15 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
-from vecselect.factory import EnvFactory
+from vecselect.factory import EnvFactory, Prebuilt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-
-    import gymnasium as gym
 
     Facts = Mapping[str, str]
 
@@ -43,9 +43,12 @@ def facts_of(env: gym.Env) -> Facts | None:
     """What an environment's spec says, as text that is the same in every process; None without one.
 
     Args:
-        env: Any; of wrapped ones the innermost counts.
+        env: Any. Of wrapped ones it is that of what `gymnasium.make` has put around the innermost
+            one, which alone has the limit and the checks that its caller has asked for.
     """
-    spec = getattr(env.unwrapped, "spec", None)
+    while isinstance(env, gym.Wrapper) and not isinstance(env, (TimeLimit, OrderEnforcing)):
+        env = env.env
+    spec = getattr(env, "spec", None)
     if not isinstance(spec, EnvSpec):
         return None
     return {name: _text(getattr(spec, name, None)) for name in COMPARED}
@@ -53,6 +56,7 @@ def facts_of(env: gym.Env) -> Facts | None:
 
 def same_factory(one: Callable[[], Any], other: Callable[[], Any]) -> bool:
     """Whether two factories are one and the same, so that they build the same environments."""
+    one, other = (make.make if isinstance(make, Prebuilt) else make for make in (one, other))
     if isinstance(one, EnvFactory) and isinstance(other, EnvFactory):
         return one.make is other.make and one.wrappers is other.wrappers
     return one is other

@@ -23,7 +23,7 @@ from vecselect.backends.pool.link import new_memory
 from vecselect.backends.pool.process import ProcessWorker, launch
 from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError
-from vecselect.factory import note_shown
+from vecselect.factory import Prebuilt, note_shown
 from vecselect.learner_threads import library_threads
 from vecselect.machine import read_machine
 from vecselect.measure.probe import ProfileTask
@@ -31,10 +31,6 @@ from vecselect.remote_errors import Failed, raised_in_building
 from vecselect.selection.evidence import HandOff
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import gymnasium as gym
-
     from vecselect.backends.pool.lane import Work
     from vecselect.measure.probe import Probe
     from vecselect.measure.step import Extent
@@ -232,38 +228,6 @@ def profiled(request: Request, extent: Extent, budget_s: float) -> Probe:
         return first.profile()
     finally:
         first.end()
-
-
-class Prebuilt:
-    """The factory of a sub-environment of which one was built already: the first call returns it.
-
-    In another process it is the factory alone.
-    """
-
-    def __init__(self, make: Callable[[], gym.Env]) -> None:
-        """Builds one."""
-        self._make = make
-        self._env: gym.Env | None = make()
-
-    def __call__(self) -> gym.Env:
-        """The one that was built, then new ones."""
-        env, self._env = self._env, None
-        return self._make() if env is None else env
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """The factory alone."""
-        return _same, (self._make,)
-
-    def close(self) -> None:
-        """Closes the one that was built, if nobody has taken it."""
-        env, self._env = self._env, None
-        if env is not None:
-            with contextlib.suppress(Exception):  # its failure would hide why it is not used
-                env.close()
-
-
-def _same(make: Callable[[], gym.Env]) -> Callable[[], gym.Env]:
-    return make
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from vecselect import processes
 from vecselect.backends.registry import BACKENDS
 from vecselect.child import IsolatedLost
 from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
+from vecselect.factory import Prebuilt
 from vecselect.learner_threads import set_learner_threads
 from vecselect.machine import read_machine
 from vecselect.measure.clock import ForeignLoad
@@ -34,7 +35,7 @@ from vecselect.modes import KINDS, Mode
 from vecselect.plan import Candidate, Plan, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
-from vecselect.planning.first_worker import FirstWorker, Prebuilt, Prepared, profiled
+from vecselect.planning.first_worker import FirstWorker, Prepared, profiled
 from vecselect.planning.implementations import implementation_costs
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.plan_key import plan_key, script_name

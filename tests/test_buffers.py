@@ -1,5 +1,6 @@
 """Buffers: together they keep the contract; each by itself gives what a loop gives its rows."""
 
+import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ from vecselect import (
     WorkerDied,
     auto_make_vec,
 )
+from vecselect.machine import WORKER_BYTES, read_machine
 from vecselect.testing import envs as zoo
 from vecselect.testing.contract import VectorEnvContract, assert_same, echoes, masked_reset
 
@@ -35,7 +37,7 @@ class InBuffers(VectorEnvContract):
         count = len(id) if isinstance(id, list) else num_envs
         options = {**self.vector_kwargs, **kwargs.pop("vector_kwargs", {})}
         kind, _, workers = self.mode.partition(":")
-        most = count if count > 1 else 0  # a single one cannot be divided
+        most = count // 2  # a single one cannot be divided
         mode = f"{kind}:{min(int(workers), most)}" if workers else kind
         return auto_make_vec(id, num_envs, mode, options, buffers=min(2, count), **kwargs)
 
@@ -293,6 +295,20 @@ def test_modes_that_cannot_step_a_part_say_so():
             auto_make_vec("CartPole-v1", 4, mode=mode, buffers=2)
     with pytest.raises(ModeUnavailable, match="go on while a buffer steps"):
         auto_make_vec("CartPole-v1", 4, mode="pool:0", buffers=2)
+
+
+@pytest.mark.parametrize("mode", ["pool", "thread"])
+def test_a_pin_has_its_workers_in_every_buffer_or_is_refused(mode):
+    with pytest.raises(ModeUnavailable, match=f"each of 2 buffers.* use '{mode}:2'"):
+        auto_make_vec("CartPole-v1", 5, mode=f"{mode}:3", buffers=2)
+
+
+def test_the_memory_is_looked_at_for_the_workers_of_all_buffers(monkeypatch):
+    machine = dataclasses.replace(read_machine(), memory_available_bytes=3 * WORKER_BYTES)
+    monkeypatch.setattr("vecselect.backends.pool.backend.read_machine", lambda: machine)
+    with pytest.warns(VecselectWarning, match="4 worker processes may be more") as caught:
+        auto_make_vec("CartPole-v1", 4, mode="pool:2", buffers=2).close()
+    assert [one.filename for one in caught] == [__file__]
 
 
 def test_the_whole_batch_is_the_only_buffer_by_default():

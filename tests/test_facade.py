@@ -21,8 +21,9 @@ from tests import plans
 from tests.zoo import SPACES, EchoEnv, SampleEnv
 from vecselect import AutoVectorEnv, RequestError, VecselectError, VecselectWarning, auto_make_vec
 from vecselect.backends.in_process import InProcess
+from vecselect.errors import warn
 from vecselect.planning.observed import chosen_anew
-from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS
+from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS, RunWatch
 from vecselect.selection.evidence import Observation
 from vecselect.testing.contract import BEGIN, JOINED, WAIT, ZEROS, assert_same_run, echoes
 
@@ -31,6 +32,22 @@ from vecselect.testing.contract import BEGIN, JOINED, WAIT, ZEROS, assert_same_r
 def envs():
     with auto_make_vec(echoes(3), mode="sync") as made:
         yield made
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_warning_of_the_run_points_to_the_line_that_has_stepped(monkeypatch, split):
+    monkeypatch.setattr(RunWatch, "look", lambda *_: warn("slow"))
+    with auto_make_vec("CartPole-v1", 2, mode="pool:1") as envs:
+        envs._watch.look_at = 1
+        envs.reset()
+        actions = np.zeros(2, int)
+        with pytest.warns(VecselectWarning, match="slow") as caught:
+            if split:
+                envs.step_async(actions)
+                envs.step_wait()
+            else:
+                envs.step(actions)
+        assert {one.filename for one in caught} == {__file__}
 
 
 def test_it_is_a_gymnasium_vector_environment(envs):

@@ -19,12 +19,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import sys
+import warnings
 from difflib import get_close_matches
 from multiprocessing import TimeoutError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from types import FrameType
 
 
 class VecselectError(Exception):
@@ -68,6 +71,16 @@ class PlanError(VecselectError, ValueError):
 
 class VecselectWarning(UserWarning):
     """Nothing failed, but something is not as the user may think."""
+
+
+def warn(text: str) -> None:
+    """Gives a `VecselectWarning` at the line outside of this package that led to it."""
+    own = __name__.partition(".")[0]
+    frame: FrameType | None = sys._getframe()
+    depth = 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == own:
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(text, VecselectWarning, stacklevel=depth)
 
 
 def unknown(what: str, given: object, valid: Iterable[str]) -> str:

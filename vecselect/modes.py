@@ -165,12 +165,12 @@ class Mode:
             place = 2 * order.index("async") + 1
         return place, self.workers or 0
 
-    def processes(self, num_envs: int) -> int:
-        """The processes it starts for so many sub-environments."""
+    def processes(self, num_envs: int, buffers: int = 1) -> int:
+        """The processes it starts for so many sub-environments, in all buffers together."""
         kind = KINDS[self.kind]
         if not kind.processes:
             return 0
-        return num_envs if kind.each else self.workers or 0
+        return num_envs if kind.each else (self.workers or 0) * buffers
 
     def lanes(self, num_envs: int, caller_steps: bool = True) -> int:
         """The slices that are stepped side by side, at most one for each sub-environment.
@@ -187,18 +187,20 @@ class Mode:
         beside = caller_steps and kind.caller_steps
         return min(max((self.workers or 0) + beside, 1), num_envs)
 
-    def why_not(self, num_envs: int, caller_steps: bool = True) -> str | None:
+    def why_not(self, num_envs: int, caller_steps: bool = True, buffers: int = 1) -> str | None:
         """One sentence if there is not work for so many workers, with what to ask for, else None.
 
         Args:
             num_envs: The number of sub-environments.
             caller_steps: Whether the calling process may step a slice of its own.
+            buffers: The parts of the batch, each of which has so many workers of its own.
         """
         if self.workers is None:
             return None
         kind = KINDS[self.kind]
         caller_steps = caller_steps and kind.caller_steps
-        most = num_envs - caller_steps
+        smallest = num_envs // buffers
+        most = smallest - caller_steps
         if self.workers < fewest_workers(caller_steps):
             return (
                 "it steps everything in the calling process, which must be free to keep a "
@@ -206,11 +208,12 @@ class Mode:
                 f"'{self.kind}:1' to '{self.kind}:{most}'"
             )
         if self.workers > most:
-            envs = "1 sub-environment" if num_envs == 1 else f"{num_envs} sub-environments"
+            envs = "1 sub-environment" if smallest == 1 else f"{smallest} sub-environments"
+            each = f" for each of {buffers} buffers" if buffers > 1 else ""
             beside = " beside the calling process" if caller_steps else ""
             return (
-                f"it has {self.workers} {kind.workers}, and {envs} can keep no more than {most} "
-                f"busy{beside}; use '{self.kind}:{most}'"
+                f"it has {self.workers} {kind.workers}{each}, and {envs} can keep no more than "
+                f"{most} busy{beside}; use '{self.kind}:{most}'"
             )
         return None
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections import deque
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
-from vecselect.errors import VecselectWarning
+from vecselect.errors import warn
 from vecselect.learner_threads import torch_threads
 from vecselect.measure.clock import ForeignLoad, OtherThreads
 from vecselect.modes import Mode
@@ -302,7 +301,7 @@ class RunWatch:
         self.wrong_recall = True
         if self._on_wrong_recall is not None:
             self._on_wrong_recall()
-        _warn(explain.wrong_recall(self._plan, planned_s, step_s))
+        warn(explain.wrong_recall(self._plan, planned_s, step_s))
 
     def _expect_collecting(self, vector_steps: int, run_s: float) -> None:
         """Warns once if the loop does not give the learner the threads that the plan counts on."""
@@ -311,7 +310,7 @@ class RunWatch:
         self._collects = True
         threads = self._threads()
         if threads != self._plan.learner_threads:
-            _warn(explain.never_collecting(self._plan, threads))
+            warn(explain.never_collecting(self._plan, threads))
 
     def _end_slow_window(
         self, now_s: float, vector_steps: int, inside_ns: int, planned_s: float
@@ -328,9 +327,4 @@ class RunWatch:
         if self._slow_windows == SLOW_WINDOWS:
             self._planned_s = None  # said once
             span_s = SLOW_WINDOWS * SLOW_WINDOW_S
-            _warn(explain.slower_than_planned(self._plan, planned_s, inside_s / steps, span_s))
-
-
-def _warn(text: str) -> None:
-    """Warns at the line that called `step`."""
-    warnings.warn(text, VecselectWarning, stacklevel=6)
+            warn(explain.slower_than_planned(self._plan, planned_s, inside_s / steps, span_s))

@@ -225,7 +225,7 @@ class AutoVectorEnv(VectorWrapper):
         return result
 
     def call(
-        self, name: str, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
+        self, name: str, /, *args: Any, indices: int | Sequence[int] | None = None, **kwargs: Any
     ) -> tuple[Any, ...]:
         """Calls a method of sub-environments, or reads an attribute that is not callable.
 

@@ -211,7 +211,10 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
     reset = _recovering(AsyncVectorEnv.reset)
     reset_async = _recovering(AsyncVectorEnv.reset_async)
     reset_wait = _recovering(AsyncVectorEnv.reset_wait)
-    call = _recovering(AsyncVectorEnv.call)
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # type: ignore[override]
+        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        return self.call_some(range(self.num_envs), name, args, kwargs)
 
     @_recovering
     def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
@@ -242,7 +245,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
     ) -> None:
         """Begins `call_some`; `call_wait` collects it."""
         with self._workers.only(indices):
-            super().call_async(name, *args, **kwargs)
+            super().call_async(name, args, kwargs)  # one of them may be called `name`
         self._called = indices
 
     @_recovering

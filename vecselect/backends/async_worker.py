@@ -148,7 +148,8 @@ class _Served:
         if command == "reset-noop":
             return self._observation, {}
         if command == "_call":
-            return self._call(*given)
+            name, arguments, _ = given
+            return self._call(name, *arguments)
         if command == "_setattr":
             self._phase = f"set_attr({given[0]!r})"
             self._env.set_wrapper_attr(*given)

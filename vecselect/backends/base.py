@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import multiprocessing
-import warnings
 from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import ModeUnavailable, RequestError, VecselectWarning, same_instance
+from vecselect.errors import ModeUnavailable, RequestError, same_instance, warn
 from vecselect.machine import why_no_room
 from vecselect.request import PROCESS_OPTIONS, RAY_OPTIONS
 
@@ -96,7 +95,7 @@ def need_work_for(mode: Mode, request: Request) -> None:
     Raises:
         ModeUnavailable: With the number to ask for instead.
     """
-    why = mode.why_not(request.num_envs, request.caller_steps)
+    why = mode.why_not(request.num_envs, request.caller_steps, request.buffers)
     if why is not None:
         raise ModeUnavailable(f"Mode '{mode}' cannot run {request.label}: {why}.")
 
@@ -105,11 +104,9 @@ def warn_of_memory(workers: int, each_bytes: int, available_bytes: int) -> None:
     """Says so before worker processes are started that will hardly fit into memory."""
     why = why_no_room(workers * each_bytes, available_bytes)
     if why is not None:
-        warnings.warn(
+        warn(
             f"{workers} worker processes may be more than fit into memory: {why}. Use fewer, as in "
-            "mode='pool:1'.",
-            VecselectWarning,
-            stacklevel=2,
+            "mode='pool:1'."
         )
 
 

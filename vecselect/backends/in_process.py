@@ -51,8 +51,10 @@ class InProcess(VectorWrapper):
         self._need_idle("render")
         return self.env.render()
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Calls a method of every sub-environment, or reads an attribute that is not callable."""
+        if "name" in kwargs:  # which is a parameter of Gymnasium's own `call`
+            return self.call_some(range(self.num_envs), name, args, kwargs)
         self._need("call")
         return self.env.call(name, *args, **kwargs)  # type: ignore[no-any-return]
 

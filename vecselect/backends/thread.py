@@ -68,7 +68,8 @@ class Thread(base.Backend):
         """By default a thread for each sub-environment, the caller's included, up to 255 more."""
         if mode.workers is not None:
             return mode
-        workers = usual_workers(MOST_THREADS + 1, request.num_envs, request.caller_steps)
+        smallest = request.num_envs // request.buffers
+        workers = usual_workers(MOST_THREADS + 1, smallest, request.caller_steps)
         return Mode("thread", workers)
 
     def build(self, request: Request, mode: Mode) -> VectorEnv:
@@ -84,7 +85,7 @@ class Thread(base.Backend):
 
         def built(part: Request, number: int = 0) -> ThreadVectorEnv:
             caller_steps = part.caller_steps
-            settings = Settings.of(part, min(workers, part.num_envs), caller_steps=caller_steps)
+            settings = Settings.of(part, workers, caller_steps=caller_steps)
             return self._safe(ThreadVectorEnv(part.env_fns, settings), part)
 
         return built(request) if request.buffers == 1 else build_in_buffers(request, built)

@@ -295,16 +295,17 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
     evidence, num_envs = plan.evidence, exactly(int, fields.get("num_envs"))
     options = exactly(dict, fields.get("vector_kwargs"))
     kept = any(options.get(name) is not None for name in DEADLINES)
-    alone = fields.get("buffers", 1) == 1 and fields.get("batch_size") is None
-    caller_steps = not kept and alone
-    if num_envs < 1 or (evidence.num_envs, evidence.caller_steps) != (num_envs, caller_steps):
+    buffers = exactly(int, fields.get("buffers", 1))
+    caller_steps = not kept and buffers == 1 and fields.get("batch_size") is None
+    known = evidence.num_envs, evidence.caller_steps, evidence.buffers
+    if not 1 <= buffers <= num_envs or known != (num_envs, caller_steps, buffers):
         raise PlanError("it is for another request")
     profile = evidence.profile
     if evidence.hand_off is not None and None in (profile, evidence.loops):
         raise PlanError("it is no plan that vecselect makes")
     if Mode.parse(plan.mode).kind not in evidence.kinds or not {*evidence.kinds} <= {*KINDS}:
         raise PlanError(f"{plan.mode} could not be chosen")
-    if why := Mode.parse(plan.mode).why_not(num_envs, caller_steps):
+    if why := Mode.parse(plan.mode).why_not(num_envs, caller_steps, buffers):
         raise PlanError(why)
     most_threads = max(os.cpu_count() or 1, evidence.machine.cores_logical)
     asked = fields.get("learner_threads")

@@ -170,7 +170,7 @@ class _Planning:
         """The plan of a pin: that mode, nothing measured, no other mode looked at."""
         request = self.request
         why = self._why_not(pin.mode)
-        why = why or pin.mode.why_not(request.num_envs, request.caller_steps)
+        why = why or pin.mode.why_not(request.num_envs, request.caller_steps, request.buffers)
         if why is not None:
             raise ModeUnavailable(
                 f"Mode '{pin.mode}' was pinned by {pin.source}, but it cannot run {request.label}: "
@@ -365,6 +365,7 @@ class _Planning:
             num_envs=self.request.num_envs,
             autoreset_mode=self.request.autoreset_mode.value,
             caller_steps=self.request.caller_steps,
+            buffers=self.request.buffers,
             kinds=self.kinds,
         )
         if found is None:

@@ -34,7 +34,8 @@ def candidate_modes(evidence: Evidence) -> tuple[Mode, ...]:
             timed = [Mode.parse(one.mode) for one in evidence.implementations]
             modes += [mode for mode in timed if mode.kind == kind]
         elif kind == "ray":
-            most = min(evidence.ray.lanes, evidence.num_envs) if evidence.ray else 0
+            smallest = evidence.num_envs // evidence.buffers
+            most = min(evidence.ray.lanes, smallest) if evidence.ray else 0
             modes += [Mode("ray", count) for count in sorted({most // 2, most} - {0})]
         elif KINDS[kind].workers:
             modes += [Mode(kind, workers) for workers in _worker_counts(kind, evidence)]
@@ -56,7 +57,8 @@ def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
     Fewer workers with the same longest slice take as long and cost less, so of N sub-environments
     at most 2 sqrt(N) numbers are worth considering.
     """
-    profile, count, own = evidence.profile, evidence.num_envs, int(evidence.caller_steps)
+    profile, own = evidence.profile, int(evidence.caller_steps)
+    count = evidence.num_envs // evidence.buffers  # every buffer has work for all of its workers
     waits = profile is not None and profile.off_cpu_fraction >= WAITING
     frees = profile is not None and (profile.gil_free_fraction or 0.0) >= 0.25
     if kind == "thread" and not (waits or frees or "pool" not in evidence.kinds):
@@ -102,16 +104,17 @@ def proposed(
     return ("sync", *(f"pool:{count}" for count in pools), "async", *many, "native")
 
 
-def needed_bytes(mode: Mode, num_envs: int, profile: StepProfile) -> int:
+def needed_bytes(mode: Mode, num_envs: int, profile: StepProfile, buffers: int = 1) -> int:
     """Memory that so many sub-environments take in a mode, its workers included."""
-    return num_envs * (profile.memory_bytes or 0) + mode.processes(num_envs) * WORKER_BYTES
+    workers_bytes = mode.processes(num_envs, buffers) * WORKER_BYTES
+    return num_envs * (profile.memory_bytes or 0) + workers_bytes
 
 
 def why_not_enough_memory(mode: Mode, profile: StepProfile, evidence: Evidence) -> str | None:
     """One sentence if a mode would not fit into the memory that is left, else None."""
     machine, num_envs = evidence.machine, evidence.num_envs
     if mode.processes(num_envs):
-        needed = needed_bytes(mode, num_envs, profile)
+        needed = needed_bytes(mode, num_envs, profile, evidence.buffers)
         if (why := why_no_room(needed, machine.memory_available_bytes)) is not None:
             return why
     shared = num_envs * profile.observation_bytes

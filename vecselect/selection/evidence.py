@@ -201,6 +201,7 @@ class Evidence:
         autoreset_mode: Gymnasium's value of it.
         caller_steps: Whether the calling process may step sub-environments; it may not where it
             keeps a deadline.
+        buffers: The parts of the batch, each of which has workers of its own.
         kinds: The kinds of modes that can run the request and may be chosen.
         foreign_cores: Cores that other programs kept busy while this was measured; 0.0 where the
             system does not tell.
@@ -224,6 +225,7 @@ class Evidence:
     num_envs: int
     autoreset_mode: str
     caller_steps: bool = True
+    buffers: int = 1
     kinds: tuple[str, ...] = ()
     foreign_cores: float = 0.0
     observation_space: str | None = None

@@ -192,20 +192,21 @@ def choose(
 
 def _cost_s(forecast: Forecast, evidence: Evidence) -> float:
     """Seconds from one vector step to the next, with a share of the start-up."""
-    start_s = start_up_s(Mode.parse(forecast.mode), evidence.num_envs, evidence.machine.cores)
+    mode, cores = Mode.parse(forecast.mode), evidence.machine.cores
+    start_s = start_up_s(mode, evidence.num_envs, cores, evidence.buffers)
     return forecast.loop_s * (1.0 + start_s / RUN_S)
 
 
-def start_up_s(mode: Mode, num_envs: int, cores: float) -> float:
+def start_up_s(mode: Mode, num_envs: int, cores: float, buffers: int = 1) -> float:
     """Seconds that starting the workers of a mode takes, building environments not included."""
-    processes = mode.processes(num_envs)
+    processes = mode.processes(num_envs, buffers)
     if mode.kind == "async":  # each process imports Gymnasium by itself
         return WORKER_START_S * max(processes / max(cores, 1.0), 1.0)
     if processes:
         return WORKER_START_S + (processes - 1) * FURTHER_WORKER_START_S
     if mode.kind == "ray":
         return 3.0
-    return (mode.workers or 0) * THREAD_START_S
+    return (mode.workers or 0) * buffers * THREAD_START_S
 
 
 def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:

@@ -282,6 +282,9 @@ class VectorEnvContract:
             for vector in (envs, oracle):
                 vector.reset(seed=1)
             assert envs.call("double", 4, plus=1) == oracle.call("double", 4, plus=1) == (9, 10, 11)
+            assert envs.call("named", name="x") == ("x 0", "x 1", "x 2")
+            envs.call_async("named", name="x", indices=[2])
+            assert envs.call_wait() == ("x 2",)
             assert envs.get_attr("label") == ("echo 0", "echo 1", "echo 2")
             envs.set_attr("label", ["a", "b", "c"])
             assert envs.get_attr("label") == ("a", "b", "c")

@@ -58,6 +58,10 @@ class EchoEnv(gym.Env):
         """Twice the value, plus something and the index."""
         return 2 * value + plus + self.index
 
+    def named(self, name: str) -> str:
+        """A name, and the index."""
+        return f"{name} {self.index}"
+
     def render(self) -> np.ndarray:
         """A frame of the colour that the index is."""
         return np.full((2, 2, 3), self.index, np.uint8)

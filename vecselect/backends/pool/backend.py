@@ -50,7 +50,8 @@ class Pool(base.Backend):
         """By default as many workers as make one slice per usable core."""
         if mode.workers is not None:
             return mode
-        workers = usual_workers(int(machine.cores), request.num_envs, request.caller_steps)
+        smallest = request.num_envs // request.buffers
+        workers = usual_workers(int(machine.cores), smallest, request.caller_steps)
         return Mode("pool", workers)
 
     def build(
@@ -66,7 +67,7 @@ class Pool(base.Backend):
         base.need_work_for(mode, request)
         workers = self.exact(request, mode, read_machine()).workers or 0
         if request.batch_size is not None:
-            settings = dataclasses.replace(_settings(request, workers), queues=True)
+            settings = dataclasses.replace(_settings(request, workers, workers), queues=True)
             env = FirstFinishedVectorEnv(
                 request.env_fns, settings, request.batch_size, RowProcesses
             )
@@ -74,8 +75,11 @@ class Pool(base.Backend):
             return env
 
         def built(part: Request, number: int = 0) -> PoolVectorEnv:
-            first = None if number else first_worker
-            settings = _settings(part, min(workers, part.num_envs), first)
+            if number:  # the first has looked for room for all
+                settings = _settings(part, workers, 0)
+            else:
+                started = workers * request.buffers
+                settings = _settings(part, workers, started, first_worker)
             env = PoolVectorEnv(part.env_fns, settings)
             base.set_spec(env, part, None)
             return env
@@ -84,13 +88,23 @@ class Pool(base.Backend):
 
 
 def _settings(
-    request: Request, workers: int, first_worker: StartedWorker | None = None
+    request: Request,
+    workers: int,
+    started: int,
+    first_worker: StartedWorker | None = None,
 ) -> Settings:
-    """How a pool of so many workers is to run."""
+    """How a pool of so many workers is to run.
+
+    Args:
+        request: What was asked for, or the part of it that is one buffer.
+        workers: The workers of this pool.
+        started: Those for which there must be room: with those of buffers yet to be built.
+        first_worker: A process that is to be the first worker.
+    """
     machine, options = read_machine(), request.vector_kwargs
     lanes = workers + (request.caller_steps or request.overlaps)
-    if workers:
-        processes.need_descriptors(workers)
+    if started:
+        processes.need_descriptors(started)
     return Settings.of(
         request,
         workers,
@@ -99,6 +113,7 @@ def _settings(
         tries=DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES,
         context=options.get("context"),
         daemon=options.get("daemon", False),
+        processes=started,
         memory_available_bytes=machine.memory_available_bytes,
         caller_steps=request.caller_steps,
         first_worker=first_worker,

@@ -63,7 +63,7 @@ class LaneCalls(VectorEnv):
         """The seeds of the sub-environments' generators, a tuple."""
         return self.get_attr("np_random_seed")
 
-    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Calls a method of every sub-environment, or reads an attribute that is not callable."""
         return self.call_some(range(self.num_envs), name, args, kwargs)
 

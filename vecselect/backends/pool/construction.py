@@ -209,9 +209,9 @@ def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
 
 def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
     """Says so before workers are started that will hardly fit into memory."""
-    if settings.memory_available_bytes is not None:
+    if settings.processes:
         each_bytes = WORKER_BYTES + max(grown_bytes, 0)
-        warn_of_memory(settings.workers, each_bytes, settings.memory_available_bytes)
+        warn_of_memory(settings.processes, each_bytes, settings.memory_available_bytes)
 
 
 def _spaces(

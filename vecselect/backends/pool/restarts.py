@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import time
-import warnings
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from vecselect import processes
 from vecselect.backends.pool.workers import Workers, closed_meanwhile
-from vecselect.errors import VecselectWarning, WorkerDied
+from vecselect.errors import WorkerDied, warn
 
 if TYPE_CHECKING:
     from vecselect.backends.pool.lane import LaneSpec, Work
@@ -117,12 +116,10 @@ class ReplaceableWorkers(Workers):
             raise closed_meanwhile()
         new.new_templates = [*self.templates]
         # The last thing: where warnings are errors, it raises.
-        warnings.warn(
+        warn(
             f"{death} It was replaced: sub-environments {new.rows[0]}-{new.rows[-1]} begin anew "
             "and report their episodes as truncated. What set_attr and call had changed in them is "
-            "lost: change it again.",
-            VecselectWarning,
-            stacklevel=3,
+            "lost: change it again."
         )
 
     def _replace_late(self, place: int) -> StepTimeout:

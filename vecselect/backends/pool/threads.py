@@ -13,14 +13,13 @@ import os
 import select
 import threading
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.lane import LaneFailure, raised_here, sample_of
 from vecselect.backends.pool.link import WATCH_PERIOD_S
 from vecselect.backends.pool.worker import WorkerLane, close_all
 from vecselect.backends.pool.workers import PENDING, Raised, Worker, Workers
-from vecselect.errors import StepTimeout, VecselectError, VecselectWarning
+from vecselect.errors import StepTimeout, VecselectError, warn
 from vecselect.remote_errors import annotate
 
 if TYPE_CHECKING:
@@ -410,10 +409,8 @@ class ThreadWorkers(Workers):
         stuck = [worker for worker in workers if not worker.join(until_s - time.monotonic())]
         if stuck:
             rows = [row for worker in stuck for row in worker.rows]
-            warnings.warn(
+            warn(
                 f"The threads of sub-environments {rows} were still busy {limit_s:g} s after they "
                 "had been told to end. A thread cannot be ended from outside: each closes its "
-                "sub-environments when they return, or ends with the program.",
-                VecselectWarning,
-                stacklevel=2,
+                "sub-environments when they return, or ends with the program."
             )

@@ -72,7 +72,9 @@ class Settings:
         context: Start method of worker processes; the safest one by default.
         daemon: Whether worker processes are daemons, which may not start processes themselves.
         restart: Whether a worker that died is replaced.
-        memory_available_bytes: What worker processes may take before a warning is given.
+        processes: Worker processes that are started, in all buffers together; a warning is given
+            where they will hardly fit into memory.
+        memory_available_bytes: What they may take.
         caller_steps: Whether the calling process steps a slice of its own.
         first_worker: A process that is to be the first worker, where one was started to profile.
         queues: Whether sub-environments step one by one: see `rows`.
@@ -89,7 +91,8 @@ class Settings:
     context: str | None = None
     daemon: bool = False
     restart: bool = False
-    memory_available_bytes: int | None = None
+    processes: int = 0
+    memory_available_bytes: int = 0
     caller_steps: bool = True
     first_worker: StartedWorker | None = None
     queues: bool = False

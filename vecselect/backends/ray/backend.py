@@ -42,7 +42,7 @@ class Ray(base.Backend):
         """Says what cannot be sent to an actor."""
         reason = super().why_not(request, mode, machine)
         lanes = request.vector_kwargs.get("num_workers")
-        reason = reason or Mode("ray", lanes).why_not(request.num_envs)
+        reason = reason or Mode("ray", lanes).why_not(request.num_envs, buffers=request.buffers)
         return reason or request.why_not_sent
 
     def build(self, request: Request, mode: Mode) -> VectorEnv:
@@ -68,15 +68,14 @@ class Ray(base.Backend):
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
         needs = Needs(options.get("num_cpus", 1 + beside), options.get("resources", {}))
         cores = max(int(read_machine().cores), 1)
-        most = request.num_envs if lanes is None else min(lanes, request.num_envs)
+        most = request.num_envs // request.buffers if lanes is None else lanes
         wanted = cores if lanes is None else max(cores, most * needs.num_cpus)
         with cluster.connected(options.get("address"), wanted):
             count = most if lanes is not None else min(most, needs.room())
             share = needs.shared(request.buffers)
 
             def built(part: Request, number: int = 0) -> RayVectorEnv:
-                workers = min(count, part.num_envs)
-                settings = Settings.of(part, workers, caller_steps=False, tries=EAGER_TRIES)
+                settings = Settings.of(part, count, caller_steps=False, tries=EAGER_TRIES)
                 env = RayVectorEnv(part.env_fns, settings, share, beside)
                 base.set_spec(env, part, None)
                 return env

@@ -153,7 +153,11 @@ def test_plans_expire(cache, provisional, days):
         path.write_text(json.dumps(document))
         assert cache.entries() == []
         assert cache.recall(KEY) is None
-        assert not path.exists()
+    document["plan"]["created"] = old.created
+    path.write_text(json.dumps(document))
+    cache.observe(KEY, "train.py", SEEN)
+    saved(cache)
+    assert cache.recall(KEY).observations == {"train.py": (SEEN,)}
 
 
 def test_a_plan_is_recalled_where_its_mode_can_run_and_no_other_could_have_been_chosen(cache):
@@ -163,6 +167,9 @@ def test_a_plan_is_recalled_where_its_mode_can_run_and_no_other_could_have_been_
         assert cache.recall(KEY, kinds=kinds) is not None
     for kinds in (("sync", "async"), ("sync", "pool", "thread")):
         assert cache.recall(KEY, kinds=kinds) is None
+    saved(cache, **of_evidence(ruled_out=("thread",)))
+    assert cache.recall(KEY, kinds=("sync", "pool", "thread")) is not None
+    assert cache.recall(KEY, kinds=("sync", "pool", "ray")) is None
     assert cache.recall(KEY) is not None  # it may be able to run again
 
 
@@ -390,6 +397,18 @@ def test_plans_not_used_for_longest_make_room(cache, monkeypatch):
     for number in (5, 6):
         saved(cache, key_of(number))
     assert sorted(numbers(cache)) == [0, 3, 4, 5, 6]
+
+
+def test_what_cannot_be_removed_keeps_nothing_else(cache, monkeypatch):
+    monkeypatch.setattr(cache_module, "MOST_PLANS", 2)
+    folder = saved(cache).parent
+    (folder / "0.json").mkdir()
+    (folder / "1.json").symlink_to(folder / "gone")
+    for path in folder.iterdir():
+        os.utime(path, (1.0, 1.0) if path.is_dir() else (2.0, 2.0), follow_symlinks=False)
+    for number in (1, 2):
+        saved(cache, key_of(number))
+    assert sorted(numbers(cache)) == [1, 2]
 
 
 def test_what_a_killed_writer_left_is_removed_after_a_day(cache):

@@ -1,16 +1,19 @@
 """Which starts recall a plan, and what they know from runs before."""
 
 import dataclasses
+import functools
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from tests.noting import Notes
 from tests.records import MS
-from tests.zoo import BusyEnv
+from tests.zoo import BusyEnv, SampleEnv
 from vecselect import auto_make_vec, recommend
 from vecselect.machine import read_machine
 from vecselect.options import PlanningOptions
-from vecselect.planning import planner
+from vecselect.planning import cache, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
 from vecselect.request import read_request
@@ -73,12 +76,12 @@ def test_the_cache_can_be_left_out():
 
 def test_an_environment_whose_spaces_have_changed_is_planned_anew():
     plan = recommend("CartPole-v1", 2)
-    cache = PlanCache()
-    stored = cache.recall(plan.key)
+    plans = PlanCache()
+    stored = plans.recall(plan.key)
     evidence = dataclasses.replace(plan.evidence, observation_space="Box(1)")
     key = planner.plan_key(read_request("CartPole-v1", 2), read_machine(), PlanningOptions())
     assert key.digest == stored.key
-    cache.save(key, dataclasses.replace(plan, evidence=evidence))
+    plans.save(key, dataclasses.replace(plan, evidence=evidence))
     with auto_make_vec("CartPole-v1", 2) as envs:
         assert not envs.plan.recalled
         assert envs.plan.evidence.observation_space.startswith("Box([-4.8")
@@ -90,13 +93,13 @@ def seen(mode, inside_s, outside_s=0.0):
 
 def test_the_next_start_takes_what_runs_of_this_script_have_shown():
     plan = recommend(busy, 8, use_store=True)
-    cache = PlanCache()
-    cache.observe(plan.key, "another_script.py", seen(plan.mode, 9.0))
+    plans = PlanCache()
+    plans.observe(plan.key, "another_script.py", seen(plan.mode, 9.0))
     assert recommend(busy, 8).decided_by == "model"
     # The mode that was chosen turns out to take ten times as long, and another to take little.
     other = next(row.mode for row in plan.candidates if row.mode != plan.mode and row.predicted)
-    cache.observe(plan.key, script_name(), seen(other, 0.001, 0.002))
-    cache.observe(plan.key, script_name(), seen(plan.mode, 0.1, 0.002))
+    plans.observe(plan.key, script_name(), seen(other, 0.001, 0.002))
+    plans.observe(plan.key, script_name(), seen(plan.mode, 0.1, 0.002))
     again = recommend(busy, 8)
     assert again.recalled
     assert (again.mode, again.decided_by) == (other, "observed")
@@ -114,11 +117,35 @@ def test_what_runs_have_shown_survives_a_new_plan():
     assert PlanCache().recall(plan.key).observations[script_name()]
 
 
+def test_what_runs_have_shown_outlives_the_plan(monkeypatch):
+    plan = recommend(busy, 8)
+    PlanCache().observe(plan.key, script_name(), seen(plan.mode, 1.0, 0.25))
+    monkeypatch.setattr(cache, "MOST_DAYS", 0)
+    monkeypatch.setattr(cache, "MOST_PROVISIONAL_DAYS", 0)
+    again = recommend(busy, 8)
+    assert not again.recalled
+    assert [one.outside_s for one in again.evidence.observations] == [0.25]
+
+
+def raises(num_envs, **options):
+    raise OSError("no licence")
+
+
+@pytest.mark.parametrize("kind", ["thread", "native"])
+def test_what_measuring_rules_out_is_not_measured_again(kind):
+    image = gym.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    make = busy if kind == "native" else functools.partial(SampleEnv, image)
+    options = {"native": raises, "allow": ("native",)} if kind == "native" else {}
+    first, again = (recommend(make, 2, **options) for _ in range(2))
+    assert first.evidence.ruled_out == (kind,)
+    assert again.recalled
+
+
 def test_two_learners_of_two_scripts_are_kept_apart(monkeypatch):
     plan = recommend(busy, 8)
-    cache = PlanCache()
-    cache.observe(plan.key, "one.py", seen("sync", 1.0))
-    cache.observe(plan.key, "other.py", seen("sync", 2.0))
+    plans = PlanCache()
+    plans.observe(plan.key, "one.py", seen("sync", 1.0))
+    plans.observe(plan.key, "other.py", seen("sync", 2.0))
     for script, inside_s in (("one.py", 1.0), ("other.py", 2.0)):
         monkeypatch.setattr(planner, "script_name", lambda script=script: script)
         (only,) = recommend(busy, 8).evidence.observations

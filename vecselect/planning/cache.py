@@ -31,7 +31,6 @@ from vecselect.modes import KINDS, Mode
 from vecselect.plan import Plan
 from vecselect.planning import explain
 from vecselect.planning.plan_key import Key
-from vecselect.request import DEADLINES
 from vecselect.selection.evidence import Observation
 from vecselect.sweeps import Sweep
 from vecselect.values import exactly, read_at_most, rebuilt
@@ -100,12 +99,13 @@ class PlanCache:
         self.folder = _default_folder() if folder is None else Path(folder)
 
     def recall(self, key: Key | str, *, kinds: Collection[str] | None = None) -> StoredPlan | None:
-        """The plan of a key, if it can still be used; what never can be is removed.
+        """The plan of a key, if it can still be used; a damaged one is removed.
 
         Args:
             key: The key, or its digest.
-            kinds: The kinds of modes that can run the request and may be chosen now; None to leave
-                that unchecked. A plan that was made while fewer could is not used, and stays.
+            kinds: The kinds of modes that can run the request and may be chosen before anything is
+                measured; None to leave that unchecked. A plan that was made while fewer could is
+                not used, and stays, as one that has expired does: what runs have shown is with it.
         """
         path = self._path(key)
         try:
@@ -116,9 +116,11 @@ class PlanCache:
             return None
         except OSError:
             return None
+        if _expired(stored.plan) is not None:
+            return None
         if kinds is not None:
-            kind, could = Mode.parse(stored.plan.mode).kind, stored.plan.evidence.kinds
-            if kind not in kinds or not {*kinds} <= {*could}:
+            kind, evidence = Mode.parse(stored.plan.mode).kind, stored.plan.evidence
+            if kind not in kinds or not {*kinds} <= {*evidence.kinds, *evidence.ruled_out}:
                 return None
         with contextlib.suppress(OSError):
             os.utime(path)  # those not used for longest are removed first
@@ -134,11 +136,7 @@ class PlanCache:
         try:
             self._put(key, plan)
         except OSError as error:
-            why = explain.cache_not_written(self.folder, error)
-            if str(self.folder) not in _warned:
-                _warned.add(str(self.folder))
-                warnings.warn(f"{why} {explain.CACHE_ADVICE}", VecselectWarning, stacklevel=3)
-            return why
+            return self._not_written(error)
         except (PlanError, ValueError) as error:
             return explain.plan_not_stored(error)
         return None
@@ -157,16 +155,16 @@ class PlanCache:
         """The sweep of a key; None where there is none that can be used."""
         try:
             sweep = Sweep.from_json(_content(self._path(key, "sweeps")).decode())
-            _check_age(sweep.created, MOST_DAYS)
-        except (OSError, PlanError, ValueError):
+            return sweep if _too_old(sweep.created, MOST_DAYS) is None else None
+        except (OSError, PlanError, TypeError, ValueError):
             return None
-        return sweep
 
     def forget_sweeps(self) -> None:
         """Removes all sweeps, as far as that can be."""
         with contextlib.suppress(OSError), os.scandir(self.folder / "sweeps") as found:
             for file in found:
-                os.unlink(file.path)
+                with contextlib.suppress(OSError):
+                    os.unlink(file.path)
 
     def _not_written(self, error: OSError) -> str:
         """Why nothing can be stored; warned about once in a process."""
@@ -175,6 +173,12 @@ class PlanCache:
             _warned.add(str(self.folder))
             warnings.warn(f"{why} {explain.CACHE_ADVICE}", VecselectWarning, stacklevel=4)
         return why
+
+    def observations(self, key: Key | str, script: str) -> tuple[Observation, ...]:
+        """What runs of a script have shown, whether or not their plan can still be used."""
+        with contextlib.suppress(OSError, PlanError):
+            return _read(self._path(key)).observations.get(script, ())
+        return ()
 
     def observe(self, key: Key | str, script: str, observation: Observation) -> None:
         """Adds what a run showed, in place of what it showed before of this mode and threads.
@@ -217,6 +221,7 @@ class PlanCache:
         for key in self.keys():
             with contextlib.suppress(OSError, PlanError):
                 found.append(_read(self._path(key)))
+        found = [stored for stored in found if _expired(stored.plan) is None]
         return sorted(found, key=lambda stored: stored.plan.created, reverse=True)
 
     @contextlib.contextmanager
@@ -236,13 +241,16 @@ class PlanCache:
 
         Raises:
             OSError: If it cannot be written.
-            PlanError: If it could not be read again.
+            PlanError: If it could not be recalled.
         """
+        seen: Observations = {}
         with self._held():
-            here = self.recall(key)
-            seen = here.observations if here else {}
+            with contextlib.suppress(OSError, PlanError):
+                seen = _read(self._path(key)).observations
             stored = StoredPlan(key.digest, plan, key.fields, seen, self._path(key))
             _stored(json.loads(json.dumps(stored.to_dict())), stored.path)
+            if (why := _expired(plan)) is not None:
+                raise PlanError(why)
             _write(stored.path, stored.to_dict())
             _evict(stored.path.parent)
 
@@ -267,7 +275,7 @@ def _stored(document: Any, path: Path) -> StoredPlan:
     """The plan in a document.
 
     Raises:
-        PlanError: If it is damaged, impossible, expired, or not the one of this file.
+        PlanError: If it is damaged, impossible, or not the one of this file.
     """
     try:
         if exactly(dict, document).get("format") != FORMAT or document.get("schema") != SCHEMA:
@@ -290,20 +298,19 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
     """Holds a plan against the request that it is for.
 
     Raises:
-        PlanError, RequestError, TypeError, ValueError: If it cannot be, or is too old.
+        PlanError, RequestError, TypeError, ValueError: If it cannot be.
     """
     evidence, num_envs = plan.evidence, exactly(int, fields.get("num_envs"))
-    options = exactly(dict, fields.get("vector_kwargs"))
-    kept = any(options.get(name) is not None for name in DEADLINES)
+    caller_steps = exactly(bool, fields.get("caller_steps"))
     buffers = exactly(int, fields.get("buffers", 1))
-    caller_steps = not kept and buffers == 1 and fields.get("batch_size") is None
-    known = evidence.num_envs, evidence.caller_steps, evidence.buffers
-    if not 1 <= buffers <= num_envs or known != (num_envs, caller_steps, buffers):
+    shape = evidence.num_envs, evidence.caller_steps, evidence.buffers
+    if not 1 <= buffers <= num_envs or shape != (num_envs, caller_steps, buffers):
         raise PlanError("it is for another request")
     profile = evidence.profile
     if evidence.hand_off is not None and None in (profile, evidence.loops):
         raise PlanError("it is no plan that vecselect makes")
-    if Mode.parse(plan.mode).kind not in evidence.kinds or not {*evidence.kinds} <= {*KINDS}:
+    known = {*evidence.kinds, *evidence.ruled_out} <= {*KINDS}
+    if Mode.parse(plan.mode).kind not in evidence.kinds or not known:
         raise PlanError(f"{plan.mode} could not be chosen")
     if why := Mode.parse(plan.mode).why_not(num_envs, caller_steps, buffers):
         raise PlanError(why)
@@ -311,18 +318,28 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
     asked = fields.get("learner_threads")
     if plan.learner_threads not in (None, asked, *range(1, most_threads + 1)):
         raise PlanError(f"the learner cannot have {plan.learner_threads} threads")
-    _check_age(plan.created, MOST_PROVISIONAL_DAYS if plan.provisional else MOST_DAYS)
+    _expired(plan)
 
 
-def _check_age(created: str, most_days: int) -> None:
-    """Refuses what was made too long ago, or in the future.
+def _expired(plan: Plan) -> str | None:
+    """Why a plan must be made anew, if it must.
 
     Raises:
-        PlanError, ValueError: If it was.
+        TypeError, ValueError: If it says no date.
+    """
+    return _too_old(plan.created, MOST_PROVISIONAL_DAYS if plan.provisional else MOST_DAYS)
+
+
+def _too_old(created: str, most_days: int) -> str | None:
+    """Says so of what was made so many days ago, or in the future.
+
+    Raises:
+        TypeError, ValueError: If that is no date.
     """
     age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(created)
-    if not -1 <= age.days < most_days:
-        raise PlanError(f"it was made on {created[:10]} and holds for {most_days} days")
+    if -1 <= age.days < most_days:
+        return None
+    return f"it was made on {created[:10]} and holds for {most_days} days"
 
 
 def _read(path: Path) -> StoredPlan:
@@ -368,12 +385,17 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 def _evict(folder: Path) -> None:
     """Removes the plans not used for longest beyond so many, and what killed writers left."""
     with contextlib.suppress(OSError), os.scandir(folder) as found:
-        files = sorted((file.stat().st_mtime, file.path) for file in found)
+        files = []
+        for file in found:
+            with contextlib.suppress(OSError):  # another process has removed it, or it is damaged
+                files.append((file.stat(follow_symlinks=False).st_mtime, file.path))
+        files.sort()
         now_s = time.time()
         plans = [path for _, path in files if path.endswith(".json")]
         left = [path for at, path in files if path.endswith(".tmp") and now_s - at > ABANDONED_S]
         for path in plans[:-MOST_PLANS] + left:
-            os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 @contextlib.contextmanager

@@ -86,6 +86,7 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
             "num_envs": request.num_envs,
             "buffers": request.buffers,
             "batch_size": request.batch_size,
+            "caller_steps": request.caller_steps,
             "vector_kwargs": {
                 str(name): _readable(value) for name, value in request.vector_kwargs.items()
             },

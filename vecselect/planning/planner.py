@@ -226,7 +226,7 @@ class _Planning:
             return self._measured((), builds, alone=True)
         cache, key = PlanCache(), plan_key(self.request, self.machine, options)
         stored = cache.recall(key, kinds=self.kinds)
-        seen = stored.observations.get(script_name(), ()) if stored else ()
+        seen = cache.observations(key, script_name())
         if stored is not None and not options.fresh and options.served_by(stored.plan.effort):
             plan = dataclasses.replace(stored.plan, key=key.digest, recalled=True)
             return Prepared(chosen_anew(plan, seen), self.request)
@@ -292,6 +292,7 @@ class _Planning:
         """The plan by a profile and a hand-off, with what else is measured here."""
         options, machine = self.options, self.machine
         options.progress("measuring the learner")
+        able = self.kinds
         if found.draws is not None and self.skipped["thread"] is None:
             self.skipped["thread"] = explain.DRAWS.format(found.draws)
         learners = self._learners(found)
@@ -300,6 +301,7 @@ class _Planning:
         implementations, left_out = self._implementations(found)
         evidence = dataclasses.replace(
             self._evidence(found),
+            ruled_out=tuple(kind for kind in able if kind not in self.kinds),
             hand_off=hand_off,
             loops=LoopCosts.of(found.profile, self.request.num_envs),
             learners=learners,

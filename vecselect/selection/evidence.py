@@ -203,6 +203,7 @@ class Evidence:
             keeps a deadline.
         buffers: The parts of the batch, each of which has workers of its own.
         kinds: The kinds of modes that can run the request and may be chosen.
+        ruled_out: Kinds that could have, had not what was measured spoken against them.
         foreign_cores: Cores that other programs kept busy while this was measured; 0.0 where the
             system does not tell.
         observation_space: Of one sub-environment, as text; None if unseen.
@@ -227,6 +228,7 @@ class Evidence:
     caller_steps: bool = True
     buffers: int = 1
     kinds: tuple[str, ...] = ()
+    ruled_out: tuple[str, ...] = ()
     foreign_cores: float = 0.0
     observation_space: str | None = None
     action_space: str | None = None

@@ -35,6 +35,12 @@ class Kind:
         caller_steps: Whether the calling process steps a slice beside the workers.
         users_environments: Whether it runs the user's own environments, and so equals `sync` bit
             for bit.
+        on_request: Whether it is chosen only where the user allows it, as what needs a cluster;
+            always so where it does not run the user's own environments.
+        one_by_one: Whether its workers step each sub-environment by itself, as `batch_size` needs.
+        start_s: Seconds that its first worker takes to start, or each where each sub-environment
+            has one of its own, which start side by side on the cores.
+        further_start_s: Seconds of each further worker.
     """
 
     backend: str
@@ -44,6 +50,15 @@ class Kind:
     processes: bool = False
     caller_steps: bool = True
     users_environments: bool = True
+    on_request: bool = False
+    one_by_one: bool = False
+    start_s: float = 0.0
+    further_start_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Has other environments than the user's run only where they are asked for."""
+        if not self.users_environments:
+            object.__setattr__(self, "on_request", True)
 
 
 KINDS = {
@@ -53,17 +68,24 @@ KINDS = {
         "vecselect.selection.model:pool_parts",
         workers="worker processes",
         processes=True,
+        one_by_one=True,
+        start_s=0.12,
+        further_start_s=0.014,  # from a fork server that has imported Gymnasium
     ),
     "thread": Kind(
         "vecselect.backends.thread:Thread",
         "vecselect.selection.model:thread_parts",
         workers="threads",
+        one_by_one=True,
+        start_s=2e-4,
+        further_start_s=2e-4,
     ),
     "async": Kind(
         "vecselect.backends.async_env:Async",
         "vecselect.selection.model:async_parts",
         each=True,
         processes=True,
+        start_s=0.12,
     ),
     "native": Kind(
         "vecselect.backends.native:Native",
@@ -82,9 +104,16 @@ KINDS = {
         "vecselect.selection.model:ray_parts",
         workers="actors",
         caller_steps=False,
+        on_request=True,
+        start_s=3.0,
     ),
 }
 """The registry of modes: every kind, those first that are simpler to run and to debug."""
+
+
+def allowable() -> tuple[str, ...]:
+    """The kinds that are chosen only where the user allows them."""
+    return tuple(kind for kind, about in KINDS.items() if about.on_request)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from vecselect.errors import RequestError, unknown
-from vecselect.modes import Mode
+from vecselect.modes import Mode, allowable
 from vecselect.request import AUTO, is_seconds, need_seconds
 
 if TYPE_CHECKING:
@@ -19,10 +19,6 @@ BUDGETS_S = {"rule": 1.5, "measure": 1.0, "race": 10.0}
 
 EFFORTS = tuple(BUDGETS_S)
 """How much measuring is allowed; a plan of a later one serves a request for an earlier one."""
-
-ALLOWABLE = ("native", "envpool", "ray")
-"""Kinds of modes that are chosen only where the user allows them: `native` and `envpool` are other
-implementations, `ray` needs a cluster, or starts one."""
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """The numbers of sub-environments that a sweep has where none are named."""
@@ -64,14 +60,14 @@ class PlanningOptions:
         if self.effort not in EFFORTS:
             raise RequestError(unknown("effort", self.effort, EFFORTS))
         need_seconds("budget_s", self.budget_s)
-        if isinstance(allow, str) and allow in ALLOWABLE:
+        if isinstance(allow, str) and allow in allowable():
             raise RequestError(
                 f"allow is {allow!r}; give the modes as a tuple: allow=({allow!r},)."
             )
         allowed = (allow,) if isinstance(allow, str) else tuple(allow)
         for mode in allowed:
-            if mode not in ALLOWABLE:
-                raise RequestError(unknown("mode to allow", mode, ALLOWABLE))
+            if mode not in allowable():
+                raise RequestError(unknown("mode to allow", mode, allowable()))
         object.__setattr__(self, "allow", allowed)
         check_learner(self.learner)
         whole = isinstance(threads, int) and not isinstance(threads, bool) and threads >= 1

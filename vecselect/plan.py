@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vecselect.report import Report
 
 SCHEMA = 1
-"""Number of the JSON form; it grows when an older reader could misread the newer form."""
+"""Number of the JSON form. Raise it with every field added, removed or renamed."""
 
 DECIDED_BY = ("rule", "model", "race", "observed", "pin", "elimination")
 
@@ -94,7 +94,7 @@ class Plan:
         env: The environment's id or name.
         evidence: All that was measured.
         candidates: Every candidate, the chosen one among them, the simpler ones first.
-        break_even_s: By `pool`, `async` and `ray`, the step time from which on it beats `sync`
+        break_even_s: By kind of mode that has workers, the step time from which on it beats `sync`
             here; None where it never does. Empty where nothing was measured.
         overlap: What stepping some sub-environments while the learner works on others would bring.
         notes: What else the reader should know, the weightiest first.
@@ -287,7 +287,7 @@ def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
         yield "a vector step takes time", one.vector_step_s > 0
         known = [part for part in (one.behaviour, one.reference) if part is not None]
         yield (
-            "a measured part of an observation has no steps",
+            "the behaviour of an implementation was compared over no steps",
             all(min(part.samples, part.steps) >= 1 for part in known),
         )
     if profile is not None:

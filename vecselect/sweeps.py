@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vecselect.report.text import Shown
 
 SCHEMA = 1
-"""Number of the JSON form; it grows when an older reader could misread the newer form."""
+"""Number of the JSON form. Raise it with every field added, removed or renamed."""
 
 FILES = (".json", ".svg", ".png")
 """Endings of the files that a sweep can be saved to."""

@@ -34,12 +34,10 @@ class Backend:
     Attributes:
         takes: The `vector_kwargs` that have a meaning in it.
         buffers: Whether it can step a part of the sub-environments while others step.
-        first_finished: Whether it can step each sub-environment by itself.
     """
 
     takes: Set[str] = LOOP_OPTIONS
     buffers: bool = False
-    first_finished: bool = False
 
     def missing(self, machine: Machine) -> str | None:
         """One sentence saying why this mode cannot run here at all, or None if it can."""

@@ -50,7 +50,6 @@ class Thread(base.Backend):
 
     takes = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
     buffers = True
-    first_finished = True
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says which option has no meaning among threads, and what is known not to be safe there.

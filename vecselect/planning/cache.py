@@ -21,12 +21,11 @@ import platform
 import re
 import time
 import uuid
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import PlanError, RequestError, VecselectWarning
+from vecselect.errors import PlanError, RequestError, warn
 from vecselect.modes import KINDS, Mode
 from vecselect.plan import Plan
 from vecselect.planning import explain
@@ -171,7 +170,7 @@ class PlanCache:
         why = explain.cache_not_written(self.folder, error)
         if str(self.folder) not in _warned:
             _warned.add(str(self.folder))
-            warnings.warn(f"{why} {explain.CACHE_ADVICE}", VecselectWarning, stacklevel=4)
+            warn(f"{why} {explain.CACHE_ADVICE}")
         return why
 
     def observations(self, key: Key | str, script: str) -> tuple[Observation, ...]:

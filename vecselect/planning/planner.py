@@ -66,9 +66,6 @@ if TYPE_CHECKING:
     from vecselect.selection.model import Choice
     from vecselect.selection.race import Timings
 
-ONLY_WHEN_NAMED = frozenset({"envpool", "ray"})
-"""Kinds of which nothing is said unless the user has named them."""
-
 RACED_WITHIN = 3.0
 """A race leaves out what is predicted to take this many times as long as the best."""
 
@@ -144,11 +141,12 @@ class _Planning:
             RequestError: If none can.
         """
         allow = self.options.allow
-        for kind in BACKENDS:
-            if kind not in ONLY_WHEN_NAMED or kind in allow:
+        for kind, about in KINDS.items():
+            asked = kind in allow or not about.on_request
+            if asked or kind == "native":  # of others that are not asked for nothing is said
                 self.skipped[kind] = self._why_not(Mode(kind))
-        if self.skipped["native"] is None and "native" not in allow:
-            self.skipped["native"] = explain.NATIVE_NOT_ALLOWED
+            if not asked and kind == "native" and self.skipped[kind] is None:
+                self.skipped[kind] = explain.NATIVE_NOT_ALLOWED
         if self.options.effort == "rule":
             for kind in set(self.kinds) - {"sync", "async"}:
                 self.skipped[kind] = explain.RULE_KNOWS_TWO
@@ -160,7 +158,7 @@ class _Planning:
         backend = BACKENDS[mode.kind]
         if self.request.buffers > 1 and not backend.buffers:
             return explain.NO_BUFFERS
-        if self.request.batch_size is not None and not backend.first_finished:
+        if self.request.batch_size is not None and not KINDS[mode.kind].one_by_one:
             return explain.NOT_ONE_BY_ONE
         return backend.missing(self.machine) or backend.why_not(self.request, mode, self.machine)
 
@@ -520,11 +518,8 @@ class _Planning:
 
 def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float | None]:
     """By kind, the step time from which on it beats `sync`, as far as both can run."""
-    kinds = {mode.kind for mode in modes if not mode.in_caller_alone}
+    kinds = {mode.kind for mode in modes if mode.runs_users_environments}
+    kinds &= {mode.kind for mode in modes if not mode.in_caller_alone}
     if "sync" not in evidence.kinds:
         return {}
-    return {
-        kind: break_even_s(kind, evidence, modes)
-        for kind in ("pool", "async", "ray")
-        if kind in kinds
-    }
+    return {kind: break_even_s(kind, evidence, modes) for kind in KINDS if kind in kinds}

@@ -71,12 +71,6 @@ SPINNING = 0.25
 RUN_S = 60.0
 """Length of the run that start-up seconds are weighed against."""
 
-WORKER_START_S = 0.12
-FURTHER_WORKER_START_S = 0.014
-"""Start-up of the first worker process, and of each further one from the same fork server."""
-
-THREAD_START_S = 2e-4
-
 LOOP_GAIN = 0.05
 """`pool:0` differs from `sync` by its loop alone, which is assumed: it is chosen only where it is
 predicted to make the whole this much faster."""
@@ -199,14 +193,11 @@ def _cost_s(forecast: Forecast, evidence: Evidence) -> float:
 
 def start_up_s(mode: Mode, num_envs: int, cores: float, buffers: int = 1) -> float:
     """Seconds that starting the workers of a mode takes, building environments not included."""
-    processes = mode.processes(num_envs, buffers)
-    if mode.kind == "async":  # each process imports Gymnasium by itself
-        return WORKER_START_S * max(processes / max(cores, 1.0), 1.0)
-    if processes:
-        return WORKER_START_S + (processes - 1) * FURTHER_WORKER_START_S
-    if mode.kind == "ray":
-        return 3.0
-    return (mode.workers or 0) * buffers * THREAD_START_S
+    kind = KINDS[mode.kind]
+    if kind.each:
+        return kind.start_s * max(num_envs / max(cores, 1.0), 1.0)
+    workers = (mode.workers or 0) * buffers
+    return kind.start_s + (workers - 1) * kind.further_start_s if workers else 0.0
 
 
 def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:

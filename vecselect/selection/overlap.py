@@ -18,6 +18,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vecselect.modes import KINDS
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.curves import with_num_envs
 from vecselect.selection.evidence import Evidence, LearnerCost
@@ -105,8 +106,9 @@ def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Over
 
 def _modes(evidence: Evidence) -> list[Mode]:
     """The candidates that have workers and can step a part of the batch."""
-    kinds = ("pool", "thread")
-    return [mode for mode in candidate_modes(evidence) if mode.kind in kinds and mode.workers]
+    return [
+        mode for mode in candidate_modes(evidence) if KINDS[mode.kind].one_by_one and mode.workers
+    ]
 
 
 def _computing_s(evidence: Evidence, learner: LearnerCost, workers: int) -> float:

@@ -32,7 +32,6 @@ class Pool(base.Backend):
 
     takes = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
     buffers = True
-    first_finished = True
 
     def missing(self, machine: Machine) -> str | None:
         """Says what of the system it lacks. Where no process may start, `pool:0` still runs."""

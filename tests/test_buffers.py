@@ -19,6 +19,7 @@ from vecselect import (
     ModeUnavailable,
     RequestError,
     StepTimeout,
+    VecselectError,
     VecselectWarning,
     WorkerDied,
     auto_make_vec,
@@ -309,6 +310,14 @@ def test_the_memory_is_looked_at_for_the_workers_of_all_buffers(monkeypatch):
     with pytest.warns(VecselectWarning, match="4 worker processes may be more") as caught:
         auto_make_vec("CartPole-v1", 4, mode="pool:2", buffers=2).close()
     assert [one.filename for one in caught] == [__file__]
+
+
+def test_a_buffer_cannot_be_retuned_alone():
+    with (
+        auto_make_vec(echoes(4), mode="sync", buffers=2) as envs,
+        pytest.raises(VecselectError, match=r"retune the whole: envs\.retune\(\)"),
+    ):
+        envs.buffers[0].retune()
 
 
 def test_the_whole_batch_is_the_only_buffer_by_default():

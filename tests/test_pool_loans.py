@@ -79,7 +79,7 @@ def test_results_are_the_callers_whatever_it_keeps_and_changes(nested):
                 image[1, ::2] += 9
                 image[:, -1] = step
             kept.append((ours, theirs))
-            if step % 8 < 5:  # for a while one result is kept, then more than there are buffers
+            if step % 8 < 5:  # for a while one result is kept, then more than there are slots
                 del kept[:-1]
             for ours, theirs in kept:
                 assert_same(ours, theirs)
@@ -96,11 +96,11 @@ def test_a_buffer_is_written_again_once_no_array_refers_to_it():
     with pool:
         last, _ = pool.reset(seed=1)
         lent = []
-        for _ in range(loans.BUFFERS + 2):
+        for _ in range(loans.SLOTS + 2):
             last = pool.step(ACTIONS)[0]
-            lent.append(pool.unwrapped._buffer)
+            lent.append(pool.unwrapped._slot)
         assert set(lent) == {1, 2}
-        part = last[3:, 5].reshape(-1)[::7]  # refers to the buffer, not to the array
+        part = last[3:, 5].reshape(-1)[::7]  # refers to the slot, not to the array
         before = part.copy()
         del last
         for _ in range(6):
@@ -145,7 +145,7 @@ def test_without_a_second_mapping_results_are_copies(monkeypatch):
     monkeypatch.setattr(Memory, "mapped_privately", mapped_privately)
     with pool_of(False) as envs:
         envs.reset(seed=1)
-        every = [envs.step(ACTIONS)[0] for _ in range(loans.BUFFERS + 1)]
+        every = [envs.step(ACTIONS)[0] for _ in range(loans.SLOTS + 1)]
         assert [one[0, 0, 0] for one in every] == [1, 2, 3, 4, 5]
 
 

@@ -100,6 +100,14 @@ def unknown(what: str, given: object, valid: Iterable[str]) -> str:
     return f"{message} Did you mean {near[0]!r}?" if near else message
 
 
+def built_too_late(worker: str, timeout_s: float | None) -> StepTimeout:
+    """What is raised where a worker takes longer to start than `start_timeout_s`."""
+    return StepTimeout(
+        f"{worker} has not built its sub-environments within start_timeout_s={timeout_s:g}. Give a "
+        "larger start_timeout_s in vector_kwargs if they need longer."
+    )
+
+
 def same_instance(first: int, second: int) -> str:
     """Says that two factories returned one environment.
 

@@ -108,10 +108,11 @@ def auto_make_vec(
             `vector_entry_point`: called with `num_envs` and the environment's keyword arguments, it
             returns a `gymnasium.vector.VectorEnv`, such as one over gymnax, MJX or Isaac, or NumPy
             arrays of your own. For `mode="native"` and `allow=("native",)`.
-        buffers: The parts of the batch that can be stepped one by one: see `AutoVectorEnv.buffers`.
-            With 2 the learner works on one half while the other one steps.
-        batch_size: Has sub-environments step one by one, for `envs.recv`, which gives the results
-            of so many that have finished first, and `envs.send`; see `FirstFinishedAutoVectorEnv`.
+        buffers: The parts of the batch that can be stepped independently: see
+            `AutoVectorEnv.buffers`. With 2 the learner works on one half while the other one steps.
+        batch_size: Has each sub-environment step independently, for `envs.recv`, which gives the
+            results of so many that have finished first, and `envs.send`; see
+            `FirstFinishedAutoVectorEnv`.
         use_store: Whether plans are remembered and recalled. They are JSON files in the user's
             cache folder, or in `VECSELECT_CACHE_DIR`.
         verbose: Whether to print the report to stderr, once.

@@ -93,8 +93,10 @@ class Request:
         pin: The mode the user forces, if any.
         native: The user's factory of another implementation, a vector environment of its own: it is
             called with `num_envs` and `env_kwargs`.
-        buffers: The parts of the batch that can be stepped one by one; 1 for the whole batch alone.
-        batch_size: Where sub-environments step one by one, the results that `recv` gives at once.
+        buffers: The parts of the batch that can be stepped independently; 1 for the whole batch
+            alone.
+        batch_size: Where each sub-environment steps independently, the results that `recv` gives at
+            once.
         overlaps: Whether the calling process does something else while sub-environments step.
     """
 
@@ -171,7 +173,7 @@ def read_request(
         env_kwargs: Keyword arguments of the environment's constructor.
         pin: The mode the user forces, if any.
         native: The factory of another implementation, if there is one.
-        buffers: The parts of the batch that are to be stepped one by one.
+        buffers: The parts of the batch that are to be stepped independently.
         batch_size: The results that `recv` is to give at once.
 
     Returns:

@@ -98,7 +98,7 @@ class AutoVectorEnv(VectorWrapper):
 
     @property
     def buffers(self) -> Sequence[AutoVectorEnv]:
-        """The parts of the batch that can be stepped one by one; itself alone by default.
+        """The parts of the batch that can be stepped independently; itself alone by default.
 
         With `auto_make_vec(..., buffers=2)` two vector environments over one half each, so that the
         learner works on one while the other steps:

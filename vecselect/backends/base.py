@@ -6,6 +6,8 @@ import copy
 import multiprocessing
 from typing import TYPE_CHECKING, Any
 
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
+
 from vecselect.errors import ModeUnavailable, RequestError, same_instance, warn
 from vecselect.machine import why_no_room
 from vecselect.request import PROCESS_OPTIONS, RAY_OPTIONS
@@ -181,6 +183,20 @@ def need_no_ended_episode(ended: np.ndarray) -> None:
             "With autoreset_mode=DISABLED reset them before the next step: "
             'envs.reset(options={"reset_mask": terminated | truncated}).'
         )
+
+
+def already_pending(call: str, pending: str) -> AlreadyPendingCallError:
+    """What a call raises while a split call, such as `reset`, is pending."""
+    return AlreadyPendingCallError(
+        f"Calling `{call}` while waiting for a pending call to `{pending}` to complete.", pending
+    )
+
+
+def nothing_pending(kind: str) -> NoAsyncCallError:
+    """What the `wait` of a split call raises that was not begun."""
+    return NoAsyncCallError(
+        f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
+    )
 
 
 def why_no_semaphore() -> str | None:

@@ -23,7 +23,7 @@ from vecselect.arguments import read_options, seed_of_each
 from vecselect.backends.base import set_spec
 from vecselect.backends.pool.commands import LaneCalls, StillPending
 from vecselect.backends.pool.lane import mismatch
-from vecselect.errors import StepTimeout, VecselectError
+from vecselect.errors import StepTimeout
 from vecselect.modes import slices
 from vecselect.remote_errors import add_note
 
@@ -327,12 +327,6 @@ class BufferedVectorEnv(LaneCalls):
         with contextlib.ExitStack() as stack:  # the others too where one of them raises
             for part in self.parts:
                 stack.callback(part.close, **kwargs)
-
-    def __reduce__(self) -> Any:
-        """Refused, and with it copying: two of them could not share the workers."""
-        raise VecselectError(
-            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
-        )
 
 
 def _not_reset(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
-from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import VectorWrapper
 
 from vecselect.backends.attributes import Attributes
+from vecselect.backends.base import already_pending, nothing_pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,9 +144,7 @@ class InProcess(VectorWrapper):
 
     def _finish(self, kind: str) -> Any:
         if self._pending is None or self._pending[0] != kind:
-            raise NoAsyncCallError(
-                f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
-            )
+            raise nothing_pending(kind)
         work = self._pending[1]
         self._pending = None
         return work()
@@ -157,7 +155,4 @@ class InProcess(VectorWrapper):
 
     def _raise_pending(self, call: str) -> None:
         assert self._pending is not None
-        kind = self._pending[0]
-        raise AlreadyPendingCallError(
-            f"Calling `{call}` while waiting for a pending call to `{kind}` to complete.", kind
-        )
+        raise already_pending(call, self._pending[0])

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
-from vecselect.buffers import BufferedAutoVectorEnv
 from vecselect.errors import RequestError, VecselectWarning
-from vecselect.first_finished import FirstFinishedAutoVectorEnv
 from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
+from vecselect.partly_stepped import BufferedAutoVectorEnv, FirstFinishedAutoVectorEnv
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.observed import chosen_anew

@@ -66,7 +66,7 @@ NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
 )
 NO_BUFFERS = "it cannot step some sub-environments without the others, which buffers=2 needs"
-NOT_ONE_BY_ONE = "it cannot step sub-environments one by one, which batch_size needs"
+NOT_ONE_BY_ONE = "it cannot step each sub-environment independently, which batch_size needs"
 RULE = " The ~1 ms rule (async for longer steps, else sync)"
 ONLY_NATIVE = "It is the only mode that can run it."
 CACHE_ADVICE = (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from vecselect.backends.pool.loans import BUFFERS
+from vecselect.backends.pool.loans import SLOTS
 
 if TYPE_CHECKING:
     from mmap import mmap
@@ -184,16 +184,17 @@ class Layout:
         workers: Workers, each with a control block of its own.
         observations: The leaves of one observation that are arrays.
         actions: The leaves of one action, or None where actions go by pickle.
-        buffers: Sets of observations: 1, 2 where results are handed out without a copy, or
-            `loans.BUFFERS` where they are lent; those begin on pages of their own.
-        queues: Whether sub-environments step one by one, so that workers have queues: see `rows`.
+        slots: Sets of observations: 1, 2 where results are handed out without a copy, or
+            `loans.SLOTS` where they are lent; those begin on pages of their own.
+        queues: Whether each sub-environment steps independently, with queues: see
+            `rows`.
     """
 
     num_envs: int
     workers: int
     observations: tuple[Leaf, ...]
     actions: tuple[Leaf, ...] | None
-    buffers: int
+    slots: int
     queues: bool = False
 
     @property
@@ -208,10 +209,10 @@ class Layout:
 
     def placed(self) -> Iterator[tuple[Any, np.dtype, tuple[int, ...], int]]:
         """The `arrays`, each with its offset in bytes."""
-        offset, buffer = 0, -1
+        offset, slot = 0, -1
         for name, dtype, shape in self.arrays():
-            if self.buffers == BUFFERS and name[0] == "observation" and name[1] != buffer:
-                buffer = name[1]
+            if self.slots == SLOTS and name[0] == "observation" and name[1] != slot:
+                slot = name[1]
                 offset = -(-offset // PAGESIZE) * PAGESIZE
             yield name, dtype, shape, offset
             offset += _room_bytes(dtype, shape)
@@ -230,10 +231,10 @@ class Layout:
             width = WIDEST_ACTION_BYTES * int(np.prod(leaf.shape, dtype=int))
             yield ("action", index), np.dtype(np.uint8), (n * width,)
         yield "action_dtypes", np.dtype(np.uint8), (max(len(self.actions or ()), 1),)
-        for buffer in range(self.buffers):
+        for slot in range(self.slots):
             for leaf in self.observations:
                 assert leaf.dtype is not None
-                yield ("observation", buffer, leaf.path), leaf.dtype, (n, *leaf.shape)
+                yield ("observation", slot, leaf.path), leaf.dtype, (n, *leaf.shape)
         yield "info_columns", np.dtype(np.uint8), (self.info_bytes,)
         # One job for each row at the most, and some for a whole worker.
         length = -(-(n + SPARE_JOBS) // 8) * 8 if self.queues else 0
@@ -251,7 +252,7 @@ class Arena:
         reset_mask: Which sub-environments it is of.
         action_dtype: The dtype of the action space, where actions are one array that fits here;
             `space_code` and `space_actions` are its code and the batch.
-        observation_rows: By buffer, what takes each row of the batch in a plain assignment: see
+        observation_rows: By slot, what takes each row of the batch in a plain assignment: see
             `plain_rows`.
     """
 
@@ -289,8 +290,8 @@ class Arena:
             self.space_code = _DTYPE_CODES[self.action_dtype]
             self.space_actions = self.action(0, self.space_code)
         self.observations = [
-            {leaf.path: arrays["observation", buffer, leaf.path] for leaf in layout.observations}
-            for buffer in range(layout.buffers)
+            {leaf.path: arrays["observation", slot, leaf.path] for leaf in layout.observations}
+            for slot in range(layout.slots)
         ]
         self.observation_rows = [
             plain_rows(part.get(()), layout.num_envs) for part in self.observations

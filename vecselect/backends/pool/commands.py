@@ -6,10 +6,11 @@ import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import VectorEnv
 
 from vecselect.arguments import one_each
+from vecselect.backends.base import already_pending, nothing_pending
 from vecselect.backends.pool.workers import PENDING, closed_meanwhile
 from vecselect.errors import VecselectError, WorkerDied
 
@@ -192,11 +193,7 @@ class LaneCalls(VectorEnv):
         """
         self._need_open()
         if self._pending is not None:
-            raise AlreadyPendingCallError(
-                f"Calling `{kind}` while waiting for a pending call to `{self._pending}` to "
-                "complete.",
-                self._pending,
-            )
+            raise already_pending(kind, self._pending)
 
     def _need_open(self) -> None:
         if self.closed:
@@ -249,9 +246,7 @@ class LaneCalls(VectorEnv):
         """Collects a command that was begun by a call before."""
         self._need_open()
         if self._pending != kind:
-            raise NoAsyncCallError(
-                f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
-            )
+            raise nothing_pending(kind)
         over = True
         try:
             return collect(timeout_s)
@@ -275,6 +270,12 @@ class LaneCalls(VectorEnv):
         if replies is PENDING:
             raise StillPending
         return replies  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> Any:
+        """Refused, and with it copying: two of them could not share the workers."""
+        raise VecselectError(
+            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
+        )
 
     def _blame_closing(self, error: Exception) -> None:
         """Raises ClosedEnvironmentError where a call failed since it was closed meanwhile."""

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 from vecselect.backends.base import check_distinct, warn_of_memory
 from vecselect.backends.pool.arena import Layout, leaves
 from vecselect.backends.pool.lane import LaneSpec, Sample, Work, sample_of
-from vecselect.backends.pool.loans import BUFFERS, LEND_BYTES
+from vecselect.backends.pool.loans import LEND_BYTES, SLOTS
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.machine import WORKER_BYTES, resident_bytes
 from vecselect.modes import slices
@@ -155,7 +155,7 @@ def _spec(first: Sample, count: int, settings: Settings, lends: bool) -> LaneSpe
         workers=settings.workers,
         observations=tuple(leaf for leaf in leaves(single) if leaf.dtype is not None),
         actions=actions if all(leaf.dtype is not None for leaf in actions) else None,
-        buffers=_buffers(single, count, settings, lends and not settings.queues),
+        slots=_slots(single, count, settings, lends and not settings.queues),
         queues=settings.queues,
     )
     return LaneSpec(
@@ -167,13 +167,13 @@ def _spec(first: Sample, count: int, settings: Settings, lends: bool) -> LaneSpe
     )
 
 
-def _buffers(space: gym.Space, count: int, settings: Settings, lends: bool) -> int:
+def _slots(space: gym.Space, count: int, settings: Settings, lends: bool) -> int:
     """The number of sets of observations."""
     if not settings.copy:
         return 2
     dtypes = [(leaf.dtype, leaf.shape) for leaf in leaves(space)]
     size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in dtypes if dtype is not None)
-    return BUFFERS if lends and count * size >= LEND_BYTES else 1
+    return SLOTS if lends and count * size >= LEND_BYTES else 1
 
 
 def batched_space(

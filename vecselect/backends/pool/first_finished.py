@@ -1,4 +1,4 @@
-"""`FirstFinishedVectorEnv`: sub-environments that step one by one; whoever is done first is first.
+"""`FirstFinishedVectorEnv`: each sub-environment steps independently of the others.
 
 A loop in the manner of EnvPool gets the results of those `batch_size` sub-environments that have
 finished first, and sends actions to these, while all others go on:
@@ -31,7 +31,7 @@ from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.link import WATCH_PERIOD_S
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
-from vecselect.errors import StepTimeout, VecselectError, WorkerDied
+from vecselect.errors import StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -132,7 +132,7 @@ class FirstFinishedVectorEnv(LaneCalls):
 
         Args:
             actions: A batch with an action for each of them.
-            env_id: Which, such as the `info["env_id"]` of a `recv`; each once, and none at work.
+            env_id: Which, such as the `infos["env_id"]` of a `recv`; each once, and none at work.
 
         Raises:
             ValueError: If there is no such sub-environment, one is named twice, or the actions are
@@ -154,7 +154,7 @@ class FirstFinishedVectorEnv(LaneCalls):
             timeout: Seconds to wait.
 
         Returns:
-            As of `step`, over these rows alone, in ascending order; `info["env_id"]` says which.
+            As of `step`, over these rows alone, in ascending order; `infos["env_id"]` says which.
 
         Raises:
             NoAsyncCallError: If fewer are at work or have finished: it would wait for ever.
@@ -202,7 +202,7 @@ class FirstFinishedVectorEnv(LaneCalls):
         if not rows:
             raise ValueError(
                 f"env_id is {env_id!r}; give the numbers of sub-environments, such as the "
-                'info["env_id"] of recv(). Nothing was sent.'
+                'infos["env_id"] of recv(). Nothing was sent.'
             )
         if not 0 <= min(rows) <= max(rows) < self.num_envs:
             raise ValueError(
@@ -539,12 +539,6 @@ class FirstFinishedVectorEnv(LaneCalls):
         self.closed = True
         limit_s = CLOSE_LIMIT_S if timeout is None else timeout
         self._workers.end(0.0 if terminate else limit_s)
-
-    def __reduce__(self) -> Any:
-        """Refused, and with it copying: two of them could not share the workers."""
-        raise VecselectError(
-            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
-        )
 
 
 class _Batch(VectorEnv):

@@ -227,7 +227,7 @@ class Lane:
         self._rewards: Any = arena.rewards_data
         self._terminated = arena.terminated_data
         self._truncated = arena.truncated_data
-        # By buffer, where observations go: memoryviews of rows, and what takes all others.
+        # By slot, where observations go: memoryviews of rows, and what takes all others.
         self._views = [rows[self._slice] for rows in arena.observation_rows]
         self._writes: list[Write] = (
             [writer(space, {**part, **self.objects}) for part in arena.observations]
@@ -241,17 +241,17 @@ class Lane:
             AutoresetMode.DISABLED: self._leave_ended,
         }[autoreset_mode]
 
-    def step(self, actions: Iterable[Any], buffer: int) -> None:
+    def step(self, actions: Iterable[Any], slot: int) -> None:
         """Steps every sub-environment, or resets it where its autoreset is due.
 
         Args:
             actions: One per sub-environment of this lane; what follows is not looked at.
-            buffer: Where the observations go.
+            slot: Where the observations go.
 
         Raises:
             LaneFailure: If a sub-environment raises.
         """
-        views, write = self._views[buffer], self._writes[buffer]
+        views, write = self._views[slot], self._writes[slot]
         row, rewards, store = self._first, self._rewards, self.infos.store
         # Cleared at once where the step before has left anything, which few do.
         here = self._slice
@@ -357,7 +357,7 @@ class Lane:
         seeds: Sequence[int | None],
         options: dict[str, Any] | None,
         mask: Sequence[bool],
-        buffer: int,
+        slot: int,
     ) -> None:
         """Resets the sub-environments that the mask names.
 
@@ -365,9 +365,9 @@ class Lane:
             seeds: One per sub-environment of this lane.
             options: Passed on, the same for all.
             mask: Whether to reset it, one per sub-environment of this lane.
-            buffer: Where the observations go.
+            slot: Where the observations go.
         """
-        write = self._writes[buffer]
+        write = self._writes[slot]
         self.infos.clear(self._slice, self._nothing)
         self._has_infos = True
         row = self._first

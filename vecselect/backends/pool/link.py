@@ -69,7 +69,7 @@ def run(
         go: Given by the parent when there is a command.
         done: Given by the worker when the command is done.
         pipe: For everything that the arena cannot hold.
-        finished: Where sub-environments step one by one, given for each that has.
+        finished: Where each sub-environment steps independently, given for each that has.
     """
     for name, value in variables.items():
         os.environ.setdefault(name, value)

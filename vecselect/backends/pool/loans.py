@@ -1,10 +1,10 @@
 """Large batches of observations that are lent to the caller instead of copied.
 
 The caller may keep a result as long as it likes and change it, as if it were a copy. The arena has
-several buffers of observations, and the calling process maps them a second time, privately: there a
-page that the caller changes becomes its own, and the arena's stays as it was. A result is an array
-of that second mapping. A buffer is written again when no array refers to it any more. If all of
-them are held, results are copies.
+several slots, each for one batch of observations, and the calling process maps them a second time,
+privately: there a page that the caller changes becomes its own, and the arena's stays as it was. A
+result is an array of that second mapping. A slot is written again when no array refers to it any
+more. If all of them are held, results are copies.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 LEND_BYTES = 4 << 20
 """Batches of this size or more are lent. Smaller ones are copied within the caches of a core, where
-another buffer every time is not."""
+another slot every time is not."""
 
-BUFFERS = 4
-"""Those of an arena whose results are lent. The first one is not: it is copied where the others are
-held. A loop holds the last observations, and maybe those before."""
+SLOTS = 4
+"""Slots of an arena that lends. Slot 0 is never lent: it is copied while the caller holds the
+others. A loop holds the last observations, and maybe those before."""
 
 _PAGE_BYTES = mmap.PAGESIZE
 _CHANGED = np.array([2, 4, 6], np.uint64)
@@ -35,7 +35,7 @@ not that of the file."""
 
 
 class Loans:
-    """What the caller has of the buffers of an arena."""
+    """What the caller has of the slots of an arena."""
 
     _forks = 0  # of this process
 
@@ -48,54 +48,54 @@ class Loans:
         """
         self._block = block
         self._shapes = {leaf.path: (layout.num_envs, *leaf.shape) for leaf in layout.observations}
-        self._roots, self._spans = _buffers(layout, block)
+        self._roots, self._spans = _slots(layout, block)
         self._unheld = [_holders(roots) for roots in self._roots]
         address: int = self._roots[0][0].__array_interface__["data"][0]
         self._first_page = (address - self._spans[0][0]) // _PAGE_BYTES
         self._pages = -1
         with contextlib.suppress(OSError):
             self._pages = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        self._lendable = set(range(1, layout.buffers))
+        self._lendable = set(range(1, layout.slots))
         self._lent: set[int] = set()
         self._next = 0
         self._forks_seen = Loans._forks
 
-    def next_buffer(self) -> int:
-        """A buffer for the next batch that the caller does not hold; 0 if it holds all others."""
+    def next_slot(self) -> int:
+        """A slot for the next batch that the caller does not hold; 0 if it holds all others."""
         if self._forks_seen != Loans._forks:
             # A process that was forked from this one may hold what this one holds no more.
             self._forks_seen = Loans._forks
             self._lendable -= self._lent
-        for buffer in self._lendable:
-            if _holders(self._roots[buffer]) == self._unheld[buffer]:
-                if buffer in self._lent:
-                    self._take_back(buffer)
-                self._next = buffer
-                return buffer
+        for slot in self._lendable:
+            if _holders(self._roots[slot]) == self._unheld[slot]:
+                if slot in self._lent:
+                    self._take_back(slot)
+                self._next = slot
+                return slot
         self._next = 0
         return 0
 
-    def lend(self, buffer: int) -> dict[Any, np.ndarray] | None:
+    def lend(self, slot: int) -> dict[Any, np.ndarray] | None:
         """The arrays of a batch that was written, by path; None where it must be copied.
 
-        It is lent only once after `next_buffer`, and what that gave must be what was written.
+        It is lent only once after `next_slot`, and what that gave must be what was written.
         """
-        if buffer == 0 or buffer != self._next:
+        if slot == 0 or slot != self._next:
             return None
-        self._lent.add(buffer)
+        self._lent.add(slot)
         self._next = 0
         shapes = self._shapes.items()
         return {
             path: root.reshape(shape)
-            for (path, shape), root in zip(shapes, self._roots[buffer], strict=True)
+            for (path, shape), root in zip(shapes, self._roots[slot], strict=True)
         }
 
-    def _take_back(self, buffer: int) -> None:
+    def _take_back(self, slot: int) -> None:
         """Forgets what the caller has changed."""
-        start, size = self._spans[buffer]
+        start, size = self._spans[slot]
         if self._has_changed(start, size):
             self._block.madvise(mmap.MADV_DONTNEED, start, size)
-        self._lent.discard(buffer)  # last: this may be interrupted
+        self._lent.discard(slot)  # last: this may be interrupted
 
     def _has_changed(self, start: int, size: int) -> bool:
         """Whether the caller has written there, or that cannot be told."""
@@ -113,18 +113,18 @@ class Loans:
             os.close(self._pages)
 
 
-def _buffers(
+def _slots(
     layout: Layout, block: mmap.mmap
 ) -> tuple[list[list[np.ndarray]], list[tuple[int, int]]]:
-    """The flat arrays of each buffer; and the offset and the size of each, in bytes."""
-    roots: list[list[np.ndarray]] = [[] for _ in range(layout.buffers)]
-    starts, ends = [sys.maxsize] * layout.buffers, [0] * layout.buffers
+    """The flat arrays of each slot; and the offset and the size of each, in bytes."""
+    roots: list[list[np.ndarray]] = [[] for _ in range(layout.slots)]
+    starts, ends = [sys.maxsize] * layout.slots, [0] * layout.slots
     for name, dtype, shape, offset in layout.placed():
         if name[0] == "observation":
-            buffer, count = name[1], int(np.prod(shape, dtype=int))
-            roots[buffer].append(np.frombuffer(block, dtype, count, offset))
-            starts[buffer] = min(starts[buffer], offset)
-            ends[buffer] = offset + count * dtype.itemsize
+            slot, count = name[1], int(np.prod(shape, dtype=int))
+            roots[slot].append(np.frombuffer(block, dtype, count, offset))
+            starts[slot] = min(starts[slot], offset)
+            ends[slot] = offset + count * dtype.itemsize
     return roots, [(start, end - start) for start, end in zip(starts, ends, strict=True)]
 
 

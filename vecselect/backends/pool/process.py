@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect import contexts, processes
 from vecselect.backends.pool.link import Memory, Signal, new_memory, run
-from vecselect.backends.pool.loans import BUFFERS, Loans
+from vecselect.backends.pool.loans import SLOTS, Loans
 from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
     ANSWERED,
-    BUFFER_SHIFT,
     ENDED,
     FAILED,
     FIRST_NUMBER,
@@ -24,6 +23,7 @@ from vecselect.backends.pool.worker import (
     REQUEST,
     RESET,
     SILENT,
+    SLOT_SHIFT,
     STATUS,
 )
 from vecselect.backends.pool.workers import (
@@ -33,7 +33,7 @@ from vecselect.backends.pool.workers import (
     Worker,
 )
 from vecselect.backends.worker_pipe import WorkerPipe
-from vecselect.errors import StepTimeout, WorkerDied
+from vecselect.errors import WorkerDied, built_too_late
 from vecselect.forkserver import THREAD_VARIABLES
 from vecselect.remote_errors import Failed, raised_there
 
@@ -53,7 +53,8 @@ if TYPE_CHECKING:
 
 
 _numbers = itertools.count(FIRST_NUMBER, FIRST_NUMBER)
-"""Of the commands of this process, in place: no worker is ever given the same number twice."""
+"""Of the commands of this process, shifted past the status, request and slot bits: no worker is
+ever given the same number twice."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def launch(
         daemon: Whether it is a daemon, which may not start processes itself.
         threads: Threads that its numerical libraries may start, where the user has not told them.
         name: Of the process.
-        finished: Where sub-environments step one by one, given for each that has.
+        finished: Where each sub-environment steps independently, given for each that has.
 
     Raises:
         StartError: If the system refuses that.
@@ -161,11 +162,7 @@ class ProcessWorker(Worker):
         """Waits until the worker has built its sub-environments: see `Worker`."""
         # The process is watched beside the pipe: a child of an environment may hold that open.
         if not connection.wait([self.pipe.connection, self.process.sentinel], timeout_s):
-            raise StepTimeout(
-                f"{self.name()} has not built its sub-environments within "
-                f"start_timeout_s={timeout_s:g}. Give a larger start_timeout_s in vector_kwargs "
-                "if they need longer."
-            )
+            raise built_too_late(self.name(), timeout_s)
         sample: Sample | None = self._told()
         self._has_built = True
         self._launched.forget_names()
@@ -193,12 +190,12 @@ class ProcessWorker(Worker):
         """Waits for the end of `make_lane`: see `Worker`."""
         return self._told()  # type: ignore[no-any-return]
 
-    def step(self, buffer: int) -> None:
+    def step(self, slot: int) -> None:
         """Begins a step with the actions in the arena."""
         if self.new_templates:
-            self.request(self.packed("step", (None,)), buffer)
+            self.request(self.packed("step", (None,)), slot)
         else:
-            self._give(next(_numbers) | buffer << BUFFER_SHIFT)
+            self._give(next(_numbers) | slot << SLOT_SHIFT)
 
     def _give(self, word: int) -> None:
         self.has_been_given(word)
@@ -244,14 +241,14 @@ class ProcessWorker(Worker):
         self._arena.reset_mask[part] = mask
         return True
 
-    def request(self, data: bytes, buffer: int = 0) -> None:
+    def request(self, data: bytes, slot: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
         if not data:
-            self._give(next(_numbers) | buffer << BUFFER_SHIFT | RESET)
+            self._give(next(_numbers) | slot << SLOT_SHIFT | RESET)
             return
         with self.message():
-            self._give(next(_numbers) | buffer << BUFFER_SHIFT | REQUEST)
+            self._give(next(_numbers) | slot << SLOT_SHIFT | REQUEST)
             self.pipe.connection.send_bytes(data)
             self.new_templates = []
 
@@ -377,14 +374,14 @@ class ProcessWorkers(ReplaceableWorkers):
         self._is_ready = False
         super().add_template(template)
 
-    def begin_step(self, buffer: int) -> None:
+    def begin_step(self, slot: int) -> None:
         """Begins a step as `step` does, with less work: see `Workers`."""
         if not self._is_ready:
-            super().begin_step(buffer)
+            super().begin_step(slot)
             return
         self._is_ready = False  # until it is over, however it may be broken off
-        self._buffer = buffer
-        self._step = word = next(_numbers) | buffer << BUFFER_SHIFT
+        self._slot = slot
+        self._step = word = next(_numbers) | slot << SLOT_SHIFT
         for control, release in self._doors:
             control[GIVEN] = word
             release()
@@ -444,7 +441,7 @@ class ProcessWorkers(ReplaceableWorkers):
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena in the memory that the workers have been sent."""
         super().make_arena(spec)
-        if spec.layout.buffers == BUFFERS:
+        if spec.layout.slots == SLOTS:
             with contextlib.suppress(OSError):  # where memory is promised only if it is there
                 block = self._memory.mapped_privately(spec.layout.size_bytes())
                 self.loans = Loans(spec.layout, block)

@@ -79,14 +79,14 @@ class ReplaceableWorkers(Workers):
             raise
         return new
 
-    def ask(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
+    def ask(self, name: str, arguments: Arguments, slot: int = 0) -> None:
         """Notes seeds of a reset: see `Workers.ask`."""
         if name == "reset" and self.settings.restart:
             for worker in self.each:
                 seeds = (arguments(worker.rows) or ((),))[0]
                 given = zip(worker.rows, seeds, strict=False)
                 self._seeds.update((row, seed) for row, seed in given if seed is not None)
-        super().ask(name, arguments, buffer)
+        super().ask(name, arguments, slot)
 
     def _fresh_seeds(self, rows: range) -> tuple[int | None, ...]:
         """Seeds for the episodes after a restart: none where none was given before."""

@@ -1,4 +1,4 @@
-"""Workers whose sub-environments step one by one, each as soon as it has its action.
+"""Workers whose sub-environments step independently, each as soon as it has its action.
 
 A worker process has two queues in the arena. The caller puts jobs into one, and gives the signal
 `go` for each; the worker puts what it has done into the other, and gives a signal that all workers
@@ -19,9 +19,9 @@ from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.link import Signal
 from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers, launch
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
-from vecselect.backends.pool.worker import ENDED, packed_reply
+from vecselect.backends.pool.worker import ENDED, failed_there, packed_reply
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
-from vecselect.remote_errors import Failed, portable, raised_there
+from vecselect.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -158,8 +158,8 @@ def answer_rows(
         index: Of the worker.
         tries: Tries to take a signal before sleeping.
         go: Given by the parent for every job.
-        done: Nobody else's.
-        finished: Given for every answer; all workers' own.
+        done: Only a memory fence; nobody waits for it.
+        finished: Given for every answer; one signal shared by all workers.
         pipe: To the parent.
         orphaned: Set when the parent has ended.
     """
@@ -171,11 +171,7 @@ def answer_rows(
         try:
             reply = work(*args)
         except LaneFailure as failure:
-            assert failure.__cause__ is not None
-            if isinstance(failure.__cause__, SystemExit):
-                raise failure.__cause__ from None
-            error = portable(failure.__cause__)
-            reply = Failed(failure.row, failure.phase, error, failure.when)
+            reply = failed_there(failure)
         packed = None
         if reply is not None:
             packed = packed_reply(rows.whole, reply)
@@ -212,7 +208,7 @@ def answer_rows(
 
 
 class RowProcess(ProcessWorker):
-    """A worker process whose sub-environments step one by one."""
+    """A worker process whose sub-environments step independently of each other."""
 
     def make_queues(self, arena: Arena) -> None:
         """Makes the caller's ends of its queues, which are empty."""
@@ -251,7 +247,7 @@ class RowProcess(ProcessWorker):
 
 
 class RowProcesses(ProcessWorkers):
-    """Worker processes whose sub-environments step one by one."""
+    """Worker processes whose sub-environments step independently of each other."""
 
     each: list[Any]
 
@@ -350,7 +346,7 @@ class RowProcesses(ProcessWorkers):
 
 
 class RowThread(ThreadWorker):
-    """A worker thread whose sub-environments step one by one."""
+    """A worker thread whose sub-environments step independently of each other."""
 
     def __init__(self, work: Work, workers: RowThreads) -> None:
         super().__init__(work, workers.meeting)
@@ -384,7 +380,7 @@ class RowThread(ThreadWorker):
 
 
 class RowThreads(ThreadWorkers):
-    """Worker threads whose sub-environments step one by one."""
+    """Worker threads whose sub-environments step independently of each other."""
 
     each: list[Any]
 

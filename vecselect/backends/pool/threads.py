@@ -19,7 +19,7 @@ from vecselect.backends.pool.lane import LaneFailure, raised_here, sample_of
 from vecselect.backends.pool.link import WATCH_PERIOD_S
 from vecselect.backends.pool.worker import WorkerLane, close_all
 from vecselect.backends.pool.workers import PENDING, Raised, Worker, Workers
-from vecselect.errors import StepTimeout, VecselectError, warn
+from vecselect.errors import VecselectError, built_too_late, warn
 from vecselect.remote_errors import annotate
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class ThreadWorker(Worker):
         self._lane: WorkerLane | None = None
         self._given = self._finished = 0  # numbers of the commands given and answered last
         self._command: tuple[Any, ...] | None = None  # arguments of `request`; None for a step
-        self._buffer = 0
+        self._slot = 0
         self._reply: Any = None
         # A daemon: the program can end whatever an environment is doing.
         self.thread = threading.Thread(
@@ -222,11 +222,7 @@ class ThreadWorker(Worker):
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         found = self.collect(None if until_s is None else lambda: until_s - time.monotonic())
         if found is PENDING:
-            raise StepTimeout(
-                f"{self.name()} has not built its sub-environments within "
-                f"start_timeout_s={timeout_s:g}. Give a larger start_timeout_s in vector_kwargs "
-                "if they need longer."
-            )
+            raise built_too_late(self.name(), timeout_s)
         if isinstance(found, Raised):
             raise found.error
         return sample_of(self.envs[0])
@@ -244,17 +240,17 @@ class ThreadWorker(Worker):
         assert self._lane is not None
         return self._lane.spaces()
 
-    def step(self, buffer: int) -> None:
+    def step(self, slot: int) -> None:
         """Gives the command to step with the actions in the arena."""
-        self.request(self.packed("step", (None,)) if self.new_templates else None, buffer)
+        self.request(self.packed("step", (None,)) if self.new_templates else None, slot)
 
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
         """A request to call a method of the lane, with the new templates; `request` gives it."""
         return self.new_templates, name, args
 
-    def request(self, data: Any, buffer: int = 0) -> None:
+    def request(self, data: Any, slot: int = 0) -> None:
         """Gives the command that `packed` made; the thread begins it when the gate is opened."""
-        self._buffer = buffer
+        self._slot = slot
         self._command = data
         self.outstanding = True
         self._given += 1
@@ -364,8 +360,8 @@ class ThreadWorker(Worker):
         assert self._lane is not None
         try:
             if self._command is None:
-                return self._lane.step(self._buffer)
-            return self._lane.request(self._buffer, *self._command)
+                return self._lane.step(self._slot)
+            return self._lane.request(self._slot, *self._command)
         except LaneFailure as failure:
             return Raised(raised_here(failure))
         except BaseException as error:  # what would end the program, were it raised in its thread
@@ -383,14 +379,14 @@ class ThreadWorkers(Workers):
         """Prepares a thread; waiting for what it builds starts it."""
         return ThreadWorker(work, self.meeting)
 
-    def step(self, buffer: int) -> None:
+    def step(self, slot: int) -> None:
         """Has every thread step: see `Workers`."""
-        super().step(buffer)
+        super().step(slot)
         self._open_gate()
 
-    def ask(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
+    def ask(self, name: str, arguments: Arguments, slot: int = 0) -> None:
         """Gives every thread a method of its lane to call: see `Workers`."""
-        super().ask(name, arguments, buffer)
+        super().ask(name, arguments, slot)
         self._open_gate()
 
     def _open_gate(self) -> None:

@@ -4,8 +4,9 @@ What happens in `step(actions)`, with the file that does it:
 
     caller                    vector_env     copies the actions into the arena
       |                                        (arena: one batch per leaf, one row per env)
-      | GIVEN and               process      writes a word of the worker's control block
-      |   the signal `go`       link
+      | GIVEN and               process        `begin_step`: writes a word of each worker's control
+      |   the signal `go`       link           block; `step`, of one worker, where there is more to
+      |                                        say: new templates, a deadline, a worker replaced
       |------------------> worker process
       | steps its own lane    worker           reads its rows of the actions
       |   meanwhile           lane             steps each environment of its slice
@@ -14,7 +15,10 @@ What happens in `step(actions)`, with the file that does it:
       |                       worker           writes ANSWERED, gives the signal `done`
       |<------------------                     sends through the pipe what the arena cannot hold
       | waits for `done`      process
-      |   of each worker      workers        replaces what has died, raises what was raised
+      |   of each worker        `end_step`     the usual way: every word ANSWERED, nothing in a pipe
+      |                       workers
+      |                         `collect`      any other: replaces what has died, raises what was
+      |                                        raised, takes replies from the pipes
     caller                    vector_env     copies the batch out of the arena, merges the infos
 
 Threads do the same without processes: a gate stands for the signals, and nothing is pickled (see
@@ -42,7 +46,6 @@ from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.process import ProcessWorkers
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S
-from vecselect.errors import VecselectError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -106,8 +109,8 @@ class PoolVectorEnv(LaneCalls):
         self._refuses_ended = self.autoreset_mode is AutoresetMode.DISABLED
         self._no_infos = bytes(self.num_envs)
         self._loans = built.workers.loans
-        self._buffers = len(arena.observations)
-        self._buffer = 0
+        self._slots = len(arena.observations)
+        self._slot = 0
         self._rest: dict[int, Any] = {}
         self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but
@@ -135,16 +138,16 @@ class PoolVectorEnv(LaneCalls):
                 and self._made_in == self.forks
                 and not self._refuses_ended
             ):
-                if self._buffers > 1:
-                    self._buffer = self._next_buffer()
+                if self._slots > 1:
+                    self._slot = self._next_slot()
                 if workers.each:
                     self._space_actions[...] = actions
                     self._action_codes[0] = self._space_code
-                    workers.begin_step(self._buffer)
+                    workers.begin_step(self._slot)
             else:
                 actions = self._begin_step(actions)
             try:
-                self._lane.step(actions, self._buffer)
+                self._lane.step(actions, self._slot)
                 over = not workers.each or workers.end_step()
                 replies = () if over else workers.collect(None)
             except LaneFailure as failure:
@@ -166,7 +169,7 @@ class PoolVectorEnv(LaneCalls):
 
         def begin() -> None:
             own = self._begin_step(copying.deepcopy(actions))
-            self._own_work = lambda: self._lane.step(own, self._buffer)
+            self._own_work = lambda: self._lane.step(own, self._slot)
 
         self._begin_async("step", begin)
 
@@ -218,13 +221,13 @@ class PoolVectorEnv(LaneCalls):
         if self._refuses_ended:
             need_no_ended_episode(arena.terminated | arena.truncated)
         self._check_actions(actions)
-        self._buffer = buffer = self._next_buffer()
+        self._slot = slot = self._next_slot()
         workers.begin()
         if workers.each and not arena.put_actions(actions):
             listed = list(iterate(self.action_space, actions))
-            workers.ask("step", lambda rows: (listed[rows.start : rows.stop],), buffer)
+            workers.ask("step", lambda rows: (listed[rows.start : rows.stop],), slot)
             return listed
-        workers.step(buffer)
+        workers.step(slot)
         return actions if self._plain_actions else iterate(self.action_space, actions)
 
     def _step_result(self, replies: Sequence[Any]) -> StepResult:
@@ -246,10 +249,10 @@ class PoolVectorEnv(LaneCalls):
         options = read_options(options, self.num_envs)
         every = np.ones(self.num_envs, np.bool_)
         mask = every if options is None else options.pop("reset_mask", every)
-        before = self._buffer
-        self._buffer = buffer = self._next_buffer()
-        if buffer != before:  # the rows that are not reset keep their observations
-            for path, batch in arena.observations[buffer].items():
+        before = self._slot
+        self._slot = slot = self._next_slot()
+        if slot != before:  # the rows that are not reset keep their observations
+            for path, batch in arena.observations[slot].items():
                 batch[...] = arena.observations[before][path]
         arena.terminated[mask] = arena.truncated[mask] = False
         wanted = mask.tolist()
@@ -257,18 +260,18 @@ class PoolVectorEnv(LaneCalls):
         def arguments(rows: range) -> tuple[list[int | None], dict[str, Any] | None, list[bool]]:
             return seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]
 
-        workers.ask("reset", arguments, buffer)
-        self._own_work = lambda: lane.reset(*arguments(lane.rows), buffer)
+        workers.ask("reset", arguments, slot)
+        self._own_work = lambda: lane.reset(*arguments(lane.rows), slot)
 
     def _reset_result(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
         infos = self._infos(self._collected(timeout_s))
         return self.observations(), infos
 
-    def _next_buffer(self) -> int:
+    def _next_slot(self) -> int:
         """Where the next observations go."""
         if self._loans is not None:
-            return self._loans.next_buffer()
-        return (self._buffer + 1) % self._buffers
+            return self._loans.next_slot()
+        return (self._slot + 1) % self._slots
 
     def _infos(self, replies: Sequence[Any]) -> dict[str, Any]:
         """The infos of a step or reset; learns templates from those that had none.
@@ -295,13 +298,13 @@ class PoolVectorEnv(LaneCalls):
     def observations(self) -> Any:
         """The last batch of observations, the caller's to keep where that was asked for."""
         copies = self.copy
-        if self._loans is not None and (lent := self._loans.lend(self._buffer)) is not None:
+        if self._loans is not None and (lent := self._loans.lend(self._slot)) is not None:
             arrays, copies = lent, False
         elif self._plain_observations is not None:
-            plain = self._plain_observations[self._buffer]
+            plain = self._plain_observations[self._slot]
             return plain.copy() if copies else plain
         else:
-            arrays = self._arena.observations[self._buffer]
+            arrays = self._arena.observations[self._slot]
         parts: list[Any] = []
         for leaf in self._leaves:
             if leaf.dtype is not None:
@@ -342,12 +345,6 @@ class PoolVectorEnv(LaneCalls):
                 lane.close()
             except LaneFailure as failure:
                 raise raised_here(failure) from None
-
-    def __reduce__(self) -> Any:
-        """Refused, and with it copying: two of them could not share the workers."""
-        raise VecselectError(
-            f"A {type(self).__name__} cannot be copied or pickled; make another with auto_make_vec."
-        )
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -50,8 +50,8 @@ REQUEST, RESET = 0b0100, 0b1000
 """The bits of a command to do what stands in the pipe, or to reset with the arena's seeds and mask;
 without both: to step with the arena's actions."""
 
-BUFFER_SHIFT, BUFFER_BITS = 4, 0b1111
-"""Where the buffer for observations stands in a command, and how wide."""
+SLOT_SHIFT, SLOT_BITS = 4, 0b1111
+"""Where the slot for observations stands in a command, and how wide."""
 
 FIRST_NUMBER = 1 << 8
 """The number of the first command, in its place in the word; no two commands have the same."""
@@ -114,7 +114,7 @@ class WorkerLane:
                 return "" if draws(make, built.values()) else problem
         return ""
 
-    def step(self, buffer: int) -> Any:
+    def step(self, slot: int) -> Any:
         """Steps with the actions in the arena.
 
         Returns:
@@ -122,36 +122,36 @@ class WorkerLane:
         """
         lane = self.lane
         if self._is_plain:
-            lane.step(self._action_parts[0][self._action_codes[0]].copy(), buffer)
+            lane.step(self._action_parts[0][self._action_codes[0]].copy(), slot)
         else:
-            lane.step(self._actions(), buffer)
+            lane.step(self._actions(), slot)
         return self._rest() if lane.infos.rest or self._objects else None
 
-    def reset(self, buffer: int) -> Any:
+    def reset(self, slot: int) -> Any:
         """Resets with the seeds and the mask in the arena, without options; returns as `step`."""
         arena, part = self._arena, self._slice
         seeds = [None if seed < 0 else seed for seed in arena.reset_seeds[part].tolist()]
-        self.lane.reset(seeds, None, arena.reset_mask[part].tolist(), buffer)
+        self.lane.reset(seeds, None, arena.reset_mask[part].tolist(), slot)
         return self._rest()
 
     def request(
-        self, buffer: int, templates: list[Template], name: str, args: tuple[Any, ...]
+        self, slot: int, templates: list[Template], name: str, args: tuple[Any, ...]
     ) -> Any:
         """Learns info templates, then calls a method of the lane.
 
         Args:
-            buffer: Where observations go.
+            slot: Where observations go.
             templates: What to learn.
             name: Of the method.
             args: Its arguments; for `step` a sequence of actions, or None for those in the arena.
         """
         self.lane.infos.add(templates)
         if name == "step":
-            self.lane.step(self._actions() if args[0] is None else args[0], buffer)
+            self.lane.step(self._actions() if args[0] is None else args[0], slot)
             return self._rest()
         if name == "reset":
             seeds, options, mask = args
-            self.lane.reset(seeds, options, mask, buffer)
+            self.lane.reset(seeds, options, mask, slot)
             return self._rest()
         return getattr(self.lane, name)(*args)
 
@@ -218,7 +218,7 @@ def serve(
         go: Taken for every command.
         done: Given when a command is done.
         pipe: To the parent.
-        finished: Where sub-environments step one by one, given for each that has.
+        finished: Where each sub-environment steps independently, given for each that has.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
 
@@ -316,20 +316,16 @@ def _answer(
             if control[ENDED] or orphaned.is_set():
                 return
             continue
-        buffer = word >> BUFFER_SHIFT & BUFFER_BITS
+        slot = word >> SLOT_SHIFT & SLOT_BITS
         try:
             if word & REQUEST:
-                reply = lane.request(buffer, *processes.loads(pipe.recv_bytes()))
+                reply = lane.request(slot, *processes.loads(pipe.recv_bytes()))
             elif word & RESET:
-                reply = lane.reset(buffer)
+                reply = lane.reset(slot)
             else:
-                reply = step(buffer)
+                reply = step(slot)
         except LaneFailure as failure:
-            assert failure.__cause__ is not None
-            if isinstance(failure.__cause__, SystemExit):
-                raise failure.__cause__ from None
-            error = portable(failure.__cause__)
-            reply = Failed(failure.row, failure.phase, error, failure.when)
+            reply = failed_there(failure)
         answered = word
         if reply is None:
             control[ANSWERED] = word
@@ -339,6 +335,19 @@ def _answer(
             control[ANSWERED] = word + (FAILED if isinstance(reply, Failed) else REPLY)
             release()
             pipe.send_bytes(packed)  # After the signal: a full pipe waits for the parent to read.
+
+
+def failed_there(failure: LaneFailure) -> Failed:
+    """What a sub-environment of a worker raised, as the caller gets it.
+
+    Raises:
+        SystemExit: If it was that, which ends the worker.
+    """
+    error = failure.__cause__
+    assert error is not None
+    if isinstance(error, SystemExit):
+        raise error from None
+    return Failed(failure.row, failure.phase, portable(error), failure.when)
 
 
 def packed_reply(lane: Lane, reply: Any) -> bytes:

@@ -77,7 +77,7 @@ class Settings:
         memory_available_bytes: What they may take.
         caller_steps: Whether the calling process steps a slice of its own.
         first_worker: A process that is to be the first worker, where one was started to profile.
-        queues: Whether sub-environments step one by one: see `rows`.
+        queues: Whether each sub-environment steps independently: see `rows`.
     """
 
     workers: int
@@ -179,15 +179,15 @@ class Worker(ABC):
         """
 
     @abstractmethod
-    def step(self, buffer: int) -> None:
-        """Begins a step with the actions in the arena; observations go into that buffer."""
+    def step(self, slot: int) -> None:
+        """Begins a step with the actions in the arena; observations go into that slot."""
 
     @abstractmethod
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
         """A request to call a method of the lane, with the new templates; `request` sends it."""
 
     @abstractmethod
-    def request(self, data: Any, buffer: int = 0) -> None:
+    def request(self, data: Any, slot: int = 0) -> None:
         """Begins what `packed` made."""
 
     @abstractmethod
@@ -268,7 +268,7 @@ class Workers(ABC):
         self.templates: list[Template] = []
         self.closed = False
         self._limit_s = settings.step_timeout_s
-        self._buffer = 0
+        self._slot = 0
         self._asked: tuple[str, Arguments] | None = None
         self._replies: list[Any] = []
         self._failure: BaseException | None = None
@@ -329,10 +329,10 @@ class Workers(ABC):
         except WorkerDied as death:
             self._replace(place, death)
 
-    def begin_step(self, buffer: int) -> None:
+    def begin_step(self, slot: int) -> None:
         """Does what `begin` and `step` do, perhaps on a shorter way; raises what they raise."""
         self.begin()
-        self.step(buffer)
+        self.step(slot)
 
     def end_step(self) -> bool:
         """Ends what `begin_step` began, where it can; the caller's own part is done.
@@ -343,28 +343,28 @@ class Workers(ABC):
         self._replies = [None]
         return False
 
-    def step(self, buffer: int) -> None:
-        """Has every worker step with the actions in the arena; observations go into a buffer."""
-        self._buffer = buffer
+    def step(self, slot: int) -> None:
+        """Has every worker step with the actions in the arena; observations go into a slot."""
+        self._slot = slot
         for place in range(len(self.each)):
             self._give(place)
 
-    def ask(self, name: str, arguments: Arguments, buffer: int = 0) -> None:
+    def ask(self, name: str, arguments: Arguments, slot: int = 0) -> None:
         """Gives every worker a method of its lane to call, all of them or none.
 
         Args:
             name: Of the method.
             arguments: Gives its arguments for a lane's rows; None for a lane that is not to be
                 called, and whose reply then is None.
-            buffer: Where observations go.
+            slot: Where observations go.
         """
-        self._asked, self._buffer = (name, arguments), buffer
+        self._asked, self._slot = (name, arguments), slot
         asked = [(worker, arguments(worker.rows)) for worker in self.each]
         packed = [None if args is None else worker.packed(name, args) for worker, args in asked]
         for place, data in enumerate(packed):
             if data is not None:
                 try:
-                    self.each[place].request(data, buffer)
+                    self.each[place].request(data, slot)
                 except WorkerDied as death:
                     self._replace(place, death)
                     self._give(place)
@@ -375,12 +375,12 @@ class Workers(ABC):
             worker = self.each[place]
             try:
                 if self._asked is None:
-                    worker.step(self._buffer)
+                    worker.step(self._slot)
                 else:
                     name, arguments = self._asked
                     args = arguments(worker.rows)
                     if args is not None:
-                        worker.request(worker.packed(name, args), self._buffer)
+                        worker.request(worker.packed(name, args), self._slot)
                 return
             except WorkerDied as death:
                 self._replace(place, death)

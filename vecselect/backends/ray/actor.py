@@ -108,7 +108,7 @@ class LaneActor:
         work, workers = self._work, self._workers
         try:
             spec: LaneSpec = processes.loads(packed)
-            layout = dataclasses.replace(spec.layout, workers=len(workers.each), buffers=1)
+            layout = dataclasses.replace(spec.layout, workers=len(workers.each), slots=1)
             spec = dataclasses.replace(spec, layout=layout)
             spaces = make_lanes(self._envs, workers, work, spec)
             own = work.part(range(len(self._envs)))

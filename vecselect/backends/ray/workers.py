@@ -24,7 +24,7 @@ from vecselect.backends.pool.workers import (
 )
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import STEP, LaneActor, Place, machine_id
-from vecselect.errors import ModeUnavailable, StepTimeout, WorkerDied, WorkerError
+from vecselect.errors import ModeUnavailable, WorkerDied, WorkerError, built_too_late
 from vecselect.interrupts import DeferredInterrupts
 from vecselect.remote_errors import Failed, RemoteTraceback, raised_there, report_closing
 
@@ -229,7 +229,7 @@ class RayWorker(Worker):
         self._death: WorkerDied | None = None
         self._pulse: Any = None
         self._felt_s = 0.0
-        self._buffer = 0
+        self._slot = 0
         self._mask: list[bool] | None = None
         self._started_s = time.monotonic()
         self._create()
@@ -254,10 +254,7 @@ class RayWorker(Worker):
         until_s = None if timeout_s is None else self._started_s + timeout_s
         answer = self._awaited(None if until_s is None else lambda: until_s - time.monotonic())
         if answer is PENDING:
-            raise StepTimeout(
-                f"{self.name()} has not built its sub-environments within start_timeout_s="
-                f"{timeout_s:g}."
-            )
+            raise built_too_late(self.name(), timeout_s)
         return self._unpacked(answer)  # type: ignore[no-any-return]
 
     def _find_place(self, until_s: float) -> None:
@@ -298,12 +295,12 @@ class RayWorker(Worker):
         self._ref = method.remote(data)
         self.outstanding = True
 
-    def step(self, buffer: int) -> None:
+    def step(self, slot: int) -> None:
         """Begins a step with the actions in the arena."""
         arena, part = self._arena, slice(self.rows.start, self.rows.stop)
         codes = arena.action_dtypes.tolist()[: len(arena.layout.actions or ())]
         leaves = [arena.action(index, code)[part] for index, code in enumerate(codes)]
-        self.request(self.packed(STEP, (codes, leaves)), buffer)
+        self.request(self.packed(STEP, (codes, leaves)), slot)
 
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
         """A request to call a method of the lane, with the new templates; `request` sends it."""
@@ -311,12 +308,12 @@ class RayWorker(Worker):
         dumps = processes.dumps_importable if name in ("step", STEP) else processes.dumps
         return dumps((self.new_templates, name, args)), args[2] if name == "reset" else None
 
-    def request(self, data: Any, buffer: int = 0) -> None:
+    def request(self, data: Any, slot: int = 0) -> None:
         """Begins what `packed` made."""
         self._need_alive()
         with DeferredInterrupts():
             message, self._mask = data
-            self._buffer = buffer
+            self._slot = slot
             self._begin(self._actor.do, message)
             self._infos.add(self.new_templates)
             self.new_templates = []
@@ -381,7 +378,7 @@ class RayWorker(Worker):
     ) -> bytes | None:
         """Puts a batch into the arena; returns what that cannot hold, packed."""
         arena, part, mask = self._arena, slice(self.rows.start, self.rows.stop), self._mask
-        targets = arena.observations[self._buffer].values()
+        targets = arena.observations[self._slot].values()
         for target, values in zip(targets, observations, strict=True):
             if mask is None or all(mask):
                 target[part] = values

@@ -1,6 +1,7 @@
 """Buffers: together they keep the contract; each by itself gives what a loop gives its rows."""
 
 import dataclasses
+import functools
 import itertools
 import multiprocessing
 import os
@@ -261,6 +262,33 @@ def test_closing_ends_everything(mode):
     for one in (envs, first, second):
         with pytest.raises(ClosedEnvironmentError):
             one.reset()
+
+
+class Mixed(zoo.EchoEnv):
+    """Info values of one key that a half's first row has no array for; the whole's has."""
+
+    def reset(self, **kwargs):
+        observation, info = super().reset(**kwargs)
+        return observation, {**info, "mixed": 1.5 if self.index == 2 else "text"}
+
+    def step(self, action):
+        *result, info = super().step(action)
+        return *result, {**info, "mixed": 1.5 if self.index == 2 else "text"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_infos_that_only_the_whole_can_batch_are_those_of_the_loop(mode):
+    makers = [functools.partial(Mixed, row) for row in range(4)]
+    with auto_make_vec(makers, mode=mode, buffers=2) as envs:
+        oracle, half_oracle = SyncVectorEnv(makers), SyncVectorEnv(makers[2:])
+        assert_same(envs.reset(seed=1), oracle.reset(seed=1))
+        for _ in range(3):
+            actions = np.arange(4)
+            assert_same(envs.step(actions), oracle.step(actions))
+        for half in (half_oracle, envs.buffers[1]):  # as the loop over that half alone
+            with pytest.raises(ValueError, match="could not convert string to float"):
+                half.reset(seed=1)
+        assert envs.reset(seed=2)[1]["mixed"].tolist() == ["text", "text", 1.5, "text"]
 
 
 def test_a_mask_of_one_buffer_leaves_the_other_its_observations():

@@ -110,6 +110,7 @@ def auto_make_vec(
             arrays of your own. For `mode="native"` and `allow=("native",)`.
         buffers: The parts of the batch that can be stepped independently: see
             `AutoVectorEnv.buffers`. With 2 the learner works on one half while the other one steps.
+            Each part has as many workers as the mode says: `pool:2` starts 4 processes then.
         batch_size: Has each sub-environment step independently, for `envs.recv`, which gives the
             results of so many that have finished first, and `envs.send`; see
             `FirstFinishedAutoVectorEnv`.
@@ -366,7 +367,7 @@ def _read_request(
 
 
 def _is_listed(id: Any) -> bool:
-    """Whether the sub-environments are given one by one."""
+    """Whether the sub-environments are given one at a time, each by a callable of its own."""
     return isinstance(id, Iterable) and not isinstance(id, str) and not callable(id)
 
 

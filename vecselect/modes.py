@@ -37,7 +37,8 @@ class Kind:
             for bit.
         on_request: Whether it is chosen only where the user allows it, as what needs a cluster;
             always so where it does not run the user's own environments.
-        one_by_one: Whether its workers step each sub-environment by itself, as `batch_size` needs.
+        one_by_one: Whether its workers step each sub-environment independently, as `batch_size`
+            needs.
         start_s: Seconds that its first worker takes to start, or each where each sub-environment
             has one of its own, which start side by side on the cores.
         further_start_s: Seconds of each further worker.

@@ -185,7 +185,7 @@ class BufferedVectorEnv(LaneCalls):
         with self._beginning("step", self._merged_step):
             for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
                 part.step_async(part_of(space, actions, here))
-                self._waits.append((number, part.step_wait))
+                self._waits.append((number, partial(_stepped, part)))
 
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         seeds = seed_of_each(seed, self.num_envs)
@@ -199,7 +199,7 @@ class BufferedVectorEnv(LaneCalls):
                     continue
                 masked = options if mask is None else {**(options or {}), "reset_mask": mask[own]}
                 part.reset_async(seed=seeds[own], options=masked)
-                self._waits.append((number, part.reset_wait))
+                self._waits.append((number, partial(_reset, part)))
 
     def _merged_step(self, results: list[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         observations, rewards, terminated, truncated, infos = zip(*results, strict=True)
@@ -215,11 +215,13 @@ class BufferedVectorEnv(LaneCalls):
         observations, infos = zip(*results, strict=True)
         return joined(self.single_observation_space, observations), self._joined_infos(infos)
 
-    def _joined_infos(self, each: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The infos of the buffers as those of all rows."""
+    def _joined_infos(self, each: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+        """The infos of the buffers as those of all rows; None where one has no batch of them."""
         found: dict[str, Any] = {}
         try:
             for infos, here in zip(each, self.rows, strict=True):
+                if infos is None:
+                    raise _TypesDiffer
                 _add_infos(found, infos, slice(here.start, here.stop), self.num_envs)
         except _TypesDiffer:
             found = {}
@@ -329,6 +331,28 @@ class BufferedVectorEnv(LaneCalls):
                 stack.callback(part.close, **kwargs)
 
 
+def _stepped(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, ...]:
+    """What a step of a buffer returns; its infos are None where only the whole may batch them."""
+    try:
+        return part.step_wait(timeout_s)
+    except Exception as error:
+        if error is not part.infos_error:
+            raise
+        part.infos_error = None
+        return *part.last_step(), None
+
+
+def _reset(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, dict[str, Any] | None]:
+    """The same of a reset."""
+    try:
+        return part.reset_wait(timeout_s)
+    except Exception as error:
+        if error is not part.infos_error:
+            raise
+        part.infos_error = None
+        return part.observations(), None
+
+
 def _not_reset(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
     """What a buffer has that a reset leaves out."""
     return part.observations(), {}
@@ -399,7 +423,7 @@ def joined(space: gym.Space, batches: Sequence[Any]) -> Any:
 
 
 class _TypesDiffer(Exception):
-    """The arrays of two buffers for one key are of different types: the first row decides."""
+    """The values of one key need another array than those of one buffer: the first row decides."""
 
 
 def _add_infos(found: dict[str, Any], infos: dict[str, Any], here: slice, num_envs: int) -> None:

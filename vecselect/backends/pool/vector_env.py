@@ -65,9 +65,14 @@ class PoolVectorEnv(LaneCalls):
     equals that of Gymnasium's `SyncVectorEnv`, except where that returns an observation which the
     environment has overwritten in the meantime: `final_obs` and `final_info` are always those of
     the episode that ended.
+
+    Attributes:
+        infos_error: What was raised last by values of one info key that no array can hold together,
+            as in Gymnasium; all else of that step or reset was done.
     """
 
     _kind: Callable[[Settings], Workers] = ProcessWorkers
+    infos_error: Exception | None = None
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
         """Builds the sub-environments, those of the workers in their processes.
@@ -289,7 +294,11 @@ class PoolVectorEnv(LaneCalls):
                     for path, values in objects.items():
                         lane.objects[path][worker.rows.start : worker.rows.stop] = values
         self._rest = rest
-        batched = lane.infos.batch(rest, self._add_info)
+        try:
+            batched = lane.infos.batch(rest, self._add_info)
+        except Exception as error:
+            self.infos_error = error
+            raise
         if rest:
             for template in lane.infos.learn(rest):
                 workers.add_template(template)
@@ -314,6 +323,12 @@ class PoolVectorEnv(LaneCalls):
                 values = tuple(self._lane.objects[leaf.path])
                 parts.append(copying.deepcopy(values) if self.copy else values)
         return assembled(self.single_observation_space, iter(parts))
+
+    def last_step(self) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """What the last step returned, without its infos."""
+        arena = self._arena
+        flags = arena.terminated.copy(), arena.truncated.copy()
+        return self.observations(), arena.rewards.copy(), *flags
 
     def infos(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """The infos of the last step or reset, each with its row, in the order of the rows."""

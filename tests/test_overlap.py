@@ -59,7 +59,7 @@ def test_what_brings_a_third_more_is_loud_unless_the_machine_was_busy():
     (note,) = explain.of_overlap(found)
     assert (note.code, note.loud) == ("overlap", True)
     assert "buffers=2 is predicted to give" in note.text
-    assert not explain.of_overlap(found, quiet=False)[0].loud
+    assert not explain.of_overlap(found, sure=False)[0].loud
     less = dataclasses.replace(found, buffers_s=found.lockstep_s / 1.25)
     assert not explain.of_overlap(less)[0].loud
 

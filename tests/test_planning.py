@@ -37,11 +37,14 @@ from vecselect.factory import Prebuilt
 from vecselect.machine import read_machine
 from vecselect.modes import Mode
 from vecselect.plan import Candidate
-from vecselect.planning import build, planner
+from vecselect.planning import build, explain, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import Prepared
+from vecselect.planning.plan_key import script_name
 from vecselect.request import read_request
-from vecselect.selection.evidence import HandOff
+from vecselect.selection.compare import Interval
+from vecselect.selection.evidence import HandOff, LearnerCost, Observation
+from vecselect.selection.model import Choice, Forecast, Parts
 
 pytestmark = pytest.mark.usefixtures("no_torch")
 
@@ -427,6 +430,13 @@ def test_two_factories_of_one_instance_are_an_error_also_after_planning():
 # The learner's threads
 
 
+def test_a_small_gain_is_said_with_its_digits():
+    parts = Parts(1.0, 0.0, 0.0, 0.0)
+    sync = Forecast("sync", None, Interval(10.8, 10.2, 11.4), 0.0, parts)
+    best = Forecast("pool:1", None, Interval(10.0, 9.5, 10.4), 0.0, parts)
+    assert "Predicted 1.04-1.14 times" in explain.reason_of_model(Choice(best, (sync, best)), None)
+
+
 @pytest.fixture
 def spinning(monkeypatch, machine, quiet, only_pools):
     """Beside torch with 2 threads, of which the other one spins, on 2 cores."""
@@ -463,6 +473,24 @@ def test_where_the_plan_may_set_the_threads_it_does_and_says_nothing(spinning):
     assert plan.chosen.threads == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "loud"), [("stand-in", False), ("callable", True), ("seconds", True), ("none", False)]
+)
+def test_overlap_beside_a_learner_that_is_assumed_is_no_warning(
+    monkeypatch, machine, quiet, only_pools, kind, loud
+):
+    machine(cores=2.0)
+    learner = LearnerCost(kind, 8 * MS, cores=0.0)
+    monkeypatch.setattr(planner, "measure_learner", lambda *arguments, **options: (learner,))
+    plan = recommend(busy, 8)
+    assert {note.code: note.loud for note in plan.notes}["overlap"] is loud
+    seen = Observation("sync", None, 1000, 8 * MS, 6 * MS)
+    PlanCache().observe(plan.key, script_name(), seen)
+    fresh = recommend(busy, 8, fresh=True)
+    assert {note.code: note.loud for note in fresh.notes}["overlap"]
+    assert fresh.overlap.buffers_s == pytest.approx(6 * MS, rel=0.2)
+
+
 def test_a_given_number_of_threads_is_measured_and_kept(monkeypatch):
     torch = FakeTorch(threads=4)
     monkeypatch.setitem(sys.modules, "torch", torch)
@@ -480,7 +508,11 @@ def test_a_plan_made_beside_other_programs_is_provisional(machine, monkeypatch):
     monkeypatch.setattr(planner.ForeignLoad, "cores", lambda self: 3.0)
     plan = recommend(busy, 8)
     assert "kept 3.0 of 4 cores busy" in plan.provisional
-    assert "machine-busy" in {note.code for note in plan.notes}
+    notes = {note.code: note.text for note in plan.notes}
+    assert "expires after a week" in notes["machine-busy"]
+    unkept = recommend(busy, 8, use_store=False)
+    notes = {note.code: note.text for note in unkept.notes}
+    assert notes["machine-busy"].endswith("It is not remembered: the next start measures again.")
     assert plan.evidence.cores == 1.0
     assert plan.mode in ("sync", "pool:0")
     assert PlanCache().recall(plan.key).plan.provisional == plan.provisional
@@ -493,7 +525,8 @@ def test_beside_another_start_hand_offs_are_assumed_and_nothing_is_remembered(qu
     assert plan.evidence.hand_off == HandOff()
     assert not plan.evidence.hand_off.measured
     assert "planning at the same time" in plan.provisional
-    assert "several-starts" in {note.code for note in plan.notes}
+    notes = {note.code: note.text for note in plan.notes}
+    assert notes["several-starts"].endswith("not remembered: the next start measures again.")
     assert PlanCache().entries() == []
     again = recommend("CartPole-v1", 2)
     assert again.evidence.hand_off.measured

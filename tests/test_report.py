@@ -140,6 +140,10 @@ VERDICTS = {
         predicted(exactly(20.0), Interval(10.0, 5.0, 21.0)),
         "by prediction, likely the fastest",
     ),
+    "likely, and near": (
+        predicted(Interval(10.8, 10.2, 11.4), Interval(10.0, 9.5, 10.4)),
+        "by prediction, likely the fastest",
+    ),
     "close": (
         predicted(exactly(10.4), Interval(10.0, 9.0, 11.0)),
         "by prediction; sync may be as fast",

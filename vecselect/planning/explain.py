@@ -122,7 +122,7 @@ def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
     else:
         low, high = _ratio_range(sync, best)
         learner = ", learner included" if best.learner_s else ""
-        text = f"Predicted {low:.2g}-{high:.2g} times the throughput of sync{learner}{threads}."
+        text = f"Predicted {low:.3g}-{high:.3g} times the throughput of sync{learner}{threads}."
     return text + _rule_beside(best.mode, rule)
 
 
@@ -233,12 +233,21 @@ def of_profile(profile: StepProfile) -> list[Note]:
     return [Note("resets", text)]
 
 
-def of_provisional(why: str | None, *, alone: bool) -> list[Note]:
-    """That the plan should soon be made anew."""
+def of_provisional(why: str | None, *, alone: bool, remembered: bool) -> list[Note]:
+    """That the plan should soon be made anew.
+
+    Args:
+        why: The reason, if it should.
+        alone: Whether nothing else planned at the same time.
+        remembered: Whether the plan is stored.
+    """
     if why is None:
         return []
     code = "machine-busy" if alone else "several-starts"
-    return [Note(code, f"{why} This plan expires after a week.")]
+    until = "It is not remembered: the next start measures again."
+    if remembered:
+        until = "This plan expires after a week."
+    return [Note(code, f"{why} {until}")]
 
 
 def of_rule(verdict: RuleVerdict) -> list[Note]:
@@ -284,12 +293,13 @@ def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
     return [Note("learner-threads", text, loud=quiet and gain >= LOUD)]
 
 
-def of_overlap(found: Overlap | None, *, quiet: bool = True) -> list[Note]:
+def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
     """What it would bring to step some sub-environments while the learner works on others.
 
     Args:
         found: What is predicted, if anything is.
-        quiet: Whether nothing else held the cores while this was measured.
+        sure: Whether the learner is known and not assumed, and nothing else held the cores while
+            this was measured; else it is no warning.
     """
     if found is None or max(found.buffers, found.first_finished) < WORTH_SAYING:
         return []
@@ -307,7 +317,7 @@ def of_overlap(found: Overlap | None, *, quiet: bool = True) -> list[Note]:
             "throughput of lockstep: those that have finished do not wait for the slowest "
             "(envs.recv and envs.send), but which come together differs from run to run."
         )
-    return [Note("overlap", " ".join(parts), loud=quiet and gain >= LOUD)] if parts else []
+    return [Note("overlap", " ".join(parts), loud=sure and gain >= LOUD)] if parts else []
 
 
 def of_learner(kind: str) -> list[Note]:

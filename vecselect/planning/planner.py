@@ -330,10 +330,12 @@ class _Planning:
         threads = counted_on(choice.best, evidence) if any_threads else self._given_threads
         overlapped = None
         if not self.request.overlaps:
-            cost = next(
-                (one for one in learners if one.threads == choice.best.threads), learners[0]
-            )
+            given = {one.threads: one for one in learners}
+            cost = given.get(choice.best.threads, learners[0])
+            # As long as runs have shown it to be, where there were any.
+            cost = dataclasses.replace(cost, seconds=choice.best.learner_s)
             overlapped = overlap(evidence, choice.best.loop_s, cost)
+        learner_known = learners[0].kind in ("seconds", "callable") or bool(seen)
         return self._plan(
             evidence,
             mode,
@@ -342,8 +344,8 @@ class _Planning:
             candidates=candidates_of(choice, race),
             notes=[
                 *explain.of_threads(choice, quiet=why is None),
-                *explain.of_overlap(overlapped, quiet=why is None),
-                *explain.of_provisional(why, alone=alone),
+                *explain.of_overlap(overlapped, sure=why is None and learner_known),
+                *explain.of_provisional(why, alone=alone, remembered=alone and options.use_store),
                 *explain.of_ray(ray),
                 *explain.of_implementations(self.request.label, implementations),
                 *left_out,

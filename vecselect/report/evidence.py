@@ -65,7 +65,7 @@ def _of_prediction(plan: Plan) -> str:
     if close:
         close = sorted(close, key=lambda mode: others[mode].mid)
         return f"by prediction; {' or '.join(close[:2])} may be as fast{threads}"
-    sure = "likely" if any(other.mid <= ours.high for other in others.values()) else "clearly"
+    sure = "likely" if any(other.low <= ours.high for other in others.values()) else "clearly"
     return f"by prediction, {sure} the fastest{threads}"
 
 

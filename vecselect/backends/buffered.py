@@ -38,8 +38,10 @@ if TYPE_CHECKING:
 
 def build_in_buffers(
     request: Request, build: Callable[[Request, int], PoolVectorEnv]
-) -> BufferedVectorEnv:
+) -> PoolVectorEnv | BufferedVectorEnv:
     """Builds the buffers of a request, and the vector environment that they make up.
+
+    Where the whole batch is the only one, that alone.
 
     Args:
         request: What was asked for.
@@ -49,6 +51,8 @@ def build_in_buffers(
         RuntimeError: If the spaces of two buffers do not go together.
         Exception: What `build` raises; what was built before is closed.
     """
+    if request.buffers == 1:
+        return build(request, 0)
     rows = buffer_rows(request.num_envs, request.buffers)
     mode = request.vector_kwargs.get("observation_mode", "same")
     with contextlib.ExitStack() as stack:

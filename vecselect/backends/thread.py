@@ -82,12 +82,12 @@ class Thread(base.Backend):
                 request,
             )
 
-        def built(part: Request, number: int = 0) -> ThreadVectorEnv:
+        def built(part: Request, number: int) -> ThreadVectorEnv:
             caller_steps = part.caller_steps
             settings = Settings.of(part, workers, caller_steps=caller_steps)
             return self._safe(ThreadVectorEnv(part.env_fns, settings), part)
 
-        return built(request) if request.buffers == 1 else build_in_buffers(request, built)
+        return build_in_buffers(request, built)
 
     def _safe(self, env: AnyThreads, request: Request) -> AnyThreads:
         """A vector environment that was built, if its sub-environments are safe beside each other.

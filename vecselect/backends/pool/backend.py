@@ -73,7 +73,7 @@ class Pool(base.Backend):
             base.set_spec(env, request, None)
             return env
 
-        def built(part: Request, number: int = 0) -> PoolVectorEnv:
+        def built(part: Request, number: int) -> PoolVectorEnv:
             if number:  # the first has looked for room for all
                 settings = _settings(part, workers, 0)
             else:
@@ -83,7 +83,7 @@ class Pool(base.Backend):
             base.set_spec(env, part, None)
             return env
 
-        return built(request) if request.buffers == 1 else build_in_buffers(request, built)
+        return build_in_buffers(request, built)
 
 
 def _settings(

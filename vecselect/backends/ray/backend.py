@@ -74,13 +74,13 @@ class Ray(base.Backend):
             count = most if lanes is not None else min(most, needs.room())
             share = needs.shared(request.buffers)
 
-            def built(part: Request, number: int = 0) -> RayVectorEnv:
+            def built(part: Request, number: int) -> RayVectorEnv:
                 settings = Settings.of(part, count, caller_steps=False, tries=EAGER_TRIES)
                 env = RayVectorEnv(part.env_fns, settings, share, beside)
                 base.set_spec(env, part, None)
                 return env
 
-            return built(request) if request.buffers == 1 else build_in_buffers(request, built)
+            return build_in_buffers(request, built)
 
 
 class RayVectorEnv(PoolVectorEnv):

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.marks import only_full
-
 ROOT = Path(__file__).parent.parent
-CONTRACT = [f"tests/test_contract.py::Test{mode}" for mode in ("Sync", "Async", "Pool", "Thread")]
-SMOKE = "mask_reach or call_get_attr or split_calls or after_close"
+SYSTEMS = ("macos", "windows")
+CONTRACT = ("Sync", "Async", "Pool", "Thread")  # the classes of test_contract.py
 
 SCRIPT = """
 import gymnasium as gym
@@ -44,25 +42,25 @@ def run(system, *arguments, limit_s=60):
     return done
 
 
-@pytest.mark.parametrize("system", ["macos", "windows"])
-@pytest.mark.parametrize("tests", [SMOKE, *only_full("test")])
-def test_the_contract_holds(system, tests):
-    run(
-        system,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "",
-        "-k",
-        tests,
-        *CONTRACT,
-        limit_s=1800,
-    )
+def contract(system, tests, *classes):
+    places = [f"tests/test_contract.py::Test{name}" for name in classes]
+    options = ["-p", "no:cacheprovider", "-m", "", "-k", tests]
+    run(system, "-m", "pytest", *options, *places, limit_s=600)
 
 
-@pytest.mark.parametrize("system", ["macos", "windows"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_what_differs_most_holds(system):
+    contract(system, "mask_reach or call_get_attr or split_calls or after_close", *CONTRACT)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", CONTRACT)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_contract_holds(system, name):
+    contract(system, "test", name)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
 def test_a_script_needs_no_guard(system, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

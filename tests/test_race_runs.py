@@ -154,9 +154,7 @@ def test_where_the_environment_differs_from_itself_the_times_decide(nothing_left
     assert plan.evidence.race.difference is None
     assert left_out(plan.evidence.race) == {}
     assert plan.mode != "sync"
-    assert [note.code for note in plan.notes if "from one run to the next" in note.text] == [
-        "not-repeatable"
-    ]
+    assert "not-repeatable" in [note.code for note in plan.notes]
     assert "to the bit" not in str(plan.report)
 
 
@@ -370,7 +368,7 @@ def test_a_crash_ends_the_race_and_nothing_else(how, words, nothing_left):
 def test_a_race_that_hangs_is_ended(monkeypatch, nothing_left):
     monkeypatch.setattr(child, "STALL_LIMIT_S", 1.0)
     start_s = time.monotonic()
-    with pytest.raises(child.IsolatedLost, match="did not end within 1 s of its time"):
+    with pytest.raises(child.IsolatedLost, match="it was still running 1 s after its time was up"):
         isolated(odd("hang"), budget_s=0.5)
     assert time.monotonic() - start_s < 20
 

@@ -57,7 +57,8 @@ def test_what_differs_most_holds(system):
 @pytest.mark.parametrize("name", CONTRACT)
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_contract_holds(system, name):
-    contract(system, "test", name)
+    # Of the stock environments one in Python and one in C: what they run on is the same for all.
+    contract(system, "not stock_environments or CartPole or HalfCheetah", name)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from vecselect.errors import RequestError
 from vecselect.machine import cpu_quota_cores, read_machine
 
 MIB = 1 << 20
@@ -107,9 +108,16 @@ def test_a_variable_bounds_the_cores(name, monkeypatch, tmp_path):
     monkeypatch.setenv(name, "1")
     machine = read_machine(tmp_path)
     assert (machine.cores, machine.cores_bound) == (1.0, name)
-    for nothing in ("", "0", "many", "1000000"):
+    for nothing in ("", "1000000"):
         monkeypatch.setenv(name, nothing)
         assert read_machine(tmp_path).cores_bound == "affinity"
+    for wrong in ("0", "x", "1.5", "-1"):
+        monkeypatch.setenv(name, wrong)
+        if name.startswith("SLURM"):
+            assert read_machine(tmp_path).cores_bound == "affinity"
+            continue
+        with pytest.raises(RequestError, match=f"{name}={wrong}: it takes a whole number"):
+            read_machine(tmp_path)
 
 
 def limited(folder, limit, used, names=("memory.max", "memory.current")):

@@ -322,6 +322,7 @@ def test_an_exception_of_the_environment_is_chained(phase):
     with pytest.raises(ProfileError, match=rf"ZeroDivisionError in {phase}\(\).*wheel") as caught:
         profiled(env)
     assert caught.value.__cause__ is original
+    assert ('pin a mode: mode="pool:1".' in str(caught.value)) == (phase == "step")
 
 
 def test_on_call_comes_before_every_call_outside_of_what_is_timed():

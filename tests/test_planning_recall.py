@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +12,7 @@ from tests.noting import Notes
 from tests.records import MS
 from tests.zoo import BusyEnv, SampleEnv
 from vecselect import auto_make_vec, recommend
+from vecselect.errors import ProfileError
 from vecselect.machine import read_machine
 from vecselect.options import PlanningOptions
 from vecselect.planning import cache, planner
@@ -49,6 +51,27 @@ def test_a_recalled_plan_measures_and_builds_nothing_more(notes):
     with auto_make_vec(notes.factories(3), learner=0.5) as envs:
         assert envs.plan.recalled
         assert len(notes.built) == built + 3
+
+
+@pytest.mark.parametrize("start", [recommend, auto_make_vec])
+def test_another_callable_learner_is_planned_anew(start, notes):
+    def planned(learner):
+        found = start(notes.factories(3), learner=learner)
+        if start is recommend:
+            return found
+        with found:
+            return found.plan
+
+    first = planned(lambda batch: time.sleep(20 * MS))
+    built = len(notes.built)
+    again = planned(lambda batch: time.sleep(20 * MS))
+    assert (first.recalled, again.recalled) == (False, True)
+    assert len(notes.built) == built + (1 if start is recommend else 3)
+    other = planned(lambda batch: None)
+    assert not other.recalled
+    assert other.learner_s < first.learner_s / 2
+    with pytest.raises(ProfileError, match="learner raised ZeroDivisionError"):
+        planned(lambda batch: 1 / 0)
 
 
 def test_what_is_asked_for_otherwise_is_planned_anew():

@@ -10,6 +10,7 @@ that builds the same environments; a warning that is new is shown at once, where
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pickle
 import sys
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 import gymnasium as gym
+from gymnasium.vector.utils import batch_space
 
 from vecselect import processes
 from vecselect.errors import RequestError
@@ -109,6 +111,14 @@ class Prebuilt:
         """The one that was built, then new ones."""
         env, self._env = self._env, None
         return self.make() if env is None else env
+
+    def sampled_observations(self, num_envs: int) -> Any:
+        """A batch drawn from the observation space of the one that was built.
+
+        Nothing of it changes: neither is it reset, nor is its space's generator used.
+        """
+        assert self._env is not None, "it was taken"
+        return batch_space(copy.deepcopy(self._env.observation_space), num_envs).sample()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """The factory alone."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vecselect.contexts import start_methods
+from vecselect.errors import RequestError
 
 WORKER_BYTES = 20_000_000
 """What a child with Gymnasium loaded takes of its own, environment not included: measured 18.5-20.6
@@ -20,7 +21,8 @@ MB beside what it shares with others, by fork server and spawned."""
 MEMORY_SHARE = 0.8
 """Share of the memory available that a vector environment may take."""
 
-CORE_VARIABLES = ("VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK")
+MAX_CPUS = "VECSELECT_MAX_CPUS"
+CORE_VARIABLES = (MAX_CPUS, "SLURM_CPUS_PER_TASK")
 """Environment variables that say how many cores are meant for this process."""
 
 SECOND_THREAD = 0.25
@@ -88,6 +90,9 @@ def read_machine(root: Path = Path("/")) -> Machine:
 
     Returns:
         The machine. Takes a few milliseconds and starts nothing.
+
+    Raises:
+        RequestError: If `VECSELECT_MAX_CPUS` holds no whole number of cores.
     """
     affinity = usable_cpus()
     bounds = _core_limits(root)
@@ -176,9 +181,19 @@ def _physical_cores() -> int | None:
 
 
 def _limits_by_variable() -> dict[str, float]:
-    """The cores that environment variables leave to this process, by their names."""
-    values = {name: os.environ.get(name, "") for name in CORE_VARIABLES}
-    return {name: float(text) for name, text in values.items() if text.isdecimal() and int(text)}
+    """The cores that environment variables leave to this process, by their names.
+
+    Raises:
+        RequestError: If our own holds no whole number of cores; SLURM's is left out then.
+    """
+    values = {name: os.environ.get(name, "").strip() for name in CORE_VARIABLES}
+    valid = {name: text.isdecimal() and int(text) > 0 for name, text in values.items()}
+    if values[MAX_CPUS] and not valid[MAX_CPUS]:
+        raise RequestError(
+            f"{MAX_CPUS}={values[MAX_CPUS]}: it takes a whole number of cores, 1 or more; unset it "
+            "to use all."
+        )
+    return {name: float(text) for name, text in values.items() if valid[name]}
 
 
 def resident_bytes() -> int | None:

@@ -42,6 +42,9 @@ WINDOWS = 3
 LONGEST_SPIN_S = 0.010
 """For so long other threads are looked at to see when they stop; torch's spin for 3 to 7 ms."""
 
+SAME_WITHIN, NEGLIGIBLE_S = 2.0, 20e-6
+"""Times of a learner count as the same within this ratio, or within so many seconds."""
+
 SPINS = 0.1
 """Other threads that keep fewer cores busy than this do not spin."""
 
@@ -71,6 +74,12 @@ class LearnerCost:
     spinning_cores: float = 0.0
     spin_s: float = 0.0
     cores: float = 1.0
+
+    def like(self, other: LearnerCost) -> bool:
+        """Whether a plan for one also serves the other: the same threads, about the same time."""
+        shorter_s, longer_s = sorted((self.seconds, other.seconds))
+        longest_s = max(SAME_WITHIN * shorter_s, shorter_s + NEGLIGIBLE_S)
+        return self.threads == other.threads and longer_s <= longest_s
 
 
 @dataclass(frozen=True)

@@ -389,10 +389,16 @@ class Profiling:
 
 
 def _failure(phase: str, error: Exception) -> ProfileError:
-    return ProfileError(
+    text = (
         f"The environment raised {type(error).__name__} in {phase}() while it was being measured: "
         f"{error}"
     )
+    if phase == "step":
+        end = "" if text.endswith((".", "!", "?")) else "."
+        text += (
+            f'{end} Measuring plays random actions; to go without it, pin a mode: mode="pool:1".'
+        )
+    return ProfileError(text)
 
 
 def size_bytes(value: Any) -> int:

@@ -2,8 +2,10 @@
 
 import functools
 import gc
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -15,7 +17,7 @@ from gymnasium import spaces
 from tests.marks import only_full
 from tests.probes import probed
 from tests.racers import children, wait_until_gone
-from vecselect import ProfileError
+from vecselect import ProfileError, StepTimeout, auto_make_vec
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
 from vecselect.planning import first_worker
@@ -242,7 +244,29 @@ def test_a_call_that_never_returns_is_given_up(phase, act, limit, stall_limit_s,
     failure = the_failure(faulty(phase, act))
     assert time.monotonic() - start_s < QUICKLY_S
     assert f"did not return from {named(phase)} within {limit}" in str(failure)
-    assert 'mode="sync"' in str(failure)
+    key = "start_timeout_s" if phase == "construct" else "step_timeout_s"
+    assert 'mode="pool:1"' in str(failure) and f"larger {key}" in str(failure)
+
+
+def hang_elsewhere():
+    assert multiprocessing.parent_process() is not None, "built here, where nothing ends it"
+    sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("phase", "deadlines", "error", "within"),
+    [
+        ("construct", {}, ProfileError, "within 2 s"),
+        ("construct", {"start_timeout_s": 1.5}, StepTimeout, "start_timeout_s=1.5"),
+        ("reset", {"step_timeout_s": 0.5}, StepTimeout, "step_timeout_s=0.5"),
+    ],
+)
+def test_deadlines_hold_while_measuring(phase, deadlines, error, within, monkeypatch):
+    monkeypatch.setattr(first_worker, "CONSTRUCT_LIMIT_S", 2.0)
+    start_s = time.monotonic()
+    with pytest.raises(error, match=f"did not return from .*{within}"):
+        auto_make_vec(faulty(phase, hang_elsewhere), 4, vector_kwargs=deadlines, use_store=False)
+    assert time.monotonic() - start_s < QUICKLY_S
 
 
 @pytest.mark.full
@@ -330,3 +354,32 @@ def test_what_wrappers_record_is_left_out_and_put_back(tmp_path):
         wrapped.close()
     assert not (tmp_path / "videos").exists()
     assert {name: vars(recorder).get(name) for name in before} == before
+
+
+GIVEN_UP = """
+import sys, time
+import gymnasium as gym
+from vecselect import auto_make_vec
+from vecselect.measure.step import BRIEF
+from vecselect.planning.first_worker import FirstWorker
+from vecselect.request import read_request
+
+
+class NoRom(gym.Env):
+    def __init__(self):
+        raise RuntimeError("no ROM found")
+
+
+FirstWorker(read_request(NoRom, 4), BRIEF, 1.0).end()
+time.sleep(0.5)
+try:
+    auto_make_vec(NoRom, 4, use_store=False)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_a_process_that_is_given_up_while_it_starts_does_not_complain():
+    command = [sys.executable, "-c", GIVEN_UP]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no ROM found\n", "")

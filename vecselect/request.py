@@ -130,6 +130,13 @@ class Request:
         """
         return not (self.deadlines or self.overlaps)
 
+    def import_entry_point(self) -> None:
+        """Imports what builds the sub-environments, where an id says so; builds nothing."""
+        entry_point = None if self.spec is None else self.spec.entry_point
+        if isinstance(entry_point, str):
+            with contextlib.suppress(Exception):  # building says it better
+                importlib.import_module(entry_point.partition(":")[0])
+
     def part(self, rows: range) -> Request:
         """The request of some of the sub-environments alone, as one of several buffers."""
         env_fns = self.env_fns[rows.start : rows.stop]

@@ -96,6 +96,7 @@ class ProfileTask:
                 phase = f"{name}()"
                 tell("phase", phase)
 
+        tell("phase", phase)  # it is there, and has opened what it was sent
         try:
             with _stdout_is_stderr(), bypassed_recorders():
                 env = self._profile(tell, enter)

@@ -22,7 +22,7 @@ from vecselect import contexts, processes
 from vecselect.backends.pool.link import new_memory
 from vecselect.backends.pool.process import ProcessWorker, launch
 from vecselect.child import Child, ChildEnded
-from vecselect.errors import ProfileError
+from vecselect.errors import ProfileError, StepTimeout
 from vecselect.factory import Prebuilt, note_shown
 from vecselect.learner_threads import library_threads
 from vecselect.machine import read_machine
@@ -77,6 +77,8 @@ class FirstWorker:
         """
         self.memory = new_memory()
         self._budget_s = budget_s
+        self._has_begun = False  # whether it has said anything
+        self._deadlines_s = {key: request.vector_kwargs[key] for key in request.deadlines}
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         self.launched = launch(
             contexts.get_context(request.vector_kwargs.get("context")),
@@ -92,22 +94,18 @@ class FirstWorker:
 
         Raises:
             Exception: What building the environment raised.
+            StepTimeout: If a call does not return within the deadline that the user has set.
             ProfileError: If it raises later (its exception is chained), its process dies, or a call
-                does not return within its limit.
+                does not return within the limit that holds without a deadline.
         """
         child = Child(self.launched.process, self.launched.pipe)
         phase = "its constructor"
+        limit_s, too_late = self._limit(phase)
+        until_s = time.monotonic() + limit_s
         while True:
-            limit_s = (
-                CONSTRUCT_LIMIT_S if phase == "its constructor" else STALL_LIMIT_S + self._budget_s
-            )
-            if not child.wait(limit_s):
+            if not child.wait(max(until_s - time.monotonic(), 0.0)):
                 child.kill()
-                raise ProfileError(
-                    f"The environment did not return from {phase} within {limit_s:g} s while it "
-                    "was being measured; its process was ended. If it needs that long, pin a mode: "
-                    'that skips measuring, as in auto_make_vec(..., mode="sync").'
-                )
+                raise too_late
             try:
                 message: Any = child.receive()
             except ChildEnded as ended:
@@ -118,8 +116,12 @@ class FirstWorker:
             if isinstance(message, Failed):  # the environment could not be loaded there
                 message = "not built", message.error
             kind, value = message
+            self._has_begun = True
             if kind == "phase":
-                phase = value
+                if value != phase:
+                    phase = value
+                    limit_s, too_late = self._limit(phase)
+                    until_s = time.monotonic() + limit_s
             elif kind == "failed":
                 text, error = value
                 raise ProfileError(text) from error.rebuilt()
@@ -130,6 +132,24 @@ class FirstWorker:
                 found: Probe = value
                 note_shown(found.warned)
                 return found
+
+    def _limit(self, phase: str) -> tuple[float, Exception]:
+        """Seconds that a phase may take, and what is raised where it takes longer."""
+        builds = phase == "its constructor"
+        key = "start_timeout_s" if builds else "step_timeout_s"
+        usual_s = CONSTRUCT_LIMIT_S if builds else STALL_LIMIT_S
+        deadline_s = self._deadlines_s.get(key)
+        allowed_s = usual_s if deadline_s is None else deadline_s
+        # The time for stepping counts up to the budget, and then the step that is under way.
+        limit_s = allowed_s if builds else allowed_s + self._budget_s
+        within = f"{limit_s:g} s" if deadline_s is None else f"{key}={deadline_s:g}"
+        kind = ProfileError if deadline_s is None else StepTimeout
+        return limit_s, kind(
+            f"The environment did not return from {phase} within {within} while it was being "
+            f"measured; its process was ended. If it needs longer, give a larger {key}, as in "
+            f'vector_kwargs={{"{key}": {10 * allowed_s:g}}}, or pin a mode, which skips measuring: '
+            'auto_make_vec(..., mode="pool:1").'
+        )
 
     def measure_hand_off(self) -> HandOff | None:
         """Times empty exchanges with this process, awake and asleep; some 5 ms in all.
@@ -206,8 +226,13 @@ class FirstWorker:
         launched = self.launched
         if launched.pipe.closed:
             return
-        launched.forget_names()
         with contextlib.suppress(OSError):  # it has ended already
+            if not self._has_begun and not launched.pipe.poll():
+                # It is being started, and would complain of the names that are gone. Nothing of
+                # the user's runs there yet.
+                launched.process.kill()
+        launched.forget_names()
+        with contextlib.suppress(OSError):  # here too
             launched.pipe.send_bytes(processes.dumps(None))
         launched.pipe.close()
         processes.end_in_background([launched.process])

@@ -93,8 +93,8 @@ def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prep
     Args:
         request: What was asked for.
         options: How planning may go about it.
-        builds: Whether the vector environment is built afterwards: then the calling process builds
-            its first sub-environment while another one is profiled.
+        builds: Whether the vector environment is built afterwards: then the calling process imports
+            what that needs while a sub-environment is profiled.
 
     Returns:
         The plan, and what was begun for it; `discard` it, or build from it.
@@ -302,21 +302,16 @@ class _Planning:
             first = FirstWorker(request, BRIEF, self.options.limit_s)
         except (StartError, OSError, ImportError) as error:
             return Prepared(self.without_processes(str(error)), request)
-        prebuilt: Prebuilt | None = None
         try:
-            if builds and request.num_envs > 1 and request.caller_steps:
-                prebuilt = Prebuilt(request.env_fns[0])
+            if builds and request.caller_steps:
+                request.import_entry_point()  # while the other process does, too
             found = first.profile()
             measured = alone and "pool" in self.kinds
             hand_off = first.measure_hand_off() if measured else None
             plan = self._decided(found, hand_off or HandOff(), load, seen, alone=alone)
         except BaseException:
             first.end()
-            if prebuilt is not None:
-                prebuilt.close()
             raise
-        if prebuilt is not None:
-            request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
         mode = Mode.parse(plan.mode)
         has_workers = mode.kind == "pool" and bool(mode.workers) and request.batch_size is None
         if has_workers and (hand_off or (not measured and first.answers())):

@@ -23,6 +23,7 @@ from tests.plans import (
 )
 from tests.snapshots import need_as_before
 from vecselect.plan import Candidate, Note
+from vecselect.planning import explain
 from vecselect.report import Report
 from vecselect.report.content import content
 from vecselect.report.text import MOST_LINES
@@ -38,7 +39,7 @@ WIDE = dataclasses.replace(
     BY_RULE,
     env="a_package_of_some_length.environments:TheEnvironmentWithTheLongestName-v12",
     reason="A reason that goes on and on. " * 20,
-    notes=tuple(Note(f"note-{n}", "A note that goes on and on, " * 8) for n in range(5)),
+    notes=tuple(Note(f"note-{n}", "A note that goes on and on. " * 12) for n in range(5)),
     candidates=(
         *BY_RULE.candidates,
         *(Candidate(f"pool:{n}", predicted=exactly(n)) for n in range(1, 40)),
@@ -154,7 +155,7 @@ VERDICTS = {
     ),
     "observed": (
         OBSERVED,
-        "by earlier runs, 12.3 k vector steps of them in this mode; plan of 2025-01-01",
+        "by 12.3 k vector steps observed in earlier runs, at 9.70 ms; plan of 2025-01-01",
     ),
     "observed otherwise": (
         seen_in_another_mode(),
@@ -197,6 +198,9 @@ def test_predicted_figures_are_marked_and_measured_ones_have_their_spread():
     rows = candidates(RACED)
     assert rows["pool:1"].cells == ("11.2 ms ±1.8 %", "714", "1.79x")
     assert rows["async"].cells == ("~13.2 ms ±11 %", "~606", "-")  # beside measured ones
+    narrow = dataclasses.replace(exactly(1.0), high=1.004)
+    plan = dataclasses.replace(BY_MODEL, candidates=(Candidate("pool:1", predicted=narrow),))
+    assert candidates(plan)["pool:1"].cells[0] == "~1.00 s"
     assert (rows["native"].cells, rows["native"].remark) == (
         *((), "Walker-v0 has no vector_entry_point"),
     )
@@ -287,6 +291,31 @@ def test_what_was_measured_is_told_and_what_was_not_seen_is_said_in_words():
     assert about["other programs"] == "0.9 cores busy meanwhile; 1.5 counted on"
 
 
+@pytest.mark.parametrize(
+    ("cores", "foreign", "load", "said"),
+    [
+        (2.0, 1.2, 1.5, "Other programs kept 1.2 of 2 cores busy, so this plan counts on 1."),
+        (8.0, 1.0, 1.5, "Other programs kept 1.0 of 8 cores busy, so this plan counts on 7."),
+        (2.0, 0.6, 0.0, "Other programs kept 0.6 of 2 cores busy while this was measured."),
+        (2.0, 0.1, 1.5, None),
+    ],
+)
+def test_cores_that_other_programs_held_are_told(cores, foreign, load, said):
+    machine = dataclasses.replace(MACHINE, cores=cores, load_1min=load)
+    evidence = dataclasses.replace(BY_MODEL.evidence, machine=machine, foreign_cores=foreign)
+    why = explain.provisional(evidence, alone=True)
+    told = [why] if why else [note.text for note in explain.of_cores(evidence, why)]
+    assert told == ([said] if said else [])
+
+
+def test_one_core_is_singular():
+    machine = dataclasses.replace(MACHINE, cores=1.0)
+    plan = dataclasses.replace(
+        BY_MODEL, evidence=dataclasses.replace(BY_MODEL.evidence, machine=machine)
+    )
+    assert "on 1 usable core (quota)" in str(plan.report)
+
+
 def test_a_run_so_far_stands_beside_what_was_planned():
     report = Report(RACED, STATS)
     for text in (words(report), words(report.details)):
@@ -347,7 +376,9 @@ def test_the_plain_text_fits_a_small_terminal_and_has_no_colour(name, monkeypatc
 def test_what_has_no_room_is_told_of_and_is_in_the_details():
     text = str(WIDE.report)
     assert "A reason that goes on and on." in text and " ...\n" in text
-    assert re.search(r"! [345] more notes: report.details", text)
+    assert "! [note-0] A note that goes on and on. " in text
+    assert "! the rest and 4 more notes: print(envs.report.details)" in text
+    assert not any(line.endswith("...") for line in text.splitlines() if "note" in line)
     assert "=> async " in text and "   sync " in text  # before the 39 pools
     for note in WIDE.notes:
         assert f"[{note.code}] {note.text.strip()}" in words(WIDE.report.details)

@@ -53,6 +53,7 @@ LOUD = 1.3
 """Advice that makes the loop this many times as fast is a warning, not only a note."""
 
 WORTH_SAYING = 1.1
+MOST_TIMES = 10.0
 FIRST_SHARE = "num_envs // 4"
 RESET_SHARE = 0.1
 
@@ -134,6 +135,11 @@ def _with_threads(choice: Choice) -> str:
     return f", with {_threads(choice.best.threads)} for the learner while steps are made"
 
 
+def _times(gain: float) -> str:
+    """A predicted gain; how far it goes beyond 10 depends on what no prediction gets right."""
+    return f"{gain:.1f} times" if gain <= MOST_TIMES else f"more than {MOST_TIMES:g} times"
+
+
 def _threads(number: int | None) -> str:
     return "1 thread" if number == 1 else f"{number} threads"
 
@@ -213,12 +219,22 @@ def provisional(evidence: Evidence, *, alone: bool) -> str | None:
             "Another program was planning at the same time, so only the step was measured, and "
             "the other costs are assumed."
         )
-    if evidence.busy:
-        return (
-            f"Other programs kept {evidence.foreign_cores:.1f} of {evidence.machine.cores:g} cores "
-            "busy while this was measured."
-        )
-    return None
+    return _other_programs(evidence) if evidence.busy else None
+
+
+def _other_programs(evidence: Evidence) -> str:
+    """What other programs held meanwhile, and what that leaves."""
+    kept = f"Other programs kept {evidence.foreign_cores:.1f} of {evidence.machine.cores:g} cores"
+    if evidence.cores < evidence.machine.cores:
+        return f"{kept} busy, so this plan counts on {evidence.cores:g}."
+    return f"{kept} busy while this was measured."
+
+
+def of_cores(evidence: Evidence, why_provisional: str | None) -> list[Note]:
+    """That a plan counts on fewer cores than there are, where nothing else says so."""
+    if why_provisional is not None or evidence.cores >= evidence.machine.cores:
+        return []
+    return [Note("machine-busy", _other_programs(evidence))]
 
 
 def of_profile(profile: StepProfile) -> list[Note]:
@@ -287,7 +303,7 @@ def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
     text = (
         f"The learner's {_threads(best.threads)} keep the cores from the environments: "
         f"{other.mode} with {_threads(other.threads)} while steps are made is predicted to give "
-        f'{gain:.1f} times the throughput of this loop. Write learner_threads="auto" in the call, '
+        f'{_times(gain)} the throughput of the rollout. Write learner_threads="auto" in the call, '
         'and "with envs.collecting():" around the rollout.'
     )
     return [Note("learner-threads", text, loud=quiet and gain >= LOUD)]
@@ -306,14 +322,14 @@ def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
     parts, gain = [], found.buffers
     if found.buffers >= WORTH_SAYING:
         parts.append(
-            f"buffers=2 is predicted to give {found.buffers:.2g} times the throughput of this "
-            "loop: one half of the batch steps while the learner works on the other "
+            f"buffers=2 is predicted to give {_times(found.buffers)} the throughput of the "
+            "rollout: one half of the batch steps while the learner works on the other "
             "(envs.buffers)."
         )
     if found.first_finished >= LOUD * max(found.buffers, 1.0):  # it costs being repeatable
         gain = found.first_finished
         parts.append(
-            f"batch_size={FIRST_SHARE} is predicted to give {found.first_finished:.2g} times the "
+            f"batch_size={FIRST_SHARE} is predicted to give {_times(found.first_finished)} the "
             "throughput of lockstep: those that have finished do not wait for the slowest "
             "(envs.recv and envs.send), but which come together differs from run to run."
         )

@@ -385,6 +385,7 @@ class _Planning:
             candidates=candidates_of(choice, race),
             notes=[
                 *explain.of_threads(choice, quiet=why is None),
+                *explain.of_cores(evidence, why),
                 *explain.of_overlap(overlapped, sure=why is None and learner_known),
                 *explain.of_provisional(why, alone=alone, remembered=alone and options.use_store),
                 *explain.of_ray(ray),

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 PREDICTED = "~"
 """Stands before a figure that was predicted."""
 
+LEAST_SPREAD = 0.01
+"""A prediction said to be more exact than this is shown without an interval."""
+
 BEST = "*"
 """Stands before the figure of a sweep's best mode, for each number of sub-environments."""
 
@@ -213,7 +216,9 @@ def _cells(plan: Plan, one: Candidate) -> tuple[str, ...]:
         return ()
     race, sync = plan.evidence.race, plan.candidate("sync")
     entrant = race.of(one.mode) if race and one.measured else None
-    once = entrant is not None and len(entrant.blocks_s) < 2  # which has no spread
+    # One block has no spread, and no prediction is as exact as it looks beside a long learner.
+    once = entrant is not None and len(entrant.blocks_s) < 2
+    once = once or (not one.measured and known.high < (1 + LEAST_SPREAD) * known.mid)
     time = seconds(known.mid) if once else f"{seconds(known.mid)}{spread(known)}"
     over = "-"
     # What a race measured and what was predicted beside it have no base in common.
@@ -263,7 +268,7 @@ def sweep_content(sweep: Sweep) -> Content:
     measured = {point.mode for point in sweep.points if point.env_steps_per_s is not None}
     modes = [mode for mode in sweep.modes if mode in measured]
     shared = "" if sweep.memory_kind.startswith("prop") else ", shared pages in each"
-    marked = f"95 % intervals; {BEST} marks the mode to take for each number."
+    marked = f"{BEST} marks the mode to take for each number. {_spreads(sweep)}"
     sections = (
         *_sweep_tables(sweep, modes, "Throughput in env steps/s", _throughput_cell, marked),
         *_sweep_tables(sweep, modes, f"Memory of all processes{shared}", _memory_cell),
@@ -316,12 +321,22 @@ def _sweep_tables(
 
 
 def _throughput_cell(sweep: Sweep, point: Timed) -> str:
-    """A throughput with its uncertainty; that of the mode to take is marked."""
+    """A throughput; that of the mode to take is marked."""
     found = point.env_steps_per_s
     if found is None:
         return "-"
     mark = BEST if point == sweep.by_number.get(point.num_envs) else ""
-    return f"{mark}{rate(found.mid)}{spread(found)}"
+    return f"{mark}{rate(found.mid)}"
+
+
+def _spreads(sweep: Sweep) -> str:
+    """How exact the throughputs are, all together: for each there is no room in the table."""
+    found = [one.env_steps_per_s for one in sweep.points if one.env_steps_per_s is not None]
+    found.sort(key=lambda one: one.high / one.mid)
+    if not found or not spread(found[-1]):
+        return ""
+    middle, most = spread(found[len(found) // 2]) or " ±0 %", spread(found[-1])
+    return f"95 % intervals: median{middle}, widest{most}; sweep.to_json() has each."
 
 
 def _memory_cell(sweep: Sweep, point: Timed) -> str:

@@ -36,7 +36,8 @@ def verdict(plan: Plan) -> str:
         seen = next((o for o in plan.evidence.observations[::-1] if o.mode == plan.mode), None)
         if seen is None:
             return "predicted from what earlier runs in other modes showed"
-        return f"by earlier runs, {rate(seen.vector_steps)} vector steps of them in this mode"
+        steps = f"{rate(seen.vector_steps)} vector steps observed in earlier runs"
+        return f"by {steps}, at {seconds(seen.inside_s)}"
     if plan.decided_by == "rule" and rule is not None:
         line = ", close to its line" if rule.near_line else ""
         return f"by the ~1 ms rule{line}: a step takes {seconds(rule.step_time_s)}"
@@ -55,7 +56,7 @@ def _of_prediction(plan: Plan) -> str:
         if one.threads in (None, plan.threads)
     }
     if ours is None or not others:
-        return "the only candidate"
+        return "by elimination"
     threads = ""
     if plan.learner_threads is None and any(
         one.threads not in (None, plan.threads) for one in plan.candidates
@@ -245,7 +246,7 @@ def machine_rows(machine: Machine) -> Rows:
     limit = "no quota" if quota is None else f"a quota of {quota:g}"
     available = f"{size(machine.memory_available_bytes)} of {size(machine.memory_bytes)} available"
     return _known(
-        ("usable cores", cores(machine).replace(" usable cores", "")),
+        ("usable cores", f"{machine.cores:g}{_bound(machine)}"),
         (
             "of",
             f"{machine.cores_logical} logical cores, {machine.cores_affinity} by affinity, {limit}",
@@ -261,9 +262,14 @@ def machine_rows(machine: Machine) -> Rows:
 
 def cores(machine: Machine) -> str:
     """The cores that may be used, and the bound where that is not the processor's own."""
+    bound = _bound(machine)
+    return f"{machine.cores:g} usable {'core' if machine.cores == 1 else 'cores'}{bound}"
+
+
+def _bound(machine: Machine) -> str:
+    """In brackets what bounds the usable cores, where that is not the processor's own."""
     whole = machine.cores_bound == "affinity" and machine.cores_affinity >= machine.cores_logical
-    bound = "" if whole else f" ({machine.cores_bound})"
-    return f"{machine.cores:g} usable cores{bound}"
+    return "" if whole else f" ({machine.cores_bound})"
 
 
 def _about_plan(plan: Plan) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vecselect.printable import write_text
+from vecselect.report.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -31,11 +33,17 @@ NARROWEST = 60
 MOST_LINES = 16
 """Lines of the short report where it has 80 columns or more."""
 
-MOST_ROWS = 6
+MOST_ROWS, LEAST_ROWS = 6, 2
 """Candidates in the short report."""
+
+NOTE_LINES = 4
+"""Lines of the short report that rows leave to the notes: one sentence, and how many more."""
 
 REASON_LINES = 4
 NAME_COLUMNS = 18
+
+ALL_NOTES = "print(envs.report.details), or --details in a shell"
+"""What shows the notes that have no room."""
 
 ASCII = str.maketrans({"±": "+-"})
 """What stands for the characters of figures where a stream has none."""
@@ -89,7 +97,8 @@ class Shown:
         so_far = [line for section in content.sections for line in _on_one_line(section, width)]
         room = int(self.most_lines) - len(above) - len(so_far) - len(pin)
         table = next((one for one in content.sections if one.columns), None)
-        rows = _rows_that_tell(table, max(room - 1 - bool(content.notes), 1)) if table else []
+        for_notes = NOTE_LINES if content.notes else 0
+        rows = _rows_that_tell(table, max(room - 1 - for_notes, LEAST_ROWS)) if table else []
         room -= len(rows) + bool(rows)
         notes = _notes(content, width, room)
         blanks = [""] * (room - len(notes) >= 2)
@@ -211,12 +220,26 @@ def _notes(content: Content, width: int, room: float) -> list[Text]:
         left = len(content.notes) - number
         text = Text.assemble((f"[{note.code}] ", "dim"), note.text)
         mark, style = ("!!!", "bold red") if note.loud else ("!", "yellow")
-        free = room - len(lines) - (left > 1)
-        if free < 1:
-            more = f"{left} more {'note' if left == 1 else 'notes'}: report.details"
-            return [*lines, *_hanging("!", more, width, "yellow")] if room > len(lines) else lines
-        lines += _hanging(mark, text, width, style, free)
+        whole = _hanging(mark, text, width, style)
+        if len(whole) <= room - len(lines) - (left > 1):
+            lines += whole
+            continue
+        more = counted(left, "more note")
+        for part in _first_sentences(text):
+            begun = _hanging(mark, part, width, style)
+            if len(begun) < room - len(lines):
+                lines += begun
+                more = "the rest" + (f" and {counted(left - 1, 'more note')}" if left > 1 else "")
+                break
+        more = f"{more}: {ALL_NOTES}"
+        return [*lines, *_hanging("!", more, width, "yellow", 1)] if room > len(lines) else lines
     return lines
+
+
+def _first_sentences(text: Text) -> list[Text]:
+    """The beginnings of a text that end with a sentence, the longest first."""
+    ends = [match.end() for match in re.finditer(r"[.!?](?= )", text.plain)]
+    return [text[:end] for end in reversed(ends)]
 
 
 def _pin(content: Content, width: int) -> list[Text]:

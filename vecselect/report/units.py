@@ -89,8 +89,8 @@ def _three_digits(value: float) -> str:
 
 
 def spread(interval: Interval) -> str:
-    """How far a quantity may be off: ` ±1.8 %`; nothing where it has no width."""
+    """How far a quantity may be off: ` ±1.8 %`; nothing where that rounds to 0."""
     percent = (interval.high / interval.mid - 1) * 100
-    if percent <= 0:
+    if percent < 0.05:
         return ""
     return f" ±{percent:.1f} %" if percent < 9.95 else f" ±{percent:.0f} %"

@@ -53,7 +53,6 @@ LOUD = 1.3
 """Advice that makes the loop this many times as fast is a warning, not only a note."""
 
 WORTH_SAYING = 1.1
-MOST_TIMES = 10.0
 FIRST_SHARE = "num_envs // 4"
 RESET_SHARE = 0.1
 
@@ -137,7 +136,7 @@ def _with_threads(choice: Choice) -> str:
 
 def _times(gain: float) -> str:
     """A predicted gain; how far it goes beyond 10 depends on what no prediction gets right."""
-    return f"{gain:.1f} times" if gain <= MOST_TIMES else f"more than {MOST_TIMES:g} times"
+    return f"{gain:.1f} times" if gain <= 10 else "more than 10 times"
 
 
 def _threads(number: int | None) -> str:
@@ -241,10 +240,9 @@ def of_profile(profile: StepProfile) -> list[Note]:
     """What a profile tells the reader."""
     if profile.reset_share <= RESET_SHARE:
         return []
-    most = 1 / (1 - profile.reset_share)
     text = (
         f"Resets take {profile.reset_share:.0%} of the time of one environment: if they took "
-        f"none, it would make {most:.2f} times as many steps."
+        f"none, it would make {1 / (1 - profile.reset_share):.2f} times as many steps."
     )
     return [Note("resets", text)]
 

@@ -259,7 +259,6 @@ def test_what_cannot_be_ends_with_2_and_one_line(words, message, capsys):
         [*RECOMMEND, "--fresh", "--no-store"],
         ["doctor", "--nonsense"],
         ["sweep", "CartPole-v1", "-n", "1,two"],
-        ["plans"],
         ["plans", "burn"],
         ["plans", "forget"],
         ["plans", "list", "abc"],

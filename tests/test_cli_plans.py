@@ -95,7 +95,30 @@ def test_a_line_is_as_long_as_it_must_in_a_pipe_and_no_longer_in_a_terminal(
     assert environment.startswith("[red]AAA") and not environment.endswith("-v0")
 
 
+@pytest.mark.parametrize(
+    ("columns", "left"),
+    [("120", 9), ("80", 5), ("60", 4)],
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_none_that_is_cut(
+    cache, monkeypatch, columns, left
+):
+    name = "CrowdedWarehouseNavigation-v12"
+    stored(cache, 3, env=name, decided_by="observed")
+    file = io.StringIO()
+    file.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", file)
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(["plans"]) == 0
+    head, line = re.sub(r"\x1b\[[\d;]*m", "", file.getvalue()).splitlines()
+    cells = re.split(r"  +", line.strip())
+    assert cells[:2] == [cache.keys()[0][:8], name]
+    assert len(cells) == len(re.split(r"  +", head.strip())) == left
+    assert "\u2026" not in head + line
+
+
 def test_an_empty_list_says_where_it_looked_and_is_still_a_document(run, cache):
+    assert run("plans").out == run("plans", "list").out
     assert run("plans", "list").out == f"No plans are stored in {cache.folder}.\n"
     assert run("plans", "list", "--json").out == "[]\n"
     assert not cache.folder.exists()

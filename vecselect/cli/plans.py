@@ -14,12 +14,20 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
+    from rich.console import Console, ConsoleOptions, RenderResult
+
     from vecselect.cli.measure import Commands
     from vecselect.planning.cache import PlanCache, StoredPlan
     from vecselect.report.evidence import Rows
 
 SHORT = 8
 """Characters of a key that stand for it where it is listed."""
+
+GAP, ENVIRONMENT_COLUMNS = 2, 30
+"""Columns of a terminal between two cells, and those that an environment's name has at least."""
+
+LEFT_OUT_FIRST = ("machine", "learner", "decided by", "threads", "made (UTC)", "num_envs")
+"""What a list leaves out where the terminal is too narrow; another machine is also dim."""
 
 MOST_BYTES = 16 << 20
 """The most that is read of a file that holds one plan."""
@@ -48,8 +56,10 @@ def add_commands(commands: Commands) -> None:
         "-o", "--output", action="append", default=[], metavar="FILE", help=OUTPUT_HELP
     )
 
-    plans = commands.add_parser("plans", help="list the remembered plans, or forget some")
-    actions = plans.add_subparsers(required=True, metavar="ACTION")
+    text = "list the remembered plans, or forget some"
+    plans = commands.add_parser("plans", help=text, description=f"{text}; `list` by default")
+    plans.set_defaults(run=_list, json=False)
+    actions = plans.add_subparsers(metavar="ACTION")
 
     def add(name: str, run: Callable[[Any], int], summary: str) -> argparse.ArgumentParser:
         parser = actions.add_parser(name, help=summary, description=summary)
@@ -103,33 +113,49 @@ def _row(entry: StoredPlan, here: dict[str, Any]) -> dict[str, Any]:
 
 def _write_table(rows: Sequence[dict[str, Any]]) -> None:
     """Writes a line for each plan: in a terminal of its width, else as wide as it is."""
-    from rich.table import Table
-    from rich.text import Text
-
     from vecselect.report.text import write
-    from vecselect.report.units import all_printable
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("key", no_wrap=True)
-    table.add_column("environment")  # the only one that rich may make narrower
-    for name in ("num_envs", "mode", "threads", "decided by", "learner", "made (UTC)", "machine"):
-        table.add_column(name, no_wrap=True)
-    for row in rows:
-        cells = (
-            row["key"][:SHORT],
-            row["env"],
-            str(row["num_envs"]),
-            row["mode"],
-            str(row["learner_threads"] or "as set"),
-            row["decided_by"],
-            str(row["learner"]),
-            row["created"][:16].replace("T", " "),
-            "this" if row["here"] else "another",
-        )
-        # As texts: in a plain string rich would take brackets for markup.
-        texts = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in all_printable(cells))
-        table.add_row(*texts, style="" if row["here"] else "dim")
-    write(table, sys.stdout, pipe_width=WIDE)
+    write(_Listing(rows), sys.stdout, pipe_width=WIDE)
+
+
+class _Listing:
+    """Stored plans as a table for rich, with the columns that there is room for."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]]) -> None:
+        from vecselect.report.units import all_printable
+
+        self._here = [row["here"] for row in rows]
+        columns = {
+            "key": [row["key"][:SHORT] for row in rows],
+            "environment": [row["env"] for row in rows],
+            "num_envs": [str(row["num_envs"]) for row in rows],
+            "mode": [row["mode"] for row in rows],
+            "threads": [str(row["learner_threads"] or "as set") for row in rows],
+            "decided by": [row["decided_by"] for row in rows],
+            "learner": [str(row["learner"]) for row in rows],
+            "made (UTC)": [row["created"][:16].replace("T", " ") for row in rows],
+            "machine": ["this" if here else "another" for here in self._here],
+        }
+        self._columns: dict[str, list[str]] = all_printable(columns)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.table import Table
+        from rich.text import Text
+
+        columns = dict(self._columns)
+        for name in LEFT_OUT_FIRST:
+            widths = {name: max(map(len, (name, *cells))) for name, cells in columns.items()}
+            widths["environment"] = min(widths["environment"], ENVIRONMENT_COLUMNS)
+            if sum(widths.values()) + GAP * len(widths) > options.max_width:
+                del columns[name]
+        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+        for name in columns:  # only the environment may be made narrower
+            table.add_column(name, no_wrap=name != "environment")
+        for here, *cells in zip(self._here, *columns.values(), strict=True):
+            # As texts: in a plain string rich would take brackets for markup.
+            texts = (Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells)
+            table.add_row(*texts, style="" if here else "dim")
+        yield table
 
 
 def _explain(args: argparse.Namespace) -> int:

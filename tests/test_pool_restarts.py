@@ -320,5 +320,7 @@ def test_limits_that_cannot_be_are_refused(options, words):
 
 
 def test_a_loop_has_no_workers_to_limit():
-    with pytest.raises(RequestError, match="it takes no vector_kwargs step_timeout_s"):
+    with pytest.raises(
+        RequestError, match=r"it keeps no deadlines \(step_timeout_s\); use pool, thread"
+    ):
         auto_make_vec("CartPole-v1", 2, mode="sync", vector_kwargs={"step_timeout_s": 1.0})

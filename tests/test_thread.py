@@ -22,6 +22,7 @@ from vecselect import (
     ModeUnavailable,
     RequestError,
     VecselectWarning,
+    WorkerError,
     auto_make_vec,
     recommend,
     sweep,
@@ -166,11 +167,12 @@ def test_what_is_raised_is_the_exception_itself_with_a_note_of_where():
         assert_goes_on(made)
 
 
-def test_an_environment_that_exits_does_so_in_the_caller():
+@pytest.mark.parametrize("row", [0, 3], ids=["caller", "thread"])
+def test_an_environment_that_exits_does_not_end_the_program(row):
     made, _ = told()
     with made:
-        with pytest.raises(SystemExit, match="wants to end"):
-            made.step(actions((3, 7)))
+        with pytest.raises(WorkerError, match=rf"^Sub-environment {row} called sys.exit.* in step"):
+            made.step(actions((row, 7)))
         assert_goes_on(made)
 
 

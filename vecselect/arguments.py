@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from gymnasium import Space, spaces
 
-ActionCheck = Callable[[Any], None]
-"""Raises if a batch of actions cannot be what the space describes."""
+ActionCheck = Callable[[Any], Any]
+"""Raises if a batch of actions cannot be what the space describes; else returns it, arrays of other
+libraries, such as torch's, as NumPy's."""
 
 
 def action_check(space: Space[Any], single: Space[Any], num_envs: int) -> ActionCheck:
@@ -26,8 +27,9 @@ def action_check(space: Space[Any], single: Space[Any], num_envs: int) -> Action
         num_envs: The number of sub-environments.
 
     Returns:
-        A function that takes a batch and raises ValueError for a wrong length or shape, TypeError
-        for a dtype or structure that cannot become the space's. Bounds are not checked.
+        A function that takes a batch and returns it, with NumPy's arrays in place of those of other
+        libraries. It raises ValueError for a wrong length or shape, TypeError for a dtype or
+        structure that cannot become the space's. Bounds are not checked.
     """
     return _check("actions", space, single, num_envs)
 
@@ -47,7 +49,8 @@ def _check(name: str, space: Space[Any], single: Space[Any], num_envs: int) -> A
 def _array_check(name: str, shape: tuple[int, ...], dtype: np.dtype, num_envs: int) -> ActionCheck:
     fitting = {dtype}  # dtypes seen to fit, so that the usual batch is found with one look-up
 
-    def check(actions: Any) -> None:
+    def check(given: Any) -> Any:
+        actions = given
         if type(actions) is not np.ndarray:
             _need_length(name, actions, num_envs)
             actions = np.asarray(actions)
@@ -63,6 +66,8 @@ def _array_check(name: str, shape: tuple[int, ...], dtype: np.dtype, num_envs: i
                     f"{dtype}; convert it with actions.astype({str(dtype)!r}). Nothing was stepped."
                 )
             fitting.add(actions.dtype)
+        # Gymnasium's loop gives the elements of a list as they are.
+        return given if isinstance(given, (list, tuple)) else actions
 
     return check
 
@@ -73,15 +78,14 @@ def _dict_check(name: str, space: spaces.Dict, single: spaces.Dict, num_envs: in
         for key, part in space.spaces.items()
     }
 
-    def check(actions: Any) -> None:
+    def check(actions: Any) -> Any:
         if not isinstance(actions, Mapping) or actions.keys() != checks.keys():
             found = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
             raise TypeError(
                 f"{name} is {found}; a mapping with the keys {sorted(checks)} is needed. Nothing "
                 "was stepped."
             )
-        for key, part in checks.items():
-            part(actions[key])
+        return {key: part(actions[key]) for key, part in checks.items()}
 
     return check
 
@@ -94,21 +98,21 @@ def _tuple_check(
         for i, (part, one) in enumerate(zip(space.spaces, single.spaces, strict=True))
     ]
 
-    def check(actions: Any) -> None:
+    def check(actions: Any) -> Any:
         if not isinstance(actions, (tuple, list)) or len(actions) != len(checks):
             raise TypeError(
                 f"{name} is a {type(actions).__name__}; a tuple of {len(checks)} batches, one for "
                 "each part of the action space, is needed. Nothing was stepped."
             )
-        for part, batch in zip(checks, actions, strict=True):
-            part(batch)
+        return tuple(part(batch) for part, batch in zip(checks, actions, strict=True))
 
     return check
 
 
 def _length_check(name: str, num_envs: int) -> ActionCheck:
-    def check(actions: Any) -> None:
+    def check(actions: Any) -> Any:
         _need_length(name, actions, num_envs)
+        return actions
 
     return check
 
@@ -229,10 +233,15 @@ def read_options(options: Mapping[str, Any] | None, num_envs: int) -> dict[str, 
 
     Raises:
         ValueError: If the mask has another shape, or masks nothing.
-        TypeError: If the mask is not made of bools.
+        TypeError: If the options are no mapping, or the mask is not made of bools.
     """
     if options is None:
         return None
+    if not isinstance(options, Mapping):
+        raise TypeError(
+            f"options is {options!r}; give a dict, such as {{'reset_mask': terminated}}, or None. "
+            "Nothing was reset."
+        )
     copied = dict(options)
     if "reset_mask" in copied:
         mask = np.asarray(copied["reset_mask"])

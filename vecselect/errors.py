@@ -100,6 +100,14 @@ def unknown(what: str, given: object, valid: Iterable[str]) -> str:
     return f"{message} Did you mean {near[0]!r}?" if near else message
 
 
+TOO_LATE_ADVICE = (
+    "Close the vector environment and make a new one, with a larger step_timeout_s if steps need "
+    'longer; or use the pool with vector_kwargs={"on_worker_death": "restart"}, which replaces the '
+    "worker."
+)
+"""What to do where a worker takes longer to answer than `step_timeout_s`."""
+
+
 def built_too_late(worker: str, timeout_s: float | None) -> StepTimeout:
     """What is raised where a worker takes longer to start than `start_timeout_s`."""
     return StepTimeout(

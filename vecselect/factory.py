@@ -25,6 +25,7 @@ from gymnasium.vector.utils import batch_space
 
 from vecselect import processes
 from vecselect.errors import RequestError
+from vecselect.remote_errors import exit_error
 
 if TYPE_CHECKING:
     Key = tuple[str, str, int]
@@ -82,9 +83,12 @@ class EnvFactory:
         return self._build()
 
     def _build(self) -> gym.Env[Any, Any]:
-        env = self.make()
-        for wrapper in self.wrappers:
-            env = wrapper(env)
+        try:
+            env = self.make()
+            for wrapper in self.wrappers:
+                env = wrapper(env)
+        except SystemExit as error:
+            raise exit_error(error, "A sub-environment", "its constructor")  # noqa: B904 (it has one)
         if not isinstance(env, gym.Env):
             raise RequestError(
                 f"A callable that should build a sub-environment returned {env!r}, which is not a "

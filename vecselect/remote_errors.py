@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -108,6 +109,30 @@ def raised_in_building(failed: PortableError) -> BaseException:
         return replacement
     add_note(error, "Raised while being built for measuring, in another process.")
     return error
+
+
+def exit_error(error: SystemExit, who: str, phase: str) -> BaseException:
+    """What is raised in place of a `SystemExit` of a sub-environment, which would end the program.
+
+    Args:
+        error: What was raised.
+        who: Which sub-environment, as the beginning of a sentence.
+        phase: The method that raised.
+
+    Returns:
+        A `WorkerError` that it is the cause of. The error itself where the handler of a signal
+        raised it, as on SIGTERM: that is the program's own wish to end.
+    """
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(handler, "__code__", None) for handler in handlers}
+    if any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return error
+    replacement = WorkerError(
+        f"{who} called sys.exit({error.code!r}) in {phase}, which would have ended the program. "
+        "Raise another exception there."
+    )
+    replacement.__cause__ = error
+    return replacement
 
 
 def annotate(error: BaseException, row: int, phase: str, when: str = "") -> None:

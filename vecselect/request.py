@@ -286,6 +286,9 @@ def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[
     for i, maker in enumerate(makers):
         if not callable(maker):
             advice = " Give a function that builds it." if isinstance(maker, gym.Env) else ""
+            if isinstance(maker, (str, EnvSpec)):
+                name = repr(maker if isinstance(maker, str) else maker.id).replace("'", '"')
+                advice = f" Give a function that builds it: lambda: gym.make({name})."
             raise RequestError(f"Element {i} of the list of callables is {maker!r}.{advice}")
     if not makers:
         raise RequestError("The list of callables is empty; at least one is needed.")
@@ -476,4 +479,5 @@ def _read_mode(mode: Any, source: str) -> Pin | None:
     try:
         return Pin(Mode.parse(mode), source)
     except RequestError as error:
-        raise RequestError(f"{source}: {error}") from None
+        text = str(error).removeprefix(f"Mode {mode!r}: ")  # the source says it
+        raise RequestError(f"{source}: {text}") from None

@@ -153,7 +153,7 @@ class AutoVectorEnv(VectorWrapper):
             self._raise_closed()
         if self._attends:
             self._watch.step_begins()
-        self._check_actions(actions)
+        actions = self._check_actions(actions)
         result: tuple[Any, Any, Any, Any, dict[str, Any]] = env.step(actions)
         # As in `_count`, which a call of would take as long again.
         self._left_step_ns = now_ns = perf_counter_ns()
@@ -191,8 +191,7 @@ class AutoVectorEnv(VectorWrapper):
     def step_async(self, actions: Any) -> None:
         """Begins a step; `step_wait` collects it. Arguments and errors as in `step`."""
         self._need_open()
-        self._check_actions(actions)
-        self.env.step_async(actions)
+        self.env.step_async(self._check_actions(actions))
 
     def step_wait(self, timeout: float | None = None) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Collects what `step_async` began.

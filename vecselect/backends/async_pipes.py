@@ -16,7 +16,7 @@ from vecselect import contexts, processes
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.specs import same_factory
 from vecselect.backends.worker_pipe import WorkerPipe
-from vecselect.errors import StepTimeout
+from vecselect.errors import TOO_LATE_ADVICE, StepTimeout
 from vecselect.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
@@ -246,7 +246,8 @@ class Line:
                 return False
             if left_s <= 0:
                 limit = f"{self._workers.option}={self._workers.limit_s:g}"
-                raise StepTimeout(f"{self._name()} has not answered within {limit}.")
+                advice = TOO_LATE_ADVICE.replace("step_timeout_s", self._workers.option)
+                raise StepTimeout(f"{self._name()} has not answered within {limit}. {advice}")
         return True
 
     def _look(self) -> None:

@@ -84,6 +84,8 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
                 "sub-environments itself, and cannot interrupt them"
             )
         meaningless -= PROCESS_OPTIONS | RAY_OPTIONS
+    if unkept := sorted(meaningless.intersection(request.deadlines)):
+        return f"it keeps no deadlines ({', '.join(unkept)}); use pool, thread or async"
     if meaningless:
         return f"it takes no vector_kwargs {', '.join(sorted(meaningless))}"
     return None

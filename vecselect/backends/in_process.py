@@ -13,6 +13,7 @@ from gymnasium.vector import VectorWrapper
 
 from vecselect.backends.attributes import Attributes
 from vecselect.backends.base import already_pending, nothing_pending
+from vecselect.remote_errors import exit_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,14 +38,20 @@ class InProcess(VectorWrapper):
         """Steps every sub-environment."""
         if self._pending is not None:
             self._raise_pending("step")
-        return self.env.step(actions)  # type: ignore[no-any-return]
+        try:
+            return self.env.step(actions)  # type: ignore[no-any-return]
+        except SystemExit as error:
+            raise exit_error(error, "A sub-environment", "step")  # noqa: B904 (it has one)
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Resets every sub-environment, or those in the mask."""
         self._need_idle("reset")
-        return self.env.reset(seed=seed, options=options)  # type: ignore[no-any-return]
+        try:
+            return self.env.reset(seed=seed, options=options)  # type: ignore[no-any-return]
+        except SystemExit as error:
+            raise exit_error(error, "A sub-environment", "reset")  # noqa: B904 (it has one)
 
     def render(self) -> Any:
         """A frame of every sub-environment."""

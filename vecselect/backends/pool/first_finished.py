@@ -31,7 +31,7 @@ from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.link import WATCH_PERIOD_S
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
-from vecselect.errors import StepTimeout, WorkerDied
+from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -338,7 +338,7 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     def _begin_steps(self, rows: Sequence[int], actions: Any) -> None:
         batch = self._batch(len(rows))
-        batch.check(actions)
+        actions = batch.check(actions)
         index, arena = batch.index(rows), self._arena
         if self._refuses_ended:
             ended = np.zeros(self.num_envs, np.bool_)
@@ -458,7 +458,7 @@ class FirstFinishedVectorEnv(LaneCalls):
                     )
                     if not self._workers.settings.restart:
                         self._since_s[key] = now_s  # who waits on has as long again
-                        raise late
+                        raise StepTimeout(f"{late} {TOO_LATE_ADVICE}")
                     self._renew(place, late)
                     return
 

@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode
 from vecselect.backends.attributes import Attributes
 from vecselect.backends.pool.arena import leaves, writer
 from vecselect.backends.pool.infos import InfoTable, snapshot
-from vecselect.remote_errors import annotate, how_far
+from vecselect.remote_errors import annotate, exit_error, how_far
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -160,6 +160,9 @@ def raised_here(failure: LaneFailure) -> BaseException:
     """What a sub-environment of the caller's own lane raised."""
     error = failure.__cause__
     assert error is not None
+    if isinstance(error, SystemExit):
+        when = f" ({failure.when})" if failure.when else ""
+        return exit_error(error, f"Sub-environment {failure.row}", failure.phase + when)
     annotate(error, failure.row, failure.phase, failure.when)
     return error
 
@@ -185,7 +188,7 @@ class Lane:
         arena: Arena,
         *,
         restart_seeds: Sequence[int | None] | None = None,
-        caught: type[BaseException] = Exception,
+        caught: type[BaseException] | tuple[type[BaseException], ...] = (Exception, SystemExit),
         part_of: Lane | None = None,
     ) -> None:
         """Makes a lane of environments that are built already.

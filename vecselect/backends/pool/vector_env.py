@@ -151,12 +151,15 @@ class PoolVectorEnv(LaneCalls):
                     workers.begin_step(self._slot)
             else:
                 actions = self._begin_step(actions)
+            failed: LaneFailure | None = None
             try:
                 self._lane.step(actions, self._slot)
                 over = not workers.each or workers.end_step()
                 replies = () if over else workers.collect(None)
             except LaneFailure as failure:
-                replies = workers.collect(partial(_raise, failure))
+                failed = failure
+            if failed is not None:  # not in the handler, which would add to the traceback
+                replies = workers.collect(partial(_raise, failed))
             return self._step_result(replies)
         except Exception as error:
             self._blame_closing(error)
@@ -225,7 +228,7 @@ class PoolVectorEnv(LaneCalls):
         arena, workers = self._arena, self._workers
         if self._refuses_ended:
             need_no_ended_episode(arena.terminated | arena.truncated)
-        self._check_actions(actions)
+        actions = self._check_actions(actions)
         self._slot = slot = self._next_slot()
         workers.begin()
         if workers.each and not arena.put_actions(actions):
@@ -356,10 +359,13 @@ class PoolVectorEnv(LaneCalls):
                 del self._lane, self._arena, self._workers
                 del self._space_actions, self._action_codes  # and what else holds the memory
                 self._plain_observations = self._loans = None
+            failed: LaneFailure | None = None
             try:
                 lane.close()
             except LaneFailure as failure:
-                raise raised_here(failure) from None
+                failed = failure
+            if failed is not None:
+                raise raised_here(failed)
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -20,7 +20,7 @@ from gymnasium.error import ClosedEnvironmentError
 
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.lane import LaneFailure, raised_here
-from vecselect.errors import StepTimeout, WorkerDied
+from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -436,7 +436,7 @@ class Workers(ABC):
         try:
             return worker.collect(left_s, self._look_around)
         except _FailedElsewhere as elsewhere:
-            raise self._failure or elsewhere.worker.collect().error from None
+            failed = elsewhere.worker
         except WorkerDied as death:
             if worker.death() is None:  # it was noticed of another one
                 dead = (i for i, one in enumerate(self.each) if one.death() is not None)
@@ -448,6 +448,8 @@ class Workers(ABC):
             if died >= place:  # else its answer is in already
                 self._give(died)
             return self._reply(place, left_s)
+        # Not in the handler, which would add what it handles to the traceback.
+        raise self._failure or failed.collect().error
 
     def _look_around(self) -> None:
         """While one worker is waited for: raises if any of them has failed or died."""
@@ -468,7 +470,7 @@ class Workers(ABC):
 
     def _replace_late(self, place: int) -> StepTimeout:
         """Replaces a worker that takes too long; where none are replaced, raises."""
-        raise self._too_late(place)
+        raise StepTimeout(f"{self._too_late(place)} {TOO_LATE_ADVICE}")
 
     def _too_late(self, place: int) -> StepTimeout:
         name = self.each[place].name()

@@ -1,0 +1,160 @@
+"""What a user's mistake ends in: an error that says what to do, never an exit or our internals."""
+
+import functools
+import signal
+import sys
+import time
+import traceback
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from vecselect import ModeUnavailable, RequestError, StepTimeout, WorkerError, auto_make_vec
+
+MODES = ("sync", "pool:1", "thread:1")
+
+
+class Failing(gym.Env):
+    """Does `act` when it comes to `phase`."""
+
+    observation_space = gym.spaces.Box(-1e9, 1e9, (1,), np.float64)
+    action_space = gym.spaces.Discrete(3)
+
+    def __init__(self, phase=None, act=None):
+        self.phase, self.act = phase, act
+        self.enter("construct")
+
+    def enter(self, phase):
+        if phase == self.phase:
+            self.act()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.enter("reset")
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.enter("step")
+        assert self.action_space.contains(action), f"{action!r} invalid"
+        return np.array([float(action)]), 0.0, False, False, {}
+
+
+def leave():
+    sys.exit(3)
+
+
+def fail_for_a_reason():
+    try:
+        raise LookupError("no such joint")
+    except LookupError as error:
+        raise ValueError("cannot step") from error
+
+
+def fail():
+    raise ValueError("cannot step")
+
+
+class Tensor:
+    """An array of another library, such as a tensor of torch: so are its elements."""
+
+    def __init__(self, values):
+        self.values = np.array(values)
+
+    def __len__(self):
+        return len(self.values)
+
+    def __iter__(self):
+        return map(Tensor, self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values
+
+
+def used(env_fns, mode, actions=(0, 0)):
+    with auto_make_vec(env_fns, mode=mode) as envs:
+        envs.reset(seed=1)
+        return envs.step(np.array(actions))
+
+
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("phase", ["construct", "reset", "step"])
+def test_a_sub_environment_that_exits_does_not_end_the_program(mode, phase, row):
+    env_fns = [Failing] * 2
+    env_fns[row] = functools.partial(Failing, phase, leave)
+    with pytest.raises(WorkerError) as caught:
+        used(env_fns, mode)
+    if not (mode == "pool:1" and row and phase != "construct"):  # there it ends its worker
+        assert "sys.exit(3)" in str(caught.value)
+
+
+def test_a_signal_s_handler_ends_the_program_also_amid_a_step():
+    def stop(number, frame):
+        sys.exit(7)
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    act = functools.partial(signal.raise_signal, signal.SIGUSR1)
+    try:
+        for mode in ("sync", "pool:0"):
+            with pytest.raises(SystemExit, match="7"):
+                used([functools.partial(Failing, "step", act)] * 2, mode)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("row", [0, 1])
+@pytest.mark.parametrize("mode", ["pool:0", "pool:1", "thread:1"])
+def test_what_a_sub_environment_raises_is_shown_without_internals(mode, row):
+    for act in (fail, fail_for_a_reason):
+        env_fns = [Failing] * 2
+        env_fns[row] = functools.partial(Failing, "step", act)
+        with pytest.raises(ValueError, match="cannot step") as caught:
+            used(env_fns, mode)
+        shown = "".join(traceback.format_exception(caught.value))
+        assert "LaneFailure" not in shown
+        assert "During handling" not in shown
+        assert ("no such joint" in shown) == (act is fail_for_a_reason)
+
+
+@pytest.mark.parametrize("mode", [*MODES, "async", "pool:2"])
+def test_tensors_are_taken_as_actions(mode):
+    with auto_make_vec(Failing, 3, mode=mode) as envs:
+        envs.reset(seed=1)
+        observations, *_ = envs.step(Tensor([2, 0, 1]))
+        assert observations.ravel().tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error", "words"),
+    [
+        ((["Pendulum-v1"] * 2,), {}, RequestError, r'lambda: gym\.make\("Pendulum-v1"\)'),
+        (("Pendulum-v1", 2, "pool:x"), {}, RequestError, "^mode='pool:x': 'x' is no number"),
+        (
+            ("Pendulum-v1", 2, "sync"),
+            {"vector_kwargs": {"start_timeout_s": 1, "step_timeout_s": 1}},
+            ModeUnavailable,
+            r"keeps no deadlines \(start_timeout_s, step_timeout_s\); use pool, thread or async",
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_says_what_to_write(arguments, options, error, words):
+    with pytest.raises(error, match=words):
+        auto_make_vec(*arguments, **options)
+
+
+def test_options_that_are_no_dict_are_refused():
+    with (
+        auto_make_vec("CartPole-v1", 2, "sync") as envs,
+        pytest.raises(TypeError, match="options is 'a'; give a dict"),
+    ):
+        envs.reset(options="a")
+
+
+@pytest.mark.parametrize("mode", ["pool:1", "thread:1", "async"])
+def test_a_step_that_takes_too_long_says_what_to_do(mode):
+    env_fns = [functools.partial(Failing, "step", functools.partial(time.sleep, 1.5))]
+    with auto_make_vec(env_fns, mode=mode, vector_kwargs={"step_timeout_s": 0.3}) as envs:
+        envs.reset(seed=1)
+        with pytest.raises(StepTimeout, match=r"=0\.3\. Close the vector environment and make a"):
+            envs.step(np.zeros(1, np.int64))

@@ -14,7 +14,7 @@ import warnings
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
 from tests.compare import assert_same_run
@@ -33,15 +33,11 @@ from vecselect import (
     recommend,
 )
 from vecselect.backends.registry import BACKENDS
-from vecselect.factory import Prebuilt
 from vecselect.machine import read_machine
 from vecselect.modes import Mode
-from vecselect.plan import Candidate
-from vecselect.planning import build, explain, planner
+from vecselect.planning import explain, planner
 from vecselect.planning.cache import PlanCache
-from vecselect.planning.first_worker import Prepared
 from vecselect.planning.plan_key import script_name
-from vecselect.request import read_request
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import HandOff, LearnerCost, Observation
 from vecselect.selection.model import Choice, Forecast, Parts
@@ -269,26 +265,6 @@ def test_whatever_ends_planning_leaves_no_process(notes, monkeypatch, phase):
     assert {note.index for note in notes.built} <= {0, 2}
     here = [note.index for note in notes.built if note.pid == os.getpid()]
     assert here == [note.index for note in notes.closed if note.pid == os.getpid()]
-
-
-def test_the_one_that_was_built_early_is_closed_where_another_implementation_is_taken(notes):
-    class Native(gym.vector.VectorEnv):
-        num_envs = 2
-        single_observation_space = EchoEnv.observation_space
-        single_action_space = EchoEnv.action_space
-        metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-
-    spec = gym.envs.registration.EnvSpec(
-        "Noting-v0", entry_point=NotingEnv, vector_entry_point=lambda num_envs: Native(), kwargs={}
-    )
-    request = read_request(spec, 2)
-    prebuilt = Prebuilt(notes.factories(1)[0])
-    request = dataclasses.replace(request, env_fns=(prebuilt, *request.env_fns[1:]))
-    plan = recommend(EchoEnv, 2, use_store=False, **LONG)
-    plan = dataclasses.replace(plan, mode="native", candidates=(Candidate("native"),))
-    envs, _ = build._built(Prepared(plan, request))
-    envs.close()
-    assert len(notes.closed) == len(notes.built) == 1
 
 
 def pendulum():

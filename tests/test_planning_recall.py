@@ -53,25 +53,23 @@ def test_a_recalled_plan_measures_and_builds_nothing_more(notes):
         assert len(notes.built) == built + 3
 
 
-@pytest.mark.parametrize("start", [recommend, auto_make_vec])
-def test_another_callable_learner_is_planned_anew(start, notes):
+def test_another_callable_learner_is_planned_anew(notes):
     def planned(learner):
-        found = start(notes.factories(3), learner=learner)
-        if start is recommend:
-            return found
-        with found:
-            return found.plan
+        with auto_make_vec(notes.factories(3), learner=learner) as envs:
+            return envs.plan
 
     first = planned(lambda batch: time.sleep(20 * MS))
     built = len(notes.built)
     again = planned(lambda batch: time.sleep(20 * MS))
     assert (first.recalled, again.recalled) == (False, True)
-    assert len(notes.built) == built + (1 if start is recommend else 3)
+    assert len(notes.built) == built + 3
     other = planned(lambda batch: None)
     assert not other.recalled
     assert other.learner_s < first.learner_s / 2
     with pytest.raises(ProfileError, match="learner raised ZeroDivisionError"):
         planned(lambda batch: 1 / 0)
+    assert len(notes.closed) == len(notes.built)
+    assert recommend(notes.factories(3), learner=lambda batch: time.sleep(20 * MS)).learner_s > MS
 
 
 def test_what_is_asked_for_otherwise_is_planned_anew():

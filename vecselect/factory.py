@@ -9,8 +9,6 @@ that builds the same environments; a warning that is new is shown at once, where
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import os
 import pickle
 import sys
@@ -21,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 import gymnasium as gym
-from gymnasium.vector.utils import batch_space
 
 from vecselect import processes
 from vecselect.errors import RequestError
@@ -95,49 +92,6 @@ class EnvFactory:
                 "gymnasium.Env. Return the environment, as in lambda: gym.make('Pendulum-v1')."
             )
         return env
-
-
-class Prebuilt:
-    """The factory of a sub-environment of which one was built already: the first call returns it.
-
-    In another process it is the factory alone.
-
-    Attributes:
-        make: The factory.
-    """
-
-    def __init__(self, make: EnvFn) -> None:
-        """Builds one."""
-        self.make = make
-        self._env: gym.Env[Any, Any] | None = make()
-
-    def __call__(self) -> gym.Env[Any, Any]:
-        """The one that was built, then new ones."""
-        env, self._env = self._env, None
-        return self.make() if env is None else env
-
-    def sampled_observations(self, num_envs: int) -> Any:
-        """A batch drawn from the observation space of the one that was built.
-
-        Nothing of it changes: neither is it reset, nor is its space's generator used.
-        """
-        assert self._env is not None, "it was taken"
-        return batch_space(copy.deepcopy(self._env.observation_space), num_envs).sample()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """The factory alone."""
-        return _same, (self.make,)
-
-    def close(self) -> None:
-        """Closes the one that was built, if nobody has taken it."""
-        env, self._env = self._env, None
-        if env is not None:
-            with contextlib.suppress(Exception):  # its failure would hide why it is not used
-                env.close()
-
-
-def _same(make: EnvFn) -> EnvFn:
-    return make
 
 
 # Registered specs

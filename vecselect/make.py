@@ -94,9 +94,9 @@ def auto_make_vec(
         budget_s: Seconds after which planning starts nothing new and the best answer so far stands;
             1 by default, 1.5 for `"rule"` and 10 for `"race"`.
         learner: What your loop does between two steps: a callable that takes the batch of
-            observations (or nothing), run for about 20 ms; or seconds of busy, single-threaded
-            work. Without one, what earlier runs of the same script showed is used, or, where torch
-            is loaded, a step of a rollout with small networks.
+            observations (or nothing), run for about 20 ms at each start; or seconds of busy,
+            single-threaded work. Without one, what earlier runs of the same script showed is used,
+            or, where torch is loaded, a step of a rollout with small networks.
         learner_threads: Threads that torch and numerical libraries have while steps are made,
             inside `with envs.collecting():`. None leaves them as they are; `"auto"` lets the plan
             choose between that and one thread, which often frees the cores that workers need.

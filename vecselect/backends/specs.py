@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
 
-from vecselect.factory import EnvFactory, Prebuilt
+from vecselect.factory import EnvFactory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -56,7 +56,6 @@ def facts_of(env: gym.Env) -> Facts | None:
 
 def same_factory(one: Callable[[], Any], other: Callable[[], Any]) -> bool:
     """Whether two factories are one and the same, so that they build the same environments."""
-    one, other = (make.make if isinstance(make, Prebuilt) else make for make in (one, other))
     if isinstance(one, EnvFactory) and isinstance(other, EnvFactory):
         return one.make is other.make and one.wrappers is other.wrappers
     return one is other

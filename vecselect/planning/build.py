@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import warnings
 from typing import TYPE_CHECKING
@@ -9,7 +10,10 @@ from typing import TYPE_CHECKING
 from vecselect import processes
 from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
-from vecselect.errors import RequestError, VecselectWarning
+from vecselect.errors import ProfileError, RequestError, VecselectWarning
+from vecselect.learner_threads import set_learner_threads
+from vecselect.measure.generators import untouched_generators
+from vecselect.measure.learner import measure_learner
 from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
 from vecselect.partly_stepped import BufferedAutoVectorEnv, FirstFinishedAutoVectorEnv
@@ -31,14 +35,23 @@ if TYPE_CHECKING:
 
 
 def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
-    """Plans, builds, and plans anew where a remembered plan was made for another environment.
+    """Plans, builds, and plans anew where a remembered plan was made for something else.
+
+    That is another environment, or another callable learner.
 
     Raises:
         Exception: What planning or building raises.
     """
     prepared = prepare(request, options, builds=True)
     envs, plan = _built(prepared)
-    if plan.recalled and plan.key is not None and _is_another(envs, plan):
+    try:
+        stays = not plan.recalled or not (
+            _is_another(envs, plan) or _is_another_learner(envs, plan, options)
+        )
+    except BaseException:  # Ctrl-C in the learner
+        envs.close()
+        raise
+    if plan.key is not None and not stays:
         envs.close()
         PlanCache().forget(plan.key)
         prepared = prepare(request, options, builds=True)
@@ -50,6 +63,26 @@ def _is_another(envs: VectorEnv, plan: Plan) -> bool:
     """Whether the environment is not the one that a remembered plan was made for."""
     seen = space_text(envs.single_observation_space), space_text(envs.single_action_space)
     return seen != (plan.evidence.observation_space, plan.evidence.action_space)
+
+
+def _is_another_learner(envs: VectorEnv, plan: Plan, options: PlanningOptions) -> bool:
+    """Whether a callable learner takes another time than a remembered plan counts on, or fails.
+
+    It is given observations drawn from the space: the vector environment must not be reset for it.
+    """
+    learner, threads = options.learner, options.learner_threads
+    stored = plan.evidence.learners[0]
+    if not callable(learner) or stored.kind != "callable":
+        return False
+    options.progress("timing the learner")
+    given = threads if isinstance(threads, int) else None
+    with set_learner_threads(given), untouched_generators():
+        try:
+            batch = copy.deepcopy(envs.observation_space).sample()
+            cost, *_ = measure_learner(learner, plan.num_envs, None, batch, one_thread=False)
+        except (ProfileError, NotImplementedError):  # the latter of spaces that draw nothing
+            return True  # measured for a new plan, it says how it fails
+    return not cost.like(stored)
 
 
 def _wrapped(
@@ -127,7 +160,6 @@ def _build(prepared: Prepared, mode: Mode) -> VectorEnv:
     except BaseException:
         prepared.discard()
         raise
-    prepared.close_unused()
     processes.note_environment_made()
     return envs
 

@@ -23,7 +23,7 @@ from vecselect.backends.pool.link import new_memory
 from vecselect.backends.pool.process import ProcessWorker, launch
 from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError, StepTimeout
-from vecselect.factory import Prebuilt, note_shown
+from vecselect.factory import note_shown
 from vecselect.learner_threads import library_threads
 from vecselect.machine import read_machine
 from vecselect.measure.probe import ProfileTask
@@ -261,7 +261,7 @@ class Prepared:
 
     Attributes:
         plan: The plan.
-        request: What was asked for; its first sub-environment may be built already.
+        request: What was asked for.
         first_worker: The process that has profiled, where the plan is a pool of which it can be the
             first worker.
     """
@@ -274,10 +274,3 @@ class Prepared:
         """Ends what was begun."""
         if self.first_worker is not None:
             self.first_worker.end()
-        self.close_unused()
-
-    def close_unused(self) -> None:
-        """Closes the sub-environment that was built early, if no mode has taken it."""
-        for env_fn in self.request.env_fns[:1]:
-            if isinstance(env_fn, Prebuilt):
-                env_fn.close()

@@ -23,12 +23,10 @@ from vecselect.backends.registry import BACKENDS
 from vecselect.child import IsolatedLost
 from vecselect.errors import (
     ModeUnavailable,
-    ProfileError,
     RequestError,
     StartError,
     VecselectError,
 )
-from vecselect.factory import Prebuilt
 from vecselect.learner_threads import set_learner_threads
 from vecselect.machine import read_machine
 from vecselect.measure.clock import ForeignLoad
@@ -231,13 +229,11 @@ class _Planning:
         cache, key = PlanCache(), plan_key(self.request, self.machine, options)
         stored = cache.recall(key, kinds=self.kinds)
         seen = cache.observations(key, script_name())
+        if callable(options.learner) and not builds:  # nothing is built to hold it against
+            stored, seen = None, ()
         if stored is not None and not options.fresh and options.served_by(stored.plan.effort):
             plan = dataclasses.replace(stored.plan, key=key.digest, recalled=True)
-            request = self._with_same_learner(plan, builds)
-            if request is not None:
-                return Prepared(chosen_anew(plan, seen), request)
-            cache.forget(key.digest)  # and what runs have shown, which was with another learner
-            seen = ()
+            return Prepared(chosen_anew(plan, seen), self.request)
         with cache.planning_lock() as alone:
             prepared = self._measured(seen, builds, alone=alone)
         plan = prepared.plan
@@ -250,42 +246,6 @@ class _Planning:
             raise
         plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
         return dataclasses.replace(prepared, plan=plan)
-
-    def _with_same_learner(self, plan: Plan, builds: bool) -> Request | None:
-        """The request, where a remembered plan was made for the learner that is given now.
-
-        Only a callable has to be timed for that. It is given observations drawn from the space of
-        the first sub-environment, which is built early and not reset.
-
-        Args:
-            plan: The remembered plan.
-            builds: As in `prepare`.
-
-        Returns:
-            None where the learner takes another time, or fails: it is to be measured as for a new
-            plan, which says how it fails.
-        """
-        request, stored = self.request, plan.evidence.learners[0]
-        if not callable(self.options.learner) or stored.kind != "callable":
-            return request
-        self.options.progress("timing the learner")
-        first = Prebuilt(request.env_fns[0])
-        same = False
-        try:
-            with set_learner_threads(self._given_threads), untouched_generators():
-                observations = first.sampled_observations(request.num_envs)
-                cost, *_ = measure_learner(
-                    self.options.learner, request.num_envs, None, observations, one_thread=False
-                )
-            same = cost.like(stored)
-        except (ProfileError, NotImplementedError):  # of a space that draws nothing
-            pass
-        finally:
-            if not (same and builds and request.caller_steps):
-                first.close()
-        if not same:
-            return None
-        return dataclasses.replace(request, env_fns=(first, *request.env_fns[1:]))
 
     def _measured(self, seen: tuple[Observation, ...], builds: bool, *, alone: bool) -> Prepared:
         """The plan by what is measured now.

@@ -413,6 +413,15 @@ def test_a_small_gain_is_said_with_its_digits():
     assert "Predicted 1.04-1.14 times" in explain.reason_of_model(Choice(best, (sync, best)), None)
 
 
+@pytest.mark.parametrize(("learner_s", "said"), [(100.0, "more than 10 times"), (4.0, "2.5 times")])
+def test_the_advice_on_threads_speaks_of_the_rollout_and_stays_modest(learner_s, said):
+    step, parts = Interval(1.0, 1.0, 1.0), Parts(1.0, 0.0, 0.0, 0.0)
+    best = Forecast("sync", 2, step, learner_s, parts)
+    other = Forecast("pool:1", 1, step, 1.0, parts)
+    (note,) = explain.of_threads(Choice(best, (best, other)))
+    assert f"to give {said} the throughput of the rollout." in note.text
+
+
 @pytest.fixture
 def spinning(monkeypatch, machine, quiet, only_pools):
     """Beside torch with 2 threads, of which the other one spins, on 2 cores."""

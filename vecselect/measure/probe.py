@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 SPACE_TEXT_CHARACTERS = 160
 
+TELL_PERIOD_S = 0.1
+"""While the environment is stepped, the caller is told this often that a call has returned."""
+
 RECORDERS = (
     ("gymnasium.wrappers", "RecordVideo"),
     ("stable_baselines3.common.monitor", "Monitor"),
@@ -85,15 +88,16 @@ class ProfileTask:
         # A full collection would look through all that was loaded before, and so copy the memory
         # that is shared with the fork server: tens of milliseconds, amid what is measured.
         gc.freeze()
-        phase = "its constructor"
+        phase, told_s = "its constructor", time.perf_counter()
 
         def tell(kind: str, value: Any) -> None:
             pipe.send_bytes(processes.dumps((kind, value)))
 
         def enter(name: str) -> None:
-            nonlocal phase
-            if f"{name}()" != phase:
-                phase = f"{name}()"
+            nonlocal phase, told_s
+            now_s = time.perf_counter()
+            if f"{name}()" != phase or now_s - told_s > TELL_PERIOD_S:
+                phase, told_s = f"{name}()", now_s
                 tell("phase", phase)
 
         tell("phase", phase)  # it is there, and has opened what it was sent

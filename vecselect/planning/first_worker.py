@@ -26,7 +26,7 @@ from vecselect.errors import ProfileError, StepTimeout
 from vecselect.factory import note_shown
 from vecselect.learner_threads import library_threads
 from vecselect.machine import read_machine
-from vecselect.measure.probe import ProfileTask
+from vecselect.measure.probe import TELL_PERIOD_S, ProfileTask
 from vecselect.remote_errors import Failed, raised_in_building
 from vecselect.selection.evidence import HandOff
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vecselect.request import Request
 
 STALL_LIMIT_S = 30.0
-"""Seconds that a reset, or all of the stepping beyond its budget, may take."""
+"""Seconds that a reset or a step may take."""
 
 CONSTRUCT_LIMIT_S = 120.0
 """Seconds that building may take, which may load assets or start a simulator."""
@@ -76,7 +76,6 @@ class FirstWorker:
             StartError: If the system refuses to start a process.
         """
         self.memory = new_memory()
-        self._budget_s = budget_s
         self._has_begun = False  # whether it has said anything
         self._deadlines_s = {key: request.vector_kwargs[key] for key in request.deadlines}
         env_fn = request.env_fns[0 if request.spec is not None else -1]
@@ -118,7 +117,7 @@ class FirstWorker:
             kind, value = message
             self._has_begun = True
             if kind == "phase":
-                if value != phase:
+                if value != "its constructor":  # which is to be over in time with the start
                     phase = value
                     limit_s, too_late = self._limit(phase)
                     until_s = time.monotonic() + limit_s
@@ -134,15 +133,15 @@ class FirstWorker:
                 return found
 
     def _limit(self, phase: str) -> tuple[float, Exception]:
-        """Seconds that a phase may take, and what is raised where it takes longer."""
+        """Seconds that a call may take, and what is raised where it takes longer."""
         builds = phase == "its constructor"
         key = "start_timeout_s" if builds else "step_timeout_s"
         usual_s = CONSTRUCT_LIMIT_S if builds else STALL_LIMIT_S
         deadline_s = self._deadlines_s.get(key)
         allowed_s = usual_s if deadline_s is None else deadline_s
-        # The time for stepping counts up to the budget, and then the step that is under way.
-        limit_s = allowed_s if builds else allowed_s + self._budget_s
-        within = f"{limit_s:g} s" if deadline_s is None else f"{key}={deadline_s:g}"
+        # Not every call is told of.
+        limit_s = allowed_s if builds else allowed_s + TELL_PERIOD_S
+        within = f"{allowed_s:g} s" if deadline_s is None else f"{key}={deadline_s:g}"
         kind = ProfileError if deadline_s is None else StepTimeout
         return limit_s, kind(
             f"The environment did not return from {phase} within {within} while it was being "

@@ -140,7 +140,7 @@ def _times(gain: float) -> str:
 
 
 def _threads(number: int | None) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
+    return "1 thread" if number == 1 else f"{number or ''} threads".strip()
 
 
 def _ratio_range(sync: Forecast, ours: Forecast) -> tuple[float, float]:

@@ -107,7 +107,7 @@ def test_the_command_line_writes_text_whatever_is_stored(cache, capsys):
     known = ("mode", "effort", "decided_by", "candidates")
     plan = dataclasses.replace(PLAN, **{name: getattr(BY_MODEL, name) for name in known})
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
-    key = Key.of({"num_envs": 8, "vector_kwargs": {}})
+    key = Key.of({"num_envs": 8, "vector_kwargs": {}, "caller_steps": True})
     assert cache.save(key, dataclasses.replace(plan, created=now, key=key.digest)) is None
     for words in (["plans", "list"], ["explain", key.digest]):
         assert main(words) == 0

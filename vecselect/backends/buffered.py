@@ -327,12 +327,12 @@ class BufferedVectorEnv(LaneCalls):
 
     # ---- closing
 
-    def close_extras(self, **kwargs: Any) -> None:
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Closes every buffer; arguments as of the pool's `close`."""
         self.closed = True
         with contextlib.ExitStack() as stack:  # the others too where one of them raises
             for part in self.parts:
-                stack.callback(part.close, **kwargs)
+                stack.callback(part.close, timeout=timeout, terminate=terminate)
 
 
 def _stepped(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, ...]:

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 CLOSE = 0.05
 """Candidates predicted within this of each other may well change places."""
 
-CLEARLY, LIKELY, PERHAPS = 0.99, 0.9, 0.5
-"""Probabilities from which on the winner of a race is called the fastest, in these words."""
-
 Rows = tuple[tuple[str, str], ...]
 """Names, and what there is to say of each."""
 

@@ -11,11 +11,12 @@ from gymnasium.vector import VectorEnv
 
 from vecselect.arguments import one_each
 from vecselect.backends.base import already_pending, nothing_pending
-from vecselect.backends.pool.workers import PENDING, closed_meanwhile
+from vecselect.backends.pool.workers import CLOSE_LIMIT_S, PENDING, closed_meanwhile
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from multiprocessing.util import Finalize
 
     from vecselect.backends.pool.lane import Lane
     from vecselect.backends.pool.workers import Arguments, Workers
@@ -34,6 +35,7 @@ class LaneCalls(VectorEnv):
     forks: ClassVar[int] = 0
     _workers: Workers
     _lane: Lane
+    _finalizer: Finalize
 
     def __init__(self) -> None:
         """Belongs to this process; there is nothing to give commands to yet."""
@@ -44,6 +46,28 @@ class LaneCalls(VectorEnv):
         # to None when it is over, however that comes: so what a signal's handler tries in the midst
         # of it is refused.
         self._pending: str | None = None
+
+    # ---- closing
+
+    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
+        """Closes every sub-environment and ends every worker.
+
+        Args:
+            timeout: Seconds the workers may take to end by themselves; 4 by default.
+            terminate: Whether to end them without waiting.
+        """
+        self._finalizer.cancel()
+        if self._made_in != self.forks:  # all of it is the business of the process we come from
+            return
+        self.closed = True
+        limit_s = CLOSE_LIMIT_S if timeout is None else timeout
+        try:
+            self._workers.end(0.0 if terminate else limit_s)
+        finally:
+            self._close_lane()
+
+    def _close_lane(self) -> None:
+        """Closes what the calling process steps itself, once the workers have ended: nothing."""
 
     # ---- calls of the sub-environments' own methods and attributes
 

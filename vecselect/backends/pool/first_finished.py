@@ -30,7 +30,7 @@ from vecselect.backends.pool.commands import LaneCalls, StillPending
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.link import WATCH_PERIOD_S
-from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
+from vecselect.backends.pool.workers import Raised
 from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
@@ -523,22 +523,6 @@ class FirstFinishedVectorEnv(LaneCalls):
         if found is None:
             found = self._batches[count] = _Batch(self.single_action_space, count)
         return found
-
-    # ---- closing
-
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Closes every sub-environment and ends every worker.
-
-        Args:
-            timeout: Seconds the workers may take to end by themselves; 4 by default.
-            terminate: Whether to end them without waiting.
-        """
-        self._finalizer.cancel()
-        if self._made_in != self.forks:  # all of it is the business of the process we come from
-            return
-        self.closed = True
-        limit_s = CLOSE_LIMIT_S if timeout is None else timeout
-        self._workers.end(0.0 if terminate else limit_s)
 
 
 class _Batch(VectorEnv):

@@ -352,15 +352,24 @@ class ProcessWorkers(ReplaceableWorkers):
         first, self._first = self._first, None
         if first is not None:
             return first.become(work)
-        launched = launch(
+        return ProcessWorker(work, self._launch(work))
+
+    def _launch(self, work: Work, finished: Signal | None = None) -> Launched:
+        """Starts a process for some work.
+
+        Args:
+            work: What it is to build and to step.
+            finished: Given for every answer, where one signal serves all workers.
+        """
+        return launch(
             self._context,
             work,
             self._memory,
             daemon=self.settings.daemon,
             threads=self.settings.threads,
             name=f"vecselect-pool-{work.index}",
+            finished=finished,
         )
-        return ProcessWorker(work, launched)
 
     def begin(self) -> None:
         """Makes sure that a command can be given: see `Workers`."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect import processes
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.link import Signal
-from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers, launch
+from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
 from vecselect.backends.pool.worker import ENDED, failed_there, packed_reply
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
@@ -258,16 +258,7 @@ class RowProcesses(ProcessWorkers):
 
     def start_one(self, work: Work) -> Worker:
         """Starts a process: see `ProcessWorkers`."""
-        launched = launch(
-            self._context,
-            work,
-            self._memory,
-            daemon=self.settings.daemon,
-            threads=self.settings.threads,
-            name=f"vecselect-pool-{work.index}",
-            finished=self._finished,
-        )
-        return RowProcess(work, launched)
+        return RowProcess(work, self._launch(work, self._finished))
 
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena, and the queues in it."""

@@ -45,7 +45,6 @@ from vecselect.backends.pool.commands import LaneCalls
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.process import ProcessWorkers
-from vecselect.backends.pool.workers import CLOSE_LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -339,33 +338,19 @@ class PoolVectorEnv(LaneCalls):
 
     # ---- closing
 
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Closes every sub-environment and ends every worker.
-
-        Args:
-            timeout: Seconds the workers may take to end by themselves; 4 by default.
-            terminate: Whether to end them without waiting.
-        """
-        self._finalizer.cancel()
-        if self._made_in != self.forks:  # all of it is the business of the process we come from
-            return
-        self.closed = True
-        limit_s = CLOSE_LIMIT_S if timeout is None else timeout
-        lane, workers = self._lane, self._workers
+    def _close_lane(self) -> None:
+        lane = self._lane
+        if self._pending is None:  # else a call is under way that would stumble
+            del self._lane, self._arena, self._workers
+            del self._space_actions, self._action_codes  # and what else holds the memory
+            self._plain_observations = self._loans = None
+        failed: LaneFailure | None = None
         try:
-            workers.end(0.0 if terminate else limit_s)
-        finally:
-            if self._pending is None:  # else a call is under way that would stumble
-                del self._lane, self._arena, self._workers
-                del self._space_actions, self._action_codes  # and what else holds the memory
-                self._plain_observations = self._loans = None
-            failed: LaneFailure | None = None
-            try:
-                lane.close()
-            except LaneFailure as failure:
-                failed = failure
-            if failed is not None:
-                raise raised_here(failed)
+            lane.close()
+        except LaneFailure as failure:
+            failed = failure
+        if failed is not None:
+            raise raised_here(failed)
 
 
 def _raise(error: Exception) -> NoReturn:

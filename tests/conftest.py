@@ -9,8 +9,9 @@ import vecselect
 from tests.fake_torch import FakeLibrary, FakeTorch
 from tests.faults import case
 from tests.racers import children
-from vecselect import forkserver, learner_threads
+from vecselect import learner_threads
 from vecselect.planning.cache import PlanCache
+from vecselect.process import forkserver
 
 # Set before any test starts the fork server: its children then start in milliseconds.
 forkserver.PRELOADED += (

@@ -10,7 +10,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests.compare import assert_same_run
 from vecselect import ModeUnavailable, RequestError, auto_make_vec, available_modes, sweep
-from vecselect.contexts import get_context
+from vecselect.process.contexts import get_context
 
 IDS = ["CartPole-v1", "HalfCheetah-v5"]
 

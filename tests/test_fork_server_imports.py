@@ -8,7 +8,8 @@ import gymnasium as gym
 import pytest
 from gymnasium.envs.registration import EnvSpec
 
-from vecselect import auto_make_vec, contexts, forkserver, processes
+from vecselect import auto_make_vec
+from vecselect.process import children, contexts, forkserver
 
 MODULE = """
 import os, threading, time, warnings
@@ -41,7 +42,7 @@ def level_in_worker():
     child.start()
     there.close()
     level, threads = here.recv()
-    processes.end_all([child])
+    children.end_all([child])
     assert threads == 1
     return level
 

@@ -29,7 +29,6 @@ from vecselect import (
     VecselectWarning,
     auto_make_vec,
     make,
-    processes,
     recommend,
 )
 from vecselect.backends.registry import BACKENDS
@@ -38,6 +37,7 @@ from vecselect.modes import Mode
 from vecselect.planning import explain, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
+from vecselect.process import generators
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import HandOff, LearnerCost, Observation
 from vecselect.selection.model import Choice, Forecast, Parts
@@ -159,7 +159,7 @@ def test_what_was_profiled_before_leaves_no_trace_in_the_first_worker(notes, a_p
     """Environments that draw from the process's own generators draw what they do under a pin."""
     found = []
     for mode in ("auto", "pool:3"):
-        monkeypatch.setattr(processes, "_environments_made", 0)
+        monkeypatch.setattr(generators, "_environments_made", 0)
         np.random.seed(5)
         random.seed(5)
         with auto_make_vec(notes.factories(4, DrawingEnv, wait_s=WAIT_S), mode=mode) as envs:

@@ -19,10 +19,11 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
 from tests.compare import assert_same, assert_same_run
-from vecselect import VecselectError, auto_make_vec, contexts
+from vecselect import VecselectError, auto_make_vec
 from vecselect.backends.pool import link
 from vecselect.backends.pool.link import EAGER_TRIES, Signal
 from vecselect.errors import RequestError, WorkerDied, WorkerError
+from vecselect.process import contexts
 
 
 def echoes(count):

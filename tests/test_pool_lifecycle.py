@@ -16,8 +16,9 @@ import pytest
 
 from tests import zoo
 from tests.marks import only_full
-from vecselect import auto_make_vec, contexts
-from vecselect.interrupts import DeferredInterrupts
+from vecselect import auto_make_vec
+from vecselect.process import contexts
+from vecselect.process.interrupts import DeferredInterrupts
 
 GRACE_S = 15.0
 
@@ -25,7 +26,8 @@ PROGRAM = """
 import functools, os, signal, sys, time
 import numpy as np
 from tests import zoo
-from vecselect import auto_make_vec, contexts
+from vecselect import auto_make_vec
+from vecselect.process import contexts
 
 class Noted(zoo.EchoEnv):
     def __init__(self, index, folder):

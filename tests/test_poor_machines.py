@@ -28,7 +28,7 @@ from vecselect import (
     VecselectWarning,
     auto_make_vec,
     available_modes,
-    processes,
+    machine,
     recommend,
 )
 from vecselect.backends.pool import link
@@ -242,9 +242,9 @@ def test_spinning_ends_by_the_clock_where_others_have_the_core(monkeypatch):
 
 def test_a_killed_worker_is_told_with_the_memory_of_its_group(monkeypatch):
     monkeypatch.setattr("vecselect.machine._memory_limits", lambda root: (2 * 10**9, 10**8))
-    assert "(0.1 of 2.0 GB are free now" in processes.memory_picture(-signal.SIGKILL)
+    assert "(0.1 of 2.0 GB are free now" in machine.memory_picture(-signal.SIGKILL)
     monkeypatch.delattr(signal, "SIGKILL")
-    assert processes.memory_picture(-9) == processes.memory_picture(0) == ""
+    assert machine.memory_picture(-9) == machine.memory_picture(0) == ""
 
 
 @pytest.fixture

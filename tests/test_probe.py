@@ -22,7 +22,7 @@ from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
 from vecselect.planning import first_worker
 from vecselect.planning.first_worker import FirstWorker
-from vecselect.remote_errors import RemoteTraceback
+from vecselect.process.remote_errors import RemoteTraceback
 from vecselect.request import Request, read_request
 from vecselect.selection.evidence import HandOff
 

@@ -16,8 +16,9 @@ import pytest
 from tests import zoo
 from tests.faults.faulty import gone
 from tests.marks import only_full
-from vecselect import auto_make_vec, contexts, forkserver, processes
+from vecselect import auto_make_vec
 from vecselect.errors import StartError
+from vecselect.process import children, contexts, forkserver
 
 LIMIT_S = 60.0
 MODES = ["pool:1", "pool:1 spawn", "async"]
@@ -203,7 +204,7 @@ time.sleep(600)
 """
 
 
-def children(pid):
+def running_children(pid):
     found = psutil.Process(pid).children(recursive=True)
     return {one.pid: " ".join(one.cmdline()) for one in found}
 
@@ -218,10 +219,10 @@ def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path
     sibling = None
     try:
         sibling = int(program.stdout.readline())
-        others = children(program.pid)
+        others = running_children(program.pid)
         del others[sibling]
-        servers = [pid for pid, line in others.items() if "vecselect.forkserver" in line]
-        forked = [one for server in servers for one in children(server)]
+        servers = [pid for pid, line in others.items() if "vecselect.process.forkserver" in line]
+        forked = [one for server in servers for one in running_children(server)]
         assert len(forked) >= 3
         if stopped:
             for pid in forked:
@@ -277,7 +278,7 @@ def test_a_number_that_a_stranger_has_now_is_not_killed():
     stranger = subprocess.Popen(["sleep", "600"], start_new_session=True)
     try:
         child._popen.pid = stranger.pid  # as if the system had given the number again
-        processes.end_all([child], 0.0)
+        children.end_all([child], 0.0)
         time.sleep(0.1)
         assert stranger.poll() is None
     finally:
@@ -288,7 +289,8 @@ def test_a_number_that_a_stranger_has_now_is_not_killed():
 INTERRUPTED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it may be ignored where tests run
-from vecselect import auto_make_vec, forkserver
+from vecselect import auto_make_vec
+from vecselect.process import forkserver
 
 def build():
     auto_make_vec("CartPole-v1", 4, sys.argv[1], vector_kwargs={"context": sys.argv[2]}).close()
@@ -361,7 +363,7 @@ def test_a_server_that_cannot_start_or_fork_is_named(
     auto_make_vec("CartPole-v1", 2, "sync").close()
     (tmp_path / "no_fork.py").write_text(NO_FORK)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(f"vecselect.forkserver.{name}", instead)
+    monkeypatch.setattr(f"vecselect.process.forkserver.{name}", instead)
     for mode in ("pool:1", "async"):
         with pytest.raises(StartError, match=message):
             auto_make_vec("CartPole-v1", 2, mode)

@@ -28,8 +28,9 @@ from tests.racers import (
     wait_until_gone,
 )
 from tests.zoo import BusyEnv, EchoEnv, InfoEnv
-from vecselect import ProfileError, child, recommend
+from vecselect import ProfileError, recommend
 from vecselect.measure.trial import COMPARED_STEPS
+from vecselect.process.isolated import IsolatedLost
 
 pytestmark = pytest.mark.usefixtures("no_process_is_left")
 
@@ -360,15 +361,15 @@ def test_a_race_in_a_process_of_its_own_is_a_race_and_tells_how_far_it_is(nothin
 
 @pytest.mark.parametrize(("how", "words"), [("exit", "exited with code 5"), ("die", "SIGSEGV")])
 def test_a_crash_ends_the_race_and_nothing_else(how, words, nothing_left):
-    with pytest.raises(child.IsolatedLost, match=words):
+    with pytest.raises(IsolatedLost, match=words):
         isolated(odd(how))
 
 
 @pytest.mark.full
 def test_a_race_that_hangs_is_ended(monkeypatch, nothing_left):
-    monkeypatch.setattr(child, "STALL_LIMIT_S", 1.0)
+    monkeypatch.setattr("vecselect.process.isolated.STALL_LIMIT_S", 1.0)
     start_s = time.monotonic()
-    with pytest.raises(child.IsolatedLost, match="it was still running 1 s after its time was up"):
+    with pytest.raises(IsolatedLost, match="it was still running 1 s after its time was up"):
         isolated(odd("hang"), budget_s=0.5)
     assert time.monotonic() - start_s < 20
 

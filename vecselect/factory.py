@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import gymnasium as gym
 
-from vecselect import processes
 from vecselect.errors import RequestError
-from vecselect.remote_errors import exit_error
+from vecselect.process import pickling
+from vecselect.process.remote_errors import exit_error
 
 if TYPE_CHECKING:
     Key = tuple[str, str, int]
@@ -127,7 +127,7 @@ def _pickle_of(id: str, spec: object) -> bytes | None:
     known = _pickled.get(id)
     if known is None or known[0] is not spec or known[1] != seen or not seen:
         try:
-            known = (spec, seen, processes.dumps(spec))
+            known = (spec, seen, pickling.dumps(spec))
         except Exception:  # pickling runs code of the user's objects: anything may come
             known = (spec, seen, None)
         _pickled[id] = known
@@ -157,7 +157,7 @@ def add_unknown_specs(packed: Mapping[str, bytes]) -> bool:
 def _load(packed: Mapping[str, bytes], id: str) -> bool:
     """Registers a spec, and says whether that could be done."""
     try:
-        gym.registry[id] = processes.loads(packed[id])
+        gym.registry[id] = pickling.loads(packed[id])
     except Exception:  # it may need a module that is not to be found here
         return False
     return True

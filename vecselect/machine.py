@@ -7,12 +7,13 @@ import functools
 import multiprocessing
 import os
 import platform
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vecselect.contexts import start_methods
 from vecselect.errors import RequestError
+from vecselect.process.contexts import start_methods
 
 WORKER_BYTES = 20_000_000
 """What a child with Gymnasium loaded takes of its own, environment not included: measured 18.5-20.6
@@ -275,6 +276,29 @@ def read_memory(root: Path = Path("/")) -> tuple[int, int]:
     total, free = _memory()
     limit, left = _memory_limits(root)
     return min(total, limit), min(free, left)
+
+
+def memory_picture(exitcode: int | None) -> str:
+    """What may have led to SIGKILL, which the kernel sends when memory runs out; else nothing.
+
+    Returns:
+        A sentence with a blank before it, or an empty string.
+    """
+    killed = getattr(signal, "SIGKILL", None)  # Windows has none
+    if killed is None or exitcode != -killed:
+        return ""
+    import psutil
+
+    total_bytes, free_bytes = read_memory()
+    sizes = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            sizes.append(child.memory_info().rss)
+    others = f"; {len(sizes)} other children hold {sum(sizes) / 1e9:.1f} GB" if sizes else ""
+    return (
+        " vecselect does not send that signal: the machine may be out of memory "
+        f"({free_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB are free now{others})."
+    )
 
 
 def why_no_room(needed_bytes: float, available_bytes: float) -> str | None:

@@ -26,11 +26,11 @@ from gymnasium.vector import AutoresetMode
 # newest version where none is named, and its own messages for what does not exist.
 from gymnasium.envs.registration import _find_spec  # isort: skip
 
-from vecselect.contexts import start_methods
 from vecselect.errors import RequestError, unknown
 from vecselect.factory import EnvFactory
 from vecselect.modes import Mode
-from vecselect.processes import why_unpicklable
+from vecselect.process.contexts import start_methods
+from vecselect.process.pickling import why_unpicklable
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv

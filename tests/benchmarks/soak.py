@@ -32,8 +32,9 @@ from tests.benchmarks.soak_programs import interrupts, kills
 from tests.compare import assert_same
 from tests.faults import case
 from tests.faults.faulty import CODES, ECHO, FaultyEnv
-from vecselect import auto_make_vec, forkserver
+from vecselect import auto_make_vec
 from vecselect.errors import RequestError, StepTimeout, VecselectWarning, WorkerDied
+from vecselect.process import forkserver
 
 COUNT = 10
 WORKERS = 4

@@ -39,7 +39,7 @@ import psutil
 import pytest
 
 from tests.marks import only_full
-from vecselect import forkserver
+from vecselect.process import forkserver
 
 ROOT = Path(__file__).parents[2]
 MARK = "VECSELECT_FAULT_CASE"

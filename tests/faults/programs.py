@@ -10,7 +10,8 @@ import time
 
 from tests import zoo
 from tests.faults.faulty import FAULTS, ZEROS, actions, make
-from vecselect import auto_make_vec, contexts
+from vecselect import auto_make_vec
+from vecselect.process import contexts
 
 
 def say(text):

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from vecselect import contexts, processes
 from vecselect.backends import base
 from vecselect.backends.async_pipes import RanOut, Workers
 from vecselect.backends.async_worker import work
@@ -30,8 +29,9 @@ from vecselect.backends.pool.process import ProcessWorkers
 from vecselect.backends.pool.workers import Settings
 from vecselect.backends.specs import facts_of
 from vecselect.errors import RequestError, VecselectError
-from vecselect.interrupts import DeferredInterrupts
 from vecselect.machine import WORKER_BYTES, read_memory
+from vecselect.process import children, contexts, pickling
+from vecselect.process.interrupts import DeferredInterrupts
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Async(base.Backend):
 
     def missing(self, machine: Machine) -> str | None:
         """Says so inside a process that may not start others, and what of the system it lacks."""
-        return processes.why_no_children() or base.why_no_semaphore()
+        return children.why_no_children() or base.why_no_semaphore()
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to another process."""
@@ -78,7 +78,7 @@ class Async(base.Backend):
         Raises:
             RequestError: If `shared_memory=True` was asked for and the space cannot go there.
         """
-        processes.need_descriptors(request.num_envs)
+        children.need_descriptors(request.num_envs)
         base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
         options = base.options_for(request, self.takes)
         env: AsyncVectorEnv
@@ -251,7 +251,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
     @_recovering
     def set_attr(self, name: str, values: Any) -> None:
         """Sets an attribute of every sub-environment; of none if a value cannot be sent."""
-        processes.dumps(values)
+        pickling.dumps(values)
         super().set_attr(name, values)
 
     def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect import contexts, processes
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.specs import same_factory
 from vecselect.backends.worker_pipe import WorkerPipe
 from vecselect.errors import TOO_LATE_ADVICE, StepTimeout
-from vecselect.remote_errors import Failed, raised_there
+from vecselect.process import children, contexts, generators, pickling
+from vecselect.process.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -65,9 +65,9 @@ class Workers:
         self._tasks: list[Task] = [
             (
                 len(env_fns),
-                processes.child_seed(row),
+                generators.child_seed(row),
                 facts if same_factory(make, env_fns[0]) else None,
-                processes.dumps(make),
+                pickling.dumps(make),
             )
             for row, make in enumerate(env_fns)
         ]
@@ -142,7 +142,7 @@ class Workers:
             for line in lines:
                 line.pipe.connection.close()  # a worker that is busy sees it when it has answered
             started = [line.pipe.process for line in lines]
-            processes.end_all([one for one in started if one and one.pid], limit_s)
+            children.end_all([one for one in started if one and one.pid], limit_s)
 
 
 class _NoLock:
@@ -185,7 +185,7 @@ class Line:
         if command[0] == "step" and self._row == 0:
             need_no_ended_episode(np.array([line.ended for line in workers.lines]))
         # A batch of actions consists of what every process can import; arguments may not.
-        dumps = processes.dumps_importable if command[0] == "step" else processes.dumps
+        dumps = pickling.dumps_importable if command[0] == "step" else pickling.dumps
         data = dumps(command)
         self.recv()  # what was given up is answered first: no end writes while the other one does
         self.awaited = True
@@ -231,7 +231,7 @@ class Line:
             with contextlib.suppress(OSError):
                 if os.name == "posix":  # one that is stopped blocks nobody
                     os.set_blocking(self.pipe.connection.fileno(), False)
-                self.pipe.connection.send_bytes(processes.dumps(("close", None)))
+                self.pipe.connection.send_bytes(pickling.dumps(("close", None)))
 
     def _comes(self, until_s: float) -> bool:
         """Waits for an answer that is due; where that takes long, looks at the other workers."""
@@ -268,7 +268,7 @@ class Line:
         with self.pipe.message():
             data = self.pipe.connection.recv_bytes()
             self._busy = False
-        self._reply = processes.loads(data)
+        self._reply = pickling.loads(data)
         if not isinstance(self._reply, Failed):
             *self._reply, self.ended = self._reply
 

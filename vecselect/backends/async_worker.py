@@ -10,15 +10,15 @@ from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import read_from_shared_memory
 
-from vecselect import processes
 from vecselect.backends.pool.arena import at, leaves, writer
 from vecselect.backends.pool.lane import FORBIDDEN_CALLS
 from vecselect.backends.pool.worker import close_all
 from vecselect.backends.specs import difference, draws, facts_of
-from vecselect.contexts import ParentWatch
-from vecselect.forkserver import LOOK_S
 from vecselect.learner_threads import seed_torch
-from vecselect.remote_errors import Failed, how_far, portable
+from vecselect.process import children, pickling
+from vecselect.process.contexts import ParentWatch
+from vecselect.process.forkserver import LOOK_S
+from vecselect.process.remote_errors import Failed, how_far, portable
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Task = tuple[int, int, "Facts | None", bytes]
 """What a worker is started with: the number of sub-environments; a seed for the process's global
 random generators; the facts of the spec of what the same factory has built in the caller's process,
-if it has; and the factory as `processes.dumps` packs it: what fails in unpacking is told as what
+if it has; and the factory as `pickling.dumps` packs it: what fails in unpacking is told as what
 fails in building."""
 
 
@@ -50,11 +50,11 @@ def work(row: int, task: Task, pipe: Connection, inherited: Any, *rest: Any) -> 
     for end in inherited:
         end.close()
     count, seed, theirs, factory = task
-    processes.settle_in(seed)
+    children.settle_in(seed)
     watch = ParentWatch()
     envs: list[gym.Env] = []
     try:
-        make = processes.loads(factory)
+        make = pickling.loads(factory)
         envs.append(make())
         facts = facts_of(envs[0])
         problem = difference(row, facts, theirs)
@@ -75,7 +75,7 @@ def work(row: int, task: Task, pipe: Connection, inherited: Any, *rest: Any) -> 
 
 
 def _answer(pipe: Connection, answer: Any) -> None:
-    data = processes.dumps_importable(answer)
+    data = pickling.dumps_importable(answer)
     with contextlib.suppress(ConnectionError):  # the next `recv_bytes` tells that nobody is there
         pipe.send_bytes(data)
 
@@ -128,7 +128,7 @@ class _Served:
                 return True
             self._phase = "reading a command"
             try:
-                command, given = processes.loads(data)
+                command, given = pickling.loads(data)
                 self._phase = command
                 result = self._do(command, given)
                 ended = self._over and self._autoreset_mode == AutoresetMode.DISABLED

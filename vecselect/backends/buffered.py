@@ -25,7 +25,7 @@ from vecselect.backends.pool.commands import LaneCalls, StillPending
 from vecselect.backends.pool.lane import mismatch
 from vecselect.errors import StepTimeout
 from vecselect.modes import slices
-from vecselect.remote_errors import add_note
+from vecselect.process.remote_errors import add_note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from gymnasium.vector import VectorWrapper
 
 from vecselect.backends.attributes import Attributes
 from vecselect.backends.base import already_pending, nothing_pending
-from vecselect.remote_errors import exit_error
+from vecselect.process.remote_errors import exit_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -6,9 +6,10 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
-from vecselect import processes
+from vecselect import machine
 from vecselect.errors import WorkerDied
-from vecselect.interrupts import DeferredInterrupts
+from vecselect.process import children
+from vecselect.process.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ class WorkerPipe:
             with self._lock, DeferredInterrupts(self._tear):
                 yield
         except (EOFError, OSError):
-            self.process.join(processes.END_GRACE_S)
+            self.process.join(children.END_GRACE_S)
             raise self.ended() from None
 
     def _tear(self) -> None:
@@ -72,7 +73,7 @@ class WorkerPipe:
     def ended(self) -> WorkerDied:
         """How the worker ended, of which it is known that it has, or will at once."""
         code = self.process.exitcode
-        how = f"{processes.how_it_ended(code)}.{processes.memory_picture(code)}"
+        how = f"{children.how_it_ended(code)}.{machine.memory_picture(code)}"
         if self._torn:
             how = (
                 "was ended, because an exception (such as one raised by a signal handler) "

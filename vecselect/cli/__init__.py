@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> int:
     import gymnasium as gym
 
     from vecselect.errors import PlanError, RequestError, VecselectError
-    from vecselect.remote_errors import RemoteTraceback
+    from vecselect.process.remote_errors import RemoteTraceback
 
     try:
         code: int = args.run(args)

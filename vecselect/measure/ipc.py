@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect import contexts
-from vecselect.child import child_at_work
 from vecselect.errors import ProfileError
+from vecselect.process import contexts
+from vecselect.process.isolated import child_at_work
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

@@ -19,7 +19,7 @@ from vecselect.learner_threads import (
     torch_threads,
 )
 from vecselect.measure.clock import OtherThreads
-from vecselect.measure.generators import untouched_generators
+from vecselect.process.generators import untouched_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,13 +19,13 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
-from vecselect import processes
 from vecselect.errors import ProfileError
 from vecselect.factory import ShownWarnings, shown_warnings
 from vecselect.machine import children_pids, resident_bytes
 from vecselect.measure.clock import Clock
 from vecselect.measure.step import Extent, Profiling, StepProfile
-from vecselect.remote_errors import portable
+from vecselect.process import pickling
+from vecselect.process.remote_errors import portable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -91,7 +91,7 @@ class ProfileTask:
         phase, told_s = "its constructor", time.perf_counter()
 
         def tell(kind: str, value: Any) -> None:
-            pipe.send_bytes(processes.dumps((kind, value)))
+            pipe.send_bytes(pickling.dumps((kind, value)))
 
         def enter(name: str) -> None:
             nonlocal phase, told_s
@@ -192,7 +192,7 @@ def _answer(go: Signal, done: Signal, pipe: Connection) -> Any:
     """Answers empty exchanges until it is said what the worker is to become."""
     while True:
         try:
-            message = processes.loads(pipe.recv_bytes())
+            message = pickling.loads(pipe.recv_bytes())
         except (EOFError, OSError):
             return None
         if not isinstance(message, tuple):

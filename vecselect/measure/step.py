@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from vecselect.errors import ProfileError, RequestError
 from vecselect.learner_threads import set_library_threads
 from vecselect.measure.clock import Clock
-from vecselect.measure.generators import untouched_generators
+from vecselect.process.generators import untouched_generators
 from vecselect.request import read_request
 
 if TYPE_CHECKING:

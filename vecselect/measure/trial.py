@@ -22,8 +22,8 @@ from gymnasium.vector import AutoresetMode
 
 from vecselect.errors import ProfileError
 from vecselect.machine import quota_period_s
-from vecselect.measure.generators import untouched_generators
 from vecselect.modes import Mode
+from vecselect.process.generators import untouched_generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

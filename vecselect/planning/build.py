@@ -7,12 +7,10 @@ import dataclasses
 import warnings
 from typing import TYPE_CHECKING
 
-from vecselect import processes
 from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError, RequestError, VecselectWarning
 from vecselect.learner_threads import set_learner_threads
-from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import measure_learner
 from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
@@ -22,6 +20,8 @@ from vecselect.planning.cache import PlanCache
 from vecselect.planning.observed import chosen_anew
 from vecselect.planning.plan_key import script_name
 from vecselect.planning.planner import prepare
+from vecselect.process import generators
+from vecselect.process.generators import untouched_generators
 from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _build(prepared: Prepared, mode: Mode) -> VectorEnv:
     except BaseException:
         prepared.discard()
         raise
-    processes.note_environment_made()
+    generators.note_environment_made()
     return envs
 
 

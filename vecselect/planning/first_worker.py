@@ -18,16 +18,16 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vecselect import contexts, processes
 from vecselect.backends.pool.link import new_memory
 from vecselect.backends.pool.process import ProcessWorker, launch
-from vecselect.child import Child, ChildEnded
 from vecselect.errors import ProfileError, StepTimeout
 from vecselect.factory import note_shown
 from vecselect.learner_threads import library_threads
 from vecselect.machine import read_machine
 from vecselect.measure.probe import TELL_PERIOD_S, ProfileTask
-from vecselect.remote_errors import Failed, raised_in_building
+from vecselect.process import children, contexts, generators, pickling
+from vecselect.process.isolated import Child, ChildEnded
+from vecselect.process.remote_errors import Failed, raised_in_building
 from vecselect.selection.evidence import HandOff
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class FirstWorker:
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         self.launched = launch(
             contexts.get_context(request.vector_kwargs.get("context")),
-            ProfileTask(env_fn, extent, budget_s, processes.child_seed(), _threads_of_libraries()),
+            ProfileTask(env_fn, extent, budget_s, generators.child_seed(), _threads_of_libraries()),
             self.memory,
             daemon=bool(request.vector_kwargs.get("daemon", False)),
             threads=1,
@@ -194,7 +194,7 @@ class FirstWorker:
 
         times_s: list[float] = []
         try:
-            self.launched.pipe.send_bytes(processes.dumps(("exchange", tries)))
+            self.launched.pipe.send_bytes(pickling.dumps(("exchange", tries)))
             if not done.take(0, self._need_alive, left_s):
                 return []
             until_s = clock() + EXCHANGE_LIMIT_S
@@ -204,7 +204,7 @@ class FirstWorker:
                 if not done.take(tries, self._need_alive, left_s):
                     return []
                 times_s.append(clock() - start_s)
-            self.launched.pipe.send_bytes(processes.dumps("enough"))
+            self.launched.pipe.send_bytes(pickling.dumps("enough"))
             go.give()
         except ConnectionError:
             return []
@@ -217,7 +217,7 @@ class FirstWorker:
 
     def become(self, work: Work) -> ProcessWorker:
         """Has it build its slice, as a worker that was started with it does."""
-        self.launched.pipe.send_bytes(processes.dumps(work))
+        self.launched.pipe.send_bytes(pickling.dumps(work))
         return ProcessWorker(work, self.launched)
 
     def end(self) -> None:
@@ -232,9 +232,9 @@ class FirstWorker:
                 launched.process.kill()
         launched.forget_names()
         with contextlib.suppress(OSError):  # here too
-            launched.pipe.send_bytes(processes.dumps(None))
+            launched.pipe.send_bytes(pickling.dumps(None))
         launched.pipe.close()
-        processes.end_in_background([launched.process])
+        children.end_in_background([launched.process])
 
 
 def _threads_of_libraries() -> int:

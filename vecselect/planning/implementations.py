@@ -17,10 +17,10 @@ from gymnasium.vector import AutoresetMode
 
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import VecselectError
-from vecselect.measure.generators import untouched_generators
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.trial import Trial
 from vecselect.modes import Mode
+from vecselect.process.generators import untouched_generators
 from vecselect.selection.evidence import Behaviour, ImplementationCost
 from vecselect.values import Signed
 

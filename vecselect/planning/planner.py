@@ -18,9 +18,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from vecselect import processes
 from vecselect.backends.registry import BACKENDS
-from vecselect.child import IsolatedLost
 from vecselect.errors import (
     ModeUnavailable,
     RequestError,
@@ -30,7 +28,6 @@ from vecselect.errors import (
 from vecselect.learner_threads import set_learner_threads
 from vecselect.machine import read_machine
 from vecselect.measure.clock import ForeignLoad
-from vecselect.measure.generators import untouched_generators
 from vecselect.measure.ipc import measure_ipc
 from vecselect.measure.learner import measure_learner
 from vecselect.measure.probe import space_text
@@ -45,6 +42,9 @@ from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.planning.ray_costs import ray_costs
 from vecselect.planning.timing import Timing
+from vecselect.process import children
+from vecselect.process.generators import untouched_generators
+from vecselect.process.isolated import IsolatedLost
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LoopCosts
@@ -106,7 +106,7 @@ def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prep
     if request.pin is not None:
         return Prepared(planning.pinned(request.pin), request)
     planning.find_kinds()
-    blocked = processes.why_no_children() or request.why_not_sent
+    blocked = children.why_no_children() or request.why_not_sent
     if blocked is not None:
         return Prepared(planning.without_processes(blocked), request)
     if planning.kinds == ("native",):

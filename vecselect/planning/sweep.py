@@ -12,9 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from vecselect import processes
 from vecselect.backends.registry import BACKENDS
-from vecselect.child import IsolatedLost
 from vecselect.errors import ModeUnavailable, ProfileError, RequestError
 from vecselect.machine import memory_kind, read_machine
 from vecselect.measure.learner import read_learner
@@ -27,6 +25,8 @@ from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import profiled
 from vecselect.planning.plan_key import sweep_key
 from vecselect.planning.timing import SWEEP_BLOCK_S, Timing
+from vecselect.process import children
+from vecselect.process.isolated import IsolatedLost
 from vecselect.selection.candidates import proposed
 from vecselect.selection.race import Timed, Timings, choose_by_number
 from vecselect.sweeps import Sweep
@@ -116,7 +116,7 @@ class _Sweeping:
         request, options = self.request, self.options
         self.say("measuring one environment's step")
         single = request.spec is None or request.spec.entry_point is not None
-        if single and not (processes.why_no_children() or request.why_not_sent):
+        if single and not (children.why_no_children() or request.why_not_sent):
             self.probe = profiled(request, THOROUGH, min(options.budget_s / 10, PROFILE_S))
             self.notes += explain.of_profile(self.probe.profile)
         which = self.choose_modes()

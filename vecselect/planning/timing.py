@@ -20,17 +20,17 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from vecselect import contexts, forkserver, processes
 from vecselect.backends.registry import BACKENDS
-from vecselect.child import run_isolated
 from vecselect.errors import ProfileError
 from vecselect.learner_threads import loaded_torch
 from vecselect.machine import read_machine, tree_bytes, why_no_room
-from vecselect.measure.generators import untouched_generators
 from vecselect.measure.learner import read_learner
 from vecselect.measure.trial import Trials
 from vecselect.modes import Mode
 from vecselect.planning import explain
+from vecselect.process import children, contexts, forkserver
+from vecselect.process.generators import untouched_generators
+from vecselect.process.isolated import run_isolated
 from vecselect.selection.candidates import needed_bytes
 from vecselect.selection.model import start_up_s
 from vecselect.selection.race import Timed, Timings, still_running, times_beside
@@ -101,7 +101,7 @@ class Timing:
         """
         here = callable(self.learner) or loaded_torch() is not None
         here = here or self.request.native is not None
-        if here or processes.why_no_children() or self.request.why_not_sent:
+        if here or children.why_no_children() or self.request.why_not_sent:
             return self.run(progress=progress)
         start_method = self.request.vector_kwargs.get("context")
         return run_isolated(self.run, self.budget_s, start_method, progress=progress)

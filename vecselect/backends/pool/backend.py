@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from vecselect import processes
 from vecselect.backends import base
 from vecselect.backends.buffered import build_in_buffers
 from vecselect.backends.pool.first_finished import FirstFinishedVectorEnv
@@ -15,6 +14,7 @@ from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings, StartedWorker
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
+from vecselect.process import children
 from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Pool(base.Backend):
         reason = super().why_not(request, mode, machine)
         if reason or self.exact(request, mode, machine).workers == 0:
             return reason
-        blocked = processes.why_no_children() or request.why_not_sent
+        blocked = children.why_no_children() or request.why_not_sent
         return blocked and f"{blocked}; pool:0 starts none"
 
     def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
@@ -103,7 +103,7 @@ def _settings(
     machine, options = read_machine(), request.vector_kwargs
     lanes = workers + (request.caller_steps or request.overlaps)
     if started:
-        processes.need_descriptors(started)
+        children.need_descriptors(started)
     return Settings.of(
         request,
         workers,

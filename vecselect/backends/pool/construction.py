@@ -16,7 +16,7 @@ from vecselect.backends.pool.loans import LEND_BYTES, SLOTS
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.machine import WORKER_BYTES, resident_bytes
 from vecselect.modes import slices
-from vecselect.remote_errors import annotate
+from vecselect.process.remote_errors import annotate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vecselect import processes
 from vecselect.backends.pool.arena import ALIGNMENT_BYTES, row_store
 from vecselect.backends.pool.info_batch import Node, batcher
+from vecselect.process import pickling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -155,7 +155,7 @@ class InfoTable:
         """Rows whose infos cannot be sent to another process."""
         for row, values in self.rest.items():
             try:
-                processes.dumps_importable(values)
+                pickling.dumps_importable(values)
             except Exception:
                 yield row
 

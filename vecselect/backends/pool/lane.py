@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode
 from vecselect.backends.attributes import Attributes
 from vecselect.backends.pool.arena import leaves, writer
 from vecselect.backends.pool.infos import InfoTable, snapshot
-from vecselect.remote_errors import annotate, exit_error, how_far
+from vecselect.process.remote_errors import annotate, exit_error, how_far
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

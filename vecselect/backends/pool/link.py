@@ -14,8 +14,8 @@ from functools import partial
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
 
-from vecselect.contexts import POSIX
-from vecselect.interrupts import DeferredInterrupts
+from vecselect.process.contexts import POSIX
+from vecselect.process.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

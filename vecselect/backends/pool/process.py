@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from vecselect import contexts, processes
 from vecselect.backends.pool.link import Memory, Signal, new_memory, run
 from vecselect.backends.pool.loans import SLOTS, Loans
 from vecselect.backends.pool.restarts import ReplaceableWorkers
@@ -34,8 +33,9 @@ from vecselect.backends.pool.workers import (
 )
 from vecselect.backends.worker_pipe import WorkerPipe
 from vecselect.errors import WorkerDied, built_too_late
-from vecselect.forkserver import THREAD_VARIABLES
-from vecselect.remote_errors import Failed, raised_there
+from vecselect.process import children, contexts, pickling
+from vecselect.process.forkserver import THREAD_VARIABLES
+from vecselect.process.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     import mmap
@@ -108,7 +108,7 @@ def launch(
     variables = {key: str(threads) for key in THREAD_VARIABLES if key not in os.environ}
     process = context.Process(  # type: ignore[attr-defined]
         target=run,
-        args=(variables, processes.dumps(task), memory, go, done, theirs, finished),
+        args=(variables, pickling.dumps(task), memory, go, done, theirs, finished),
         name=name,
         daemon=daemon,
     )
@@ -174,7 +174,7 @@ class ProcessWorker(Worker):
             if self.process.exitcode is not None and not self.pipe.connection.poll():
                 raise EOFError  # though a child of an environment holds the other end open
             data = self.pipe.connection.recv_bytes()
-        value = processes.loads(data)
+        value = pickling.loads(data)
         if isinstance(value, Failed):
             raise raised_there(value)
         return value
@@ -182,7 +182,7 @@ class ProcessWorker(Worker):
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Has it make a lane of its sub-environments."""
         with self.message():
-            self.pipe.connection.send_bytes(processes.dumps(spec))
+            self.pipe.connection.send_bytes(pickling.dumps(spec))
         self._arena = arena
         self.control = arena.control[self.index].data
 
@@ -227,7 +227,7 @@ class ProcessWorker(Worker):
             own = not args[1] and not args[2]
         elif name == "step":
             own = args[0] is None
-        dumps = processes.dumps_importable if own else processes.dumps
+        dumps = pickling.dumps_importable if own else pickling.dumps
         return dumps((self.new_templates, name, args))
 
     def _put_reset(self, seeds: Sequence[int | None], mask: Sequence[bool]) -> bool:
@@ -264,7 +264,7 @@ class ProcessWorker(Worker):
                 return PENDING
             self._signalled = True
         if self.control[ANSWERED] & STATUS != SILENT:
-            reply = processes.loads(self._received())
+            reply = pickling.loads(self._received())
             return Raised(raised_there(reply)) if isinstance(reply, Failed) else reply
         self.outstanding = self._signalled = False
         return None
@@ -315,7 +315,7 @@ class ProcessWorker(Worker):
         self.ended = True
         if self.control is None:  # it has no lane yet, and waits for a message
             with contextlib.suppress(OSError):
-                self.pipe.connection.send_bytes(processes.dumps(None))
+                self.pipe.connection.send_bytes(pickling.dumps(None))
         else:
             self.control[ENDED] = 1
             for _ in range(2):  # one may belong to a command that was about to be given
@@ -481,7 +481,7 @@ class ProcessWorkers(ReplaceableWorkers):
                 worker.ask_to_end()
         finally:  # however the asking ends: nobody would end them later
             try:
-                processes.end_all([worker.process for worker in workers], limit_s)
+                children.end_all([worker.process for worker in workers], limit_s)
             finally:
                 for worker in workers:
                     worker.release()

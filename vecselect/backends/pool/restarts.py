@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vecselect import processes
 from vecselect.backends.pool.workers import Workers, closed_meanwhile
 from vecselect.errors import WorkerDied, warn
+from vecselect.process import generators
 
 if TYPE_CHECKING:
     from vecselect.backends.pool.lane import LaneSpec, Work
@@ -43,7 +43,7 @@ class ReplaceableWorkers(Workers):
         """Starts a worker, and notes what it takes to start another one in its place."""
         self._works.setdefault(work.index, work)
         if not work.global_seed:
-            work = dataclasses.replace(work, global_seed=processes.child_seed(work.index))
+            work = dataclasses.replace(work, global_seed=generators.child_seed(work.index))
         return self.start_one(work)
 
     @abstractmethod
@@ -67,7 +67,7 @@ class ReplaceableWorkers(Workers):
                 self._works[worker.index],
                 gives_sample=False,
                 restart_seeds=self._fresh_seeds(worker.rows),
-                global_seed=processes.child_seed(worker.index + 1000 * self.restarts),
+                global_seed=generators.child_seed(worker.index + 1000 * self.restarts),
             )
         )
         try:

@@ -14,14 +14,14 @@ import queue
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vecselect import processes
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.link import Signal
 from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
 from vecselect.backends.pool.worker import ENDED, failed_there, packed_reply
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
-from vecselect.remote_errors import Failed, raised_there
+from vecselect.process import pickling
+from vecselect.process.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -197,7 +197,7 @@ def answer_rows(
             continue
         inbox.drop()
         if job == MESSAGE:
-            for key, work in rows.jobs(processes.loads(pipe.recv_bytes())):
+            for key, work in rows.jobs(pickling.loads(pipe.recv_bytes())):
                 answer(key, work)
             continue
         row, code = job & LOW, job >> HIGH
@@ -225,7 +225,7 @@ class RowProcess(ProcessWorker):
     def tell(self, message: Message) -> None:
         """Gives it a job in the pipe."""
         self.check()
-        data = processes.dumps(message)
+        data = pickling.dumps(message)
         with self.message():
             self.put(MESSAGE)
             self.pipe.connection.send_bytes(data)
@@ -311,7 +311,7 @@ class RowProcesses(ProcessWorkers):
         """An answer as its worker gave it; a `Raised` where a sub-environment raised."""
         if answer is None:
             return None
-        reply = processes.loads(answer)
+        reply = pickling.loads(answer)
         return Raised(raised_there(reply)) if isinstance(reply, Failed) else reply
 
     def replace(self, place: int, death: Exception) -> None:

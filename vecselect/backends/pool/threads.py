@@ -20,7 +20,7 @@ from vecselect.backends.pool.link import WATCH_PERIOD_S
 from vecselect.backends.pool.worker import WorkerLane, close_all
 from vecselect.backends.pool.workers import PENDING, Raised, Worker, Workers
 from vecselect.errors import VecselectError, built_too_late, warn
-from vecselect.remote_errors import annotate
+from vecselect.process.remote_errors import annotate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

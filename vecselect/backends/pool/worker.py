@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector.utils import batch_space, iterate
 
-from vecselect import processes
 from vecselect.backends.pool.arena import Arena, assembled
 from vecselect.backends.pool.lane import Lane, LaneFailure, Work, sample_of
 from vecselect.backends.specs import difference, draws, facts_of
-from vecselect.contexts import ParentWatch
 from vecselect.errors import RequestError, same_instance
-from vecselect.forkserver import LOOK_S
 from vecselect.learner_threads import seed_torch
-from vecselect.remote_errors import Failed, portable, report_closing
+from vecselect.process import children, generators, pickling
+from vecselect.process.contexts import ParentWatch
+from vecselect.process.forkserver import LOOK_S
+from vecselect.process.remote_errors import Failed, portable, report_closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -229,15 +229,15 @@ def serve(
     watch = ParentWatch(wake)
     row, envs = 0, []
     try:
-        task = processes.loads(work)
-        processes.settle_in(task.global_seed)
+        task = pickling.loads(work)
+        children.settle_in(task.global_seed)
         profiled = None
         if not isinstance(task, Work):  # something to do before it becomes a worker
             found = task.run(go, done, pipe)
             if found is None:
                 return
             task, profiled = found
-            processes.seed_generators(task.global_seed)
+            generators.seed_generators(task.global_seed)
         row = task.first_row
         for make in task.env_fns:
             envs.append(make())
@@ -280,7 +280,7 @@ def serve(
 
 def _tell(pipe: Connection, value: Any) -> None:
     """Says how building goes; a parent that has hung up, or was killed, has no use for it."""
-    data = processes.dumps_importable(value)
+    data = pickling.dumps_importable(value)
     with contextlib.suppress(OSError):
         pipe.send_bytes(data)
 
@@ -290,7 +290,7 @@ def _received_spec(pipe: Connection, orphaned: Event) -> LaneSpec | None:
     while not orphaned.is_set():
         if pipe.poll(LOOK_S):  # in periods: a forked sibling may hold the other end open
             try:
-                return processes.loads(pipe.recv_bytes())  # type: ignore[no-any-return]
+                return pickling.loads(pipe.recv_bytes())  # type: ignore[no-any-return]
             except (EOFError, ConnectionError):
                 return None
     return None
@@ -319,7 +319,7 @@ def _answer(
         slot = word >> SLOT_SHIFT & SLOT_BITS
         try:
             if word & REQUEST:
-                reply = lane.request(slot, *processes.loads(pipe.recv_bytes()))
+                reply = lane.request(slot, *pickling.loads(pipe.recv_bytes()))
             elif word & RESET:
                 reply = lane.reset(slot)
             else:
@@ -353,7 +353,7 @@ def failed_there(failure: LaneFailure) -> Failed:
 def packed_reply(lane: Lane, reply: Any) -> bytes:
     """A reply as bytes; what cannot be pickled becomes an error that can."""
     try:
-        return processes.dumps_importable(reply)
+        return pickling.dumps_importable(reply)
     except Exception as error:
         row = next(itertools.chain(lane.infos.rows_that_cannot_be_pickled(), lane.rows))
-        return processes.dumps(Failed(row, "sending its answer", portable(error)))
+        return pickling.dumps(Failed(row, "sending its answer", portable(error)))

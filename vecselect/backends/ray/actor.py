@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from vecselect import processes
 from vecselect.backends.pool.construction import build, make_lanes
 from vecselect.backends.pool.lane import LaneFailure, Work
 from vecselect.backends.pool.process import ProcessWorkers
 from vecselect.backends.pool.worker import WorkerLane, close_all, packed_reply
 from vecselect.backends.ray.cluster import ray
 from vecselect.learner_threads import seed_torch
-from vecselect.remote_errors import Failed, portable
+from vecselect.process import generators, pickling
+from vecselect.process.remote_errors import Failed, portable
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -93,29 +93,29 @@ class LaneActor:
         """
         first_row = 0
         try:
-            self._work, settings = work, _ = processes.loads(packed)
+            self._work, settings = work, _ = pickling.loads(packed)
             first_row = work.first_row
-            processes.seed_generators(work.global_seed)
+            generators.seed_generators(work.global_seed)
             self._workers = ProcessWorkers(settings)
             sample = build(self._envs, self._workers, work, settings)
             seed_torch(work.global_seed)
-            return processes.dumps(sample)
+            return pickling.dumps(sample)
         except Exception as error:
-            return processes.dumps(Failed(first_row, "", portable(error)))
+            return pickling.dumps(Failed(first_row, "", portable(error)))
 
     def make_lane(self, packed: bytes) -> bytes:
         """Makes the lanes for a `LaneSpec`; the observation spaces, or a `Failed`, packed."""
         work, workers = self._work, self._workers
         try:
-            spec: LaneSpec = processes.loads(packed)
+            spec: LaneSpec = pickling.loads(packed)
             layout = dataclasses.replace(spec.layout, workers=len(workers.each), slots=1)
             spec = dataclasses.replace(spec, layout=layout)
             spaces = make_lanes(self._envs, workers, work, spec)
             own = work.part(range(len(self._envs)))
             self._lane = WorkerLane(own, spec, self._envs, workers.arena)
-            return processes.dumps(spaces)
+            return pickling.dumps(spaces)
         except Exception as error:
-            return processes.dumps(Failed(work.first_row, "", portable(error)))
+            return pickling.dumps(Failed(work.first_row, "", portable(error)))
 
     def do(self, packed: bytes) -> tuple[Any, ...] | bytes:
         """Does what is asked for.
@@ -131,7 +131,7 @@ class LaneActor:
         assert lane is not None
         self._failed = None
         try:
-            templates, name, args = processes.loads(packed)
+            templates, name, args = pickling.loads(packed)
             lane.lane.infos.add(templates)
             for template in templates:
                 workers.add_template(template)
@@ -153,7 +153,7 @@ class LaneActor:
             raise  # as in any worker: it ends the actor
         except BaseException as error:  # of a worker's: it says itself which one it was, and where
             failed = Failed(self._work.first_row, "", portable(error))
-            return processes.dumps(self._failed or failed)
+            return pickling.dumps(self._failed or failed)
 
     def _own(self, name: str, args: tuple[Any, ...]) -> Any:
         """Does the actor's own part of a command; notes what a sub-environment of it raises."""
@@ -232,5 +232,5 @@ class LaneActor:
             self._lane.lane.close()
         except LaneFailure as failure:
             assert failure.__cause__ is not None
-            return processes.dumps(Failed(failure.row, "close", portable(failure.__cause__)))
+            return pickling.dumps(Failed(failure.row, "close", portable(failure.__cause__)))
         return None

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from vecselect import processes
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.workers import (
@@ -25,8 +24,9 @@ from vecselect.backends.pool.workers import (
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.actor import STEP, LaneActor, Place, machine_id
 from vecselect.errors import ModeUnavailable, WorkerDied, WorkerError, built_too_late
-from vecselect.interrupts import DeferredInterrupts
-from vecselect.remote_errors import Failed, RemoteTraceback, raised_there, report_closing
+from vecselect.process import pickling
+from vecselect.process.interrupts import DeferredInterrupts
+from vecselect.process.remote_errors import Failed, RemoteTraceback, raised_there, report_closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -129,7 +129,7 @@ class RayWorkers(ReplaceableWorkers):
         most = len(work.env_fns) - 1
         workers = min(self._settings_there.workers, most)
         settings = dataclasses.replace(self._settings_there, workers=workers)
-        return RayWorker(work, self, processes.dumps((work, settings)))
+        return RayWorker(work, self, pickling.dumps((work, settings)))
 
     def create_actor(self) -> Any:
         """An actor that Ray is to find a place for."""
@@ -276,7 +276,7 @@ class RayWorker(Worker):
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Has it make a lane of its sub-environments."""
         self._arena, self._infos = arena, InfoTable(arena)
-        self._begin(self._actor.make_lane, processes.dumps(spec))
+        self._begin(self._actor.make_lane, pickling.dumps(spec))
 
     def lane_made(self) -> tuple[str, list[gym.Space]]:
         """Waits for the end of `make_lane`: see `Worker`."""
@@ -285,7 +285,7 @@ class RayWorker(Worker):
     def _unpacked(self, answer: bytes) -> Any:
         """What building or making the lane was answered with; raises what was raised there."""
         self._answer, self._ref, self.outstanding = PENDING, None, False
-        found = processes.loads(answer)
+        found = pickling.loads(answer)
         if isinstance(found, Failed):
             raise self._raised(found)
         return found
@@ -305,7 +305,7 @@ class RayWorker(Worker):
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
         """A request to call a method of the lane, with the new templates; `request` sends it."""
         # A batch of actions consists of what every process can import; arguments may not.
-        dumps = processes.dumps_importable if name in ("step", STEP) else processes.dumps
+        dumps = pickling.dumps_importable if name in ("step", STEP) else pickling.dumps
         return dumps((self.new_templates, name, args)), args[2] if name == "reset" else None
 
     def request(self, data: Any, slot: int = 0) -> None:
@@ -330,7 +330,7 @@ class RayWorker(Worker):
         self._answer, self._ref, self.outstanding = PENDING, None, False
         if isinstance(answer, tuple):
             answer = self._taken_in(*answer)
-        reply = None if answer is None else processes.loads(answer)
+        reply = None if answer is None else pickling.loads(answer)
         return Raised(self._raised(reply)) if isinstance(reply, Failed) else reply
 
     def _awaited(
@@ -395,7 +395,7 @@ class RayWorker(Worker):
         """Whether what was begun has ended in a failure that was not collected yet."""
         if not self.outstanding or not self._look() or not isinstance(self._answer, bytes):
             return False
-        return isinstance(processes.loads(self._answer), Failed)
+        return isinstance(pickling.loads(self._answer), Failed)
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Collects the answer to a command that was interrupted: see `Worker`."""
@@ -461,7 +461,7 @@ class RayWorker(Worker):
             with contextlib.suppress(self._ray.exceptions.RayError):
                 answer = self._ray.get(self._ref, timeout=timeout_s)
                 if answer is not None:
-                    failed: Failed = processes.loads(answer)
+                    failed: Failed = pickling.loads(answer)
                     report_closing(failed.row, raised_there(failed))
 
     def kill(self) -> None:

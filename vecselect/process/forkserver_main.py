@@ -20,7 +20,7 @@ from multiprocessing import connection, forkserver, process, resource_tracker, s
 from multiprocessing.forkserver import write_signed
 from typing import TYPE_CHECKING, Any
 
-from vecselect.forkserver import (
+from vecselect.process.forkserver import (
     IMPORTED,
     LOOK_S,
     PID_BYTES,
@@ -58,7 +58,7 @@ def main(channel: int, owner: int, preload: Sequence[str]) -> None:
     for name in THREAD_VARIABLES:
         # Numerical libraries read them when they are loaded, and threads do not survive a fork.
         os.environ.setdefault(name, "1")
-    for name in ("vecselect.contexts", *preload):
+    for name in ("vecselect.process.contexts", *preload):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     gc.freeze()  # else a worker's first full collection would copy the memory that all share

@@ -8,7 +8,7 @@ from multiprocessing import context, spawn
 from typing import Any
 
 from vecselect.errors import refusals_named
-from vecselect.forkserver import without_script
+from vecselect.process.forkserver import without_script
 
 _lock = threading.Lock()
 _preparation = spawn.get_preparation_data

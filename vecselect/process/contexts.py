@@ -25,7 +25,7 @@ from multiprocessing import connection, context
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import refusals_named
-from vecselect.forkserver import LOOK_S
+from vecselect.process.forkserver import LOOK_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +35,9 @@ POSIX = "fork" in multiprocessing.get_all_start_methods()
 """Whether there are process groups, signals to processes, and descriptors that can be sent."""
 
 if POSIX:
-    from vecselect.posix_processes import KINDS
+    from vecselect.process.posix import KINDS
 else:
-    from vecselect.windows_processes import KINDS
+    from vecselect.process.windows import KINDS
 
 ORPHAN_GRACE_S = 1.5
 """Seconds that a worker whose parent has gone may take to close its sub-environments."""
@@ -141,6 +141,6 @@ class ParentWatch(threading.Thread):
 
 
 def _kill_own_group() -> None:
-    """Kills this process and its group, if it leads one; see `processes.settle_in`."""
+    """Kills this process and its group, if it leads one; see `children.settle_in`."""
     if POSIX and os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)

@@ -14,9 +14,9 @@ from functools import partial
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vecselect import contexts, processes
 from vecselect.errors import ProfileError
-from vecselect.remote_errors import portable, raised_in_building
+from vecselect.process import children, contexts, generators, pickling
+from vecselect.process.remote_errors import portable, raised_in_building
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,9 +61,9 @@ class Child:
                 raise EOFError
             data = self.pipe.recv_bytes()
         except (EOFError, ConnectionError):
-            self._process.join(processes.END_GRACE_S)
-            raise ChildEnded(processes.how_it_ended(self._process.exitcode)) from None
-        message: tuple[str, Any] = processes.loads(data)
+            self._process.join(children.END_GRACE_S)
+            raise ChildEnded(children.how_it_ended(self._process.exitcode)) from None
+        message: tuple[str, Any] = pickling.loads(data)
         return message
 
     def kill(self) -> None:
@@ -85,7 +85,7 @@ def child_at_work(
     ours, theirs = context.Pipe()
     inherited = ours if context.get_start_method() == "fork" else None
     process = context.Process(  # type: ignore[attr-defined]
-        target=_begin, args=(processes.child_seed(), inherited, work, theirs, *arguments)
+        target=_begin, args=(generators.child_seed(), inherited, work, theirs, *arguments)
     )
     try:
         process.start()
@@ -95,7 +95,7 @@ def child_at_work(
         # One that has told all ends by itself; any other is ended.
         ours.close()
         if process.pid is not None:
-            processes.end_all([process])
+            children.end_all([process])
 
 
 def _begin(
@@ -108,7 +108,7 @@ def _begin(
     """Runs in the child."""
     if inherited is not None:  # A forked copy of the parent's end would hide the hanging up.
         inherited.close()
-    processes.settle_in(seed)
+    children.settle_in(seed)
     # What the environment prints must not get into the output of a program that asks for JSON.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work(pipe, *arguments)
@@ -116,7 +116,7 @@ def _begin(
 
 def tell(pipe: Connection, kind: str, value: Any = None) -> None:
     """In the child: sends the caller a message."""
-    pipe.send_bytes(processes.dumps((kind, value)))
+    pipe.send_bytes(pickling.dumps((kind, value)))
 
 
 class IsolatedLost(Exception):
@@ -146,7 +146,7 @@ def run_isolated(
         IsolatedLost: If the process ends, or is ended, before it has.
         Exception: What it raised, a `ProfileError` with its cause.
     """
-    sent = processes.dumps(work)
+    sent = pickling.dumps(work)
     with child_at_work(contexts.get_context(start_method), _run, sent) as child:
         until_s = time.perf_counter() + max(limit_s, 0.0) + STALL_LIMIT_S
         while True:
@@ -173,7 +173,7 @@ def run_isolated(
 def _run(pipe: Connection, sent: bytes) -> None:
     """Runs in the child."""
     try:
-        work = processes.loads(sent)
+        work = pickling.loads(sent)
         answer: tuple[str, Any] = "returned", work(progress=partial(tell, pipe, "progress"))
     except ProfileError as error:
         answer = "failed", (str(error), portable(error.__cause__ or error))

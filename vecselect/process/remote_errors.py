@@ -8,9 +8,9 @@ import sys
 import traceback
 from dataclasses import dataclass
 
-from vecselect import processes
 from vecselect.errors import ProfileError, WorkerError
 from vecselect.printable import write_text
+from vecselect.process import pickling
 
 
 class RemoteTraceback(Exception):
@@ -46,7 +46,7 @@ class PortableError:
         trace = RemoteTraceback(self.traceback)
         if self.pickled is not None:
             with contextlib.suppress(Exception):  # its module may not be importable here
-                original: BaseException = processes.loads(self.pickled)
+                original: BaseException = pickling.loads(self.pickled)
                 original.__cause__ = trace
                 return original
         return trace
@@ -58,8 +58,8 @@ def portable(error: BaseException) -> PortableError:
     pickled = None
     # It may hold a socket, or have a constructor that its arguments do not fit.
     with contextlib.suppress(Exception):
-        data = processes.dumps(error)
-        if isinstance(processes.loads(data), type(error)):
+        data = pickling.dumps(error)
+        if isinstance(pickling.loads(data), type(error)):
             pickled = data
     try:
         message = str(error)

@@ -15,7 +15,7 @@
 
 - `spawn` uses the start pipe too, `fork` inherits everything. Both do without the server: the
   caller kills the worker's process group and reaps the worker (`forkserver.reap`).
-- The caller ends a worker that it does not need any more (`processes.end_all`).
+- The caller ends a worker that it does not need any more (`children.end_all`).
 - When the caller has ended, its pidfd becomes readable in the worker, which ends and kills its own
   group (`contexts.ParentWatch`), and in the server, which kills the workers that have not ended in
   time.
@@ -41,9 +41,9 @@ from multiprocessing import (
 )
 from typing import Any
 
-from vecselect import forkserver
 from vecselect.errors import refusals_named
-from vecselect.interrupts import start_with_deferred_interrupts
+from vecselect.process import forkserver
+from vecselect.process.interrupts import start_with_deferred_interrupts
 
 
 class _Process(process.BaseProcess):

@@ -13,8 +13,8 @@ caller, with its threads and their locks, is not. It differs from multiprocessin
 - it kills the process group of a worker that has ended before it reaps it: until then, no other
   process can have the worker's process id.
 
-`contexts` shows who sends what to whom. This module runs in the processes that ask for workers,
-`forkserver_process` in the server.
+`posix` shows who sends what to whom. This module runs in the processes that ask for workers,
+`forkserver_main` in the server.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import StartError, refusals_named
-from vecselect.interrupts import start_with_deferred_interrupts
+from vecselect.process.interrupts import start_with_deferred_interrupts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -277,7 +277,7 @@ def _start_server() -> Server:
     # for the library's.
     code = (
         f"import sys; sys.path[:] = {preparation('')['sys_path']!r}; "
-        "from vecselect.forkserver_process import main; "
+        "from vecselect.process.forkserver_main import main; "
         f"main({theirs.fileno()}, {owner}, {PRELOADED!r})"
     )
     program: Any = spawn.get_executable()

@@ -1,0 +1,1 @@
+"""Processes: how they start and end, what they are sent, and the errors they raise."""

@@ -91,7 +91,7 @@ def _dict_check(name: str, space: spaces.Dict, single: spaces.Dict, num_envs: in
 
 
 def _tuple_check(
-    name: str, space: spaces.Tuple, single: spaces.Tuple, num_envs: int
+    name: str, space: spaces.Tuple[Any], single: spaces.Tuple[Any], num_envs: int
 ) -> ActionCheck:
     checks = [
         _check(f"{name}[{i}]", part, one, num_envs)

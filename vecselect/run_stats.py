@@ -154,9 +154,9 @@ class RunWatch:
         chosen_s = plan.chosen.loop_s if plan.chosen else None
         self._planned_s = None if chosen_s is None else max(chosen_s - plan.learner_s, 0.0)
         self._verifies = plan.recalled and bool(self._planned_s)
-        self.attends = self._verifies
+        self.attends: bool = self._verifies
         self.look_at = 1 if self._verifies else 10
-        self.wrong_recall = False
+        self.wrong_recall: bool = False
         self._first_steps: list[tuple[float, float]] = []
         self._step_cpu_s = 0.0
         self._begun_s = time.perf_counter()

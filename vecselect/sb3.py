@@ -220,10 +220,10 @@ class Sb3VecEnv(VecEnv):
         """
         _need_usable(envs.autoreset_mode, getattr(envs.unwrapped, "copy", True))
         self.envs = envs
-        self.num_envs = envs.num_envs
+        self.num_envs: int = envs.num_envs
         self._whole = self.has_attr("options_once")
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
-        self.metadata = self.get_attr("metadata", 0)[0]
+        self.metadata: dict[str, Any] = self.get_attr("metadata", 0)[0]
 
     @property
     def plan(self) -> Plan:
@@ -247,7 +247,7 @@ class Sb3VecEnv(VecEnv):
             self.envs.set_attr("options_once", list(self._options))
             options = {}
         observations, infos = self.envs.reset(seed=list(self._seeds), options=options or None)
-        self.reset_infos = one_by_one(infos, self.num_envs)
+        self.reset_infos: list[dict[str, Any]] = one_by_one(infos, self.num_envs)
         # Both hold for one reset only.
         self._reset_seeds()
         self._reset_options()

@@ -35,7 +35,7 @@ from vecselect.process.interrupts import DeferredInterrupts
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     import gymnasium as gym
 
@@ -55,7 +55,7 @@ _Method = TypeVar("_Method", bound="Callable[..., Any]")
 class Async(base.Backend):
     """Runs each sub-environment in a process of its own."""
 
-    takes = VECTOR_OPTIONS - RAY_OPTIONS - {"on_worker_death"}
+    takes: Set[str] = VECTOR_OPTIONS - RAY_OPTIONS - {"on_worker_death"}
 
     def missing(self, machine: Machine) -> str | None:
         """Says so inside a process that may not start others, and what of the system it lacks."""
@@ -199,18 +199,21 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         except BaseException:
             self._workers.end(0.0)
             raise
-        self.env_fns, self.context, self.observation_mode = env_fns, context, observation_mode
+        self.env_fns: Sequence[EnvFn] = env_fns
+        self.context: str | None = context
+        self.observation_mode: str | gym.Space[Any] = observation_mode
         self._workers.set_limit("step_timeout_s", step_timeout_s)
         # Runs on garbage collection and before multiprocessing ends its children at exit, but not
         # in a process that somebody forked from this one.
         self._finalizer = Finalize(self, self._workers.end, (CLOSE_LIMIT_S,), exitpriority=10)
 
-    step = _recovering(AsyncVectorEnv.step)
-    step_async = _recovering(AsyncVectorEnv.step_async)
-    step_wait = _recovering(AsyncVectorEnv.step_wait)
-    reset = _recovering(AsyncVectorEnv.reset)
-    reset_async = _recovering(AsyncVectorEnv.reset_async)
-    reset_wait = _recovering(AsyncVectorEnv.reset_wait)
+    if not TYPE_CHECKING:  # their types are those of AsyncVectorEnv
+        step = _recovering(AsyncVectorEnv.step)
+        step_async = _recovering(AsyncVectorEnv.step_async)
+        step_wait = _recovering(AsyncVectorEnv.step_wait)
+        reset = _recovering(AsyncVectorEnv.reset)
+        reset_async = _recovering(AsyncVectorEnv.reset_async)
+        reset_wait = _recovering(AsyncVectorEnv.reset_wait)
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # type: ignore[override]
         """Calls a method of every sub-environment, or reads an attribute that is not callable."""
@@ -295,7 +298,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         )
 
 
-def _fits_shared_memory(space: gym.Space) -> bool:
+def _fits_shared_memory(space: gym.Space[Any]) -> bool:
     """Whether Gymnasium's shared memory can hold every part of an observation.
 
     It would return the same Text or OneOf for ever, and refuses other Python objects.

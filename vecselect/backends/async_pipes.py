@@ -80,7 +80,7 @@ class Workers:
     def set_limit(self, option: str, limit_s: float | None) -> None:
         """Sets how long workers may take to answer from now on."""
         self.option = option
-        self.limit_s = math.inf if limit_s is None else limit_s
+        self.limit_s: float = math.inf if limit_s is None else limit_s
 
     @contextlib.contextmanager
     def only(self, rows: Collection[int]) -> Iterator[None]:
@@ -167,9 +167,9 @@ class Line:
 
     def __init__(self, workers: Workers, connection: Connection) -> None:
         advice = "Close the vector environment and make a new one."
-        self.pipe = WorkerPipe(connection, None, self._name, advice)
-        self.awaited = True  # that its sub-environment is built
-        self.ended = False
+        self.pipe: WorkerPipe = WorkerPipe(connection, None, self._name, advice)
+        self.awaited: bool = True  # that its sub-environment is built
+        self.ended: bool = False
         self._workers = workers
         self._row = len(workers.lines)
         self._busy = True

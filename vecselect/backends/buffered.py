@@ -86,7 +86,7 @@ class BufferedVectorEnv(LaneCalls):
         self,
         parts: Sequence[PoolVectorEnv],
         rows: Sequence[range],
-        observation_mode: str | tuple[gym.Space, gym.Space] = "same",
+        observation_mode: str | tuple[gym.Space[Any], gym.Space[Any]] = "same",
     ) -> None:
         """Takes vector environments over; they belong to this one from here on.
 
@@ -99,16 +99,18 @@ class BufferedVectorEnv(LaneCalls):
             RuntimeError: If the spaces of two of them do not go together.
         """
         super().__init__()
-        self.closed = True  # until there is something to close: older Gymnasiums close in __del__
+        self.closed: bool = (
+            True  # until there is something to close: older Gymnasiums close in __del__
+        )
         first = parts[0]
-        self.parts = tuple(parts)
-        self.rows = tuple(rows)
-        self.num_envs = rows[-1].stop
-        self.metadata = first.metadata
-        self.render_mode = first.render_mode
-        self.single_observation_space = first.single_observation_space
-        self.single_action_space = first.single_action_space
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.parts: tuple[PoolVectorEnv, ...] = tuple(parts)
+        self.rows: tuple[range, ...] = tuple(rows)
+        self.num_envs: int = rows[-1].stop
+        self.metadata: dict[str, Any] = first.metadata
+        self.render_mode: str | None = first.render_mode
+        self.single_observation_space: gym.Space[Any] = first.single_observation_space
+        self.single_action_space: gym.Space[Any] = first.single_action_space
+        self.action_space: gym.Space[Any] = batch_space(self.single_action_space, self.num_envs)
         for part, here in zip(parts[1:], rows[1:], strict=True):
             its = SimpleNamespace(
                 observation_space=part.single_observation_space,
@@ -118,7 +120,7 @@ class BufferedVectorEnv(LaneCalls):
             if problem := mismatch(its, here.start, *ours, observation_mode == "same"):  # type: ignore[arg-type]
                 raise RuntimeError(problem)
         if isinstance(observation_mode, tuple):
-            self.observation_space = observation_mode[0]
+            self.observation_space: gym.Space[Any] = observation_mode[0]
         elif observation_mode == "different":
             each = [part.get_attr("observation_space") for part in parts]
             self.observation_space = batch_differing_spaces(list(itertools.chain(*each)))
@@ -390,7 +392,7 @@ def _noting(number: int, rows: range) -> Iterator[None]:
         raise
 
 
-def part_of(space: gym.Space, batch: Any, rows: range) -> Any:
+def part_of(space: gym.Space[Any], batch: Any, rows: range) -> Any:
     """Some rows of a batch.
 
     Args:
@@ -406,7 +408,7 @@ def part_of(space: gym.Space, batch: Any, rows: range) -> Any:
     return batch[rows.start : rows.stop]
 
 
-def joined(space: gym.Space, batches: Sequence[Any]) -> Any:
+def joined(space: gym.Space[Any], batches: Sequence[Any]) -> Any:
     """Batches one after the other as one batch.
 
     Args:

@@ -43,7 +43,7 @@ NO_LIMIT = 2**31 - 1
 OWN_INFOS = frozenset({"env_id", "players", "elapsed_step"})
 """Infos that no environment of Gymnasium has: they serve EnvPool's asynchronous calls."""
 
-IMPLIED = {
+IMPLIED: dict[tuple[str, str], Any] = {
     ("FrozenLake-v1", "map_name"): "4x4",
     ("FrozenLake8x8-v1", "map_name"): "8x8",
     ("LunarLanderContinuous-v2", "continuous"): True,
@@ -204,7 +204,7 @@ def _task_of(request: Request) -> Task:
     return Task(id, kwargs, observation_space, action_space)
 
 
-def _alike(own: gym.Space, other: Any, *, dtype: bool) -> bool:
+def _alike(own: gym.Space[Any], other: Any, *, dtype: bool) -> bool:
     """Whether numbers of one space can stand for those of the other.
 
     EnvPool gives some observations no bounds, and counts in other dtypes: what is returned has the
@@ -247,13 +247,13 @@ class EnvPoolVectorEnv(VectorEnv):
             copy: Whether observations stay as they are where the caller changes those it was given;
                 it matters for masked resets only.
         """
-        self.num_envs = num_envs
-        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        self.render_mode = None
-        self.single_observation_space = task.observation_space
-        self.single_action_space = task.action_space
-        self.observation_space = batch_space(task.observation_space, num_envs)
-        self.action_space = batch_space(task.action_space, num_envs)
+        self.num_envs: int = num_envs
+        self.metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.render_mode: str | None = None
+        self.single_observation_space: gym.Space[Any] = task.observation_space
+        self.single_action_space: gym.Space[Any] = task.action_space
+        self.observation_space: gym.Space[Any] = batch_space(task.observation_space, num_envs)
+        self.action_space: gym.Space[Any] = batch_space(task.action_space, num_envs)
         self._task = task
         self._threads = threads
         self._copy = copy

@@ -16,6 +16,8 @@ from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
@@ -48,7 +50,7 @@ class Thread(base.Backend):
     With a deadline the caller has none.
     """
 
-    takes = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
+    takes: Set[str] = base.LOOP_OPTIONS | {"start_timeout_s", "step_timeout_s"}
     buffers = True
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:

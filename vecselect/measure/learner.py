@@ -97,7 +97,7 @@ class Learner:
     seconds: float | None = None
 
 
-def read_learner(given: Any, num_envs: int, action_space: gym.Space | None) -> Learner:
+def read_learner(given: Any, num_envs: int, action_space: gym.Space[Any] | None) -> Learner:
     """The learner as something that can be run.
 
     Args:
@@ -119,7 +119,7 @@ def read_learner(given: Any, num_envs: int, action_space: gym.Space | None) -> L
 def measure_learner(
     given: Any,
     num_envs: int,
-    action_space: gym.Space | None,
+    action_space: gym.Space[Any] | None,
     observations: Any,
     *,
     one_thread: bool,
@@ -258,7 +258,7 @@ class StandIn:
     Stable-Baselines3 does the same in 320 us.
     """
 
-    def __init__(self, num_envs: int, action_space: gym.Space) -> None:
+    def __init__(self, num_envs: int, action_space: gym.Space[Any]) -> None:
         """Builds nothing yet: the networks are built when the first observations come.
 
         Args:

@@ -173,8 +173,8 @@ class Probe:
     """
 
     profile: StepProfile
-    observation_space: gym.Space
-    action_space: gym.Space
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
     construct_s: float
     observation: Any
     holds: tuple[str, ...]
@@ -323,7 +323,7 @@ def _wrappers(env: gym.Env) -> set[str]:
     return names
 
 
-def may_draw(observation_space: spaces.Space, render_mode: str | None) -> str | None:
+def may_draw(observation_space: spaces.Space[Any], render_mode: str | None) -> str | None:
     """What speaks for it that an environment draws, as words that follow "it"; else None.
 
     Args:
@@ -335,7 +335,7 @@ def may_draw(observation_space: spaces.Space, render_mode: str | None) -> str | 
     return "returns images" if _has_image(observation_space) else None
 
 
-def _has_image(space: spaces.Space) -> bool:
+def _has_image(space: spaces.Space[Any]) -> bool:
     if isinstance(space, spaces.Dict):
         return any(map(_has_image, space.spaces.values()))
     if isinstance(space, spaces.Tuple):

@@ -235,10 +235,10 @@ class Profiling:
         self.env = env
         self.clock = clock
         self.on_call = on_call
-        self.wall_overhead_ns = clock.wall_overhead_ns()
-        self.cpu_overhead_ns = clock.cpu_overhead_ns()
-        self.episode_steps = 0
-        self.ended = False
+        self.wall_overhead_ns: int = clock.wall_overhead_ns()
+        self.cpu_overhead_ns: int = clock.cpu_overhead_ns()
+        self.episode_steps: int = 0
+        self.ended: bool = False
         self.observation: Any = None
         self.info: Any = {}
 
@@ -262,7 +262,8 @@ class Profiling:
         wall_ns = self.clock.wall_ns
         actions, draw_s = self.draw(seed)
         self.reset(seed=seed)
-        self.action = action = itertools.cycle(actions).__next__
+        self.action: Callable[[], Any] = itertools.cycle(actions).__next__
+        action = self.action
         self.step(action())
 
         limit_ns = wall_ns() + int(budget_s * 1e9)

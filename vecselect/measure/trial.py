@@ -100,9 +100,10 @@ class Trial:
             learner: What happens between two vector steps; nothing by default.
         """
         self.envs = envs
-        self.build_s = 0.0
-        self.step_s = 0.0
-        self.vector_steps, self.lead_in = 1, 0
+        self.build_s: float = 0.0
+        self.step_s: float = 0.0
+        self.vector_steps: int = 1
+        self.lead_in: int = 0
         self.blocks: list[Block] = []
         disabled = envs.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
         self._step = self._step_and_reset if disabled else envs.step
@@ -220,7 +221,7 @@ class Trials:
         self.built: list[Id] = []
         self.errors: dict[Id, Exception] = {}
         self.difference: str | None = None
-        self.repeats = True
+        self.repeats: bool = True
         self._block_s = max(block_s, quota_period_s())
         self._first: dict[int, tuple[Id, Callable[[], VectorEnv], list[Any]]] = {}
         self._compared_steps = COMPARED_STEPS

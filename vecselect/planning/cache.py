@@ -95,7 +95,7 @@ class PlanCache:
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self.folder = _default_folder() if folder is None else Path(folder)
+        self.folder: Path = _default_folder() if folder is None else Path(folder)
 
     def recall(self, key: Key | str, *, kinds: Collection[str] | None = None) -> StoredPlan | None:
         """The plan of a key, if it can still be used; a damaged one is removed.

@@ -32,6 +32,8 @@ from vecselect.selection.evidence import HandOff
 
 if TYPE_CHECKING:
     from vecselect.backends.pool.lane import Work
+    from vecselect.backends.pool.link import Memory
+    from vecselect.backends.pool.process import Launched
     from vecselect.measure.probe import Probe
     from vecselect.measure.step import Extent
     from vecselect.plan import Plan
@@ -75,11 +77,11 @@ class FirstWorker:
         Raises:
             StartError: If the system refuses to start a process.
         """
-        self.memory = new_memory()
+        self.memory: Memory = new_memory()
         self._has_begun = False  # whether it has said anything
         self._deadlines_s = {key: request.vector_kwargs[key] for key in request.deadlines}
         env_fn = request.env_fns[0 if request.spec is not None else -1]
-        self.launched = launch(
+        self.launched: Launched = launch(
             contexts.get_context(request.vector_kwargs.get("context")),
             ProfileTask(env_fn, extent, budget_s, generators.child_seed(), _threads_of_libraries()),
             self.memory,

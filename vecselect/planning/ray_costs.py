@@ -31,12 +31,12 @@ class StubEnv(gym.Env):
     """Returns the same observation over and over."""
 
     def __init__(
-        self, observation_space: gym.Space, action_space: gym.Space, observation: Any
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], observation: Any
     ) -> None:
         """Takes the spaces, and the observation."""
         self.observation_space = observation_space
         self.action_space = action_space
-        self.metadata = {}  # of its own, since older Gymnasiums write into it
+        self.metadata: dict[str, Any] = {}  # of its own, since older Gymnasiums write into it
         self._observation = observation
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:

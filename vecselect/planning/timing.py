@@ -85,7 +85,7 @@ class Timing:
     request: Request
     which: tuple[Id, ...]
     learner: Any
-    action_space: gym.Space | None
+    action_space: gym.Space[Any] | None
     budget_s: float
     timed_only: Collection[str] = ()
     probe: Probe | None = None

@@ -105,7 +105,7 @@ class ParentWatch(threading.Thread):
             wake: Called when the parent has gone.
         """
         super().__init__(daemon=True, name="vecselect-watch-parent")
-        self.gone = threading.Event()
+        self.gone: threading.Event = threading.Event()
         self._wake = wake
         self.start()
 

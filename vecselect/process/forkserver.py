@@ -144,7 +144,7 @@ class Server:
             self.importing = None
 
 
-lock = threading.RLock()
+lock: threading.RLock = threading.RLock()
 _server: Server | None = None
 _replaced = 0
 """Servers that were replaced since what they had imported was not as it would be here."""

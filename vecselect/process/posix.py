@@ -49,7 +49,7 @@ from vecselect.process.interrupts import start_with_deferred_interrupts
 class _Process(process.BaseProcess):
     """What these processes have in common."""
 
-    parent_file = -1
+    parent_file: int = -1
     """In the process: a descriptor that becomes readable when its parent ends; -1 if there is none.
     The parent has it only while it starts the process."""
 

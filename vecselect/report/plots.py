@@ -42,7 +42,7 @@ LIGHT = {"ink": "#1d2127", "muted": "#697582", "grid": "#d9dee4", "paper": "#fdf
 DARK = {"ink": "#e4e7eb", "muted": "#8b96a2", "grid": "#343b43", "paper": "#15181c"}
 """Greys: of text and outlines, of what stands back, of the grid's lines, of the background."""
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
     "axes.facecolor": "none",
     "axes.grid": True,

@@ -17,14 +17,14 @@ class EchoEnv(gym.Env):
     index to index, so that autoresets fall on different vector steps.
     """
 
-    observation_space = spaces.Box(-np.inf, np.inf, (5,), np.float64)
-    action_space = spaces.Discrete(10)
+    observation_space: gym.Space[Any] = spaces.Box(-np.inf, np.inf, (5,), np.float64)
+    action_space: gym.Space[Any] = spaces.Discrete(10)
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
-        self.seed = -1
-        self.episode = 0
-        self.steps = 0
+        self.seed: int = -1
+        self.episode: int = 0
+        self.steps: int = 0
         self.label: str = f"echo {index}"
 
     def _observation(self, action: float) -> np.ndarray:
@@ -94,9 +94,11 @@ class SampleEnv(gym.Env):
         length: int = 4,
     ) -> None:
         self.observation_space: gym.Space[Any] = copy.deepcopy(observation_space)
-        self.action_space = spaces.Discrete(3) if action_space is None else action_space
+        self.action_space: gym.Space[Any] = (
+            spaces.Discrete(3) if action_space is None else action_space
+        )
         self.length = length
-        self.steps = 0
+        self.steps: int = 0
 
     def _draw(self) -> Any:
         return self.observation_space.sample()
@@ -142,11 +144,11 @@ class InfoEnv(EchoEnv):
 class ActionEnv(gym.Env):
     """Its info tells the action it got, type and all."""
 
-    observation_space = spaces.Box(-np.inf, np.inf, (1,), np.float64)
+    observation_space: gym.Space[Any] = spaces.Box(-np.inf, np.inf, (1,), np.float64)
 
     def __init__(self, action_space: gym.Space[Any]) -> None:
         self.action_space = action_space
-        self.steps = 0
+        self.steps: int = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

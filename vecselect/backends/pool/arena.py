@@ -57,7 +57,7 @@ class Leaf:
     shape: tuple[int, ...] = ()
 
 
-def leaves(space: Space, path: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
+def leaves(space: Space[Any], path: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
     """The leaves of a space, in the order in which Gymnasium batches them."""
     if isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
@@ -71,7 +71,7 @@ def leaves(space: Space, path: tuple[str | int, ...] = ()) -> Iterator[Leaf]:
         yield Leaf(path, None)
 
 
-def assembled(space: Space, parts: Iterator[Any]) -> Any:
+def assembled(space: Space[Any], parts: Iterator[Any]) -> Any:
     """A nested element of a space from its leaves' values, in the order of `leaves`."""
     if isinstance(space, spaces.Dict):
         return {key: assembled(part, parts) for key, part in space.spaces.items()}
@@ -91,7 +91,7 @@ Write = Callable[[int, Any], None]
 """Stores one sub-environment's observation in its row of a batch."""
 
 
-def writer(space: Space, batches: Mapping[tuple[str | int, ...], Any]) -> Write:
+def writer(space: Space[Any], batches: Mapping[tuple[str | int, ...], Any]) -> Write:
     """A function that stores observations in the rows of a batch.
 
     As strict as Gymnasium's `concatenate`: shapes must be the leaf's and dtypes of the same kind;
@@ -108,7 +108,7 @@ def writer(space: Space, batches: Mapping[tuple[str | int, ...], Any]) -> Write:
     return _writer(space, batches, ())
 
 
-def _writer(space: Space, batches: Mapping[Any, Any], path: tuple[str | int, ...]) -> Write:
+def _writer(space: Space[Any], batches: Mapping[Any, Any], path: tuple[str | int, ...]) -> Write:
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         inner = space.spaces
         named: Any = inner.items() if isinstance(inner, dict) else enumerate(inner)
@@ -262,38 +262,40 @@ class Arena:
         for name, dtype, shape, offset in layout.placed():
             count = int(np.prod(shape, dtype=int))
             arrays[name] = np.frombuffer(block, dtype, count, offset).reshape(shape)
-        self.control = arrays["control"]
-        self.rewards = arrays["rewards"]
-        self.terminated = arrays["terminated"]
-        self.truncated = arrays["truncated"]
-        self.reset_seeds = arrays["reset_seeds"]
-        self.reset_mask = arrays["reset_mask"]
-        self.info_ids = arrays["info_ids"]
-        self.info_columns = arrays["info_columns"]
-        self.action_dtypes = arrays["action_dtypes"]
-        self.inboxes, self.outboxes = arrays["inboxes"], arrays["outboxes"]
+        self.control: np.ndarray = arrays["control"]
+        self.rewards: np.ndarray = arrays["rewards"]
+        self.terminated: np.ndarray = arrays["terminated"]
+        self.truncated: np.ndarray = arrays["truncated"]
+        self.reset_seeds: np.ndarray = arrays["reset_seeds"]
+        self.reset_mask: np.ndarray = arrays["reset_mask"]
+        self.info_ids: np.ndarray = arrays["info_ids"]
+        self.info_columns: np.ndarray = arrays["info_columns"]
+        self.action_dtypes: np.ndarray = arrays["action_dtypes"]
+        self.inboxes: np.ndarray = arrays["inboxes"]
+        self.outboxes: np.ndarray = arrays["outboxes"]
         # Made once for all the lanes of a process: what they share stays in its caches.
         self.rewards_data: Any = self.rewards.data
         self.info_ids_data: Any = self.info_ids.data
-        self.terminated_data = self.terminated.view(np.uint8).data
-        self.truncated_data = self.truncated.view(np.uint8).data
+        self.terminated_data: Any = self.terminated.view(np.uint8).data
+        self.truncated_data: Any = self.truncated.view(np.uint8).data
         self._actions = [arrays["action", index] for index in range(len(layout.actions or ()))]
         self._action_views: dict[tuple[int, int], np.ndarray] = {}
         self._action_dtype_of: Any = self.action_dtypes.data
-        self.plain_actions = layout.actions is not None and [
+        self.plain_actions: bool = layout.actions is not None and [
             leaf.path for leaf in layout.actions
         ] == [()]
         self.action_dtype: np.dtype | None = None
-        self.space_code, self.space_actions = 0, np.empty(0)
+        self.space_code: int = 0
+        self.space_actions: np.ndarray = np.empty(0)
         if self.plain_actions and layout.actions and layout.actions[0].dtype in _DTYPE_CODES:
             self.action_dtype = layout.actions[0].dtype
             self.space_code = _DTYPE_CODES[self.action_dtype]
             self.space_actions = self.action(0, self.space_code)
-        self.observations = [
+        self.observations: list[dict[tuple[str | int, ...], np.ndarray]] = [
             {leaf.path: arrays["observation", slot, leaf.path] for leaf in layout.observations}
             for slot in range(layout.slots)
         ]
-        self.observation_rows = [
+        self.observation_rows: list[list[memoryview | None]] = [
             plain_rows(part.get(()), layout.num_envs) for part in self.observations
         ]
 

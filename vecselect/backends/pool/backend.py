@@ -18,6 +18,8 @@ from vecselect.process import children
 from vecselect.request import FAILURE_OPTIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
@@ -30,7 +32,7 @@ class Pool(base.Backend):
     With a deadline the caller has none.
     """
 
-    takes = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
+    takes: Set[str] = base.LOOP_OPTIONS | {"context", "daemon"} | FAILURE_OPTIONS
     buffers = True
 
     def missing(self, machine: Machine) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
@@ -42,7 +42,7 @@ class Built:
     workers: Workers
     spec: LaneSpec
     first: Sample
-    observation_space: gym.Space
+    observation_space: gym.Space[Any]
 
 
 def construct(
@@ -118,7 +118,7 @@ def build(envs: list[gym.Env], workers: Workers, whole: Work, settings: Settings
 
 def make_lanes(
     envs: list[gym.Env], workers: Workers, whole: Work, spec: LaneSpec
-) -> list[gym.Space]:
+) -> list[gym.Space[Any]]:
     """Makes the arena, and has the workers make their lanes.
 
     Args:
@@ -167,7 +167,7 @@ def _spec(first: Sample, count: int, settings: Settings, lends: bool) -> LaneSpe
     )
 
 
-def _slots(space: gym.Space, count: int, settings: Settings, lends: bool) -> int:
+def _slots(space: gym.Space[Any], count: int, settings: Settings, lends: bool) -> int:
     """The number of sets of observations."""
     if not settings.copy:
         return 2
@@ -177,8 +177,8 @@ def _slots(space: gym.Space, count: int, settings: Settings, lends: bool) -> int
 
 
 def batched_space(
-    spec: LaneSpec, count: int, settings: Settings, spaces: Sequence[gym.Space]
-) -> gym.Space:
+    spec: LaneSpec, count: int, settings: Settings, spaces: Sequence[gym.Space[Any]]
+) -> gym.Space[Any]:
     """The observation space of the batch."""
     mode = settings.observation_mode
     if isinstance(mode, tuple):
@@ -216,7 +216,7 @@ def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
 
 def _spaces(
     envs: list[gym.Env], workers: Workers, spec: LaneSpec, first_row: int
-) -> list[gym.Space]:
+) -> list[gym.Space[Any]]:
     """Waits for the workers' lanes, and checks whether all spaces go together.
 
     Returns:

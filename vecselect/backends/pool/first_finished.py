@@ -70,18 +70,23 @@ class FirstFinishedVectorEnv(LaneCalls):
 
         Raises: What `construct` does.
         """
-        self.closed = True  # until there is something to close: older Gymnasiums close in __del__
+        self.closed: bool = (
+            True  # until there is something to close: older Gymnasiums close in __del__
+        )
         super().__init__()
         built = construct(env_fns, settings, kind)
         first = built.first
-        self.num_envs = len(env_fns)
+        self.num_envs: int = len(env_fns)
         self.batch_size = batch_size
-        self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}
-        self.render_mode = first.render_mode
-        self.single_observation_space = built.spec.observation_space
-        self.observation_space = built.observation_space
-        self.single_action_space = first.action_space
-        self.action_space = batch_space(first.action_space, self.num_envs)
+        self.metadata: dict[str, Any] = {
+            **first.metadata,
+            "autoreset_mode": settings.autoreset_mode,
+        }
+        self.render_mode: str | None = first.render_mode
+        self.single_observation_space: gym.Space[Any] = built.spec.observation_space
+        self.observation_space: gym.Space[Any] = built.observation_space
+        self.single_action_space: gym.Space[Any] = first.action_space
+        self.action_space: gym.Space[Any] = batch_space(first.action_space, self.num_envs)
         self._leaves = tuple(leaves(self.single_observation_space))
         self._objects = {
             leaf.path: [None] * self.num_envs for leaf in self._leaves if leaf.dtype is None
@@ -528,7 +533,7 @@ class FirstFinishedVectorEnv(LaneCalls):
 class _Batch(VectorEnv):
     """What batches of some number of rows need; as a `VectorEnv` it merges their infos."""
 
-    def __init__(self, single: gym.Space, count: int) -> None:
+    def __init__(self, single: gym.Space[Any], count: int) -> None:
         self.num_envs = count
         self.space = batch_space(single, count)
         self.check = action_check(self.space, single, count)

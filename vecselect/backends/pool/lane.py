@@ -84,8 +84,8 @@ class Sample:
         render_mode: How it renders.
     """
 
-    observation_space: gym.Space
-    action_space: gym.Space
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
     metadata: dict[str, Any]
     render_mode: str | None
 
@@ -111,8 +111,8 @@ class LaneSpec:
 
     layout: Layout
     autoreset_mode: AutoresetMode
-    observation_space: gym.Space
-    action_space: gym.Space
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
     same_spaces: bool
     facts: Facts | None = None
     alike: frozenset[int] = frozenset()
@@ -123,7 +123,7 @@ class LaneSpec:
 
 
 def mismatch(
-    env: gym.Env, row: int, observations: gym.Space, actions: gym.Space, same: bool
+    env: gym.Env, row: int, observations: gym.Space[Any], actions: gym.Space[Any], same: bool
 ) -> str:
     """A sentence if an environment's spaces do not fit the batch's, else an empty string."""
     ours = env.observation_space
@@ -205,8 +205,8 @@ class Lane:
             part_of: A lane that has these environments among others, and whose tables it shares.
         """
         space, autoreset_mode = spec.observation_space, spec.autoreset_mode
-        self.rows = range(first_row, first_row + len(envs))
-        self.envs = list(envs)
+        self.rows: range = range(first_row, first_row + len(envs))
+        self.envs: list[gym.Env] = list(envs)
         self.infos: InfoTable = InfoTable(arena) if part_of is None else part_of.infos
         self.objects: dict[Any, list[Any]] = (
             _objects(space, arena) if part_of is None else part_of.objects
@@ -446,7 +446,7 @@ class Lane:
             raise failure
 
 
-def _objects(space: gym.Space, arena: Arena) -> dict[Any, list[Any]]:
+def _objects(space: gym.Space[Any], arena: Arena) -> dict[Any, list[Any]]:
     """Room for what of a batch of observations is no array."""
     return {
         leaf.path: [None] * arena.layout.num_envs for leaf in leaves(space) if leaf.dtype is None

@@ -196,7 +196,8 @@ class Signal:
     def _use(self, semaphore: Semaphore) -> None:
         self._named: Semaphore | None = semaphore
         self._vain_spins = 0
-        self.acquire, self.release = semaphore.acquire, semaphore.release
+        self.acquire: Callable[..., bool] = semaphore.acquire
+        self.release: Callable[[], None] = semaphore.release
 
     def forget_name(self) -> None:
         """Removes the name, which only serves to send the signal to a process being started."""

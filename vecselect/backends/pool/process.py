@@ -146,11 +146,12 @@ class ProcessWorker(Worker):
             launched: The process, and what leads to it.
         """
         super().__init__(work.index, work.rows)
-        self.process = launched.process
-        self.pipe = WorkerPipe(launched.pipe, self.process, self.name)
+        self.process: BaseProcess = launched.process
+        self.pipe: WorkerPipe = WorkerPipe(launched.pipe, self.process, self.name)
         self._launched = launched
-        self.go, self.done = launched.go, launched.done
-        self.tries = work.tries
+        self.go: Signal = launched.go
+        self.done: Signal = launched.done
+        self.tries: int = work.tries
         self.control: Any = None
         self._arena: Arena | None = None
         self._pid = self.process.pid
@@ -186,7 +187,7 @@ class ProcessWorker(Worker):
         self._arena = arena
         self.control = arena.control[self.index].data
 
-    def lane_made(self) -> tuple[str, list[gym.Space]]:
+    def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """Waits for the end of `make_lane`: see `Worker`."""
         return self._told()  # type: ignore[no-any-return]
 
@@ -338,7 +339,7 @@ class ProcessWorkers(ReplaceableWorkers):
         super().__init__(settings)
         self._first = settings.first_worker
         self._memory = new_memory() if self._first is None else self._first.memory
-        self.lends = self._memory.lends and sys.implementation.name == "cpython"
+        self.lends: bool = self._memory.lends and sys.implementation.name == "cpython"
         self._context = contexts.get_context(settings.context)
         self._is_ready = False  # whether the next step can take the shorter way
         # What that takes of each worker, and of which ones.
@@ -453,7 +454,7 @@ class ProcessWorkers(ReplaceableWorkers):
         if spec.layout.slots == SLOTS:
             with contextlib.suppress(OSError):  # where memory is promised only if it is there
                 block = self._memory.mapped_privately(spec.layout.size_bytes())
-                self.loans = Loans(spec.layout, block)
+                self.loans: Loans | None = Loans(spec.layout, block)
         if not self.settings.restart:
             self._memory.forget_descriptor()
 

@@ -33,7 +33,7 @@ class ReplaceableWorkers(Workers):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.restarts = 0
+        self.restarts: int = 0
         self._works: dict[int, Work] = {}
         self._spec: LaneSpec | None = None
         self._deaths_s: dict[int, list[float]] = collections.defaultdict(list)

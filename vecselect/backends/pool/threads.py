@@ -160,7 +160,7 @@ class _Answers:
     """
 
     def __init__(self, awaited: int) -> None:
-        self.all_in = threading.Lock()
+        self.all_in: threading.Lock = threading.Lock()
         self.all_in.acquire()
         # Counting down is one indivisible step in `itertools`, and would not be in Python.
         self._left = itertools.count(awaited - 1, -1)
@@ -180,8 +180,8 @@ class _Meeting:
     """
 
     def __init__(self, threads: int) -> None:
-        self.gate = make_gate(threads)
-        self.answers = _Answers(0)
+        self.gate: PipeGate | LockGate = make_gate(threads)
+        self.answers: _Answers = _Answers(0)
 
 
 class ThreadWorker(Worker):
@@ -204,7 +204,7 @@ class ThreadWorker(Worker):
         self._slot = 0
         self._reply: Any = None
         # A daemon: the program can end whatever an environment is doing.
-        self.thread = threading.Thread(
+        self.thread: threading.Thread = threading.Thread(
             target=self._serve, name=f"vecselect-thread-{work.index}", daemon=True
         )
 
@@ -235,7 +235,7 @@ class ThreadWorker(Worker):
             annotate(error, self.rows[0], "its constructor")
             raise
 
-    def lane_made(self) -> tuple[str, list[gym.Space]]:
+    def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """What is wrong with its spaces, and these where they may differ: see `Worker`."""
         assert self._lane is not None
         return self._lane.spaces()
@@ -373,7 +373,7 @@ class ThreadWorkers(Workers):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.meeting = _Meeting(settings.workers)
+        self.meeting: _Meeting = _Meeting(settings.workers)
 
     def start(self, work: Work) -> Worker:
         """Prepares a thread; waiting for what it builds starts it."""

@@ -82,19 +82,24 @@ class PoolVectorEnv(LaneCalls):
 
         Raises: What `construct` does.
         """
-        self.closed = True  # until there is something to close: older Gymnasiums close in __del__
+        self.closed: bool = (
+            True  # until there is something to close: older Gymnasiums close in __del__
+        )
         super().__init__()
         built = construct(env_fns, settings, self._kind)
         first = built.first
-        self.num_envs = len(env_fns)
-        self.copy = settings.copy
-        self.autoreset_mode = settings.autoreset_mode
-        self.metadata = {**first.metadata, "autoreset_mode": settings.autoreset_mode}
-        self.render_mode = first.render_mode
-        self.single_observation_space = built.spec.observation_space
-        self.observation_space = built.observation_space
-        self.single_action_space = first.action_space
-        self.action_space = batch_space(first.action_space, self.num_envs)
+        self.num_envs: int = len(env_fns)
+        self.copy: bool = settings.copy
+        self.autoreset_mode: AutoresetMode = settings.autoreset_mode
+        self.metadata: dict[str, Any] = {
+            **first.metadata,
+            "autoreset_mode": settings.autoreset_mode,
+        }
+        self.render_mode: str | None = first.render_mode
+        self.single_observation_space: gym.Space[Any] = built.spec.observation_space
+        self.observation_space: gym.Space[Any] = built.observation_space
+        self.single_action_space: gym.Space[Any] = first.action_space
+        self.action_space: gym.Space[Any] = batch_space(first.action_space, self.num_envs)
         self._leaves = tuple(leaves(self.single_observation_space))
         self._check_actions = action_check(
             self.action_space, self.single_action_space, self.num_envs

@@ -73,7 +73,7 @@ class WorkerLane:
             envs: Its sub-environments.
             arena: What all lanes share.
         """
-        self.lane = Lane(
+        self.lane: Lane = Lane(
             envs,
             work.first_row,
             spec,
@@ -92,7 +92,7 @@ class WorkerLane:
         leaves = range(len(self._action_codes))
         self._action_parts = [_ActionPart(arena, index, self._slice) for index in leaves]
 
-    def spaces(self) -> tuple[str, list[gym.Space]]:
+    def spaces(self) -> tuple[str, list[gym.Space[Any]]]:
         """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
         for row, env in zip(self.lane.rows, self.lane.envs, strict=True):
             if problem := self._spec.mismatch(env, row):

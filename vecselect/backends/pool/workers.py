@@ -82,7 +82,7 @@ class Settings:
 
     workers: int
     copy: bool
-    observation_mode: str | tuple[gym.Space, gym.Space]
+    observation_mode: str | tuple[gym.Space[Any], gym.Space[Any]]
     autoreset_mode: AutoresetMode
     step_timeout_s: float | None = None
     start_timeout_s: float | None = None
@@ -147,8 +147,8 @@ class Worker(ABC):
     def __init__(self, index: int, rows: range) -> None:
         self.index = index
         self.rows = rows
-        self.outstanding = False
-        self.ended = False
+        self.outstanding: bool = False
+        self.ended: bool = False
         self.new_templates: list[Template] = []
         self.lost: Exception | None = None
         self.envs: Sequence[gym.Env] = ()
@@ -171,7 +171,7 @@ class Worker(ABC):
         """Has it make a lane of its sub-environments; from then on it takes commands."""
 
     @abstractmethod
-    def lane_made(self) -> tuple[str, list[gym.Space]]:
+    def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """Waits for the end of `make_lane`.
 
         Returns:
@@ -259,14 +259,14 @@ class Workers(ABC):
     """
 
     arena: Arena
-    lends = False
+    lends: bool = False
     loans: Loans | None = None
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.each: list[Worker] = []
         self.templates: list[Template] = []
-        self.closed = False
+        self.closed: bool = False
         self._limit_s = settings.step_timeout_s
         self._slot = 0
         self._asked: tuple[str, Arguments] | None = None

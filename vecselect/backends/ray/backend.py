@@ -19,7 +19,7 @@ from vecselect.modes import Mode
 from vecselect.request import FAILURE_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Sequence, Set
 
     import gymnasium as gym
     from gymnasium.vector import VectorEnv
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Ray(base.Backend):
     """Runs the sub-environments in lanes, each a Ray actor."""
 
-    takes = base.LOOP_OPTIONS | FAILURE_OPTIONS | RAY_OPTIONS
+    takes: Set[str] = base.LOOP_OPTIONS | FAILURE_OPTIONS | RAY_OPTIONS
     buffers = True
 
     def missing(self, machine: Machine) -> str | None:

@@ -278,7 +278,7 @@ class RayWorker(Worker):
         self._arena, self._infos = arena, InfoTable(arena)
         self._begin(self._actor.make_lane, pickling.dumps(spec))
 
-    def lane_made(self) -> tuple[str, list[gym.Space]]:
+    def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """Waits for the end of `make_lane`: see `Worker`."""
         return "", self._unpacked(self._awaited())
 

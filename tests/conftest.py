@@ -8,7 +8,7 @@ import pytest
 import vecselect
 from tests.fake_torch import FakeLibrary, FakeTorch
 from tests.faults import case
-from tests.racers import children
+from tests.processes import children, wait_until_gone
 from vecselect import learner_threads
 from vecselect.planning.cache import PlanCache
 from vecselect.process import forkserver
@@ -78,10 +78,21 @@ def libraries(monkeypatch):
 
 
 @pytest.fixture
-def no_process_is_left():
-    """None but the fork server and the resource tracker, which multiprocessing keeps."""
+def children_before():
+    """The fork server and the resource tracker, which multiprocessing keeps, are among them."""
     resource_tracker.ensure_running()
     forkserver.ensure_running()
-    before = children()
+    return children()
+
+
+@pytest.fixture
+def no_process_is_left(children_before):
     yield
-    assert children() <= before
+    assert children() <= children_before
+
+
+@pytest.fixture
+def processes_end(children_before):
+    """What a test leaves behind may take a while to end."""
+    yield
+    wait_until_gone(children_before)

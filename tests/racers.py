@@ -6,7 +6,6 @@ import time
 
 import gymnasium as gym
 import numpy as np
-import psutil
 from gymnasium import spaces
 
 from tests.zoo import EchoEnv
@@ -108,18 +107,6 @@ class StuckEnv(EchoEnv):
             else:
                 observation[2] = np.nextafter(observation[2], 9)
         return observation, reward, terminated, truncated, info
-
-
-def children():
-    return {child.pid for child in psutil.Process().children(recursive=True)}
-
-
-def wait_until_gone(before, limit_s=10.0):
-    """Fails unless all child processes but those of `before` end within a while."""
-    end_s = time.monotonic() + limit_s
-    while not children() <= before and time.monotonic() < end_s:
-        time.sleep(0.02)
-    assert children() <= before
 
 
 def race(

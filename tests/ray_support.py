@@ -6,8 +6,6 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
-
 from tests.zoo import EchoEnv
 from vecselect import auto_make_vec
 
@@ -48,20 +46,3 @@ def told(num_envs, mode="ray:2", folder=None, **options):
 
 def pids(envs):
     return [handle.place.pid for handle in envs.unwrapped._workers.each]
-
-
-def wait_until_gone(numbers, limit_s=30.0):
-    """Fails unless these processes end within the time limit."""
-    until_s = time.monotonic() + limit_s
-    left = list(numbers)
-    while left and time.monotonic() < until_s:
-        left = [pid for pid in left if _runs(pid)]
-        time.sleep(0.05)
-    assert not left
-
-
-def _runs(pid):
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

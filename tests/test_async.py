@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import functools
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
-import time
 import types
 from multiprocessing import synchronize
 
@@ -19,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
 
@@ -34,11 +30,11 @@ from tests.faults.faulty import (
     actions,
     assert_usable,
     close_in_time,
-    gone,
     pids,
     within,
 )
 from tests.marks import only_full
+from tests.processes import gone
 from vecselect import ModeUnavailable, VecselectError, WorkerDied, auto_make_vec
 
 TRANSPORTS = [True, False]
@@ -139,37 +135,7 @@ def test_only_the_pool_replaces_workers():
         make(options={"on_worker_death": "restart"})
 
 
-def test_it_cannot_be_copied_or_used_once_it_is_closed():
-    envs = make()
-    with pytest.raises(VecselectError, match="cannot be copied"):
-        copy.deepcopy(envs.unwrapped)
-    assert_usable(envs)
-    envs.close()
-    envs.unwrapped.close()
-    with pytest.raises(ClosedEnvironmentError):
-        envs.unwrapped.reset()
-
-
 # What environments raise, or return wrongly
-
-
-class Arguments(FaultyEnv):
-    """Also raises what is no `Exception`."""
-
-    def leave(self):
-        raise GeneratorExit("gone")
-
-
-def test_what_a_call_raises_keeps_its_type_and_arguments():
-    with make(Arguments) as envs:
-        for name in ("runtime", "key", "unicode"):
-            error = faulty.ERRORS[name]()
-            with pytest.raises(type(error)) as caught:
-                envs.call("do", name, 2)
-            assert caught.value.args == error.args
-        with pytest.raises(GeneratorExit, match="gone"):
-            envs.call("leave")
-        assert_usable(envs)
 
 
 @pytest.mark.parametrize("shared_memory", TRANSPORTS)
@@ -200,35 +166,6 @@ def test_a_mistaken_name_leaves_every_episode_where_it_is(shared_memory, autores
                     assert masked[0][:, 1].tolist()[0] == step
         assert pids(envs) == before
     oracle.close()
-
-
-INTEGERS = spaces.Box(-10, 10, (3,), np.int64)
-BYTES = spaces.Box(0, 255, (3,), np.uint8)
-WRONG = {
-    "shape of one": (None, np.zeros(1, np.float32)),
-    "scalar": (None, np.float32(1)),
-    "none": (None, None),
-    "axis more": (None, np.zeros((1, 3), np.float32)),
-    "float into int": (INTEGERS, np.array([1.9, 2, 3])),
-    "nan into int": (INTEGERS, np.full(3, np.nan)),
-    "too large for uint8": (BYTES, np.array([300, -1, 256])),
-    "list too large for uint8": (BYTES, [300, 1, 2]),
-}
-
-
-@pytest.mark.parametrize("shared_memory", TRANSPORTS)
-@pytest.mark.parametrize("name", WRONG)
-def test_observations_that_do_not_fit_are_errors(name, shared_memory):
-    space, bad = WRONG[name]
-    options = {"shared_memory": shared_memory}
-    with make(faulty.Returns, 2, options, space=space) as envs:
-        envs.call("give", "observation", bad, 1)
-        envs.reset()
-        envs.step(ZEROS[:2])
-        with pytest.raises((ValueError, TypeError), match="Sub-environment 1 returned an obs"):
-            envs.step(ZEROS[:2])
-        envs.reset()
-        assert (envs.step(ZEROS[:2])[0] == 1).all()
 
 
 class Nested(faulty.Returns):
@@ -293,24 +230,6 @@ def test_a_wait_that_ran_out_may_be_repeated_or_left():
         envs.step_wait()
 
 
-class Counted(FaultyEnv):
-    """Counts how many are built in the calling process."""
-
-    builds = 0
-
-    def __init__(self, *arguments, **named):
-        Counted.builds += multiprocessing.parent_process() is None
-        super().__init__(*arguments, **named)
-
-
-def test_one_is_built_in_the_calling_process():
-    before = Counted.builds
-    make(Counted).close()
-    with contextlib.suppress(KeyError):
-        make(Counted, row=2, construct="key")
-    assert Counted.builds == before + 2
-
-
 class Unloadable:
     """A factory that breaks where it is unpacked."""
 
@@ -327,68 +246,3 @@ def test_a_factory_that_cannot_be_unpacked_says_so():
 
 
 # Programs
-
-
-def program(path, text, *arguments, **options):
-    path.write_text(text)
-    return subprocess.Popen(
-        [sys.executable, path, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        **options,
-    )
-
-
-STUCK = """
-import sys, time
-from tests.faults.faulty import actions, make, pids
-
-envs = make("async", options={"context": sys.argv[1]}, note=sys.argv[2])
-envs.reset(seed=1)
-print(*pids(envs), flush=True)
-envs.step_async(actions({2: "sleep"}))
-time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("context", ["forkserver", *only_full("spawn", "fork")])
-def test_workers_close_when_the_program_is_killed_though_one_is_stuck(tmp_path, context):
-    killed = program(tmp_path / "program.py", STUCK, context, tmp_path)
-    workers = [int(pid) for pid in killed.stdout.readline().split()]
-    assert len(workers) == COUNT
-    time.sleep(0.3)
-    (tmp_path / "closed 0").unlink()  # that of the one that was built in the program
-    killed.kill()
-    assert all(gone(pid, 5.0) for pid in workers)
-    assert killed.communicate()[1] == ""
-    assert sorted(path.name for path in tmp_path.glob("closed *")) == [
-        "closed 0",
-        "closed 1",
-        "closed 3",
-    ]
-
-
-SPEAKING = """
-from tests.faults.faulty import ERRORS, actions, make
-
-envs = make("async", row=2, close="key")
-for name in ERRORS:
-    envs.reset(seed=1)
-    try:
-        envs.step(actions({2: name}))
-    except BaseException:
-        pass
-    else:
-        raise SystemExit("nothing was raised")
-envs.close()
-"""
-
-
-@pytest.mark.full
-def test_nothing_is_printed_but_what_nobody_else_can_tell(tmp_path):
-    ended = program(tmp_path / "program.py", SPEAKING)
-    said, errors = ended.communicate(timeout=60)
-    assert (ended.returncode, said) == (0, "")
-    assert errors == "vecselect: sub-environment 2 raised KeyError in close(): 'missing_key'\n"

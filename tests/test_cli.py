@@ -4,13 +4,13 @@ import importlib.util
 import json
 import os
 import re
-import subprocess
 import sys
 
 import gymnasium as gym
 import pytest
 
 from tests.plans import BY_MODEL, RACED
+from tests.processes import run_program
 from tests.sweeps import EMPTY, INTERRUPTED, SWEEP
 from vecselect import Plan, Sweep, __version__, available_modes
 from vecselect.cli import main
@@ -84,19 +84,10 @@ def made(monkeypatch):
     return answers
 
 
-def run_apart(words, *, path=None, cwd=None, code=("-m", "vecselect"), **options):
+def run_apart(words, *, path=None, code=("-m", "vecselect"), **options):
     """A command in a process of its own."""
     variables = {} if path is None else {"PYTHONPATH": str(path)}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.run(
-        [sys.executable, *code, *words],
-        env={**os.environ, **variables},
-        cwd=cwd,
-        text=True,
-        timeout=100,
-        check=False,
-        **options,
-    )
+    return run_program(*code, *words, variables=variables, **options)
 
 
 def need_one_line(capsys, words, code, message):

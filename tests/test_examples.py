@@ -2,13 +2,12 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.marks import only_full
+from tests.processes import output_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
@@ -66,18 +65,10 @@ def run(name):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"needs {package}")
     ignored = ["ignore:For 30 s vector steps", IGNORED.get(name)]
-    options = [part for text in ["error", *ignored] if text for part in ("-W", text)]
-    done = subprocess.run(
-        [sys.executable, *options, EXAMPLES / name],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert SAYS[name] in done.stdout
-    return done.stdout
+    options = [part for one in ["error", *ignored] if one for part in ("-W", one)]
+    text = output_of(*options, EXAMPLES / name, limit_s=110)
+    assert SAYS[name] in text
+    return text
 
 
 def returns(text):

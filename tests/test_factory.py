@@ -2,14 +2,13 @@
 
 import copy
 import functools
-import subprocess
-import sys
 import threading
 import warnings
 
 import gymnasium as gym
 import pytest
 
+from tests.processes import run_program
 from tests.zoo import EchoEnv
 from vecselect import auto_make_vec, recommend
 from vecselect.factory import EnvFactory, add_unknown_specs, adopt_specs, registered_specs
@@ -141,14 +140,7 @@ def shown(mode, folder):
     """What a program that makes such a vector environment shows."""
     script = folder / "warns.py"
     script.write_text(SCRIPT)
-    done = subprocess.run(
-        [sys.executable, script, mode],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        env={"PYTHONPATH": ":".join(filter(None, sys.path)), "VECSELECT_CACHE_DIR": str(folder)},
-    )
+    done = run_program(script, mode, variables={"VECSELECT_CACHE_DIR": str(folder)})
     assert done.returncode == 0, done.stderr
     return done.stderr
 

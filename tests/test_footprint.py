@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from tests.faults.faulty import gone
 from tests.probes import probed
+from tests.processes import gone
 from vecselect.measure.probe import Footprint, held, read_footprint
 
 

@@ -1,12 +1,12 @@
 """The threads that the learner computes with: set, put back, and their spin ended."""
 
 import ctypes.util
-import subprocess
 import sys
 
 import pytest
 
 from tests.fake_torch import FakeLibrary
+from tests.processes import output_of
 from vecselect import learner_threads
 from vecselect.learner_threads import set_learner_threads, settable_threads
 
@@ -94,14 +94,7 @@ def test_the_idle_threads_of_a_real_openmp_runtime_end_and_come_again():
     library = ctypes.util.find_library("gomp")
     if library is None:
         pytest.skip("this machine has no libgomp")
-    done = subprocess.run(
-        [sys.executable, "-c", OPENMP_PROGRAM, library],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout == "ended twice\n", done.stderr
+    assert output_of("-c", OPENMP_PROGRAM, library) == "ended twice\n"
 
 
 def test_without_proc_nothing_is_ended_or_set(no_torch, monkeypatch):

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeAwareObservation
 
 from tests.compare import assert_same_run
-from tests.racers import children, wait_until_gone
+from tests.processes import children, wait_until_gone
 from tests.zoo import BusyEnv, EchoEnv
 from vecselect import (
     AutoVectorEnv,

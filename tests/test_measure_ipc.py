@@ -5,7 +5,6 @@ import pickle
 import time
 
 import numpy as np
-import psutil
 import pytest
 
 from vecselect import ProfileError, measure_ipc
@@ -14,25 +13,10 @@ from vecselect.measure import ipc
 START_METHODS = ("forkserver", "spawn", "fork")
 OBSERVATION = np.zeros((84, 84, 4), np.uint8)
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
-
-
-def children():
-    return {child.pid for child in psutil.Process().children(recursive=True)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def helpers_that_stay():
-    """The fork server and the resource tracker, which multiprocessing starts once and keeps."""
-    for method in ("forkserver", "spawn"):
-        measure_ipc(None, start_method=method, budget_s=0.0)
-
-
-@pytest.fixture(autouse=True)
-def no_child_is_left():
-    before = children()
-    yield
-    assert children() <= before
+pytestmark = [
+    pytest.mark.usefixtures("no_process_is_left"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+]
 
 
 class Opening:

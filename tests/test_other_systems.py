@@ -1,11 +1,11 @@
 """The contract where Python lacks what only Linux has: see `systems/lacking.py`."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run_program
 
 ROOT = Path(__file__).parent.parent
 SYSTEMS = ("macos", "windows")
@@ -29,15 +29,8 @@ for mode in ("pool:1", "async", "thread:1", "auto"):
 
 def run(system, *arguments, limit_s=60):
     folders = [str(ROOT / "tests" / "systems" / system), str(ROOT)]
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=limit_s,
-        check=False,
-    )
+    variables = {"PYTHONPATH": os.pathsep.join(folders)}
+    done = run_program(*arguments, limit_s=limit_s, variables=variables, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -65,7 +58,7 @@ def test_the_contract_holds(system, name):
 def test_a_script_needs_no_guard(system, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    done = run(system, str(script))
+    done = run(system, script)
     modes = ("pool:1", "async", "thread:1", "auto")
     assert done.stdout.splitlines() == [f"{mode}, of the script, of the script" for mode in modes]
     assert done.stderr == ""

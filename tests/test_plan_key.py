@@ -6,9 +6,7 @@ import dataclasses
 import enum
 import functools
 import json
-import os
 import pathlib
-import subprocess
 import sys
 import types
 
@@ -16,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from tests.plans import MACHINE
+from tests.processes import output_of
 from tests.zoo import EchoEnv
 from vecselect.options import PlanningOptions
 from vecselect.planning import plan_key as plan_key_module
@@ -296,17 +295,8 @@ print(json.dumps([script_name(), keys]))
 
 
 def run(path, hash_seed="0", cwd=None):
-    done = subprocess.run(
-        [sys.executable, path] if path.exists() else [sys.executable, "-c", SCRIPT],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    name, keys = json.loads(done.stdout)
+    words = [path] if path.exists() else ["-c", SCRIPT]
+    name, keys = json.loads(output_of(*words, variables={"PYTHONHASHSEED": hash_seed}, cwd=cwd))
     assert len(set(keys)) == 4
     return name, keys
 

@@ -20,7 +20,7 @@ from tests import zoo
 from tests.compare import assert_same_run
 from tests.fake_torch import FakeTorch
 from tests.noting import DrawingEnv, Notes, NotingEnv
-from tests.racers import children, wait_until_gone
+from tests.processes import children, wait_until_gone
 from tests.records import MS, TORCH
 from tests.zoo import BusyEnv, EchoEnv, HoldingEnv, SampleEnv
 from vecselect import (

@@ -8,8 +8,6 @@ import multiprocessing.sharedctypes
 import os
 import re
 import signal
-import subprocess
-import sys
 import textwrap
 import types
 import warnings
@@ -20,7 +18,7 @@ from gymnasium.vector import SyncVectorEnv
 
 import vecselect
 from tests.compare import assert_same_run
-from tests.racers import children
+from tests.processes import children, run_program
 from tests.zoo import EchoEnv
 from vecselect import (
     ModeUnavailable,
@@ -202,15 +200,7 @@ def test_a_program_runs_without(lacking, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(PROGRAM))
     paths = os.pathsep.join([str(tmp_path), os.path.dirname(os.path.dirname(vecselect.__file__))])
-    done = subprocess.run(
-        [sys.executable, str(program)],
-        env={**os.environ, "PYTHONPATH": paths},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = run_program(program, limit_s=120, variables={"PYTHONPATH": paths}, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     mode, pinned, *_ = done.stdout.split()
     assert mode in ("sync", "pool:0", "pool:1", "thread:1", "async") and pinned == "sync"

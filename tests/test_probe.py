@@ -5,7 +5,6 @@ import gc
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 
@@ -16,7 +15,7 @@ from gymnasium import spaces
 
 from tests.marks import only_full
 from tests.probes import probed
-from tests.racers import children, wait_until_gone
+from tests.processes import output_of
 from vecselect import ProfileError, StepTimeout, auto_make_vec
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
@@ -25,6 +24,8 @@ from vecselect.planning.first_worker import FirstWorker
 from vecselect.process.remote_errors import RemoteTraceback
 from vecselect.request import Request, read_request
 from vecselect.selection.evidence import HandOff
+
+pytestmark = pytest.mark.usefixtures("processes_end")
 
 PHASES = ("construct", "reset", "step")
 
@@ -91,20 +92,6 @@ def sleep_forever():
 
 def faulty(*args, **kwargs):
     return functools.partial(Faulty, *args, **kwargs)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def helpers_that_stay():
-    """The fork server and the resource tracker, which multiprocessing starts once and keeps."""
-    for method in ("forkserver", "spawn"):
-        probed(Faulty, context=method)
-
-
-@pytest.fixture(autouse=True)
-def no_process_is_left():
-    before = children()
-    yield
-    wait_until_gone(before)
 
 
 @pytest.fixture
@@ -394,6 +381,4 @@ except RuntimeError as error:
 
 
 def test_a_process_that_is_given_up_while_it_starts_does_not_complain():
-    command = [sys.executable, "-c", GIVEN_UP]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "no ROM found\n", "")
+    assert output_of("-c", GIVEN_UP) == "no ROM found\n"

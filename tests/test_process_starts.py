@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from tests import zoo
-from tests.faults.faulty import gone
 from tests.marks import only_full
+from tests.processes import gone, output_of
 from vecselect import auto_make_vec
 from vecselect.errors import StartError
 from vecselect.process import children, contexts, forkserver
@@ -33,16 +33,7 @@ def make(id, mode, num_envs=2):
 def run(path, code, **options):
     """What a script without a guard prints; it must print nothing to stderr."""
     path.write_text(code)
-    done = subprocess.run(
-        [sys.executable, path],
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-        **options,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
+    return output_of(path, **options).splitlines()
 
 
 USES_MAIN = """
@@ -105,8 +96,8 @@ def test_neither_the_working_folder_nor_a_long_temporary_one_is_a_hindrance(tmp_
     folder.mkdir()
     (folder / "random.py").write_text("raise ImportError('not the random you want')\n")
     code = FORKS.split("with ProcessPool")[0] + "print(os.getcwd())\n"
-    environment = {**os.environ, "TMPDIR": str(folder)}
-    assert run(tmp_path / "script.py", code, cwd=folder, env=environment) == [str(folder)]
+    variables = {"TMPDIR": str(folder)}
+    assert run(tmp_path / "script.py", code, cwd=folder, variables=variables) == [str(folder)]
 
 
 WORLD = """

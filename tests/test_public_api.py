@@ -4,13 +4,13 @@ import ast
 import importlib
 import inspect
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 import vecselect
+from tests.processes import output_of
 
 PACKAGE = Path(vecselect.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -75,10 +75,7 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
 
 def test_importing_the_package_imports_nothing_heavy():
     code = "import json, sys, vecselect; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True
-    )
-    loaded = {name.partition(".")[0] for name in json.loads(done.stdout)}
+    loaded = {name.partition(".")[0] for name in json.loads(output_of("-c", code))}
     assert "vecselect" in loaded
     assert loaded.isdisjoint(HEAVY)
 
@@ -139,12 +136,8 @@ def test_rich_is_known_to_the_reports_and_the_command_line_only():
 
 def test_matplotlib_is_known_to_the_plots_only():
     assert all(inside(name, "vecselect.report") for name in importers("matplotlib"))
-    loading = "import json, sys, vecselect.report.plots; "
-    code = loading + "print(json.dumps('matplotlib' in sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, timeout=100, check=True
-    )
-    assert json.loads(done.stdout) is False
+    code = "import sys, vecselect.report.plots; print('matplotlib' in sys.modules)"
+    assert output_of("-c", code) == "False\n"
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)

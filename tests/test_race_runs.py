@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
 
+from tests.processes import children, wait_until_gone
 from tests.racers import (
     NUM_ENVS,
     ClosingEnv,
@@ -20,12 +21,10 @@ from tests.racers import (
     HomeEnv,
     StuckEnv,
     WaitEnv,
-    children,
     in_a_worker,
     left_out,
     race,
     the_modes,
-    wait_until_gone,
 )
 from tests.zoo import BusyEnv, EchoEnv, InfoEnv
 from vecselect import ProfileError, recommend
@@ -33,14 +32,6 @@ from vecselect.measure.trial import COMPARED_STEPS
 from vecselect.process.isolated import IsolatedLost
 
 pytestmark = pytest.mark.usefixtures("no_process_is_left")
-
-
-@pytest.fixture
-def nothing_left():
-    """What a test leaves behind may take a while to end."""
-    before = children()
-    yield
-    wait_until_gone(before)
 
 
 # The record
@@ -150,7 +141,7 @@ def test_the_first_difference_is_named_though_it_be_small(make, differs, place):
 
 
 @pytest.mark.full
-def test_where_the_environment_differs_from_itself_the_times_decide(nothing_left):
+def test_where_the_environment_differs_from_itself_the_times_decide(processes_end):
     plan = recommend(FickleEnv, 2, effort="race", budget_s=3.0, use_store=False)
     assert plan.evidence.race.difference is None
     assert left_out(plan.evidence.race) == {}
@@ -349,7 +340,7 @@ def isolated(env_fn, num_envs=4, **how):
     return race(env_fn, ["sync", "pool:0"], num_envs=num_envs, isolated=True, **how)
 
 
-def test_a_race_in_a_process_of_its_own_is_a_race_and_tells_how_far_it_is(nothing_left):
+def test_a_race_in_a_process_of_its_own_is_a_race_and_tells_how_far_it_is(processes_end):
     told = []
     record = isolated(EchoEnv, progress=told.append)
     assert the_modes(record) == ["sync", "pool:0"]
@@ -360,13 +351,13 @@ def test_a_race_in_a_process_of_its_own_is_a_race_and_tells_how_far_it_is(nothin
 
 
 @pytest.mark.parametrize(("how", "words"), [("exit", "exited with code 5"), ("die", "SIGSEGV")])
-def test_a_crash_ends_the_race_and_nothing_else(how, words, nothing_left):
+def test_a_crash_ends_the_race_and_nothing_else(how, words, processes_end):
     with pytest.raises(IsolatedLost, match=words):
         isolated(odd(how))
 
 
 @pytest.mark.full
-def test_a_race_that_hangs_is_ended(monkeypatch, nothing_left):
+def test_a_race_that_hangs_is_ended(monkeypatch, processes_end):
     monkeypatch.setattr("vecselect.process.isolated.STALL_LIMIT_S", 1.0)
     start_s = time.monotonic()
     with pytest.raises(IsolatedLost, match="it was still running 1 s after its time was up"):
@@ -374,30 +365,30 @@ def test_a_race_that_hangs_is_ended(monkeypatch, nothing_left):
     assert time.monotonic() - start_s < 20
 
 
-def test_what_the_environment_raises_in_all_modes_is_its_own_error(nothing_left):
+def test_what_the_environment_raises_in_all_modes_is_its_own_error(processes_end):
     with pytest.raises(ProfileError, match="LookupError: the third one") as caught:
         isolated(odd("raise"))
     assert isinstance(caught.value.__cause__, LookupError)
 
 
-def test_what_building_raises_in_all_modes_is_raised_here_as_it_is(nothing_left):
+def test_what_building_raises_in_all_modes_is_raised_here_as_it_is(processes_end):
     with pytest.raises(LookupError, match="^no such joint") as caught:
         isolated(cannot_be_built)
     assert "in cannot_be_built" in str(caught.value.__cause__)
 
 
-def test_what_the_environment_prints_does_not_get_into_the_output(capfd, nothing_left):
+def test_what_the_environment_prints_does_not_get_into_the_output(capfd, processes_end):
     isolated(odd("print"))
     assert capfd.readouterr().out == ""
 
 
-def test_the_plan_says_that_the_race_was_lost_and_the_prediction_stands(nothing_left):
+def test_the_plan_says_that_the_race_was_lost_and_the_prediction_stands(processes_end):
     plan = recommend(odd("exit"), 4, effort="race", budget_s=6.0, use_store=False)
     assert plan.decided_by == "model"
     assert any("The race failed: its process exited" in note.text for note in plan.notes)
 
 
-def test_the_caller_s_process_is_not_touched(nothing_left):
+def test_the_caller_s_process_is_not_touched(processes_end):
     class Touching(EchoEnv):
         touched = []
 

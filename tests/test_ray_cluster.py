@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from tests.compare import assert_same_run
-from tests.ray_support import DIE, QUIET, RAISE, SLEEP, STOP, pids, told, wait_until_gone
+from tests.processes import gone
+from tests.ray_support import DIE, QUIET, RAISE, SLEEP, STOP, pids, told
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, VecselectWarning, WorkerDied, auto_make_vec
 from vecselect.errors import StepTimeout
@@ -96,7 +97,7 @@ def test_lanes_spread_over_the_nodes_and_return_the_same_bits(cluster):
         assert len({handle.place.node for handle in envs.unwrapped._workers.each}) == 3
         assert_same_run(envs, SyncVectorEnv(fns), 10)
         mine = pids(envs)
-    wait_until_gone(mine)
+    assert all(gone(pid, HANG_S) for pid in mine)
     assert ray.is_initialized()
 
 
@@ -124,7 +125,7 @@ def test_errors_arrive_as_they_were_also_while_another_lane_is_stuck(cluster, tm
     mine, start_s = pids(envs), time.monotonic()
     envs.close()
     assert time.monotonic() - start_s < HANG_S
-    wait_until_gone(mine)
+    assert all(gone(pid, HANG_S) for pid in mine)
     assert {path.name for path in tmp_path.iterdir()} == {f"closed {i}" for i in (2, 3, 4, 5)}
 
 
@@ -140,7 +141,7 @@ def test_a_death_is_named_also_while_another_lane_is_stuck(cluster):
     mine, start_s = pids(envs), time.monotonic()
     envs.close()
     assert time.monotonic() - start_s < HANG_S
-    wait_until_gone(mine)
+    assert all(gone(pid, HANG_S) for pid in mine)
 
 
 def test_a_deadline_and_a_replaced_lane(cluster):
@@ -186,14 +187,14 @@ def test_a_lane_whose_node_dies_goes_on_elsewhere(doomed):
         envs.reset(seed=1)
         envs.step(actions(8))
         nodes = [handle.place.node for handle in envs.unwrapped._workers.each]
-        (gone,) = [place for place, node in enumerate(nodes) if doomed.node_id[:8] in node]
+        (lost,) = [place for place, node in enumerate(nodes) if doomed.node_id[:8] in node]
         kill_node(doomed)
-        with pytest.warns(VecselectWarning, match=f"Lane {gone} .*has died.*was replaced"):
+        with pytest.warns(VecselectWarning, match=f"Lane {lost} .*has died.*was replaced"):
             *_, truncated, infos = envs.step(actions(8))
-        expected = [row // 2 == gone for row in range(8)]
+        expected = [row // 2 == lost for row in range(8)]
         assert truncated.tolist() == expected
         assert infos["worker_restarted"].tolist() == expected
-        assert doomed.node_id[:8] not in envs.unwrapped._workers.each[gone].place.node
+        assert doomed.node_id[:8] not in envs.unwrapped._workers.each[lost].place.node
         envs.step(actions(8))
 
 
@@ -232,7 +233,7 @@ def test_a_killed_program_leaves_no_actors(cluster, tmp_path):
         actors = list(map(int, running.stdout.readline().split()))
         assert len(actors) == 2
         running.kill()
-    wait_until_gone(actors)
+    assert all(gone(pid, HANG_S) for pid in actors)
 
 
 def test_a_killed_program_leaves_no_actors_of_the_ray_it_started(tmp_path):
@@ -243,7 +244,7 @@ def test_a_killed_program_leaves_no_actors_of_the_ray_it_started(tmp_path):
         assert {child.pid for child in family} >= set(actors)
         running.kill()
     try:
-        wait_until_gone(actors)
+        assert all(gone(pid, HANG_S) for pid in actors)
     finally:  # Ray's own daemons go too, but take a minute for it
         for child in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -259,4 +260,4 @@ def test_ctrl_c_lets_go_on_and_leaving_closes_everything(tmp_path):
         assert running.stdout.readline() == "[5.0, 6.0]\n"
         assert running.wait(30) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"closed 0", "closed 1"}
-    wait_until_gone([child.pid for child in family])
+    assert all(gone(child.pid, HANG_S) for child in family)

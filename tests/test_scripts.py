@@ -1,9 +1,8 @@
 """Used as people use it: scripts without a guard, `python -c`, standard input, lambdas."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.processes import output_of
 
 FULL = pytest.mark.full
 
@@ -46,21 +45,8 @@ def script(modes, **options):
     return SCRIPT.replace("MODES", repr(modes)).replace("OPTIONS", repr(options))
 
 
-def run(*words, **options):
-    return subprocess.run(
-        [sys.executable, *words],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        **options,
-    )
-
-
-def check(done, expected):
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    lines = done.stdout.splitlines()
+def check(text, expected):
+    lines = text.splitlines()
     assert lines[0] == "started" and lines[-1] == "finished"
     assert lines.count("started") == 1
     assert lines[1:-1] == ["[10.0, 11.0]"] * expected
@@ -77,23 +63,25 @@ def check(done, expected):
 def test_a_script_needs_no_guard(tmp_path, modes, options, expected):
     path = tmp_path / "script.py"
     path.write_text(script(modes, **options))
-    check(run(path), expected)
+    check(output_of(path), expected)
 
 
 @pytest.mark.full
 def test_a_command_line_program_works():
-    check(run("-c", script(["async", "sync", "pool:1"])), 15)
+    check(output_of("-c", script(["async", "sync", "pool:1"])), 15)
 
 
 def test_a_program_on_standard_input_works():
-    check(run("-", input=script(["async", "pool:1"])), 10)
+    check(output_of("-", input=script(["async", "pool:1"])), 10)
 
 
 @pytest.mark.full
 def test_an_interactive_session_works():
     """As in a notebook: code runs line by line in a `__main__` that has no file."""
     cell = f"exec(compile({script(['pool:1'])!r}, '<cell>', 'exec'))"
-    check(run("-c", f"import code; code.InteractiveConsole(globals()).runsource({cell!r})"), 5)
+    check(
+        output_of("-c", f"import code; code.InteractiveConsole(globals()).runsource({cell!r})"), 5
+    )
 
 
 THREADS = """
@@ -115,5 +103,4 @@ print("finished")
 
 @pytest.mark.full
 def test_threads_of_the_program_do_not_reach_the_workers():
-    done = run("-c", THREADS)
-    assert done.stdout == "finished\n", done.stderr
+    assert output_of("-c", THREADS) == "finished\n"

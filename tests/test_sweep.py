@@ -10,7 +10,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from tests.racers import GlobalEnv, children
+from tests.processes import children
+from tests.racers import GlobalEnv
 from tests.zoo import EchoEnv, HoldingEnv
 from vecselect import (
     ModeUnavailable,

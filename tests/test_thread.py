@@ -3,7 +3,6 @@
 import gc
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -18,16 +17,14 @@ from gymnasium import spaces
 
 from tests import zoo
 from tests.compare import assert_same_run
+from tests.processes import output_of
 from vecselect import (
     ModeUnavailable,
-    RequestError,
     VecselectWarning,
-    WorkerError,
     auto_make_vec,
     recommend,
     sweep,
 )
-from vecselect.errors import StepTimeout
 from vecselect.measure.probe import may_draw
 
 LONG_S = 60.0
@@ -167,72 +164,6 @@ def test_what_is_raised_is_the_exception_itself_with_a_note_of_where():
         assert_goes_on(made)
 
 
-@pytest.mark.parametrize("row", [0, 3], ids=["caller", "thread"])
-def test_an_environment_that_exits_does_not_end_the_program(row):
-    made, _ = told()
-    with made:
-        with pytest.raises(WorkerError, match=rf"^Sub-environment {row} called sys.exit.* in step"):
-            made.step(actions((row, 7)))
-        assert_goes_on(made)
-
-
-def test_two_rows_that_share_an_instance_are_refused_across_lanes():
-    env = Told()
-    with pytest.raises(RequestError, match="same instance"):
-        auto_make_vec([lambda: env] * 3, mode="thread")
-    assert env.closed
-
-
-def test_a_factory_that_raises_leaves_nothing():
-    envs = [Told(0), Told(1)]
-
-    def refuse():
-        raise Unpicklable(threading.Lock())
-
-    env_fns = [lambda: envs[0], lambda: envs[1], refuse, Told]
-    with pytest.raises(Unpicklable) as caught:
-        auto_make_vec(env_fns, mode="thread")
-    if sys.version_info >= (3, 11):
-        assert caught.value.__notes__ == ["Raised by sub-environment 2 in its constructor."]
-    assert all(env.closed for env in envs)
-
-
-@pytest.mark.full
-def test_a_step_that_takes_too_long_is_a_timeout_and_taken_in_later():
-    made, envs = told(step_timeout_s=0.2)
-    with made:
-        with pytest.raises(StepTimeout, match="Thread 2, which runs sub-environment 2"):
-            made.step(actions((2, 9)))
-        with pytest.raises(StepTimeout):
-            made.reset(seed=3)
-        envs[2].gate.set()
-        until_s = time.monotonic() + LONG_S
-        while True:
-            try:
-                assert_goes_on(made)
-                break
-            except StepTimeout:
-                assert time.monotonic() < until_s
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("row", [0, 1])
-def test_building_that_takes_too_long_is_a_timeout(row):
-    gate = threading.Event()
-
-    def wait():
-        gate.wait(LONG_S)
-        return Told()
-
-    with (
-        pytest.warns(VecselectWarning, match="cannot be ended"),
-        pytest.raises(StepTimeout, match="start_timeout_s=0.2"),
-    ):
-        env_fns = [wait, Told] if row == 0 else [Told, wait]
-        auto_make_vec(env_fns, mode="thread", vector_kwargs={"start_timeout_s": 0.2})
-    gate.set()
-
-
 @pytest.mark.full
 def test_closing_does_not_wait_for_ever_and_says_so():
     made, envs = told()
@@ -283,79 +214,6 @@ def test_an_interrupted_step_is_taken_in_before_the_next_command():
 
 
 @pytest.mark.full
-def test_many_interrupts_leave_nothing_stale():
-    env_fns = [lambda i=i: zoo.EchoEnv(i) for i in range(6)]
-    with auto_make_vec(env_fns, mode="thread") as made:
-        stop = threading.Event()
-
-        def meddle():
-            generator = np.random.default_rng(3)
-            while not stop.is_set():
-                time.sleep(generator.random() * 2e-3)
-                if steps:
-                    os.kill(os.getpid(), signal.SIGINT)
-
-        steps, interrupted = [], 0
-        meddler = threading.Thread(target=meddle)
-        meddler.start()
-        try:
-            until_s = time.monotonic() + 2.0
-            number = 0
-            while time.monotonic() < until_s:
-                try:
-                    try:
-                        steps.append(1)
-                        while True:
-                            number += 1
-                            made.reset(seed=number)
-                            batch = (np.arange(6) + number) % 10
-                            observations, rewards, *_ = made.step(batch)
-                            assert observations[:, 4].tolist() == batch.tolist()
-                            assert observations[:, 1].tolist() == [number + i for i in range(6)]
-                            assert rewards.tolist() == [
-                                1000.0 * i + 10.0 + a / 10 for i, a in enumerate(batch)
-                            ]
-                    finally:
-                        steps.clear()
-                except KeyboardInterrupt:
-                    interrupted += 1
-        finally:
-            while True:
-                try:
-                    stop.set()
-                    meddler.join(LONG_S)
-                    break
-                except KeyboardInterrupt:
-                    pass
-        assert interrupted > 10
-
-
-def test_in_a_forked_child_it_is_refused_and_harmless():
-    program = """
-        import os, sys, warnings
-        warnings.simplefilter("ignore")
-        import numpy as np
-        from tests.zoo import EchoEnv
-        from vecselect import VecselectError, auto_make_vec
-        envs = auto_make_vec([EchoEnv] * 3, mode="thread")
-        envs.reset(seed=1)
-        child = os.fork()
-        if not child:
-            try:
-                envs.step(np.ones(3, np.int64))
-            except VecselectError as error:
-                envs.close()
-                os._exit(7 if "forked" in str(error) else 1)
-            os._exit(2)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert envs.step(np.ones(3, np.int64))[0][:, 3].tolist() == [1, 1, 1]
-        envs.close()
-        sys.exit(code)
-    """
-    assert run(program).returncode == 7
-
-
-@pytest.mark.full
 def test_the_program_can_end_whatever_an_environment_does():
     program = """
         import threading
@@ -373,30 +231,13 @@ def test_the_program_can_end_whatever_an_environment_does():
         started.wait()
         print("ends")
     """
-    done = run(program)
-    assert done.returncode == 0, done.stderr
-    assert "ends" in done.stdout
-
-
-def run(program):
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    assert output_of("-c", textwrap.dedent(program)) == "ends\n"
 
 
 @pytest.mark.parametrize("option", [{"on_worker_death": "restart"}, {"context": "spawn"}])
 def test_options_of_processes_are_refused(option):
     with pytest.raises(ModeUnavailable, match="it takes no vector_kwargs"):
         auto_make_vec([Told] * 2, mode="thread", vector_kwargs=option)
-
-
-def test_threads_take_no_manner():
-    with pytest.raises(RequestError, match="no number of workers"):
-        auto_make_vec([Told] * 2, mode="thread:1:sleep")
 
 
 def test_hundreds_of_them_run_as_the_loop_does():

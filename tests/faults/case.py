@@ -39,6 +39,7 @@ import psutil
 import pytest
 
 from tests.marks import only_full
+from tests.processes import until
 from vecselect.process import forkserver
 
 ROOT = Path(__file__).parents[2]
@@ -151,14 +152,6 @@ def descriptors():
 def helpers():
     """The processes that are kept for as long as the interpreter lives."""
     return {forkserver.ensure_running(), resource_tracker._resource_tracker._pid}
-
-
-def until(condition, limit_s):
-    """Waits up to `limit_s` for a condition; returns its last value."""
-    end_s = time.monotonic() + limit_s
-    while not (value := condition()) and time.monotonic() < end_s:
-        time.sleep(0.01)
-    return value
 
 
 @dataclasses.dataclass

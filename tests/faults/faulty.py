@@ -14,10 +14,10 @@ import time
 
 import gymnasium as gym
 import numpy as np
-import psutil
 from gymnasium import spaces
 
 from tests import zoo
+from tests.processes import gone
 from vecselect import auto_make_vec
 
 REPORTED_S = 5.0
@@ -45,6 +45,10 @@ class KeywordOnly(Exception):
     def __init__(self, *, code):
         super().__init__(f"code {code}")
         self.code = code
+
+
+class Own(BaseException):
+    pass
 
 
 class Unpicklable(Exception):
@@ -77,7 +81,9 @@ ERRORS = {
     "stop_iteration": lambda: StopIteration("over"),
     "os": lambda: FileNotFoundError(2, "No such file", "track.dat"),
     "memory": lambda: MemoryError("too large"),
-    "generator_exit": GeneratorExit,
+    "interrupt": lambda: KeyboardInterrupt("broken off"),
+    "generator_exit": lambda: GeneratorExit("broken off"),
+    "own": lambda: Own("broken off"),
 }
 
 
@@ -245,24 +251,6 @@ def pids(envs):
 def workers_of(envs):
     """The processes other than this one that run sub-environments."""
     return set(pids(envs)) - {os.getpid()}
-
-
-def running(pid):
-    """Whether a process has not ended; one that only waits to be reaped has."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def gone(pid, limit_s=5.0):
-    """Whether a process ends in time."""
-    until_s = time.monotonic() + limit_s
-    while running(pid):
-        if time.monotonic() > until_s:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ import warnings
 from pathlib import Path
 
 from tests.faults import programs
-from tests.faults.case import Program, case, until
+from tests.faults.case import Program, case
+from tests.processes import until
 from vecselect import VecselectError, auto_make_vec, recommend
 from vecselect.errors import VecselectWarning
 

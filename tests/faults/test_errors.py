@@ -24,6 +24,7 @@ from tests.faults.faulty import (
     text_of,
     within,
 )
+from vecselect import WorkerError
 
 UNICODE = ("utf-8", b"\xff", 0, 1, "invalid start byte")
 KINDS = {
@@ -38,6 +39,9 @@ KINDS = {
     "stop_iteration": ((StopIteration, RuntimeError), None, "over"),
     "os": (FileNotFoundError, (2, "No such file"), "track.dat"),
     "memory": (MemoryError, ("too large",), "too large"),
+    "interrupt": (KeyboardInterrupt, ("broken off",), "broken off"),
+    "generator_exit": (GeneratorExit, ("broken off",), "broken off"),
+    "own": (BaseException, None, "broken off"),
 }
 
 
@@ -48,12 +52,14 @@ def test_every_kind_of_exception_arrives(mode):
         for name, (kind, args, words) in KINDS.items():
             for row in (0, 3):
                 envs.reset(seed=1)
+                with within(REPORTED_S), pytest.raises(kind) as in_call:
+                    envs.call("do", name, row)
                 with within(REPORTED_S), pytest.raises(kind) as caught:
                     envs.step(actions({row: name}))
-                error = caught.value
-                text = text_of(error)
-                assert args is None or error.args == args, (name, error.args)
-                assert words in text, (name, text)
+                for error in (in_call.value, caught.value):
+                    text = text_of(error)
+                    assert args is None or error.args == args, (name, error.args)
+                    assert words in text, (name, text)
                 if mode in PROCESSES and row == 3:  # which runs in a worker
                     assert "Traceback (most recent call last)" in text, text
                     assert "faulty.py" in text, text
@@ -69,18 +75,21 @@ def test_notes_say_where_and_when(mode):
     with make(mode) as envs:
         for row in (0, 3):
             envs.reset(seed=40)
-            envs.step(actions())
+            for _ in range(3 + row + 1 + 1):  # an episode, the autoreset, and a step
+                envs.step(actions())
             with pytest.raises(RuntimeError) as caught:
                 envs.step(actions({row: "runtime"}))
-            notes = "\n".join(caught.value.__notes__)
-            assert f"sub-environment {row}" in notes.lower(), notes
-            assert "in step" in notes, notes
-            assert f"{40 + row}" in notes, notes
-            assert "step 2" in notes or "2 steps" in notes or "1 step" in notes, notes
+            where = (
+                f"sub-environment {row} in step, step 2 of its episode, last seeded with {40 + row}"
+            )
+            assert where in text_of(caught.value), text_of(caught.value)
             with pytest.raises(RuntimeError) as caught:
                 envs.reset(options={"fault": "runtime", "row": row})
-            notes = "\n".join(caught.value.__notes__)
-            assert f"sub-environment {row}" in notes.lower() and "in reset" in notes, notes
+            assert f"sub-environment {row} in reset" in text_of(caught.value)
+        if mode == "pool:2":
+            envs.reset(seed=1)
+            with pytest.raises(WorkerError, match=r"3 raised TwoArguments in step \(step 1 of its"):
+                envs.step(actions({3: "two"}))
 
 
 @case(modes=MODES)
@@ -109,9 +118,11 @@ def test_all_is_usable_after_an_exception_anywhere(mode):
 def test_split_calls_raise_it_and_go_on(mode):
     with make(mode) as envs:
         envs.reset(seed=1)
-        envs.step_async(actions({3: "key"}))
-        with pytest.raises(KeyError):
-            envs.step_wait(timeout=5)
+        for row in (0, 3):
+            envs.step_async(actions({row: "key"}))  # which steps none of them itself
+            with pytest.raises(KeyError):
+                envs.step_wait(timeout=5)
+            assert_usable(envs)
         envs.reset_async(seed=2, options={"fault": "key", "row": 3})
         with pytest.raises(KeyError):
             envs.reset_wait()
@@ -144,12 +155,10 @@ def test_a_mistaken_name_harms_nobody(mode):
             lambda: envs.set_attr("label", [1, 2]),
         ]
         if mode in PROCESSES:
-            mistakes += [
-                lambda: envs.get_attr("lock"),
-                lambda: envs.call("reset"),
-                lambda: envs.call("step", 1),
-                lambda: envs.call("close"),
-            ]
+            mistakes.append(lambda: envs.get_attr("lock"))
+            for name in ("reset", "step", "close"):
+                with pytest.raises(ValueError, match=rf"use envs.{name}\(\)"):
+                    envs.call(name)
         for mistake in mistakes:
             with pytest.raises((AttributeError, TypeError, ValueError)):
                 mistake()

@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError
 
-from tests.faults.case import case, until
+from tests.faults.case import case
 from tests.faults.faulty import (
     REPORTED_S,
     FaultyEnv,
     actions,
     assert_step,
     assert_usable,
-    gone,
     in_use,
     make,
     notes,
     within,
     workers_of,
 )
+from tests.processes import gone, until
 from vecselect import VecselectWarning, WorkerDied
 
 

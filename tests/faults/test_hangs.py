@@ -13,9 +13,10 @@ import warnings
 
 import numpy as np
 import pytest
+from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
 from tests.faults import programs
-from tests.faults.case import PROCESSES, Program, case, until
+from tests.faults.case import PROCESSES, Program, case
 from tests.faults.faulty import (
     CODES,
     COUNT,
@@ -26,7 +27,6 @@ from tests.faults.faulty import (
     assert_step,
     assert_usable,
     close_in_time,
-    gone,
     in_use,
     make,
     pids,
@@ -34,6 +34,7 @@ from tests.faults.faulty import (
     workers_of,
 )
 from tests.marks import only_full
+from tests.processes import gone, until
 from vecselect import VecselectWarning, WorkerDied
 from vecselect.errors import StepTimeout
 
@@ -117,9 +118,9 @@ def test_a_call_in_time_is_not_given_up():
             assert_step(envs.step(batch), batch, step)
 
 
-@case(full=True)
-def test_what_was_given_up_leaves_nothing_stale():
-    with make("pool:2", options={"step_timeout_s": LIMIT_S}) as envs:
+@case(modes=["pool:2", "thread:2"], full=True)
+def test_what_was_given_up_leaves_nothing_stale(mode):
+    with make(mode, options={"step_timeout_s": LIMIT_S}) as envs:
         envs.reset(seed=1)
         with pytest.raises(StepTimeout):
             envs.step(actions({3: "doze"}))
@@ -202,6 +203,21 @@ def test_a_new_worker_that_hangs_too_is_given_up():
     ):
         warnings.simplefilter("ignore", VecselectWarning)
         envs.reset(seed=1)
+
+
+@case(modes=["pool:2", "thread:2"])
+def test_a_step_whose_wait_ran_out_is_still_pending(mode):
+    with make(mode) as envs:
+        envs.reset(seed=1)
+        batch = actions({3: "nap"})
+        envs.step_async(batch)
+        with pytest.raises(multiprocessing.TimeoutError, match="still pending"):
+            envs.step_wait(timeout=0.02)
+        with pytest.raises(AlreadyPendingCallError):
+            envs.step(batch)
+        assert_step(envs.step_wait(), batch, 1)
+        with pytest.raises(NoAsyncCallError):
+            envs.step_wait()
 
 
 @case(modes=PROCESSES)

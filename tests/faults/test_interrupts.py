@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -13,7 +14,16 @@ import pytest
 
 from tests.faults import programs
 from tests.faults.case import MODES, PROCESSES, Program, case
-from tests.faults.faulty import CLOSED_S, DOZE_S, actions, assert_usable, make, within
+from tests.faults.faulty import (
+    CLOSED_S,
+    DOZE_S,
+    FaultyEnv,
+    actions,
+    assert_usable,
+    make,
+    within,
+)
+from vecselect.process.interrupts import DeferredInterrupts
 
 
 @case(modes=[*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
@@ -54,37 +64,53 @@ def test_ctrl_c_while_it_is_built(mode):
     assert outcome.stderr.count("Traceback") <= 1, outcome.stderr
 
 
-@case(modes=MODES, deadline_s=20.0, full=True)
+class Varied(FaultyEnv):
+    """Its infos have keys that come and go, which workers are told of."""
+
+    def step(self, action):
+        *result, info = super().step(action)
+        return *result, {**info, f"key {self.steps + int(action) % 3}": 0.5}
+
+
+@case(modes=MODES, deadline_s=60.0)
 def test_ctrl_c_that_is_caught_leaves_nothing_stale(mode):
-    """As "interrupt" in a notebook, to this process alone."""
+    """At random moments, as "interrupt" in a notebook, to this process alone."""
     chance = random.Random(4)
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    gc.disable()  # what is raised in another library's callback of it is lost
     interrupts = 0
-    with make(mode) as envs:
+    with make(mode, Varied) as envs:
         envs.reset(seed=1)
-        for attempt in range(60):
-            timer = threading.Timer(
-                chance.uniform(0.0, 0.01), lambda: os.kill(os.getpid(), signal.SIGINT)
-            )
+        for attempt in range(200):
             try:
-                timer.start()
-                use(envs)
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 3e-3))
+                    use(envs)
+                finally:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 interrupts += 1
             assert_usable(envs, seed=attempt)
-    assert interrupts == 60
+    assert interrupts == 200
 
 
 def use(envs):
-    batch = actions()
-    until_s = time.monotonic() + 5.0
-    step = 0
-    while time.monotonic() < until_s:
-        envs.step(batch)
-        step += 1
-        if step % 3 == 0:
+    """Calls this and that for longer than anybody waits."""
+    for step in range(10**6):
+        envs.step(actions(base=step))
+        if step % 7 == 0:
             envs.reset(seed=step)
-        if step % 4 == 0:
+        if step % 5 == 0:
             envs.get_attr("label")
+
+
+def test_ctrl_c_is_heard_again_where_a_handler_has_raised_before_it_was():
+    before = signal.getsignal(signal.SIGINT)
+    message = DeferredInterrupts()
+    message.__enter__()
+    signal.raise_signal(signal.SIGINT)  # put off
+    del message  # as where the handler of another signal raises before `__exit__` has begun
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 @case(modes=PROCESSES, full=True)

@@ -49,7 +49,7 @@ def test_a_race_records_the_blocks_of_all():
         assert min(entrant.blocks_s) > 0
         assert entrant.loop_s.low < entrant.loop_s.mid < entrant.loop_s.high
         assert entrant.learner_s == 0.0
-        assert entrant.vector_steps >= 2
+        assert entrant.vector_steps >= 1
         assert entrant.memory_bytes > 1e6 and entrant.build_s > 0
     assert max(len(entrant.blocks_s) for entrant in record.entrants) == record.rounds
 

@@ -15,7 +15,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from tests.compare import assert_same
 from vecselect import auto_make_vec
-from vecselect.backends.pool import loans
+from vecselect.backends.pool.arena import LENT_SLOTS
 from vecselect.backends.pool.link import Memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has what it takes")
@@ -96,7 +96,7 @@ def test_a_buffer_is_written_again_once_no_array_refers_to_it():
     with pool:
         last, _ = pool.reset(seed=1)
         lent = []
-        for _ in range(loans.SLOTS + 2):
+        for _ in range(LENT_SLOTS + 2):
             last = pool.step(ACTIONS)[0]
             lent.append(pool.unwrapped._slot)
         assert set(lent) == {1, 2}
@@ -145,7 +145,7 @@ def test_without_a_second_mapping_results_are_copies(monkeypatch):
     monkeypatch.setattr(Memory, "mapped_privately", mapped_privately)
     with pool_of(False) as envs:
         envs.reset(seed=1)
-        every = [envs.step(ACTIONS)[0] for _ in range(loans.SLOTS + 1)]
+        every = [envs.step(ACTIONS)[0] for _ in range(LENT_SLOTS + 1)]
         assert [one[0, 0, 0] for one in every] == [1, 2, 3, 4, 5]
 
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import Space, spaces
 
-from vecselect.backends.pool.loans import SLOTS
-
 if TYPE_CHECKING:
     from mmap import mmap
 
@@ -35,6 +33,10 @@ ACTION_DTYPES = tuple(map(np.dtype, "?bBhHiIlLefd"))
 
 MEMORYVIEW_CHARS = frozenset("?bBhHiIlLqQfd")
 """Dtypes of which a memoryview's items can be assigned."""
+
+LENT_SLOTS = 4
+"""Slots of an arena whose observations are lent: see `loans`. Slot 0 is never lent: it is copied
+while the caller holds the others. A loop holds the last observations, and maybe those before."""
 
 SPARE_JOBS = 256
 """Room in the queues of a worker beside one job for each row."""
@@ -185,7 +187,7 @@ class Layout:
         observations: The leaves of one observation that are arrays.
         actions: The leaves of one action, or None where actions go by pickle.
         slots: Sets of observations: 1, 2 where results are handed out without a copy, or
-            `loans.SLOTS` where they are lent; those begin on pages of their own.
+            `LENT_SLOTS` where they are lent; those begin on pages of their own.
         queues: Whether each sub-environment steps independently, with queues: see
             `rows`.
     """
@@ -211,7 +213,7 @@ class Layout:
         """The `arrays`, each with its offset in bytes."""
         offset, slot = 0, -1
         for name, dtype, shape in self.arrays():
-            if self.slots == SLOTS and name[0] == "observation" and name[1] != slot:
+            if self.slots == LENT_SLOTS and name[0] == "observation" and name[1] != slot:
                 slot = name[1]
                 offset = -(-offset // PAGESIZE) * PAGESIZE
             yield name, dtype, shape, offset

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect.backends.base import check_distinct, warn_of_memory
-from vecselect.backends.pool.arena import Layout, leaves
+from vecselect.backends.pool.arena import LENT_SLOTS, Layout, leaves
 from vecselect.backends.pool.lane import LaneSpec, Sample, Work, sample_of
-from vecselect.backends.pool.loans import LEND_BYTES, SLOTS
+from vecselect.backends.pool.loans import LEND_BYTES
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.machine import WORKER_BYTES, resident_bytes
 from vecselect.modes import slices
@@ -173,7 +173,7 @@ def _slots(space: gym.Space[Any], count: int, settings: Settings, lends: bool) -
         return 2
     dtypes = [(leaf.dtype, leaf.shape) for leaf in leaves(space)]
     size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in dtypes if dtype is not None)
-    return SLOTS if lends and count * size >= LEND_BYTES else 1
+    return LENT_SLOTS if lends and count * size >= LEND_BYTES else 1
 
 
 def batched_space(

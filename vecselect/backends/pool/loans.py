@@ -24,10 +24,6 @@ LEND_BYTES = 4 << 20
 """Batches of this size or more are lent. Smaller ones are copied within the caches of a core, where
 another slot every time is not."""
 
-SLOTS = 4
-"""Slots of an arena that lends. Slot 0 is never lent: it is copied while the caller holds the
-others. A loop holds the last observations, and maybe those before."""
-
 _PAGE_BYTES = mmap.PAGESIZE
 _CHANGED = np.array([2, 4, 6], np.uint64)
 """The three highest bits of a page in `/proc/self/pagemap`, if it is there or swapped out and is

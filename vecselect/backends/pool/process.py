@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
+from vecselect.backends.pool.arena import LENT_SLOTS
 from vecselect.backends.pool.link import Memory, Signal, new_memory, run
-from vecselect.backends.pool.loans import SLOTS, Loans
+from vecselect.backends.pool.loans import Loans
 from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
     ANSWERED,
@@ -451,7 +452,7 @@ class ProcessWorkers(ReplaceableWorkers):
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena in the memory that the workers have been sent."""
         super().make_arena(spec)
-        if spec.layout.slots == SLOTS:
+        if spec.layout.slots == LENT_SLOTS:
             with contextlib.suppress(OSError):  # where memory is promised only if it is there
                 block = self._memory.mapped_privately(spec.layout.size_bytes())
                 self.loans: Loans | None = Loans(spec.layout, block)

@@ -173,6 +173,9 @@ SCRIPTED = {
     "final observations of its own": [{"final_obs": {"x": 1}}, {"final_obs": 3}, {"x": 0.5}],
     "final infos of its own": [{"final_info": {"x": 1}}, {"final_info": {"x": 0.5}}],
     "keys that are no texts": [{1: 0.5}, {True: 1.5}, {None: 2.5, "x": 1}],
+    "arrays that grow": [
+        {"y": 0.5, "x": np.arange(float(size))} for size in (1, 2, 3, 4, 300, 5, 0, 700, 2000, 6)
+    ],
     "arrays without room": [{"x": np.full((40, 40), i), "y": float(i)} for i in range(3)],
 }
 
@@ -190,6 +193,18 @@ def test_arrays_whose_shape_changes_from_step_to_step_equal_the_loop(dtype):
     shapes = [(), (1,), (2,), (3,), (4,), (5,), (2, 2)]
     script = [{"x": np.full(shape, 1, dtype)} for shape in shapes]
     assert assert_equals_the_loop("pool:1", AutoresetMode.NEXT_STEP, script, 2, apart=False)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "uint8"])
+def test_arrays_whose_length_varies_pass_through_shared_memory(dtype):
+    script = [{"x": np.full(size, size, dtype), "y": 0.5} for size in range(1, 60)]
+    env_fns = [functools.partial(ScriptedEnv, 0, script)] * 2
+    with auto_make_vec(env_fns, mode="pool:1") as envs:
+        envs.reset()
+        for step in range(40):
+            *_, infos = envs.step(np.zeros(2, np.int64))
+            assert infos["x"].shape == (2, step + 3)
+        assert not envs.unwrapped._rest
 
 
 class SharingEnv(zoo.EchoEnv):

@@ -64,7 +64,7 @@ IPC = IpcProfile(
 )
 RULE = RuleVerdict(
     mode="async",
-    reason="One step takes longer than the rule's line.",
+    reason="One step takes longer than the rule's threshold.",
     threshold_s=1e-3,
     step_time_s=2.384e-3,
     near_line=False,

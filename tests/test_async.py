@@ -115,7 +115,9 @@ def test_with_a_worker_of_the_users_it_is_gymnasiums_own_with_a_safe_start():
             vector.reset(seed=1)
         assert (envs.step(ZEROS)[1] == oracle.step(ZEROS)[1] + 5).all()
     oracle.close()
-    with pytest.raises(ModeUnavailable, match="worker function of your own keeps no deadlines"):
+    with pytest.raises(
+        ModeUnavailable, match="worker function of your own cannot enforce deadlines"
+    ):
         make(options={"worker": shifting_worker, "step_timeout_s": 1.0})
 
 

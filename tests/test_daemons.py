@@ -106,10 +106,10 @@ def test_a_deadline_is_kept_by_threads_or_not_promised():
     plan = planned("CartPole-v1", vector_kwargs=deadline)
     skipped = {row.mode: row.skipped for row in plan.candidates if row.skipped}
     assert (plan.mode, plan.decided_by) == ("thread:4", "elimination")
-    assert "cannot keep step_timeout_s" in skipped["sync"]
+    assert "cannot enforce step_timeout_s" in skipped["sync"]
     with pytest.raises(ModeUnavailable, match="which must be free"):
         planned("CartPole-v1", "pool:0", vector_kwargs=deadline)
-    with pytest.raises(RequestError, match="sync: it cannot keep step_timeout_s"):
+    with pytest.raises(RequestError, match="sync: it cannot enforce step_timeout_s"):
         planned("CartPole-v1", vector_kwargs={**deadline, "on_worker_death": "restart"})
 
 

@@ -194,7 +194,7 @@ def test_closing_ends_its_threads():
         (
             "CartPole-v1",
             {"vector_kwargs": {"step_timeout_s": 1.0}},
-            "keeps no deadlines",
+            "cannot enforce step_timeout_s",
         ),
         ("CartPole-v1", {"render_mode": "rgb_array"}, "leave render_mode out"),
         ("Pendulum-v1", {"g": 5.0}, "EnvPool's Pendulum-v1 takes no g=5.0"),

@@ -557,11 +557,11 @@ def under_deadline(effort, **options):
 def test_what_runs_in_the_calling_process_is_left_out_and_the_reason_said(effort):
     plan = under_deadline(effort, budget_s=1.5)
     skipped = {candidate.mode: candidate.skipped for candidate in plan.candidates}
-    assert "cannot keep step_timeout_s" in skipped["sync"]
+    assert "cannot enforce step_timeout_s" in skipped["sync"]
     assert "pool:0" not in skipped
     assert plan.mode.partition(":")[0] in ("pool", "async")
     assert plan.break_even_s == {}
-    assert "cannot keep step_timeout_s" in " ".join(str(plan.report.details).split())
+    assert "cannot enforce step_timeout_s" in " ".join(str(plan.report.details).split())
     assert not plan.evidence.caller_steps
     assert Plan.from_json(plan.to_json()) == plan
 
@@ -569,7 +569,7 @@ def test_what_runs_in_the_calling_process_is_left_out_and_the_reason_said(effort
 def test_the_rule_s_answer_gives_way_to_a_deadline():
     plan = under_deadline("rule")
     assert plan.mode == "async"
-    assert "The rule says sync, but it cannot keep step_timeout_s" in plan.reason
+    assert "The rule says sync, but it cannot enforce step_timeout_s" in plan.reason
     start_only = {"start_timeout_s": 30.0, "step_timeout_s": None}
     assert under_deadline("rule", vector_kwargs=start_only).mode == "async"
     assert under_deadline("rule", vector_kwargs={"step_timeout_s": None}).mode == "sync"

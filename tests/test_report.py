@@ -133,7 +133,7 @@ ONCE = {"pool:1": [1.0], "sync": [2.1], "pool:0": [1.9]}
 LONG = {"pool:1": [1.0, 2.0, 1.1], "sync": [1.8, 3.6, 2.0], "pool:0": [1.7, 3.5]}
 VERDICTS = {
     "rule": (BY_RULE, "by the ~1 ms rule: a step takes 2.38 ms"),
-    "near": (near_the_line(), "by the ~1 ms rule, close to its line: a step takes 2.38 ms"),
+    "near": (near_the_line(), "by the ~1 ms rule, close to its threshold: a step takes 2.38 ms"),
     "pin": (PINNED, "pinned by VECSELECT_MODE=sync"),
     "eliminated": (ELIMINATED, "the only mode that can run it here"),
     "clear": (BY_MODEL, "by prediction, clearly the fastest"),

@@ -134,7 +134,7 @@ def test_tensors_are_taken_as_actions(mode):
             ("Pendulum-v1", 2, "sync"),
             {"vector_kwargs": {"start_timeout_s": 1, "step_timeout_s": 1}},
             ModeUnavailable,
-            r"keeps no deadlines \(start_timeout_s, step_timeout_s\); use pool, thread or async",
+            r"cannot enforce start_timeout_s and step_timeout_s; use pool, thread or async",
         ),
     ],
 )

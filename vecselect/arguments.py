@@ -197,7 +197,7 @@ def read_indices(indices: Any, num_envs: int) -> list[int] | None:
     if masked:
         raise TypeError(
             f"indices={indices!r} is neither an int, nor a sequence of ints, nor None for all "
-            "sub-environments. Of a mask take numpy.flatnonzero(mask)."
+            "sub-environments. For a bool mask pass numpy.flatnonzero(mask)."
         )
     for index in found:
         if not 0 <= index < num_envs:

@@ -192,8 +192,7 @@ def _read_modes(modes: Iterable[str] | None) -> tuple[str, ...]:
     for mode in named:
         if mode == AUTO:
             raise RequestError(
-                "modes holds 'auto', which is a choice and no mode; leave modes out to have them "
-                "proposed."
+                "modes contains 'auto', which is not a mode; leave modes out to have them proposed."
             )
         Mode.parse(str(mode), or_auto=False)
     if not named:

@@ -238,8 +238,8 @@ def read_request(
         if buffers > 1:
             raise RequestError(
                 f"buffers={buffers} and batch_size={batch_size} exclude each other: with buffers "
-                "the halves step in turn, with batch_size whoever is done first comes first. Leave "
-                "one of them out."
+                "the halves step in turn, with batch_size those that finish first are returned "
+                "first. Leave one of them out."
             )
     return Request(
         label=label,
@@ -406,7 +406,7 @@ def _check_ray_options(options: Mapping[str, Any]) -> None:
             ) from None
     if lane_mode is not None and not LANE_MODES.fullmatch(str(lane_mode)):
         raise RequestError(
-            f"lane_mode is {lane_mode!r}; it must be 'sync' or, as in 'pool:3', a pool."
+            f"lane_mode is {lane_mode!r}; it must be 'sync' or a pool, such as 'pool:3'."
         )
     num_cpus, resources = options.get("num_cpus"), options.get("resources", {})
     if num_cpus is not None and not is_seconds(num_cpus):

@@ -68,7 +68,7 @@ class Async(base.Backend):
             reason = reason or "it cannot restart workers; only mode 'pool' can"
         if "worker" in request.vector_kwargs and request.deadlines:
             reason = reason or (
-                "AsyncVectorEnv with a worker function of your own keeps no deadlines"
+                "AsyncVectorEnv with a worker function of your own cannot enforce deadlines"
             )
         return reason or request.why_not_sent
 

@@ -80,12 +80,12 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
     if request.pin is None:
         if unkept := [key for key in request.deadlines if key not in takes]:
             return (
-                f"it cannot keep {' and '.join(unkept)}: the calling process steps the "
+                f"it cannot enforce {' and '.join(unkept)}: the calling process steps the "
                 "sub-environments itself, and cannot interrupt them"
             )
         meaningless -= PROCESS_OPTIONS | RAY_OPTIONS
     if unkept := sorted(meaningless.intersection(request.deadlines)):
-        return f"it keeps no deadlines ({', '.join(unkept)}); use pool, thread or async"
+        return f"it cannot enforce {' and '.join(unkept)}; use pool, thread or async"
     if meaningless:
         return f"it takes no vector_kwargs {', '.join(sorted(meaningless))}"
     return None

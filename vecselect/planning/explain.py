@@ -9,7 +9,7 @@ Notes have codes that stay the same from version to version:
 | `machine-busy` | other programs used the cores while this was measured |
 | `several-starts` | another program planned at the same time, so that hand-offs were assumed |
 | `resets` | resets take much of the time |
-| `near-the-line` | the step time lies close to the ~1 ms rule's line |
+| `near-the-line` | the step time is close to the threshold of the ~1 ms rule |
 | `rule-against-costs` | the rule says one thing and the costs measured here another |
 | `memory` | a candidate was left out, since it would not fit into memory |
 | `not-raced` | the environment holds something that a second one could not have |
@@ -56,9 +56,7 @@ WORTH_SAYING = 1.1
 FIRST_SHARE = "num_envs // 4"
 RESET_SHARE = 0.1
 
-DRAWS = (
-    'it {}, and drawing in two threads at once may not be safe; mode="thread" pins it all the same'
-)
+DRAWS = 'it {}, and drawing in two threads at once may not be safe; mode="thread" pins it anyway'
 """Why threads are not chosen, with what speaks for drawing."""
 
 RULE_KNOWS_TWO = 'effort="rule" chooses between sync and async only; pin this mode to use it'
@@ -91,7 +89,9 @@ def reason_without_processes(why: str, *, threads: bool) -> str:
     """
     reason = f"It cannot be measured or run in another process: {why}."
     if threads:
-        reason += ' Where steps wait, mode="thread" lets them wait together.'
+        reason += (
+            ' If steps wait (for a simulator, say), mode="thread" lets them wait at the same time.'
+        )
     return reason
 
 
@@ -194,7 +194,7 @@ def reason_of_race(race: Timings, mode: str, rule: RuleVerdict | None) -> str:
             f"{ours.low:.2f}-{ours.high:.2f})."
         )
     elif race.difference is not None:
-        text = "Other modes did not return the same in the race, so it is kept."
+        text = "Other modes returned other results in the race, so sync is kept."
     else:
         gains = {
             one.mode: gain.mid
@@ -269,7 +269,7 @@ def of_rule(verdict: RuleVerdict) -> list[Note]:
     notes = []
     if verdict.near_line:
         text = (
-            "The step time lies close to the rule's line, where the rule may be wrong; "
+            "The step time is close to the rule's threshold of 1 ms, so the rule may be wrong; "
             'effort="measure" measures more.'
         )
         notes.append(Note("near-the-line", text))
@@ -299,7 +299,7 @@ def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
     if other.threads == best.threads or gain < WORTH_SAYING:
         return []
     text = (
-        f"The learner's {_threads(best.threads)} keep the cores from the environments: "
+        f"The learner's {_threads(best.threads)} occupy cores that the environments could use: "
         f"{other.mode} with {_threads(other.threads)} while steps are made is predicted to give "
         f'{_times(gain)} the throughput of the rollout. Write learner_threads="auto" in the call, '
         'and "with envs.collecting():" around the rollout.'
@@ -329,7 +329,7 @@ def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
         parts.append(
             f"batch_size={FIRST_SHARE} is predicted to give {_times(found.first_finished)} the "
             "throughput of lockstep: those that have finished do not wait for the slowest "
-            "(envs.recv and envs.send), but which come together differs from run to run."
+            "(envs.recv and envs.send), but which ones form a batch differs from run to run."
         )
     return [Note("overlap", " ".join(parts), loud=sure and gain >= LOUD)] if parts else []
 
@@ -340,7 +340,7 @@ def of_learner(kind: str) -> list[Note]:
         return []
     text = (
         "torch is loaded, so a small network stood in for your learner; learner=your_function "
-        "measures your own, and later starts know it from the runs before."
+        "measures your own, and later starts use what earlier runs of this script have shown."
     )
     return [Note("learner-stand-in", text)]
 
@@ -386,14 +386,14 @@ def of_race(race: Timings, mode: str) -> list[Note]:
     notes = []
     if race.difference is not None:
         text = (
-            "The candidates did not return the same for the same seeds and actions, so sync is "
+            "The candidates returned different results for the same seeds and actions, so sync is "
             f"kept. First difference: {race.difference}."
         )
         notes.append(Note("bits-differ", text))
     elif race.compared_steps == 0 and len(race.entrants) > 1:
         text = (
             "The environment returns different results for the same seed and actions, so nothing "
-            "tells whether the candidates return the same: only their times decide."
+            "tells whether the candidates agree with each other: only their times decide."
         )
         notes.append(Note("not-repeatable", text))
     notes += [
@@ -404,7 +404,7 @@ def of_race(race: Timings, mode: str) -> list[Note]:
     native = race.speedup("native", mode)
     if native is not None and native.mid >= WORTH_SAYING:
         text = (
-            f"native would give {native.mid:.3g} times as much as {mode}: it is the "
+            f"native would give {native.mid:.3g} times the throughput of {mode}: it is the "
             "environment's own vectorized implementation, with other random numbers; "
             'allow=("native",) or mode="native" takes it.'
         )
@@ -449,7 +449,7 @@ def _length(behaviour: Behaviour) -> str:
 def every_mode_failed(label: str, error: Exception) -> str:
     """That none of the modes that were timed could be stepped."""
     return (
-        f"Every mode failed with {label} while they were timed; the last one raised "
+        f"Every mode failed while {label} was timed; the last one raised "
         f"{type(error).__name__}: {error}"
     )
 
@@ -500,8 +500,8 @@ def of_rounds(rounds: int, budget_s: float) -> list[Note]:
     if rounds >= MIN_ROUNDS:
         return []
     text = (
-        f"Every mode was timed only {rounds} time(s): numbers that are close may change places. A "
-        f"budget of more than {budget_s:g} s, or fewer numbers and modes, tells more."
+        f"Every mode was timed only {rounds} time(s): those with close results may change "
+        f"places another time. Give more than {budget_s:g} s, or fewer numbers and modes."
     )
     return [Note("few-rounds", text)]
 
@@ -526,7 +526,7 @@ def not_together(holds: Sequence[str]) -> Note:
     """Why an environment is timed in one mode after the other."""
     text = (
         f"The environment holds {' and '.join(holds)}, so modes were timed one after another and "
-        "not in turns: what changed on the machine meanwhile counts too."
+        "not in turns: if the load of the machine changed meanwhile, that is in the comparison."
     )
     return Note("not-together", text)
 
@@ -534,7 +534,7 @@ def not_together(holds: Sequence[str]) -> Note:
 def modes_differ(difference: str) -> Note:
     """That modes returned something else for the same seeds and actions."""
     text = (
-        f"The modes did not return the same for the same seeds and actions ({difference}): the "
+        f"The modes returned different results for the same seeds and actions ({difference}): the "
         "environment is not deterministic, or draws from generators that are not its own."
     )
     return Note("bits-differ", text)

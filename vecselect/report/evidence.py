@@ -36,7 +36,7 @@ def verdict(plan: Plan) -> str:
         steps = f"{rate(seen.vector_steps)} vector steps observed in earlier runs"
         return f"by {steps}, at {seconds(seen.inside_s)}"
     if plan.decided_by == "rule" and rule is not None:
-        line = ", close to its line" if rule.near_line else ""
+        line = ", close to its threshold" if rule.near_line else ""
         return f"by the ~1 ms rule{line}: a step takes {seconds(rule.step_time_s)}"
     if plan.decided_by == "pin":
         return f"pinned by {plan.pinned_by}"

@@ -256,7 +256,7 @@ def _step_time(plan: Plan, evidence: Evidence) -> Figure:
             color=_setting("axes.edgecolor"),
             linestyle="--",
             linewidth=1.1,
-            label="the ~1 ms rule's line",
+            label="threshold of the ~1 ms rule",
         )
     axes.set_xlabel("step time of one sub-environment, resets included")
     _legend_below(axes)

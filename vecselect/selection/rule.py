@@ -31,7 +31,7 @@ class RuleVerdict:
     Attributes:
         mode: `sync` or `async`.
         reason: One sentence saying why.
-        threshold_s: The rule's line, in seconds per step.
+        threshold_s: The rule's threshold, in seconds per step.
         step_time_s: Mean seconds of one step, its share of resets included: what is compared.
         near_line: Whether the step time is so close to the threshold that the rule says little.
         sync_s: Predicted seconds of one vector step in `sync`.
@@ -65,7 +65,7 @@ def apply_rule(
         num_envs: The number of sub-environments.
         ipc: What handing its observation to another process and back costs, where that was
             measured.
-        threshold_s: The rule's line, in seconds per step.
+        threshold_s: The rule's threshold, in seconds per step.
 
     Returns:
         The verdict. Its predictions are `sync: n t` and
@@ -97,13 +97,14 @@ def apply_rule(
     elif step_s > threshold_s:
         mode = "async"
         reason = (
-            "One step takes longer than the rule's line, so a process for each environment pays."
+            "One step takes longer than the rule's threshold, so a process for each environment "
+            "pays."
         )
     else:
         mode = "sync"
         reason = (
-            "One step takes less than the rule's line, so messages to other processes would cost "
-            "more than they save."
+            "One step takes less than the rule's threshold, so messages to other processes would "
+            "cost more than they save."
         )
     return RuleVerdict(
         mode=mode,

@@ -62,8 +62,8 @@ class Ray(base.Backend):
         lanes = options.get("num_workers", workers)
         if workers is not None and lanes != workers:
             raise RequestError(
-                f"Mode 'ray:{workers}' and vector_kwargs num_workers={lanes} say two numbers of "
-                "lanes; give one of them."
+                f"Mode 'ray:{workers}' and vector_kwargs num_workers={lanes} ask for different "
+                "numbers of actors; give one of them."
             )
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
         needs = Needs(options.get("num_cpus", 1 + beside), options.get("resources", {}))

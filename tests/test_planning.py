@@ -443,7 +443,7 @@ def test_one_thread_that_is_worth_it_is_a_warning_once_in_a_process(spinning):
                 assert envs.mode in ("sync", "pool:0")
     (warning,) = [one for one in caught if issubclass(one.category, VecselectWarning)]
     text = str(warning.message)
-    assert "2 threads keep the cores" in text
+    assert "2 threads occupy cores" in text
     assert 'learner_threads="auto"' in text and '"with envs.collecting():"' in text
     assert "pool:1 with 1 thread" in text
     assert warning.filename == __file__

@@ -235,7 +235,7 @@ def test_an_interrupt_carries_what_was_measured():
         ({"num_envs": "1,2"}, "num_envs is '1,2'"),
         ({"modes": "sync"}, r"modes=\('sync',\)"),
         ({"modes": ()}, "modes is empty"),
-        ({"modes": ("auto",)}, "'auto', which is a choice"),
+        ({"modes": ("auto",)}, "'auto', which is not a mode"),
         ({"modes": ("synk",)}, "Did you mean 'sync'"),
         ({"budget_s": 0}, "budget_s is 0"),
         ({"learner": "fast"}, "learner is 'fast'"),

@@ -186,7 +186,7 @@ def on_a_machine(cores, num_envs, steps, kinds=("sync", "pool", "thread", "async
     ("cores", "short", "middle", "long"),
     [
         # 32 sub-environments with steps of 1 us, 50 us and 20 ms.
-        (1, "pool:0", "sync", "sync"),
+        (1, "pool:0", "pool:0", "pool:0"),
         (2, "pool:1", "pool:1", "pool:1"),
         (8, "pool:5", "pool:7", "pool:7"),
         (16, "pool:5", "pool:15", "pool:15"),

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -31,7 +32,6 @@ from vecselect.selection.model import (
     CONTENTION_S,
     CONTENTION_SHARE,
     CROWDED,
-    LOOP_GAIN,
     RUN_S,
     break_even_s,
     choose,
@@ -125,9 +125,10 @@ def test_async_lies_between_messages_that_overlap_the_steps_and_messages_that_do
 
 
 @pytest.mark.parametrize(("workers", "adds_s"), [(1, 60 * US), (3, 60 * US + 2 * 11 * US)])
-def test_workers_that_sleep_behind_a_long_learner_are_each_woken(workers, adds_s):
+@pytest.mark.parametrize("learner_s", [1 * MS, 2 * MS])
+def test_workers_that_sleep_behind_a_long_learner_are_each_woken(workers, adds_s, learner_s):
     mode = f"pool:{workers}"
-    spun, woken = (step_s(mode, 1 * MS, learners=learner(s)) for s in (0.5 * MS, 2 * MS))
+    spun, woken = (step_s(mode, 1 * MS, learners=learner(s)) for s in (0.5 * MS, learner_s))
     assert woken - spun == pytest.approx(adds_s)
     assert step_s("sync", 1 * MS, learners=learner(2 * MS)) == step_s("sync", 1 * MS)
 
@@ -182,6 +183,13 @@ def test_the_parts_add_up_and_the_interval_holds_the_middle(mode):
     assert min(dataclasses.astuple(found.parts)) >= -1e-12
     interval = found.vector_step_s
     assert 0 < interval.low < interval.mid < interval.high
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 16])
+def test_the_longest_of_some_slices_is_predicted_as_chance_has_it(lanes):
+    times_s = np.random.default_rng(0).gamma(4.0, 25 * US, (20_000, lanes))
+    found = step_s(f"pool:{lanes - 1}", a_profile(times_s.ravel()), lanes, cores=16, **FREE)
+    assert found == pytest.approx(times_s.max(axis=1).mean(), rel=0.1)
 
 
 def test_a_short_record_leaves_more_open_than_a_long_one():
@@ -387,9 +395,9 @@ def test_what_was_observed_is_left_only_for_one_predicted_to_be_10_percent_faste
     assert (best == "sync") is kept
 
 
-@pytest.mark.parametrize(("gain", "best"), [(1.04, "sync"), (1.06, "pool:0")])
-def test_a_shorter_loop_alone_is_chosen_from_5_percent_on(gain, best):
-    loops = LoopCosts(sync_s=8 * MS * (gain - 1), pool_s=0.0, pool_fixed_s=0.0)
+@pytest.mark.parametrize(("sync_s", "best"), [(0.0, "sync"), (1 * US, "pool:0")])
+def test_a_shorter_loop_alone_is_chosen_and_the_simpler_mode_where_loops_are_alike(sync_s, best):
+    loops = LoopCosts(sync_s=sync_s, pool_s=0.0, pool_fixed_s=0.0)
     assert choose(evidence(1 * MS, loops=loops), modes=modes("sync", "pool:0")).best.mode == best
 
 
@@ -506,8 +514,7 @@ def test_every_prediction_is_sound(steps, num_envs, cores, learner_s, off_cpu):
         one.mode: one.loop_s * (1 + start_up_s(Mode.parse(one.mode), num_envs, cores) / RUN_S)
         for one in choice.forecasts
     }
-    margin = 1 + LOOP_GAIN * (choice.best.mode == "sync")
-    assert costs_s[choice.best.mode] <= min(costs_s.values()) * margin
+    assert costs_s[choice.best.mode] <= min(costs_s.values())
 
 
 @settings(relaxed, max_examples=40)
@@ -521,7 +528,7 @@ def test_more_cores_and_shorter_steps_never_take_longer(step, num_envs, cores, w
 
 
 @settings(relaxed, max_examples=30)
-@given(st.floats(1e-6, 1e-2), st.integers(1, 70), st.integers(-8, 8))
+@given(st.floats(1e-6, 1e-2), st.integers(1, 70), st.integers(-8, 6))
 def test_the_unit_of_time_does_not_matter_to_a_prediction(step, num_envs, power):
     unit = 2.0**power
     hand_off = HandOff(*(s * unit for s in dataclasses.astuple(HAND_OFF)[:5]))

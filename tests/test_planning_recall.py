@@ -14,6 +14,7 @@ from tests.zoo import BusyEnv, SampleEnv
 from vecselect import auto_make_vec, recommend
 from vecselect.errors import ProfileError
 from vecselect.machine import read_machine
+from vecselect.measure.clock import ForeignLoad
 from vecselect.options import PlanningOptions
 from vecselect.planning import cache, planner
 from vecselect.planning.cache import PlanCache
@@ -53,7 +54,9 @@ def test_a_recalled_plan_measures_and_builds_nothing_more(notes):
         assert len(notes.built) == built + 3
 
 
-def test_another_callable_learner_is_planned_anew(notes):
+def test_another_callable_learner_is_planned_anew(notes, monkeypatch):
+    monkeypatch.setattr(ForeignLoad, "cores", lambda self: 0.0)
+
     def planned(learner):
         with auto_make_vec(notes.factories(3), learner=learner) as envs:
             return envs.plan
@@ -160,6 +163,25 @@ def test_what_measuring_rules_out_is_not_measured_again(kind):
     first, again = (recommend(make, 2, **options) for _ in range(2))
     assert first.evidence.ruled_out == (kind,)
     assert again.recalled
+
+
+@pytest.mark.parametrize("foreign_cores", [0.0, 9.0])
+def test_a_learner_that_is_slower_beside_other_programs_keeps_its_plan(
+    notes, monkeypatch, foreign_cores
+):
+    monkeypatch.setattr(ForeignLoad, "cores", lambda self: 0.0)
+    learn_s = 5 * MS
+
+    def learn(batch):
+        time.sleep(learn_s)
+
+    with auto_make_vec(notes.factories(3), learner=learn) as envs:
+        first = envs.plan
+    monkeypatch.setattr(ForeignLoad, "cores", lambda self: foreign_cores)
+    learn_s = 20 * MS
+    with auto_make_vec(notes.factories(3), learner=learn) as envs:
+        assert envs.plan.recalled is (foreign_cores > 0)
+        assert envs.plan.key == first.key
 
 
 def test_two_learners_of_two_scripts_are_kept_apart(monkeypatch):

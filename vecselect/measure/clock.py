@@ -20,6 +20,9 @@ TICK_S = 0.01
 
 MIN_SPAN_S = 0.03
 
+SPINS = 0.1
+"""Other threads that keep fewer cores busy than this do not spin."""
+
 
 def voluntary_switches() -> int | None:
     """How often this thread has given up its core to wait for something; None if unknown."""

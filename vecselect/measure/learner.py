@@ -18,7 +18,7 @@ from vecselect.learner_threads import (
     settable_threads,
     torch_threads,
 )
-from vecselect.measure.clock import OtherThreads
+from vecselect.measure.clock import SPINS, OtherThreads
 from vecselect.process.generators import untouched_generators
 
 if TYPE_CHECKING:
@@ -27,7 +27,14 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
 TIMED_S = 0.004
-"""A learner is run for so long to be timed, under each setting of its threads."""
+FEWEST_CALLS, TIMED_LIMIT_S = 5, 0.02
+"""A learner is run for so long to be timed, under each setting of its threads, and at least so
+often, unless that takes longer than the limit."""
+
+SETTLING_S = 0.012
+"""Threads that have just been started may share a core until the scheduler moves one of them, a few
+of its ticks later: a call of 50 us takes 8 ms then, and nothing is seen to spin beside it. So a
+learner of several threads is run for so long before it is timed."""
 
 FIRST_CALL_S = 0.2
 """A first call loads and builds what later ones find there, so it does not count, unless it takes
@@ -44,9 +51,6 @@ LONGEST_SPIN_S = 0.010
 
 SAME_WITHIN, NEGLIGIBLE_S = 2.0, 20e-6
 """Times of a learner count as the same within this ratio, or within so many seconds."""
-
-SPINS = 0.1
-"""Other threads that keep fewer cores busy than this do not spin."""
 
 
 HIDDEN_UNITS = 64
@@ -126,7 +130,7 @@ def measure_learner(
 ) -> tuple[LearnerCost, ...]:
     """What the learner takes between two vector steps, with its threads as they are set.
 
-    It runs here, in the calling process, for some 20 ms. Random generators are left as they were.
+    It runs here, in the calling process, for some 40 ms. Random generators are left as they were.
 
     Args:
         given: See `read_learner`.
@@ -159,22 +163,32 @@ def _measured(
     kind: str, run: Callable[[Any], Any], observations: Any, threads: int | None
 ) -> LearnerCost:
     """The cost of a learner with its threads as they are."""
-    seconds, cores = _timed(run, observations)
+    seconds, cores = _timed(run, observations, settling_s=0.0 if threads == 1 else SETTLING_S)
     looks = WINDOWS if seconds < TIMED_S else 1
     return LearnerCost(kind, seconds, threads, *_spin(run, observations, looks), cores=cores)
 
 
-def _timed(run: Callable[[Any], Any], observations: Any) -> tuple[float, float]:
-    """Median seconds of a call, and the cores that calls keep busy."""
+def _timed(run: Callable[[Any], Any], observations: Any, settling_s: float) -> tuple[float, float]:
+    """Median seconds of a call, and the cores that calls keep busy.
+
+    Args:
+        run: The learner.
+        observations: What it is given.
+        settling_s: For so long it runs first, one call at least.
+    """
     clock = time.perf_counter
     start_s, start_cpu_s = clock(), time.process_time()
     run(observations)
     first_s = clock() - start_s
     if first_s > FIRST_CALL_S:
         return first_s, (time.process_time() - start_cpu_s) / first_s
+    while clock() < start_s + settling_s:
+        run(observations)
     times_s: list[float] = []
     began_s, began_cpu_s = clock(), time.process_time()
-    while not times_s or clock() < began_s + TIMED_S:
+    while (took_s := clock() - began_s) < TIMED_S or (
+        len(times_s) < FEWEST_CALLS and took_s < TIMED_LIMIT_S
+    ):
         start_s = clock()
         run(observations)
         times_s.append(clock() - start_s)

@@ -9,6 +9,7 @@ import itertools
 import math
 import pickle
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from vecselect.errors import ProfileError, RequestError
 from vecselect.learner_threads import set_library_threads
-from vecselect.measure.clock import Clock
+from vecselect.measure.clock import SPINS, Clock, OtherThreads
 from vecselect.process.generators import untouched_generators
 from vecselect.request import read_request
 
@@ -51,6 +52,10 @@ THREADED_GAIN = 0.8
 
 THREADED_STEPS, THREADED_S = 8, 4e-3
 """Steps, or seconds of them, that are taken to see whether a step computes in such threads."""
+
+IDLE_LOOK_S, IDLE_LIMIT_S = 2e-3, 0.06
+"""OpenBLAS starts its threads when it is told their number, and each spins for some 25 ms before it
+sleeps. Hand-offs and the learner, which are measured next, would find its core taken."""
 
 EVEN = 0.05
 """Steps are even where their mean is known this well: its standard error, relative."""
@@ -353,6 +358,7 @@ class Profiling:
                 steps += 1
         finally:
             set_library_threads(1)
+            _wait_for_idle_threads()
         # Threads that were just started spin for a while: their CPU time alone says nothing.
         factor = float(np.median(walls)) * 1e-9 / profile.step_time_median_s
         if cpu_ns <= OWN_THREADS * sum(walls) or factor > THREADED_GAIN:
@@ -387,6 +393,16 @@ class Profiling:
             raise _failure("reset", error) from error
         self.episode_steps, self.ended = 0, False
         return max(wall - self.wall_overhead_ns, 1)
+
+
+def _wait_for_idle_threads() -> None:
+    """Sleeps until other threads of this process do, for `IDLE_LIMIT_S` at the most."""
+    until_s = time.perf_counter() + IDLE_LIMIT_S
+    while (start_s := time.perf_counter()) < until_s:
+        others = OtherThreads()
+        time.sleep(IDLE_LOOK_S)
+        if others.seconds() < SPINS * (time.perf_counter() - start_s):
+            return
 
 
 def _failure(phase: str, error: Exception) -> ProfileError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 import warnings
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from vecselect.backends.pool.backend import Pool
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError, RequestError, VecselectWarning
 from vecselect.learner_threads import set_learner_threads
+from vecselect.measure.clock import ForeignLoad
 from vecselect.measure.learner import measure_learner
 from vecselect.measure.probe import space_text
 from vecselect.modes import Mode
@@ -22,6 +24,7 @@ from vecselect.planning.plan_key import script_name
 from vecselect.planning.planner import prepare
 from vecselect.process import generators
 from vecselect.process.generators import untouched_generators
+from vecselect.selection.evidence import BUSY_SHARE
 from vecselect.vector_env import AutoVectorEnv
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
     from vecselect.planning.first_worker import Prepared
     from vecselect.request import Request
     from vecselect.selection.evidence import Observation
+
+LOOK_S = 0.05
+"""For so long other programs are looked at where a learner takes another time than before."""
 
 
 def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
@@ -69,6 +75,8 @@ def _is_another_learner(envs: VectorEnv, plan: Plan, options: PlanningOptions) -
     """Whether a callable learner takes another time than a remembered plan counts on, or fails.
 
     It is given observations drawn from the space: the vector environment must not be reset for it.
+    Beside other programs that hold cores its time tells nothing: the plan stays, and what runs have
+    shown with it.
     """
     learner, threads = options.learner, options.learner_threads
     stored = plan.evidence.learners[0]
@@ -76,13 +84,17 @@ def _is_another_learner(envs: VectorEnv, plan: Plan, options: PlanningOptions) -
         return False
     options.progress("timing the learner")
     given = threads if isinstance(threads, int) else None
+    load = ForeignLoad()
     with set_learner_threads(given), untouched_generators():
         try:
             batch = copy.deepcopy(envs.observation_space).sample()
             cost, *_ = measure_learner(learner, plan.num_envs, None, batch, one_thread=False)
         except (ProfileError, NotImplementedError):  # the latter of spaces that draw nothing
             return True  # measured for a new plan, it says how it fails
-    return not cost.like(stored)
+    if cost.like(stored):
+        return False
+    time.sleep(LOOK_S)
+    return load.cores() <= BUSY_SHARE * plan.evidence.machine.cores
 
 
 def _wrapped(

@@ -76,7 +76,7 @@ def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Ke
     Args:
         request: What was asked for.
         machine: The machine it is to run on.
-        options: How planning may go about it; of the learner only its kind counts.
+        options: How planning may go about it; of the learner its kind counts, and its code.
     """
     torch = loaded_torch()
     return Key.of(
@@ -263,9 +263,9 @@ def _is_id(text: str) -> bool:
 
 
 def _learner_kind(learner: Any) -> str:
-    """The kind of a learner: `callable`, or its time by the next power of two."""
+    """The kind of a learner: `callable` and its code, or its time by the next power of two."""
     if callable(learner):
-        return "callable"
+        return f"callable {code_name(learner)}"
     return f"seconds 2^{round(math.log2(learner))}" if learner else "none"
 
 

@@ -47,7 +47,7 @@ from vecselect.process.generators import untouched_generators
 from vecselect.process.isolated import IsolatedLost
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Evidence, HandOff, LoopCosts
+from vecselect.selection.evidence import BUSY_SHARE, Evidence, HandOff, LoopCosts
 from vecselect.selection.model import break_even_s, choose
 from vecselect.selection.overlap import overlap
 from vecselect.selection.race import choose as choose_timed
@@ -72,6 +72,10 @@ if TYPE_CHECKING:
 
 RACED_WITHIN = 3.0
 """A race leaves out what is predicted to take this many times as long as the best."""
+
+SECOND_LOOK_S = 0.1
+"""Where other programs keep cores busy, they are looked at again for so long: a burst is over then,
+and a plan made for the cores it left would be wrong for as long as it is remembered."""
 
 
 def make_plan(request: Request, options: PlanningOptions) -> Plan:
@@ -296,6 +300,10 @@ class _Planning:
             self.skipped["thread"] = explain.DRAWS.format(found.draws)
         learners = self._learners(found)
         foreign_cores = load.cores()
+        if foreign_cores > BUSY_SHARE * machine.cores:  # a burst, or a program that goes on?
+            load = ForeignLoad()
+            time.sleep(SECOND_LOOK_S)
+            foreign_cores = min(foreign_cores, load.cores())
         ray = self._ray_costs(found)
         implementations, left_out = self._implementations(found)
         evidence = dataclasses.replace(

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,10 +71,6 @@ SPINNING = 0.25
 
 RUN_S = 60.0
 """Length of the run that start-up seconds are weighed against."""
-
-LOOP_GAIN = 0.05
-"""`pool:0` differs from `sync` by its loop alone, which is assumed: it is chosen only where it is
-predicted to make the whole this much faster."""
 
 SWITCH_GAIN = 0.10
 """A mode that real use has measured is left only for one predicted to be this much faster."""
@@ -173,9 +170,6 @@ def choose(
     as_set = evidence.learners[0].threads
     able = [one for one in forecasts if any_threads or one.threads == as_set]
     best = min(able, key=lambda one: _cost_s(one, evidence))
-    sync = next((one for one in able if one.mode == "sync" and one.threads == best.threads), None)
-    if sync and best.mode == "pool:0" and not best.observed:
-        best = sync if sync.loop_s <= best.loop_s * (1 + LOOP_GAIN) else best
     kept = next((one for one in able if one.mode == incumbent and one.observed), None)
     if kept is not None:
         gain = MEASURED_SWITCH_GAIN if best.observed else SWITCH_GAIN
@@ -330,7 +324,8 @@ def pool_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         lanes, evidence, learner, evidence.num_envs * cpu_step_s(evidence) / cores
     )
     exchange_s = hand_off.spun_s + (workers - 1) * hand_off.worker_s
-    if learner.seconds > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
+    waits_s = learner.seconds + loops.pool_s
+    if waits_s > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
         exchange_s += hand_off.woken_s - hand_off.spun_s
         exchange_s += (workers - 1) * max(hand_off.thread_s - hand_off.worker_s, 0.0)
     exchange_s += _contention_s(lanes, evidence, learner, sum(stepping))
@@ -424,7 +419,7 @@ def _side_by_side(
     longest = -(-count // lanes)
     spread_s = profile.step_spread_s * math.sqrt(longest)
     longest_s = longest * mean_s + min(
-        spread_s * math.sqrt(2.0 * math.log(lanes)) if lanes > 1 else 0.0,
+        spread_s * NormalDist().inv_cdf((lanes - 0.375) / (lanes + 0.25)),
         longest * max(profile.slowest_step_s - mean_s, 0.0),
     )
     if profile.threaded and lanes > 1:

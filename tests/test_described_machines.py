@@ -51,20 +51,20 @@ HYBRID = {
 # Logical cores (or those that may be used), files, and from them: cores that count; what is chosen
 # for 32 sub-environments with steps of 2 us and of 200 us.
 MACHINES = {
-    "1 core": (1, {}, 1.0, "pool:0", "sync"),
+    "1 core": (1, {}, 1.0, "pool:0", "pool:0"),
     "2 cores": (2, {}, 2.0, "pool:1", "pool:1"),
     "16 cores": (16, {}, 16.0, "pool:7", "pool:15"),
     "384 cores": (384, {}, 384.0, "pool:7", "pool:31"),
     "16 cores with 32 threads": (32, siblings(*PAIRS), 20.0, "pool:7", "pool:15"),
     "8 of those, 1 thread of each": (8, siblings(*PAIRS), 8.0, "pool:7", "pool:7"),
     "8 of those, 2 threads of each": (BOTH, siblings(*PAIRS), 10.0, "pool:7", "pool:7"),
-    "1 core with 2 threads": (2, siblings("0,1"), 1.25, "pool:0", "sync"),
+    "1 core with 2 threads": (2, siblings("0,1"), 1.25, "pool:0", "pool:0"),
     "4 fast cores and 4 slow ones": (8, UNEQUAL, 4.0, "pool:3", "pool:3"),
     "the slow ones alone": ({4, 5, 6, 7}, UNEQUAL, 4.0, "pool:3", "pool:3"),
     "6 fast cores with 2 threads, 8 efficient ones": (20, HYBRID, 7.5, "pool:7", "pool:7"),
     "a quota of 2 of 64 cores": (64, quota(2.0), 2.0, "pool:1", "pool:1"),
-    "a quota of 1.25 cores": (64, quota(1.25), 1.25, "pool:0", "sync"),
-    "a quota of half a core": (64, quota(0.5), 0.5, "pool:0", "sync"),
+    "a quota of 1.25 cores": (64, quota(1.25), 1.25, "pool:0", "pool:0"),
+    "a quota of half a core": (64, quota(0.5), 0.5, "pool:0", "pool:0"),
 }
 
 

@@ -1,6 +1,8 @@
 """What choosing costs: the throughput lost against an oracle that ran every candidate at length.
 
-Run from the repository's root: python -m tests.benchmarks.regret [--quick] [--learner NAME ...]
+Run from the repository's root:
+
+    python -m tests.benchmarks.regret [--quick] [--learner NAME ...] [ENV ...]
 
 Every cell (environment, number of sub-environments, learner) is planned without the cache. Then all
 candidates run interleaved, with the learner's threads as they are set and, beside torch, with one
@@ -32,6 +34,9 @@ from vecselect.measure.trial import Trial
 LEARNERS = ("none", "100 us", "1 ms", "torch 1", "torch 2")
 ROUNDS = 10
 BLOCK_S = 0.06
+LEAD_IN_S = 0.012
+"""Blocks take as long in every mode. Before each one it runs untimed, until threads that spin have
+stopped and the scheduler has given processes that woke up on one core a core each."""
 
 
 class HeavyTailEnv(zoo.BusyEnv):
@@ -105,8 +110,8 @@ ENVS = {
 SLOW = ("CarRacing-v3", "busy 2 ms")
 
 
-def cells(learner, quick):
-    for name in ENVS:
+def cells(learner, quick, envs):
+    for name in envs:
         for num_envs in (2, 8, 32):
             if num_envs == 32 and name in SLOW:
                 continue
@@ -166,15 +171,17 @@ def oracle(env, num_envs, modes, learner, threads):
             for more in threads[1:]:
                 again = trials[f"{mode}/{more}"] = copy.copy(trial)
                 again.blocks = []
-        for trial in trials.values():
+        for name, trial in trials.items():
+            set_threads(name)
             trial.block(3)
-        fastest_s = min(trial.block(3).loop_s for trial in trials.values())
-        vector_steps = max(3, int(BLOCK_S / fastest_s))
+            step_s = trial.block(3).loop_s
+            trial.vector_steps = max(3, int(BLOCK_S / step_s))
+            trial.lead_in = max(2, int(LEAD_IN_S / step_s))
         for number in range(ROUNDS):
             for name in list(trials) if number % 2 else list(trials)[::-1]:
                 set_threads(name)
-                lead_in = max(2, int(0.002 / fastest_s))
-                trials[name].blocks.append(trials[name].block(vector_steps, lead_in))
+                trial = trials[name]
+                trial.blocks.append(trial.block(trial.vector_steps, trial.lead_in))
     finally:
         for trial in trials.values():
             trial.close()
@@ -185,13 +192,13 @@ def oracle(env, num_envs, modes, learner, threads):
     ]
 
 
-def run_learner(name, quick):
+def run_learner(name, quick, envs):
     """Plans and judges every cell with one learner; one JSON line each."""
     given, run = learner_of(name)
     threads = ["-"]
     if name.startswith("torch"):
         threads = list(dict.fromkeys([name.split()[1], "1"]))
-    for env_name, num_envs in cells(name, quick):
+    for env_name, num_envs in cells(name, quick, envs):
         env = ENVS[env_name]
         set_threads(threads[0])
         strategies = {
@@ -285,12 +292,13 @@ def summary(rows):
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("envs", nargs="*", default=list(ENVS), metavar="ENV")
     parser.add_argument("--quick", action="store_true", help="8 sub-environments only")
     parser.add_argument("--learner", action="append", choices=LEARNERS)
     parser.add_argument("--cells", action="store_true", help="print JSON lines, one learner")
     asked = parser.parse_args()
     if asked.cells:
-        run_learner(asked.learner[0], asked.quick)
+        run_learner(asked.learner[0], asked.quick, asked.envs)
         return
     rows = []
     print(
@@ -301,7 +309,7 @@ def main():
         if learner.startswith("torch") and importlib.util.find_spec("torch") is None:
             continue
         command = [sys.executable, "-m", "tests.benchmarks.regret", "--cells", "--learner", learner]
-        command += ["--quick"] if asked.quick else []
+        command += [*(["--quick"] if asked.quick else []), *asked.envs]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
             for line in child.stdout:
                 row = json.loads(line)

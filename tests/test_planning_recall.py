@@ -14,9 +14,8 @@ from tests.zoo import BusyEnv, SampleEnv
 from vecselect import auto_make_vec, recommend
 from vecselect.errors import ProfileError
 from vecselect.machine import read_machine
-from vecselect.measure.clock import ForeignLoad
 from vecselect.options import PlanningOptions
-from vecselect.planning import cache, planner
+from vecselect.planning import build, cache, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
 from vecselect.request import read_request
@@ -32,6 +31,16 @@ def notes(tmp_path):
 
 def busy():
     return BusyEnv(1 * MS)
+
+
+class Load:
+    """So many cores that other programs hold."""
+
+    def __init__(self, cores):
+        self.held = cores
+
+    def cores(self):
+        return self.held
 
 
 def test_a_plan_is_recalled_until_more_effort_is_asked_for():
@@ -55,7 +64,7 @@ def test_a_recalled_plan_measures_and_builds_nothing_more(notes):
 
 
 def test_another_callable_learner_is_planned_anew(notes, monkeypatch):
-    monkeypatch.setattr(ForeignLoad, "cores", lambda self: 0.0)
+    monkeypatch.setattr(build, "ForeignLoad", functools.partial(Load, 0.0))
 
     def planned(learner):
         with auto_make_vec(notes.factories(3), learner=learner) as envs:
@@ -169,7 +178,6 @@ def test_what_measuring_rules_out_is_not_measured_again(kind):
 def test_a_learner_that_is_slower_beside_other_programs_keeps_its_plan(
     notes, monkeypatch, foreign_cores
 ):
-    monkeypatch.setattr(ForeignLoad, "cores", lambda self: 0.0)
     learn_s = 5 * MS
 
     def learn(batch):
@@ -177,7 +185,7 @@ def test_a_learner_that_is_slower_beside_other_programs_keeps_its_plan(
 
     with auto_make_vec(notes.factories(3), learner=learn) as envs:
         first = envs.plan
-    monkeypatch.setattr(ForeignLoad, "cores", lambda self: foreign_cores)
+    monkeypatch.setattr(build, "ForeignLoad", functools.partial(Load, foreign_cores))
     learn_s = 20 * MS
     with auto_make_vec(notes.factories(3), learner=learn) as envs:
         assert envs.plan.recalled is (foreign_cores > 0)

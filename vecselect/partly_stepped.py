@@ -33,12 +33,12 @@ class PartlyStepped(AutoVectorEnv):
 
     def _use(self, env: VectorEnv, plan: Plan) -> None:
         super()._use(env, plan)
-        self._attends = False
+        self._clock.attends = False
         self._part_env_steps = 0
 
     def _look(self, start_ns: int) -> None:
-        self._first_step_ns = self._first_step_ns or start_ns
-        self._look_at = sys.maxsize
+        self._clock.first_ns = self._clock.first_ns or start_ns
+        self._clock.look_at = sys.maxsize
 
     def stats(self) -> Stats:
         """How the time of this run was spent so far, steps of a part of the batch included.
@@ -57,9 +57,10 @@ class PartlyStepped(AutoVectorEnv):
 
     def count_part(self, start_ns: int, env_steps: int) -> None:
         """Adds a step of a part, waited for since `start_ns` and over now, to the statistics."""
-        self._first_step_ns = self._first_step_ns or start_ns
-        self._left_step_ns = now_ns = time.perf_counter_ns()
-        self._inside_ns += now_ns - start_ns
+        clock = self._clock
+        clock.first_ns = clock.first_ns or start_ns
+        clock.left_ns = now_ns = time.perf_counter_ns()
+        clock.inside_ns += now_ns - start_ns
         self._part_env_steps += env_steps
 
 

@@ -26,6 +26,40 @@ if TYPE_CHECKING:
     from vecselect.selection.evidence import Observation
 
 
+class StepClock:
+    """When the steps of a run began and ended.
+
+    Apart from `AutoVectorEnv`, since Python takes ten times as long to look up an attribute where
+    the class has a `__getattr__`.
+
+    Attributes:
+        vector_steps: Steps that have ended.
+        first_ns: When the first of them began.
+        left_ns: When the last of them ended.
+        inside_ns: Nanoseconds inside of them, all together.
+        look_at: The step at whose end the watch is asked to look.
+        attends: Whether the watch wants to know when the next step begins.
+    """
+
+    __slots__ = ("attends", "first_ns", "inside_ns", "left_ns", "look_at", "vector_steps")
+
+    def __init__(self) -> None:
+        self.vector_steps = self.first_ns = self.left_ns = self.inside_ns = 0
+        self.look_at = 1  # after the first step, then when the watch wants to
+        self.attends = False
+
+    def count(self, start_ns: int) -> int:
+        """Adds a step that began at `start_ns` and ends now; returns their number."""
+        self.left_ns = now_ns = perf_counter_ns()
+        self.inside_ns += now_ns - start_ns
+        self.vector_steps += 1
+        return self.vector_steps
+
+    def outside_ns(self) -> int:
+        """Nanoseconds between the end of one step and the beginning of the next, all together."""
+        return self.left_ns - self.first_ns - self.inside_ns
+
+
 class AutoVectorEnv(VectorWrapper):
     """A vector environment with the plan that chose how it runs.
 
@@ -77,14 +111,11 @@ class AutoVectorEnv(VectorWrapper):
         self.plan = plan
         self._check_actions = self._checks()
         self._was_reset = False
-        self._vector_steps = 0
-        self._inside_ns = 0
-        self._first_step_ns = self._left_step_ns = 0
+        self._clock = StepClock()
         self._watch = RunWatch(plan, self._on_observed, self._on_wrong_recall)
         # A run that is never closed is observed too: when it is collected, or at exit.
         self._finished = weakref.finalize(self, self._watch.finish)
-        self._attends = self._watch.attends
-        self._look_at = 1  # after the first step, then when the watch wants to
+        self._clock.attends = self._watch.attends
 
     @property
     def mode(self) -> str:
@@ -148,18 +179,17 @@ class AutoVectorEnv(VectorWrapper):
                 reset before going on.
         """
         start_ns = perf_counter_ns()
-        env = self.env
+        clock, env = self._clock, self.env
         if env.closed:
             self._raise_closed()
-        if self._attends:
+        if clock.attends:
             self._watch.step_begins()
-        actions = self._check_actions(actions)
-        result: tuple[Any, Any, Any, Any, dict[str, Any]] = env.step(actions)
-        # As in `_count`, which a call of would take as long again.
-        self._left_step_ns = now_ns = perf_counter_ns()
-        self._inside_ns += now_ns - start_ns
-        self._vector_steps = steps = self._vector_steps + 1
-        if steps >= self._look_at:
+        result: tuple[Any, Any, Any, Any, dict[str, Any]] = env.step(self._check_actions(actions))
+        # As in `StepClock.count`, which a call of would take as long again.
+        clock.left_ns = now_ns = perf_counter_ns()
+        clock.inside_ns += now_ns - start_ns
+        clock.vector_steps = steps = clock.vector_steps + 1
+        if steps >= clock.look_at:
             self._look(start_ns)
         return result
 
@@ -205,7 +235,7 @@ class AutoVectorEnv(VectorWrapper):
         """
         start_ns = perf_counter_ns()
         self._need_open()
-        if self._attends:
+        if self._clock.attends:
             self._watch.step_begins()
         result: tuple[Any, Any, Any, Any, dict[str, Any]] = self.env.step_wait(timeout)
         self._count(start_ns)
@@ -358,13 +388,14 @@ class AutoVectorEnv(VectorWrapper):
 
     def stats(self) -> Stats:
         """How the time of this run was spent so far."""
-        total_ns = self._left_step_ns - self._first_step_ns
-        env_steps = self._vector_steps * self.num_envs
+        clock = self._clock
+        total_ns = clock.left_ns - clock.first_ns
+        env_steps = clock.vector_steps * self.num_envs
         return Stats(
-            vector_steps=self._vector_steps,
+            vector_steps=clock.vector_steps,
             env_steps=env_steps,
-            inside_s=self._inside_ns * 1e-9,
-            outside_s=self._outside_ns() * 1e-9,
+            inside_s=clock.inside_ns * 1e-9,
+            outside_s=clock.outside_ns() * 1e-9,
             env_steps_per_s=env_steps / (total_ns * 1e-9) if total_ns else 0.0,
         )
 
@@ -383,7 +414,8 @@ class AutoVectorEnv(VectorWrapper):
         """Hands over what the run has shown, and closes every sub-environment."""
         try:
             self._finished.detach()
-            self._watch.end(self._vector_steps, self._inside_ns, self._outside_ns())
+            clock = self._clock
+            self._watch.end(clock.vector_steps, clock.inside_ns, clock.outside_ns())
         finally:
             try:
                 self.env.close(**kwargs)
@@ -458,21 +490,14 @@ class AutoVectorEnv(VectorWrapper):
 
     def _count(self, start_ns: int) -> None:
         """Adds a step that began at `start_ns` and ends now to the statistics."""
-        self._left_step_ns = now_ns = perf_counter_ns()
-        self._inside_ns += now_ns - start_ns
-        self._vector_steps = steps = self._vector_steps + 1
-        if steps >= self._look_at:
+        if self._clock.count(start_ns) >= self._clock.look_at:
             self._look(start_ns)
 
     def _look(self, start_ns: int) -> None:
         """Has the watch look at the run, if the step that began at `start_ns` is one it wants."""
-        steps, watch = self._vector_steps, self._watch
-        if steps == 1:
-            self._first_step_ns = start_ns
-        if steps >= watch.look_at:
-            watch.look(steps, self._inside_ns, self._outside_ns())
-        self._look_at, self._attends = watch.look_at, watch.attends
-
-    def _outside_ns(self) -> int:
-        """Nanoseconds between the end of one step and the beginning of the next, all together."""
-        return self._left_step_ns - self._first_step_ns - self._inside_ns
+        clock, watch = self._clock, self._watch
+        if clock.vector_steps == 1:
+            clock.first_ns = start_ns
+        if clock.vector_steps >= watch.look_at:
+            watch.look(clock.vector_steps, clock.inside_ns, clock.outside_ns())
+        clock.look_at, clock.attends = watch.look_at, watch.attends

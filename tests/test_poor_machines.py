@@ -216,18 +216,20 @@ def test_the_name_of_a_signal_goes_when_it_is_no_longer_needed():
     one.wait(0)
 
 
-def test_spinning_ends_by_the_clock_where_others_have_the_core(monkeypatch):
-    now_s, yields = [0.0], []
+def test_who_shares_a_core_with_another_program_sleeps_instead_of_spinning(monkeypatch):
+    one = link.Signal(multiprocessing.get_context("spawn"))
+    now_s, meanwhile = [0.0], [lambda: None, one.give]
 
-    def given_up():
-        yields.append(None)
+    def given_up():  # called a third time, it fails
         now_s[0] += 0.012  # four other programs, a time slice each
+        meanwhile.pop(0)()
 
     monkeypatch.setattr(link, "_yield", given_up)
     monkeypatch.setattr(link.time, "perf_counter", lambda: now_s[0])
-    one = link.Signal(multiprocessing.get_context("spawn"))
-    assert not one.take(link.DEFAULT_TRIES, lambda: None, lambda: 0.0)
-    assert len(yields) <= link.TRIES_PER_LOOK
+    assert not one.spun(link.DEFAULT_TRIES)  # so it is slept on
+    assert one.spun(link.DEFAULT_TRIES)
+    assert not one.spun(link.DEFAULT_TRIES)
+    assert not meanwhile
 
 
 def test_a_killed_worker_is_told_with_the_memory_of_its_group(monkeypatch):

@@ -32,11 +32,12 @@ EAGER_TRIES = 60
 end within that of each other, and a `sched_yield` between tries would notice it late."""
 
 SPIN_LIMIT_S = 0.002
-"""Where other programs want the core, each `sched_yield` may take as long as they all may keep it,
-which is milliseconds. So spinning ends after this time too, however few tries there were."""
+"""Spinning ends after this time too, where `sched_yield` takes longer."""
 
-TRIES_PER_LOOK = 8
-"""Tries with `sched_yield` between two looks at the clock."""
+LONG_YIELD_S = 2e-5
+"""After a `sched_yield` that takes longer another program has had the core: often the other side
+itself, where the system has put both on one core while another is idle. They would stay there for
+long, since neither ever sleeps. So the next wait sleeps, and who is woken gets the idle core."""
 
 VAIN_SPINS = 4
 """After so many waits in a row that outlasted the spinning, as beside a learner that takes long,
@@ -196,6 +197,7 @@ class Signal:
     def _use(self, semaphore: Semaphore) -> None:
         self._named: Semaphore | None = semaphore
         self._vain_spins = 0
+        self._sleeps_next = False
         self.acquire: Callable[..., bool] = semaphore.acquire
         self.release: Callable[[], None] = semaphore.release
 
@@ -259,15 +261,20 @@ class Signal:
         if tries <= EAGER_TRIES:
             return False
         self._vain_spins = vain = self._vain_spins + 1
-        if vain > VAIN_SPINS and vain % SPIN_PERIOD:
+        if self._sleeps_next or (vain > VAIN_SPINS and vain % SPIN_PERIOD):
+            self._sleeps_next = False
             return False
-        until_s = time.perf_counter() + SPIN_LIMIT_S
-        for _ in range(0, tries - EAGER_TRIES, TRIES_PER_LOOK):
-            for _ in range(TRIES_PER_LOOK):
-                if acquire(False):
-                    self._vain_spins = 0
-                    return True
-                _yield()
-            if time.perf_counter() > until_s:
-                return False
+        now_s = time.perf_counter()
+        until_s = now_s + SPIN_LIMIT_S
+        for _ in range(tries - EAGER_TRIES):
+            if acquire(False):
+                self._vain_spins = 0
+                return True
+            _yield()
+            before_s, now_s = now_s, time.perf_counter()
+            if now_s - before_s > LONG_YIELD_S:
+                taken = self._sleeps_next = acquire(False)
+                return taken
+            if now_s > until_s:
+                break
         return False

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import gc
+import types
 
 import gymnasium as gym
 import numpy as np
@@ -19,9 +20,17 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from tests import plans
 from tests.zoo import SPACES, EchoEnv, SampleEnv
-from vecselect import AutoVectorEnv, RequestError, VecselectError, VecselectWarning, auto_make_vec
+from vecselect import (
+    AutoVectorEnv,
+    RequestError,
+    VecselectError,
+    VecselectWarning,
+    auto_make_vec,
+    learner_threads,
+)
 from vecselect.backends.in_process import InProcess
 from vecselect.errors import warn
+from vecselect.learner_threads import TRIED_UPDATES
 from vecselect.planning.observed import chosen_anew
 from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS, RunWatch
 from vecselect.selection.evidence import Observation
@@ -208,6 +217,28 @@ def test_collecting_gives_the_learner_the_threads_of_the_plan(torch):
     torch.threads_set.clear()
     with run_after(plans.BY_MODEL) as envs, envs.collecting():  # it asks for nothing
         assert torch.threads_set == []
+
+
+@pytest.mark.parametrize(("one_s", "stay"), [(0.1, 1), (0.2, 1), (0.3, 4)])
+def test_an_update_has_the_threads_of_the_rollout_where_it_is_as_fast_with_them(
+    torch, monkeypatch, one_s, stay
+):
+    clock = [0.0]
+    monkeypatch.setattr(
+        learner_threads, "time", types.SimpleNamespace(perf_counter=lambda: clock[0])
+    )
+    plan = dataclasses.replace(plans.BY_MODEL, learner_threads=1, threads_free=True)
+    envs, updated_with = run_after(plan), []
+    for number in range(2 * TRIED_UPDATES + 2):
+        with envs.collecting():
+            assert torch.threads == 1
+            clock[0] += 5.0
+        updated_with.append(torch.threads)
+        # The first update of all builds what later ones find there.
+        clock[0] += (one_s if torch.threads == 1 else 0.2) + 9.0 * (number == 0)
+    assert updated_with == [4, 1] * TRIED_UPDATES + [stay] * 2
+    envs.close()
+    assert torch.threads == 4
 
 
 def test_a_run_that_never_collects_is_told_at_its_own_line(torch, monkeypatch):

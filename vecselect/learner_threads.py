@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,9 @@ NUMERICAL = {
     "libmkl_rt": [("MKL_Get_Max_Threads", "MKL_Set_Num_Threads")],
 }
 """By a part of the name of a numerical library's file, the calls that tell and set its threads."""
+
+TRIED_UPDATES = 3
+"""So many updates are timed with the rollout's threads, and as many with those of before."""
 
 PAUSE_SOFT = 1
 """`omp_pause_soft` of OpenMP 5.0: threads end, thread-private data stays."""
@@ -101,6 +105,56 @@ def set_learner_threads(threads: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
         for library, number in libraries:
             library.set(number)
+
+
+class RolloutThreads:
+    """The learner's threads while a loop collects, and in its updates.
+
+    Small networks are updated in several threads no faster than in one, and often slower: each
+    operation waits for all of them. So where `free`, the first updates are timed with the rollout's
+    threads and with those of before, in turns, and the faster ones stay.
+    """
+
+    def __init__(self, threads: int | None, *, free: bool) -> None:
+        """Sets nothing yet.
+
+        Args:
+            threads: The number while the loop collects; None leaves them as they are.
+            free: Whether updates may have that number too.
+        """
+        self._threads = threads
+        self._updates_may = free and threads is not None
+        self._put_back: contextlib.ExitStack | None = None  # while they are set
+        self._updates_s: dict[bool, list[float]] = {True: [], False: []}  # by whether they were
+        self._left_s: float | None = None
+
+    def enter(self) -> None:
+        """Sets them, for a rollout."""
+        if self._left_s is not None:
+            self._updates_s[self._put_back is not None].append(time.perf_counter() - self._left_s)
+            self._left_s = None
+        if self._put_back is None:
+            self._put_back = contextlib.ExitStack()
+            self._put_back.enter_context(set_learner_threads(self._threads))
+
+    def leave(self) -> None:
+        """Puts them back for an update, unless that is as fast with them."""
+        if not (self._updates_may and self._suit_updates()):
+            self.put_back()
+        if self._updates_may and len(self._updates_s[True]) < TRIED_UPDATES:
+            self._left_s = time.perf_counter()
+
+    def put_back(self) -> None:
+        """Puts back what there was; does nothing where they are not set."""
+        if self._put_back is not None:
+            self._put_back.close()
+            self._put_back = None
+
+    def _suit_updates(self) -> bool:
+        ours, others = self._updates_s[True], self._updates_s[False]
+        if len(ours) < TRIED_UPDATES:
+            return len(ours) < len(others)
+        return min(ours) <= min(others)
 
 
 def end_idle_threads() -> None:

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from vecselect.arguments import action_check, one_each, read_indices, read_options, read_seeds
 from vecselect.errors import VecselectError
-from vecselect.learner_threads import set_learner_threads
+from vecselect.learner_threads import RolloutThreads
 from vecselect.report import Report
 from vecselect.run_stats import RunWatch, Stats
 
@@ -102,7 +102,7 @@ class AutoVectorEnv(VectorWrapper):
         self._on_wrong_recall = on_wrong_recall
         self._choose_anew = choose_anew
         self._rebuild = rebuild
-        self._collecting: contextlib.ExitStack | None = None
+        self._collecting = False
         self._use(env, plan)
 
     def _use(self, env: VectorEnv, plan: Plan) -> None:
@@ -112,6 +112,8 @@ class AutoVectorEnv(VectorWrapper):
         self._check_actions = self._checks()
         self._was_reset = False
         self._clock = StepClock()
+        self._threads = RolloutThreads(plan.learner_threads, free=plan.threads_free)
+        weakref.finalize(self, self._threads.put_back).atexit = False
         self._watch = RunWatch(plan, self._on_observed, self._on_wrong_recall)
         # A run that is never closed is observed too: when it is collected, or at exit.
         self._finished = weakref.finalize(self, self._watch.finish)
@@ -337,23 +339,29 @@ class AutoVectorEnv(VectorWrapper):
                     observations, rewards, terminated, truncated, infos = envs.step(actions)
 
         Sets the threads of torch, and of numerical libraries such as OpenBLAS, to
-        `plan.learner_threads`, and puts them back on leaving. Does nothing where the plan leaves
-        them as they are, and inside of another `with envs.collecting()`.
+        `plan.learner_threads`, and puts them back on leaving. With `learner_threads="auto"` the
+        first updates show whether they are faster with the same threads, which then stay until
+        `close`. Does nothing where the plan leaves them as they are, and inside of another
+        `with envs.collecting()`.
         """
-        if self._collecting is not None:
+        if self._collecting:
             yield
             return
-        threads = self.plan.learner_threads
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(set_learner_threads(threads))
-            self._watch.collecting(threads)
-            self._collecting = stack
-            stack.callback(self._stop_collecting)
+        threads = self._threads
+        self._collecting = True
+        try:
+            threads.enter()
+            self._watch.collecting(self.plan.learner_threads)
             yield
-
-    def _stop_collecting(self) -> None:
-        self._collecting = None
-        self._watch.collecting(None)
+        except BaseException:
+            threads.put_back()
+            raise
+        finally:
+            threads.leave()
+            if threads is not self._threads:  # it was retuned
+                threads.put_back()
+            self._collecting = False
+            self._watch.collecting(None)
 
     def retune(self) -> bool:
         """Goes on in another mode, if the run so far has shown that it is better.
@@ -378,11 +386,13 @@ class AutoVectorEnv(VectorWrapper):
             now, better = self.plan, self._choose_anew(self.plan, self._watch.observations())
             if (better.mode, better.learner_threads) == (now.mode, now.learner_threads):
                 return False
-        threads = self.plan.learner_threads
+        threads, before = self._threads, self.plan.learner_threads
         self._end_run()
         self._use(*self._rebuild(better))
-        if self._collecting is not None:  # what it has set stays until it is left
-            self._watch.collecting(threads)
+        if self._collecting:  # what it has set stays until it is left
+            self._watch.collecting(before)
+        else:
+            threads.put_back()
         self._check_actions = self._refuse_step
         return True
 
@@ -406,8 +416,7 @@ class AutoVectorEnv(VectorWrapper):
             **kwargs: Passed to the mode's own `close`; processes take `timeout` and `terminate`.
         """
         if not self.closed:
-            if self._collecting is not None:
-                self._collecting.close()
+            self._threads.put_back()
             self._end_run(**kwargs)
 
     def _end_run(self, **kwargs: Any) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import time
 from dataclasses import dataclass
 
-from tests.zoo import EchoEnv, GlobalEnv
+import numpy as np
+
+from tests.zoo import EchoEnv
 
 
 class NotingEnv(EchoEnv):
@@ -50,8 +53,13 @@ class NotingEnv(EchoEnv):
         self.note("closed")
 
 
-class DrawingEnv(GlobalEnv, NotingEnv):
+class DrawingEnv(NotingEnv):
     """Observes what the process's global generators draw."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        observation[0] = np.random.random() + random.random()
+        return observation, *rest
 
 
 @dataclass(frozen=True)

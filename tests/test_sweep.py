@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.processes import children
-from tests.zoo import EchoEnv, GlobalEnv, HoldingEnv
+from tests.racers import GlobalEnv
+from tests.zoo import EchoEnv, HoldingEnv
 from vecselect import (
     ModeUnavailable,
     ProfileError,

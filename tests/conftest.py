@@ -60,6 +60,17 @@ def no_pin(monkeypatch):
 
 
 @pytest.fixture
+def nothing_starts(monkeypatch):
+    """Nothing is measured, nor is any process started for it."""
+
+    def start(*arguments, **options):
+        pytest.fail("something was measured")
+
+    for name in ("planner.FirstWorker", "planner.measure_ipc", "sweep.profiled"):
+        monkeypatch.setattr(f"vecselect.planning.{name}", start)
+
+
+@pytest.fixture
 def torch(monkeypatch):
     fake = FakeTorch()
     monkeypatch.setitem(sys.modules, "torch", fake)

@@ -8,13 +8,7 @@ from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.step import StepProfile
 from vecselect.plan import Candidate, Note
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import (
-    Evidence,
-    HandOff,
-    LearnerCost,
-    LoopCosts,
-    Observation,
-)
+from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, Observation
 from vecselect.selection.model import Parts
 from vecselect.selection.race import Timed, Timings
 from vecselect.selection.rule import RuleVerdict

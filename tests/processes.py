@@ -59,6 +59,14 @@ def until(condition, limit_s):
     return value
 
 
+def left_of(some, limit_s):
+    """Waits up to `limit_s` until a function returns nothing; returns what it returned last."""
+    end_s = time.monotonic() + limit_s
+    while (left := some()) and time.monotonic() < end_s:
+        time.sleep(0.01)
+    return left
+
+
 def gone(pid, limit_s=5.0):
     """Whether a process ends in time."""
     return until(lambda: not running(pid), limit_s)

@@ -1,14 +1,13 @@
 """Environments that race, and how a race of them is run."""
 
 import multiprocessing
-import random
 import time
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from tests.zoo import EchoEnv
+from tests.zoo import ActingEnv, EchoEnv
 from vecselect.planning.timing import Timing
 from vecselect.request import read_request
 
@@ -34,15 +33,6 @@ class WaitEnv(gym.Env):
         return self.np_random.random(3, dtype=np.float32), float(action), False, False, {}
 
 
-class GlobalEnv(EchoEnv):
-    """Draws from the generators of the process it runs in."""
-
-    def step(self, action):
-        observation, *rest = super().step(action)
-        observation[0] = np.random.random() + random.random()
-        return observation, *rest
-
-
 class FickleEnv(WaitEnv):
     """Is not the same from one run to the next, and be it in the sign of a zero."""
 
@@ -55,27 +45,16 @@ class FickleEnv(WaitEnv):
         return observation, *rest
 
 
-class HomeEnv(EchoEnv):
+def fail_in_a_worker():
+    if in_a_worker():
+        raise OSError("the licence allows one process")
+
+
+class HomeEnv(ActingEnv):
     """Fails in a worker, when it comes to `phase`."""
 
-    def __init__(self, phase, steps=0):
-        super().__init__()
-        self.phase, self.steps_left = phase, steps
-        self.enter("construct")
-
-    def enter(self, phase):
-        if phase == self.phase and in_a_worker():
-            self.steps_left -= 1
-            if self.steps_left < 0:
-                raise OSError("the licence allows one process")
-
-    def reset(self, **kwargs):
-        self.enter("reset")
-        return super().reset(**kwargs)
-
-    def step(self, action):
-        self.enter("step")
-        return super().step(action)
+    def __init__(self, phase):
+        super().__init__(phase, fail_in_a_worker)
 
 
 class ClosingEnv(EchoEnv):

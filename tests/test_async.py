@@ -20,7 +20,6 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
 
 from tests import zoo
-from tests.compare import assert_same, assert_same_run
 from tests.faults import faulty
 from tests.faults.faulty import (
     COUNT,
@@ -36,6 +35,7 @@ from tests.faults.faulty import (
 from tests.marks import only_full
 from tests.processes import gone
 from vecselect import ModeUnavailable, VecselectError, WorkerDied, auto_make_vec
+from vecselect.testing.contract import assert_same, assert_same_run
 
 TRANSPORTS = [True, False]
 """Whether observations go through shared memory."""
@@ -130,11 +130,6 @@ def test_no_semaphore_is_collected_while_it_is_built(monkeypatch):
     with make() as envs:
         assert_usable(envs)
         assert not collected
-
-
-def test_only_the_pool_replaces_workers():
-    with pytest.raises(ModeUnavailable, match="on_worker_death"):
-        make(options={"on_worker_death": "restart"})
 
 
 # What environments raise, or return wrongly
@@ -245,6 +240,3 @@ class Unloadable:
 def test_a_factory_that_cannot_be_unpacked_says_so():
     with pytest.raises(ValueError, match="no number"):
         auto_make_vec([zoo.EchoEnv, Unloadable()], mode="async")
-
-
-# Programs

@@ -182,23 +182,6 @@ def on_a_machine(cores, num_envs, steps, kinds=("sync", "pool", "thread", "async
     return chosen(steps, num_envs, cores, loops=loops, hand_off=HandOff(), kinds=kinds)
 
 
-@pytest.mark.parametrize(
-    ("cores", "short", "middle", "long"),
-    [
-        # 32 sub-environments with steps of 1 us, 50 us and 20 ms.
-        (1, "pool:0", "pool:0", "pool:0"),
-        (2, "pool:1", "pool:1", "pool:1"),
-        (8, "pool:5", "pool:7", "pool:7"),
-        (16, "pool:5", "pool:15", "pool:15"),
-        (64, "pool:5", "pool:31", "pool:31"),
-        (128, "pool:5", "pool:31", "pool:31"),
-    ],
-)
-def test_what_machines_of_all_sizes_take_for_32_that_compute(cores, short, middle, long):
-    found = [on_a_machine(cores, 32, step) for step in (1 * US, 50 * US, 20 * MS)]
-    assert found == [short, middle, long]
-
-
 @pytest.mark.parametrize("cores", [1, 2, 8, 16, 64, 128])
 def test_what_waits_is_spread_out_on_every_machine(cores):
     waiting = a_profile(5 * MS, off_cpu=0.95)

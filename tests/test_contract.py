@@ -51,52 +51,20 @@ class TestThread(VectorEnvContract):
     mode = "thread:2"
 
 
-@variant
-class TestSync(VectorEnvContract):
-    mode = "sync"
-
-
-@variant
-class TestPoolOfTheCaller(VectorEnvContract):
-    mode = "pool:0"
-
-
-@variant
-class TestPoolOfOne(VectorEnvContract):
-    mode = "pool:1"
-
-
-@variant
-class TestPoolOfThree(VectorEnvContract):
-    mode = "pool:3"
-
-
-@variant
-class TestPoolSpawned(VectorEnvContract):
-    mode = "pool:2"
-    vector_kwargs = {"context": "spawn"}
-
-
-@variant
-class TestPoolWithDeadline(VectorEnvContract):
-    mode = "pool:2"
-    vector_kwargs = {"step_timeout_s": 60.0}
-
-
-@variant
-class TestThreadOfTheCaller(VectorEnvContract):
-    mode = "thread:0"
-
-
-@variant
-class TestThreadOfOne(VectorEnvContract):
-    mode = "thread:1"
-
-
-@variant
-class TestThreadsWithDeadline(VectorEnvContract):
-    mode = "thread:3"
-    vector_kwargs = {"step_timeout_s": 60.0}
+VARIANTS = {
+    "Sync": ("sync", {}),
+    "PoolOfTheCaller": ("pool:0", {}),
+    "PoolOfOne": ("pool:1", {}),
+    "PoolOfThree": ("pool:3", {}),
+    "PoolSpawned": ("pool:2", {"context": "spawn"}),
+    "PoolWithDeadline": ("pool:2", {"step_timeout_s": 60.0}),
+    "ThreadOfTheCaller": ("thread:0", {}),
+    "ThreadOfOne": ("thread:1", {}),
+    "ThreadsWithDeadline": ("thread:3", {"step_timeout_s": 60.0}),
+}
+for name, (mode, options) in VARIANTS.items():
+    about = {"mode": mode, "vector_kwargs": options}
+    globals()[f"Test{name}"] = variant(type(f"Test{name}", (VectorEnvContract,), about))
 
 
 def test_native_has_the_shapes_of_its_environment():

@@ -8,9 +8,9 @@ import gymnasium as gym
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
-from tests.compare import assert_same_run
 from vecselect import ModeUnavailable, RequestError, auto_make_vec, available_modes, sweep
 from vecselect.process.contexts import get_context
+from vecselect.testing.contract import assert_same_run
 
 IDS = ["CartPole-v1", "HalfCheetah-v5"]
 

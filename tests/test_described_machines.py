@@ -6,14 +6,10 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from tests.records import MS, US, a_machine, a_profile, chosen, evidence
+from tests.records import US, chosen
 from vecselect import machine
 from vecselect.machine import hardware_cores, quota_period_s, read_machine
 from vecselect.measure import clock, trial
-from vecselect.modes import Mode
-from vecselect.selection.candidates import why_not_enough_memory
-
-MIB = 1 << 20
 
 
 class CpuTimes(NamedTuple):
@@ -130,13 +126,3 @@ def test_a_block_takes_a_period_of_the_quota_at_least(described, monkeypatch, pe
     monkeypatch.setattr(trial, "quota_period_s", lambda: quota_period_s(root))
     trials = trial.Trials(0.05)
     assert trials._block_s == max(0.05, period_us * 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("mode", "shm_bytes", "fits"),
-    [("async", 64 * MIB, False), ("async", 4096 * MIB, True), ("pool:1", 64 * MIB, True)],
-)
-def test_observations_that_do_not_fit_into_dev_shm(mode, shm_bytes, fits):
-    images = a_profile(1 * MS, observation_bytes=210 * 160 * 3)
-    known = evidence(images, 1024, a_machine(shm_available_bytes=shm_bytes))
-    assert (why_not_enough_memory(Mode.parse(mode), images, known) is None) == fits

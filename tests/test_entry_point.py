@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
-from tests.compare import assert_same_run
 from tests.zoo import EchoEnv
 from vecselect import AutoVectorEnv, ModeUnavailable, RequestError, auto_make_vec, recommend
+from vecselect.testing.contract import assert_same_run
 
 MODE = "vector_entry_point"
 

@@ -9,17 +9,10 @@ import psutil
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests.compare import assert_same
 from tests.zoo import EchoEnv
-from vecselect import (
-    ModeUnavailable,
-    VecselectError,
-    auto_make_vec,
-    available_modes,
-    recommend,
-)
+from vecselect import ModeUnavailable, VecselectError, auto_make_vec, available_modes, recommend
 from vecselect.machine import read_machine
-from vecselect.testing.contract import BEGIN, JOINED, WAIT
+from vecselect.testing.contract import BEGIN, JOINED, WAIT, assert_same
 
 pytest.importorskip("envpool", reason="there is no wheel of it for every Python")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.marks import only_full
-from tests.processes import output_of
+from tests.processes import output_of, run_program
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+README = EXAMPLES.parent / "README.md"
 SAYS = {
     "quickstart.py": "mode",
     "pin_a_mode.py": "never another mode instead",
@@ -74,6 +75,18 @@ def run(name):
 def returns(text):
     """The mean returns that a training program prints."""
     return [float(found) for found in re.findall(r"mean return (-?\d+)", text)]
+
+
+@pytest.mark.full
+def test_the_code_of_readme_runs(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert len(blocks) == 2
+    program = tmp_path / "readme.py"
+    stubs = "import numpy as np\npolicy, learn = lambda batch: np.zeros((8, 6)), lambda: None\n"
+    program.write_text(stubs + "".join(blocks).replace("range(100)", "range(2)"))
+    done = run_program("-W", "error", program, limit_s=110)  # MuJoCo writes to stderr
+    assert done.returncode == 0, done.stderr
+    assert "pin it: mode=" in done.stdout
 
 
 def test_every_example_is_listed():

@@ -142,8 +142,7 @@ def test_what_is_not_allowed_is_not_even_called():
 
 
 @pytest.mark.parametrize(
-    ("factory", "words"),
-    [(HalfRewards, "a mean reward of"), (ShortEpisodes, "to episodes of 9.")],
+    ("factory", "words"), [(HalfRewards, "a mean reward of"), (ShortEpisodes, "to episodes of 9.")]
 )
 def test_one_that_leads_elsewhere_is_a_warning(factory, words):
     name = f"For{factory.__name__}"  # of each environment there is one warning

@@ -1,19 +1,17 @@
 """`auto_make_vec` and `recommend` from the request to the running vector environment."""
 
+import functools
 import multiprocessing
 import random
-import threading
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import TimeAwareObservation
 
-from tests.compare import assert_same_run
 from tests.processes import children, wait_until_gone
-from tests.zoo import BusyEnv, EchoEnv
+from tests.zoo import ActingEnv, BusyEnv, EchoEnv
 from vecselect import (
     AutoVectorEnv,
     Plan,
@@ -24,6 +22,7 @@ from vecselect import (
     recommend,
 )
 from vecselect.machine import read_machine
+from vecselect.testing.contract import assert_same_run
 
 QUICK = {"effort": "rule", "budget_s": 0.05}
 
@@ -31,29 +30,10 @@ QUICK = {"effort": "rule", "budget_s": 0.05}
 def broken(phase):
     """A factory of environments that fail in a phase. Local, so that it is sent by value."""
 
-    class Broken(gym.Env):
-        observation_space = spaces.Box(0, 1, (1,), np.float32)
-        action_space = spaces.Discrete(2)
+    def fail():
+        raise LookupError(f"no asset in {phase}")
 
-        def __init__(self):
-            self.fail("construct")
-
-        def fail(self, now):
-            if now == phase:
-                raise LookupError(f"no asset in {now}")
-
-        def reset(self, *, seed=None, options=None):
-            self.fail("reset")
-            return np.zeros(1, np.float32), {}
-
-        def step(self, action):
-            self.fail("step")
-            return np.zeros(1, np.float32), 0.0, False, False, {}
-
-        def close(self):
-            self.fail("close")
-
-    return Broken
+    return functools.partial(ActingEnv, phase, fail)
 
 
 def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
@@ -93,6 +73,7 @@ def test_a_recommendation_is_a_plan_and_leaves_no_process_behind():
     assert plan.decided_by == "rule"
     assert plan.evidence.autoreset_mode == AutoresetMode.SAME_STEP.value
     assert plan.evidence.profile.steps >= 1
+    assert plan.candidate("ray") is None  # nothing is said of it unless it is allowed
     assert Plan.from_json(plan.to_json()) == plan
     wait_until_gone(before)
 
@@ -152,23 +133,6 @@ def test_two_factories_of_one_instance_are_an_error_measured_and_pinned():
             auto_make_vec([EchoEnv, *factories], **asked)
         with pytest.raises(RequestError, match="0 and 1 return the same instance"):
             auto_make_vec(lambda: env, 2, **asked)
-
-
-def test_what_cannot_be_sent_anywhere_runs_here_and_the_plan_says_why():
-    lock = threading.Lock()
-
-    def make():
-        with lock:
-            return EchoEnv()
-
-    with auto_make_vec(make, 2, **QUICK) as envs:
-        assert (envs.mode, envs.plan.decided_by) == ("sync", "elimination")
-        assert "cannot be sent to another process" in envs.plan.reason
-        skipped = {candidate.mode: candidate.skipped for candidate in envs.plan.candidates}
-        assert "cannot be sent to another process" in skipped["async"]
-        assert envs.plan.evidence.profile is None
-        envs.reset(seed=1)
-        envs.step(np.zeros(2, np.int64))
 
 
 def test_wrappers_vector_kwargs_and_keyword_arguments_are_honoured():

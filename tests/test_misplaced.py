@@ -25,15 +25,6 @@ def own_names():
     gym.registry.pop("OwnNames-v0")
 
 
-@pytest.fixture
-def nothing_starts(monkeypatch):
-    def start(*arguments, **options):
-        pytest.fail("a process was started for a request that cannot be")
-
-    monkeypatch.setattr("vecselect.planning.planner.FirstWorker", start)
-    monkeypatch.setattr("vecselect.planning.sweep.profiled", start)
-
-
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("id", ["Pendulum-v1", EchoEnv])
 def test_an_option_that_only_we_have_is_refused_with_its_place(nothing_starts, function, id):

@@ -14,15 +14,6 @@ from vecselect.backends.registry import BACKENDS
 from vecselect.request import read_pin
 
 
-@pytest.fixture
-def nothing_is_measured(monkeypatch):
-    def measure(*arguments, **options):
-        pytest.fail("a pinned request was measured")
-
-    monkeypatch.setattr("vecselect.planning.planner.FirstWorker", measure)
-    monkeypatch.setattr("vecselect.planning.planner.measure_ipc", measure)
-
-
 def pinned_mode(mode="auto", **options):
     pin = read_pin(mode, **options)
     return pin and str(pin.mode)
@@ -118,7 +109,7 @@ def test_so_it_is_in_a_block_and_in_the_variable(monkeypatch):
     assert pinned_mode("async") == "async"
 
 
-def test_a_pin_skips_measuring_and_the_plan_says_who_pinned(nothing_is_measured, monkeypatch):
+def test_a_pin_skips_measuring_and_the_plan_says_who_pinned(nothing_starts, monkeypatch):
     with auto_make_vec(EchoEnv, 2, mode="sync") as envs:
         assert (envs.mode, envs.plan.decided_by) == ("sync", "pin")
         assert envs.plan.pinned_by == "mode='sync'"
@@ -149,12 +140,7 @@ def test_a_recommendation_heeds_no_pin(monkeypatch):
     [
         ("Pendulum-v1", "native", {}, "Pendulum-v1 has no vector_entry_point"),
         (EchoEnv, "native", {}, "a callable has no vector_entry_point"),
-        (
-            "CartPole-v1",
-            "native",
-            {"wrappers": [TimeAwareObservation]},
-            "it takes no wrappers",
-        ),
+        ("CartPole-v1", "native", {"wrappers": [TimeAwareObservation]}, "it takes no wrappers"),
         ("CartPole-v1", "native", {"vector_kwargs": {"copy": True}}, "takes no vector_kwargs"),
         (
             "Pendulum-v1",
@@ -162,9 +148,22 @@ def test_a_recommendation_heeds_no_pin(monkeypatch):
             {"vector_kwargs": {"context": "spawn", "daemon": True}},
             "it takes no vector_kwargs context, daemon",
         ),
+        (
+            "Pendulum-v1",
+            "sync",
+            {"vector_kwargs": {"start_timeout_s": 1, "step_timeout_s": 1}},
+            "cannot enforce start_timeout_s and step_timeout_s; use pool, thread or async",
+        ),
+        (EchoEnv, "async", {"vector_kwargs": {"on_worker_death": "restart"}}, "on_worker_death"),
+        (
+            "Pendulum-v1",
+            "thread",
+            {"vector_kwargs": {"on_worker_death": "restart", "context": "spawn"}},
+            "it takes no vector_kwargs context, on_worker_death",
+        ),
     ],
 )
-def test_a_pin_is_that_mode_or_an_error(nothing_is_measured, id, mode, options, reason):
+def test_a_pin_is_that_mode_or_an_error(nothing_starts, id, mode, options, reason):
     with pytest.raises(ModeUnavailable) as caught:
         auto_make_vec(id, 2, mode, **options)
     message = str(caught.value)
@@ -173,7 +172,7 @@ def test_a_pin_is_that_mode_or_an_error(nothing_is_measured, id, mode, options, 
     assert "\n" not in message
 
 
-def test_what_cannot_be_sent_to_another_process_cannot_be_pinned_to_one(nothing_is_measured):
+def test_what_cannot_be_sent_to_another_process_cannot_be_pinned_to_one(nothing_starts):
     lock = threading.Lock()
 
     def make():
@@ -217,7 +216,7 @@ def test_the_number_of_workers_is_shown_as_it_is():
     ],
 )
 def test_a_number_of_workers_without_work_for_all_is_an_error(
-    mode, options, words, monkeypatch, nothing_is_measured
+    mode, options, words, monkeypatch, nothing_starts
 ):
     with pytest.raises(ModeUnavailable, match=f"'{mode}' was pinned by mode='{mode}'.*{words}"):
         auto_make_vec(EchoEnv, 4, mode, vector_kwargs=options)

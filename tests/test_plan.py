@@ -198,12 +198,12 @@ def test_a_plan_with_any_value_in_any_place_is_refused_or_can_be_shown():
 
 def test_a_stored_plan_that_cannot_be_is_made_anew(cache):
     recommend(EchoEnv, 2)
-    for changes in ({"mode": "pool:9999"}, {"mode": "ray:2"}):  # more of them: test_cache
+    for changes in ({"mode": "pool:9999"}, {"mode": "ray:2"}, None):  # more of them: test_cache
         assert recommend(EchoEnv, 2).recalled
         (entry,) = cache.entries()
         document = json.loads(entry.path.read_text())
-        document["plan"].update(changes)
-        entry.path.write_text(json.dumps(document))
+        document["plan"].update(changes or {})
+        entry.path.write_text(json.dumps(document) if changes else "garbage")
         with auto_make_vec(EchoEnv, 2) as envs:
             envs.reset(seed=1)
             assert not envs.plan.recalled

@@ -17,7 +17,6 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
-from tests.compare import assert_same_run
 from tests.fake_torch import FakeTorch
 from tests.noting import DrawingEnv, Notes, NotingEnv
 from tests.processes import children, wait_until_gone
@@ -41,6 +40,7 @@ from vecselect.process import generators
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import HandOff, LearnerCost, Observation
 from vecselect.selection.model import Choice, Forecast, Parts
+from vecselect.testing.contract import assert_same_run
 
 pytestmark = pytest.mark.usefixtures("no_torch")
 

@@ -15,11 +15,11 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
-from tests.compare import assert_same, assert_same_run
 from vecselect import auto_make_vec
 from vecselect.backends.pool import link
 from vecselect.backends.pool.link import EAGER_TRIES, Signal
 from vecselect.process import contexts
+from vecselect.testing.contract import assert_same, assert_same_run
 
 
 def echoes(count):

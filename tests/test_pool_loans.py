@@ -13,10 +13,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
-from tests.compare import assert_same
 from vecselect import auto_make_vec
 from vecselect.backends.pool.arena import LENT_SLOTS
 from vecselect.backends.pool.link import Memory
+from vecselect.testing.contract import assert_same
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has what it takes")
 

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import zoo
-from tests.compare import assert_same
 from vecselect import auto_make_vec
+from vecselect.testing.contract import assert_same
 
 SETTINGS = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -94,7 +94,7 @@ OPERATIONS = st.lists(
 )
 
 
-@SETTINGS
+@settings(SETTINGS, max_examples=20)
 @given(mode=MODES, operations=OPERATIONS)
 def test_any_order_of_calls_equals_the_loop(mode, operations):
     env_fns = [functools.partial(zoo.InfoEnv, index) for index in range(5)]

@@ -6,46 +6,16 @@ import signal
 import time
 import warnings
 
-import numpy as np
 import psutil
 import pytest
 from gymnasium.vector import AutoresetMode
 
-from tests.zoo import EchoEnv
-from vecselect import VecselectWarning, WorkerDied, auto_make_vec
-
-DIE, SLEEP, STOP, RAISE = 6, 7, 8, 9
+from tests.faults.faulty import actions, make
+from vecselect import VecselectWarning, WorkerDied
 
 
-class ToldEnv(EchoEnv):
-    """Does what the action says; a worker's process at that, never the caller's."""
-
-    def step(self, action):
-        if multiprocessing.parent_process() is not None:
-            if action == DIE:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if action == SLEEP:
-                time.sleep(3600)
-            if action == STOP:
-                os.kill(os.getpid(), signal.SIGSTOP)
-        if action == RAISE:
-            raise LookupError(f"told to, in step {self.steps}")
-        observation, reward, *_, info = super().step(action)
-        return observation, reward, False, self.steps >= 6, info
-
-
-def made(num_envs=4, mode="pool:1", **options):
-    options = {"context": None, **options}
-    options = {key: value for key, value in options.items() if value is not None}
-    env_fns = [lambda index=index: ToldEnv(index) for index in range(num_envs)]
-    return auto_make_vec(env_fns, mode=mode, vector_kwargs=options)
-
-
-def actions(num_envs=4, **told):
-    batch = np.ones(num_envs, np.int64)
-    for row, action in told.items():
-        batch[int(row[1:])] = action
-    return batch
+def made(**options):
+    return make("pool:1", options=options)
 
 
 def test_a_worker_that_is_only_slow_answers_after_all():
@@ -66,13 +36,12 @@ def test_a_worker_that_is_only_slow_answers_after_all():
 def test_a_dead_worker_is_replaced_and_the_others_keep_their_state(mode):
     with made(on_worker_death="restart", autoreset_mode=mode) as envs:
         envs.reset(seed=1)
-        envs.step(actions())
         with pytest.warns(VecselectWarning, match="SIGKILL.* It was replaced: .* 2-3 begin anew"):
-            observations, rewards, terminated, truncated, infos = envs.step(actions(_2=DIE))
+            observations, rewards, terminated, truncated, infos = envs.step(actions({2: "sigkill"}))
         assert truncated.tolist() == [False, False, True, True]
         assert not terminated.any()
         assert rewards[2:].tolist() == [0.0, 0.0]
-        assert observations[:2, 3].tolist() == [2, 2]
+        assert observations[:2, 3].tolist() == [1, 1]
         assert observations[2:, 3].tolist() == [0, 0]
         assert infos["worker_restarted"][2:].all()
         assert infos["_worker_restarted"].tolist() == [False, False, True, True]
@@ -85,13 +54,14 @@ def test_a_dead_worker_is_replaced_and_the_others_keep_their_state(mode):
         assert not truncated.any()
         assert "worker_restarted" not in infos
         assert infos["index"].tolist() == [0, 1, 2, 3]  # the new worker knows their columns
-        assert observations[:2, 3].tolist() == [3, 3]
+        assert observations[:2, 3].tolist() == [2, 2]
         again = 0 if mode is AutoresetMode.NEXT_STEP else 1
         assert observations[2:, 3].tolist() == [again, again]
         for _ in range(20):
             step = envs.step(actions())
-            if mode is AutoresetMode.DISABLED and step[3].any():
-                envs.reset(options={"reset_mask": step[3]})
+            ended = step[2] | step[3]
+            if mode is AutoresetMode.DISABLED and ended.any():
+                envs.reset(options={"reset_mask": ended})
         assert (step[0][:, 0] == [0, 1, 2, 3]).all()
 
 
@@ -115,12 +85,11 @@ def test_a_worker_that_died_before_it_was_told_of_new_infos_is_replaced():
 def test_an_announcement_that_is_an_error_leaves_the_new_worker_in_service():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
-        envs.step(actions())
         with warnings.catch_warnings():
             warnings.simplefilter("error", VecselectWarning)
             lost = "What set_attr and call had changed in them is lost"
             with pytest.raises(VecselectWarning, match=f"was replaced: .*{lost}"):
-                envs.step(actions(_2=DIE))
+                envs.step(actions({2: "sigkill"}))
             worker = psutil.Process(envs.unwrapped._workers.each[0].process.pid)
             observations, *_, truncated, infos = envs.step(actions())
         assert (
@@ -144,7 +113,7 @@ def test_interrupted_while_it_is_replaced_it_is_replaced_by_the_next_call(monkey
 
         monkeypatch.setattr(starter, "start", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            envs.step(actions(_2=DIE))
+            envs.step(actions({2: "sigkill"}))
         with pytest.warns(VecselectWarning, match="It was replaced"):
             *_, truncated, _ = envs.step(actions())
         assert truncated.tolist() == [False, False, True, True]

@@ -17,7 +17,6 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 import vecselect
-from tests.compare import assert_same_run
 from tests.processes import children, run_program
 from tests.zoo import EchoEnv
 from vecselect import (
@@ -33,6 +32,7 @@ from vecselect.backends.pool import link
 from vecselect.backends.pool.backend import Pool, PoolVectorEnv
 from vecselect.plan import Candidate
 from vecselect.planning import build
+from vecselect.testing.contract import assert_same_run
 
 QUICK = {"budget_s": 0.3}
 MIB = 1 << 20

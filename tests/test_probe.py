@@ -11,11 +11,11 @@ import time
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium import spaces
 
 from tests.marks import only_full
-from tests.probes import probed
+from tests.probes import SHORT, probed
 from tests.processes import output_of
+from tests.zoo import ActingEnv
 from vecselect import ProfileError, StepTimeout, auto_make_vec
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
@@ -39,30 +39,19 @@ USED = ("reset", "step")
 QUICKLY_S = 10.0
 
 
-class Faulty(gym.Env):
-    """Does `act` when it comes to `phase`; observes the number of its process."""
-
-    observation_space = spaces.Box(0, 1 << 30, (1,), np.int64)
-    action_space = spaces.Discrete(3)
+class Faulty(ActingEnv):
+    """Observes the number of its process; leaves a file when it is closed."""
 
     def __init__(self, phase=None, act=None, closed_file=None):
-        self.phase, self.act, self.closed_file = phase, act, closed_file
-        self.enter("construct")
+        self.closed_file = closed_file
+        super().__init__(phase, act)
 
-    def enter(self, phase):
-        if phase == self.phase:
-            self.act()
-
-    def reset(self, *, seed=None, options=None):
-        self.enter("reset")
-        return np.array([os.getpid()]), {}
-
-    def step(self, action):
-        self.enter("step")
-        return np.array([os.getpid()]), 0.0, False, False, {}
+    def reset(self, **kwargs):
+        super().reset(**kwargs)
+        return np.array([float(os.getpid())]), {}
 
     def close(self):
-        self.enter("close")
+        super().close()
         if self.closed_file is not None:
             self.closed_file.touch()
 
@@ -121,8 +110,8 @@ def test_what_a_probe_finds_in_another_process(method):
 class Frozen(Faulty):
     """Observes how many objects no collection looks at."""
 
-    def reset(self, *, seed=None, options=None):
-        return np.array([gc.get_freeze_count()]), {}
+    def reset(self, **kwargs):
+        return np.array([float(gc.get_freeze_count())]), {}
 
 
 def test_what_was_loaded_before_is_not_collected_in_the_midst_of_what_is_measured():
@@ -259,13 +248,13 @@ def test_deadlines_hold_while_measuring(phase, deadlines, error, within, monkeyp
 def test_each_step_has_the_whole_deadline():
     class Slow(Faulty):
         def step(self, action):
-            time.sleep(0.8)
+            time.sleep(0.5)
             return super().step(action)
 
-    request = read_request(Slow, 2, vector_kwargs={"step_timeout_s": 1.2})
-    first = FirstWorker(request, BRIEF, 1.0)
+    request = read_request(Slow, 2, vector_kwargs={"step_timeout_s": 1.0})
+    first = FirstWorker(request, SHORT, 1.0)  # which makes three steps
     try:
-        assert first.profile().profile.step_time_s > 0.7
+        assert first.profile().profile.step_time_s > 0.4
     finally:
         first.end()
 

@@ -36,6 +36,18 @@ def run(path, code, **options):
     return output_of(path, **options).splitlines()
 
 
+def started(path, code, *arguments, **options):
+    """A program that goes on while the test does."""
+    path.write_text(code)
+    return subprocess.Popen(
+        [sys.executable, path, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
 USES_MAIN = """
 import gymnasium as gym
 from vecselect import auto_make_vec
@@ -202,11 +214,7 @@ def running_children(pid):
 
 @pytest.mark.parametrize("stopped", [False, *only_full(True)])
 def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path, stopped):
-    path = tmp_path / "script.py"
-    path.write_text(ORPHANS)
-    program = subprocess.Popen(
-        [sys.executable, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    program = started(tmp_path / "script.py", ORPHANS)
     sibling = None
     try:
         sibling = int(program.stdout.readline())
@@ -297,27 +305,19 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.parametrize("wait_s", [0.15, *only_full(0.02, 0.4)])
 @pytest.mark.parametrize("context", ["forkserver", *only_full("spawn")])
 @pytest.mark.parametrize("mode", ["pool:3", "async"])
-def test_ctrl_c_while_building_is_the_programs_own_affair(tmp_path, mode, context):
-    path = tmp_path / "script.py"
-    path.write_text(INTERRUPTED)
-    for wait_s in (0.02, 0.15, 0.4):
-        program = subprocess.Popen(
-            [sys.executable, path, mode, context],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            program.stdout.readline()
-            time.sleep(wait_s)
-            os.killpg(program.pid, signal.SIGINT)
-            out, err = program.communicate(timeout=LIMIT_S)
-        finally:
-            program.kill()
-        assert (program.returncode, out, err) == (0, "interrupted\n", "")
+def test_ctrl_c_while_building_is_the_programs_own_affair(tmp_path, mode, context, wait_s):
+    program = started(tmp_path / "script.py", INTERRUPTED, mode, context, start_new_session=True)
+    try:
+        program.stdout.readline()
+        time.sleep(wait_s)
+        os.killpg(program.pid, signal.SIGINT)
+        out, err = program.communicate(timeout=LIMIT_S)
+    finally:
+        program.kill()
+    assert (program.returncode, out, err) == (0, "interrupted\n", "")
 
 
 NO_FORK = """

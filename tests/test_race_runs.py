@@ -17,7 +17,6 @@ from tests.racers import (
     NUM_ENVS,
     ClosingEnv,
     FickleEnv,
-    GlobalEnv,
     HomeEnv,
     StuckEnv,
     WaitEnv,
@@ -26,7 +25,7 @@ from tests.racers import (
     race,
     the_modes,
 )
-from tests.zoo import BusyEnv, EchoEnv, InfoEnv
+from tests.zoo import BusyEnv, EchoEnv, GlobalEnv, InfoEnv
 from vecselect import ProfileError, recommend
 from vecselect.measure.trial import COMPARED_STEPS
 from vecselect.process.isolated import IsolatedLost
@@ -38,7 +37,11 @@ pytestmark = pytest.mark.usefixtures("no_process_is_left")
 
 
 def test_a_race_records_the_blocks_of_all():
-    record = race(EchoEnv)
+    told = []
+    record = race(EchoEnv, progress=told.append)
+    assert told[:3] == [
+        *("building sync x 2", "building pool:1 x 2", "round 1: sync x 2, pool:1 x 2")
+    ]
     assert the_modes(record) == ["sync", "pool:1"]
     assert (record.difference, left_out(record)) == (None, {})
     assert 1 <= record.compared_steps <= COMPARED_STEPS
@@ -97,13 +100,6 @@ def test_blocks_are_as_long_as_was_asked_for():
     short, long = (race(BusyEnv, ["sync"], block_s=block_s) for block_s in (0.001, 1.0))
     steps = [found.entrants[0].vector_steps for found in (short, long)]
     assert steps[0] == 2 < steps[1] <= 167
-
-
-def test_it_is_told_what_is_being_done():
-    told = []
-    race(EchoEnv, progress=told.append)
-    building = ["building sync x 2", "building pool:1 x 2"]
-    assert told[:3] == [*building, "round 1: sync x 2, pool:1 x 2"]
 
 
 @pytest.mark.parametrize("max_rounds", [1, 2])
@@ -200,14 +196,6 @@ def test_async_of_which_one_cannot_be_built_leaves_no_process():
         gc.enable()
         gc.collect()
         wait_until_gone(before)
-
-
-def test_one_that_fails_in_a_later_round_is_out():
-    # The warm-up makes 10 vector steps at the most, and a block of this length far more.
-    make = functools.partial(HomeEnv, "step", COMPARED_STEPS + 10)
-    record = race(make, max_rounds=2, block_s=0.1)
-    assert list(left_out(record)) == ["pool:1"]
-    assert the_modes(record) == ["sync"]
 
 
 def test_where_the_first_fails_the_next_ones_race():

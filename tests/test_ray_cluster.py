@@ -14,12 +14,12 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.compare import assert_same_run
 from tests.processes import gone
 from tests.ray_support import DIE, QUIET, RAISE, SLEEP, STOP, pids, told
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, VecselectWarning, WorkerDied, auto_make_vec
 from vecselect.errors import StepTimeout
+from vecselect.testing.contract import assert_same_run
 
 ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.full, *(pytest.mark.filterwarnings(text) for text in QUIET)]

@@ -21,15 +21,6 @@ def pendulum():
 
 
 @pytest.fixture
-def nothing_starts(monkeypatch):
-    def start(*arguments, **options):
-        pytest.fail("a process was started for a request that cannot be")
-
-    monkeypatch.setattr("vecselect.planning.planner.FirstWorker", start)
-    monkeypatch.setattr("vecselect.planning.planner.measure_ipc", start)
-
-
-@pytest.fixture
 def registry():
     """What a test registers is gone after it."""
     before = dict(gym.registry)
@@ -38,73 +29,60 @@ def registry():
     gym.registry.update(before)
 
 
-BAD = {
-    "num_envs 0": (("Pendulum-v1", 0), {}, "num_envs is 0; .* at least 1"),
-    "num_envs -1": (("Pendulum-v1", -1), {}, "num_envs is -1; .* at least 1"),
-    "num_envs 2.5": (("Pendulum-v1", 2.5), {}, "num_envs is 2.5; it must be a whole number"),
-    "num_envs as text": (("Pendulum-v1", "8"), {}, "num_envs is '8'; it must be a whole number"),
-    "num_envs True": (("Pendulum-v1", True), {}, "num_envs is True; it must be a whole number"),
-    "another length": (([pendulum] * 2, 3), {}, "num_envs is 3, but the list holds 2 callables"),
-    "empty list": (([],), {}, "list of callables is empty"),
-    "no callable": (([pendulum, 5],), {}, "Element 1 of the list of callables is 5"),
-    "a list of ids": (
-        (["Pendulum-v1"],),
-        {},
-        "Element 0 of the list of callables is 'Pendulum-v1'",
-    ),
-    "an environment": (([EchoEnv()],), {}, "Element 0 .* Give a function that builds it"),
-    "id 5": ((5, 2), {}, "id is 5, which names no environment"),
-    "id None": ((None, 2), {}, "id is None, which names no environment"),
-    "kwargs with a callable": ((pendulum, 2), {"g": 5.0}, r"\(g\) were given with a callable"),
-    "env_kwargs with a callable": (
-        (pendulum, 2),
-        {"env_kwargs": {"g": 5.0}},
-        r"\(g\) were given with a callable",
-    ),
-    "vector_kwargs key": (
-        ("Pendulum-v1", 2),
-        {"vector_kwargs": {"share_memory": True}},
-        "no vector_kwargs key 'share_memory'.*Did you mean 'shared_memory'",
-    ),
-    "autoreset_mode": (
-        ("Pendulum-v1", 2),
-        {"vector_kwargs": {"autoreset_mode": "next_step"}},
-        "no autoreset_mode 'next_step'; choose one of .*'NextStep'",
-    ),
-    "observation_mode": (
-        ("Pendulum-v1", 2),
-        {"vector_kwargs": {"observation_mode": "differ"}},
-        "observation_mode is 'differ'; it must be",
-    ),
-    "observation_mode pair": (
-        ("Pendulum-v1", 2),
-        {"vector_kwargs": {"observation_mode": ("same", "different")}},
-        "observation_mode is .*; it must be",
-    ),
-    "context": (
-        ("Pendulum-v1", 2),
-        {"vector_kwargs": {"context": "frok"}},
-        r"no start method \(context\) 'frok'",
-    ),
-    "one wrapper": (("Pendulum-v1", 2), {"wrappers": TimeAwareObservation}, "wrappers is one wrap"),
-    "vector_kwargs 5": (("Pendulum-v1", 2), {"vector_kwargs": 5}, "vector_kwargs is 5"),
-    "effort": (("Pendulum-v1", 2), {"effort": "rul"}, "no effort 'rul'; choose one of 'rule'"),
-    "effort None": (("Pendulum-v1", 2), {"effort": None}, "no effort None"),
-    "budget_s 0": (("Pendulum-v1", 2), {"budget_s": 0}, "budget_s is 0; .* seconds above 0"),
-    "budget_s nan": (("Pendulum-v1", 2), {"budget_s": float("nan")}, "budget_s is nan"),
-    "budget_s inf": (("Pendulum-v1", 2), {"budget_s": float("inf")}, "budget_s is inf"),
-    "budget_s as text": (("Pendulum-v1", 2), {"budget_s": "2"}, "budget_s is '2'"),
-    "wrapper": (("Pendulum-v1", 2), {"wrappers": ["TimeLimit"]}, "wrappers holds 'TimeLimit'"),
-}
+PENDULUM = ("Pendulum-v1", 2)
+AS_A_LAMBDA = r"Element 0 .* is 'Pendulum-v1'.*lambda: gym\.make\(\"Pendulum-v1\"\)"
+ARGUMENTS = [
+    (("Pendulum-v1", 0), "num_envs is 0; at least 1"),
+    (("Pendulum-v1", -1), "num_envs is -1; at least 1"),
+    (("Pendulum-v1", 2.5), "num_envs is 2.5; it must be a whole number"),
+    (("Pendulum-v1", "8"), "num_envs is '8'; it must be a whole number"),
+    (("Pendulum-v1", True), "num_envs is True; it must be a whole number"),
+    (([pendulum] * 2, 3), "num_envs is 3, but the list holds 2 callables"),
+    (([],), "list of callables is empty"),
+    (([pendulum, 5],), "Element 1 of the list of callables is 5"),
+    ((["Pendulum-v1"],), AS_A_LAMBDA),
+    (([EchoEnv()],), "Element 0 .* Give a function that builds it"),
+    ((5, 2), "id is 5, which names no environment"),
+    ((None, 2), "id is None, which names no environment"),
+]
+VECTOR_KWARGS = [
+    ({"share_memory": True}, "no vector_kwargs key 'share_memory'.*Did you mean 'shared_memory'"),
+    ({"autoreset_mode": "next_step"}, "no autoreset_mode 'next_step'; .*'NextStep'"),
+    ({"observation_mode": "differ"}, "observation_mode is 'differ'; it must be"),
+    ({"observation_mode": ("same", "different")}, "observation_mode is .*; it must be"),
+    ({"context": "frok"}, r"no start method \(context\) 'frok'"),
+    ({"step_timeout_s": 0}, "step_timeout_s is 0"),
+    ({"start_timeout_s": "1"}, "start_timeout_s is '1'"),
+    ({"on_worker_death": "ignore"}, "no on_worker_death 'ignore'; choose one of 'raise'"),
+    (5, "vector_kwargs is 5"),
+]
+OPTIONS = [
+    *(({"vector_kwargs": given}, message) for given, message in VECTOR_KWARGS),
+    ({"wrappers": TimeAwareObservation}, "wrappers is one wrap"),
+    ({"wrappers": ["TimeLimit"]}, "wrappers holds 'TimeLimit'"),
+    ({"effort": "rul"}, "no effort 'rul'; choose one of 'rule'"),
+    ({"effort": None}, "no effort None"),
+    ({"budget_s": 0}, "budget_s is 0; .* seconds above 0"),
+    ({"budget_s": float("nan")}, "budget_s is nan"),
+    ({"budget_s": float("inf")}, "budget_s is inf"),
+    ({"budget_s": "2"}, "budget_s is '2'"),
+]
+BAD = [
+    *((arguments, {}, message) for arguments, message in ARGUMENTS),
+    *((PENDULUM, options, message) for options, message in OPTIONS),
+    ((pendulum, 2), {"g": 5.0}, r"\(g\) were given with a callable"),
+    ((pendulum, 2), {"env_kwargs": {"g": 5.0}}, r"\(g\) were given with a callable"),
+]
 
 
-@pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("function", [auto_make_vec, recommend])
-def test_what_cannot_be_is_one_paragraph_before_anything_starts(nothing_starts, function, name):
-    arguments, options, message = BAD[name]
-    with pytest.raises(RequestError, match=message) as caught:
-        function(*arguments, **options)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(("arguments", "options", "message"), BAD)
+def test_what_cannot_be_is_one_paragraph_before_anything_starts(
+    nothing_starts, arguments, options, message
+):
+    for function in (auto_make_vec, recommend):
+        with pytest.raises(RequestError, match=message) as caught:
+            function(*arguments, **options)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

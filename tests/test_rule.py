@@ -120,12 +120,7 @@ def test_break_even_does_not_depend_on_the_step_time():
 
 
 def test_every_verdict_gives_a_reason_in_a_sentence():
-    said = [
-        verdict(10e-6),
-        verdict(50e-3),
-        verdict(50e-3, num_envs=1),
-        verdict(50e-3, cores=1.0),
-    ]
+    said = [verdict(10e-6), verdict(50e-3), verdict(50e-3, num_envs=1), verdict(50e-3, cores=1.0)]
     assert len({one.reason for one in said}) == len(said)
     assert all(one.reason.endswith(".") for one in said)
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from tests.processes import children
-from tests.racers import GlobalEnv
-from tests.zoo import EchoEnv, HoldingEnv
+from tests.zoo import EchoEnv, GlobalEnv, HoldingEnv
 from vecselect import (
     ModeUnavailable,
     ProfileError,

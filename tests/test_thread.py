@@ -16,16 +16,10 @@ import pytest
 from gymnasium import spaces
 
 from tests import zoo
-from tests.compare import assert_same_run
 from tests.processes import output_of
-from vecselect import (
-    ModeUnavailable,
-    VecselectWarning,
-    auto_make_vec,
-    recommend,
-    sweep,
-)
+from vecselect import ModeUnavailable, VecselectWarning, auto_make_vec, recommend, sweep
 from vecselect.measure.probe import may_draw
+from vecselect.testing.contract import assert_same_run
 
 LONG_S = 60.0
 
@@ -232,12 +226,6 @@ def test_the_program_can_end_whatever_an_environment_does():
         print("ends")
     """
     assert output_of("-c", textwrap.dedent(program)) == "ends\n"
-
-
-@pytest.mark.parametrize("option", [{"on_worker_death": "restart"}, {"context": "spawn"}])
-def test_options_of_processes_are_refused(option):
-    with pytest.raises(ModeUnavailable, match="it takes no vector_kwargs"):
-        auto_make_vec([Told] * 2, mode="thread", vector_kwargs=option)
 
 
 def test_hundreds_of_them_run_as_the_loop_does():

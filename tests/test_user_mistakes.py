@@ -3,41 +3,15 @@
 import functools
 import signal
 import sys
-import time
 import traceback
 
-import gymnasium as gym
 import numpy as np
 import pytest
 
-from vecselect import ModeUnavailable, RequestError, StepTimeout, WorkerError, auto_make_vec
+from tests.zoo import ActingEnv
+from vecselect import WorkerError, auto_make_vec
 
 MODES = ("sync", "pool:1", "thread:1")
-
-
-class Failing(gym.Env):
-    """Does `act` when it comes to `phase`."""
-
-    observation_space = gym.spaces.Box(-1e9, 1e9, (1,), np.float64)
-    action_space = gym.spaces.Discrete(3)
-
-    def __init__(self, phase=None, act=None):
-        self.phase, self.act = phase, act
-        self.enter("construct")
-
-    def enter(self, phase):
-        if phase == self.phase:
-            self.act()
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.enter("reset")
-        return np.zeros(1), {}
-
-    def step(self, action):
-        self.enter("step")
-        assert self.action_space.contains(action), f"{action!r} invalid"
-        return np.array([float(action)]), 0.0, False, False, {}
 
 
 def leave():
@@ -81,8 +55,8 @@ def used(env_fns, mode, actions=(0, 0)):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("phase", ["construct", "reset", "step"])
 def test_a_sub_environment_that_exits_does_not_end_the_program(mode, phase, row):
-    env_fns = [Failing] * 2
-    env_fns[row] = functools.partial(Failing, phase, leave)
+    env_fns = [ActingEnv] * 2
+    env_fns[row] = functools.partial(ActingEnv, phase, leave)
     with pytest.raises(WorkerError) as caught:
         used(env_fns, mode)
     if not (mode == "pool:1" and row and phase != "construct"):  # there it ends its worker
@@ -98,7 +72,7 @@ def test_a_signal_s_handler_ends_the_program_also_amid_a_step():
     try:
         for mode in ("sync", "pool:0"):
             with pytest.raises(SystemExit, match="7"):
-                used([functools.partial(Failing, "step", act)] * 2, mode)
+                used([functools.partial(ActingEnv, "step", act)] * 2, mode)
     finally:
         signal.signal(signal.SIGUSR1, before)
 
@@ -107,8 +81,8 @@ def test_a_signal_s_handler_ends_the_program_also_amid_a_step():
 @pytest.mark.parametrize("mode", ["pool:0", "pool:1", "thread:1"])
 def test_what_a_sub_environment_raises_is_shown_without_internals(mode, row):
     for act in (fail, fail_for_a_reason):
-        env_fns = [Failing] * 2
-        env_fns[row] = functools.partial(Failing, "step", act)
+        env_fns = [ActingEnv] * 2
+        env_fns[row] = functools.partial(ActingEnv, "step", act)
         with pytest.raises(ValueError, match="cannot step") as caught:
             used(env_fns, mode)
         shown = "".join(traceback.format_exception(caught.value))
@@ -119,28 +93,10 @@ def test_what_a_sub_environment_raises_is_shown_without_internals(mode, row):
 
 @pytest.mark.parametrize("mode", [*MODES, "async", "pool:2"])
 def test_tensors_are_taken_as_actions(mode):
-    with auto_make_vec(Failing, 3, mode=mode) as envs:
+    with auto_make_vec(ActingEnv, 3, mode=mode) as envs:
         envs.reset(seed=1)
         observations, *_ = envs.step(Tensor([2, 0, 1]))
         assert observations.ravel().tolist() == [2, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "options", "error", "words"),
-    [
-        ((["Pendulum-v1"] * 2,), {}, RequestError, r'lambda: gym\.make\("Pendulum-v1"\)'),
-        (("Pendulum-v1", 2, "pool:x"), {}, RequestError, "^mode='pool:x': 'x' is no number"),
-        (
-            ("Pendulum-v1", 2, "sync"),
-            {"vector_kwargs": {"start_timeout_s": 1, "step_timeout_s": 1}},
-            ModeUnavailable,
-            r"cannot enforce start_timeout_s and step_timeout_s; use pool, thread or async",
-        ),
-    ],
-)
-def test_a_request_that_cannot_be_says_what_to_write(arguments, options, error, words):
-    with pytest.raises(error, match=words):
-        auto_make_vec(*arguments, **options)
 
 
 def test_options_that_are_no_dict_are_refused():
@@ -149,12 +105,3 @@ def test_options_that_are_no_dict_are_refused():
         pytest.raises(TypeError, match="options is 'a'; give a dict"),
     ):
         envs.reset(options="a")
-
-
-@pytest.mark.parametrize("mode", ["pool:1", "thread:1", "async"])
-def test_a_step_that_takes_too_long_says_what_to_do(mode):
-    env_fns = [functools.partial(Failing, "step", functools.partial(time.sleep, 1.5))]
-    with auto_make_vec(env_fns, mode=mode, vector_kwargs={"step_timeout_s": 0.3}) as envs:
-        envs.reset(seed=1)
-        with pytest.raises(StepTimeout, match=r"=0\.3\. Close the vector environment and make a"):
-            envs.step(np.zeros(1, np.int64))

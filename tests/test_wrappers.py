@@ -12,8 +12,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import vector as wrappers
 
 from tests import zoo
-from tests.compare import assert_same
 from vecselect import auto_make_vec
+from vecselect.testing.contract import assert_same
 
 MODES = ["sync", "pool:0", "pool:1", "async", "thread:1"]
 PENDULUM = functools.partial(gym.make, "Pendulum-v1", max_episode_steps=12)

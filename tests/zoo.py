@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 
@@ -22,10 +23,13 @@ from vecselect.testing.envs import (
 __all__ = [
     "ACTION_SPACES",
     "SPACES",
+    "ActingEnv",
     "ActionEnv",
     "BufferEnv",
     "BusyEnv",
+    "CustomSpace",
     "EchoEnv",
+    "GlobalEnv",
     "HoldingEnv",
     "InfoEnv",
     "PickyEnv",
@@ -73,6 +77,65 @@ class BusyEnv(gym.Env):
         while time.thread_time() < end_s:
             pass
         return self.np_random.random(3, dtype=np.float32), float(action), False, False, {}
+
+
+class GlobalEnv(EchoEnv):
+    """Observes what the global generators of the process it runs in draw."""
+
+    def step(self, action):
+        observation, *rest = super().step(action)
+        observation[:2] = np.random.random(), random.random()
+        return observation, *rest
+
+
+class ActingEnv(gym.Env):
+    """Calls `act` when it comes to `phase`: construct, reset, step or close."""
+
+    observation_space = spaces.Box(-1e9, 1e9, (1,), np.float64)
+    action_space = spaces.Discrete(3)
+
+    def __init__(self, phase=None, act=None):
+        self.phase, self.act = phase, act
+        self.enter("construct")
+
+    def enter(self, phase):
+        if phase == self.phase:
+            self.act()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.enter("reset")
+        return np.zeros(1), {}
+
+    def step(self, action):
+        self.enter("step")
+        assert self.action_space.contains(action), f"{action!r} invalid"
+        return np.array([float(action)]), 0.0, False, False, {}
+
+    def close(self):
+        self.enter("close")
+
+
+class CustomSpace(gym.Space):
+    """A space that only its author knows."""
+
+    def __init__(self):
+        super().__init__(None, None)
+
+    def sample(self, mask=None, probability=None):
+        return ("custom", int(self.np_random.integers(1000)))
+
+    def contains(self, x):
+        return isinstance(x, tuple)
+
+    @property
+    def is_np_flattenable(self):
+        return False
+
+    def __eq__(self, other):
+        return isinstance(other, CustomSpace)
+
+    __hash__ = None
 
 
 class HoldingEnv(EchoEnv):

@@ -105,16 +105,7 @@ def make_vec_env(
     Raises:
         RequestError: If an argument is wrong.
     """
-    if vec_env_cls is not None or vec_env_kwargs:
-        raise RequestError(
-            "vec_env_cls and vec_env_kwargs name a class that runs the sub-environments, which is "
-            'what vecselect chooses. Leave them out, or pin a mode: mode="sync" runs them as '
-            'DummyVecEnv does, mode="pool" in processes. The start method is '
-            'vector_kwargs={"context": "spawn"}.'
-        )
-    for name, here in (("id", "env_id"), ("num_envs", "n_envs")):
-        if name in kwargs:
-            raise RequestError(f"{name} is called {here} here, as in Stable-Baselines3.")
+    _refuse_others(vec_env_cls, vec_env_kwargs, kwargs)
     options = {"autoreset_mode": AutoresetMode.SAME_STEP, **(vector_kwargs or {})}
     _need_usable(options["autoreset_mode"], options.get("copy", True))
     if env_kwargs and callable(env_id):
@@ -157,6 +148,11 @@ class CollectingCallback(BaseCallback):
     """
 
     def __init__(self, verbose: int = 0) -> None:
+        """Makes a callback for one algorithm.
+
+        Args:
+            verbose: As any callback of Stable-Baselines3 takes it; nothing is printed.
+        """
         super().__init__(verbose)
         self._entered = contextlib.ExitStack()
 
@@ -181,7 +177,8 @@ class CollectingCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         self._entered.close()
 
-    _on_training_end = _on_rollout_end
+    def _on_training_end(self) -> None:
+        self._entered.close()
 
 
 def as_vec_env(envs: AutoVectorEnv) -> VecEnv:
@@ -211,9 +208,12 @@ class Sb3VecEnv(VecEnv):
     """
 
     def __init__(self, envs: AutoVectorEnv) -> None:
-        """Takes over a vector environment with `autoreset_mode=SAME_STEP`.
+        """Wraps a vector environment.
 
-        With `WholeInfos` as the last wrapper of each sub-environment infos stay as they are.
+        Args:
+            envs: With `autoreset_mode=SAME_STEP`, and `WholeInfos` as the last wrapper of each
+                sub-environment if they are to keep their infos as they are; it belongs to this one
+                from here on.
 
         Raises:
             RequestError: If it was made otherwise.
@@ -322,12 +322,22 @@ class _MonitorFiles(VecEnvWrapper):
     def __init__(
         self, venv: Sb3VecEnv, folder: str, start_index: int, columns: Sequence[str], override: bool
     ) -> None:
+        """Opens a file for each sub-environment.
+
+        Args:
+            venv: Over sub-environments with a `Monitor`.
+            folder: Where they are written; it is made where there is none.
+            start_index: The name of the first file.
+            columns: Those beside the return, the length and the time of an episode.
+            override: Whether a file that there is already is replaced, and not appended to.
+        """
         super().__init__(venv)
         header: dict[str, float | str] = {"t_start": time.time(), "env_id": venv.plan.env}
-        names = (str(start_index + index) for index in range(venv.num_envs))
         self._files = [
-            ResultsWriter(os.path.join(folder, name), header, tuple(columns), override)
-            for name in names
+            ResultsWriter(
+                os.path.join(folder, str(start_index + index)), header, tuple(columns), override
+            )
+            for index in range(venv.num_envs)
         ]
 
     def reset(self) -> Any:
@@ -347,6 +357,20 @@ class _MonitorFiles(VecEnvWrapper):
         self.venv.close()
         for file in self._files:
             file.close()
+
+
+def _refuse_others(vec_env_cls: Any, vec_env_kwargs: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuses arguments that have another name here, or no meaning."""
+    if vec_env_cls is not None or vec_env_kwargs:
+        raise RequestError(
+            "vec_env_cls and vec_env_kwargs name a class that runs the sub-environments, which is "
+            'what vecselect chooses. Leave them out, or pin a mode: mode="sync" runs them as '
+            'DummyVecEnv does, mode="pool" in processes. The start method is '
+            'vector_kwargs={"context": "spawn"}.'
+        )
+    for name, here in (("id", "env_id"), ("num_envs", "n_envs")):
+        if name in kwargs:
+            raise RequestError(f"{name} is called {here} here, as in Stable-Baselines3.")
 
 
 def _need_usable(autoreset_mode: Any, copy: bool) -> None:

@@ -29,12 +29,12 @@ import psutil
 from gymnasium.vector import SyncVectorEnv
 
 from tests.benchmarks.soak_programs import interrupts, kills
-from tests.compare import assert_same
 from tests.faults import case
 from tests.faults.faulty import CODES, ECHO, FaultyEnv
 from vecselect import auto_make_vec
 from vecselect.errors import RequestError, StepTimeout, VecselectWarning, WorkerDied
 from vecselect.process import forkserver
+from vecselect.testing.contract import assert_same
 
 COUNT = 10
 WORKERS = 4

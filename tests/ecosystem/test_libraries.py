@@ -8,8 +8,8 @@ import gymnasium as gym
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests.compare import assert_same
 from vecselect import auto_make_vec
+from vecselect.testing.contract import assert_same
 
 torch = pytest.importorskip("torch", exc_type=ImportError)
 

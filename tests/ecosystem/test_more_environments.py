@@ -10,8 +10,8 @@ import gymnasium as gym
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests.compare import assert_same_run
 from vecselect import auto_make_vec, recommend
+from vecselect.testing.contract import assert_same_run
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"

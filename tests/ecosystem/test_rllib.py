@@ -35,9 +35,7 @@ def test_ppo_learns(cluster, fast_cartpole):
 
     config = PPOConfig().environment(fast_cartpole)
     config.env_runners(
-        num_env_runners=0,
-        num_envs_per_env_runner=4,
-        gym_env_vectorize_mode="vector_entry_point",
+        num_env_runners=0, num_envs_per_env_runner=4, gym_env_vectorize_mode="vector_entry_point"
     )
     config.training(train_batch_size_per_learner=1000, minibatch_size=250, num_epochs=6, lr=1e-3)
     config.learners(num_learners=0).debugging(seed=1)

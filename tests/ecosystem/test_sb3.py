@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 
 from tests import zoo
-from tests.compare import assert_same
+from vecselect.testing.contract import assert_same
 
 pytest.importorskip("stable_baselines3", exc_type=ImportError)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import warnings
 from pathlib import Path
@@ -16,14 +15,6 @@ from vecselect import VecselectError, auto_make_vec, recommend
 from vecselect.errors import VecselectWarning
 
 
-def cache():
-    return Path(os.environ["VECSELECT_CACHE_DIR"])
-
-
-def plans():
-    return sorted(path for path in cache().rglob("*.json"))
-
-
 def make():
     return auto_make_vec("CartPole-v1", 2, budget_s=0.1)
 
@@ -32,32 +23,6 @@ def assert_serves(envs):
     envs.reset(seed=1)
     envs.step(envs.action_space.sample())
     envs.close()
-
-
-DAMAGES = {
-    "empty": lambda path: path.write_bytes(b""),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:100]),
-    "garbage": lambda path: path.write_bytes(os.urandom(500)),
-    "another document": lambda path: path.write_text(json.dumps({"schema": 1})),
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
-    "a dead link": lambda path: (path.unlink(), path.symlink_to("/proc/nowhere")),
-}
-
-
-@case(deadline_s=30.0, each={"damage": DAMAGES})
-def test_damaged_plans_are_made_again(damage):
-    """Whatever stands there, an environment comes out, with one warning at most."""
-    for path in plans():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert_serves(make())
-    assert plans()
-    for path in plans():
-        DAMAGES[damage](path)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        assert_serves(make())
-    caught = [one for one in caught if issubclass(one.category, VecselectWarning)]
-    assert len({str(one.message) for one in caught}) <= 2, [str(one.message) for one in caught]
 
 
 @case(each={"what": ["a file", "below a file", "a dead link", "below /proc"]})

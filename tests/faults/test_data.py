@@ -12,7 +12,6 @@ from gymnasium import spaces
 from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
-from tests.compare import assert_same, assert_same_run
 from tests.faults.case import MODES, PROCESSES, Program, case
 from tests.faults.faulty import (
     COUNT,
@@ -25,6 +24,7 @@ from tests.faults.faulty import (
     text_of,
 )
 from vecselect import auto_make_vec
+from vecselect.testing.contract import assert_same, assert_same_run
 
 
 def second_step(envs, part, bad, row):
@@ -45,31 +45,9 @@ def assert_refused(envs, part, bad, row):
     return text_of(caught.value)
 
 
-class Custom(gym.Space):
-    """A space that only its author knows."""
-
-    def __init__(self):
-        super().__init__(None, None)
-
-    def sample(self, mask=None, probability=None):
-        return ("custom", int(self.np_random.integers(1000)))
-
-    def contains(self, x):
-        return isinstance(x, tuple)
-
-    @property
-    def is_np_flattenable(self):
-        return False
-
-    def __eq__(self, other):
-        return isinstance(other, Custom)
-
-    __hash__ = None
-
-
 @case(modes=MODES)
 def test_a_space_that_only_its_author_knows(mode):
-    env_fns = [functools.partial(zoo.SampleEnv, Custom(), None, 3 + i) for i in range(3)]
+    env_fns = [functools.partial(zoo.SampleEnv, zoo.CustomSpace(), None, 3 + i) for i in range(3)]
     with auto_make_vec(env_fns, mode=mode) as envs:
         assert_same_run(envs, SyncVectorEnv(env_fns), 5)
 
@@ -300,20 +278,10 @@ def test_options_and_statistics_survive_masked_resets(mode):
         assert lengths == {0: 3, 1: 4, 2: 5, 3: 6}
 
 
-class Global(zoo.EchoEnv):
-    """Draws from the global generators."""
-
-    def step(self, action):
-        observation, *rest = super().step(action)
-        observation[0] = np.random.random()
-        observation[1] = random.random()
-        return observation, *rest
-
-
 def draw_globally(mode, seed):
     np.random.seed(seed)
     random.seed(seed)
-    with make(mode, Global) as envs:
+    with make(mode, zoo.GlobalEnv) as envs:
         envs.reset(seed=1)
         return [envs.step(ZEROS)[0][:, :2].tolist() for _ in range(2)]
 

@@ -217,13 +217,16 @@ def test_an_environment_that_cannot_be_built_leaves_nothing(mode, row):
 
 
 @case(modes=MODES)
-def test_bad_seeds_are_refused_before_anything_is_sent(mode):
+def test_bad_seeds_and_masks_are_refused_before_anything_is_sent(mode):
     with make(mode) as envs:
         everyone = pids(envs)
         envs.reset(seed=1)
         for seed in (-1, [1, 2, 3], [1, "x", 3, 4], 1.5, np.array([1, 2, 3]), [1, 2, 3, -4]):
             with pytest.raises((ValueError, TypeError)):
                 envs.reset(seed=seed)
+        for reset in (envs.reset, envs.reset_async):
+            with pytest.raises((ValueError, TypeError)):
+                reset(options={"reset_mask": [1, 0, 0, 1]})
         assert envs.get_attr("steps") == (0,) * COUNT
         batch = actions()
         assert_step(envs.step(batch), batch, 1)

@@ -39,6 +39,7 @@ from vecselect import VecselectWarning, WorkerDied
 from vecselect.errors import StepTimeout
 
 LIMIT_S = 0.5
+TOO_LONG = r"\b0\b.* step_timeout_s=0\.5\. Close the vector environment and make a"
 DEADLINES = ["pool:2", "pool:4", "thread:2", "thread:4", "async"]
 """The modes that keep a deadline for every sub-environment, the first one too."""
 
@@ -83,10 +84,7 @@ def test_a_call_that_takes_too_long_is_given_up(mode, phase, row):
     envs = make(mode, options={"step_timeout_s": LIMIT_S})
     envs.reset(seed=1)
     everyone = workers_of(envs)
-    with (
-        within(LIMIT_S + REPORTED_S),
-        pytest.raises(StepTimeout, match=r"\b0\b.* step_timeout_s=0.5") as caught,
-    ):
+    with within(LIMIT_S + REPORTED_S), pytest.raises(StepTimeout, match=TOO_LONG) as caught:
         use(envs, phase, stuck_in(mode), row)
     assert isinstance(caught.value, multiprocessing.TimeoutError)
     if mode.startswith("thread"):
@@ -171,10 +169,7 @@ def test_looking_at_every_environment_is_given_up_too():
     with make("async", options=options) as envs:
         assert_usable(envs)
     options["start_timeout_s"] = 1.0
-    with (
-        within(4 * REPORTED_S),
-        pytest.raises(StepTimeout, match="sub-environment 3[ ,]"),
-    ):
+    with within(4 * REPORTED_S), pytest.raises(StepTimeout, match="sub-environment 3[ ,]"):
         make("async", options=options, row=3, construct="sleep")
 
 

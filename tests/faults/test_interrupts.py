@@ -14,15 +14,7 @@ import pytest
 
 from tests.faults import programs
 from tests.faults.case import MODES, PROCESSES, Program, case
-from tests.faults.faulty import (
-    CLOSED_S,
-    DOZE_S,
-    FaultyEnv,
-    actions,
-    assert_usable,
-    make,
-    within,
-)
+from tests.faults.faulty import CLOSED_S, DOZE_S, FaultyEnv, actions, assert_usable, make, within
 from vecselect.process.interrupts import DeferredInterrupts
 
 

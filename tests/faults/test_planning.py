@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from gymnasium.vector import SyncVectorEnv
 
 from tests import zoo
-from tests.compare import assert_same_run
 from tests.faults import programs
-from tests.faults.case import PROCESSES, Program, case
+from tests.faults.case import LEAVE_S, PROCESSES, Program, case
 from tests.faults.faulty import CLOSED_S, FaultyEnv, Forks, notes, within
 from tests.marks import only_full
+from tests.noting import Notes
+from tests.processes import until
 from vecselect import ProfileError, auto_make_vec
+from vecselect.testing.contract import assert_same_run
 
 EFFORTS = ["rule", "measure", "race"]
 
@@ -39,27 +41,12 @@ def test_planning_changes_no_result_and_no_generator(effort):
 
 @case(deadline_s=60.0, full=True, each={"effort": EFFORTS})
 def test_every_environment_that_was_built_is_closed(effort):
-    note = notes()
-    env_fns = [functools.partial(Counted, i, note) for i in range(3)]
-    with auto_make_vec(env_fns, effort=effort, budget_s=0.5):
+    noted = Notes(Path(notes()) / effort)
+    with auto_make_vec(noted.factories(3), effort=effort, budget_s=0.5):
         pass
-    built = sorted(name for name in os.listdir(note) if name.startswith("built"))
-    closed = sorted(name for name in os.listdir(note) if name.startswith("closed"))
-    assert built
-    assert [name.split()[1:] for name in built] == [name.split()[1:] for name in closed]
-
-
-class Counted(zoo.EchoEnv):
-    """Notes each building and closing of itself."""
-
-    def __init__(self, index, note):
-        super().__init__(index)
-        self.name = f"{os.getpid()} {id(self)} {time.monotonic_ns()}"
-        self.note = note
-        open(os.path.join(note, f"built {self.name}"), "w").close()
-
-    def close(self):
-        open(os.path.join(self.note, f"closed {self.name}"), "w").close()
+    assert noted.built
+    assert until(lambda: len(noted.closed) == len(noted.built), LEAVE_S)
+    assert sorted(one.pid for one in noted.closed) == sorted(one.pid for one in noted.built)
 
 
 @case(deadline_s=60.0, noise=None, each={"fault": ["segfault", "runtime", "sys_exit"]}, full=True)
@@ -92,7 +79,7 @@ def test_an_environment_that_cannot_be_measured_can_be_pinned():
         envs.reset(seed=1)
 
 
-@case(modes=["sync", *PROCESSES], deadline_s=30.0, full=True)
+@case(modes=["sync", *PROCESSES], deadline_s=100.0, full=True)  # each of them loads torch
 def test_threads_of_torch_do_not_reach_the_workers(mode):
     if importlib.util.find_spec("torch") is None:
         return

@@ -71,6 +71,10 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
 
     Options that say how processes and lanes are run bind only modes that have any: an automatic
     choice passes over them, a pinned mode without any refuses them. Deadlines are to be kept.
+
+    Args:
+        request: The request.
+        takes: The keys that have a meaning in the mode.
     """
     meaningless = set(request.vector_kwargs) - takes
     if request.pin is None:
@@ -88,7 +92,11 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
 
 
 def need_work_for(mode: Mode, request: Request) -> None:
-    """Raises `ModeUnavailable` for a number of workers that a request has no work for."""
+    """Refuses a number of workers that a request has no work for.
+
+    Raises:
+        ModeUnavailable: With the number to ask for instead.
+    """
     why = mode.why_not(request.num_envs, request.caller_steps, request.buffers)
     if why is not None:
         raise ModeUnavailable(f"Mode '{mode}' cannot run {request.label}: {why}.")
@@ -122,7 +130,11 @@ def options_for(request: Request, takes: Set[str]) -> dict[str, Any]:
 def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -> None:
     """Gives a vector environment the spec that `gymnasium.make_vec` would have given it.
 
-    That of a mode that Gymnasium does not know (None) rebuilds the same environments in its loop.
+    Args:
+        env: A vector environment that runs the request's own environments.
+        request: The request.
+        vectorization_mode: Gymnasium's name of the mode; None for the modes it does not know, whose
+            spec then rebuilds the same environments in Gymnasium's loop.
     """
     if request.spec is None:
         return
@@ -142,7 +154,15 @@ def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -
 
 
 def check_distinct(envs: list[Any], first_row: int = 0) -> None:
-    """Raises `RequestError` where two environments built in this process are one instance."""
+    """Refuses environments built in this process of which two are one instance.
+
+    Args:
+        envs: The environments.
+        first_row: Index of the first of them.
+
+    Raises:
+        RequestError: Naming the two.
+    """
     seen: dict[int, int] = {}
     for index, env in enumerate(envs, first_row):
         first = seen.setdefault(id(env.unwrapped), index)
@@ -151,7 +171,14 @@ def check_distinct(envs: list[Any], first_row: int = 0) -> None:
 
 
 def need_no_ended_episode(ended: np.ndarray) -> None:
-    """Raises `AssertionError`, as Gymnasium does, where an ended episode would be stepped."""
+    """Refuses a step in which a sub-environment would be stepped whose episode has ended.
+
+    Args:
+        ended: Whether it has, of each sub-environment.
+
+    Raises:
+        AssertionError: As Gymnasium does, with autoreset_mode=DISABLED.
+    """
     if ended.any():
         raise AssertionError(
             f"The episodes of sub-environments {ended.nonzero()[0].tolist()} have ended. "

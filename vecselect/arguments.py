@@ -6,6 +6,7 @@ others; so the whole batch is looked at first.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,15 +22,8 @@ libraries, such as torch's, as NumPy's."""
 def action_check(space: Space[Any], single: Space[Any], num_envs: int) -> ActionCheck:
     """A check of action batches, made once so that each step pays a microsecond for it.
 
-    Args:
-        space: The batched action space.
-        single: The action space of one sub-environment.
-        num_envs: The number of sub-environments.
-
-    Returns:
-        A function that takes a batch and returns it, with NumPy's arrays in place of those of other
-        libraries. It raises ValueError for a wrong length or shape, TypeError for a dtype or
-        structure that cannot become the space's. Bounds are not checked.
+    Raises `ValueError` for a wrong length or shape, `TypeError` for a dtype or structure that
+    cannot become the space's. Bounds are not checked.
     """
     return _check("actions", space, single, num_envs)
 
@@ -43,7 +37,7 @@ def _check(name: str, space: Space[Any], single: Space[Any], num_envs: int) -> A
         assert space.dtype is not None
         return _array_check(name, tuple(space.shape), np.dtype(space.dtype), num_envs)
     # Text, Graph, Sequence, OneOf and custom spaces are batched as one element each.
-    return _length_check(name, num_envs)
+    return functools.partial(_need_length, name, num_envs)
 
 
 def _array_check(name: str, shape: tuple[int, ...], dtype: np.dtype, num_envs: int) -> ActionCheck:
@@ -54,8 +48,7 @@ def _array_check(name: str, shape: tuple[int, ...], dtype: np.dtype, num_envs: i
             return given  # the usual batch
         actions = given
         if type(actions) is not np.ndarray:
-            _need_length(name, actions, num_envs)
-            actions = np.asarray(actions)
+            actions = np.asarray(_need_length(name, num_envs, actions))
         if actions.shape != shape:
             raise ValueError(
                 f"{name} has shape {actions.shape}; {num_envs} sub-environments need {shape}. "
@@ -111,15 +104,7 @@ def _tuple_check(
     return check
 
 
-def _length_check(name: str, num_envs: int) -> ActionCheck:
-    def check(actions: Any) -> Any:
-        _need_length(name, actions, num_envs)
-        return actions
-
-    return check
-
-
-def _need_length(name: str, actions: Any, num_envs: int) -> None:
+def _need_length(name: str, num_envs: int, actions: Any) -> Any:
     try:
         length = len(actions)
     except TypeError:
@@ -131,14 +116,14 @@ def _need_length(name: str, actions: Any, num_envs: int) -> None:
             f"{name} holds {length} actions; {num_envs} sub-environments need {num_envs}. Nothing "
             "was stepped."
         )
+    return actions
 
 
 def read_seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
     """The seed of a reset as Gymnasium's classes take it: None, an int, or a list.
 
-    Raises:
-        ValueError: If a seed is negative, or the list has another length than `num_envs`.
-        TypeError: If a seed is no whole number.
+    Raises `ValueError` if a seed is negative, or the list has another length than `num_envs`;
+    `TypeError` if one is no whole number.
     """
     if seed is None:
         return None
@@ -152,12 +137,7 @@ def read_seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
 
 
 def seed_of_each(seed: Any, num_envs: int) -> list[int | None]:
-    """The seed of each sub-environment: sub-environment `i` gets `seed + i` of a single one.
-
-    Raises:
-        ValueError: As `read_seeds`.
-        TypeError: As `read_seeds`.
-    """
+    """The seed of each sub-environment, which gets `seed + i` of a single one; as `read_seeds`."""
     seeds = read_seeds(seed, num_envs)
     if isinstance(seeds, list):
         return seeds
@@ -173,17 +153,10 @@ def _read_seed(seed: Any) -> int:
 
 
 def read_indices(indices: Any, num_envs: int) -> list[int] | None:
-    """Which sub-environments are meant.
-
-    Args:
-        indices: An int, a sequence of them, or None for all.
-        num_envs: How many there are.
-
-    Returns:
-        The indices in the order given; None for all.
+    """Which sub-environments are meant, in the order given; None for all.
 
     Raises:
-        TypeError: If it is something else, such as a mask.
+        TypeError: If it is neither an int nor a sequence of them, but a mask, say.
         IndexError: If there is no such sub-environment. Negative numbers do not count from the end:
             they are more often the result of a mistake.
         ValueError: If one is named twice.
@@ -213,11 +186,7 @@ def read_indices(indices: Any, num_envs: int) -> list[int] | None:
 
 
 def one_each(values: Any, count: int) -> Sequence[Any]:
-    """So many values: those of a list or tuple, or one value for all.
-
-    Raises:
-        ValueError: If a list or tuple has another length.
-    """
+    """So many values: those of a list or tuple, if it has this length, or one value for all."""
     if not isinstance(values, (list, tuple)):
         return [values] * count
     if (given := len(values)) != count:

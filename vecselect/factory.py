@@ -36,12 +36,7 @@ HOLDS_S = 0.001
 
 @dataclass(frozen=True)
 class ShownWarnings:
-    """What a process has shown.
-
-    Attributes:
-        pid: Of the process.
-        keys: Of the warnings.
-    """
+    """What a process has shown: its id, and the keys of the warnings."""
 
     pid: int = 0
     keys: frozenset[Key] = frozenset()
@@ -104,15 +99,12 @@ _adopted: Mapping[str, bytes] = {}
 def registered_specs() -> Mapping[str, bytes]:
     """Every registered spec, pickled. Specs may be changed in place, so each is looked at.
 
-    Returns:
-        The same mapping each time while nothing changes, so that it is pickled once for many
-        factories. What cannot be pickled is left out.
+    It is the same mapping each time while nothing changes, so that it is pickled once for many
+    factories. What cannot be pickled is left out.
     """
     global _sent
-    found = {}
-    for id, spec in list(gym.registry.items()):
-        if (data := _pickle_of(id, spec)) is not None:
-            found[id] = data
+    all_of_them = {id: _pickle_of(id, spec) for id, spec in list(gym.registry.items())}
+    found = {id: data for id, data in all_of_them.items() if data is not None}
     if found != _sent:
         _sent = found
     return _sent

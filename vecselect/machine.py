@@ -11,9 +11,15 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vecselect.errors import RequestError
 from vecselect.process.contexts import start_methods
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 WORKER_BYTES = 20_000_000
 """What a child with Gymnasium loaded takes of its own, environment not included: measured 18.5-20.6
@@ -84,13 +90,10 @@ class Machine:
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
-    """Reads the machine as it is now.
+    """Reads the machine as it is now, in a few milliseconds; starts nothing.
 
     Args:
         root: Where `/proc` and `/sys` are found; tests give a made-up one.
-
-    Returns:
-        The machine. Takes a few milliseconds and starts nothing.
 
     Raises:
         RequestError: If `VECSELECT_MAX_CPUS` holds no whole number of cores.
@@ -144,12 +147,7 @@ def _core_limits(root: Path) -> dict[str, float]:
 
 @functools.lru_cache(maxsize=8)
 def hardware_cores(root: Path, cpus: frozenset[int]) -> float:
-    """What some logical cores are worth, in cores that have one thread and full speed.
-
-    Args:
-        root: Where `/sys` is found.
-        cpus: Their numbers.
-    """
+    """What some logical cores are worth, in cores that have one thread and full speed."""
     folder = root / "sys/devices/system/cpu"
     speeds = {cpu: _read(folder / f"cpu{cpu}/cpu_capacity").strip() or "1024" for cpu in cpus}
     slow = _numbers(_read(root / "sys/devices/cpu_atom/cpus"))  # Intel's efficient cores
@@ -159,7 +157,8 @@ def hardware_cores(root: Path, cpus: frozenset[int]) -> float:
         names = {_read(folder / f"cpu{cpu}/topology/thread_siblings_list") or cpu for cpu in fast}
         whole = len(names)
     else:
-        whole = min(_physical_cores() or len(fast), len(fast))
+        cores: int | None = _of_psutil(lambda psutil: psutil.cpu_count(logical=False), None)
+        whole = min(cores or len(fast), len(fast))
     return whole + SECOND_THREAD * (len(fast) - whole)
 
 
@@ -171,21 +170,20 @@ def _numbers(text: str) -> frozenset[int]:
     )
 
 
-def _physical_cores() -> int | None:
-    """The machine's cores, each counted once however many threads it has; None if unknown."""
+def _of_psutil(ask: Callable[[Any], T], otherwise: T) -> T:
+    """What psutil tells; without /proc, or on a system it does not know, it raises anything."""
     try:
         import psutil
 
-        return psutil.cpu_count(logical=False)
-    except Exception:  # as below
-        return None
+        return ask(psutil)
+    except Exception:
+        return otherwise
 
 
 def _limits_by_variable() -> dict[str, float]:
     """The cores that environment variables leave to this process, by their names.
 
-    Raises:
-        RequestError: If our own holds no whole number of cores; SLURM's is left out then.
+    Raises `RequestError` if our own holds no whole number of cores; SLURM's is left out then.
     """
     values = {name: os.environ.get(name, "").strip() for name in CORE_VARIABLES}
     valid = {name: text.isdecimal() and int(text) > 0 for name, text in values.items()}
@@ -199,12 +197,7 @@ def _limits_by_variable() -> dict[str, float]:
 
 def resident_bytes() -> int | None:
     """Memory that this process takes; None where the system does not tell."""
-    try:
-        import psutil
-
-        return int(psutil.Process().memory_info().rss)
-    except Exception:  # without /proc, or on a system it does not know, psutil raises anything
-        return None
+    return _of_psutil(lambda psutil: int(psutil.Process().memory_info().rss), None)
 
 
 def memory_kind() -> str:
@@ -251,20 +244,13 @@ def process_tree() -> set[int]:
 
 
 def children_pids(pid: int | None = None) -> frozenset[int]:
-    """The ids of the processes that one has started; none where the system does not tell.
-
-    Args:
-        pid: That of this process by default.
-    """
+    """The ids of the processes that this or another process has started, where it can be told."""
     files = list(Path(f"/proc/{pid or 'self'}/task").glob("*/children"))
     if files:  # Linux; psutil would look through every process of the machine
         return frozenset(int(pid) for file in files for pid in _read(file).split())
-    try:
-        import psutil
-
-        return frozenset(child.pid for child in psutil.Process(pid).children())
-    except Exception:  # as above; or it has just ended
-        return frozenset()
+    # Also where it has just ended.
+    children: list[Any] = _of_psutil(lambda psutil: psutil.Process(pid).children(), [])
+    return frozenset(child.pid for child in children)
 
 
 def read_memory(root: Path = Path("/")) -> tuple[int, int]:
@@ -279,11 +265,7 @@ def read_memory(root: Path = Path("/")) -> tuple[int, int]:
 
 
 def memory_picture(exitcode: int | None) -> str:
-    """What may have led to SIGKILL, which the kernel sends when memory runs out; else nothing.
-
-    Returns:
-        A sentence with a blank before it, or an empty string.
-    """
+    """What may have led to SIGKILL, which the kernel sends when memory runs out; else nothing."""
     killed = getattr(signal, "SIGKILL", None)  # Windows has none
     if killed is None or exitcode != -killed:
         return ""
@@ -348,13 +330,9 @@ def _quotas(root: Path) -> list[tuple[float, float]]:
 
 def _memory() -> tuple[int, int]:
     """The machine's memory, and what of that is available; without a limit where nothing tells."""
-    try:
-        import psutil
-
-        memory = psutil.virtual_memory()
+    memory: Any = _of_psutil(lambda psutil: psutil.virtual_memory(), None)
+    if memory is not None:
         return int(memory.total), int(memory.available)
-    except Exception:  # as above
-        pass
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
@@ -373,13 +351,10 @@ def _memory_limits(root: Path) -> tuple[int, int]:
     """The least cgroup memory limit that binds this process, and the least that is left of one."""
     limit = left = _UNLIMITED_BYTES
     for folder in _groups(root, "memory"):
-        for limit_name, used_name in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            allowed = _read(f"{folder}/{limit_name}").strip()
+        for limit_name, used_name in (("max", "current"), ("limit_in_bytes", "usage_in_bytes")):
+            allowed = _read(f"{folder}/memory.{limit_name}").strip()
             if allowed.isdigit():
-                used = _read(f"{folder}/{used_name}").strip()
+                used = _read(f"{folder}/memory.{used_name}").strip()
                 limit = min(limit, int(allowed))
                 left = min(left, max(int(allowed) - int(used if used.isdigit() else 0), 0))
     return limit, left

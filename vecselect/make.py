@@ -16,7 +16,7 @@ from gymnasium.envs.registration import EnvSpec
 from vecselect.backends.registry import BACKENDS
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
-from vecselect.options import SIZES, PlanningOptions, read_sweep_options
+from vecselect.options import SIZES, PlanningOptions, SweepOptions
 from vecselect.planning.build import build_planned
 from vecselect.planning.planner import make_plan
 from vecselect.planning.sweep import remembered_num_envs, run_sweep
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vecselect.factory import EnvFn
     from vecselect.options import SweepProgress
     from vecselect.plan import Plan
-    from vecselect.request import Pin, Request
+    from vecselect.request import Request
     from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
@@ -137,9 +137,9 @@ def auto_make_vec(
         num_envs,
         kwargs,
         env_kwargs,
-        wrappers,
-        vector_kwargs,
-        pin,
+        wrappers=wrappers,
+        vector_kwargs=vector_kwargs,
+        pin=pin,
         native=native,
         buffers=buffers,
         batch_size=batch_size,
@@ -198,9 +198,8 @@ def recommend(
         gymnasium.error.Error: If the id is not registered.
     """
     _refuse_mode("recommend", kwargs, "It decides on one; auto_make_vec(..., mode=...) pins one.")
-    request = _read_request(
-        id, num_envs, kwargs, env_kwargs, wrappers, vector_kwargs, native=native
-    )
+    given: Any = {"wrappers": wrappers, "vector_kwargs": vector_kwargs, "native": native}
+    request = _read_request(id, num_envs, kwargs, env_kwargs, **given)
     options = PlanningOptions(
         effort=effort,
         budget_s=budget_s,
@@ -258,17 +257,13 @@ def sweep(
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """
     _refuse_mode("sweep", kwargs, "Name the modes to measure: modes=(...).")
-    options = read_sweep_options(num_envs, modes, budget_s, learner, progress, use_store)
-    largest = options.num_envs[-1]
-    request = _read_request(
-        id,
-        None if _is_listed(id) else largest,
-        kwargs,
-        env_kwargs,
-        wrappers,
-        vector_kwargs,
-        native=native,
+    options = SweepOptions.read(
+        num_envs, modes, budget_s, learner=learner, progress=progress, use_store=use_store
     )
+    largest = options.num_envs[-1]
+    given: Any = {"wrappers": wrappers, "vector_kwargs": vector_kwargs, "native": native}
+    number = None if _is_listed(id) else largest
+    request = _read_request(id, number, kwargs, env_kwargs, **given)
     if request.num_envs < largest:
         raise RequestError(
             f"num_envs goes up to {largest}, but the list holds {request.num_envs} callables; give "
@@ -312,20 +307,15 @@ def _read_request(
     num_envs: int | str | None,
     kwargs: Mapping[str, Any],
     env_kwargs: Mapping[str, Any] | None,
-    wrappers: Sequence[Callable[[gym.Env], gym.Env]] | None,
-    vector_kwargs: Mapping[str, Any] | None,
-    pin: Pin | None = None,
-    native: Callable[..., VectorEnv] | None = None,
+    *,
     buffers: int = 1,
     batch_size: int | None = None,
+    **options: Any,
 ) -> Request:
     """The request, with the environment's keyword arguments from `kwargs` and `env_kwargs`.
 
     Of those in `kwargs`, given by name, what can only have been meant otherwise is refused. In
-    `env_kwargs` any name may stand.
-
-    Raises:
-        RequestError: If an argument is wrong.
+    `env_kwargs` any name may stand. `options` are others of `read_request`.
     """
     for name, value in kwargs.items():
         if name in _OURS:
@@ -342,28 +332,16 @@ def _read_request(
         raise RequestError(
             f"{', '.join(twice)} is given in env_kwargs and as a keyword argument; give it once."
         )
-
-    def read(number: Any, **options: Any) -> Request:
-        return read_request(
-            id,
-            number,
-            wrappers=wrappers,
-            vector_kwargs=vector_kwargs,
-            env_kwargs={**given, **kwargs},
-            pin=pin,
-            native=native,
-            **options,
-        )
-
-    if num_envs != AUTO:
-        return read(num_envs, buffers=buffers, batch_size=batch_size)
-    if _is_listed(id):
-        raise RequestError(
-            "num_envs='auto' needs an id or one callable; an iterable of callables has its own "
-            "number of sub-environments, so leave num_envs out."
-        )
-    number = remembered_num_envs(read(1))
-    return read(number, buffers=buffers, batch_size=batch_size)
+    options["env_kwargs"] = {**given, **kwargs}
+    if num_envs == AUTO:
+        if _is_listed(id):
+            raise RequestError(
+                "num_envs='auto' needs an id or one callable; an iterable of callables has its own "
+                "number of sub-environments, so leave num_envs out."
+            )
+        num_envs = remembered_num_envs(read_request(id, 1, **options))
+    number: Any = num_envs
+    return read_request(id, number, buffers=buffers, batch_size=batch_size, **options)
 
 
 def _is_listed(id: Any) -> bool:
@@ -372,16 +350,7 @@ def _is_listed(id: Any) -> bool:
 
 
 def _refuse_mode(function: str, kwargs: Mapping[str, Any], instead: str) -> None:
-    """Refuses a pin where nothing can be pinned.
-
-    Args:
-        function: What was called.
-        kwargs: Its further keyword arguments.
-        instead: A sentence on what to call.
-
-    Raises:
-        RequestError: If there is one.
-    """
+    """Refuses a pin among the keyword arguments of a function in which nothing can be pinned."""
     for name in ("mode", "vectorization_mode"):
         if name in kwargs:
             raise RequestError(
@@ -398,10 +367,8 @@ def _hints(kwargs: Mapping[str, Any]) -> Iterator[None]:
     except TypeError as error:
         found = _UNEXPECTED.search(str(error))
         name = found.group(1) if found else ""
-        if name in kwargs:
-            meant = _meant(name, kwargs[name])
-            if meant is not None:
-                error.args = (f"{error}. {meant}",)
+        if name in kwargs and (meant := _meant(name, kwargs[name])):
+            error.args = (f"{error}. {meant}",)
         raise
 
 
@@ -409,13 +376,11 @@ def _meant(name: str, value: Any) -> str | None:
     """A question or a sentence on what a keyword argument was probably meant as."""
     if name in VECTOR_OPTIONS:
         return f"{_place(name, value)}."
-    options = sorted(VECTOR_OPTIONS)
-    near = get_close_matches(name, [*sorted(_PARAMETERS), *options], n=1, cutoff=0.75)
-    if not near:
-        return None
-    if near[0] in VECTOR_OPTIONS:
-        return f"Did you mean vector_kwargs={{{near[0]!r}: {value!r}}}?"
-    return f"Did you mean {near[0]}?"
+    known = [*sorted(_PARAMETERS), *sorted(VECTOR_OPTIONS)]
+    for near in get_close_matches(name, known, n=1, cutoff=0.75):
+        as_option = f"vector_kwargs={{{near!r}: {value!r}}}"
+        return f"Did you mean {as_option if near in VECTOR_OPTIONS else near}?"
+    return None
 
 
 def _place(name: str, value: Any) -> str:

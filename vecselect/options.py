@@ -28,18 +28,7 @@ SWEEP_BUDGET_S = 25.0
 
 @dataclass(frozen=True)
 class PlanningOptions:
-    """What the user says about planning; checked when it is made.
-
-    Attributes:
-        effort: How much measuring is allowed.
-        budget_s: Seconds after which planning starts nothing new; None for what is usual.
-        learner: What happens between two vector steps: a callable, seconds, or None.
-        learner_threads: Threads that the learner has while steps are made: None as they are set,
-            a number, or `"auto"` to let the plan choose between that and one.
-        allow: Kinds of modes that may be chosen beside those that run the user's environments.
-        use_store: Whether plans are remembered and recalled.
-        fresh: Whether to plan anew although a plan is remembered, which the new one replaces.
-        progress: Told in a few words what is being done.
+    """What the user says about planning, as `auto_make_vec` and `recommend` take it.
 
     Raises:
         RequestError: If something asked for cannot be.
@@ -88,11 +77,7 @@ class PlanningOptions:
 
 
 def check_learner(given: Any) -> None:
-    """Refuses what is neither a callable nor a number of seconds.
-
-    Raises:
-        RequestError: Saying what to give instead.
-    """
+    """Raises `RequestError` for what is neither a callable nor a number of seconds."""
     if not (given is None or callable(given) or is_seconds(given)):
         raise RequestError(
             f"learner is {given!r}; give a callable that takes the batch of observations, or the "
@@ -117,15 +102,10 @@ class SweepProgress:
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """What the user said about a sweep.
+    """What the user says about a sweep, as `vecselect.sweep` takes it; checked when it is read.
 
-    Attributes:
-        num_envs: The numbers of sub-environments, the smallest first.
-        modes: The modes named, the simpler ones first; empty where they are to be proposed.
-        budget_s: Seconds after which nothing new is begun.
-        learner: What happens between two vector steps: a callable, seconds, or None.
-        progress: Told how far it has come.
-        use_store: Whether the sweep is remembered.
+    Numbers are in order, the smallest first, and modes the simpler ones first; where modes are to
+    be proposed there are none.
     """
 
     num_envs: tuple[int, ...]
@@ -135,30 +115,15 @@ class SweepOptions:
     progress: Callable[[SweepProgress], None]
     use_store: bool = True
 
-
-def read_sweep_options(
-    num_envs: Any,
-    modes: Iterable[str] | None,
-    budget_s: float | None,
-    learner: Any,
-    progress: Callable[[SweepProgress], None],
-    use_store: bool = True,
-) -> SweepOptions:
-    """Checks what the user said about a sweep.
-
-    Raises:
-        RequestError: If something asked for cannot be.
-    """
-    need_seconds("budget_s", budget_s)
-    check_learner(learner)
-    return SweepOptions(
-        num_envs=_read_sizes(num_envs),
-        modes=_read_modes(modes),
-        budget_s=SWEEP_BUDGET_S if budget_s is None else float(budget_s),
-        learner=learner,
-        progress=progress,
-        use_store=use_store,
-    )
+    @classmethod
+    def read(
+        cls, num_envs: Any, modes: Iterable[str] | None, budget_s: float | None, **others: Any
+    ) -> SweepOptions:
+        """Checks what the user says; raises `RequestError` if something asked for cannot be."""
+        need_seconds("budget_s", budget_s)
+        check_learner(others["learner"])
+        budget_s = SWEEP_BUDGET_S if budget_s is None else float(budget_s)
+        return cls(_read_sizes(num_envs), _read_modes(modes), budget_s, **others)
 
 
 def _read_sizes(num_envs: Any) -> tuple[int, ...]:

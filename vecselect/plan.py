@@ -31,6 +31,25 @@ SCHEMA = 1
 
 DECIDED_BY = ("rule", "model", "race", "observed", "pin", "elimination")
 
+ROUNDING = 1 + 1e-9
+
+ABOVE_0 = {
+    "Behaviour": "samples steps",
+    "Evidence": "num_envs",
+    "HandOff": "spun_s woken_s worker_s thread_s message_s",
+    "ImplementationCost": "vector_step_s",
+    "Interval": "mid",
+    "LearnerCost": "threads",
+    "Machine": "cores",
+    "Observation": "inside_s",
+    "Plan": "learner_threads",
+    "RayCosts": "cores lanes",
+    "RuleVerdict": "threshold_s step_time_s",
+    "StepProfile": "step_time_s steps episode_steps",
+    "Timed": "num_envs",
+}
+"""By class, what must be above 0 in a plan, if it is known."""
+
 MOST_ENVS = 100_000
 """Far more sub-environments than anybody runs in one process."""
 
@@ -171,11 +190,7 @@ class Plan:
 
     @property
     def report(self) -> Report:
-        """The plan, rendered for people: `print(plan.report)`.
-
-        A convenience, the same as `Report(plan)`: reports are made of plans, which know nothing
-        else of them. `print(plan)` shows one line.
-        """
+        """The plan, rendered for people: `print(plan.report)`; `print(plan)` shows one line."""
         from vecselect.report import Report
 
         return Report(self)
@@ -194,18 +209,12 @@ class Plan:
         return dataclasses.asdict(self)
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The plan as one JSON document.
-
-        Args:
-            indent: Spaces per level; None for a single line.
-        """
+        """The plan as one JSON document, on a single line if `indent` is None."""
         return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
     def from_json(cls, document: str | bytes | dict[str, Any]) -> Plan:
-        """Reads what `to_json` wrote, also inside a file of the plan cache.
-
-        What `vecselect explain --json` prints is read too.
+        """Reads what `to_json` wrote, a file of the plan cache, or `vecselect explain --json`.
 
         Args:
             document: The text, or what `json.loads` made of it.
@@ -214,7 +223,7 @@ class Plan:
             PlanError: If it is not such a document, or one of another schema, or of a plan that
                 cannot have been made.
         """
-        plan: Plan = read_document(cls, document, "plan", _current)
+        plan: Plan = read_document(cls, document)
         wrong = next((what for what, holds in _conditions(plan) if not holds), None)
         if wrong is not None:
             raise PlanError(f"This is not a plan of vecselect: {wrong}.")
@@ -238,91 +247,39 @@ def provenance() -> dict[str, Any]:
 _version = functools.cache(metadata.version)  # which looks through folders
 
 
-def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """The plan in a document, alone or beside other things, of the schema that is read."""
-    if "mode" not in data:
-        if "points" in data:
-            raise PlanError("This is a sweep and no plan; Sweep.from_json reads it.")
-        if isinstance(data.get("plan"), dict):
-            data = data["plan"]
-    schema = data.get("schema")
-    if type(schema) is not int or schema != SCHEMA:
-        raise PlanError(
-            f"The plan has schema {schema!r:.40}; this version of vecselect reads {SCHEMA}. Plan "
-            "again, or read it with the version that wrote it."
-        )
-    return data
-
-
 def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
-    """What must hold of a plan that somebody else may have written.
+    """What would be wrong, and whether all is well, of a plan that somebody else may have written.
 
-    Whatever is computed or shown of a plan needs no other check.
-
-    Args:
-        plan: Its values have the right types, and its numbers are finite.
-
-    Yields:
-        What would be wrong, and whether all is well.
+    Its values have the right types, and its numbers are finite. Whatever is computed or shown of a
+    plan needs no other check.
     """
     evidence = plan.evidence
     profile, rule, race = evidence.profile, evidence.rule, evidence.race
     for part in _parts(plan):
         if isinstance(part, Interval):
-            yield "an interval has its ends the wrong way round", _is_ordered(part)
+            low, mid, high = part.low, part.mid * ROUNDING, part.high * ROUNDING**2
+            yield "an interval has its ends the wrong way round", 0 <= low <= mid <= high
         elif isinstance(mode := getattr(part, "mode", None), str):
             yield f"{mode[:40]!r} is no mode", _is_mode(mode)
+        for name in ABOVE_0.get(type(part).__name__, "").split():
+            value = getattr(part, name)
+            yield f"its {name} is not above 0", value is None or value > 0
     yield "its effort is unknown", plan.effort in EFFORTS
     yield "its decided_by is unknown", plan.decided_by in DECIDED_BY
     needed = {"rule": rule, "model": profile, "observed": profile, "race": race}
     yield "the evidence that decided is missing", needed.get(plan.decided_by, plan) is not None
-    yield "its number of sub-environments is out of range", 1 <= evidence.num_envs <= MOST_ENVS
-    yield "its machine has no cores", evidence.machine.cores > 0
+    yield "it has too many sub-environments", evidence.num_envs <= MOST_ENVS
     yield "its learners are missing", bool(evidence.learners)
-    threads = [plan.learner_threads, *(one.threads for one in evidence.learners)]
-    yield "a number of threads is below 1", all(number is None or number >= 1 for number in threads)
-    if evidence.ray is not None:
-        yield "its cluster has no room", evidence.ray.cores > 0 and evidence.ray.lanes >= 1
-    for one in evidence.implementations:
-        yield "a vector step takes time", one.vector_step_s > 0
-        known = [part for part in (one.behaviour, one.reference) if part is not None]
-        yield (
-            "the behaviour of an implementation was compared over no steps",
-            all(min(part.samples, part.steps) >= 1 for part in known),
-        )
     if profile is not None:
-        yield "its step time is not above 0", profile.step_time_s > 0 and profile.steps >= 1
         yield "its resets take all of the time", profile.reset_share < 1
         yield "a fraction is above 1", profile.off_cpu_fraction <= 1
-        yield (
-            "its episodes have no steps",
-            profile.episode_steps is None or profile.episode_steps > 0,
-        )
-    if evidence.hand_off is not None:
-        yield "a hand-off takes no time", min(dataclasses.astuple(evidence.hand_off)[:5]) > 0
-    for seen in evidence.observations:
-        yield "an observed step takes no time", seen.inside_s > 0 and seen.outside_s >= 0
-    if rule is not None:
-        yield "the rule's times are not above 0", rule.threshold_s > 0 and rule.step_time_s > 0
+    yield "a learner takes no time", all(seen.outside_s >= 0 for seen in evidence.observations)
     if race is not None:
         timed = [one for one in race.entrants if one.loop_s]
         yield "its race has no entrants", bool(timed) and race.rounds >= 0
-        for entrant in timed:
-            yield (
-                ("a block of its race takes no time"),
-                bool(entrant.blocks_s) and min(entrant.blocks_s) > 0,
-            )
-            yield (
-                ("its race has no vector steps"),
-                entrant.num_envs >= 1 and entrant.vector_steps >= 1,
-            )
-
-
-def _is_mode(text: str) -> bool:
-    try:
-        return (Mode.parse(text).workers or 0) <= MOST_ENVS
-    except RequestError:
-        return False
+        for one in timed:
+            yield "a block of its race takes no time", min(one.blocks_s, default=0.0) > 0
+            yield "its race has no vector steps", one.vector_steps > 0
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -336,6 +293,8 @@ def _parts(value: Any) -> Iterator[Any]:
             yield from _parts(item)
 
 
-def _is_ordered(found: Interval) -> bool:
-    """Whether an interval of times has its middle between its ends, but for rounding."""
-    return 0 <= found.low <= found.mid * (1 + 1e-9) and 0 < found.mid <= found.high * (1 + 1e-9)
+def _is_mode(text: str) -> bool:
+    try:
+        return (Mode.parse(text).workers or 0) <= MOST_ENVS
+    except RequestError:
+        return False

@@ -81,22 +81,13 @@ class Pin:
 
 @dataclass(frozen=True)
 class Request:
-    """The vector environment that the user wants, checked and frozen.
+    """The vector environment that the user wants, as `auto_make_vec` takes it, checked and frozen.
 
     Attributes:
         label: How the report calls the environment: its id, or the callable's name.
-        env_fns: One factory per sub-environment; their number is `num_envs`.
+        env_fns: One factory per sub-environment.
         spec: The registered spec, without keyword arguments; None for callables.
-        env_kwargs: What the environment's constructor gets.
-        wrappers: Applied to each sub-environment, in order.
-        vector_kwargs: Checked options of the vector environment, `autoreset_mode` as the enum.
-        pin: The mode the user forces, if any.
-        native: The user's factory of another implementation, a vector environment of its own: it is
-            called with `num_envs` and `env_kwargs`.
-        buffers: The parts of the batch that can be stepped independently; 1 for the whole batch
-            alone.
-        batch_size: Where each sub-environment steps independently, the results that `recv` gives at
-            once.
+        vector_kwargs: `autoreset_mode` is the enum.
         overlaps: Whether the calling process does something else while sub-environments step.
     """
 
@@ -170,21 +161,7 @@ def read_request(
 ) -> Request:
     """Checks the user's arguments and puts them into one value. Starts and builds nothing.
 
-    Args:
-        id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
-            iterable of such callables.
-        num_envs: The number of sub-environments, 1 by default; an iterable of callables has its
-            own.
-        wrappers: Applied to each sub-environment, in order.
-        vector_kwargs: Options of the vector environment, as Gymnasium's classes take them.
-        env_kwargs: Keyword arguments of the environment's constructor.
-        pin: The mode the user forces, if any.
-        native: The factory of another implementation, if there is one.
-        buffers: The parts of the batch that are to be stepped independently.
-        batch_size: The results that `recv` is to give at once.
-
-    Returns:
-        The request.
+    The arguments are those of `auto_make_vec`.
 
     Raises:
         RequestError: If something asked for cannot be.
@@ -202,20 +179,17 @@ def read_request(
         # A spec that came out of a vector environment carries the arguments of `make_vec` too:
         # defaults here, since the arguments of this call win. How it was vectorized is not kept:
         # that is to be chosen.
-        stored = dict(spec.kwargs)
+        stored = {"num_envs": None, "vector_kwargs": {}, "wrappers": (), **spec.kwargs}
         stored.pop("vectorization_mode", None)
-        num_envs = num_envs if num_envs is not None else stored.pop("num_envs", None)
-        stored.pop("num_envs", None)
-        stored_options = stored.pop("vector_kwargs", {})
-        stored_wrappers = stored.pop("wrappers", ())
-        vector_kwargs = stored_options if vector_kwargs is None else vector_kwargs
-        wrappers = stored_wrappers if wrappers is None else wrappers
+        defaults = [stored.pop(name) for name in ("num_envs", "vector_kwargs", "wrappers")]
+        num_envs = defaults[0] if num_envs is None else num_envs
+        vector_kwargs = defaults[1] if vector_kwargs is None else vector_kwargs
+        wrappers = defaults[2] if wrappers is None else wrappers
         given = {**stored, **given}
         spec.kwargs = {}
         spec.entry_point = _resolved(spec.entry_point)
         make: EnvFn = functools.partial(gym.make, spec, **given)
-        count = _checked_count(num_envs)
-        makers: list[EnvFn] = [make] * count
+        makers: list[EnvFn] = [make] * _number_of(num_envs)
         label = spec.id
     else:
         if given:
@@ -232,9 +206,9 @@ def read_request(
     for wrapper in chain:
         if not callable(wrapper):
             raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
-    buffers = _checked_parts("buffers", buffers, len(makers))
+    buffers = _checked_count("buffers", buffers, len(makers))
     if batch_size is not None:
-        batch_size = _checked_parts("batch_size", batch_size, len(makers))
+        batch_size = _checked_count("batch_size", batch_size, len(makers))
         if buffers > 1:
             raise RequestError(
                 f"buffers={buffers} and batch_size={batch_size} exclude each other: with buffers "
@@ -264,11 +238,7 @@ def is_seconds(value: object) -> bool:
 
 
 def need_seconds(name: str, value: object) -> None:
-    """Refuses what is neither None nor a number of seconds above 0.
-
-    Raises:
-        RequestError: Naming the argument.
-    """
+    """Raises `RequestError` for what is neither None nor a number of seconds above 0."""
     if value is not None and not (is_seconds(value) and value != 0):
         raise RequestError(f"{name} is {value!r}; it must be a number of seconds above 0.")
 
@@ -276,7 +246,7 @@ def need_seconds(name: str, value: object) -> None:
 def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[list[EnvFn], str]:
     """The callables to build sub-environments with, and a name for them."""
     if callable(id):
-        return [id] * _checked_count(num_envs), _name_of(id)
+        return [id] * _number_of(num_envs), _name_of(id)
     if not isinstance(id, Iterable):
         raise RequestError(
             f"id is {id!r}, which names no environment; give an id such as 'Pendulum-v1', an "
@@ -292,7 +262,7 @@ def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[
             raise RequestError(f"Element {i} of the list of callables is {maker!r}.{advice}")
     if not makers:
         raise RequestError("The list of callables is empty; at least one is needed.")
-    if num_envs is not None and _checked_count(num_envs) != len(makers):
+    if num_envs is not None and _number_of(num_envs) != len(makers):
         raise RequestError(
             f"num_envs is {num_envs}, but the list holds {len(makers)} callables; leave num_envs "
             "out, it is the length of the list."
@@ -324,28 +294,22 @@ def _name_of(make: EnvFn) -> str:
     return "a lambda" if name.endswith("<lambda>") else str(name).rpartition("<locals>.")[2]
 
 
-def _checked_count(num_envs: int | None) -> int:
-    """The number of sub-environments as an int of at least 1; 1 of none, as in Gymnasium."""
-    if num_envs is None:
-        return 1
-    if isinstance(num_envs, bool) or not isinstance(num_envs, SupportsIndex):
-        raise RequestError(f"num_envs is {num_envs!r}; it must be a whole number of at least 1.")
-    count = operator.index(num_envs)
+def _checked_count(name: str, given: object, most: int | None = None) -> int:
+    """A number as an int from 1 to `most`, which is the number of sub-environments."""
+    whole = isinstance(given, SupportsIndex) and not isinstance(given, bool)
+    count = operator.index(given) if whole else 0  # type: ignore[arg-type]
     if count < 1:
-        raise RequestError(f"num_envs is {count}; at least 1 sub-environment is needed.")
-    return count
-
-
-def _checked_parts(name: str, given: int, num_envs: int) -> int:
-    """A number as an int from 1 to the number of sub-environments."""
-    if isinstance(given, bool) or not isinstance(given, SupportsIndex):
         raise RequestError(f"{name} is {given!r}; it must be a whole number of at least 1.")
-    count = operator.index(given)
-    if not 1 <= count <= num_envs:
+    if most is not None and count > most:
         raise RequestError(
-            f"{name} is {count}; with {num_envs} sub-environments it must be from 1 to {num_envs}."
+            f"{name} is {count}; with {most} sub-environments it must be from 1 to {most}."
         )
     return count
+
+
+def _number_of(num_envs: int | None) -> int:
+    """The number of sub-environments; 1 of none, as in Gymnasium."""
+    return 1 if num_envs is None else _checked_count("num_envs", num_envs)
 
 
 def _resolved(entry_point: Any) -> Any:
@@ -374,7 +338,7 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
         raise RequestError(unknown("start method (context)", context, start_methods()))
     if options.get("on_worker_death", "raise") not in ON_WORKER_DEATH:
         raise RequestError(unknown("on_worker_death", options["on_worker_death"], ON_WORKER_DEATH))
-    for key in ("start_timeout_s", "step_timeout_s"):
+    for key in DEADLINES:
         need_seconds(key, options.get(key))
     _check_ray_options(options)
     mode = options.get("observation_mode", "same")
@@ -396,14 +360,7 @@ def _check_ray_options(options: Mapping[str, Any]) -> None:
     if address is not None and not isinstance(address, str):
         raise RequestError(f"address is {address!r}; it must be text, such as 'auto'.")
     if "num_workers" in options:
-        given = options["num_workers"]
-        try:
-            _checked_count(given if given is not None else 0)
-        except RequestError:
-            raise RequestError(
-                f"num_workers is {given!r}; it must be a whole number of at least 1: the number "
-                "of Ray actors."
-            ) from None
+        _checked_count("num_workers", options["num_workers"])
     if lane_mode is not None and not LANE_MODES.fullmatch(str(lane_mode)):
         raise RequestError(
             f"lane_mode is {lane_mode!r}; it must be 'sync' or a pool, such as 'pool:3'."
@@ -438,13 +395,8 @@ def pinned(mode: str) -> Iterator[None]:
 def read_pin(mode: Any, vectorization_mode: Any = None) -> Pin | None:
     """The pin that is in force: the argument, else `pinned()`, else `VECSELECT_MODE`.
 
-    Args:
-        mode: The `mode` argument, `"auto"` or None if none was meant. The third argument of
-            `gymnasium.make_vec` stands in its place, so Gymnasium's modes are understood.
-        vectorization_mode: The argument as `gymnasium.make_vec` takes it, or None.
-
-    Returns:
-        The strongest pin, or None where the choice is free.
+    The third argument of `gymnasium.make_vec` stands in the place of `mode`, so Gymnasium's modes
+    are understood.
 
     Raises:
         RequestError: If a mode does not exist, or the two arguments contradict each other.
@@ -471,7 +423,7 @@ def read_pin(mode: Any, vectorization_mode: Any = None) -> Pin | None:
 
 
 def _read_mode(mode: Any, source: str) -> Pin | None:
-    """A pin to a mode, or None for `"auto"`. `source` is the text that gave it."""
+    """A pin to a mode, or None for `"auto"`; `source` is the text that gave it."""
     if not isinstance(mode, str):
         raise RequestError(f"{source}: a mode is named by a string, such as 'sync'.")
     if mode == AUTO:

@@ -141,13 +141,7 @@ class RunWatch:
         on_observed: Callable[[Observation], None] | None = None,
         on_wrong_recall: Callable[[], None] | None = None,
     ) -> None:
-        """Begins to watch.
-
-        Args:
-            plan: The plan that the run follows.
-            on_observed: Given what the run has shown, when it ends.
-            on_wrong_recall: Called where the first steps show that a recalled plan is wrong.
-        """
+        """Begins to watch; `on_observed` is given what the run has shown, when it ends."""
         self._plan = plan
         self._on_observed = on_observed
         self._on_wrong_recall = on_wrong_recall
@@ -173,11 +167,7 @@ class RunWatch:
         self._owner = os.getpid()
 
     def collecting(self, threads: int | None) -> None:
-        """Learns that `AutoVectorEnv.collecting` has been entered, or with None left.
-
-        Args:
-            threads: The learner's threads from now on.
-        """
+        """Learns the learner's threads inside `AutoVectorEnv.collecting`; None at its end."""
         self._collects = True
         self._applied = threads
 
@@ -189,13 +179,7 @@ class RunWatch:
             self._others = OtherThreads()
 
     def look(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
-        """Takes in how the run stands, at the end of a step.
-
-        Args:
-            vector_steps: Vector steps so far.
-            inside_ns: Nanoseconds inside `step` so far.
-            outside_ns: Nanoseconds between two steps so far.
-        """
+        """Takes in how the run stands at the end of a step: all numbers are those so far."""
         if self._verifies:
             cpu_s = time.thread_time() - self._step_cpu_s
             self._first_steps.append(((inside_ns - self._inside_ns) * 1e-9, cpu_s))

@@ -105,7 +105,16 @@ def make_vec_env(
     Raises:
         RequestError: If an argument is wrong.
     """
-    _refuse_others(vec_env_cls, vec_env_kwargs, kwargs)
+    if vec_env_cls is not None or vec_env_kwargs:
+        raise RequestError(
+            "vec_env_cls and vec_env_kwargs name a class that runs the sub-environments, which is "
+            'what vecselect chooses. Leave them out, or pin a mode: mode="sync" runs them as '
+            'DummyVecEnv does, mode="pool" in processes. The start method is '
+            'vector_kwargs={"context": "spawn"}.'
+        )
+    for name, here in (("id", "env_id"), ("num_envs", "n_envs")):
+        if name in kwargs:
+            raise RequestError(f"{name} is called {here} here, as in Stable-Baselines3.")
     options = {"autoreset_mode": AutoresetMode.SAME_STEP, **(vector_kwargs or {})}
     _need_usable(options["autoreset_mode"], options.get("copy", True))
     if env_kwargs and callable(env_id):
@@ -148,11 +157,6 @@ class CollectingCallback(BaseCallback):
     """
 
     def __init__(self, verbose: int = 0) -> None:
-        """Makes a callback for one algorithm.
-
-        Args:
-            verbose: As any callback of Stable-Baselines3 takes it; nothing is printed.
-        """
         super().__init__(verbose)
         self._entered = contextlib.ExitStack()
 
@@ -177,8 +181,7 @@ class CollectingCallback(BaseCallback):
     def _on_rollout_end(self) -> None:
         self._entered.close()
 
-    def _on_training_end(self) -> None:
-        self._entered.close()
+    _on_training_end = _on_rollout_end
 
 
 def as_vec_env(envs: AutoVectorEnv) -> VecEnv:
@@ -208,12 +211,9 @@ class Sb3VecEnv(VecEnv):
     """
 
     def __init__(self, envs: AutoVectorEnv) -> None:
-        """Wraps a vector environment.
+        """Takes over a vector environment with `autoreset_mode=SAME_STEP`.
 
-        Args:
-            envs: With `autoreset_mode=SAME_STEP`, and `WholeInfos` as the last wrapper of each
-                sub-environment if they are to keep their infos as they are; it belongs to this one
-                from here on.
+        With `WholeInfos` as the last wrapper of each sub-environment infos stay as they are.
 
         Raises:
             RequestError: If it was made otherwise.
@@ -322,22 +322,12 @@ class _MonitorFiles(VecEnvWrapper):
     def __init__(
         self, venv: Sb3VecEnv, folder: str, start_index: int, columns: Sequence[str], override: bool
     ) -> None:
-        """Opens a file for each sub-environment.
-
-        Args:
-            venv: Over sub-environments with a `Monitor`.
-            folder: Where they are written; it is made where there is none.
-            start_index: The name of the first file.
-            columns: Those beside the return, the length and the time of an episode.
-            override: Whether a file that there is already is replaced, and not appended to.
-        """
         super().__init__(venv)
         header: dict[str, float | str] = {"t_start": time.time(), "env_id": venv.plan.env}
+        names = (str(start_index + index) for index in range(venv.num_envs))
         self._files = [
-            ResultsWriter(
-                os.path.join(folder, str(start_index + index)), header, tuple(columns), override
-            )
-            for index in range(venv.num_envs)
+            ResultsWriter(os.path.join(folder, name), header, tuple(columns), override)
+            for name in names
         ]
 
     def reset(self) -> Any:
@@ -357,20 +347,6 @@ class _MonitorFiles(VecEnvWrapper):
         self.venv.close()
         for file in self._files:
             file.close()
-
-
-def _refuse_others(vec_env_cls: Any, vec_env_kwargs: Any, kwargs: Mapping[str, Any]) -> None:
-    """Refuses arguments that have another name here, or no meaning."""
-    if vec_env_cls is not None or vec_env_kwargs:
-        raise RequestError(
-            "vec_env_cls and vec_env_kwargs name a class that runs the sub-environments, which is "
-            'what vecselect chooses. Leave them out, or pin a mode: mode="sync" runs them as '
-            'DummyVecEnv does, mode="pool" in processes. The start method is '
-            'vector_kwargs={"context": "spawn"}.'
-        )
-    for name, here in (("id", "env_id"), ("num_envs", "n_envs")):
-        if name in kwargs:
-            raise RequestError(f"{name} is called {here} here, as in Stable-Baselines3.")
 
 
 def _need_usable(autoreset_mode: Any, copy: bool) -> None:

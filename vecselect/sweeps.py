@@ -6,10 +6,8 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import PlanError
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
 from vecselect.plan import Note
@@ -17,6 +15,7 @@ from vecselect.selection.race import Timed, choose_by_number, smallest_enough
 from vecselect.values import read_document
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import TextIO
 
     from vecselect.report.text import Shown
@@ -102,11 +101,7 @@ class Sweep:
         }
 
     def to_json(self, indent: int | None = 2) -> str:
-        """The sweep as one JSON document.
-
-        Args:
-            indent: Spaces per level; None for a single line.
-        """
+        """The sweep as one JSON document, on a single line if `indent` is None."""
         return json.dumps(self.to_dict(), indent=indent)
 
     @classmethod
@@ -116,7 +111,7 @@ class Sweep:
         Raises:
             PlanError: If the text is not such a document, or one of another schema.
         """
-        sweep: Sweep = read_document(cls, text, "sweep", _current)
+        sweep: Sweep = read_document(cls, text)
         return sweep
 
     def save(self, path: str | Path) -> None:
@@ -129,28 +124,23 @@ class Sweep:
             RequestError: If it ends otherwise, a plot is wanted and matplotlib is not installed, or
                 the folder is not there or cannot be written to.
         """
-        from vecselect.report import check_file
+        from vecselect.report import check_file, write_file
+        from vecselect.report.plots import png, svg, sweep_figure, sweep_title
 
-        ending = check_file(path, "sweep", FILES)
-        if ending == ".json":
-            content = (self.to_json() + "\n").encode()
-        else:
-            from vecselect.report.plots import png, svg, sweep_figure, sweep_title
-
-            draw = partial(sweep_figure, self)
-            content = png(draw) if ending == ".png" else svg(draw, sweep_title(self)).encode()
-        Path(path).write_bytes(content)
+        draw = partial(sweep_figure, self)
+        forms = {
+            ".json": lambda: (self.to_json() + "\n").encode(),
+            ".svg": lambda: svg(draw, sweep_title(self)).encode(),
+            ".png": lambda: png(draw),
+        }
+        write_file(path, "sweep", forms[check_file(path, "sweep", FILES)]())
 
     def __str__(self) -> str:
         """The tables as plain text, at most 80 columns wide, without colour."""
         return str(self._shown())
 
     def print(self, file: TextIO) -> None:
-        """Writes the tables to a stream: coloured on a terminal, plain in a pipe.
-
-        Args:
-            file: The stream.
-        """
+        """Writes the tables to a stream: coloured on a terminal, plain in a pipe."""
         self._shown().print(file)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -165,14 +155,3 @@ class Sweep:
         from vecselect.report.text import Shown
 
         return Shown(sweep_content(self))
-
-
-def _current(data: dict[str, Any]) -> dict[str, Any]:
-    """A document of today's schema."""
-    schema = data.get("schema")
-    if schema != SCHEMA:
-        raise PlanError(
-            f"The sweep has schema {schema!r}; this version of vecselect reads {SCHEMA}. "
-            "Sweep again, or read it with the version that wrote it."
-        )
-    return data

@@ -8,12 +8,9 @@ import json
 import math
 import types
 import typing
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from vecselect.errors import PlanError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MOST = float(1 << 62)
 LEAST = -1e-6
@@ -21,16 +18,7 @@ LEAST = -1e-6
 
 
 def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> bytes:
-    """The content of a file that a user named; some files have no end.
-
-    Args:
-        file: Opened for reading.
-        most_bytes: A larger file is refused.
-        name: What the error calls it.
-
-    Raises:
-        PlanError: If it is larger.
-    """
+    """The content of a file that a user named; some have no end, so `PlanError` if it is larger."""
     content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, too large to hold plans.")
@@ -41,44 +29,35 @@ Signed = typing.NewType("Signed", float)
 """A float that may be negative; all others are times, sizes and shares."""
 
 
-def read_document(
-    kind: Any,
-    document: str | bytes | dict[str, Any],
-    name: str,
-    current: Callable[[dict[str, Any]], dict[str, Any]],
-) -> Any:
-    """A value of a dataclass from the JSON document that it was written to.
+def read_document(kind: Any, document: str | bytes | dict[str, Any]) -> Any:
+    """A `Plan` or `Sweep` from the JSON document that it was written to, or that holds it.
 
-    Args:
-        kind: The dataclass.
-        document: Its text, or what `json.loads` made of that.
-        name: What errors call it.
-        current: Gives the document in the form of today's schema, or raises PlanError.
-
-    Raises:
-        PlanError: If it is no such document.
+    Raises `PlanError` if it is no such document, or one of another schema.
     """
+    name = kind.__name__.lower()
     try:
         data = document if isinstance(document, dict) else json.loads(document)
         if not isinstance(data, dict):
             raise TypeError("it is not an object")
-        return rebuilt(kind, current(data))
-    except PlanError:
-        raise
+        data = data[name] if isinstance(data.get(name), dict) else data
+        if name == "plan" and "points" in data:
+            raise TypeError("it is a sweep, which Sweep.from_json reads")
+        schema = data.get("schema")
+        if type(schema) is int and schema == kind.schema:
+            return rebuilt(kind, data)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PlanError(f"This is not a {name} of vecselect: {error}.") from error
+    raise PlanError(
+        f"The {name} has schema {schema!r:.40}; this version of vecselect reads {kind.schema}. "
+        f"{name.title()} again, or read it with the version that wrote it."
+    )
 
 
 def rebuilt(kind: Any, data: Any) -> Any:
-    """A value of a type from plain data.
+    """A dataclass, or a value of one of its fields, from what `dataclasses.asdict` gave of it.
 
-    Args:
-        kind: A dataclass, or a type as its fields have them.
-        data: What `dataclasses.asdict` gave, after a trip through JSON.
-
-    Raises:
-        TypeError: If something is missing, or of another type.
-        ValueError: If a number cannot have been measured.
+    Raises `TypeError` if something is missing or of another type, `ValueError` if a number cannot
+    have been measured.
     """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -115,11 +94,7 @@ def _possible(number: float) -> float:
 
 
 def exactly(kind: type, data: Any) -> Any:
-    """The data itself, if it is of the type that JSON gives for it.
-
-    Raises:
-        TypeError: If it is not.
-    """
+    """The data itself, if it is of the type that JSON gives for it; else `TypeError`."""
     if type(data) is not kind:
         shown = repr(data)[:40] if isinstance(data, (str, float, bool)) else type(data).__name__
         raise TypeError(f"{shown} stands where a {kind.__name__} should")

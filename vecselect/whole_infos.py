@@ -38,9 +38,7 @@ class Whole:
 class WholeInfos(gym.Wrapper, RecordConstructorArgs):
     """Around one sub-environment: its infos, each in one piece.
 
-    Attributes:
-        options_once: The options of the next reset of this sub-environment, in place of those that
-            all of them get.
+    `options_once` are the options of its next reset, in place of those that all of them get.
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -68,11 +66,9 @@ class WholeInfos(gym.Wrapper, RecordConstructorArgs):
         self.unwrapped.action_space.seed(seed)
 
     def is_wrapped_by(self, name: str) -> bool:
-        """Whether the environment has a wrapper of a class, or of one derived from it.
+        """Whether the environment has a wrapper of a class, by name, or of one derived from it.
 
-        Args:
-            name: Of the class, as `name_of` gives it: sending the class itself would import its
-                module in the worker.
+        Sending the class itself would import its module in the worker.
         """
         env = self.env
         while isinstance(env, gym.Wrapper):
@@ -88,12 +84,9 @@ def name_of(kind: type) -> str:
 
 
 def one_by_one(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
-    """The info of each sub-environment, the last ones of ended episodes left out.
+    """The info of each sub-environment, over `WholeInfos` or not, without those of ended episodes.
 
-    Args:
-        infos: Of a vector environment, over `WholeInfos` or not: what is batched has a mask `_key`
-            beside each `key`.
-        num_envs: The number of sub-environments.
+    What is batched has a mask `_key` beside each `key`.
     """
     found: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     for key, values in infos.items():

@@ -73,20 +73,15 @@ class Async(base.Backend):
         return reason or request.why_not_sent
 
     def build(self, request: Request, mode: Mode) -> AsyncVectorEnv:
-        """Builds the vector environment; with a `worker` of the user's it is Gymnasium's alone.
-
-        Raises:
-            RequestError: If `shared_memory=True` was asked for and the space cannot go there.
-        """
+        """Builds the vector environment; with a `worker` of the user's it is Gymnasium's alone."""
         children.need_descriptors(request.num_envs)
         base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
         options = base.options_for(request, self.takes)
-        env: AsyncVectorEnv
+        kind: type[AsyncVectorEnv] = GuardedAsyncVectorEnv
         if "worker" in options:
+            kind = OwnWorkerVectorEnv
             options["context"] = contexts.context_name(options.get("context"))
-            env = OwnWorkerVectorEnv(request.env_fns, **options)
-        else:
-            env = GuardedAsyncVectorEnv(request.env_fns, **options)
+        env = kind(request.env_fns, **options)
         base.set_spec(env, request, "async")
         return env
 
@@ -157,19 +152,11 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         observation_mode: Any = "same",
         **options: Any,
     ) -> None:
-        """Starts a worker for each sub-environment.
-
-        Args:
-            env_fns: One factory per sub-environment.
-            start_timeout_s: Seconds that building all of them may take.
-            step_timeout_s: Seconds that a step, reset or call may take.
-            context: Start method of the workers; by default the safest there is.
-            observation_mode: As in `AsyncVectorEnv`.
-            **options: Others of `AsyncVectorEnv`.
+        """Starts a worker for each sub-environment; `options` are those of `AsyncVectorEnv`.
 
         Raises:
             RequestError: If `shared_memory` is True and the space cannot go there.
-            StepTimeout: If building takes too long.
+            StepTimeout: If building all of them takes longer than `start_timeout_s`.
             WorkerDied: If a worker's process ends.
             Exception: What a factory raises.
         """
@@ -177,7 +164,10 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         self._called: Sequence[int] = ()
         sample, facts, spaces = _looked_at(env_fns, observation_mode, context, start_timeout_s)
         single = spaces[1] if isinstance(spaces, tuple) else sample.observation_space
-        fits = _fits_shared_memory(single)
+        # Of Text or OneOf Gymnasium's shared memory would return the same for ever, and it refuses
+        # other Python objects.
+        dtypes = [leaf.dtype for leaf in leaves(single)]
+        fits = all(dtype is not None and dtype.char in f"{typecodes}?" for dtype in dtypes)
         if options.get("shared_memory") and not fits:
             raise RequestError(
                 "Mode 'async' with shared_memory=True cannot run this environment: shared memory "
@@ -219,7 +209,6 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         """Calls a method of every sub-environment, or reads an attribute that is not callable."""
         return self.call_some(range(self.num_envs), name, args, kwargs)
 
-    @_recovering
     def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         """Begins a call of every sub-environment."""
         self.call_some_async(range(self.num_envs), name, args, kwargs)
@@ -274,12 +263,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
                     wait(0)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Ends the workers; does nothing in a process that was forked from their owner.
-
-        Args:
-            timeout: Seconds they may take to close their sub-environments; 3.5 by default.
-            terminate: Whether to end them without waiting.
-        """
+        """Ends the workers, which have 3.5 s by default; does nothing in a fork of their owner."""
         if os.getpid() == self._owner:
             self._finalizer.cancel()
             self.closed = True  # also where this is interrupted
@@ -298,25 +282,13 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         )
 
 
-def _fits_shared_memory(space: gym.Space[Any]) -> bool:
-    """Whether Gymnasium's shared memory can hold every part of an observation.
-
-    It would return the same Text or OneOf for ever, and refuses other Python objects.
-    """
-    dtypes = [leaf.dtype for leaf in leaves(space)]
-    return all(dtype is not None and dtype.char in f"{typecodes}?" for dtype in dtypes)
-
-
 def _looked_at(
     env_fns: Sequence[EnvFn], mode: Any, context: str | None, limit_s: float | None
 ) -> tuple[Sample, Facts | None, Any]:
     """Builds the first sub-environment, or all where spaces may differ, and closes them again.
 
-    Where there is a time limit, in worker processes.
-
-    Returns:
-        What the first says of itself, the facts of its spec if it was built here, and the
-        `observation_mode` for `AsyncVectorEnv`.
+    Where there is a time limit, in worker processes. Returns what the first says of itself, the
+    facts of its spec if it was built here, and the `observation_mode` for `AsyncVectorEnv`.
     """
     differ, here = mode == "different", limit_s is None
     looked_at = env_fns if differ else env_fns[:1]

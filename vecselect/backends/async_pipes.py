@@ -51,14 +51,7 @@ class Workers:
         start_method: str | None,
         limit_s: float | None,
     ) -> None:
-        """Starts none yet.
-
-        Args:
-            env_fns: One factory per sub-environment.
-            facts: Of the spec of what the first has built in this process, if it has.
-            start_method: Of the workers; by default the safest there is.
-            limit_s: Seconds that all of them may take to be built.
-        """
+        """Starts none yet; `facts` are those of the spec of what `env_fns[0]` has built here."""
         self.lines: list[Line] = []
         self.set_limit("start_timeout_s", limit_s)
         self.chosen: Collection[int] | None = None
@@ -128,12 +121,7 @@ class Workers:
         return self._context.Array(typecode, size, lock=_NoLock())
 
     def end(self, limit_s: float) -> None:
-        """Ends the workers. Twice does nothing.
-
-        Args:
-            limit_s: Seconds that they may take to close their sub-environments, before they are
-                terminated and then killed; 0 does not ask.
-        """
+        """Ends the workers: asks them, and kills them after a time limit; 0 does not ask."""
         lines, self.lines = self.lines, []
         try:
             for line in lines if limit_s > 0 else ():
@@ -158,7 +146,6 @@ class Line:
     """The caller's end of the pipe to one worker, with the methods that `AsyncVectorEnv` calls.
 
     Attributes:
-        pipe: The pipe itself.
         awaited: Whether an answer is there, or due, that was not given up.
         ended: Whether an episode has ended that has to be reset before the next step.
     """
@@ -200,21 +187,14 @@ class Line:
     def poll(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds for an answer; False if it was given up.
 
-        Raises:
-            RanOut: If it does not come. Had it returned False, Gymnasium would give up the call.
+        Raises `RanOut` if it does not come: for False Gymnasium would give up the call.
         """
         if self.awaited and not self._comes(time.monotonic() + timeout):
             raise RanOut(f"{self._name()} has not answered within {timeout:g} s.")
         return self.awaited
 
     def recv(self) -> Any:
-        """The answer, if one is due.
-
-        Raises:
-            WorkerDied: If a worker's process has ended.
-            StepTimeout: If the answer takes longer than it may.
-            Exception: What a sub-environment raised.
-        """
+        """The answer, if one is due; raises what a sub-environment raised, a death, a timeout."""
         self._comes(math.inf)
         self._raise_failure()
         self.awaited, reply, self._reply = False, self._reply, None

@@ -42,8 +42,8 @@ def work(row: int, task: Task, pipe: Connection, inherited: Any, *rest: Any) -> 
         row: Index of the sub-environment.
         task: What it is to run.
         pipe: The worker's end of its pipe.
-        inherited: Descriptors of the caller's that a forked worker has to close: an open end of a
-            pipe would keep other workers from seeing the caller go.
+        inherited: Ends of the caller's that a forked worker closes: an open one would keep other
+            workers from seeing the caller go.
         *rest: Gymnasium's shared memory, queue of errors, autoreset mode and, from 1.4 on, a
             semaphore.
     """

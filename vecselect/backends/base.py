@@ -71,10 +71,6 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
 
     Options that say how processes and lanes are run bind only modes that have any: an automatic
     choice passes over them, a pinned mode without any refuses them. Deadlines are to be kept.
-
-    Args:
-        request: The request.
-        takes: The keys that have a meaning in the mode.
     """
     meaningless = set(request.vector_kwargs) - takes
     if request.pin is None:
@@ -92,11 +88,7 @@ def refused_options(request: Request, takes: Set[str]) -> str | None:
 
 
 def need_work_for(mode: Mode, request: Request) -> None:
-    """Refuses a number of workers that a request has no work for.
-
-    Raises:
-        ModeUnavailable: With the number to ask for instead.
-    """
+    """Raises `ModeUnavailable` for a number of workers that a request has no work for."""
     why = mode.why_not(request.num_envs, request.caller_steps, request.buffers)
     if why is not None:
         raise ModeUnavailable(f"Mode '{mode}' cannot run {request.label}: {why}.")
@@ -130,11 +122,7 @@ def options_for(request: Request, takes: Set[str]) -> dict[str, Any]:
 def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -> None:
     """Gives a vector environment the spec that `gymnasium.make_vec` would have given it.
 
-    Args:
-        env: A vector environment that runs the request's own environments.
-        request: The request.
-        vectorization_mode: Gymnasium's name of the mode; None for the modes it does not know, whose
-            spec then rebuilds the same environments in Gymnasium's loop.
+    That of a mode that Gymnasium does not know (None) rebuilds the same environments in its loop.
     """
     if request.spec is None:
         return
@@ -154,15 +142,7 @@ def set_spec(env: VectorEnv, request: Request, vectorization_mode: str | None) -
 
 
 def check_distinct(envs: list[Any], first_row: int = 0) -> None:
-    """Refuses environments built in this process of which two are one instance.
-
-    Args:
-        envs: The environments.
-        first_row: Index of the first of them.
-
-    Raises:
-        RequestError: Naming the two.
-    """
+    """Raises `RequestError` where two environments built in this process are one instance."""
     seen: dict[int, int] = {}
     for index, env in enumerate(envs, first_row):
         first = seen.setdefault(id(env.unwrapped), index)
@@ -171,14 +151,7 @@ def check_distinct(envs: list[Any], first_row: int = 0) -> None:
 
 
 def need_no_ended_episode(ended: np.ndarray) -> None:
-    """Refuses a step in which a sub-environment would be stepped whose episode has ended.
-
-    Args:
-        ended: Whether it has, of each sub-environment.
-
-    Raises:
-        AssertionError: As Gymnasium does, with autoreset_mode=DISABLED.
-    """
+    """Raises `AssertionError`, as Gymnasium does, where an ended episode would be stepped."""
     if ended.any():
         raise AssertionError(
             f"The episodes of sub-environments {ended.nonzero()[0].tolist()} have ended. "

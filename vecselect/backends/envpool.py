@@ -20,6 +20,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from vecselect.arguments import seed_of_each
 from vecselect.backends import base
 from vecselect.backends.native import NativeVectorEnv
 from vecselect.errors import ModeUnavailable, VecselectError
@@ -93,10 +94,9 @@ class EnvPool(base.Backend):
     def build(self, request: Request, mode: Mode) -> NativeVectorEnv:
         """Builds an `EnvPoolVectorEnv` with so many threads, by default one for each usable core.
 
-        Raises:
-            ModeUnavailable: If there are too many threads, or EnvPool has no such environment. That
-                is found out only here, since importing EnvPool takes a second, which a start that
-                recalls another mode need not spend.
+        Raises `ModeUnavailable` if EnvPool has no such environment. That is found out only here,
+        since importing EnvPool takes a second, which a start that recalls another mode need not
+        spend.
         """
         base.need_work_for(mode, request)
         threads = mode.workers or self.exact(request, mode, read_machine()).workers or 1
@@ -119,14 +119,7 @@ class _Split(NativeVectorEnv):
 
 @dataclass(frozen=True)
 class Task:
-    """What EnvPool is to run.
-
-    Attributes:
-        id: The id, which EnvPool knows too.
-        kwargs: Its keyword arguments, the time limit among them.
-        observation_space: Of one sub-environment, as Gymnasium has it.
-        action_space: The same.
-    """
+    """What EnvPool is to run: its arguments with the time limit, and Gymnasium's single spaces."""
 
     id: str
     kwargs: dict[str, Any]
@@ -156,14 +149,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _task_of(request: Request) -> Task:
-    """What EnvPool is to run for a request.
-
-    One sub-environment of Gymnasium is built to know its spaces and its time limit.
-
-    Raises:
-        ModeUnavailable: If EnvPool has none with these arguments and spaces.
-        Exception: What building the sub-environment raises.
-    """
+    """What EnvPool is to run; one sub-environment of Gymnasium is built to know what that is."""
     spec = request.spec
     assert spec is not None, "a callable was refused"
     id, envpool = spec.id, _envpool()
@@ -209,11 +195,7 @@ def _alike(own: gym.Space[Any], other: Any, *, dtype: bool) -> bool:
 
     EnvPool gives some observations no bounds, and counts in other dtypes: what is returned has the
     dtype of Gymnasium's space, and may go beyond bounds no more and no less than Gymnasium's.
-
-    Args:
-        own: A space of Gymnasium's environment.
-        other: That of EnvPool's.
-        dtype: Whether arrays of floats must be of the same length; actions are converted.
+    Actions are converted, and need not be of the same `dtype`.
     """
     if isinstance(own, spaces.Discrete) and isinstance(other, spaces.Discrete):
         return bool(own.n == other.n and own.start == other.start == 0)
@@ -240,12 +222,8 @@ class EnvPoolVectorEnv(VectorEnv):
     def __init__(self, task: Task, num_envs: int, threads: int, copy: bool = True) -> None:
         """Describes it; the first reset builds it.
 
-        Args:
-            task: What it runs.
-            num_envs: The number of sub-environments.
-            threads: Threads that step them.
-            copy: Whether observations stay as they are where the caller changes those it was given;
-                it matters for masked resets only.
+        With `copy` observations stay as they are where the caller changes those it was given; it
+        matters for masked resets only.
         """
         self.num_envs: int = num_envs
         self.metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -270,12 +248,8 @@ class EnvPoolVectorEnv(VectorEnv):
     ) -> tuple[Any, dict[str, Any]]:
         """Resets every sub-environment, or those in the mask.
 
-        Args:
-            seed: None, one int (sub-environment `i` gets `seed + i`), or an int or None for each.
-            options: `reset_mask` and nothing else.
-
-        Raises:
-            VecselectError: If some are to be seeded, or given options; nothing was reset.
+        Raises `VecselectError`, with nothing reset, if some of them are to be seeded, or there are
+        other options.
         """
         options = options or {}
         if others := sorted(map(str, options.keys() - {"reset_mask"})):
@@ -283,7 +257,7 @@ class EnvPoolVectorEnv(VectorEnv):
                 f"Mode 'envpool' cannot hand options to its environments ({', '.join(others)}). "
                 'Leave them out, or pin a mode that can, such as mode="pool".'
             )
-        mask, seeds = options.get("reset_mask"), _each(seed, self.num_envs)
+        mask, seeds = options.get("reset_mask"), seed_of_each(seed, self.num_envs)
         if mask is None or mask.all():
             return self._reset_all(seeds)
         if any(seeds[row] is not None for row in np.flatnonzero(mask)):
@@ -291,7 +265,11 @@ class EnvPoolVectorEnv(VectorEnv):
                 "Mode 'envpool' seeds all sub-environments or none: EnvPool seeds only what it "
                 "builds. Reset all of them with seeds, or these without."
             )
-        return self._reset_some(mask)
+        observations = self._last.copy()
+        some, infos = self._pool.reset(np.flatnonzero(mask).astype(np.int32))
+        rows = infos["env_id"]
+        observations[rows] = some
+        return self._kept(observations), _masked(infos, mask, rows)
 
     def _reset_all(self, seeds: list[int | None]) -> tuple[Any, dict[str, Any]]:
         if self._pool is None or any(one is not None for one in seeds):
@@ -304,13 +282,6 @@ class EnvPoolVectorEnv(VectorEnv):
         observations = observations.astype(self._dtype, copy=False)
         return self._kept(observations), _masked(infos, self._all)
 
-    def _reset_some(self, mask: np.ndarray) -> tuple[Any, dict[str, Any]]:
-        observations = self._last.copy()
-        some, infos = self._pool.reset(np.flatnonzero(mask).astype(np.int32))
-        rows = infos["env_id"]
-        observations[rows] = some
-        return self._kept(observations), _masked(infos, mask, rows)
-
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every sub-environment; arguments and errors as in `send`."""
         self.send(actions)
@@ -319,9 +290,8 @@ class EnvPoolVectorEnv(VectorEnv):
     def send(self, actions: Any) -> None:
         """Begins a step, for which `receive` waits.
 
-        Raises:
-            ResetNeeded: Before the first reset.
-            ValueError: If an action is not one of the discrete ones, which EnvPool does not check.
+        Raises `ResetNeeded` before the first reset, and `ValueError` if an action is not one of the
+        discrete ones, which EnvPool does not check.
         """
         if self._pool is None:
             raise ResetNeeded("Call reset before step.")
@@ -355,24 +325,12 @@ class EnvPoolVectorEnv(VectorEnv):
         self._pool = self._last = None
 
 
-def _each(seed: Any, num_envs: int) -> list[int | None]:
-    """A seed for each sub-environment."""
-    if seed is None:
-        return [None] * num_envs
-    if isinstance(seed, (int, np.integer)):
-        return [int(seed) + row for row in range(num_envs)]
-    return list(seed)
-
-
 def _masked(
     infos: dict[str, Any], present: np.ndarray, rows: np.ndarray | None = None
 ) -> dict[str, Any]:
     """Infos as Gymnasium's vector environments give them: beside each key a mask of those with it.
 
-    Args:
-        infos: As EnvPool gives them: for each key an array of all rows, or of some, or a dict.
-        present: The mask.
-        rows: The rows in it, in EnvPool's order; None if there are all.
+    EnvPool gives for each key an array of all rows, or of `rows` in its own order, or a dict.
     """
     found: dict[str, Any] = {}
     for key, value in infos.items():

@@ -40,11 +40,7 @@ class Native(Backend):
         return None
 
     def build(self, request: Request, mode: Mode) -> NativeVectorEnv:
-        """Calls the factory, or builds it the way `gymnasium.make_vec` does.
-
-        Raises:
-            RequestError: If the factory returns something else than such a vector environment.
-        """
+        """Calls the factory, or builds it the way `gymnasium.make_vec` does."""
         if request.native is not None:
             env = request.native(request.num_envs, **request.env_kwargs)
             _check_made(env, request)
@@ -66,8 +62,7 @@ class Native(Backend):
 def _no_entry_point(request: Request) -> str | None:
     """One sentence if no vectorized implementation is registered, else None.
 
-    Raises:
-        RequestError: If that would have vecselect choose, and so ask for itself, for ever.
+    Raises `RequestError` if that would have vecselect choose, and so ask for itself, for ever.
     """
     if request.spec is None:
         return (
@@ -92,11 +87,7 @@ def _no_entry_point(request: Request) -> str | None:
 
 
 def _check_made(env: Any, request: Request) -> None:
-    """Refuses what a factory must not return.
-
-    Raises:
-        RequestError: Saying what is wrong with it.
-    """
+    """Raises `RequestError` for what a factory must not return."""
     what = f"The native factory of {request.label}"
     if not isinstance(env, VectorEnv):
         raise RequestError(
@@ -128,17 +119,10 @@ class NativeVectorEnv(InProcess):
     """A vector environment that holds no environments of the user's, with the calls that it lacks.
 
     Most hold no separate sub-environments: then calls of these raise `VecselectError`, as does a
-    reset by mask, which some ignore.
+    reset by mask, which some ignore, unless it is known to heed them.
     """
 
     def __init__(self, env: VectorEnv, mode: str = "native", *, heeds_masks: bool = False) -> None:
-        """Wraps one.
-
-        Args:
-            env: The vector environment.
-            mode: The mode that it runs in.
-            heeds_masks: Whether it is known to reset by mask.
-        """
         super().__init__(env)
         self._mode = mode
         self._heeds_masks = heeds_masks

@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 class WorkerPipe:
-    """The caller's end of a pipe to a worker process.
-
-    Attributes:
-        connection: The end itself.
-        process: The worker's process.
-    """
+    """The caller's end of a pipe to a worker process."""
 
     def __init__(
         self, connection: Connection, process: Any, name: Callable[[], str], advice: str = ""
@@ -47,10 +42,8 @@ class WorkerPipe:
         """Sends or receives one message within this context; Ctrl-C is raised at its end.
 
         Where another exception, as a signal's handler raises it, breaks the message off, the worker
-        is ended: it would take the next message for the rest of this one.
-
-        Raises:
-            WorkerDied: If the worker has ended.
+        is ended: it would take the next message for the rest of this one. Raises `WorkerDied` if
+        the worker has ended.
         """
         if self._torn:
             raise self.ended()

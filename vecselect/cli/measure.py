@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vecselect.options import SweepProgress
+    from vecselect.plan import Plan
     from vecselect.sweeps import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -23,11 +24,6 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_INTERRUPTED = 0, 130
 
 JSON_HELP = "print one JSON document instead"
-DETAILS_HELP = "print all of the evidence, not the short report"
-OUTPUT_HELP = (
-    "write the report to a file too, whose name ends in .html (with plots), .md or .json; may be "
-    "repeated"
-)
 
 
 def add_commands(commands: Commands) -> None:
@@ -82,14 +78,10 @@ def _add_plan_arguments(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="MODE",
-        help=(
-            "allow a mode that is never chosen unasked: native or envpool (other implementations "
-            "of the environment), or ray (actors of a cluster); may be repeated"
-        ),
+        help="allow a mode that is never chosen unasked: native or envpool (other implementations "
+        "of the environment), or ray (actors of a cluster); may be repeated",
     )
-    _add_output(command, OUTPUT_HELP)
-    command.add_argument("--json", action="store_true", help=JSON_HELP)
-    command.add_argument("--details", action="store_true", help=DETAILS_HELP)
+    add_output(command)
 
 
 def _add_sweep_arguments(command: argparse.ArgumentParser) -> None:
@@ -107,21 +99,11 @@ def _add_sweep_arguments(command: argparse.ArgumentParser) -> None:
         metavar="MODE,...",
         help="the modes, such as sync,pool:1,async; by default those likely to be fast",
     )
-    _add_output(
-        command,
-        "write it to a file too: .json, or .svg or .png for a plot (vecselect[plot]); may be "
-        "repeated",
-    )
-    command.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_output(command, "write it to a file too: .json, or a plot: .svg, .png (vecselect[plot])")
 
 
 def _add_loop(command: argparse.ArgumentParser, budget: str) -> None:
-    """Adds the environment and the loop around it, whatever the number of sub-environments.
-
-    Args:
-        command: The command.
-        budget: What the help says of `--budget`.
-    """
+    """Adds the environment and the loop around it; `budget` is the help of `--budget`."""
     command.add_argument(
         "env", metavar="ENV", help='an id, such as "Pendulum-v1" or "module:Env-v0"'
     )
@@ -142,8 +124,25 @@ def _add_loop(command: argparse.ArgumentParser, budget: str) -> None:
     )
 
 
-def _add_output(command: argparse.ArgumentParser, text: str) -> None:
+def add_output(command: argparse.ArgumentParser, text: str = "") -> None:
+    """Adds what says where and how a plan, or what `text` says, is written."""
+    if not text:
+        text = "write the report to a file too, whose name ends in .html (with plots), .md or .json"
+        details = "print all of the evidence, not the short report"
+        command.add_argument("--details", action="store_true", help=details)
+    text = f"{text}; may be repeated"
     command.add_argument("-o", "--output", action="append", default=[], metavar="FILE", help=text)
+    command.add_argument("--json", action="store_true", help=JSON_HELP)
+
+
+def write_plan(plan: Plan, args: argparse.Namespace, document: str) -> None:
+    """Writes a plan to the files that were named, and its report or a JSON document to stdout."""
+    for path in args.output:
+        plan.report.save(path)
+    if args.json:
+        sys.stdout.write(document + "\n")
+    else:
+        (plan.report.details if args.details else plan.report).print(sys.stdout)
 
 
 def _key_and_value(text: str) -> tuple[str, Any]:
@@ -201,13 +200,7 @@ def _recommend(args: argparse.Namespace) -> int:
             progress=lambda text: show(f"{text} ..."),
             env_kwargs=dict(args.env_kwarg),
         )
-    for path in args.output:
-        plan.report.save(path)
-    if args.json:
-        sys.stdout.write(plan.to_json() + "\n")
-    else:
-        shown = plan.report.details if args.details else plan.report
-        shown.print(sys.stdout)
+    write_plan(plan, args, plan.to_json())
     return EXIT_OK
 
 
@@ -217,14 +210,12 @@ def _sweep(args: argparse.Namespace) -> int:
 
     for path in args.output:  # what cannot be is told before anything is measured
         check_file(path, "sweep", FILES)
-    code = EXIT_OK
     try:
         found = _measure_sweep(args)
     except KeyboardInterrupt as stop:
-        partial: Sweep | None = getattr(stop, "sweep", None)
-        if partial is None:
+        if "sweep" not in vars(stop):
             raise
-        found, code = partial, EXIT_INTERRUPTED
+        found = vars(stop)["sweep"]
     if args.json:
         sys.stdout.write(found.to_json() + "\n")
     else:
@@ -232,9 +223,10 @@ def _sweep(args: argparse.Namespace) -> int:
     sys.stdout.flush()
     for path in args.output:
         found.save(path)
-    if code:
-        sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")
-    return code
+    if found.whole:
+        return EXIT_OK
+    sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")
+    return EXIT_INTERRUPTED
 
 
 def _measure_sweep(args: argparse.Namespace) -> Sweep:
@@ -268,9 +260,6 @@ def _measuring() -> Iterator[Callable[[str], None]]:
     What importing the environment's module prints is no part of our output, and goes to stderr. The
     progress is one line that is gone in the end. It is drawn anew only when it is told something: a
     thread that turns a spinner would take time from what is measured.
-
-    Yields:
-        A function to call with what is being done.
     """
     terminal = sys.stderr if sys.stderr.isatty() else None
 

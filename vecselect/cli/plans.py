@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.cli.measure import DETAILS_HELP, JSON_HELP, OUTPUT_HELP
+from vecselect.cli.measure import JSON_HELP, add_output, write_plan
 from vecselect.printable import write_text
 
 if TYPE_CHECKING:
@@ -50,11 +50,7 @@ def add_commands(commands: Commands) -> None:
         help=f"{KEY_HELP}; or an environment's id, for its newest plan; or a JSON file that "
         "`recommend --json`, `explain --json` or the plan cache wrote; without it, the newest plan",
     )
-    explain.add_argument("--json", action="store_true", help=JSON_HELP)
-    explain.add_argument("--details", action="store_true", help=DETAILS_HELP)
-    explain.add_argument(
-        "-o", "--output", action="append", default=[], metavar="FILE", help=OUTPUT_HELP
-    )
+    add_output(explain)
 
     text = "list the remembered plans, or forget some"
     plans = commands.add_parser("plans", help=text, description=f"{text}; `list` by default")
@@ -83,6 +79,7 @@ def _cache() -> PlanCache:
 def _list(args: argparse.Namespace) -> int:
     from vecselect.machine import read_machine
     from vecselect.planning.plan_key import machine_fields
+    from vecselect.report.text import write
 
     cache = _cache()
     here = machine_fields(read_machine())
@@ -90,7 +87,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         _write_json(rows)
     elif rows:
-        _write_table(rows)
+        write(_Listing(rows), sys.stdout, pipe_width=WIDE)
     else:
         write_text(f"No plans are stored in {cache.folder}.\n", sys.stdout)
     return 0
@@ -109,13 +106,6 @@ def _row(entry: StoredPlan, here: dict[str, Any]) -> dict[str, Any]:
         "created": plan.created,
         "here": entry.fields.get("machine") == here,
     }
-
-
-def _write_table(rows: Sequence[dict[str, Any]]) -> None:
-    """Writes a line for each plan: in a terminal of its width, else as wide as it is."""
-    from vecselect.report.text import write
-
-    write(_Listing(rows), sys.stdout, pipe_width=WIDE)
 
 
 class _Listing:
@@ -161,6 +151,8 @@ class _Listing:
 def _explain(args: argparse.Namespace) -> int:
     from vecselect.plan import Plan
     from vecselect.report import REPORT_FILES, check_file
+    from vecselect.report.text import grid, write
+    from vecselect.report.units import all_printable
     from vecselect.values import read_at_most
 
     for path in args.output:
@@ -170,19 +162,13 @@ def _explain(args: argparse.Namespace) -> int:
         with Path(args.plan).open("rb") as file:
             plan = Plan.from_json(read_at_most(file, MOST_BYTES, args.plan))
     else:
-        entry = _newest() if args.plan is None else _find(args.plan)
+        entry = _find(args.plan)
         plan = entry.plan
-    for path in args.output:
-        plan.report.save(path)
-    if args.json:
-        stored = {} if entry is None else {**entry.to_dict(), "path": str(entry.path)}
-        _write_json({**stored, "plan": plan.to_dict()})
-        return 0
-    shown = plan.report.details if args.details else plan.report
-    shown.print(sys.stdout)
-    if entry is not None:
+    stored = {} if entry is None else {**entry.to_dict(), "path": str(entry.path)}
+    write_plan(plan, args, json.dumps({**stored, "plan": plan.to_dict()}, indent=2))
+    if entry is not None and not args.json:
         sys.stdout.write("\n")
-        _write_rows(_about(entry))
+        write(grid(all_printable(_about(entry))), sys.stdout, pipe_width=WIDE)
         if args.details:
             # The key is made of this and nothing else, so two plans can be compared by it.
             sys.stdout.write("\nIt is used where all of this is the same:\n")
@@ -207,47 +193,32 @@ def _about(entry: StoredPlan) -> Rows:
     )
 
 
-def _newest() -> StoredPlan:
-    """The newest stored plan.
+def _find(word: str | None) -> StoredPlan:
+    """The newest stored plan, or the one that a word stands for: a key, its beginning, or an id.
 
-    Raises:
-        PlanError: If there is none.
+    Of several plans of one environment it is the newest. Raises `PlanError` if there is none, or
+    several keys begin with the word.
     """
     from vecselect.errors import PlanError
 
     cache = _cache()
-    for entry in cache.entries():
-        return entry
-    raise PlanError(
-        f"No plan is stored in {cache.folder} yet. auto_make_vec and `vecselect recommend` store "
-        "one when they have measured."
-    )
-
-
-def _find(word: str) -> StoredPlan:
-    """The stored plan that a word stands for: a key, its beginning, or an environment's id.
-
-    Of several plans of one environment it is the newest.
-
-    Raises:
-        PlanError: If there is none, or several keys begin with it.
-    """
-    entries = _cache().entries()
+    entries = cache.entries()
+    if word is None and not entries:
+        raise PlanError(
+            f"No plan is stored in {cache.folder} yet. auto_make_vec and `vecselect recommend` "
+            "store one when they have measured."
+        )
     # A plan knows an environment by its id alone, without the module that registers it.
-    names = {word, word.rpartition(":")[2]}
-    by_name = next((entry for entry in entries if entry.plan.env in names), None)
-    if by_name is not None:
-        return by_name
+    names = {word, (word or "").rpartition(":")[2]}
+    for entry in entries:
+        if word is None or entry.plan.env in names:
+            return entry
     by_key = {entry.key: entry for entry in entries}
-    return by_key[_resolved(word, list(by_key))]
+    return by_key[_resolved(str(word), list(by_key))]
 
 
 def _resolved(word: str, keys: list[str]) -> str:
-    """The one key that begins with a word.
-
-    Raises:
-        PlanError: If there is none, or more than one.
-    """
+    """The one key that begins with a word; `PlanError` if there is none, or more than one."""
     from vecselect.errors import PlanError
 
     found = [key for key in keys if word and key.startswith(word)]
@@ -295,11 +266,3 @@ def _count(number: int) -> str:
 def _write_json(document: Any) -> None:
     """Writes one JSON document to stdout."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")
-
-
-def _write_rows(rows: Rows) -> None:
-    """Writes names and texts to stdout, in two columns."""
-    from vecselect.report.text import grid, write
-    from vecselect.report.units import all_printable
-
-    write(grid(all_printable(rows)), sys.stdout, pipe_width=WIDE)

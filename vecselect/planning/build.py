@@ -41,27 +41,19 @@ LOOK_S = 0.05
 
 
 def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
-    """Plans, builds, and plans anew where a remembered plan was made for something else.
-
-    That is another environment, or another callable learner.
-
-    Raises:
-        Exception: What planning or building raises.
-    """
-    prepared = prepare(request, options, builds=True)
-    envs, plan = _built(prepared)
+    """Plans and builds; plans anew where a remembered plan is of another environment or learner."""
+    envs, plan = _built(prepare(request, options, builds=True))
     try:
-        stays = not plan.recalled or not (
+        another = plan.recalled and (
             _is_another(envs, plan) or _is_another_learner(envs, plan, options)
         )
     except BaseException:  # Ctrl-C in the learner
         envs.close()
         raise
-    if plan.key is not None and not stays:
+    if plan.key is not None and another:
         envs.close()
         PlanCache().forget(plan.key)
-        prepared = prepare(request, options, builds=True)
-        envs, plan = _built(prepared)
+        envs, plan = _built(prepare(request, options, builds=True))
     return _wrapped(envs, plan, request, options)
 
 
@@ -135,14 +127,10 @@ def _wrapped(
 
 
 def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
-    """The vector environment that a plan decides on, or `sync` where that fails unpinned.
-
-    Raises:
-        Exception: What building raises, where `sync` cannot be built either.
-    """
+    """The vector environment that a plan decides on, or `sync` where that fails unpinned."""
     plan, request = prepared.plan, prepared.request
     try:
-        return _build(prepared, Mode.parse(plan.mode)), plan
+        return _build(prepared), plan
     except (OSError, EOFError, RequestError) as error:
         able = {one.mode for one in plan.candidates if one.skipped is None}
         if plan.pinned_by is not None or plan.mode == "sync" or "sync" not in able:
@@ -162,8 +150,8 @@ def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
     return envs, plan
 
 
-def _build(prepared: Prepared, mode: Mode) -> VectorEnv:
-    first = prepared.first_worker
+def _build(prepared: Prepared) -> VectorEnv:
+    mode, first = Mode.parse(prepared.plan.mode), prepared.first_worker
     try:
         if first is not None:
             envs: VectorEnv = Pool().build(prepared.request, mode, first_worker=first)
@@ -179,16 +167,15 @@ def _build(prepared: Prepared, mode: Mode) -> VectorEnv:
 def _in_its_place(plan: Plan, error: Exception) -> Plan:
     """The plan of running `sync` where the mode that was chosen could not be built."""
     why = f"it failed when it was built: {error}"
-    candidates = (
-        dataclasses.replace(one, skipped=why) if one.mode == plan.mode else one
-        for one in plan.candidates
-    )
     return dataclasses.replace(
         plan,
         mode="sync",
         reason=explain.reason_of_failure(plan.mode, why),
         decided_by="elimination",
-        candidates=tuple(candidates),
+        candidates=tuple(
+            dataclasses.replace(one, skipped=why) if one.mode == plan.mode else one
+            for one in plan.candidates
+        ),
         key=None,
         recalled=False,
     )

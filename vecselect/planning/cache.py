@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 from vecselect.errors import PlanError, RequestError, warn
 from vecselect.modes import KINDS, Mode
 from vecselect.plan import Plan
-from vecselect.planning import explain
 from vecselect.planning.plan_key import Key
 from vecselect.selection.evidence import Observation
 from vecselect.sweeps import Sweep
@@ -62,15 +61,7 @@ _warned: set[str] = set()
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """A plan in the cache.
-
-    Attributes:
-        key: The digest of its key.
-        plan: The plan.
-        fields: What it is for: the fields of its key.
-        observations: By script, what its runs have shown, the latest last.
-        path: The file.
-    """
+    """A plan in the cache, the fields of its key, and what its runs have shown, latest last."""
 
     key: str
     plan: Plan
@@ -98,10 +89,10 @@ class PlanCache:
         self.folder: Path = _default_folder() if folder is None else Path(folder)
 
     def recall(self, key: Key | str, *, kinds: Collection[str] | None = None) -> StoredPlan | None:
-        """The plan of a key, if it can still be used; a damaged one is removed.
+        """The plan of a key, or of its digest, if it can still be used; a damaged one is removed.
 
         Args:
-            key: The key, or its digest.
+            key: The key.
             kinds: The kinds of modes that can run the request and may be chosen before anything is
                 measured; None to leave that unchecked. A plan that was made while fewer could is
                 not used, and stays, as one that has expired does: what runs have shown is with it.
@@ -128,16 +119,25 @@ class PlanCache:
     def save(self, key: Key, plan: Plan) -> str | None:
         """Stores a plan in place of what was there; observations of runs stay.
 
-        Returns:
-            None, or a sentence saying why it could not be stored. Where files cannot be written,
-            that is also warned about, once in a process.
+        Returns None, or a sentence saying why it could not be stored. Where files cannot be
+        written, that is also warned about, once in a process.
         """
+        seen: Observations = {}
         try:
-            self._put(key, plan)
+            with self._held():
+                with contextlib.suppress(OSError, PlanError):
+                    seen = _read(self._path(key)).observations
+                stored = StoredPlan(key.digest, plan, key.fields, seen, self._path(key))
+                # What could not be recalled is not stored.
+                _stored(json.loads(json.dumps(stored.to_dict())), stored.path)
+                if (why := _expired(plan)) is not None:
+                    raise PlanError(why)
+                _write(stored.path, stored.to_dict())
+                _evict(stored.path.parent)
         except OSError as error:
             return self._not_written(error)
         except (PlanError, ValueError) as error:
-            return explain.plan_not_stored(error)
+            return f"The plan cannot be stored: {str(error).rstrip('.')}."
         return None
 
     def save_sweep(self, key: Key, sweep: Sweep) -> None:
@@ -167,10 +167,13 @@ class PlanCache:
 
     def _not_written(self, error: OSError) -> str:
         """Why nothing can be stored; warned about once in a process."""
-        why = explain.cache_not_written(self.folder, error)
+        why = f"The plan cache {self.folder} cannot be written: {error.strerror or error}."
         if str(self.folder) not in _warned:
             _warned.add(str(self.folder))
-            warn(f"{why} {explain.CACHE_ADVICE}")
+            warn(
+                f"{why} Every start will plan anew: set VECSELECT_CACHE_DIR to a folder that can "
+                "be written, or pass use_store=False, which ends this warning."
+            )
         return why
 
     def observations(self, key: Key | str, script: str) -> tuple[Observation, ...]:
@@ -183,11 +186,6 @@ class PlanCache:
         """Adds what a run showed, in place of what it showed before of this mode and threads.
 
         Where the plan is not there any more, or cannot be written, nothing happens.
-
-        Args:
-            key: The key of the plan that ran, or its digest.
-            script: As `script_name` gives it.
-            observation: What the run showed.
         """
         path = self._path(key)
         with contextlib.suppress(OSError, PlanError, ValueError), self._held():
@@ -227,31 +225,12 @@ class PlanCache:
     def planning_lock(self) -> Iterator[bool]:
         """Holds a lock among the starts on this machine that plan at the same time.
 
-        Yields:
-            Whether this start may measure; another one does so now where it may not. True where
-            no lock can be held.
+        Yields whether this start may measure: not while another one does; True where nothing can
+        be locked.
         """
         host = re.sub(r"[^\w-]", "-", platform.node())[:64]
         with _locked(self.folder / f"planning-{host}.lock") as held:
             yield held
-
-    def _put(self, key: Key, plan: Plan) -> None:
-        """Writes a plan; the observations that are there already stay.
-
-        Raises:
-            OSError: If it cannot be written.
-            PlanError: If it could not be recalled.
-        """
-        seen: Observations = {}
-        with self._held():
-            with contextlib.suppress(OSError, PlanError):
-                seen = _read(self._path(key)).observations
-            stored = StoredPlan(key.digest, plan, key.fields, seen, self._path(key))
-            _stored(json.loads(json.dumps(stored.to_dict())), stored.path)
-            if (why := _expired(plan)) is not None:
-                raise PlanError(why)
-            _write(stored.path, stored.to_dict())
-            _evict(stored.path.parent)
 
     def _held(self) -> contextlib.AbstractContextManager[bool]:
         return _locked(self.folder / "cache.lock", LOCK_WAIT_S)
@@ -271,11 +250,7 @@ def _default_folder() -> Path:
 
 
 def _stored(document: Any, path: Path) -> StoredPlan:
-    """The plan in a document.
-
-    Raises:
-        PlanError: If it is damaged, impossible, or not the one of this file.
-    """
+    """The plan in a document; PlanError if it is damaged, impossible, or not that of this file."""
     try:
         if exactly(dict, document).get("format") != FORMAT or document.get("schema") != SCHEMA:
             raise PlanError("it was not written by a version of vecselect like this one")
@@ -294,11 +269,7 @@ def _stored(document: Any, path: Path) -> StoredPlan:
 
 
 def _check(plan: Plan, fields: dict[str, Any]) -> None:
-    """Holds a plan against the request that it is for.
-
-    Raises:
-        PlanError, RequestError, TypeError, ValueError: If it cannot be.
-    """
+    """Raises unless a plan can be that of the request that it is for."""
     evidence, num_envs = plan.evidence, exactly(int, fields.get("num_envs"))
     caller_steps = exactly(bool, fields.get("caller_steps"))
     buffers = exactly(int, fields.get("buffers", 1))
@@ -321,20 +292,12 @@ def _check(plan: Plan, fields: dict[str, Any]) -> None:
 
 
 def _expired(plan: Plan) -> str | None:
-    """Why a plan must be made anew, if it must.
-
-    Raises:
-        TypeError, ValueError: If it says no date.
-    """
+    """Why a plan must be made anew, if it must."""
     return _too_old(plan.created, MOST_PROVISIONAL_DAYS if plan.provisional else MOST_DAYS)
 
 
 def _too_old(created: str, most_days: int) -> str | None:
-    """Says so of what was made so many days ago, or in the future.
-
-    Raises:
-        TypeError, ValueError: If that is no date.
-    """
+    """Says so of what was made so many days ago, or in the future; raises if that is no date."""
     age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(created)
     if -1 <= age.days < most_days:
         return None
@@ -342,12 +305,7 @@ def _too_old(created: str, most_days: int) -> str | None:
 
 
 def _read(path: Path) -> StoredPlan:
-    """The plan in a file.
-
-    Raises:
-        OSError: If there is none, or it cannot be opened.
-        PlanError: As from `_stored`.
-    """
+    """The plan in a file; raises `OSError` or `PlanError`."""
     content = _content(path)
     try:
         return _stored(json.loads(content), path)
@@ -365,8 +323,7 @@ def _content(path: Path) -> bytes:
 def _write(path: Path, document: dict[str, Any]) -> None:
     """Puts a file in its place in one move; nobody else may read it, since it tells what one runs.
 
-    Raises:
-        OSError: If it cannot be written; nothing is left behind then.
+    Raises `OSError` if it cannot be written; nothing is left behind then.
     """
     content = json.dumps(document, allow_nan=False).encode()
     path.parent.mkdir(mode=0o700, exist_ok=True)  # the one above is made with the lock
@@ -408,7 +365,7 @@ def _locked(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        held = _lock(descriptor, time.monotonic() + wait_s)
+        held = fcntl is None or _lock(descriptor, time.monotonic() + wait_s)
     except OSError:
         pass
     try:
@@ -423,12 +380,11 @@ def _locked(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
 
 
 def _lock(descriptor: int, limit_s: float) -> bool:
-    while fcntl is not None:
+    while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            break
+            return True
         except BlockingIOError:
             if time.monotonic() >= limit_s:
                 return False
             time.sleep(0.01)
-    return True

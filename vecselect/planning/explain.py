@@ -38,22 +38,19 @@ from vecselect.selection.candidates import why_not_enough_memory
 from vecselect.selection.race import MIN_ROUNDS, smallest_enough
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from vecselect.measure.step import StepProfile
     from vecselect.plan import Plan
     from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost, RayCosts
-    from vecselect.selection.model import Choice, Forecast
+    from vecselect.selection.model import Choice
     from vecselect.selection.overlap import Overlap
     from vecselect.selection.race import Timed, Timings
     from vecselect.selection.rule import RuleVerdict
 
-LOUD = 1.3
-"""Advice that makes the loop this many times as fast is a warning, not only a note."""
+LOUD, WORTH_SAYING = 1.3, 1.1
+"""Advice that makes the loop this many times as fast is a warning, or else a note."""
 
-WORTH_SAYING = 1.1
-FIRST_SHARE = "num_envs // 4"
 RESET_SHARE = 0.1
 
 DRAWS = 'it {}, and drawing in two threads at once may not be safe; mode="thread" pins it anyway'
@@ -67,10 +64,6 @@ NO_BUFFERS = "it cannot step some sub-environments without the others, which buf
 NOT_ONE_BY_ONE = "it cannot step each sub-environment independently, which batch_size needs"
 RULE = " The ~1 ms rule (async for longer steps, else sync)"
 ONLY_NATIVE = "It is the only mode that can run it."
-CACHE_ADVICE = (
-    "Every start will plan anew: set VECSELECT_CACHE_DIR to a folder that can be written, or "
-    "pass use_store=False, which ends this warning."
-)
 
 # Why this mode
 
@@ -81,18 +74,10 @@ def reason_of_pin(source: str) -> str:
 
 
 def reason_without_processes(why: str, *, threads: bool) -> str:
-    """Why the simplest mode is chosen where no other process can be used.
-
-    Args:
-        why: Why none can.
-        threads: Whether threads could serve the request.
-    """
+    """Why the simplest mode is chosen where no other process can be used, though threads may be."""
     reason = f"It cannot be measured or run in another process: {why}."
-    if threads:
-        reason += (
-            ' If steps wait (for a simulator, say), mode="thread" lets them wait at the same time.'
-        )
-    return reason
+    hint = ' If steps wait (for a simulator, say), mode="thread" lets them wait at the same time.'
+    return f"{reason}{hint}" if threads else reason
 
 
 def reason_of_failure(mode: str, why: str) -> str:
@@ -106,7 +91,9 @@ def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
     if len({forecast.mode for forecast in choice.forecasts}) == 1:
         return "It is the only candidate."
     sync = choice.of("sync", best.threads)
-    threads = _with_threads(choice)
+    threads = ""
+    if best.threads != choice.forecasts[0].threads:  # those as they are set
+        threads = f", with {_threads(best.threads)} for the learner while steps are made"
     if best.mode == "sync" or sync is None:
         seen = "In earlier runs none was faster, and no" if best.observed else "No"
         text = f"{seen} other candidate is predicted to be faster{threads}."
@@ -120,18 +107,12 @@ def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
             "another implementation of the environment, with other random numbers."
         )
     else:
-        low, high = _ratio_range(sync, best)
-        learner = ", learner included" if best.learner_s else ""
+        step, learner_s = best.vector_step_s, best.learner_s
+        low = sync.loop_s / (step.high + learner_s)
+        high = sync.loop_s / max(step.low + learner_s, 1e-12)
+        learner = ", learner included" if learner_s else ""
         text = f"Predicted {low:.3g}-{high:.3g} times the throughput of sync{learner}{threads}."
     return text + _rule_beside(best.mode, rule)
-
-
-def _with_threads(choice: Choice) -> str:
-    """Says under which setting of the learner's threads, where that is not as they are set."""
-    as_set = choice.forecasts[0].threads
-    if choice.best.threads == as_set:
-        return ""
-    return f", with {_threads(choice.best.threads)} for the learner while steps are made"
 
 
 def _times(gain: float) -> str:
@@ -141,15 +122,6 @@ def _times(gain: float) -> str:
 
 def _threads(number: int | None) -> str:
     return "1 thread" if number == 1 else f"{number or ''} threads".strip()
-
-
-def _ratio_range(sync: Forecast, ours: Forecast) -> tuple[float, float]:
-    """Throughput over that of `sync`, as far as the model's error allows."""
-    step = ours.vector_step_s
-    return (
-        sync.loop_s / (step.high + ours.learner_s),
-        sync.loop_s / max(step.low + ours.learner_s, 1e-12),
-    )
 
 
 def _rule_beside(mode: str, rule: RuleVerdict | None) -> str:
@@ -167,26 +139,14 @@ def _rule_beside(mode: str, rule: RuleVerdict | None) -> str:
 
 
 def reason_of_rule(verdict: RuleVerdict, mode: str, skipped: str | None) -> str:
-    """Why the rule leads to this choice.
-
-    Args:
-        verdict: What the rule says.
-        mode: The mode chosen.
-        skipped: Why the rule's own mode cannot run, where it cannot.
-    """
-    if mode == verdict.mode:
-        return verdict.reason
-    return f"The rule says {verdict.mode}, but {skipped}."
+    """Why the rule leads to this choice; `skipped` says why the rule's own mode cannot run."""
+    return (
+        verdict.reason if mode == verdict.mode else f"The rule says {verdict.mode}, but {skipped}."
+    )
 
 
 def reason_of_race(race: Timings, mode: str, rule: RuleVerdict | None) -> str:
-    """Why a race leads to its choice.
-
-    Args:
-        race: What it measured.
-        mode: The choice.
-        rule: What the ~1 ms rule says.
-    """
+    """Why a race leads to its choice."""
     ours = race.speedup(mode)
     if ours is not None:
         text = (
@@ -238,30 +198,22 @@ def of_cores(evidence: Evidence, why_provisional: str | None) -> list[Note]:
 
 def of_profile(profile: StepProfile) -> list[Note]:
     """What a profile tells the reader."""
-    if profile.reset_share <= RESET_SHARE:
-        return []
+    share = profile.reset_share
     text = (
-        f"Resets take {profile.reset_share:.0%} of the time of one environment: if they took "
-        f"none, it would make {1 / (1 - profile.reset_share):.2f} times as many steps."
+        f"Resets take {share:.0%} of the time of one environment: if they took none, it would "
+        f"make {1 / (1 - share):.2f} times as many steps."
     )
-    return [Note("resets", text)]
+    return [Note("resets", text)] if share > RESET_SHARE else []
 
 
 def of_provisional(why: str | None, *, alone: bool, remembered: bool) -> list[Note]:
-    """That the plan should soon be made anew.
-
-    Args:
-        why: The reason, if it should.
-        alone: Whether nothing else planned at the same time.
-        remembered: Whether the plan is stored.
-    """
+    """That the plan should soon be made anew, if there is a reason why."""
     if why is None:
         return []
-    code = "machine-busy" if alone else "several-starts"
     until = "It is not remembered: the next start measures again."
     if remembered:
         until = "This plan expires after a week."
-    return [Note(code, f"{why} {until}")]
+    return [Note("machine-busy" if alone else "several-starts", f"{why} {until}")]
 
 
 def of_rule(verdict: RuleVerdict) -> list[Note]:
@@ -288,10 +240,8 @@ def of_rule(verdict: RuleVerdict) -> list[Note]:
 def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
     """What one thread for the learner would give, where the plan may not count on it.
 
-    Args:
-        choice: What was chosen among which candidates.
-        quiet: Whether nothing else held the cores; beside other programs threads that wait for each
-            other look many times as slow as they are.
+    It is no warning unless the machine was `quiet`: beside other programs threads that wait for
+    each other look many times as slow as they are.
     """
     best = choice.best
     other = min(choice.forecasts, key=lambda forecast: forecast.loop_s)
@@ -310,12 +260,10 @@ def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
 def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
     """What it would bring to step some sub-environments while the learner works on others.
 
-    Args:
-        found: What is predicted, if anything is.
-        sure: Whether the learner is known and not assumed, and nothing else held the cores while
-            this was measured; else it is no warning.
+    It is no warning unless that is `sure`: the learner is known and not assumed, and nothing else
+    held the cores while this was measured.
     """
-    if found is None or max(found.buffers, found.first_finished) < WORTH_SAYING:
+    if found is None:
         return []
     parts, gain = [], found.buffers
     if found.buffers >= WORTH_SAYING:
@@ -324,10 +272,11 @@ def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
             "rollout: one half of the batch steps while the learner works on the other "
             "(envs.buffers)."
         )
-    if found.first_finished >= LOUD * max(found.buffers, 1.0):  # it costs being repeatable
+    # It costs being repeatable, so it must bring more.
+    if found.first_finished >= LOUD * max(found.buffers, 1.0):
         gain = found.first_finished
         parts.append(
-            f"batch_size={FIRST_SHARE} is predicted to give {_times(found.first_finished)} the "
+            f"batch_size=num_envs // 4 is predicted to give {_times(found.first_finished)} the "
             "throughput of lockstep: those that have finished do not wait for the slowest "
             "(envs.recv and envs.send), but which ones form a batch differs from run to run."
         )
@@ -336,22 +285,15 @@ def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
 
 def of_learner(kind: str) -> list[Note]:
     """That a small network stood in for the learner."""
-    if kind != "stand-in":
-        return []
     text = (
         "torch is loaded, so a small network stood in for your learner; learner=your_function "
         "measures your own, and later starts use what earlier runs of this script have shown."
     )
-    return [Note("learner-stand-in", text)]
+    return [Note("learner-stand-in", text)] if kind == "stand-in" else []
 
 
 def of_memory(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Note]:
-    """Which candidates would not fit into memory.
-
-    Args:
-        evidence: With a profile.
-        modes: The candidates that are left.
-    """
+    """Which candidates, all but `modes`, would not fit into memory."""
     profile = evidence.profile
     assert profile is not None
     left_out = []
@@ -420,12 +362,7 @@ def left_out(kind: str, error: Exception) -> tuple[str, Note]:
 
 
 def of_implementations(env: str, costs: Sequence[ImplementationCost]) -> list[Note]:
-    """That another implementation leads elsewhere than the environment, where it does.
-
-    Args:
-        env: The environment's label.
-        costs: The implementations that were allowed.
-    """
+    """That another implementation leads elsewhere than the environment, where it does."""
     notes = []
     for kind, one in {Mode.parse(one.mode).kind: one for one in costs}.items():
         theirs, own = one.behaviour, one.reference
@@ -446,14 +383,6 @@ def _length(behaviour: Behaviour) -> str:
     return f"over {behaviour.steps}" if steps is None else f"{steps:.4g}"
 
 
-def every_mode_failed(label: str, error: Exception) -> str:
-    """That none of the modes that were timed could be stepped."""
-    return (
-        f"Every mode failed while {label} was timed; the last one raised "
-        f"{type(error).__name__}: {error}"
-    )
-
-
 def of_ray(costs: RayCosts | None) -> list[Note]:
     """What actors cost, by which `ray` was predicted."""
     if costs is None:
@@ -471,12 +400,7 @@ def of_ray(costs: RayCosts | None) -> list[Note]:
 
 
 def of_sweep(by_number: dict[int, Timed], *, whole: bool) -> str:
-    """Which number of sub-environments to take, and in which mode.
-
-    Args:
-        by_number: The mode to take for each number.
-        whole: Whether the sweep came to its end.
-    """
+    """Which number of sub-environments to take; `by_number` holds the mode to take for each."""
     found = smallest_enough(by_number)
     interrupted = "" if whole else "It was interrupted: this is not the whole sweep. "
     if found is None:
@@ -497,21 +421,11 @@ def of_sweep(by_number: dict[int, Timed], *, whole: bool) -> str:
 
 def of_rounds(rounds: int, budget_s: float) -> list[Note]:
     """That a sweep had time for few rounds."""
-    if rounds >= MIN_ROUNDS:
-        return []
     text = (
         f"Every mode was timed only {rounds} time(s): those with close results may change "
         f"places another time. Give more than {budget_s:g} s, or fewer numbers and modes."
     )
-    return [Note("few-rounds", text)]
-
-
-def no_sweep(label: str, command: str) -> str:
-    """That no sweep is remembered which could tell the number of sub-environments."""
-    return (
-        f"num_envs='auto' takes the number that a sweep of {label} has found, and none is "
-        f"remembered here. Run {command} once, or give a number."
-    )
+    return [Note("few-rounds", text)] if rounds < MIN_ROUNDS else []
 
 
 def no_time_for(seconds: float, budget_s: float) -> str:
@@ -524,43 +438,25 @@ def no_time_for(seconds: float, budget_s: float) -> str:
 
 def not_together(holds: Sequence[str]) -> Note:
     """Why an environment is timed in one mode after the other."""
-    text = (
+    return Note(
+        "not-together",
         f"The environment holds {' and '.join(holds)}, so modes were timed one after another and "
-        "not in turns: if the load of the machine changed meanwhile, that is in the comparison."
+        "not in turns: if the load of the machine changed meanwhile, that is in the comparison.",
     )
-    return Note("not-together", text)
 
 
 def modes_differ(difference: str) -> Note:
     """That modes returned something else for the same seeds and actions."""
-    text = (
+    return Note(
+        "bits-differ",
         f"The modes returned different results for the same seeds and actions ({difference}): the "
-        "environment is not deterministic, or draws from generators that are not its own."
+        "environment is not deterministic, or draws from generators that are not its own.",
     )
-    return Note("bits-differ", text)
 
 
 def timing_lost(lost: Exception) -> Note:
     """That the process in which modes were timed has ended too early."""
     return Note("timing-lost", f"Timing was cut short: {lost}. What was measured before stands.")
-
-
-def nothing_timed(label: str, whys: Iterable[str]) -> str:
-    """That no mode could be timed."""
-    return f"No mode could be timed with {label}. {'; '.join(whys)}."
-
-
-# What the plan cache says
-
-
-def cache_not_written(folder: Path, error: OSError) -> str:
-    """That plans cannot be stored."""
-    return f"The plan cache {folder} cannot be written: {error.strerror or error}."
-
-
-def plan_not_stored(error: Exception) -> str:
-    """That this plan cannot be stored."""
-    return f"The plan cannot be stored: {str(error).rstrip('.')}."
 
 
 # What a run says of its plan
@@ -576,12 +472,7 @@ def wrong_recall(plan: Plan, planned_s: float, step_s: float) -> str:
 
 
 def never_collecting(plan: Plan, threads: int | None) -> str:
-    """That the loop does not give the learner the threads that the plan counts on.
-
-    Args:
-        plan: With a number of threads for the learner.
-        threads: Those that it computes with; None where that is not known.
-    """
+    """That the learner computes with other threads, as far as known, than the plan counts on."""
     now = "as before" if threads is None else f"with {threads} threads"
     return (
         f"The plan for {plan.env} counts on {plan.learner_threads} thread(s) for the learner while "

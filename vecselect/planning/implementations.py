@@ -60,28 +60,18 @@ LOOP_S = 1e-5
 def implementation_costs(
     request: Request, kind: str, found: Probe, machine: Machine
 ) -> list[ImplementationCost]:
-    """Times another implementation and compares its behaviour with the user's own environment.
+    """Times an implementation of a kind, and compares its behaviour with the user's environment.
 
-    One that has threads is timed with one of them too: short steps pay for no more.
-
-    Args:
-        request: What was asked for.
-        kind: The kind of mode of the implementation, which can run the request.
-        found: What profiling the user's own environment found.
-        machine: The cores there are.
-
-    Raises:
-        VecselectError: If its spaces or its autoreset mode are not those of the environment.
-        Exception: What building or stepping it raises.
+    One that has threads is timed with one of them too: short steps pay for no more. Raises
+    `VecselectError` if its spaces or autoreset mode are not those of the environment, and what
+    building or stepping it raises.
     """
     exact = BACKENDS[kind].exact(request, Mode(kind), machine)
-    modes = [exact] if exact.workers in (None, 1) else [Mode(kind, 1), exact]
-    first = _cost(request, modes[0], found, _steps_to_compare(found))
-    further = [_cost(request, mode, found, 0) for mode in modes[1:]]
-    return [
-        dataclasses.replace(one, behaviour=first.behaviour, reference=first.reference)
-        for one in (first, *further)
-    ]
+    if exact.workers in (None, 1):
+        return [_cost(request, exact, found, _steps_to_compare(found))]
+    one = _cost(request, Mode(kind, 1), found, _steps_to_compare(found))
+    more = _cost(request, exact, found, 0)
+    return [one, dataclasses.replace(more, behaviour=one.behaviour, reference=one.reference)]
 
 
 def _cost(request: Request, mode: Mode, found: Probe, steps: int) -> ImplementationCost:
@@ -145,12 +135,12 @@ def _behaviour(trial: Trial, steps: int) -> Behaviour:
     """What the same random actions lead to in the first vector steps after a reset."""
     returns: list[float] = []
     ends: list[float] = []
+    count = trial.envs.num_envs
     while len(returns) < SAMPLES:
         if returns:
             trial.envs.reset()
         else:
             trial.reset()
-        count = trial.envs.num_envs
         added, ended = np.zeros(count), np.zeros(count)
         for _ in range(steps):
             _, rewards, terminated, truncated, _ = trial.step()

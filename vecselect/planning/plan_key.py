@@ -48,16 +48,15 @@ _MODULE_AND_ID = re.compile(r"[\w.]+:[\w./-]+-v\d+")
 _INSTALLED = re.compile(r"(?P<package>[\w.]+)-(?P<version>[\w.+!]+)(-py[\d.]+)?\.(dist|egg)-info")
 _WORD = re.compile(r"[\w:]{1,32}")
 _MAIN = ("__main__", "__mp_main__")
+UNASSIGNED = types.CellType()
 _NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What a plan is remembered under.
+    """What a plan is remembered under: 16 hexadecimal digits, made of nothing but `fields`.
 
-    Attributes:
-        digest: 16 hexadecimal digits, made of `fields` and nothing else.
-        fields: Plain data for a person to compare; arguments of environments only as hashes.
+    The fields are plain data for a person to compare, arguments of environments only as hashes.
     """
 
     digest: str
@@ -71,12 +70,9 @@ class Key:
 
 
 def plan_key(request: Request, machine: Machine, options: PlanningOptions) -> Key:
-    """The key of what was asked for here; calls nothing of the user's.
+    """The key of what was asked for; calls nothing of the user's.
 
-    Args:
-        request: What was asked for.
-        machine: The machine it is to run on.
-        options: How planning may go about it; of the learner its kind counts, and its code.
+    Of the learner its kind counts, and its code.
     """
     torch = loaded_torch()
     return Key.of(
@@ -199,10 +195,9 @@ def _inside(value: Any) -> set[str]:
     while (written or given) and len(seen) < MOST_EXAMINED:
         is_given = bool(given)
         one = (given or written).pop()
-        if isinstance(one, str):
-            found.update([one] if _is_id(one) else [])
-            continue
-        if id(one) in seen or isinstance(one, types.ModuleType):
+        if isinstance(one, str) and _is_id(one):
+            found.add(one)
+        if id(one) in seen or isinstance(one, (str, types.ModuleType)):
             continue
         seen[id(one)] = one
         if is_given and callable(one):
@@ -214,20 +209,15 @@ def _inside(value: Any) -> set[str]:
             written += [one.__func__, one.__self__]
         elif isinstance(one, types.FunctionType):
             if one.__module__ == module and one.__module__ != gym.make.__module__:
-                given += _given_to(one)
+                cells = [cell for cell in one.__closure__ or () if cell != UNASSIGNED]
+                given += [cell.cell_contents for cell in cells]
+                given += [*(one.__defaults__ or ()), *(one.__kwdefaults__ or {}).values()]
                 written += _written_in(one)
         elif not isinstance(one, type):
             written += _texts_in(one)
             if one is value:
                 written.append(type(one).__call__)
     return found
-
-
-def _given_to(function: types.FunctionType) -> list[Any]:
-    """What a function closes over, and its defaults."""
-    empty = types.CellType()  # a variable that is not assigned yet
-    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != empty]
-    return [*cells, *(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
 
 
 def _written_in(function: types.FunctionType) -> list[Any]:
@@ -245,12 +235,10 @@ def _written_in(function: types.FunctionType) -> list[Any]:
 
 def _texts_in(value: Any) -> list[str]:
     """The texts that a container or an object holds itself, as far as it is a short one."""
-    if isinstance(value, (list, tuple, set, frozenset)):
-        parts = list(value)
-    else:
-        held = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
-        parts = list(held.values())
-    return [part for part in parts[:MOST_EXAMINED] if isinstance(part, str)]
+    held = value
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        held = (value if isinstance(value, Mapping) else getattr(value, "__dict__", {})).values()
+    return [part for part in list(held)[:MOST_EXAMINED] if isinstance(part, str)]
 
 
 def _is_id(text: str) -> bool:

@@ -33,7 +33,6 @@ class StubEnv(gym.Env):
     def __init__(
         self, observation_space: gym.Space[Any], action_space: gym.Space[Any], observation: Any
     ) -> None:
-        """Takes the spaces, and the observation."""
         self.observation_space = observation_space
         self.action_space = action_space
         self.metadata: dict[str, Any] = {}  # of its own, since older Gymnasiums write into it
@@ -51,13 +50,7 @@ class StubEnv(gym.Env):
 def ray_costs(request: Request, machine: Machine, found: Probe) -> RayCosts:
     """Measures what Ray actors cost, in the seconds that connecting, or starting a Ray, takes.
 
-    Args:
-        request: What was asked for; its options say where the cluster is.
-        machine: The cores of this one, for a Ray that is started here.
-        found: The profile of a sub-environment, whose observations travel.
-
-    Raises:
-        VecselectError: If there is no Ray to be had.
+    Raises `VecselectError` if there is no Ray to be had.
     """
     options = {k: v for k, v in request.vector_kwargs.items() if k in RAY_OPTIONS}
     stub = functools.partial(

@@ -46,16 +46,7 @@ PROFILE_S = 1.0
 def run_sweep(request: Request, options: SweepOptions) -> Sweep:
     """Measures every mode with every number of sub-environments, as far as the budget goes.
 
-    Args:
-        request: What was asked for, with the largest number of sub-environments.
-        options: What to sweep over, and how.
-
-    Raises:
-        ModeUnavailable: If none of the modes can serve the request.
-        ProfileError: If the environment fails while one of it is measured, if it fails in every
-            mode, or if the learner fails.
-        KeyboardInterrupt: If it was interrupted; its attribute `sweep` is what was found until
-            then, not whole.
+    Raises as `vecselect.sweep` does; the request has the largest number of sub-environments.
     """
     running = _Sweeping(request, options)
     try:
@@ -70,29 +61,22 @@ def run_sweep(request: Request, options: SweepOptions) -> Sweep:
 
 
 def remembered_num_envs(request: Request) -> int:
-    """The number of sub-environments that a remembered sweep of the environment recommends.
-
-    Args:
-        request: With any number of them.
-
-    Raises:
-        RequestError: If no sweep is remembered.
-    """
+    """The number of sub-environments that a remembered sweep of the environment recommends."""
     found = PlanCache().recall_sweep(sweep_key(request, read_machine()))
-    recommended = found.recommended if found else None
-    if recommended is None:
-        plain = request.spec is not None and not (request.env_kwargs or request.wrappers)
-        command = "vecselect.sweep(...) with the same environment"
-        raise RequestError(
-            explain.no_sweep(
-                request.label, f"`vecselect sweep {request.label}`" if plain else command
-            )
-        )
-    return recommended.num_envs
+    if found is not None and found.recommended is not None:
+        return found.recommended.num_envs
+    plain = request.spec is not None and not (request.env_kwargs or request.wrappers)
+    command = "vecselect.sweep(...) with the same environment"
+    if plain:
+        command = f"`vecselect sweep {request.label}`"
+    raise RequestError(
+        f"num_envs='auto' takes the number that a sweep of {request.label} has found, and none is "
+        f"remembered here. Run {command} once, or give a number."
+    )
 
 
 class _Sweeping:
-    """The state of one call of `run_sweep`."""
+    """One call of `run_sweep`."""
 
     def __init__(self, request: Request, options: SweepOptions) -> None:
         self.start_s = time.perf_counter()
@@ -136,14 +120,10 @@ class _Sweeping:
                 self.timed[mode, number] = Timed(mode, number, skipped=str(error))
         if not any(one.loop_s for one in self.timed.values()):
             whys = dict.fromkeys(f"{one.mode}: {one.skipped}" for one in self.timed.values())
-            raise ProfileError(explain.nothing_timed(request.label, whys))
+            raise ProfileError(f"No mode could be timed with {request.label}. {'; '.join(whys)}.")
 
     def choose_modes(self) -> tuple[Id, ...]:
-        """Sets the modes, and returns what is to be timed; what was named and cannot be is noted.
-
-        Raises:
-            ModeUnavailable: If none of the modes can serve the request.
-        """
+        """Sets the modes, and returns what to time; what was named and cannot be timed is noted."""
         request, named = self.request, self.options.modes
         sizes, caller_steps = self.options.num_envs, request.caller_steps
         if named:
@@ -180,12 +160,11 @@ class _Sweeping:
 
     def time(self, which: tuple[Id, ...], budget_s: float) -> None:
         """Times modes in turns."""
-        space = self.probe.action_space if self.probe else None
         timing = Timing(
             self.request,
             which,
             self.options.learner,
-            space,
+            self.probe.action_space if self.probe else None,
             budget_s,
             probe=self.probe,
             block_s=SWEEP_BLOCK_S,
@@ -199,7 +178,7 @@ class _Sweeping:
             self.notes.append(explain.timing_lost(lost))
 
     def heard(self, message: str | Timings) -> None:
-        """Takes in what `Timing.run` tells."""
+        """Takes in what `Timing.run` tells: what is being done, or what was found."""
         if isinstance(message, str):
             self.say(message)
         else:

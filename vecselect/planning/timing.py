@@ -70,16 +70,14 @@ class Timing:
     """What is to be timed; `run` and `run_apart` do it.
 
     Attributes:
-        request: What was asked for, with the largest number of sub-environments.
+        request: With the largest number of sub-environments.
         which: Modes and numbers of sub-environments: the smaller numbers first, and of those the
             simpler modes.
         learner: What happens between two vector steps, as the user gave it.
-        action_space: Of one sub-environment; None if unknown.
         budget_s: Seconds after which no mode is built and no further round begun.
         timed_only: Modes that may not be taken.
         probe: What one sub-environment takes; None to build all, whether there is room or not.
         block_s: Seconds that a block of the fastest mode takes.
-        max_rounds: Rounds at the most.
     """
 
     request: Request
@@ -95,9 +93,7 @@ class Timing:
     def run_apart(self, progress: Callable[[str | Timings], None]) -> Timings:
         """The same as `run` in a process of its own, unless the learner and its threads are here.
 
-        Raises:
-            IsolatedLost: If that process ends before it has told all.
-            Exception: What `run` raises.
+        Raises `IsolatedLost` if that process ends before it has told all.
         """
         here = callable(self.learner) or loaded_torch() is not None
         here = here or self.request.native is not None
@@ -124,7 +120,7 @@ class Timing:
 
 
 class _Running:
-    """The state of one call of `Timing.run`."""
+    """One call of `Timing.run`."""
 
     def __init__(
         self, timing: Timing, trials: Trials, progress: Callable[[str | Timings], None]
@@ -151,7 +147,7 @@ class _Running:
                 continue
             self.progress(f"building {mode} x {count}")
             learner = read_learner(timing.learner, count, timing.action_space)
-            trials.add(which, partial(build, timing.request, mode, count), learner)
+            trials.add(which, partial(_build, timing.request, Mode.parse(mode), count), learner)
             before_bytes, self.taken_bytes = self.taken_bytes, tree_bytes()
             self.memory_bytes[which] = self.base_bytes + max(self.taken_bytes - before_bytes, 0)
             if _has_processes(mode):
@@ -190,9 +186,11 @@ class _Running:
         errors = list(trials.errors.values())
         if not any(mode not in timed_only for mode, _ in trials.built):
             raise errors[0]  # a pin of that mode would have raised it too
+        last = errors[-1]
         raise ProfileError(
-            explain.every_mode_failed(self.timing.request.label, errors[-1])
-        ) from errors[-1]
+            f"Every mode failed while {self.timing.request.label} was timed; the last one raised "
+            f"{type(last).__name__}: {last}"
+        ) from last
 
     def rounds(self) -> None:
         """Rounds, until nobody can get ahead any more or the time is over."""
@@ -261,15 +259,13 @@ class _Running:
         )
 
 
-def build(request: Request, mode: str, num_envs: int) -> Any:
-    """Builds so many of a request's sub-environments in a mode."""
-    which = Mode.parse(mode)
+def _build(request: Request, mode: Mode, num_envs: int) -> Any:
     request = dataclasses.replace(request, env_fns=request.env_fns[:num_envs])
-    return BACKENDS[which.kind].build(request, which)
+    return BACKENDS[mode.kind].build(request, mode)
 
 
 def _taken_before(timing: Timing) -> tuple[int, int]:
-    """Memory that is taken before anything is built, and what a fork server takes beside it."""
+    """Bytes taken before anything is built, and those of a fork server beside them."""
     if timing.probe is not None and timing.probe.construct_s < REHEARSE_LIMIT_S:
         # What the environment's modules take counts for all modes, not for the first one alone.
         with contextlib.suppress(Exception):  # each mode says for itself what is wrong

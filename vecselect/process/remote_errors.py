@@ -27,13 +27,9 @@ class RemoteTraceback(Exception):
 
 @dataclass(frozen=True)
 class PortableError:
-    """An exception in a form that always arrives.
+    """An exception in a form that always arrives: the name of its class, its text and traceback.
 
-    Attributes:
-        kind: The name of its class.
-        message: Its text.
-        traceback: Its traceback, as text.
-        pickled: The exception itself; None where it cannot be rebuilt from its pickle.
+    `pickled` is the exception itself; None where it cannot be rebuilt from its pickle.
     """
 
     kind: str
@@ -114,14 +110,8 @@ def raised_in_building(failed: PortableError) -> BaseException:
 def exit_error(error: SystemExit, who: str, phase: str) -> BaseException:
     """What is raised in place of a `SystemExit` of a sub-environment, which would end the program.
 
-    Args:
-        error: What was raised.
-        who: Which sub-environment, as the beginning of a sentence.
-        phase: The method that raised.
-
-    Returns:
-        A `WorkerError` that it is the cause of. The error itself where the handler of a signal
-        raised it, as on SIGTERM: that is the program's own wish to end.
+    A `WorkerError` that it is the cause of; the error itself where the handler of a signal raised
+    it, as on SIGTERM: that is the program's own wish to end.
     """
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     codes = {getattr(handler, "__code__", None) for handler in handlers}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import TextIO
 
     from vecselect.plan import Plan
@@ -52,11 +52,9 @@ class Report:
         return str(self._short())
 
     def print(self, file: TextIO) -> None:
-        """Writes it to a stream: coloured on a terminal, plain in a pipe.
+        """Writes it to a stream: coloured on a terminal, plain and 80 columns wide in a pipe.
 
-        Args:
-            file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded;
-                anything else gets 80 columns.
+        On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
         """
         self._short().print(file)
 
@@ -86,24 +84,16 @@ class Report:
         Raises:
             RequestError: If it ends otherwise, or cannot be written.
         """
-        form = check_file(path, "report", REPORT_FILES)
-        if form == ".html":
-            from vecselect.report.html import page
+        from vecselect.report.html import page
+        from vecselect.report.markdown import markdown
 
-            text = page(self.plan, self.stats)
-        elif form == ".md":
-            from vecselect.report.markdown import markdown
-
-            text = markdown(self.details.content)
-        else:
-            text = self.plan.to_json() + "\n"
-        found = Path(path)
-        try:
-            found.write_bytes(text.encode("utf-8", "replace"))
-        except OSError as error:
-            why = f"{error.strerror or error}; name another place"
-            raise _cannot("report", found, why) from error
-        return found
+        forms: dict[str, Callable[[], str]] = {
+            ".html": lambda: page(self.plan, self.stats),
+            ".md": lambda: markdown(self.details.content),
+            ".json": lambda: self.plan.to_json() + "\n",
+        }
+        text = forms[check_file(path, "report", REPORT_FILES)]()
+        return write_file(path, "report", text.encode("utf-8", "replace"))
 
     def _short(self) -> Shown:
         from vecselect.report.text import MOST_LINES, Shown
@@ -112,19 +102,10 @@ class Report:
 
 
 def check_file(path: str | os.PathLike[str], what: str, endings: Sequence[str]) -> str:
-    """Checks, before anything is measured, that a file can be written.
+    """The ending of a file, in lower case, after checking that it can be written.
 
-    Args:
-        path: The file.
-        what: What is to be written, for the error.
-        endings: Those that it may have.
-
-    Returns:
-        Its ending, in lower case.
-
-    Raises:
-        RequestError: If the ending is none of these, the folder is not there or cannot be written
-            to, or a plot is wanted and matplotlib is not installed.
+    Raises `RequestError` if the ending is none of these, the folder is not there or cannot be
+    written to, or a plot is wanted and matplotlib is not installed.
     """
     found = Path(path)
     ending, folder = found.suffix.lower(), found.parent
@@ -145,6 +126,16 @@ def check_file(path: str | os.PathLike[str], what: str, endings: Sequence[str]) 
         with styled():  # says what to install where matplotlib is not there
             pass
     return ending
+
+
+def write_file(path: str | os.PathLike[str], what: str, content: bytes) -> Path:
+    """Writes a file that `check_file` has let pass; raises `RequestError` where it cannot be."""
+    found = Path(path)
+    try:
+        found.write_bytes(content)
+    except OSError as error:
+        raise _cannot(what, found, f"{error.strerror or error}; name another place") from error
+    return found
 
 
 def _cannot(what: str, path: Path, why: str) -> RequestError:

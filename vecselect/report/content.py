@@ -49,11 +49,10 @@ PARTS_CAPTION = (
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a section.
+    """A row of a section: what it is about, such as a mode, and a cell for each further column.
 
     Attributes:
-        name: What it is about, such as a mode.
-        cells: What there is to say of it, one for each further column; none where nothing is known.
+        cells: None where nothing is known.
         chosen: Whether it is the answer.
         muted: Whether it is a prediction among measured ones, which it cannot be held against.
         remark: Why it could not be chosen.
@@ -68,14 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Section:
-    """Rows under a heading.
-
-    Attributes:
-        heading: What they are about.
-        rows: The rows.
-        columns: What the name and each cell of a row are; none where a row is a name and a text.
-        caption: How to read it.
-    """
+    """Rows under a heading; without `columns` each is a name and a text."""
 
     heading: str
     rows: tuple[Row, ...]
@@ -95,7 +87,6 @@ class Content:
         verdict: What decided, and how sure that is; in a sweep, the throughput.
         reason: Why; empty if there is nothing to say.
         sections: What bears on it at first sight.
-        notes: What else the reader should know, the weightiest first.
         pin: Lines to paste that make the same choice again; none where nothing was chosen.
         evidence: All that was measured, and what follows from it: shown on request.
     """
@@ -112,15 +103,7 @@ class Content:
 
 
 def content(plan: Plan, stats: Stats | None = None) -> Content:
-    """What a report of a plan says.
-
-    Args:
-        plan: The plan.
-        stats: How a run after it has gone so far, if there is one.
-
-    Returns:
-        The sections, with all foreign text made printable.
-    """
+    """What a report of a plan, and of a run after it, says: all foreign text made printable."""
     threads = plan.learner_threads
     sections = (_candidates(plan), facts("So far", _so_far(plan, stats)))
     evidence = (_parts(plan), *(facts(*group) for group in evidence_of(plan)))
@@ -157,33 +140,28 @@ def _pin(plan: Plan) -> tuple[str, ...]:
 
 def _candidates(plan: Plan) -> Section:
     """The measured ones first, the faster first, those without figures last; none for a pin."""
-    learner_s = plan.learner_s
     column, included = "vector step", ""
-    if learner_s > 0:
+    if plan.learner_s > 0:
         column = "step + learner"
-        included = f", of which the learner takes {seconds(learner_s)}"
+        included = f", of which the learner takes {seconds(plan.learner_s)}"
     shown = () if plan.decided_by == "pin" else _worth_a_row(plan)
     any_measured = any(one.measured for one in shown)
     rows = []
     for one in shown:
         threads = _other_threads(plan, one)
-        why = next((o.skipped for o in plan.candidates if o.mode == one.mode and o.skipped), None)
+        whys = [o.skipped for o in plan.candidates if o.mode == one.mode and o.skipped]
         rows.append(
             Row(
                 name=f"{one.mode} ({threads})" if threads else one.mode,
                 cells=_cells(plan, one),
                 chosen=one is plan.chosen,
                 muted=any_measured and one.measured is None,
-                remark=why if why and one is not plan.chosen else "",
+                remark=whys[0] if whys and one is not plan.chosen else "",
             )
         )
-    return Section(
-        "Candidates",
-        tuple(rows),
-        ("mode", column, "env steps/s", "vs sync"),
-        f"Time from one vector step to the next{included}. "
-        f"Predictions are marked with {PREDICTED}.",
-    )
+    marked = f"Predictions are marked with {PREDICTED}."
+    caption = f"Time from one vector step to the next{included}. {marked}"
+    return Section("Candidates", tuple(rows), ("mode", column, "env steps/s", "vs sync"), caption)
 
 
 def _worth_a_row(plan: Plan) -> list[Candidate]:
@@ -245,33 +223,35 @@ def _so_far(plan: Plan, stats: Stats | None) -> Rows:
 
 def _parts(plan: Plan) -> Section:
     """The predicted vector step of each candidate taken apart."""
-    rows = tuple(
-        Row(
-            one.mode,
-            (seconds(one.parts.total_s), *(_part(getattr(one.parts, name)) for name in PARTS)),
-            chosen=one is plan.chosen,
-        )
-        for one in _worth_a_row(plan)
-        if one.parts and not _other_threads(plan, one)
-    )
+    rows = []
+    for one in _worth_a_row(plan):
+        if one.parts and not _other_threads(plan, one):
+            parts_s = [getattr(one.parts, name) for name in PARTS]
+            cells = (seconds(part_s) if part_s > 0 else "-" for part_s in parts_s)
+            rows.append(Row(one.mode, (seconds(one.parts.total_s), *cells), one is plan.chosen))
     heading = "Where the time of a vector step goes, as predicted"
-    return Section(heading, rows, ("mode", "vector step", *PART_NAMES), PARTS_CAPTION)
-
-
-def _part(part_s: float) -> str:
-    return seconds(part_s) if part_s > 0 else "-"
+    return Section(heading, tuple(rows), ("mode", "vector step", *PART_NAMES), PARTS_CAPTION)
 
 
 def sweep_content(sweep: Sweep) -> Content:
     """What a report of a sweep says: a table of throughput, one of memory, and what to take."""
     best = sweep.recommended
-    measured = {point.mode for point in sweep.points if point.env_steps_per_s is not None}
+    measured = {point.mode for point in sweep.points if point.loop_s}
     modes = [mode for mode in sweep.modes if mode in measured]
     shared = "" if sweep.memory_kind.startswith("prop") else ", shared pages in each"
     marked = f"{BEST} marks the mode to take for each number. {_spreads(sweep)}"
+    taken = sweep.by_number
+
+    def throughput(one: Timed) -> str:
+        mark = BEST if one == taken.get(one.num_envs) else ""
+        return f"{mark}{rate(one.per_s)}" if one.loop_s else "-"
+
+    def memory(one: Timed) -> str:
+        return "-" if one.memory_bytes is None else size(one.memory_bytes)
+
     sections = (
-        *_sweep_tables(sweep, modes, "Throughput in env steps/s", _throughput_cell, marked),
-        *_sweep_tables(sweep, modes, f"Memory of all processes{shared}", _memory_cell),
+        *_sweep_tables(sweep, modes, "Throughput in env steps/s", throughput, marked),
+        *_sweep_tables(sweep, modes, f"Memory of all processes{shared}", memory),
         facts("Not measured", _not_measured(sweep)),
     )
     env = f'"{sweep.env}"' if sweep.by_id else sweep.env
@@ -291,7 +271,7 @@ def sweep_content(sweep: Sweep) -> Content:
 def _throughput(sweep: Sweep) -> str:
     """The throughput of what a sweep recommends, also over that of `sync`."""
     best = sweep.recommended
-    if best is None or best.env_steps_per_s is None:
+    if best is None:
         return "nothing was measured"
     sync = sweep.of("sync", best.num_envs)
     over = ""
@@ -304,7 +284,7 @@ def _sweep_tables(
     sweep: Sweep,
     modes: Sequence[str],
     heading: str,
-    cell: Callable[[Sweep, Timed], str],
+    cell: Callable[[Timed], str],
     caption: str = "",
 ) -> list[Section]:
     """A row for each number of sub-environments, a column for each mode."""
@@ -314,19 +294,10 @@ def _sweep_tables(
         rows = []
         for number in sweep.num_envs:
             points = [sweep.of(mode, number) for mode in columns]
-            cells = tuple("-" if one is None else cell(sweep, one) for one in points)
+            cells = tuple("-" if one is None else cell(one) for one in points)
             rows.append(Row(str(number), cells, chosen=sweep.recommended in points))
         tables.append(Section(heading, tuple(rows), ("num_envs", *columns), caption))
     return tables
-
-
-def _throughput_cell(sweep: Sweep, point: Timed) -> str:
-    """A throughput; that of the mode to take is marked."""
-    found = point.env_steps_per_s
-    if found is None:
-        return "-"
-    mark = BEST if point == sweep.by_number.get(point.num_envs) else ""
-    return f"{mark}{rate(found.mid)}"
 
 
 def _spreads(sweep: Sweep) -> str:
@@ -339,10 +310,6 @@ def _spreads(sweep: Sweep) -> str:
     return f"95 % intervals: median{middle}, widest{most}; sweep.to_json() has each."
 
 
-def _memory_cell(sweep: Sweep, point: Timed) -> str:
-    return "-" if point.memory_bytes is None else size(point.memory_bytes)
-
-
 def _not_measured(sweep: Sweep) -> Rows:
     """Which points were not measured, and why; those with one reason together."""
     groups: dict[tuple[str, str], list[Timed]] = {}
@@ -352,9 +319,6 @@ def _not_measured(sweep: Sweep) -> Rows:
             reason = re.sub(r"\d+(\.\d+)?", "#", point.skipped)
             groups.setdefault((point.mode, reason), []).append(point)
     return tuple(
-        (
-            f"{mode} x {', '.join(str(point.num_envs) for point in points)}",
-            points[0].skipped or "",
-        )
+        (f"{mode} x {', '.join(str(one.num_envs) for one in points)}", str(points[0].skipped))
         for (mode, _), points in groups.items()
     )

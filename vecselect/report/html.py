@@ -45,12 +45,7 @@ def page(plan: Plan, stats: Stats | None = None) -> str:
 
 
 def fragment(found: Content, picture: str = "") -> str:
-    """A report to be put into a page such as a notebook.
-
-    Args:
-        found: What it says.
-        picture: HTML to put before the details.
-    """
+    """A report to be put into a page such as a notebook, with a picture before its details."""
     notes = [
         f'<div class="vs-note{" vs-loud" if note.loud else ""}"><code>{_escape(note.code)}</code>'
         f"<span>{_escape(note.text)}</span></div>"
@@ -78,11 +73,7 @@ def sweep_fragment(found: Content, sweep: Sweep) -> str:
 
 
 def _picture(draw: Callable[[], Figure], title: str) -> str:
-    """A figure as an image that is light or dark as the reader prefers.
-
-    Raises:
-        RequestError: If matplotlib is not installed.
-    """
+    """A figure as an image that is light or dark as the reader prefers; raises as `svg` does."""
     dark, light = (
         f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
         for text in (svg(draw, title, dark=True), svg(draw, title))
@@ -126,15 +117,11 @@ def _answer(found: Content) -> str:
 
 def _section(section: Section) -> str:
     caption = f'<p class="vs-muted">{_escape(section.caption)}</p>' if section.caption else ""
-    inner = _table(section) if section.columns else _definitions(section)
-    return f"<section>\n<h2>{_escape(section.heading)}</h2>\n{inner}\n{caption}</section>"
-
-
-def _definitions(section: Section) -> str:
-    pairs = "".join(
+    pairs = (
         f"<dt>{_escape(row.name)}</dt><dd>{_escape(row.cells[0])}</dd>\n" for row in section.rows
     )
-    return f"<dl>\n{pairs}</dl>"
+    inner = _table(section) if section.columns else f"<dl>\n{''.join(pairs)}</dl>"
+    return f"<section>\n<h2>{_escape(section.heading)}</h2>\n{inner}\n{caption}</section>"
 
 
 def _table(section: Section) -> str:

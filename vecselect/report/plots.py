@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
-    from vecselect.selection.compare import Interval
     from vecselect.selection.curves import Curve
     from vecselect.selection.evidence import Evidence
     from vecselect.selection.race import Timed
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 
 PLOT_IN, SWEEP_IN = (4.4, 3.4), (6.6, 5.0)
 """Width and height in inches: narrow, so that texts can be read on a phone."""
+
+DOTS_PER_INCH = 160
 
 FAR_ABOVE = 6.0
 """Where the largest throughput of a sweep is this many times the best, the axis is logarithmic."""
@@ -87,13 +88,9 @@ def look_of(mode: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def styled(*, dark: bool = False) -> Iterator[None]:
-    """Sets the style while a figure is made, on top of matplotlib's defaults.
+    """Sets the style while a figure is made, for a light or dark page, on matplotlib's defaults.
 
-    Args:
-        dark: Whether the figure is for a dark page.
-
-    Raises:
-        RequestError: If matplotlib is not installed.
+    Raises `RequestError` if matplotlib is not installed.
     """
     try:
         import matplotlib
@@ -103,30 +100,23 @@ def styled(*, dark: bool = False) -> Iterator[None]:
             "'vecselect[plot]'."
         ) from error
     greys = DARK if dark else LIGHT
-    coloured = {f"{name}.color": greys["muted"] for name in ("xtick", "ytick")}
+    coloured = {
+        "text.color": greys["ink"],
+        "axes.edgecolor": greys["muted"],
+        "grid.color": greys["grid"],
+        "figure.facecolor": greys["paper"],
+    }
+    coloured |= {f"{name}.color": greys["muted"] for name in ("xtick", "ytick")}
     coloured |= {f"{name}.labelcolor": greys["ink"] for name in ("xtick", "ytick", "axes")}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         settings: Any = matplotlib.rcParams
         settings.update(STYLE | coloured)
-        settings.update(
-            {
-                "text.color": greys["ink"],
-                "axes.edgecolor": greys["muted"],
-                "grid.color": greys["grid"],
-                "figure.facecolor": greys["paper"],
-            }
-        )
         yield
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
-    """An empty figure that arranges its axes itself; call it inside `styled`.
-
-    Args:
-        width_in: Width in inches; an inch is 72 units of the SVG.
-        height_in: Height in inches.
-    """
+    """An empty figure that arranges its axes itself; call it inside `styled`."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width_in, height_in), layout="constrained")
@@ -135,13 +125,7 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 def svg(draw: Callable[[], Figure], title: str, *, dark: bool = False) -> str:
     """A figure as the text of an SVG file, in which text stays text.
 
-    Args:
-        draw: Makes it.
-        title: What it shows, for those who cannot see it.
-        dark: Whether it is for a dark page.
-
-    Raises:
-        RequestError: If matplotlib is not installed.
+    The title says what it shows, for those who cannot see it. Raises as `styled` does.
     """
     buffer = io.StringIO()
     with styled(dark=dark):
@@ -149,23 +133,17 @@ def svg(draw: Callable[[], Figure], title: str, *, dark: bool = False) -> str:
     return buffer.getvalue()
 
 
-def png(draw: Callable[[], Figure], dots_per_inch: int = 160) -> bytes:
+def png(draw: Callable[[], Figure]) -> bytes:
     """A figure as a PNG; otherwise as `svg`."""
     buffer = io.BytesIO()
     with styled():
-        draw().savefig(buffer, format="png", dpi=dots_per_inch)
+        draw().savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot of a plan.
-
-    Attributes:
-        title: What it shows.
-        caption: How to read it.
-        draw: Makes the figure; call it inside `styled`.
-    """
+    """A plot of a plan: what it shows, how to read it, and what makes it inside `styled`."""
 
     title: str
     caption: str
@@ -281,29 +259,20 @@ def sweep_title(sweep: Sweep) -> str:
 
 
 def sweep_figure(sweep: Sweep) -> Figure:
-    """Throughput of a sweep, and below it memory, against the number of sub-environments.
-
-    Call it inside `styled`.
-
-    Args:
-        sweep: Whole or not.
-    """
+    """Throughput of a sweep, and memory below; call it inside `styled`."""
     figure = new_figure(*SWEEP_IN)
     above, below = figure.subplots(
         2, 1, sharex=True, gridspec_kw={"height_ratios": (2.6, 1.0), "hspace": 0.08}
     )
     for mode in sweep.modes:
-        found = [(p, p.env_steps_per_s) for p in sweep.points if p.mode == mode]
-        _sweep_lines(above, below, mode, [(p, per_s) for p, per_s in found if per_s])
+        _sweep_lines(above, below, mode, [one for one in sweep.points if one.mode == mode])
     best = sweep.recommended
-    most = max((p.env_steps_per_s.mid for p in sweep.points if p.env_steps_per_s), default=1.0)
     above.set_ylim(0, above.get_ylim()[1] * 1.05)
-    if best is not None and best.env_steps_per_s is not None:
-        per_s = best.env_steps_per_s.mid
-        above.plot([best.num_envs], [per_s], "o", **_ring(_setting("text.color"), 13))
-        text = f"recommended: {best.mode} x {best.num_envs}, {rate(per_s)}"
+    if best is not None:
+        above.plot([best.num_envs], [best.per_s], "o", **_ring(_setting("text.color"), 13))
+        text = f"recommended: {best.mode} x {best.num_envs}, {rate(best.per_s)}"
         above.set_title(text, loc="right", fontsize=9, fontweight="normal")
-        if most > FAR_ABOVE * per_s:
+        if max(one.per_s for one in sweep.points) > FAR_ABOVE * best.per_s:
             above.set_yscale("log")
             above.autoscale(axis="y")
             above.minorticks_off()
@@ -326,26 +295,24 @@ def sweep_figure(sweep: Sweep) -> Figure:
     return figure
 
 
-def _sweep_lines(above: Any, below: Any, mode: str, found: list[tuple[Timed, Interval]]) -> None:
+def _sweep_lines(above: Any, below: Any, mode: str, points: Sequence[Timed]) -> None:
     """One mode: its throughput with the 95 % band, and its memory."""
-    if not found:
+    found = [(one.num_envs, one.env_steps_per_s) for one in points]
+    known = [(number, per_s) for number, per_s in found if per_s]
+    if not known:
         return
     look = _line_of(mode, markeredgecolor=_setting("figure.facecolor"), markeredgewidth=0.7)
-    numbers = [point.num_envs for point, _ in found]
-    above.plot(numbers, [per_s.mid for _, per_s in found], label=mode, **look)
-    lows, highs = zip(*((per_s.low, per_s.high) for _, per_s in found), strict=True)
+    numbers = [number for number, _ in known]
+    above.plot(numbers, [per_s.mid for _, per_s in known], label=mode, **look)
+    lows, highs = zip(*((per_s.low, per_s.high) for _, per_s in known), strict=True)
     above.fill_between(numbers, lows, highs, color=look["color"], alpha=0.18, linewidth=0)
-    known = [(point.num_envs, point.memory_bytes) for point, _ in found if point.memory_bytes]
-    below.plot([number for number, _ in known], [held for _, held in known], **look)
+    held = [one for one in points if one.loop_s and one.memory_bytes]
+    below.plot([one.num_envs for one in held], [one.memory_bytes for one in held], **look)
 
 
 def _ring(colour: str, size: float) -> dict[str, Any]:
-    return {
-        "markersize": size,
-        "markerfacecolor": "none",
-        "markeredgecolor": colour,
-        "markeredgewidth": 1.5,
-    }
+    edge = {"markeredgecolor": colour, "markeredgewidth": 1.5}
+    return {"markersize": size, "markerfacecolor": "none", **edge}
 
 
 def _few_ticks(axis: Any, text: Callable[[float], str]) -> None:

@@ -56,10 +56,8 @@ _WRAPPING = Console(file=io.StringIO(), force_jupyter=False)
 class Shown:
     """A report for rich, laid out when its width is known.
 
-    Attributes:
-        content: What it says.
-        most_lines: Lines that it may have: rows, notes and the reason are cut to make it fit. With
-            no limit captions and the evidence are shown too.
+    Rows, notes and the reason are cut to fit into `most_lines`; with no limit captions and the
+    evidence are shown too.
     """
 
     content: Content
@@ -118,14 +116,10 @@ def plain(shown: RenderableType, width: int = WIDTH) -> str:
 
 
 def write(shown: RenderableType, file: TextIO, pipe_width: int = WIDTH) -> None:
-    """Writes a report to a stream: coloured and as wide as a terminal, plain in a pipe.
+    """Writes what rich can print to a stream: coloured and as wide as a terminal, plain in a pipe.
 
-    In ASCII, where the stream's encoding has no more.
-
-    Args:
-        shown: What rich can print.
-        file: The stream. On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
-        pipe_width: The columns that anything but a terminal has.
+    In ASCII, where the stream's encoding has no more. On a terminal `NO_COLOR`, `FORCE_COLOR` and
+    `COLUMNS` are heeded.
     """
     console = _console(file)
     ascii_only = not _takes_all(file)
@@ -243,12 +237,10 @@ def _first_sentences(text: Text) -> list[Text]:
 
 
 def _pin(content: Content, width: int) -> list[Text]:
-    marks = ["pin it:", *["       "] * len(content.pin)]
-    return [
-        line
-        for mark, text in zip(marks, content.pin, strict=False)
-        for line in _hanging(mark, text, width, "dim")
-    ]
+    lines: list[Text] = []
+    for text in content.pin:
+        lines += _hanging("       " if lines else "pin it:", text, width, "dim")
+    return lines
 
 
 def _section(section: Section) -> Iterable[RenderableType]:

@@ -16,11 +16,7 @@ T = TypeVar("T")
 
 
 def all_printable(value: T) -> T:
-    """The value with all its text printable and on one line.
-
-    Args:
-        value: A text, or a tuple, list, dict or dataclass that holds texts at any depth.
-    """
+    """The same text, tuple, list, dict or dataclass, with all text in it printable, on one line."""
     shown: object = value
     if isinstance(value, str):
         shown = value if value.isprintable() else re.sub(r"[\t\n]+", " ", printable(value))
@@ -29,10 +25,7 @@ def all_printable(value: T) -> T:
     elif isinstance(value, dict):
         shown = {all_printable(key): all_printable(item) for key, item in value.items()}
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [field.name for field in dataclasses.fields(value)]
-        shown = dataclasses.replace(
-            value, **{name: all_printable(getattr(value, name)) for name in fields}
-        )
+        shown = dataclasses.replace(value, **all_printable(vars(value)))
     return shown  # type: ignore[return-value]  # of the same type as the value
 
 

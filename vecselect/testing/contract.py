@@ -74,11 +74,7 @@ WAIT: dict[str, Callable[[AutoVectorEnv], Any]] = {
 def assert_same(actual: Any, expected: Any, path: str = "result", ordered: bool = True) -> None:
     """Fails unless the two are equal in structure, type, dtype, shape and every bit.
 
-    Args:
-        actual: What is under test.
-        expected: What it should be.
-        path: Where they stand, for the message.
-        ordered: Whether the keys of dicts must stand in the same order.
+    `path` says where they stand, for the message; if `ordered`, keys of dicts have one order too.
     """
     if not ordered:
         actual, expected = _sorted(actual), _sorted(expected)
@@ -194,7 +190,6 @@ class VectorEnvContract:
 
     @pytest.mark.parametrize("id", STOCK)
     def test_stock_environments_equal_the_loop_in_every_autoreset_mode(self, id: str) -> None:
-        """Results, spaces, metadata and the state of generators."""
         try:
             gym.make(id).close()
         except gym.error.DependencyNotInstalled as error:
@@ -226,7 +221,6 @@ class VectorEnvContract:
     def test_observations_rewards_and_infos_belong_together(
         self, kind: type[zoo.EchoEnv], count: int, autoreset_mode: AutoresetMode
     ) -> None:
-        """Infos of every kind, and episodes that end at different times."""
         envs, oracle = self.pair(echoes(count, kind), autoreset_mode=autoreset_mode)
         with envs:
             reset = masked_reset if autoreset_mode is AutoresetMode.DISABLED else None
@@ -234,7 +228,6 @@ class VectorEnvContract:
 
     @pytest.mark.parametrize("name", zoo.SPACES)
     def test_observations_of_any_space_equal_the_loop(self, name: str) -> None:
-        """Spaces that NumPy holds, and others."""
         envs, oracle = self.pair(samples(zoo.SPACES[name]))
         with envs:
             assert envs.observation_space == oracle.observation_space
@@ -242,7 +235,6 @@ class VectorEnvContract:
 
     @pytest.mark.parametrize("name", zoo.ACTION_SPACES)
     def test_each_sub_environment_gets_its_action_as_the_loop_gives_it(self, name: str) -> None:
-        """Value and type."""
         envs, oracle = self.pair([functools.partial(zoo.ActionEnv, zoo.ACTION_SPACES[name])] * 3)
         with envs:
             assert envs.action_space == oracle.action_space
@@ -250,14 +242,12 @@ class VectorEnvContract:
 
     @pytest.mark.parametrize("seed", [None, 5, [3, None, 9], np.array([4, 5, 6]), np.int64(2)])
     def test_seeds_reach_the_sub_environments_as_in_the_loop(self, seed: Any) -> None:
-        """One for all, or one each."""
         envs, oracle = self.pair(echoes(3))
         plain = seed.tolist() if isinstance(seed, (np.ndarray, np.integer)) else seed
         with envs:
             assert_same(envs.reset(seed=seed), oracle.reset(seed=plain))
 
     def test_options_and_a_mask_reach_the_sub_environments(self) -> None:
-        """A mask starts only the masked episodes; in the first reset it may be of all."""
         envs, oracle = self.pair(echoes(4))
         mask = np.array([True, False, False, True])
 
@@ -276,7 +266,6 @@ class VectorEnvContract:
             assert_same_run(envs, oracle, 12, reset=now_and_then)
 
     def test_call_get_attr_and_set_attr_reach_every_sub_environment(self) -> None:
-        """With a value for each of them, or one for all."""
         envs, oracle = self.pair(echoes(3))
         with envs:
             for vector in (envs, oracle):
@@ -293,7 +282,6 @@ class VectorEnvContract:
             assert_same(envs.render(), oracle.render())
 
     def test_some_sub_environments_are_reached_in_the_order_of_the_indices(self) -> None:
-        """By the joined calls and by the split ones."""
         with self.make(echoes(5)) as envs:
             envs.reset(seed=1)
             assert envs.call("double", 4, indices=[3, 0, 4], plus=1) == (12, 9, 13)
@@ -313,7 +301,6 @@ class VectorEnvContract:
             assert_same(envs.step(np.ones(5, np.int64))[1], 1000.0 * np.arange(5) + 10.1)
 
     def test_wrong_indices_or_values_are_an_error_before_anything_is_called(self) -> None:
-        """Each is refused in every call that takes `indices`."""
         wrong: list[tuple[Any, type[Exception], str]] = [
             (5, IndexError, "holds 5"),
             ([0, -1], IndexError, "holds -1"),
@@ -339,7 +326,6 @@ class VectorEnvContract:
             assert envs.get_attr("label") == tuple(f"echo {index}" for index in range(5))
 
     def test_some_are_set_or_none_of_them(self) -> None:
-        """If one sub-environment refuses its value, the others keep theirs."""
         if not self.sets_all_or_none:
             pytest.skip("those before the one that refuses are set")
         with self.make([functools.partial(zoo.PickyEnv, index) for index in range(4)]) as envs:
@@ -350,7 +336,6 @@ class VectorEnvContract:
             assert envs.get_attr("limit") == (2, 10, 10, 1)
 
     def test_split_calls_do_what_the_joined_ones_do(self) -> None:
-        """A split reset, steps and a call."""
         envs, oracle = self.pair(echoes(3))
         with envs:
             envs.reset_async(seed=4)
@@ -363,7 +348,6 @@ class VectorEnvContract:
             assert envs.call_wait() == oracle.call("double", 3)
 
     def test_split_calls_out_of_order_are_an_error(self) -> None:
-        """A wait without its begin, and any call but that wait after a begin."""
         with self.make(echoes(3)) as envs:
             envs.reset(seed=1)
             for name, begin in BEGIN.items():
@@ -381,7 +365,6 @@ class VectorEnvContract:
             envs.step(ZEROS)
 
     def test_use_after_close_is_an_error(self) -> None:
-        """Closing twice is none."""
         envs = self.make(echoes(3))
         envs.reset(seed=1)
         envs.close()
@@ -392,7 +375,6 @@ class VectorEnvContract:
                 use(envs)
 
     def test_returned_arrays_never_change_later(self) -> None:
-        """Nor do the actions of a pending step, if the caller changes the array."""
         envs, _ = self.pair(echoes(3))
         with envs:
             results = [envs.reset(seed=1)[0]]
@@ -410,7 +392,6 @@ class VectorEnvContract:
             assert envs.step_wait()[0][:, 4].tolist() == [1.0, 2.0, 3.0]
 
     def test_different_bounds_batch_under_observation_mode_different(self) -> None:
-        """As in the loop."""
         bounds = [spaces.Box(-high, high, (2,), np.float32) for high in (1, 2, 3)]
         env_fns: list[Callable[[], gym.Env[Any, Any]]] = [
             functools.partial(zoo.SampleEnv, box) for box in bounds
@@ -421,20 +402,17 @@ class VectorEnvContract:
             assert_same_run(envs, oracle, 6)
 
     def test_copy_false_gives_the_same_numbers(self) -> None:
-        """Where nobody keeps them."""
         envs, oracle = self.pair(echoes(3), copy=False)
         with envs:
             assert_same_run(envs, oracle, 12)
 
     def test_wrappers_of_single_environments_are_applied(self) -> None:
-        """To each of them."""
         wrapper = gym.wrappers.TimeAwareObservation
         oracle = SyncVectorEnv([lambda: wrapper(gym.make("Pendulum-v1"))] * 2)
         with self.make("Pendulum-v1", 2, wrappers=[wrapper]) as envs:
             assert_same_run(envs, oracle, 5)
 
     def test_the_spec_makes_the_same_environments_again(self) -> None:
-        """By `gymnasium.make_vec`."""
         with self.make("Pendulum-v1", 2, g=5.0) as envs:
             assert envs.spec is not None
             assert envs.spec.kwargs["g"] == 5.0

@@ -33,7 +33,6 @@ class EchoEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode."""
         super().reset(seed=seed)
         if seed is not None:
             self.seed = seed
@@ -45,7 +44,6 @@ class EchoEnv(gym.Env):
         return self._observation(-1), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Makes a step."""
         self.steps += 1
         over = self.steps >= 3 + self.index % 4
         terminated = over and self.episode % 2 == 0
@@ -55,15 +53,12 @@ class EchoEnv(gym.Env):
         return self._observation(float(action)), reward, terminated, truncated, info
 
     def double(self, value: int, plus: int = 0) -> int:
-        """Twice the value, plus something and the index."""
         return 2 * value + plus + self.index
 
     def named(self, name: str) -> str:
-        """A name, and the index."""
         return f"{name} {self.index}"
 
     def render(self) -> np.ndarray:
-        """A frame of the colour that the index is."""
         return np.full((2, 2, 3), self.index, np.uint8)
 
 
@@ -74,7 +69,6 @@ class PickyEnv(EchoEnv):
 
     @property
     def limit(self) -> int:
-        """A number from 0 on."""
         return self._limit
 
     @limit.setter
@@ -106,14 +100,12 @@ class SampleEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode."""
         super().reset(seed=seed)
         self.observation_space.seed(int(self.np_random.integers(2**31)))
         self.steps = 0
         return self._draw(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Makes a step."""
         self.steps += 1
         ended = self.steps >= self.length + int(self.np_random.integers(3))
         return self._draw(), float(self.np_random.random()), ended, False, {}
@@ -123,7 +115,6 @@ class InfoEnv(EchoEnv):
     """Infos that come and go, of every kind `VectorEnv._add_info` tells apart."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Makes a step."""
         observation, reward, terminated, truncated, _ = super().step(action)
         return observation, reward, terminated, truncated, self._info(int(action))
 
@@ -153,13 +144,11 @@ class ActionEnv(gym.Env):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode."""
         super().reset(seed=seed)
         self.steps = 0
         return np.zeros(1), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Makes a step."""
         self.steps += 1
         info = {"action": repr(action), "type": type(action).__name__}
         return np.array([float(self.steps)]), 0.0, self.steps >= 5, False, info

@@ -31,7 +31,7 @@ CLOSE_LIMIT_S = 2.5
 """How long the worker processes beside an actor may take to end."""
 
 STEP = "step_with_arrays"
-"""Asks for a step with the actions given as arrays, one for each leaf of the action space."""
+"""Asks for a step with an array of actions, and its dtype's code, for each leaf of their space."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def machine_id() -> str:
 
 
 class LaneActor:
-    """An actor's class. What it returns is what Ray sends best: tuples of bytes and arrays."""
+    """An actor's class. It takes and returns what Ray sends best: packed bytes, and arrays."""
 
     def __init__(self) -> None:
         self._envs: list[gym.Env] = []
@@ -83,14 +83,7 @@ class LaneActor:
         return True
 
     def build(self, packed: bytes) -> bytes:
-        """Builds the sub-environments.
-
-        Args:
-            packed: A `Work`, and the `Settings` of the workers beside the actor.
-
-        Returns:
-            A `Sample` of the first of them, or a `Failed`, packed.
-        """
+        """Builds by a `Work` and the `Settings` of its workers; gives a `Sample` or a `Failed`."""
         first_row = 0
         try:
             self._work, settings = work, _ = pickling.loads(packed)
@@ -118,14 +111,9 @@ class LaneActor:
             return pickling.dumps(Failed(work.first_row, "", portable(error)))
 
     def do(self, packed: bytes) -> tuple[Any, ...] | bytes:
-        """Does what is asked for.
+        """Learns info templates, then calls a lane's method with arguments.
 
-        Args:
-            packed: Info templates to learn, the name of a lane's method, and its arguments.
-
-        Returns:
-            After a step or a reset what `_batch` gives; else the results by row, or a `Failed`,
-            packed.
+        Returns after a step or a reset what `_batch` gives; else the results by row, or a `Failed`.
         """
         workers, lane = self._workers, self._lane
         assert lane is not None
@@ -138,7 +126,9 @@ class LaneActor:
             workers.begin()
             own: tuple[Any, ...] | None
             if name == STEP:
-                self._put_actions(*args)
+                for index, (code, leaf) in enumerate(zip(*args, strict=True)):
+                    workers.arena.action(index, code)[self._slice] = leaf
+                    workers.arena.action_dtypes[index] = code
                 name, own = "step", (None,)
                 workers.step(0)
             else:
@@ -165,13 +155,6 @@ class LaneActor:
             error = portable(failure.__cause__)
             self._failed = Failed(failure.row, failure.phase, error, failure.when)
             raise
-
-    def _put_actions(self, dtype_codes: list[int], leaves: list[Any]) -> None:
-        """Puts the actions of the slice into the arena."""
-        arena, rows = self._workers.arena, self._slice
-        for index, (code, leaf) in enumerate(zip(dtype_codes, leaves, strict=True)):
-            arena.action(index, code)[rows] = leaf
-            arena.action_dtypes[index] = code
 
     @property
     def _slice(self) -> slice:
@@ -221,16 +204,13 @@ class LaneActor:
         try:
             self._workers.end(CLOSE_LIMIT_S)
         finally:
-            failed = self._close_own()
-        return failed
-
-    def _close_own(self) -> bytes | None:
-        if self._lane is None:
-            close_all(self._envs, self._work.first_row)
-            return None
-        try:
-            self._lane.lane.close()
-        except LaneFailure as failure:
-            assert failure.__cause__ is not None
-            return pickling.dumps(Failed(failure.row, "close", portable(failure.__cause__)))
-        return None
+            try:
+                if self._lane is None:
+                    close_all(self._envs, self._work.first_row)
+                else:
+                    self._lane.lane.close()
+                failed = None
+            except LaneFailure as failure:
+                assert failure.__cause__ is not None
+                failed = Failed(failure.row, "close", portable(failure.__cause__))
+        return None if failed is None else pickling.dumps(failed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import importlib.util
 from typing import TYPE_CHECKING
 
 from vecselect.backends import base
@@ -36,7 +37,9 @@ class Ray(base.Backend):
 
     def missing(self, machine: Machine) -> str | None:
         """Says so where Ray is not installed."""
-        return cluster.why_not_installed()
+        if importlib.util.find_spec("ray") is None:
+            return "Ray is not installed; pip install 'vecselect[ray]'"
+        return None
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to an actor."""
@@ -48,13 +51,8 @@ class Ray(base.Backend):
     def build(self, request: Request, mode: Mode) -> VectorEnv:
         """Builds a `RayVectorEnv`, or one for each buffer, whose actors share the CPUs.
 
-        Args:
-            request: What was asked for.
-            mode: With the number of actors; by default the option `num_workers`, or as many as the
-                cluster has room for.
-
-        Raises:
-            RequestError: If the number of lanes is said twice, and differently.
+        The number of actors is that of the mode, or the option `num_workers`, or as many as the
+        cluster has room for.
         """
         options = request.vector_kwargs
         workers = mode.workers
@@ -66,10 +64,11 @@ class Ray(base.Backend):
                 "numbers of actors; give one of them."
             )
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
-        needs = Needs(options.get("num_cpus", 1 + beside), options.get("resources", {}))
+        each = {"CPU": options.get("num_cpus", 1 + beside), **options.get("resources", {})}
+        needs = Needs(each)
         cores = max(int(read_machine().cores), 1)
         most = request.num_envs // request.buffers if lanes is None else lanes
-        wanted = cores if lanes is None else max(cores, most * needs.num_cpus)
+        wanted = cores if lanes is None else max(cores, most * each["CPU"])
         with cluster.connected(options.get("address"), wanted):
             count = most if lanes is not None else min(most, needs.room())
             share = needs.shared(request.buffers)
@@ -97,19 +96,7 @@ class RayVectorEnv(PoolVectorEnv):
         needs: Needs,
         beside: int,
     ) -> None:
-        """Creates the actors and builds the sub-environments.
-
-        Args:
-            env_fns: One factory per sub-environment.
-            settings: How they are to run.
-            needs: What each actor asks of the cluster.
-            beside: Worker processes that each actor has beside it, at the most.
-
-        Raises:
-            ModeUnavailable: If the cluster has no room for all actors.
-            RuntimeError: If the spaces of the sub-environments do not go together.
-            Exception: What a factory raised.
-        """
+        """Creates the actors, with up to `beside` worker processes each, and builds in them."""
         self._kind = functools.partial(RayWorkers, needs=needs, beside=beside)
         super().__init__(env_fns, settings)
         # Ray ends its actors at exit too, without asking them to close anything; what is registered
@@ -117,11 +104,6 @@ class RayVectorEnv(PoolVectorEnv):
         atexit.register(self._finalizer)
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Closes every sub-environment and ends every actor.
-
-        Args:
-            timeout: Seconds the actors may take to close their sub-environments; 4 by default.
-            terminate: Whether to end them without waiting.
-        """
+        """Closes every sub-environment and ends every actor, which have 4 s by default."""
         atexit.unregister(self._finalizer)
         super().close_extras(timeout, terminate)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import logging
 import os
 import threading
@@ -21,13 +20,6 @@ _leases = 0
 _ours = False
 
 
-def why_not_installed() -> str | None:
-    """One sentence if Ray is not installed, else None."""
-    if importlib.util.find_spec("ray") is None:
-        return "Ray is not installed; pip install 'vecselect[ray]'"
-    return None
-
-
 def ray() -> Any:
     """The module. It takes half a second to import, so it is imported where it is needed."""
     with _quiet():
@@ -40,11 +32,8 @@ def ray() -> Any:
 def connected(address: str | None, cpus: float) -> Iterator[None]:
     """Sees to it that this process is connected to a Ray while inside.
 
-    A Ray that this process is connected to already is used as it is.
-
-    Args:
-        address: Where one is running; by default what RAY_ADDRESS says, or else one is started.
-        cpus: CPUs that a Ray started here offers at least.
+    That is the one it is connected to already, the one at the address or at RAY_ADDRESS, or one
+    that is started here with so many CPUs.
 
     Raises:
         ModeUnavailable: If none can be reached at that address.
@@ -55,7 +44,13 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
     address = address or os.environ.get("RAY_ADDRESS")
     with _lock:
         if module.is_initialized():
-            _need_same(module, address)
+            here = module.get_runtime_context().gcs_address
+            if address not in (None, "auto", "local", here):
+                raise RequestError(
+                    f"vector_kwargs address is {address!r}, but this process is connected to the "
+                    f"Ray at {here!r}, and it can have only one. Leave address out, or call "
+                    "ray.shutdown() before."
+                )
         else:
             started = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
             try:
@@ -77,15 +72,6 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
         yield
     finally:
         give_lease_back()
-
-
-def _need_same(module: Any, address: str | None) -> None:
-    here = module.get_runtime_context().gcs_address
-    if address not in (None, "auto", "local", here):
-        raise RequestError(
-            f"vector_kwargs address is {address!r}, but this process is connected to the Ray at "
-            f"{here!r}, and it can have only one. Leave address out, or call ray.shutdown() before."
-        )
 
 
 def take_lease() -> None:

@@ -54,44 +54,31 @@ KILLED_LIMIT_S = 0.5
 by the system: Ray leaves a stopped one five seconds."""
 
 
-def _shared(each: float, buffers: int) -> float:
-    """A share of a resource; Ray takes fractions below 1 and whole numbers above."""
-    share = each / buffers
-    return share if share <= 1 else float(math.ceil(share))
-
-
 @dataclass(frozen=True)
 class Needs:
-    """What an actor asks of the cluster.
+    """What an actor asks of the cluster, by name: `CPU`, which binds nobody, and others."""
 
-    Attributes:
-        num_cpus: CPUs; Ray counts them, and binds nobody to them.
-        resources: Other resources, by the names that the nodes give them.
-    """
-
-    num_cpus: float
-    resources: Mapping[str, float]
+    each: Mapping[str, float]
 
     def shared(self, buffers: int) -> Needs:
         """What an actor asks that is at work only while those of other buffers wait."""
-        resources = {name: _shared(each, buffers) for name, each in self.resources.items()}
-        return Needs(_shared(self.num_cpus, buffers), resources)
+        shares = {name: number / buffers for name, number in self.each.items()}
+        # Ray takes fractions below 1 and whole numbers above.
+        return Needs({name: s if s <= 1 else float(math.ceil(s)) for name, s in shares.items()})
 
     def room(self) -> int:
         """The number of actors that the cluster has room for, at least 1."""
         free = cluster.ray().available_resources()
-        wanted = {"CPU": self.num_cpus, **self.resources}
-        counts = [int(free.get(name, 0) / each) for name, each in wanted.items() if each > 0]
+        counts = [int(free.get(name, 0) / each) for name, each in self.each.items() if each > 0]
         return max(min(counts, default=1), 1)
 
     def missing(self, lanes: int) -> str:
         """What so many of them ask for, and what there is, in words."""
         ray = cluster.ray()
         total, free = ray.cluster_resources(), ray.available_resources()
-        wanted = {"CPU": self.num_cpus, **self.resources}
-        asked = [f"{lanes * each:g} {name}" for name, each in wanted.items()]
-        there = [f"{total.get(name, 0):g} {name}" for name in wanted]
-        unused = [f"{free.get(name, 0):g}" for name in wanted]
+        asked = [f"{lanes * each:g} {name}" for name, each in self.each.items()]
+        there = [f"{total.get(name, 0):g} {name}" for name in self.each]
+        unused = [f"{free.get(name, 0):g}" for name in self.each]
         return (
             f"{lanes} lanes ask for {', '.join(asked)}; the cluster has {', '.join(there)}, of "
             f"which {', '.join(unused)} would be free"
@@ -102,13 +89,7 @@ class RayWorkers(ReplaceableWorkers):
     """Workers that are Ray actors. They have a lease of the connection until they are ended."""
 
     def __init__(self, settings: Settings, needs: Needs, beside: int) -> None:
-        """Makes no worker yet.
-
-        Args:
-            settings: How they are to run.
-            needs: What each of them asks of the cluster.
-            beside: Worker processes that each of them has beside it, at the most.
-        """
+        """Makes no worker yet; each will have up to `beside` worker processes beside it."""
         super().__init__(settings)
         self._needs = needs
         # An actor keeps no deadline; the calling process does. So it steps a part of its lane.
@@ -133,10 +114,10 @@ class RayWorkers(ReplaceableWorkers):
 
     def create_actor(self) -> Any:
         """An actor that Ray is to find a place for."""
-        actor_class = cluster.ray().remote(LaneActor)
+        actor_class, resources = cluster.ray().remote(LaneActor), dict(self._needs.each)
         return actor_class.options(
-            num_cpus=self._needs.num_cpus,
-            resources=dict(self._needs.resources),
+            num_cpus=resources.pop("CPU"),
+            resources=resources,
             scheduling_strategy="SPREAD",
             max_restarts=0,
             max_task_retries=0,
@@ -158,12 +139,7 @@ class RayWorkers(ReplaceableWorkers):
         )
 
     def successor(self, worker: Worker, death: Exception) -> Worker:
-        """Creates an actor in place of one that has died: see `ReplaceableWorkers`.
-
-        Raises:
-            WorkerDied: If the cluster has no room for another.
-            Exception: What a factory raised this time.
-        """
+        """Creates an actor in place of one that has died, if the cluster has room for another."""
         try:
             return super().successor(worker, death)
         except (ModeUnavailable, WorkerDied) as error:
@@ -181,11 +157,8 @@ class RayWorkers(ReplaceableWorkers):
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
         """Ends actors: asks them to close, and kills them then or after the time limit.
 
-        What a sub-environment raises in `close` is written to stderr.
-
-        Args:
-            workers: The actors; those that were ended before are left out.
-            limit_s: Seconds that they may take to close, all together; 0 does not ask.
+        With a limit of 0 they are not asked. What a sub-environment raises in `close` is written to
+        stderr.
         """
         mine = [worker for worker in workers if not worker.ended]
         until_s = time.monotonic() + limit_s
@@ -210,13 +183,6 @@ class RayWorker(Worker):
     """
 
     def __init__(self, work: Work, workers: RayWorkers, packed: bytes) -> None:
-        """Creates the actor, which begins to build as soon as it has a place.
-
-        Args:
-            work: What it is to run.
-            workers: Those that it belongs to.
-            packed: What its `build` takes.
-        """
         super().__init__(work.index, work.rows)
         self.place: Place | None = None
         self._workers = workers
@@ -243,11 +209,8 @@ class RayWorker(Worker):
     def built(self, timeout_s: float | None = None) -> Sample:
         """Waits until its sub-environments are built: see `Worker`.
 
-        Raises:
-            ModeUnavailable: If the cluster has no room for it within the time limit.
-            StepTimeout: If they are not within the time limit, which began when it was created.
-            WorkerDied: If the actor has died instead.
-            Exception: What a factory raised.
+        The time limit began when it was created. Raises `ModeUnavailable` if the cluster has no
+        room for it.
         """
         self._find_place(self._started_s + self._workers.place_limit_s)
         self._packed = b""
@@ -408,18 +371,14 @@ class RayWorker(Worker):
         """How it died; None if it lives."""
         if self.outstanding:
             self._look()
-        elif self._death is None:
-            self._feel_pulse()
+        elif self._death is not None:
+            pass
+        elif self._pulse is not None:
+            self._pulse = self._pulse if self._got(self._pulse, 0.0) is PENDING else None
+        elif time.monotonic() - self._felt_s > PULSE_S:
+            self._felt_s = time.monotonic()
+            self._pulse = self._actor.beat.remote()
         return None if self._death is None else WorkerDied(str(self._death))
-
-    def _feel_pulse(self) -> None:
-        """Asks a lane that has nothing to do whether it lives."""
-        if self._pulse is None:
-            if time.monotonic() - self._felt_s > PULSE_S:
-                self._felt_s = time.monotonic()
-                self._pulse = self._actor.beat.remote()
-        elif self._got(self._pulse, 0.0) is not PENDING:
-            self._pulse = None
 
     def _need_alive(self) -> None:
         if self.ended:

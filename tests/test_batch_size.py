@@ -32,6 +32,7 @@ class OneByOne(VectorEnvContract):
         return auto_make_vec(id, num_envs, mode, options, batch_size=count, **kwargs)
 
 
+@variant
 class TestPoolOneByOne(OneByOne):
     __test__ = True
     mode = "pool:2"

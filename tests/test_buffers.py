@@ -44,6 +44,7 @@ class InBuffers(VectorEnvContract):
         return auto_make_vec(id, num_envs, mode, options, buffers=min(2, count), **kwargs)
 
 
+@variant
 class TestPoolInBuffers(InBuffers):
     __test__ = True
     mode = "pool:2"

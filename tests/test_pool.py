@@ -59,24 +59,6 @@ def test_there_is_one_process_per_worker_and_none_more():
         assert len(envs.unwrapped._workers.each) == 1
 
 
-def test_with_a_deadline_the_caller_steps_nothing_and_any_of_them_may_be_pinned():
-    options = {"step_timeout_s": 60.0}
-    for mode, count in (("pool:1", 1), ("pool:3", 3), ("pool:4", 4)):
-        with auto_make_vec(Pids, 4, mode=mode, vector_kwargs=options) as envs:
-            pids = envs.get_attr("pid")
-            assert envs.mode == mode
-            assert os.getpid() not in pids
-            assert len(set(pids)) == count
-    with auto_make_vec(Pids, 1, mode="pool", vector_kwargs=options) as envs:
-        assert envs.mode == "pool:1"
-
-
-class Pids(zoo.EchoEnv):
-    @property
-    def pid(self):
-        return os.getpid()
-
-
 @pytest.mark.parametrize("actions", [[0, 1, 2, 3], np.array([0, 1, 2, 3], np.int16)])
 def test_actions_reach_the_environments_with_the_values_they_were_given(actions):
     with auto_make_vec(echoes(4), mode="pool:1") as envs:

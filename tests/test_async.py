@@ -227,6 +227,12 @@ def test_a_wait_that_ran_out_may_be_repeated_or_left():
         envs.step_wait()
 
 
+def test_what_close_raises_is_written_to_stderr_and_nothing_else(capfd):
+    make(options={"context": "spawn"}, row=2, close="key").close()
+    line = "vecselect: sub-environment 2 raised KeyError in close(): 'missing_key'\n"
+    assert capfd.readouterr() == ("", line)
+
+
 class Unloadable:
     """A factory that breaks where it is unpacked."""
 

@@ -158,6 +158,17 @@ def test_what_is_raised_is_the_exception_itself_with_a_note_of_where():
         assert_goes_on(made)
 
 
+def test_a_factory_that_raises_leaves_nothing():
+    envs = [Told(0), Told(1)]
+
+    def refuse():
+        raise Unpicklable(threading.Lock())
+
+    with pytest.raises(Unpicklable):
+        auto_make_vec([lambda: envs[0], lambda: envs[1], refuse, Told], mode="thread")
+    assert all(env.closed for env in envs)
+
+
 @pytest.mark.full
 def test_closing_does_not_wait_for_ever_and_says_so():
     made, envs = told()

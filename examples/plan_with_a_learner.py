@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vecselect import auto_make_vec, recommend
+from vecselect import Report, auto_make_vec, recommend
 
 WEIGHTS = np.random.default_rng(0).standard_normal((3, 256)), np.ones((256, 1)) / 256
 
@@ -14,7 +14,7 @@ def policy(observations):
 
 def main() -> None:
     plan = recommend("Pendulum-v1", 8, learner=policy)
-    print(plan.report)
+    print(Report(plan))
     print(f"{plan.collection_share:.0%} of the loop is collection: no mode can save more than that")
 
     with auto_make_vec("Pendulum-v1", 8, learner=policy) as envs:

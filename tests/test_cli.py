@@ -12,7 +12,7 @@ import pytest
 from tests.plans import BY_MODEL, RACED
 from tests.processes import run_program
 from tests.sweeps import EMPTY, INTERRUPTED, SWEEP
-from vecselect import Plan, Sweep, __version__, available_modes
+from vecselect import Plan, Report, Sweep, SweepReport, __version__, available_modes
 from vecselect.cli import main
 from vecselect.modes import allowable
 
@@ -125,9 +125,9 @@ def test_json_is_one_document_on_stdout_and_nothing_else(capfd):
 
 def test_without_json_it_prints_the_report(made, capsys):
     for words, text in (
-        (RECOMMEND, BY_MODEL.report),
-        ((*RECOMMEND, "--details"), BY_MODEL.report.details),
-        (("sweep", "CartPole-v1"), SWEEP),
+        (RECOMMEND, Report(BY_MODEL)),
+        ((*RECOMMEND, "--details"), Report(BY_MODEL).details),
+        (("sweep", "CartPole-v1"), SweepReport(SWEEP)),
     ):
         assert main(list(words)) == 0
         output = capsys.readouterr()
@@ -141,7 +141,7 @@ def test_compare_races(made, capsys):
     ((_, options),) = made["calls"]
     assert (options["effort"], options["budget_s"]) == ("race", 3.0)
     assert (options["use_store"], options["learner_threads"]) == (False, 1)
-    assert capsys.readouterr().out == f"{RACED.report}\n"
+    assert capsys.readouterr().out == f"{Report(RACED)}\n"
 
 
 def test_the_doctor_shows_the_machine_and_every_mode(capsys):
@@ -279,9 +279,9 @@ def test_an_interrupt_ends_with_130_and_one_line(name, made, capsys):
 
 def test_an_interrupted_sweep_prints_what_there_is(made, capsys):
     for partial, words, said in (
-        (INTERRUPTED, [], f"{INTERRUPTED}\n"),
+        (INTERRUPTED, [], f"{SweepReport(INTERRUPTED)}\n"),
         (INTERRUPTED, ["--json"], f"{INTERRUPTED.to_json()}\n"),
-        (EMPTY, [], f"{EMPTY}\n"),
+        (EMPTY, [], f"{SweepReport(EMPTY)}\n"),
     ):
         made["sweep"] = interrupt(partial)
         assert main(["sweep", "CartPole-v1", *words]) == 130
@@ -312,7 +312,7 @@ def test_sweep_writes_several_files_and_prints_the_tables(made, tmp_path, capsys
     assert main(["sweep", "CartPole-v1", *(f"-o{file}" for file in files)]) == 0
     assert [Sweep.from_json(file.read_text()) for file in files[:2]] == [SWEEP, SWEEP]
     assert all("</svg>" in file.read_text() for file in files[2:])
-    assert capsys.readouterr().out == f"{SWEEP}\n"
+    assert capsys.readouterr().out == f"{SweepReport(SWEEP)}\n"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cached import PLAN, SEEN, days_ago, saved
 from tests.plans import MACHINE
-from vecselect import Plan
+from vecselect import Plan, Report
 from vecselect.cli import main
 from vecselect.machine import read_machine
 from vecselect.options import PlanningOptions
@@ -136,7 +136,7 @@ def test_explain_prints_the_report_where_it_is_stored_and_what_runs_have_shown(
     entry = cache.recall(key)
     done = run("explain", *words)
     assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(f"{entry.plan.report}\n")
+    assert done.out.startswith(f"{Report(entry.plan)}\n")
     shown = " ".join(done.out.split())
     runs = (
         "seen in use train.py 0123abcd: pool:1, 2 threads, 500 vector steps of 1.50 ms"
@@ -145,7 +145,7 @@ def test_explain_prints_the_report_where_it_is_stored_and_what_runs_have_shown(
     )
     assert all(part in shown for part in (key, str(entry.path), entry.plan.created, runs))
     details = run("explain", *words, "--details").out
-    assert details.startswith(f"{entry.plan.report.details}\n")
+    assert details.startswith(f"{Report(entry.plan).details}\n")
     assert json.loads(details[details.rindex("\n{") :]) == entry.fields
     document = json.loads(run("explain", *words, "--json").out)
     assert (document["key"], document["path"]) == (key, str(entry.path))
@@ -159,7 +159,7 @@ def test_explain_takes_an_environment_and_every_file_that_holds_a_plan(run, cach
     explained.write_text(run("explain", keys[0], "--json").out)
     file = cache.folder / "plans" / f"{keys[0]}.json"
     for word in (plan.env, f"gymnasium:{plan.env}", file, path, explained):
-        assert run("explain", word).out.startswith(f"{plan.report}\n")
+        assert run("explain", word).out.startswith(f"{Report(plan)}\n")
     assert run("explain", path, "-o", tmp_path / "plan.md").code == 0
     assert plan.env in (tmp_path / "plan.md").read_text()
 

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.full, pytest.mark.filterwarnings("ignore")]
 CELLS = {
     "pool": """
         import os, psutil, signal, sys
-        from vecselect import auto_make_vec, recommend
+        from vecselect import Report, auto_make_vec, recommend
 
         assert not hasattr(sys.modules["__main__"], "__file__")
         envs = auto_make_vec("CartPole-v1", 2, mode="pool:1")
@@ -42,7 +42,7 @@ CELLS = {
         mine.reset(seed=1)
         mine
     """,
-    "plan": "mine.plan",
+    "plan": "Report(mine.plan)",
     "report": "mine.report",
     "interrupt": """
         def stop(text):
@@ -91,7 +91,7 @@ def streams(cell):
 
 
 @pytest.mark.parametrize("name", ["plan", "report"])
-def test_a_plan_is_shown_as_its_report_in_html_and_as_text(name, outputs):
+def test_a_report_is_shown_in_html_and_as_text(name, outputs):
     (shown,) = [one for one in outputs[name] if one.output_type == "execute_result"]
     assert set(shown.data) == {"text/plain", "text/html"}
     assert shown.data["text/html"].startswith('<div class="vecselect">')

@@ -9,7 +9,7 @@ import pytest
 from tests import plans
 from tests.cached import ANYTHING, changed, places
 from tests.zoo import EchoEnv
-from vecselect import Plan, PlanError, VecselectError, auto_make_vec, recommend
+from vecselect import Plan, PlanError, Report, VecselectError, auto_make_vec, recommend
 from vecselect.cli import main
 from vecselect.machine import Machine
 from vecselect.plan import SCHEMA, Candidate
@@ -167,7 +167,7 @@ def test_a_candidate_is_known_by_its_measurement_before_its_prediction():
 def test_what_a_terminal_shows_for_a_plan_and_its_parts_is_short(plan):
     one = f"<Plan {plan.env} x {plan.num_envs}: {plan.mode} by {plan.decided_by}>"
     assert repr(plan) == str(plan) == one
-    assert len(repr(plan.report)) < 120
+    assert len(repr(Report(plan))) < 120
     assert len(repr(plans.RACE)) < 3000
 
 
@@ -192,7 +192,7 @@ def test_a_plan_with_any_value_in_any_place_is_refused_or_can_be_shown():
             assert len(str(error)) < 500
     assert SHOWN < len(taken) < LOADED / 2
     for plan in taken[:SHOWN]:
-        assert repr(plan) and str(plan.report) and markdown(content(plan))
+        assert repr(plan) and str(Report(plan)) and markdown(content(plan))
         assert Plan.from_json(plan.to_json()) == plan
 
 

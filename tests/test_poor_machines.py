@@ -25,13 +25,13 @@ from vecselect import (
     VecselectWarning,
     auto_make_vec,
     available_modes,
+    build,
     machine,
     recommend,
 )
 from vecselect.backends.pool import link
 from vecselect.backends.pool.backend import Pool, PoolVectorEnv
 from vecselect.plan import Candidate
-from vecselect.planning import build
 from vecselect.testing.contract import assert_same_run
 
 QUICK = {"budget_s": 0.3}

@@ -10,6 +10,7 @@ import pytest
 
 from tests import sweeps
 from tests.plans import BY_MODEL
+from vecselect import Report, SweepReport
 from vecselect.cli import main
 from vecselect.plan import Note
 from vecselect.planning.plan_key import Key
@@ -72,7 +73,7 @@ def test_any_text_can_be_written_in_any_encoding(encoding):
 
 @pytest.mark.parametrize("form", [".md", ".html", ".json"])
 def test_a_plan_written_to_a_file_is_text(form, tmp_path):
-    text = PLAN.report.save(tmp_path / f"report{form}").read_text()
+    text = Report(PLAN).save(tmp_path / f"report{form}").read_text()
     assert not UNWANTED.search(text)
     if form == ".json":
         assert json.loads(text) == json.loads(PLAN.to_json())
@@ -81,9 +82,9 @@ def test_a_plan_written_to_a_file_is_text(form, tmp_path):
 
 
 def test_a_plan_shown_is_text():
-    need_clean(str(PLAN.report).replace("\n", ""))
-    need_clean(str(PLAN.report.details).replace("\n", ""))
-    need_clean("".join(PLAN.report._repr_mimebundle_().values()))
+    need_clean(str(Report(PLAN)).replace("\n", ""))
+    need_clean(str(Report(PLAN).details).replace("\n", ""))
+    need_clean("".join(Report(PLAN)._repr_mimebundle_().values()))
 
 
 def test_on_a_terminal_only_our_own_colours_are_left(monkeypatch):
@@ -91,15 +92,15 @@ def test_on_a_terminal_only_our_own_colours_are_left(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("NO_COLOR", raising=False)
     file = Terminal()
-    PLAN.report.print(file)
+    Report(PLAN).print(file)
     assert "\x1b[1m" in file.getvalue()
     need_clean(re.sub(r"\x1b\[[\d;]*m", "", file.getvalue()))
 
 
 def test_a_sweep_shown_or_plotted_is_text(tmp_path):
     sweep = dataclasses.replace(sweeps.SWEEP, env=EVIL, notes=(Note(EVIL, EVIL),))
-    need_clean(str(sweep))
-    sweep.save(tmp_path / "sweep.svg")
+    need_clean(str(SweepReport(sweep)))
+    SweepReport(sweep).save(tmp_path / "sweep.svg")
     need_clean((tmp_path / "sweep.svg").read_text())
 
 

@@ -67,7 +67,7 @@ def words(text):
 
 def printed(plan):
     file = io.StringIO()
-    plan.report.print(file)
+    Report(plan).print(file)
     return file.getvalue()
 
 
@@ -313,7 +313,7 @@ def test_one_core_is_singular():
     plan = dataclasses.replace(
         BY_MODEL, evidence=dataclasses.replace(BY_MODEL.evidence, machine=machine)
     )
-    assert "on 1 usable core (quota)" in str(plan.report)
+    assert "on 1 usable core (quota)" in str(Report(plan))
 
 
 def test_a_run_so_far_stands_beside_what_was_planned():
@@ -322,7 +322,7 @@ def test_a_run_so_far_stands_beside_what_was_planned():
         assert "1000 of 12.0 ms (planned: 10.1 ms), 75 % of the loop" in text
         assert "500 env steps/s, learner included" in text
     nothing_yet = Report(RACED, Stats(0, 0, 0.0, 0.0, 0.0))
-    assert str(nothing_yet) == str(RACED.report)
+    assert str(nothing_yet) == str(Report(RACED))
 
 
 def test_no_foreign_text_commands_a_terminal_or_breaks_a_line():
@@ -355,8 +355,8 @@ def test_no_foreign_text_commands_a_terminal_or_breaks_a_line():
 
 
 def test_a_report_looks_as_it_did():
-    need_as_before("report_threads.txt", f"{ONE_THREAD.report}\n")
-    need_as_before("details_race.txt", f"{RACED.report.details}\n")
+    need_as_before("report_threads.txt", f"{Report(ONE_THREAD)}\n")
+    need_as_before("details_race.txt", f"{Report(RACED).details}\n")
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -374,20 +374,20 @@ def test_the_plain_text_fits_a_small_terminal_and_has_no_colour(name, monkeypatc
 
 
 def test_what_has_no_room_is_told_of_and_is_in_the_details():
-    text = str(WIDE.report)
+    text = str(Report(WIDE))
     assert "A reason that goes on and on." in text and " ...\n" in text
     assert "! [note-0] A note that goes on and on. " in text
     assert "! the rest and 4 more notes: print(envs.report.details)" in text
     assert not any(line.endswith("...") for line in text.splitlines() if "note" in line)
     assert "=> async " in text and "   sync " in text  # before the 39 pools
     for note in WIDE.notes:
-        assert f"[{note.code}] {note.text.strip()}" in words(WIDE.report.details)
-    assert words(WIDE.reason) in words(WIDE.report.details)
-    assert "pool:39" in str(WIDE.report.details)
-    assert "this process is a daemon" in str(ELIMINATED.report.details)
-    assert "this process is a daemon" not in str(ELIMINATED.report)
+        assert f"[{note.code}] {note.text.strip()}" in words(Report(WIDE).details)
+    assert words(WIDE.reason) in words(Report(WIDE).details)
+    assert "pool:39" in str(Report(WIDE).details)
+    assert "this process is a daemon" in str(Report(ELIMINATED).details)
+    assert "this process is a daemon" not in str(Report(ELIMINATED))
     loud = Note("loud", "Look here.", loud=True)
-    assert "!!! [loud] Look here." in str(dataclasses.replace(RACED, notes=(loud,)).report)
+    assert "!!! [loud] Look here." in str(Report(dataclasses.replace(RACED, notes=(loud,))))
 
 
 def test_square_brackets_are_text_and_no_markup():
@@ -397,7 +397,7 @@ def test_square_brackets_are_text_and_no_markup():
         reason="[red]so[/]",
         candidates=(Candidate("async", skipped="no such file [/tmp/x]"),),
     )
-    text = words(plan.report.details)
+    text = words(Report(plan).details)
     for part in ("[bold]x[/] x 8", "[red]so[/]", "why not async no such file [/tmp/x]"):
         assert part in text
 
@@ -406,9 +406,9 @@ def test_a_stream_that_is_no_terminal_gets_the_plain_text_in_ascii_where_it_has_
     monkeypatch,
 ):
     monkeypatch.setenv("COLUMNS", "40")
-    assert printed(RACED) == f"{RACED.report}\n"
+    assert printed(RACED) == f"{Report(RACED)}\n"
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    RACED.report.print(file)
+    Report(RACED).print(file)
     file.flush()
     assert "11.2 ms +-1.8 %" in file.buffer.getvalue().decode("ascii")
 
@@ -430,19 +430,19 @@ def test_a_terminal_gets_colour_and_its_own_width_unless_it_is_too_narrow(
 
 
 def test_a_notebook_gets_text_and_html_and_the_texts_are_the_same_inside_one(monkeypatch):
-    outside = str(RACED.report), printed(RACED)
-    bundle = RACED._repr_mimebundle_()
+    outside = str(Report(RACED)), printed(RACED)
+    bundle = Report(RACED)._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html"}
-    assert bundle["text/plain"] == str(RACED.report)
+    assert bundle["text/plain"] == str(Report(RACED))
     assert bundle["text/html"].startswith('<div class="vecselect">')
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     monkeypatch.setattr("rich.jupyter.display", lambda *arguments: None)
-    assert (str(RACED.report), printed(RACED)) == outside
+    assert (str(Report(RACED)), printed(RACED)) == outside
 
 
 def test_rich_prints_the_details_as_wide_as_its_console():
     console = Console(file=io.StringIO(), width=100)
-    console.print(RACED.report.details)
+    console.print(Report(RACED).details)
     assert 90 < max(map(len, console.file.getvalue().splitlines())) <= 100
 
 

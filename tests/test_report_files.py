@@ -88,7 +88,7 @@ def no_matplotlib(monkeypatch):
 def test_pages_and_markdown_look_as_they_did(no_matplotlib, tmp_path):
     text = page(RACED, Stats(1000, 8000, 12.0, 4.0, 500.0))
     need_as_before("report_race.html", text[text.index("</style>") :])
-    need_as_before("report_threads.md", ONE_THREAD.report.save(tmp_path / "report.md").read_text())
+    need_as_before("report_threads.md", Report(ONE_THREAD).save(tmp_path / "report.md").read_text())
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -125,7 +125,7 @@ def test_what_a_plan_holds_stands_for_itself(pages, tmp_path):
     plan = dataclasses.replace(
         RACED, env="a|b `c` <img>", notes=(Note("note", "| [x](y)\n# z *w*"),), mode="pool:1`"
     )
-    text = plan.report.save(tmp_path / "report.md").read_text()
+    text = Report(plan).save(tmp_path / "report.md").read_text()
     assert r"## a\|b \`c\` \<img\> x 8: `` pool:1` ``" in text
     assert r"- `note` \| \[x\](y) \# z \*w\*" in text
 
@@ -220,7 +220,7 @@ def test_a_place_that_cannot_be_written_is_refused(name, why, tmp_path, monkeypa
     if name == "locked.md":
         monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(RequestError, match=why):
-        PINNED.report.save(tmp_path / name if name else name)
+        Report(PINNED).save(tmp_path / name if name else name)
 
 
 def test_what_goes_wrong_while_it_is_written_is_told(tmp_path, monkeypatch):
@@ -229,4 +229,4 @@ def test_what_goes_wrong_while_it_is_written_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(RequestError, match="cannot be written to .*No space left on device"):
-        PINNED.report.save(tmp_path / "a.md")
+        Report(PINNED).save(tmp_path / "a.md")

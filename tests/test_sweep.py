@@ -17,6 +17,7 @@ from vecselect import (
     ProfileError,
     RequestError,
     Sweep,
+    SweepReport,
     auto_make_vec,
     recommend,
     sweep,
@@ -96,7 +97,7 @@ def test_every_point_has_its_throughput_memory_and_blocks(small):
     assert f"in mode {found.recommended.mode}: " in found.recommendation
     assert " MB" in found.recommendation
     assert Sweep.from_json(found.to_json()) == found
-    assert found.recommended.mode in str(found)
+    assert found.recommended.mode in str(SweepReport(found))
 
 
 def test_numbers_take_turns(small):
@@ -159,7 +160,7 @@ def test_what_raises_gives_its_reason_and_the_rest_stands():
     found = sweep(Raising, (1, 4), modes=("sync", "pool:0"), budget_s=30)
     assert found.of("sync", 1).env_steps_per_s is not None
     assert found.of("pool:0", 4).skipped == "it raised OSError: the port is taken"
-    assert "port is taken" in str(found)
+    assert "port is taken" in str(SweepReport(found))
     # Where every mode fails, it is an error.
     with pytest.raises(OSError, match="port is taken"):
         sweep(Raising, 4, modes=["sync"], budget_s=30)

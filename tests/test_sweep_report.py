@@ -11,7 +11,7 @@ import pytest
 
 from tests.snapshots import need_as_before
 from tests.sweeps import CURVES, EMPTY, INTERRUPTED, SWEEP, point, points
-from vecselect import PlanError, RequestError, Sweep
+from vecselect import PlanError, RequestError, Sweep, SweepReport
 from vecselect.planning import explain
 from vecselect.report.content import sweep_content
 from vecselect.selection.race import choose_by_number
@@ -86,19 +86,19 @@ def test_reasons_that_differ_in_numbers_alone_are_one_line():
 
 
 def test_it_looks_as_it_did():
-    need_as_before("sweep.txt", f"{SWEEP}\n")
+    need_as_before("sweep.txt", f"{SweepReport(SWEEP)}\n")
 
 
 def test_a_callable_is_pasted_by_its_name():
     sweep = dataclasses.replace(SWEEP, env="make_maze", by_id=False)
-    assert "auto_make_vec(make_maze, 8, " in str(sweep)
+    assert "auto_make_vec(make_maze, 8, " in str(SweepReport(sweep))
 
 
 @pytest.mark.parametrize("sweep", [SWEEP, INTERRUPTED, EMPTY], ids=["whole", "part", "empty"])
 def test_no_line_is_wider_than_80_columns_or_ends_in_blanks(sweep):
-    lines = str(sweep).splitlines()
+    lines = str(SweepReport(sweep)).splitlines()
     assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
-    assert "\x1b" not in str(sweep)
+    assert "\x1b" not in str(SweepReport(sweep))
 
 
 def test_many_modes_make_several_tables():
@@ -106,21 +106,21 @@ def test_many_modes_make_several_tables():
     points = tuple(point(mode, 8, 123e3 + i) for i, mode in enumerate(modes))
     sweep = dataclasses.replace(SWEEP, num_envs=(8,), modes=modes, points=points)
     assert [len(table.columns) - 1 for table in tables(sweep)] == [5, 2, 5, 2]
-    assert all(len(line) <= 80 for line in str(sweep).splitlines())
+    assert all(len(line) <= 80 for line in str(SweepReport(sweep)).splitlines())
 
 
 def test_one_that_was_interrupted_says_so():
-    assert "It was interrupted: this is not the whole sweep." in str(INTERRUPTED)
-    assert "interrupted before its turn" not in str(INTERRUPTED)
-    assert "Nothing was measured." in str(EMPTY)
+    assert "It was interrupted: this is not the whole sweep." in str(SweepReport(INTERRUPTED))
+    assert "interrupted before its turn" not in str(SweepReport(INTERRUPTED))
+    assert "Nothing was measured." in str(SweepReport(EMPTY))
 
 
 @pytest.mark.parametrize("sweep", [SWEEP, INTERRUPTED, EMPTY], ids=["whole", "part", "empty"])
 def test_json_brings_back_the_same_value_also_from_a_file(sweep, tmp_path):
-    sweep.save(tmp_path / "sweep.json")
+    SweepReport(sweep).save(tmp_path / "sweep.json")
     assert Sweep.from_json((tmp_path / "sweep.json").read_text()) == sweep
     with pytest.raises(RequestError, match=r"choose a name that ends in \.json, \.svg or \.png"):
-        sweep.save(tmp_path / "sweep.pdf")
+        SweepReport(sweep).save(tmp_path / "sweep.pdf")
 
 
 def test_json_names_the_best_for_programs():
@@ -138,14 +138,14 @@ def test_what_is_no_sweep_is_refused(text):
 def test_without_matplotlib_a_plot_is_an_error_that_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RequestError, match=r"pip install 'vecselect\[plot\]'"):
-        SWEEP.save(tmp_path / "sweep.svg")
+        SweepReport(SWEEP).save(tmp_path / "sweep.svg")
     assert list(tmp_path.iterdir()) == []
-    assert "<picture>" not in SWEEP._repr_mimebundle_()["text/html"]
+    assert "<picture>" not in SweepReport(SWEEP)._repr_mimebundle_()["text/html"]
 
 
 def test_in_a_pipe_it_is_plain_and_on_a_stream_of_ascii_too():
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    SWEEP.print(file)
+    SweepReport(SWEEP).print(file)
     file.seek(0)
     assert "widest +-5.0 %" in file.read()
 
@@ -153,8 +153,8 @@ def test_in_a_pipe_it_is_plain_and_on_a_stream_of_ascii_too():
 @needs_matplotlib
 @pytest.mark.parametrize("sweep", [SWEEP, INTERRUPTED, EMPTY], ids=["whole", "part", "empty"])
 def test_it_is_plotted(sweep, tmp_path):
-    sweep.save(tmp_path / "sweep.svg")
-    sweep.save(tmp_path / "sweep.png")
+    SweepReport(sweep).save(tmp_path / "sweep.svg")
+    SweepReport(sweep).save(tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     root = ElementTree.parse(tmp_path / "sweep.svg").getroot()
     texts = {one.text for one in root.iter() if one.text}
@@ -166,6 +166,6 @@ def test_it_is_plotted(sweep, tmp_path):
 
 @needs_matplotlib
 def test_a_notebook_shows_the_plot_below_the_tables():
-    bundle = SWEEP._repr_mimebundle_()
-    assert bundle["text/plain"] == str(SWEEP)
+    bundle = SweepReport(SWEEP)._repr_mimebundle_()
+    assert bundle["text/plain"] == str(SweepReport(SWEEP))
     assert bundle["text/html"].index("</table>") < bundle["text/html"].index("<picture>")

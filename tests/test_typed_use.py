@@ -22,6 +22,7 @@ from vecselect import (
     RequestError,
     StepProfile,
     Sweep,
+    SweepReport,
     WorkerDied,
     auto_make_vec,
     available_modes,
@@ -76,9 +77,10 @@ def test_planning_without_building(tmp_path: Path) -> None:
     plan = recommend("CartPole-v1", 2, effort="rule", learner=policy, use_store=False)
     assert_type(plan, Plan)
     assert_type(Plan.from_json(plan.to_json()), Plan)
-    assert_type(plan.report.save(tmp_path / "plan.md"), Path)
+    assert_type(Report(plan).save(tmp_path / "plan.md"), Path)
     found = sweep("CartPole-v1", [1, 2], modes=["sync"], budget_s=0.2, use_store=False)
     assert_type(found, Sweep)
+    assert_type(SweepReport(found).save(tmp_path / "sweep.json"), Path)
     assert_type(profile_step("CartPole-v1", budget_s=0.01), StepProfile)
     assert_type(measure_ipc(np.zeros(3), budget_s=0.01), IpcProfile)
     assert_type(available_modes(), dict[str, str | None])

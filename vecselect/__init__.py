@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vecselect.version import __version__
+
 if TYPE_CHECKING:
     from vecselect.errors import (
         ModeUnavailable,
@@ -30,12 +32,10 @@ if TYPE_CHECKING:
     from vecselect.measure.ipc import IpcProfile, measure_ipc
     from vecselect.measure.step import StepProfile, profile_step
     from vecselect.plan import Plan
-    from vecselect.report import Report
+    from vecselect.report import Report, SweepReport
     from vecselect.request import pinned
     from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AutoVectorEnv",
@@ -49,6 +49,7 @@ __all__ = [
     "StepProfile",
     "StepTimeout",
     "Sweep",
+    "SweepReport",
     "VecselectError",
     "VecselectWarning",
     "WorkerDied",
@@ -79,7 +80,7 @@ _HOMES = {
     "vecselect.measure.ipc": ("IpcProfile", "measure_ipc"),
     "vecselect.measure.step": ("StepProfile", "profile_step"),
     "vecselect.plan": ("Plan",),
-    "vecselect.report": ("Report",),
+    "vecselect.report": ("Report", "SweepReport"),
     "vecselect.request": ("pinned",),
     "vecselect.sweeps": ("Sweep",),
     "vecselect.vector_env": ("AutoVectorEnv",),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.envs.registration import EnvSpec
 
 from vecselect.backends.registry import BACKENDS
+from vecselect.build import build_planned
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
 from vecselect.options import SIZES, PlanningOptions, SweepOptions
-from vecselect.planning.build import build_planned
 from vecselect.planning.planner import make_plan
 from vecselect.planning.sweep import remembered_num_envs, run_sweep
 from vecselect.request import AUTO, FAILURE_OPTIONS, VECTOR_OPTIONS, read_pin, read_request
@@ -189,7 +189,7 @@ def recommend(
     is being done.
 
     Returns:
-        The plan; `print(plan.report)` shows it.
+        The plan; `print(Report(plan))` shows it.
 
     Raises:
         RequestError: If an argument is wrong.
@@ -246,7 +246,7 @@ def sweep(
     time that is over, and the seconds that are left at the most, `left_s`.
 
     Returns:
-        The sweep; `print(sweep)` shows it, `sweep.save("sweep.svg")` plots it.
+        The sweep; `print(SweepReport(sweep))` shows it; its `save("sweep.svg")` plots it.
 
     Raises:
         RequestError: If an argument is wrong.

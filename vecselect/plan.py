@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from vecselect import __version__
 from vecselect.errors import PlanError, RequestError
 from vecselect.modes import Mode
 from vecselect.options import EFFORTS
@@ -20,11 +19,10 @@ from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
 from vecselect.selection.overlap import Overlap
 from vecselect.values import read_document
+from vecselect.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from vecselect.report import Report
 
 SCHEMA = 1
 """Number of the JSON form. Raise it with every field added, removed or renamed."""
@@ -99,7 +97,7 @@ class Note:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What was decided, how, and from which numbers.
+    """What was decided, how, and from which numbers; `print(Report(plan))` shows it.
 
     Attributes:
         mode: The mode chosen; as a pin it reproduces the choice.
@@ -188,21 +186,10 @@ class Plan:
         loop_s = self.chosen.loop_s if self.chosen else None
         return None if not loop_s else max(1.0 - self.learner_s / loop_s, 0.0)
 
-    @property
-    def report(self) -> Report:
-        """The plan, rendered for people: `print(plan.report)`; `print(plan)` shows one line."""
-        from vecselect.report import Report
-
-        return Report(self)
-
     def __repr__(self) -> str:
         """One line: what was chosen for what. A plan in full fills pages; `to_json` has it."""
         what = f"{self.env} x {self.num_envs}"
         return f"<Plan {what}: {self.mode} by {self.decided_by}>"
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it: its report."""
-        return self.report._repr_mimebundle_(include, exclude)
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as dicts, lists, numbers, strings and None."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vecselect.machine import Machine
 from vecselect.measure.step import StepProfile
@@ -14,25 +13,15 @@ from vecselect.plan import Note
 from vecselect.selection.race import Timed, choose_by_number, smallest_enough
 from vecselect.values import read_document
 
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import TextIO
-
-    from vecselect.report.text import Shown
-
 SCHEMA = 1
 """Number of the JSON form. Raise it with every field added, removed or renamed."""
-
-FILES = (".json", ".svg", ".png")
-"""Endings of the files that a sweep can be saved to."""
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Throughput and memory against the number of sub-environments, for each mode.
 
-    `print(sweep)` shows it as a table; a notebook shows a plot beside it, where matplotlib is
-    installed.
+    `print(SweepReport(sweep))` shows it as tables.
 
     Attributes:
         env: The environment's id or name.
@@ -113,45 +102,3 @@ class Sweep:
         """
         sweep: Sweep = read_document(cls, text)
         return sweep
-
-    def save(self, path: str | Path) -> None:
-        """Writes it to a file: as JSON, or as a plot.
-
-        Args:
-            path: Ends in `.json`, or for the plot in `.svg` or `.png`.
-
-        Raises:
-            RequestError: If it ends otherwise, a plot is wanted and matplotlib is not installed, or
-                the folder is not there or cannot be written to.
-        """
-        from vecselect.report import check_file, write_file
-        from vecselect.report.plots import png, svg, sweep_figure, sweep_title
-
-        draw = partial(sweep_figure, self)
-        forms = {
-            ".json": lambda: (self.to_json() + "\n").encode(),
-            ".svg": lambda: svg(draw, sweep_title(self)).encode(),
-            ".png": lambda: png(draw),
-        }
-        write_file(path, "sweep", forms[check_file(path, "sweep", FILES)]())
-
-    def __str__(self) -> str:
-        """The tables as plain text, at most 80 columns wide, without colour."""
-        return str(self._shown())
-
-    def print(self, file: TextIO) -> None:
-        """Writes the tables to a stream: coloured on a terminal, plain in a pipe."""
-        self._shown().print(file)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it: the tables, and a plot where matplotlib is installed."""
-        from vecselect.report.html import sweep_fragment
-
-        shown = self._shown()
-        return {"text/plain": str(shown), "text/html": sweep_fragment(shown.content, self)}
-
-    def _shown(self) -> Shown:
-        from vecselect.report.content import sweep_content
-        from vecselect.report.text import Shown
-
-        return Shown(sweep_content(self))

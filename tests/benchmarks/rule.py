@@ -9,7 +9,7 @@ from gymnasium.utils.performance import benchmark_step
 
 from tests import zoo
 from tests.benchmarks.blocks import median_rates
-from vecselect import auto_make_vec, recommend
+from vecselect import Report, auto_make_vec, recommend
 
 CASES = [
     ("Pendulum-v1", 8),
@@ -24,7 +24,7 @@ def main() -> None:
     rows = []
     for id, num_envs in CASES:
         plan = recommend(id, num_envs)
-        print(plan.report, "\n")
+        print(Report(plan), "\n")
         env = auto_make_vec(id, 1, mode="sync").unwrapped.envs[0]
         plain = benchmark_step(env, target_duration=2, seed=1)
         env.close()

@@ -8,9 +8,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from vecselect import __version__
 from vecselect.cli import measure, plans
 from vecselect.printable import write_text
+from vecselect.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

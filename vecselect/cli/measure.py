@@ -137,12 +137,15 @@ def add_output(command: argparse.ArgumentParser, text: str = "") -> None:
 
 def write_plan(plan: Plan, args: argparse.Namespace, document: str) -> None:
     """Writes a plan to the files that were named, and its report or a JSON document to stdout."""
+    from vecselect.report import Report
+
+    report = Report(plan)
     for path in args.output:
-        plan.report.save(path)
+        report.save(path)
     if args.json:
         sys.stdout.write(document + "\n")
     else:
-        (plan.report.details if args.details else plan.report).print(sys.stdout)
+        (report.details if args.details else report).print(sys.stdout)
 
 
 def _key_and_value(text: str) -> tuple[str, Any]:
@@ -205,11 +208,10 @@ def _recommend(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    from vecselect.report import check_file
-    from vecselect.sweeps import FILES
+    from vecselect.report import SWEEP_FILES, SweepReport, check_file
 
     for path in args.output:  # what cannot be is told before anything is measured
-        check_file(path, "sweep", FILES)
+        check_file(path, "sweep", SWEEP_FILES)
     try:
         found = _measure_sweep(args)
     except KeyboardInterrupt as stop:
@@ -219,10 +221,10 @@ def _sweep(args: argparse.Namespace) -> int:
     if args.json:
         sys.stdout.write(found.to_json() + "\n")
     else:
-        found.print(sys.stdout)
+        SweepReport(found).print(sys.stdout)
     sys.stdout.flush()
     for path in args.output:
-        found.save(path)
+        SweepReport(found).save(path)
     if found.whole:
         return EXIT_OK
     sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")

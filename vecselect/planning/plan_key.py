@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from vecselect import __version__
 from vecselect.factory import EnvFactory
 from vecselect.learner_threads import loaded_torch
 from vecselect.plan import SCHEMA
+from vecselect.version import __version__
 
 if TYPE_CHECKING:
     from vecselect.machine import Machine

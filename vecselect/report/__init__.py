@@ -2,10 +2,9 @@
 
     plan, stats --> Report --.                        .--> text      terminals, pipes
                               >--> content.Content --+---> html      pages, notebooks
-    sweep -------------------'                        '--> markdown  issues
+    sweep --> SweepReport ---'                        '--> markdown  issues
 
-`Plan.report` is a convenience that makes a `Report`; nothing here needs more of a plan than its
-values. rich and matplotlib are known only here and on the command line, and are loaded when
+rich and matplotlib are known only here and on the command line, and are loaded when
 something is shown.
 """
 
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.report.text import Shown
     from vecselect.run_stats import Stats
+    from vecselect.sweeps import Sweep
 
 REPORT_FILES = (".html", ".md", ".json")
 """Endings of the files that a report can be saved to."""
 
 PLOT_FILES = (".svg", ".png")
 """Endings of plots."""
+
+SWEEP_FILES = (".json", *PLOT_FILES)
+"""Endings of the files that a report on a sweep can be saved to."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,62 @@ class Report:
         from vecselect.report.text import MOST_LINES, Shown
 
         return Shown(self.details.content, MOST_LINES)
+
+
+@dataclass(frozen=True)
+class SweepReport:
+    """A sweep, rendered for people: `print(SweepReport(sweep))`, notebooks, files.
+
+    Attributes:
+        sweep: The sweep.
+    """
+
+    sweep: Sweep
+
+    def __str__(self) -> str:
+        """The tables as plain text, at most 80 columns wide, without colour."""
+        return str(self._shown())
+
+    def print(self, file: TextIO) -> None:
+        """Writes the tables to a stream, as `Report.print` does."""
+        self._shown().print(file)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it: the tables, and a plot where matplotlib is installed."""
+        from vecselect.report.html import sweep_fragment
+
+        shown = self._shown()
+        return {"text/plain": str(shown), "text/html": sweep_fragment(shown.content, self.sweep)}
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the sweep to a file: as JSON, or as a plot.
+
+        Args:
+            path: Ends in `.json` (for `Sweep.from_json`), or for the plot in `.svg` or `.png`. A
+                file that is there is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            RequestError: If it ends otherwise, a plot is wanted and matplotlib is not installed, or
+                it cannot be written.
+        """
+        from vecselect.report.plots import png, svg, sweep_figure, sweep_title
+
+        draw = partial(sweep_figure, self.sweep)
+        forms: dict[str, Callable[[], bytes]] = {
+            ".json": lambda: (self.sweep.to_json() + "\n").encode(),
+            ".svg": lambda: svg(draw, sweep_title(self.sweep)).encode(),
+            ".png": lambda: png(draw),
+        }
+        return write_file(path, "sweep", forms[check_file(path, "sweep", SWEEP_FILES)]())
+
+    def _shown(self) -> Shown:
+        from vecselect.report.content import sweep_content
+        from vecselect.report.text import Shown
+
+        return Shown(sweep_content(self.sweep))
 
 
 def check_file(path: str | os.PathLike[str], what: str, endings: Sequence[str]) -> str:

@@ -77,11 +77,13 @@ class Async(base.Backend):
         children.need_descriptors(request.num_envs)
         base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
         options = base.options_for(request, self.takes)
-        kind: type[AsyncVectorEnv] = GuardedAsyncVectorEnv
         if "worker" in options:
-            kind = OwnWorkerVectorEnv
-            options["context"] = contexts.context_name(options.get("context"))
-        env = kind(request.env_fns, **options)
+            method = options.pop("context", None)
+            with contexts.named(contexts.get_context(method)) as name:
+                env: AsyncVectorEnv = OwnWorkerVectorEnv(request.env_fns, context=name, **options)
+            env.context = method
+        else:
+            env = GuardedAsyncVectorEnv(request.env_fns, **options)
         base.set_spec(env, request, "async")
         return env
 
@@ -178,7 +180,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
         shown: Any = SimpleNamespace(**vars(sample), close=lambda: None)
         self._workers = Workers(env_fns, facts, context, start_timeout_s)
         try:
-            with self._workers.named() as name:
+            with contexts.named(self._workers) as name:
                 super().__init__(
                     [lambda: shown] * len(env_fns),
                     context=name,

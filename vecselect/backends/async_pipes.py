@@ -84,17 +84,6 @@ class Workers:
         finally:
             self.chosen = None
 
-    @contextlib.contextmanager
-    def named(self) -> Iterator[str]:
-        """Gives it a name meanwhile: Gymnasium takes no context, but what `get_context` takes."""
-        known: dict[str, Any] = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
-        name = f"vecselect-async-{id(self)}"
-        known[name] = self
-        try:
-            yield name
-        finally:
-            del known[name]
-
     def Pipe(self) -> tuple[Line, Connection]:
         """A pipe to the next worker."""
         ours, theirs = self._context.Pipe()

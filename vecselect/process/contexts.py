@@ -28,16 +28,16 @@ from vecselect.errors import refusals_named
 from vecselect.process.forkserver import LOOK_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.context import BaseContext
 
 POSIX = "fork" in multiprocessing.get_all_start_methods()
 """Whether there are process groups, signals to processes, and descriptors that can be sent."""
 
 if POSIX:
-    from vecselect.process.posix import KINDS
+    from vecselect.process.posix import PROCESS_CLASSES
 else:
-    from vecselect.process.windows import KINDS
+    from vecselect.process.windows import PROCESS_CLASSES
 
 ORPHAN_GRACE_S = 1.5
 """Seconds that a worker whose parent has gone may take to close its sub-environments."""
@@ -55,11 +55,6 @@ def start_methods() -> tuple[str, ...]:
     return tuple(method for method in (*first, "fork") if method in available)
 
 
-def context_name(method: str | None = None) -> str:
-    """What `multiprocessing.get_context` knows the context by that `get_context` returns."""
-    return f"vecselect-{method or start_methods()[0]}"
-
-
 def get_context(method: str | None = None) -> BaseContext:
     """A context of multiprocessing.
 
@@ -69,15 +64,34 @@ def get_context(method: str | None = None) -> BaseContext:
     Raises:
         ValueError: If there is no such method here.
     """
-    return multiprocessing.get_context(context_name(method))
+    try:
+        return _CONTEXTS[method or start_methods()[0]]
+    except KeyError:
+        raise ValueError(f"there is no start method {method!r} here") from None
+
+
+@contextlib.contextmanager
+def named(given: Any) -> Iterator[str]:
+    """A name by which `multiprocessing.get_context` finds a context meanwhile.
+
+    Gymnasium's `AsyncVectorEnv` takes no context, but the name of one, and nothing public of
+    multiprocessing adds a name.
+    """
+    known: dict[str, Any] = context._concrete_contexts  # type: ignore[attr-defined]
+    name = f"vecselect-{id(given)}"
+    known[name] = given
+    try:
+        yield name
+    finally:
+        del known[name]
 
 
 class _Context(context.BaseContext):
-    """A context of one kind of processes, in which what the system refuses is a `StartError`."""
+    """A context of one class of processes, in which what the system refuses is a `StartError`."""
 
-    def __init__(self, kind: Any) -> None:
-        self._name = kind._start_method
-        self.Process = kind
+    def __init__(self, process_class: Any) -> None:
+        self._name = process_class._start_method
+        self.Process = process_class
 
     Array = refusals_named()(context.BaseContext.Array)
     Queue = refusals_named()(context.BaseContext.Queue)
@@ -85,10 +99,7 @@ class _Context(context.BaseContext):
     Semaphore = refusals_named()(context.BaseContext.Semaphore)
 
 
-# Private, but Gymnasium takes a context by its name alone, and looks it up there.
-_known: dict[str, Any] = context._concrete_contexts  # type: ignore[attr-defined]
-for _kind in KINDS:
-    _known[context_name(_kind._start_method)] = _Context(_kind)
+_CONTEXTS = {one._start_method: _Context(one) for one in PROCESS_CLASSES}
 
 
 class ParentWatch(threading.Thread):
@@ -113,7 +124,7 @@ class ParentWatch(threading.Thread):
         """Waits for the parent's end; gives this process `ORPHAN_GRACE_S` to end; then ends it."""
         parent = multiprocessing.parent_process()
         assert parent is not None
-        current: Any = multiprocessing.current_process()  # one of `KINDS`
+        current: Any = multiprocessing.current_process()  # one of `PROCESS_CLASSES`
         file = current.parent_file
         # A forked sibling of the parent may hold the other end of the sentinel. Where no file tells
         # of the parent itself, the parent's id does, if this is a direct child.

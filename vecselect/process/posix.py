@@ -205,7 +205,7 @@ class ForkServerProcess(_Process):
     _Popen = _ForkServerPopen
 
 
-KINDS: tuple[Any, ...] = (ForkProcess, SpawnProcess, ForkServerProcess)
+PROCESS_CLASSES: tuple[Any, ...] = (ForkProcess, SpawnProcess, ForkServerProcess)
 
 
 def _after_fork_in_child() -> None:

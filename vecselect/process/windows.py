@@ -40,4 +40,4 @@ class SpawnProcess(context.SpawnProcess):
         super().run()
 
 
-KINDS: tuple[Any, ...] = (SpawnProcess,)
+PROCESS_CLASSES: tuple[Any, ...] = (SpawnProcess,)

@@ -6,9 +6,9 @@ import datetime
 
 from tests.plans import BY_MODEL
 from vecselect.planning.plan_key import Key
-from vecselect.selection.evidence import Observation
+from vecselect.selection.evidence import ObservedRun
 
-SEEN = Observation("pool:1", 2, 500, inside_s=1.5e-3, outside_s=2.5e-3)
+SEEN = ObservedRun("pool:1", 2, 500, inside_s=1.5e-3, outside_s=2.5e-3)
 
 
 def key_of(number=0, num_envs=8, **fields):

@@ -8,7 +8,7 @@ from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.step import StepProfile
 from vecselect.plan import Candidate, Note
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, Observation
+from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, ObservedRun
 from vecselect.selection.model import Parts
 from vecselect.selection.race import Timed, Timings
 from vecselect.selection.rule import RuleVerdict
@@ -211,7 +211,7 @@ OBSERVED = dataclasses.replace(
     evidence=dataclasses.replace(
         BY_MODEL.evidence,
         learners=(LearnerCost("observed", 1.2e-3),),
-        observations=(Observation("pool:1", None, 12_345, 9.7e-3, 1.2e-3),),
+        runs=(ObservedRun("pool:1", None, 12_345, 9.7e-3, 1.2e-3),),
     ),
     candidates=tuple(
         dataclasses.replace(one, predicted=None, measured=exactly(10.9e-3))

@@ -66,7 +66,7 @@ def test_what_is_saved_is_recalled_unchanged(cache, plan):
     plan = dataclasses.replace(plan, created=days_ago(1), key=KEY.digest)
     path = saved(cache, plan=plan)
     stored = PlanCache().recall(KEY)
-    assert (stored.plan, stored.fields, stored.observations) == (plan, KEY.fields, {})
+    assert (stored.plan, stored.fields, stored.runs) == (plan, KEY.fields, {})
     assert (stored.key, stored.path) == (KEY.digest, path)
     assert PlanCache().recall(KEY.digest) == stored
     assert files(cache) == [path.name]
@@ -110,7 +110,7 @@ def test_each_script_keeps_the_latest_of_each_mode_and_threads(cache):
     saved(cache, reason="Another.")  # which takes the place of the plan alone
     stored = cache.recall(KEY)
     assert stored.plan.reason == "Another."
-    assert stored.observations == {"ppo.py": (sync, one_thread, again), "dqn.py": (sync,)}
+    assert stored.runs == {"ppo.py": (sync, one_thread, again), "dqn.py": (sync,)}
 
 
 def test_the_scripts_that_ran_last_are_kept(cache):
@@ -118,7 +118,7 @@ def test_the_scripts_that_ran_last_are_kept(cache):
     names = [f"{number}.py" for number in range(10)]
     for name in (*names, "3.py"):
         cache.observe(KEY, name, SEEN)
-    assert list(cache.recall(KEY).observations) == [*names[2:3], *names[4:], "3.py"]
+    assert list(cache.recall(KEY).runs) == [*names[2:3], *names[4:], "3.py"]
 
 
 def test_an_observation_brings_no_plan_back(cache):
@@ -147,7 +147,7 @@ def test_plans_expire(cache, provisional, days):
     path.write_text(json.dumps(document))
     cache.observe(KEY, "train.py", SEEN)
     saved(cache)
-    assert cache.recall(KEY).observations == {"train.py": (SEEN,)}
+    assert cache.recall(KEY).runs == {"train.py": (SEEN,)}
 
 
 def test_a_plan_is_recalled_where_its_mode_can_run_and_no_other_could_have_been_chosen(cache):
@@ -200,8 +200,8 @@ def with_fields(**changes):
     return lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def observed(*observations):
-    return with_fields(observations={"train.py": list(observations)})
+def observed(*runs):
+    return with_fields(runs={"train.py": list(runs)})
 
 
 DAMAGES = {
@@ -218,7 +218,7 @@ DAMAGES = {
     "for something else": with_fields(fields={**KEY.fields, "num_envs": 9}),
     "no fields": with_fields(fields=None),
     "no plan": with_fields(plan=None),
-    "observations": observed({}),
+    "runs": observed({}),
     "an observation's mode": observed(dataclasses.asdict(dataclasses.replace(SEEN, mode="zzz"))),
     "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
     **{
@@ -348,7 +348,7 @@ def test_a_folder_without_permissions_is_read_where_it_can_be_and_never_written(
         cache.observe(KEY, "train.py", SEEN)
         stored = cache.recall(KEY)
         assert stored == (cache.entries()[0] if mode == 0o500 else None)
-        assert mode != 0o500 or (stored.plan, stored.observations) == (PLAN, {})
+        assert mode != 0o500 or (stored.plan, stored.runs) == (PLAN, {})
         with pytest.warns(VecselectWarning, match="Permission denied"):
             assert cache.save(KEY, PLAN) is not None
     finally:
@@ -446,7 +446,7 @@ def test_processes_that_write_at_once_lose_nothing(cache):
     assert [writer.communicate(timeout=100)[1] for writer in writers] == ["", ""]
     assert {"a", "l"} <= seen
     if cache_module.fcntl is not None:
-        counts = {name: len(ones) for name, ones in cache.recall(KEY).observations.items()}
+        counts = {name: len(ones) for name, ones in cache.recall(KEY).runs.items()}
         assert counts == {"a.py": 40, "long.py": 40}
     assert files(cache) == [f"{KEY.digest}.json"]
 
@@ -508,7 +508,7 @@ def test_without_flock_everyone_may_measure(cache, monkeypatch):
         assert alone and second
     saved(cache)
     cache.observe(KEY, "train.py", SEEN)
-    assert cache.recall(KEY).observations == {"train.py": (SEEN,)}
+    assert cache.recall(KEY).runs == {"train.py": (SEEN,)}
 
 
 @needs_flock

@@ -33,7 +33,7 @@ from vecselect.errors import warn
 from vecselect.learner_threads import TRIED_UPDATES
 from vecselect.planning.observed import chosen_anew
 from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS, RunWatch
-from vecselect.selection.evidence import Observation
+from vecselect.selection.evidence import ObservedRun
 from vecselect.testing.contract import BEGIN, JOINED, WAIT, ZEROS, assert_same_run, echoes
 
 
@@ -293,7 +293,7 @@ SYNC_OBSERVED = dataclasses.replace(
     plans.BY_MODEL,
     mode="sync",
     evidence=dataclasses.replace(
-        plans.BY_MODEL.evidence, observations=(Observation("sync", None, 1000, 25e-3, 1e-3),)
+        plans.BY_MODEL.evidence, runs=(ObservedRun("sync", None, 1000, 25e-3, 1e-3),)
     ),
 )
 """A plan that runs in sync, which has shown itself slower than the pool is predicted to be."""
@@ -316,7 +316,7 @@ def test_retuning_rebuilds_in_the_mode_that_is_now_known_best():
     (plan,) = asked
     assert plan.mode.startswith("pool:")
     assert plan.decided_by == "observed"
-    assert plan.evidence.observations == SYNC_OBSERVED.evidence.observations
+    assert plan.evidence.runs == SYNC_OBSERVED.evidence.runs
     assert envs.plan is plan
     assert not envs.closed
     assert envs.stats().vector_steps == 0

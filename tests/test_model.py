@@ -26,7 +26,7 @@ from tests.records import (
 )
 from vecselect.modes import Mode
 from vecselect.selection.candidates import candidate_modes
-from vecselect.selection.evidence import HandOff, LearnerCost, LoopCosts, Observation, RayCosts
+from vecselect.selection.evidence import HandOff, LearnerCost, LoopCosts, ObservedRun, RayCosts
 from vecselect.selection.model import (
     COLD,
     CONTENTION_S,
@@ -338,12 +338,12 @@ def test_a_core_is_held_where_it_is_kept_busy_now_and_was_in_the_last_minute(for
 
 
 def seen(mode, inside_s, threads=None, outside_s=0.0, busy=False):
-    return Observation(mode, threads, 1000, inside_s, outside_s, busy=busy)
+    return ObservedRun(mode, threads, 1000, inside_s, outside_s, busy=busy)
 
 
 def test_a_mode_that_was_observed_stands_and_the_others_are_rescaled():
     plain = choose(evidence(1 * MS))
-    known = evidence(1 * MS, observations=(seen("pool:1", 6 * MS),))
+    known = evidence(1 * MS, runs=(seen("pool:1", 6 * MS),))
     found = choose(known)
     assert found.of("pool:1", None).vector_step_s.mid == 6 * MS
     assert found.of("pool:1", None).observed
@@ -357,7 +357,7 @@ def test_a_mode_that_was_observed_stands_and_the_others_are_rescaled():
 
 
 def test_two_modes_that_were_observed_both_stand():
-    known = evidence(1 * MS, observations=(seen("sync", 7 * MS), seen("pool:3", 9 * MS)))
+    known = evidence(1 * MS, runs=(seen("sync", 7 * MS), seen("pool:3", 9 * MS)))
     found = choose(known)
     assert found.of("sync", None).vector_step_s.mid == 7 * MS
     assert found.of("pool:3", None).vector_step_s.mid == 9 * MS
@@ -365,19 +365,19 @@ def test_two_modes_that_were_observed_both_stand():
 
 
 def test_the_learner_is_what_was_seen_outside_of_step():
-    known = evidence(1 * MS, observations=(seen("sync", 8 * MS, outside_s=3 * MS),))
+    known = evidence(1 * MS, runs=(seen("sync", 8 * MS, outside_s=3 * MS),))
     assert {one.learner_s for one in choose(known).forecasts} == {3 * MS}
 
 
 def test_what_was_seen_on_a_busy_machine_counts_for_nothing():
-    known = evidence(1 * MS, observations=(seen("pool:3", 99 * MS, busy=True),))
+    known = evidence(1 * MS, runs=(seen("pool:3", 99 * MS, busy=True),))
     assert choose(known) == choose(evidence(1 * MS))
 
 
 def test_what_was_seen_under_other_threads_rescales_and_measures_nothing_else():
     plain = evidence(1 * MS, learners=TORCH)
     model_s = choose(plain).of("pool:1", 1).vector_step_s.mid
-    known = dataclasses.replace(plain, observations=(seen("pool:1", 2 * model_s, threads=1),))
+    known = dataclasses.replace(plain, runs=(seen("pool:1", 2 * model_s, threads=1),))
     before, after = choose(plain), choose(known)
     for mode in ("sync", "pool:1", "async"):
         ours, theirs = after.of(mode, 2), before.of(mode, 2)
@@ -390,7 +390,7 @@ def test_what_was_seen_under_other_threads_rescales_and_measures_nothing_else():
 def test_what_was_observed_is_left_only_for_one_predicted_to_be_10_percent_faster(gain, kept):
     among = modes("sync", "pool:0")
     loops = LoopCosts(sync_s=8 * MS * (gain - 1), pool_s=0.0, pool_fixed_s=0.0)
-    known = evidence(1 * MS, loops=loops, observations=(seen("sync", 8 * MS * gain),))
+    known = evidence(1 * MS, loops=loops, runs=(seen("sync", 8 * MS * gain),))
     best = choose(known, modes=among, incumbent="sync").best.mode
     assert (best == "sync") is kept
 
@@ -420,8 +420,8 @@ def test_loops_grow_with_what_is_returned():
 
 @pytest.mark.parametrize(("gain", "kept"), [(1.02, True), (1.05, False)])
 def test_where_both_were_observed_3_percent_are_enough(gain, kept):
-    observations = (seen("pool:0", 8 * MS), seen("sync", 8 * MS * gain))
-    known = evidence(1 * MS, observations=observations)
+    runs = (seen("pool:0", 8 * MS), seen("sync", 8 * MS * gain))
+    known = evidence(1 * MS, runs=runs)
     best = choose(known, modes=modes("sync", "pool:0"), incumbent="sync").best.mode
     assert (best == "sync") is kept
 

@@ -39,7 +39,7 @@ from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
 from vecselect.process import generators
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import HandOff, LearnerCost, Observation
+from vecselect.selection.evidence import HandOff, LearnerCost, ObservedRun
 from vecselect.selection.model import Choice, Forecast, Parts
 from vecselect.testing.contract import assert_same_run
 
@@ -470,7 +470,7 @@ def test_overlap_beside_a_learner_that_is_assumed_is_no_warning(
     monkeypatch.setattr(planner, "measure_learner", lambda *arguments, **options: (learner,))
     plan = recommend(busy, 8)
     assert {note.code: note.loud for note in plan.notes}["overlap"] is loud
-    seen = Observation("sync", None, 1000, 8 * MS, 6 * MS)
+    seen = ObservedRun("sync", None, 1000, 8 * MS, 6 * MS)
     PlanCache().observe(plan.key, script_name(), seen)
     fresh = recommend(busy, 8, fresh=True)
     assert {note.code: note.loud for note in fresh.notes}["overlap"]

@@ -19,7 +19,7 @@ from vecselect.planning import build, cache, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
 from vecselect.request import read_request
-from vecselect.selection.evidence import Observation
+from vecselect.selection.evidence import ObservedRun
 
 pytestmark = pytest.mark.usefixtures("no_torch")
 
@@ -121,7 +121,7 @@ def test_an_environment_whose_spaces_have_changed_is_planned_anew():
 
 
 def seen(mode, inside_s, outside_s=0.0):
-    return Observation(mode, None, 1000, inside_s, outside_s)
+    return ObservedRun(mode, None, 1000, inside_s, outside_s)
 
 
 def test_the_next_start_takes_what_runs_of_this_script_have_shown():
@@ -136,7 +136,7 @@ def test_the_next_start_takes_what_runs_of_this_script_have_shown():
     again = recommend(busy, 8)
     assert again.recalled
     assert (again.mode, again.decided_by) == (other, "observed")
-    assert {one.mode for one in again.evidence.observations} == {plan.mode, other}
+    assert {one.mode for one in again.evidence.runs} == {plan.mode, other}
     assert again.chosen.measured.mid == pytest.approx(0.003)
 
 
@@ -145,9 +145,9 @@ def test_what_runs_have_shown_survives_a_new_plan():
     PlanCache().observe(plan.key, script_name(), seen(plan.mode, 1.0, 0.25))
     fresh = recommend(busy, 8, fresh=True)
     assert not fresh.recalled
-    assert [one.outside_s for one in fresh.evidence.observations] == [0.25]
+    assert [one.outside_s for one in fresh.evidence.runs] == [0.25]
     assert {row.mode for row in fresh.candidates if row.measured} == {plan.mode}
-    assert PlanCache().recall(plan.key).observations[script_name()]
+    assert PlanCache().recall(plan.key).runs[script_name()]
 
 
 def test_what_runs_have_shown_outlives_the_plan(monkeypatch):
@@ -157,7 +157,7 @@ def test_what_runs_have_shown_outlives_the_plan(monkeypatch):
     monkeypatch.setattr(cache, "MOST_PROVISIONAL_DAYS", 0)
     again = recommend(busy, 8)
     assert not again.recalled
-    assert [one.outside_s for one in again.evidence.observations] == [0.25]
+    assert [one.outside_s for one in again.evidence.runs] == [0.25]
 
 
 def raises(num_envs, **options):
@@ -199,5 +199,5 @@ def test_two_learners_of_two_scripts_are_kept_apart(monkeypatch):
     plans.observe(plan.key, "other.py", seen("sync", 2.0))
     for script, inside_s in (("one.py", 1.0), ("other.py", 2.0)):
         monkeypatch.setattr(planner, "script_name", lambda script=script: script)
-        (only,) = recommend(busy, 8).evidence.observations
+        (only,) = recommend(busy, 8).evidence.runs
         assert only.inside_s == inside_s

@@ -30,7 +30,7 @@ from vecselect.report.text import MOST_LINES
 from vecselect.report.units import rate, ratio, seconds, share, size
 from vecselect.run_stats import Stats
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Observation
+from vecselect.selection.evidence import ObservedRun
 from vecselect.selection.race import Timed, times_beside
 
 EVIL = "\x1b[2Jan\x9b31m\u202eenv\ud800 of\n\ttwo lines\r"
@@ -124,7 +124,7 @@ def near_the_line():
 
 def seen_in_another_mode():
     evidence = dataclasses.replace(
-        OBSERVED.evidence, observations=(Observation("sync", None, 5000, 20e-3, 1e-3),)
+        OBSERVED.evidence, runs=(ObservedRun("sync", None, 5000, 20e-3, 1e-3),)
     )
     return dataclasses.replace(OBSERVED, evidence=evidence, recalled=False)
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.planning.first_worker import Prepared
     from vecselect.request import Request
-    from vecselect.selection.evidence import Observation
+    from vecselect.selection.evidence import ObservedRun
 
 LOOK_S = 0.05
 """For so long other programs are looked at where a learner takes another time than before."""
@@ -95,9 +95,9 @@ def _wrapped(
     """The vector environment that users get, with what it needs to learn from its run."""
     key = plan.key
 
-    def observed(observation: Observation) -> None:
+    def observed(run: ObservedRun) -> None:
         if key is not None:
-            PlanCache().observe(key, script_name(), observation)
+            PlanCache().observe(key, script_name(), run)
 
     def wrong_recall() -> None:
         if key is not None:

@@ -260,7 +260,7 @@ def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
     if profile is not None:
         yield "its resets take all of the time", profile.reset_share < 1
         yield "a fraction is above 1", profile.off_cpu_fraction <= 1
-    yield "a learner takes no time", all(seen.outside_s >= 0 for seen in evidence.observations)
+    yield "a learner takes no time", all(seen.outside_s >= 0 for seen in evidence.runs)
     if race is not None:
         timed = [one for one in race.entrants if one.loop_s]
         yield "its race has no entrants", bool(timed) and race.rounds >= 0

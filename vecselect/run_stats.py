@@ -14,7 +14,7 @@ from vecselect.learner_threads import torch_threads
 from vecselect.measure.clock import ForeignLoad, OtherThreads
 from vecselect.modes import Mode
 from vecselect.planning import explain
-from vecselect.selection.evidence import Observation
+from vecselect.selection.evidence import ObservedRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,7 @@ class _Record:
         self.others_s = 0.0
         self.sampled_s = 0.0
 
-    def observation(self, mode: str, threads: int | None, busy: bool) -> Observation:
+    def run(self, mode: str, threads: int | None, busy: bool) -> ObservedRun:
         """Means over the later half of the windows.
 
         A window that holds an update of the networks shows a much longer time outside. The first
@@ -115,7 +115,7 @@ class _Record:
         later = list(self.windows)[len(self.windows) // 2 :]
         steps = sum(window.vector_steps for window in later)
         outside_s = [window.outside_s for window in later]
-        return Observation(
+        return ObservedRun(
             mode=mode,
             threads=threads,
             vector_steps=steps,
@@ -138,7 +138,7 @@ class RunWatch:
     def __init__(
         self,
         plan: Plan,
-        on_observed: Callable[[Observation], None] | None = None,
+        on_observed: Callable[[ObservedRun], None] | None = None,
         on_wrong_recall: Callable[[], None] | None = None,
     ) -> None:
         """Begins to watch; `on_observed` is given what the run has shown, when it ends."""
@@ -200,13 +200,13 @@ class RunWatch:
         if not self._collects:
             self._expect_collecting(vector_steps, now_s - self._begun_s)
 
-    def observations(self) -> list[Observation]:
+    def runs(self) -> list[ObservedRun]:
         """What was seen so far, for each number of threads that enough steps were made with."""
         if self._steps < MIN_STEPS:
             return []
         busy = self._is_busy()
         return [
-            record.observation(self._plan.mode, threads, busy)
+            record.run(self._plan.mode, threads, busy)
             for threads, record in self._records.items()
             if sum(window.vector_steps for window in record.windows) >= MIN_STEPS - WARM_UP_STEPS
         ]
@@ -222,8 +222,8 @@ class RunWatch:
         observed, self._on_observed = self._on_observed, None
         if observed is None or os.getpid() != self._owner:
             return
-        for observation in self.observations():
-            observed(observation)
+        for run in self.runs():
+            observed(run)
 
     def _end_sample(self, vector_steps: int, inside_s: float) -> None:
         """Adds what the other threads burnt during the single step that ends now."""

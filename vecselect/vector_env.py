@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vecselect.plan import Plan
-    from vecselect.selection.evidence import Observation
+    from vecselect.selection.evidence import ObservedRun
 
 
 class StepClock:
@@ -78,9 +78,9 @@ class AutoVectorEnv(VectorWrapper):
         env: VectorEnv,
         plan: Plan,
         *,
-        on_observed: Callable[[Observation], None] | None = None,
+        on_observed: Callable[[ObservedRun], None] | None = None,
         on_wrong_recall: Callable[[], None] | None = None,
-        choose_anew: Callable[[Plan, Sequence[Observation]], Plan] = lambda plan, shown: plan,
+        choose_anew: Callable[[Plan, Sequence[ObservedRun]], Plan] = lambda plan, shown: plan,
         rebuild: Callable[[Plan | None], tuple[VectorEnv, Plan]] | None = None,
     ) -> None:
         """Wraps a vector environment that was built after a plan.
@@ -89,9 +89,9 @@ class AutoVectorEnv(VectorWrapper):
             env: The vector environment, as `Backend.build` gives it; it belongs to this one from
                 here on.
             plan: The plan it was built after.
-            on_observed: Given what the run has shown, when it ends: an observation for each number
-                of the learner's threads that steps were made with, the latest last. A run of a few
-                steps shows nothing.
+            on_observed: Given what the run has shown, when it ends: an `ObservedRun` for each
+                number of the learner's threads that steps were made with, the latest last. A run of
+                a few steps shows nothing.
             on_wrong_recall: Called where the first steps show that a recalled plan is wrong.
             choose_anew: Gives the plan that is best after what the run has shown, for `retune`.
             rebuild: Builds a vector environment after another plan, or after a new one if it is
@@ -383,7 +383,7 @@ class AutoVectorEnv(VectorWrapper):
             )
         better = None
         if not self._watch.wrong_recall:
-            now, better = self.plan, self._choose_anew(self.plan, self._watch.observations())
+            now, better = self.plan, self._choose_anew(self.plan, self._watch.runs())
             if (better.mode, better.learner_threads) == (now.mode, now.learner_threads):
                 return False
         threads, before = self._threads, self.plan.learner_threads

@@ -182,7 +182,7 @@ def _about(entry: StoredPlan) -> Rows:
 
     runs = tuple(
         ("seen in use", f"{script}: {mode}, {text}")
-        for script, ones in entry.observations.items()
+        for script, ones in entry.runs.items()
         for mode, text in earlier_runs(ones)
     )
     return (

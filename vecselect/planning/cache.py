@@ -1,6 +1,6 @@
 """Plans on disk, and what runs with them have shown: a small JSON file for each plan.
 
-    <folder>/plans/<digest>.json    a plan, what it is for, and observations by script
+    <folder>/plans/<digest>.json    a plan, what it is for, and observed runs by script
     <folder>/sweeps/<digest>.json   a sweep, which tells how many sub-environments are enough
     <folder>/cache.lock             held while a file is read and written again
     <folder>/planning-<host>.lock   held by the one start that may measure
@@ -29,7 +29,7 @@ from vecselect.errors import PlanError, RequestError, warn
 from vecselect.modes import KINDS, Mode
 from vecselect.plan import Plan
 from vecselect.planning.plan_key import Key
-from vecselect.selection.evidence import Observation
+from vecselect.selection.evidence import ObservedRun
 from vecselect.sweeps import Sweep
 from vecselect.values import exactly, read_at_most, rebuilt
 
@@ -52,7 +52,7 @@ MOST_BYTES = 4 << 20
 ABANDONED_S = 24 * 3600.0
 LOCK_WAIT_S = 1.0
 
-Observations = dict[str, tuple[Observation, ...]]
+ObservedRuns = dict[str, tuple[ObservedRun, ...]]
 """By script, what its runs have shown."""
 
 _DIGEST = re.compile(r"[0-9a-f]{16}")
@@ -66,14 +66,14 @@ class StoredPlan:
     key: str
     plan: Plan
     fields: dict[str, Any]
-    observations: Observations
+    runs: ObservedRuns
     path: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """What the file holds: of observations, those of the scripts that ran last."""
+        """What the file holds: of runs, those of the scripts that ran last."""
         document = dataclasses.asdict(self)
         del document["path"]
-        document["observations"] = dict([*document["observations"].items()][-MOST_SCRIPTS:])
+        document["runs"] = dict([*document["runs"].items()][-MOST_SCRIPTS:])
         return {"format": FORMAT, "schema": SCHEMA, **document}
 
 
@@ -117,16 +117,16 @@ class PlanCache:
         return stored
 
     def save(self, key: Key, plan: Plan) -> str | None:
-        """Stores a plan in place of what was there; observations of runs stay.
+        """Stores a plan in place of what was there; the runs that were observed stay.
 
         Returns None, or a sentence saying why it could not be stored. Where files cannot be
         written, that is also warned about, once in a process.
         """
-        seen: Observations = {}
+        seen: ObservedRuns = {}
         try:
             with self._held():
                 with contextlib.suppress(OSError, PlanError):
-                    seen = _read(self._path(key)).observations
+                    seen = _read(self._path(key)).runs
                 stored = StoredPlan(key.digest, plan, key.fields, seen, self._path(key))
                 # What could not be recalled is not stored.
                 _stored(json.loads(json.dumps(stored.to_dict())), stored.path)
@@ -176,13 +176,13 @@ class PlanCache:
             )
         return why
 
-    def observations(self, key: Key | str, script: str) -> tuple[Observation, ...]:
+    def runs(self, key: Key | str, script: str) -> tuple[ObservedRun, ...]:
         """What runs of a script have shown, whether or not their plan can still be used."""
         with contextlib.suppress(OSError, PlanError):
-            return _read(self._path(key)).observations.get(script, ())
+            return _read(self._path(key)).runs.get(script, ())
         return ()
 
-    def observe(self, key: Key | str, script: str, observation: Observation) -> None:
+    def observe(self, key: Key | str, script: str, run: ObservedRun) -> None:
         """Adds what a run showed, in place of what it showed before of this mode and threads.
 
         Where the plan is not there any more, or cannot be written, nothing happens.
@@ -190,15 +190,15 @@ class PlanCache:
         path = self._path(key)
         with contextlib.suppress(OSError, PlanError, ValueError), self._held():
             stored = _read(path)
-            seen = dict(stored.observations)
-            same = (observation.mode, observation.threads)
+            seen = dict(stored.runs)
+            same = (run.mode, run.threads)
             others = [one for one in seen.pop(script, ()) if (one.mode, one.threads) != same]
-            seen[script] = (*others, observation)
-            stored = dataclasses.replace(stored, observations=seen)
+            seen[script] = (*others, run)
+            stored = dataclasses.replace(stored, runs=seen)
             _write(path, stored.to_dict())
 
     def forget(self, key: Key | str) -> bool:
-        """Removes a plan with its observations; whether there was one that could be removed."""
+        """Removes a plan with its runs; whether there was one that could be removed."""
         try:
             self._path(key).unlink()
         except OSError:
@@ -259,13 +259,13 @@ def _stored(document: Any, path: Path) -> StoredPlan:
         if document.get("key") != key or path.stem != key:
             raise PlanError("its key is not that of what it is for")
         plan = Plan.from_json(exactly(dict, document.get("plan")))
-        observations = rebuilt(Observations, document.get("observations"))
+        runs = rebuilt(ObservedRuns, document.get("runs"))
         _check(plan, fields)
-        for one in (one for ones in observations.values() for one in ones):
+        for one in (one for ones in runs.values() for one in ones):
             Mode.parse(one.mode)
     except (RequestError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PlanError(str(error)) from error
-    return StoredPlan(key, plan, fields, observations, path)
+    return StoredPlan(key, plan, fields, runs, path)
 
 
 def _check(plan: Plan, fields: dict[str, Any]) -> None:

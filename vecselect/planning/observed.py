@@ -9,7 +9,7 @@ from vecselect.modes import Mode
 from vecselect.plan import Candidate
 from vecselect.planning import explain
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Observation
+from vecselect.selection.evidence import ObservedRun
 from vecselect.selection.model import choose
 
 if TYPE_CHECKING:
@@ -24,27 +24,27 @@ OUTDATED_NOTES = frozenset({"learner-threads", "learner-stand-in"})
 """Codes of notes that what was observed replaces."""
 
 
-def chosen_anew(plan: Plan, observations: Iterable[Observation]) -> Plan:
-    """The same plan with a choice that takes observations into account.
+def chosen_anew(plan: Plan, runs: Iterable[ObservedRun]) -> Plan:
+    """The same plan with a choice that takes runs into account.
 
     Args:
         plan: Whatever chose; without a profile and a hand-off nothing can be compared, and a pin
             stays: it is returned as it is then.
-        observations: The latest last. They replace earlier ones of the same mode and threads.
+        runs: The latest last. They replace earlier ones of the same mode and threads.
     """
     evidence = plan.evidence
-    seen = {(one.mode, one.threads): one for one in evidence.observations}
-    observations = tuple(observations)
-    if observations and evidence.race is not None:
+    seen = {(one.mode, one.threads): one for one in evidence.runs}
+    runs = tuple(runs)
+    if runs and evidence.race is not None:
         # What a race has measured stands against real use as real use of another mode does.
         seen = {(one.mode, one.threads): one for one in _raced(plan, evidence.race)} | seen
-    for one in observations:
+    for one in runs:
         seen.pop((one.mode, one.threads), None)  # so that it comes last
         seen[one.mode, one.threads] = one
     measured = evidence.profile and evidence.hand_off and evidence.loops
     if not seen or not measured or plan.pinned_by is not None:
         return plan
-    evidence = dataclasses.replace(evidence, observations=tuple(seen.values()))
+    evidence = dataclasses.replace(evidence, runs=tuple(seen.values()))
     choice = choose(evidence, any_threads=plan.threads_free, incumbent=plan.mode)
     best = choice.best
     notes = [note for note in plan.notes if note.code not in OUTDATED_NOTES]
@@ -63,10 +63,10 @@ def chosen_anew(plan: Plan, observations: Iterable[Observation]) -> Plan:
     )
 
 
-def _raced(plan: Plan, race: Timings) -> list[Observation]:
+def _raced(plan: Plan, race: Timings) -> list[ObservedRun]:
     """What a race has measured of each of its entrants that runs the user's environments."""
     return [
-        Observation(
+        ObservedRun(
             mode=one.mode,
             threads=plan.threads,
             vector_steps=one.vector_steps * len(one.blocks_s),

@@ -1,4 +1,4 @@
-"""What a plan is remembered under, and the name that observations of a run are kept under.
+"""What a plan is remembered under, and the name that what a run showed is kept under.
 
 A key is a guess, not a proof. It holds what usually decides the choice and can be read off a
 request: names of code, ids, options, the machine, versions. What it leaves out (the body of a

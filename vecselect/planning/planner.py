@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from vecselect.selection.evidence import (
         ImplementationCost,
         LearnerCost,
-        Observation,
+        ObservedRun,
         RayCosts,
     )
     from vecselect.selection.model import Choice
@@ -232,7 +232,7 @@ class _Planning:
             return self._measured((), builds, alone=True)
         cache, key = PlanCache(), plan_key(self.request, self.machine, options)
         stored = cache.recall(key, kinds=self.kinds)
-        seen = cache.observations(key, script_name())
+        seen = cache.runs(key, script_name())
         if callable(options.learner) and not builds:  # nothing is built to hold it against
             stored, seen = None, ()
         if stored is not None and not options.fresh and options.served_by(stored.plan.effort):
@@ -251,7 +251,7 @@ class _Planning:
         plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
         return dataclasses.replace(prepared, plan=plan)
 
-    def _measured(self, seen: tuple[Observation, ...], builds: bool, *, alone: bool) -> Prepared:
+    def _measured(self, seen: tuple[ObservedRun, ...], builds: bool, *, alone: bool) -> Prepared:
         """The plan by what is measured now.
 
         Args:
@@ -288,7 +288,7 @@ class _Planning:
         found: Probe,
         hand_off: HandOff,
         load: ForeignLoad,
-        seen: tuple[Observation, ...],
+        seen: tuple[ObservedRun, ...],
         *,
         alone: bool,
     ) -> Plan:
@@ -316,7 +316,7 @@ class _Planning:
             foreign_cores=foreign_cores,
             ray=ray,
             implementations=implementations,
-            observations=seen,
+            runs=seen,
         )
         if evidence.busy:  # an exchange that waits for its turn of the core tells nothing
             evidence = dataclasses.replace(evidence, hand_off=HandOff())

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from vecselect.machine import Machine
     from vecselect.plan import Plan
-    from vecselect.selection.evidence import Observation
+    from vecselect.selection.evidence import ObservedRun
     from vecselect.selection.race import Timings
 
 CLOSE = 0.05
@@ -30,7 +30,7 @@ def verdict(plan: Plan) -> str:
     if plan.decided_by == "model":
         return _of_prediction(plan)
     if plan.decided_by == "observed":
-        seen = next((o for o in plan.evidence.observations[::-1] if o.mode == plan.mode), None)
+        seen = next((o for o in plan.evidence.runs[::-1] if o.mode == plan.mode), None)
         if seen is None:
             return "predicted from what earlier runs in other modes showed"
         steps = f"{rate(seen.vector_steps)} vector steps observed in earlier runs"
@@ -93,7 +93,7 @@ def evidence_of(plan: Plan) -> tuple[tuple[str, Rows], ...]:
         ("Step time from which on other modes beat sync", _break_even(plan)),
         ("Learner: what the loop does between two vector steps", _learner(plan)),
         ("Race", _race(plan)),
-        ("Earlier runs", earlier_runs(plan.evidence.observations)),
+        ("Earlier runs", earlier_runs(plan.evidence.runs)),
         ("Costs of communication", _costs(plan)),
         ("Machine", machine_rows(plan.evidence.machine)),
         ("Plan", _about_plan(plan)),
@@ -192,10 +192,10 @@ def _race(plan: Plan) -> Rows:
     )
 
 
-def earlier_runs(observations: Iterable[Observation]) -> Rows:
+def earlier_runs(runs: Iterable[ObservedRun]) -> Rows:
     """What real use of modes showed; `vecselect explain` shows it of a stored plan too."""
     rows = []
-    for one in observations:
+    for one in runs:
         threads = "" if one.threads is None else f", {counted(one.threads, 'thread')}"
         others = "" if one.other_cores < 0.05 else f"; {one.other_cores:.1f} cores by other threads"
         steps = f"{rate(one.vector_steps)} vector steps of {seconds(one.inside_s)}"

@@ -41,7 +41,7 @@ class Curve:
 
 def _predictable(evidence: Evidence) -> Evidence:
     """The evidence without what was measured of whole vector steps as they are."""
-    return dataclasses.replace(evidence, observations=(), implementations=())
+    return dataclasses.replace(evidence, runs=(), implementations=())
 
 
 def with_num_envs(evidence: Evidence, num_envs: int) -> Evidence:
@@ -56,7 +56,7 @@ def with_num_envs(evidence: Evidence, num_envs: int) -> Evidence:
         pool_s=fixed_s + (loops.pool_s - fixed_s) * factor,
         pool_fixed_s=fixed_s,
     )
-    return dataclasses.replace(evidence, num_envs=num_envs, loops=loops, observations=())
+    return dataclasses.replace(evidence, num_envs=num_envs, loops=loops, runs=())
 
 
 def over_step_time(evidence: Evidence) -> tuple[Curve, ...]:

@@ -84,7 +84,7 @@ class LoopCosts:
 
 
 @dataclass(frozen=True)
-class Observation:
+class ObservedRun:
     """What real use of one mode showed, means over a run.
 
     Attributes:
@@ -219,7 +219,7 @@ class Evidence:
         ray: What Ray actors cost, where `ray` was allowed.
         implementations: What other implementations take, where they were allowed.
         race: The race that was run; None without one.
-        observations: What earlier runs of the same script showed, the latest last.
+        runs: What earlier runs of the same script showed, the latest last.
     """
 
     machine: Machine
@@ -242,7 +242,7 @@ class Evidence:
     ray: RayCosts | None = None
     implementations: tuple[ImplementationCost, ...] = ()
     race: Timings | None = None
-    observations: tuple[Observation, ...] = ()
+    runs: tuple[ObservedRun, ...] = ()
 
     @property
     def busy(self) -> bool:

@@ -27,7 +27,7 @@ import numpy as np
 from vecselect.modes import KINDS, Mode, load
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Evidence, LearnerCost, LoopCosts, Observation
+from vecselect.selection.evidence import Evidence, LearnerCost, LoopCosts, ObservedRun
 
 if TYPE_CHECKING:
     from vecselect.measure.step import StepProfile
@@ -196,7 +196,7 @@ def start_up_s(mode: Mode, num_envs: int, cores: float, buffers: int = 1) -> flo
 
 def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:
     """Every candidate under every setting of the threads, held against what runs showed."""
-    seen = {(one.mode, one.threads): one for one in evidence.observations if not one.busy}
+    seen = {(one.mode, one.threads): one for one in evidence.runs if not one.busy}
     predicted = {
         (str(mode), learner.threads): predict(mode, evidence, learner)
         for learner in _learners_as_seen(evidence, list(seen.values()))
@@ -217,7 +217,7 @@ def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:
     ]
 
 
-def _learners_as_seen(evidence: Evidence, seen: list[Observation]) -> list[LearnerCost]:
+def _learners_as_seen(evidence: Evidence, seen: list[ObservedRun]) -> list[LearnerCost]:
     """The learner under each setting of its threads, as long as runs have shown it to be.
 
     Under a setting that no run has had, it is longer by the same factor as under the latest that
@@ -244,7 +244,7 @@ def _learners_as_seen(evidence: Evidence, seen: list[Observation]) -> list[Learn
     return learners
 
 
-def _observed(forecast: Forecast, seen: Observation) -> Forecast:
+def _observed(forecast: Forecast, seen: ObservedRun) -> Forecast:
     return dataclasses.replace(
         forecast,
         vector_step_s=Interval(seen.inside_s, seen.inside_s, seen.inside_s),
@@ -522,5 +522,5 @@ def with_step_time(evidence: Evidence, step_s: float) -> Evidence:
     profile = evidence.profile
     assert profile is not None
     return dataclasses.replace(
-        evidence, profile=profile.scaled(step_s / mean_step_s(evidence)), observations=()
+        evidence, profile=profile.scaled(step_s / mean_step_s(evidence)), runs=()
     )

@@ -78,7 +78,7 @@ def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Over
         None where there is nothing to divide, or no mode that could.
     """
     count = evidence.num_envs
-    free = dataclasses.replace(evidence, caller_steps=False, observations=())
+    free = dataclasses.replace(evidence, caller_steps=False, runs=())
     modes = _modes(free)
     if count < 2 or not modes:
         return None

@@ -10,7 +10,7 @@ from vecselect.plan import Candidate, Note
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, ObservedRun
 from vecselect.selection.model import Parts
-from vecselect.selection.race import Timed, Timings
+from vecselect.selection.race import Timed, TimingResult
 from vecselect.selection.rule import RuleVerdict
 
 MACHINE = dataclasses.replace(
@@ -140,7 +140,7 @@ BY_MODEL = dataclasses.replace(
     break_even_s={"pool": 2.5e-6, "async": None},
     key="0123456789abcdef",
 )
-RACE = Timings(
+RACE = TimingResult(
     entrants=(
         Timed("sync", 8, Interval(20.1e-3, 19.9e-3, 20.4e-3), 1e-3, (20.1e-3, 20.3e-3), 12),
         Timed("pool:1", 8, Interval(11.2e-3, 11.1e-3, 11.4e-3), 1.1e-3, (11.2e-3, 11.3e-3), 12),

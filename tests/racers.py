@@ -8,7 +8,7 @@ import numpy as np
 from gymnasium import spaces
 
 from tests.zoo import ActingEnv, EchoEnv
-from vecselect.planning.timing import Timing
+from vecselect.planning.timing import TimingTask
 from vecselect.request import read_request
 
 NUM_ENVS = 2
@@ -103,13 +103,13 @@ def race(
     request = read_request(make, count, vector_kwargs=vector_kwargs)
     which = tuple((mode, request.num_envs) for mode in modes)
     how = {"block_s": 0.002, "max_rounds": 3, "budget_s": 30, **how}
-    timing = Timing(request, which, learner, spaces.Discrete(2), **how)
+    timing = TimingTask(request, which, learner, spaces.Discrete(2), **how)
 
     def heard(message):
         if isinstance(message, str):
             progress(message)
 
-    return (timing.run_apart if isolated else timing.run)(progress=heard)
+    return (timing.run_isolated if isolated else timing.run)(progress=heard)
 
 
 def the_modes(found):

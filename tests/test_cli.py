@@ -84,7 +84,7 @@ def made(monkeypatch):
     return answers
 
 
-def run_apart(words, *, path=None, code=("-m", "vecselect"), **options):
+def run_isolated(words, *, path=None, code=("-m", "vecselect"), **options):
     """A command in a process of its own."""
     variables = {} if path is None else {"PYTHONPATH": str(path)}
     return run_program(*code, *words, variables=variables, **options)
@@ -340,7 +340,7 @@ def test_a_file_that_cannot_be_is_refused_before_anything_is_measured(
 
 
 def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path):
-    done = run_apart(["recommend", noisy, "-n2", "--json"], path=tmp_path)
+    done = run_isolated(["recommend", noisy, "-n2", "--json"], path=tmp_path)
     assert json.loads(done.stdout)["env"] == "Noisy-v0"
 
 
@@ -348,19 +348,19 @@ def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path
 @pytest.mark.parametrize("code", [("-m", "vecselect"), ("-c", CONSOLE_SCRIPT)])
 def test_modules_of_the_current_folder_are_found(code, noisy, tmp_path):
     words = ["recommend", noisy, "-n2", "--no-store", "--effort=rule", "--json"]
-    done = run_apart(words, path=ELSEWHERE, cwd=tmp_path, code=code)
+    done = run_isolated(words, path=ELSEWHERE, cwd=tmp_path, code=code)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["env"] == "Noisy-v0"
 
 
 def test_modules_of_the_current_folder_hide_none_of_pythons_own(tmp_path):
     (tmp_path / "random.py").write_text("raise ImportError('not the one that was meant')")
-    done = run_apart(["doctor"], path=ELSEWHERE, cwd=tmp_path, code=("-c", CONSOLE_SCRIPT))
+    done = run_isolated(["doctor"], path=ELSEWHERE, cwd=tmp_path, code=("-c", CONSOLE_SCRIPT))
     assert done.returncode == 0, done.stderr
 
 
 def test_the_package_runs_as_a_module_without_a_warning():
-    done = run_apart(["doctor", "--json"], code=("-W", "error", "-m", "vecselect"))
+    done = run_isolated(["doctor", "--json"], code=("-W", "error", "-m", "vecselect"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "machine" in json.loads(done.stdout)
 
@@ -370,7 +370,7 @@ def test_a_reader_that_leaves_early_causes_no_traceback(words):
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = run_apart(words, stdout=writing)
+        done = run_isolated(words, stdout=writing)
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")

@@ -15,7 +15,7 @@ from vecselect.machine import Machine
 from vecselect.plan import SCHEMA, Candidate
 from vecselect.report.content import content
 from vecselect.report.markdown import markdown
-from vecselect.selection.race import Timings
+from vecselect.selection.race import TimingResult
 from vecselect.selection.rule import RuleVerdict
 
 RACED = plans.RACED
@@ -65,7 +65,7 @@ def test_what_is_read_has_the_same_types_throughout():
     evidence = again.evidence
     assert isinstance(evidence.machine, Machine)
     assert isinstance(evidence.rule, RuleVerdict)
-    assert isinstance(evidence.race, Timings)
+    assert isinstance(evidence.race, TimingResult)
     assert {type(candidate) for candidate in again.candidates} == {Candidate}
     assert type(evidence.kinds) is type(again.notes) is tuple
     assert (again.planning_s, type(again.planning_s)) == (2.0, float)

@@ -302,7 +302,7 @@ def test_the_rule_measures_round_trips_and_remembers_nothing():
 
 @pytest.fixture
 def no_race(monkeypatch):
-    monkeypatch.setattr(planner, "Timing", pytest.fail)
+    monkeypatch.setattr(planner, "TimingTask", pytest.fail)
 
 
 def test_measuring_predicts_every_candidate_and_starts_none(no_race, quiet):

@@ -17,7 +17,7 @@ from vecselect.selection.race import (
     MIN_ROUNDS,
     TIE,
     Timed,
-    Timings,
+    TimingResult,
     choose,
     choose_by_number,
     fastest,
@@ -210,7 +210,7 @@ def test_a_speedup_is_the_ratio_of_the_rounds_that_both_ran():
         Timed(mode, 8, Interval(*[blocks[0]] * 3), blocks_s=tuple(blocks))
         for mode, blocks in {"sync": [2.0, 4.0], "pool:1": [1.0, 2.0, 1.0]}.items()
     )
-    found = Timings((*entrants, Timed("async", 8, skipped="no")), 3, 5, None, 1.0)
+    found = TimingResult((*entrants, Timed("async", 8, skipped="no")), 3, 5, None, 1.0)
     assert found.speedup("pool:1").mid == pytest.approx(2.0)
     assert found.speedup("sync", "pool:1").mid == pytest.approx(0.5)
     assert found.speedup("sync") is found.speedup("async") is found.of("async") is None

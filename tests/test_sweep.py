@@ -150,7 +150,9 @@ def test_without_time_one_point_is_measured_and_the_others_say_why_not():
 def test_what_does_not_fit_into_the_memory_is_left_out(monkeypatch):
     machine = dataclasses.replace(read_machine(), memory_available_bytes=1_000_000_000)
     monkeypatch.setattr(timing, "read_machine", lambda: machine)
-    monkeypatch.setattr(timing.Timing, "run_apart", lambda self, heard: self.run(progress=heard))
+    monkeypatch.setattr(
+        timing.TimingTask, "run_isolated", lambda self, heard: self.run(progress=heard)
+    )
     found = sweep(echo, 64, modes=("sync", "async"), budget_s=30)
     assert "of the memory available is 0.8 GB" in found.of("async", 64).skipped
     assert found.of("sync", 64).env_steps_per_s is not None

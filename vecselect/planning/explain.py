@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost, RayCosts
     from vecselect.selection.model import Choice
     from vecselect.selection.overlap import Overlap
-    from vecselect.selection.race import Timed, Timings
+    from vecselect.selection.race import Timed, TimingResult
     from vecselect.selection.rule import RuleVerdict
 
 LOUD, WORTH_SAYING = 1.3, 1.1
@@ -145,7 +145,7 @@ def reason_of_rule(verdict: RuleVerdict, mode: str, skipped: str | None) -> str:
     )
 
 
-def reason_of_race(race: Timings, mode: str, rule: RuleVerdict | None) -> str:
+def reason_of_race(race: TimingResult, mode: str, rule: RuleVerdict | None) -> str:
     """Why a race leads to its choice."""
     ours = race.speedup(mode)
     if ours is not None:
@@ -323,7 +323,7 @@ def race_lost(lost: Exception) -> Note:
     return Note("race-lost", text)
 
 
-def of_race(race: Timings, mode: str) -> list[Note]:
+def of_race(race: TimingResult, mode: str) -> list[Note]:
     """What a race showed beside the choice."""
     notes = []
     if race.difference is not None:

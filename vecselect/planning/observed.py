@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.selection.evidence import Evidence
     from vecselect.selection.model import Choice, Forecast
-    from vecselect.selection.race import Timings
+    from vecselect.selection.race import TimingResult
 
 OUTDATED_NOTES = frozenset({"learner-threads", "learner-stand-in"})
 """Codes of notes that what was observed replaces."""
@@ -63,7 +63,7 @@ def chosen_anew(plan: Plan, runs: Iterable[ObservedRun]) -> Plan:
     )
 
 
-def _raced(plan: Plan, race: Timings) -> list[ObservedRun]:
+def _raced(plan: Plan, race: TimingResult) -> list[ObservedRun]:
     """What a race has measured of each of its entrants that runs the user's environments."""
     return [
         ObservedRun(
@@ -96,7 +96,7 @@ def candidate_of(forecast: Forecast) -> Candidate:
     )
 
 
-def candidates_of(choice: Choice, race: Timings | None) -> tuple[Candidate, ...]:
+def candidates_of(choice: Choice, race: TimingResult | None) -> tuple[Candidate, ...]:
     """A row for each forecast, with what the race measured, and for what only that has measured."""
     rows = [candidate_of(forecast) for forecast in choice.forecasts]
     if race is None:

@@ -41,7 +41,7 @@ from vecselect.planning.implementations import implementation_costs
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.planning.ray_costs import ray_costs
-from vecselect.planning.timing import Timing
+from vecselect.planning.timing import TimingTask
 from vecselect.process import children
 from vecselect.process.generators import untouched_generators
 from vecselect.process.isolated import IsolatedLost
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         RayCosts,
     )
     from vecselect.selection.model import Choice
-    from vecselect.selection.race import Timings
+    from vecselect.selection.race import TimingResult
 
 RACED_WITHIN = 3.0
 """A race leaves out what is predicted to take this many times as long as the best."""
@@ -323,7 +323,7 @@ class _Planning:
         any_threads = options.learner_threads == "auto"
         modes = candidate_modes(evidence)
         choice = choose(evidence, any_threads=any_threads, modes=modes)
-        race: Timings | None = None
+        race: TimingResult | None = None
         race_notes: list[Note] = []
         if options.effort == "race":
             race, race_notes = self._race(found, choice)
@@ -443,7 +443,7 @@ class _Planning:
         """Modes that are timed and may not be taken."""
         return ("native",) if self.skipped["native"] == explain.NATIVE_NOT_ALLOWED else ()
 
-    def _won(self, race: Timings) -> str:
+    def _won(self, race: TimingResult) -> str:
         """The mode to take after a race: the first one where others returned something else."""
         entrants = race.entrants
         if race.difference is not None:
@@ -452,7 +452,7 @@ class _Planning:
         assert won is not None, "a race without any result raises"
         return won.mode
 
-    def _race(self, found: Probe, choice: Choice) -> tuple[Timings | None, list[Note]]:
+    def _race(self, found: Probe, choice: Choice) -> tuple[TimingResult | None, list[Note]]:
         """Races what may be best; no record, with the reason noted, where that cannot be."""
         if found.holds:
             return None, [explain.not_raced(found.holds)]
@@ -467,7 +467,7 @@ class _Planning:
         ]
         if self._timed_only:
             entrants += self._timed_only
-        timing = Timing(
+        timing = TimingTask(
             request,
             tuple((mode, request.num_envs) for mode in entrants),
             options.learner,
@@ -476,13 +476,13 @@ class _Planning:
             timed_only=self._timed_only,
         )
 
-        def heard(message: str | Timings) -> None:
+        def heard(message: str | TimingResult) -> None:
             if isinstance(message, str):
                 options.progress(message)
 
         try:
             with set_learner_threads(threads if threads != as_set else None):
-                return timing.run_apart(heard), []
+                return timing.run_isolated(heard), []
         except IsolatedLost as lost:
             return None, [explain.race_lost(lost)]
 

@@ -24,11 +24,11 @@ from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import profiled
 from vecselect.planning.plan_key import sweep_key
-from vecselect.planning.timing import SWEEP_BLOCK_S, Timing
+from vecselect.planning.timing import SWEEP_BLOCK_S, TimingTask
 from vecselect.process import children
 from vecselect.process.isolated import IsolatedLost
 from vecselect.selection.candidates import proposed
-from vecselect.selection.race import Timed, Timings, choose_by_number
+from vecselect.selection.race import Timed, TimingResult, choose_by_number
 from vecselect.sweeps import Sweep
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class _Sweeping:
 
     def time(self, which: tuple[Id, ...], budget_s: float) -> None:
         """Times modes in turns."""
-        timing = Timing(
+        timing = TimingTask(
             self.request,
             which,
             self.options.learner,
@@ -170,21 +170,21 @@ class _Sweeping:
             block_s=SWEEP_BLOCK_S,
         )
         try:
-            self.keep(timing.run_apart(self.heard))
+            self.keep(timing.run_isolated(self.heard))
         except IsolatedLost as lost:
             for mode, number in which:
                 missing = Timed(mode, number, skipped=str(lost))
                 self.timed.setdefault((mode, number), missing)
             self.notes.append(explain.timing_lost(lost))
 
-    def heard(self, message: str | Timings) -> None:
-        """Takes in what `Timing.run` tells: what is being done, or what was found."""
+    def heard(self, message: str | TimingResult) -> None:
+        """Takes in what `TimingTask.run` tells: what is being done, or what was found."""
         if isinstance(message, str):
             self.say(message)
         else:
             self.keep(message)
 
-    def keep(self, found: Timings) -> None:
+    def keep(self, found: TimingResult) -> None:
         """Takes in what was found."""
         self.timed.update({(one.mode, one.num_envs): one for one in found.entrants})
         self.rounds = found.rounds

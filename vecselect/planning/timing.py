@@ -4,7 +4,7 @@
     | each that fits into time and memory    built, compared, warmed up: Trials.add
     | rounds, one block of each              selection.race.still_running says who runs on
     v
-    Timings
+    TimingResult
 
 A race is that with one number of sub-environments, a sweep with several: all are alive together and
 take turns, so that nothing that changes meanwhile falls on one of them alone.
@@ -33,7 +33,7 @@ from vecselect.process.generators import untouched_generators
 from vecselect.process.isolated import run_isolated
 from vecselect.selection.candidates import needed_bytes
 from vecselect.selection.model import start_up_s
-from vecselect.selection.race import Timed, Timings, still_running, times_beside
+from vecselect.selection.race import Timed, TimingResult, still_running, times_beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -66,8 +66,8 @@ may: rounds take the rest."""
 
 
 @dataclass(frozen=True)
-class Timing:
-    """What is to be timed; `run` and `run_apart` do it.
+class TimingTask:
+    """What is to be timed; `run` and `run_isolated` do it.
 
     Attributes:
         request: With the largest number of sub-environments.
@@ -90,7 +90,7 @@ class Timing:
     block_s: float = BLOCK_S
     max_rounds: int = MAX_ROUNDS
 
-    def run_apart(self, progress: Callable[[str | Timings], None]) -> Timings:
+    def run_isolated(self, progress: Callable[[str | TimingResult], None]) -> TimingResult:
         """The same as `run` in a process of its own, unless the learner and its threads are here.
 
         Raises `IsolatedLost` if that process ends before it has told all.
@@ -102,7 +102,7 @@ class Timing:
         start_method = self.request.vector_kwargs.get("context")
         return run_isolated(self.run, self.budget_s, start_method, progress=progress)
 
-    def run(self, *, progress: Callable[[str | Timings], None]) -> Timings:
+    def run(self, *, progress: Callable[[str | TimingResult], None]) -> TimingResult:
         """Builds all, runs rounds until it is known which is best, and closes everything.
 
         Args:
@@ -120,10 +120,10 @@ class Timing:
 
 
 class _Running:
-    """One call of `Timing.run`."""
+    """One call of `TimingTask.run`."""
 
     def __init__(
-        self, timing: Timing, trials: Trials, progress: Callable[[str | Timings], None]
+        self, timing: TimingTask, trials: Trials, progress: Callable[[str | TimingResult], None]
     ) -> None:
         self.start_s = time.perf_counter()
         self.deadline_s = self.start_s + timing.budget_s
@@ -226,7 +226,7 @@ class _Running:
             found.setdefault(count, {})[mode] = trial.loops_s or [trial.step_s]
         return found
 
-    def found(self) -> Timings:
+    def found(self) -> TimingResult:
         """All that is known so far; of those that have run no round, what the warm-up took."""
         trials, entrants = self.trials, []
         times_s = {count: times_beside(blocks_s) for count, blocks_s in self.blocks_s().items()}
@@ -250,7 +250,7 @@ class _Running:
                 memory_bytes=self.memory_bytes.get(which),
             )
             entrants.append(timed)
-        return Timings(
+        return TimingResult(
             entrants=tuple(entrants),
             rounds=self.number,
             compared_steps=trials.compared_steps,
@@ -264,7 +264,7 @@ def _build(request: Request, mode: Mode, num_envs: int) -> Any:
     return BACKENDS[mode.kind].build(request, mode)
 
 
-def _taken_before(timing: Timing) -> tuple[int, int]:
+def _taken_before(timing: TimingTask) -> tuple[int, int]:
     """Bytes taken before anything is built, and those of a fork server beside them."""
     if timing.probe is not None and timing.probe.construct_s < REHEARSE_LIMIT_S:
         # What the environment's modules take counts for all modes, not for the first one alone.

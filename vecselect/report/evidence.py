@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.plan import Plan
     from vecselect.selection.evidence import ObservedRun
-    from vecselect.selection.race import Timings
+    from vecselect.selection.race import TimingResult
 
 CLOSE = 0.05
 """Candidates predicted within this of each other may well change places."""
@@ -67,7 +67,7 @@ def _of_prediction(plan: Plan) -> str:
     return f"by prediction, {sure} the fastest{threads}"
 
 
-def _of_race(plan: Plan, race: Timings) -> str:
+def _of_race(plan: Plan, race: TimingResult) -> str:
     """What a race says of its choice; that it is the fastest only where that is more than luck."""
     by = "by a race" if race.rounds > 1 else "by a race of one round"
     if race.difference is not None:

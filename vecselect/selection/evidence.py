@@ -9,7 +9,7 @@ from vecselect.machine import Machine
 from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.learner import LearnerCost as LearnerCost
 from vecselect.measure.step import StepProfile
-from vecselect.selection.race import Timings
+from vecselect.selection.race import TimingResult
 from vecselect.selection.rule import RuleVerdict
 from vecselect.values import Signed
 
@@ -241,7 +241,7 @@ class Evidence:
     rule: RuleVerdict | None = None
     ray: RayCosts | None = None
     implementations: tuple[ImplementationCost, ...] = ()
-    race: Timings | None = None
+    race: TimingResult | None = None
     runs: tuple[ObservedRun, ...] = ()
 
     @property

@@ -74,7 +74,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Timings:
+class TimingResult:
     """What timing candidates in turns has found.
 
     Attributes:

@@ -49,8 +49,8 @@ FREELY_SHARED = (
 """Devices that any number of processes may have open, and folders of such."""
 
 
-class Signal(Protocol):
-    """One direction of a hand-off."""
+class HandOffSignal(Protocol):
+    """One direction of a hand-off: what is needed here of the signals of `backends.pool`."""
 
     def give(self) -> None:
         """Wakes the other side."""
@@ -78,7 +78,9 @@ class ProfileTask:
     global_seed: int
     threads: int = 1
 
-    def run(self, go: Signal, done: Signal, pipe: Connection) -> tuple[Any, gym.Env] | None:
+    def run(
+        self, go: HandOffSignal, done: HandOffSignal, pipe: Connection
+    ) -> tuple[Any, gym.Env] | None:
         """In the worker: profiles, tells the caller, and answers it until it says what to become.
 
         Returns:
@@ -188,7 +190,7 @@ class Probe:
         return concatenate(space, [self.observation] * num_envs, batch)
 
 
-def _answer(go: Signal, done: Signal, pipe: Connection) -> Any:
+def _answer(go: HandOffSignal, done: HandOffSignal, pipe: Connection) -> Any:
     """Answers empty exchanges until it is said what the worker is to become."""
     while True:
         try:

@@ -310,7 +310,7 @@ class Profiling:
         step_time_s = float(times_s.mean())
         median, p99 = np.percentile(times_s, [50, 99]).tolist()
         # The loop of `benchmark_step` also reads the clock once in each step.
-        loop_s = step_time_s / (1.0 - reset_share) + draw_s + self.wall_overhead_ns * 1e-9
+        per_step_s = step_time_s / (1.0 - reset_share) + draw_s + self.wall_overhead_ns * 1e-9
         return StepProfile(
             steps=len(walls),
             step_time_s=step_time_s,
@@ -326,7 +326,7 @@ class Profiling:
             observation_bytes=size_bytes(self.observation),
             action_bytes=size_bytes(actions[0]),
             memory_bytes=None,
-            plain_steps_per_s=1.0 / max(loop_s, 1e-9),
+            plain_steps_per_s=1.0 / max(per_step_s, 1e-9),
             step_spread_s=float(times_s.std()),
             slowest_step_s=float(times_s.max()),
             observation_arrays=arrays_in(self.observation),

@@ -38,7 +38,7 @@ BEST = "*"
 MODES_PER_TABLE = 5
 """So many columns of a sweep fit into 80 characters; more modes make a further table."""
 
-PARTS = ("stepping_s", "stragglers_s", "hand_off_s", "loop_s")
+PARTS = ("stepping_s", "stragglers_s", "hand_off_s", "overhead_s")
 PART_NAMES = ("stepping", "imbalance", "hand-off", "other")
 PARTS_CAPTION = (
     "Stepping: the sub-environments. Imbalance: waiting for the worker that takes longest. "

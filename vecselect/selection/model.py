@@ -87,18 +87,18 @@ class Parts:
         stepping_s: The sub-environments, resets among them, if the slices shared the work evenly.
         stragglers_s: What the longest slice takes beyond that.
         hand_off_s: Exchanges with workers, and waiting for cores that others hold.
-        loop_s: What the loop around the sub-environments takes.
+        overhead_s: The Python around the sub-environments: the loop, and merging what they return.
     """
 
     stepping_s: float
     stragglers_s: float
     hand_off_s: float
-    loop_s: float
+    overhead_s: float
 
     @property
     def total_s(self) -> float:
         """Seconds of the vector step."""
-        return self.stepping_s + self.stragglers_s + self.hand_off_s + self.loop_s
+        return self.stepping_s + self.stragglers_s + self.hand_off_s + self.overhead_s
 
     def times(self, factor: float) -> Parts:
         """Every part so many times as long."""
@@ -396,10 +396,10 @@ def _lanes(mode: Mode, evidence: Evidence) -> int:
     return mode.lanes(evidence.num_envs, evidence.caller_steps)
 
 
-def _in_caller(evidence: Evidence, loop_s: float) -> Parts:
+def _in_caller(evidence: Evidence, overhead_s: float) -> Parts:
     """All sub-environments one after another in the calling thread, in a loop of that length."""
     stepping_s = evidence.num_envs * mean_step_s(evidence)
-    return Parts(stepping_s, 0.0, 0.0, loop_s)
+    return Parts(stepping_s, 0.0, 0.0, overhead_s)
 
 
 def _side_by_side(
@@ -451,8 +451,8 @@ def _with_loop(
         side_by_side: How many slices do at once what the loop does for each sub-environment.
     """
     fixed_s = min(loops.pool_fixed_s, loops.pool_s)
-    loop_s = fixed_s + (loops.pool_s - fixed_s) / max(side_by_side, 1.0)
-    return Parts(*stepping, exchange_s, loop_s)
+    overhead_s = fixed_s + (loops.pool_s - fixed_s) / max(side_by_side, 1.0)
+    return Parts(*stepping, exchange_s, overhead_s)
 
 
 def cpu_step_s(evidence: Evidence) -> float:
@@ -498,8 +498,8 @@ def break_even_s(kind: str, evidence: Evidence, modes: tuple[Mode, ...]) -> floa
 
     def pays(step_s: float) -> bool:
         at = with_step_time(evidence, step_s)
-        loop_s = predict(Mode("sync"), at).vector_step_s.mid
-        return any(predict(mode, at).vector_step_s.mid < loop_s for mode in candidates)
+        sync_s = predict(Mode("sync"), at).vector_step_s.mid
+        return any(predict(mode, at).vector_step_s.mid < sync_s for mode in candidates)
 
     low, high = math.log(1e-7), math.log(10.0)
     if not candidates or not pays(10.0):

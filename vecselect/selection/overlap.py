@@ -86,7 +86,7 @@ def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Over
     steps = [predict(mode, half, learner).parts for mode in _modes(half)]
     half_step = min(steps, key=lambda parts: parts.total_s)
     # What the calling process does for a vector step is done while it does nothing else.
-    caller_s = half_step.hand_off_s + half_step.loop_s
+    caller_s = half_step.hand_off_s + half_step.overhead_s
     workers = max(mode.workers or 1 for mode in modes)
     computing_s = _computing_s(free, learner, workers)
     row_s = mean_step_s(free) + ROW_S

@@ -1,9 +1,9 @@
 """Mode `async`: Gymnasium's `AsyncVectorEnv`, a process and pickled messages per environment.
 
 `AsyncVectorEnv` takes a `worker`, which is `async_worker.work`, and the name of a context of
-multiprocessing, which it asks for pipes and processes. That context is `async_pipes.Workers`: what
-it calls pipes have the methods that `AsyncVectorEnv` calls, and raise what sub-environments have
-raised, that a worker has died, or that one takes too long.
+multiprocessing, which it asks for pipes and processes. That context is `async_pipes.AsyncWorkers`:
+what it calls pipes have the methods that `AsyncVectorEnv` calls, and raise what sub-environments
+have raised, that a worker has died, or that one takes too long.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from vecselect.backends import base
-from vecselect.backends.async_pipes import RanOut, Workers
+from vecselect.backends.async_pipes import AsyncWorkers, RanOut
 from vecselect.backends.async_worker import work
 from vecselect.backends.pool.arena import leaves
 from vecselect.backends.pool.construction import construct
@@ -178,7 +178,7 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
             )
         options = {"shared_memory": fits, "daemon": False, **options}
         shown: Any = SimpleNamespace(**vars(sample), close=lambda: None)
-        self._workers = Workers(env_fns, facts, context, start_timeout_s)
+        self._workers = AsyncWorkers(env_fns, facts, context, start_timeout_s)
         try:
             with contexts.named(self._workers) as name:
                 super().__init__(

@@ -34,7 +34,7 @@ class RanOut(multiprocessing.TimeoutError):
     """The time that the user gave a wait has run out."""
 
 
-class Workers:
+class AsyncWorkers:
     """The workers of one vector environment, and the context that starts them.
 
     Attributes:
@@ -141,7 +141,7 @@ class Line:
 
     closed = False
 
-    def __init__(self, workers: Workers, connection: Connection) -> None:
+    def __init__(self, workers: AsyncWorkers, connection: Connection) -> None:
         advice = "Close the vector environment and make a new one."
         self.pipe: WorkerPipe = WorkerPipe(connection, None, self._name, advice)
         self.awaited: bool = True  # that its sub-environment is built

@@ -109,11 +109,11 @@ def _wrapped(
         mode = Mode.parse(better.mode)
         return BACKENDS[mode.kind].build(request, mode), better
 
-    kind = AutoVectorEnv if request.buffers == 1 else BufferedAutoVectorEnv
+    facade = AutoVectorEnv if request.buffers == 1 else BufferedAutoVectorEnv
     if request.batch_size is not None:
-        kind = FirstFinishedAutoVectorEnv
+        facade = FirstFinishedAutoVectorEnv
     try:
-        return kind(
+        return facade(
             envs,
             plan,
             on_observed=observed,

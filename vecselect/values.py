@@ -29,12 +29,12 @@ Signed = typing.NewType("Signed", float)
 """A float that may be negative; all others are times, sizes and shares."""
 
 
-def read_document(kind: Any, document: str | bytes | dict[str, Any]) -> Any:
+def read_document(wanted: Any, document: str | bytes | dict[str, Any]) -> Any:
     """A `Plan` or `Sweep` from the JSON document that it was written to, or that holds it.
 
     Raises `PlanError` if it is no such document, or one of another schema.
     """
-    name = kind.__name__.lower()
+    name = wanted.__name__.lower()
     try:
         data = document if isinstance(document, dict) else json.loads(document)
         if not isinstance(data, dict):
@@ -43,47 +43,47 @@ def read_document(kind: Any, document: str | bytes | dict[str, Any]) -> Any:
         if name == "plan" and "points" in data:
             raise TypeError("it is a sweep, which Sweep.from_json reads")
         schema = data.get("schema")
-        if type(schema) is int and schema == kind.schema:
-            return rebuilt(kind, data)
+        if type(schema) is int and schema == wanted.schema:
+            return rebuilt(wanted, data)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise PlanError(f"This is not a {name} of vecselect: {error}.") from error
     raise PlanError(
-        f"The {name} has schema {schema!r:.40}; this version of vecselect reads {kind.schema}. "
+        f"The {name} has schema {schema!r:.40}; this version of vecselect reads {wanted.schema}. "
         f"{name.title()} again, or read it with the version that wrote it."
     )
 
 
-def rebuilt(kind: Any, data: Any) -> Any:
+def rebuilt(wanted: Any, data: Any) -> Any:
     """A dataclass, or a value of one of its fields, from what `dataclasses.asdict` gave of it.
 
     Raises `TypeError` if something is missing or of another type, `ValueError` if a number cannot
     have been measured.
     """
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin in (typing.Union, types.UnionType):
         return None if data is None else rebuilt(arguments[0], data)
-    if dataclasses.is_dataclass(kind):
-        hints = _hints(typing.cast("typing.Hashable", kind))
+    if dataclasses.is_dataclass(wanted):
+        hints = _hints(typing.cast("typing.Hashable", wanted))
         missing = hints.keys() - exactly(dict, data).keys()
         if missing:
             raise TypeError(f"{', '.join(sorted(missing))} is missing")
-        return kind(**{name: rebuilt(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
+        return wanted(**{name: rebuilt(hint, data[name]) for name, hint in hints.items()})  # type: ignore[operator]
     if origin is tuple:
         return tuple(rebuilt(arguments[0], item) for item in exactly(list, data))
     if origin is dict:
         items = exactly(dict, data).items()
         return {str(key): rebuilt(arguments[1], value) for key, value in items}
-    if kind is float and type(data) in (int, float):
+    if wanted is float and type(data) in (int, float):
         return float(_possible(data))
-    if kind is Signed and type(data) in (int, float):
+    if wanted is Signed and type(data) in (int, float):
         return Signed(math.copysign(_possible(abs(data)), data))
-    return _possible(exactly(kind, data)) if kind is int else exactly(kind, data)
+    return _possible(exactly(wanted, data)) if wanted is int else exactly(wanted, data)
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(wanted: Any) -> dict[str, Any]:
     """The types of a dataclass's fields; finding them out compiles each of them."""
-    return typing.get_type_hints(kind)
+    return typing.get_type_hints(wanted)
 
 
 def _possible(number: float) -> float:
@@ -93,9 +93,9 @@ def _possible(number: float) -> float:
     return number
 
 
-def exactly(kind: type, data: Any) -> Any:
+def exactly(wanted: type, data: Any) -> Any:
     """The data itself, if it is of the type that JSON gives for it; else `TypeError`."""
-    if type(data) is not kind:
+    if type(data) is not wanted:
         shown = repr(data)[:40] if isinstance(data, (str, float, bool)) else type(data).__name__
-        raise TypeError(f"{shown} stands where a {kind.__name__} should")
+        raise TypeError(f"{shown} stands where a {wanted.__name__} should")
     return data

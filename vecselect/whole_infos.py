@@ -72,15 +72,15 @@ class WholeInfos(gym.Wrapper, RecordConstructorArgs):
         """
         env = self.env
         while isinstance(env, gym.Wrapper):
-            if any(name_of(kind) == name for kind in type(env).__mro__):
+            if any(name_of(one) == name for one in type(env).__mro__):
                 return True
             env = env.env
         return False
 
 
-def name_of(kind: type) -> str:
+def name_of(given: type) -> str:
     """The name of a class, the same in every process."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return f"{given.__module__}:{given.__qualname__}"
 
 
 def one_by_one(infos: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:

@@ -167,10 +167,10 @@ def already_pending(call: str, pending: str) -> AlreadyPendingCallError:
     )
 
 
-def nothing_pending(kind: str) -> NoAsyncCallError:
+def nothing_pending(call: str) -> NoAsyncCallError:
     """What the `wait` of a split call raises that was not begun."""
     return NoAsyncCallError(
-        f"Calling `{kind}_wait` without any prior call to `{kind}_async`.", kind
+        f"Calling `{call}_wait` without any prior call to `{call}_async`.", call
     )
 
 

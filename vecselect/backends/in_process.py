@@ -145,13 +145,13 @@ class InProcess(VectorWrapper):
         """
         self._need_idle(call)
 
-    def _begin(self, kind: str, work: Callable[[], Any]) -> None:
-        self._need_idle(f"{kind}_async")
-        self._pending = (kind, work)
+    def _begin(self, call: str, work: Callable[[], Any]) -> None:
+        self._need_idle(f"{call}_async")
+        self._pending = (call, work)
 
-    def _finish(self, kind: str) -> Any:
-        if self._pending is None or self._pending[0] != kind:
-            raise nothing_pending(kind)
+    def _finish(self, call: str) -> Any:
+        if self._pending is None or self._pending[0] != call:
+            raise nothing_pending(call)
         work = self._pending[1]
         self._pending = None
         return work()

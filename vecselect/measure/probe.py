@@ -92,8 +92,8 @@ class ProfileTask:
         gc.freeze()
         phase, told_s = "its constructor", time.perf_counter()
 
-        def tell(kind: str, value: Any) -> None:
-            pipe.send_bytes(pickling.dumps((kind, value)))
+        def tell(topic: str, value: Any) -> None:
+            pipe.send_bytes(pickling.dumps((topic, value)))
 
         def enter(name: str) -> None:
             nonlocal phase, told_s

@@ -235,10 +235,10 @@ class PlanCache:
     def _held(self) -> contextlib.AbstractContextManager[bool]:
         return _locked(self.folder / "cache.lock", LOCK_WAIT_S)
 
-    def _path(self, key: Key | str, kind: str = "plans") -> Path:
+    def _path(self, key: Key | str, folder: str = "plans") -> Path:
         """The file of a key; for what is no digest, such as a way out of the folder, of none."""
         digest = key.digest if isinstance(key, Key) else key
-        return self.folder / kind / f"{digest if _DIGEST.fullmatch(digest) else 'none'}.json"
+        return self.folder / folder / f"{digest if _DIGEST.fullmatch(digest) else 'none'}.json"
 
 
 def _default_folder() -> Path:

@@ -121,17 +121,17 @@ class FirstWorker:
                 ) from None
             if isinstance(message, Failed):  # the environment could not be loaded there
                 message = "not built", message.error
-            kind, value = message
+            topic, value = message
             self._has_begun = True
-            if kind == "phase":
+            if topic == "phase":
                 if value != "its constructor":  # which is to be over in time with the start
                     phase = value
                     limit_s, too_late = self._limit(phase)
                     until_s = time.monotonic() + limit_s
-            elif kind == "failed":
+            elif topic == "failed":
                 text, error = value
                 raise ProfileError(text) from error.rebuilt()
-            elif kind == "not built":
+            elif topic == "not built":
                 raise raised_in_building(value)
             else:
                 self.launched.forget_names()
@@ -149,8 +149,8 @@ class FirstWorker:
         # Not every call is told of.
         limit_s = allowed_s if builds else allowed_s + TELL_PERIOD_S
         within = f"{allowed_s:g} s" if deadline_s is None else f"{key}={deadline_s:g}"
-        kind = ProfileError if deadline_s is None else StepTimeout
-        return limit_s, kind(
+        error = ProfileError if deadline_s is None else StepTimeout
+        return limit_s, error(
             f"The environment did not return from {phase} within {within} while it was being "
             f"measured; its process was ended. If it needs longer, give a larger {key}, as in "
             f'vector_kwargs={{"{key}": {10 * allowed_s:g}}}, or pin a mode, which skips measuring: '

@@ -37,9 +37,9 @@ class DeferredInterrupts:
         self._noting = _noting()
         next(self._noting, None)
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *error: object) -> None:
         """Restores the handler, and calls it if SIGINT came in the meantime."""
-        refused = kind is None or issubclass(kind, (OSError, EOFError))
+        refused = error_type is None or issubclass(error_type, (OSError, EOFError))
         if self._broken_off is not None and not refused:
             self._broken_off()
         next(self._noting, None)

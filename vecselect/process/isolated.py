@@ -114,9 +114,9 @@ def _begin(
     work(pipe, *arguments)
 
 
-def tell(pipe: Connection, kind: str, value: Any = None) -> None:
+def tell(pipe: Connection, topic: str, value: Any = None) -> None:
     """In the child: sends the caller a message."""
-    pipe.send_bytes(pickling.dumps((kind, value)))
+    pipe.send_bytes(pickling.dumps((topic, value)))
 
 
 class IsolatedLost(Exception):
@@ -156,15 +156,15 @@ def run_isolated(
                     f"it was still running {STALL_LIMIT_S:g} s after its time was up, and was ended"
                 )
             try:
-                kind, value = child.receive()
+                topic, value = child.receive()
             except ChildEnded as ended:
                 raise IsolatedLost(f"its process {ended}") from None
-            if kind == "returned":
+            if topic == "returned":
                 result: T = value
                 return result
-            if kind == "raised":
+            if topic == "raised":
                 raise raised_in_building(value)
-            if kind == "failed":
+            if topic == "failed":
                 message, cause = value
                 raise ProfileError(message) from cause.rebuilt()
             progress(value)

@@ -32,7 +32,7 @@ class PortableError:
     `pickled` is the exception itself; None where it cannot be rebuilt from its pickle.
     """
 
-    kind: str
+    class_name: str
     message: str
     traceback: str
     pickled: bytes | None
@@ -80,8 +80,8 @@ def raised_there(failed: Failed) -> BaseException:
     if isinstance(error, RemoteTraceback):
         when = f" ({failed.when})" if failed.when else ""
         replacement = WorkerError(
-            f"Sub-environment {failed.row} raised {failed.error.kind} in {failed.phase}{when}: "
-            f"{failed.error.message}"
+            f"Sub-environment {failed.row} raised {failed.error.class_name} in {failed.phase}"
+            f"{when}: {failed.error.message}"
         )
         replacement.__cause__ = error
         return replacement
@@ -98,7 +98,7 @@ def raised_in_building(failed: PortableError) -> BaseException:
     error = failed.rebuilt()
     if isinstance(error, RemoteTraceback):
         replacement = ProfileError(
-            f"The environment raised {failed.kind} in its constructor while it was being "
+            f"The environment raised {failed.class_name} in its constructor while it was being "
             f"measured: {failed.message}"
         )
         replacement.__cause__ = error

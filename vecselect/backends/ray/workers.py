@@ -399,7 +399,7 @@ class RayWorker(Worker):
         error = failed.error.rebuilt()
         if isinstance(error, RemoteTraceback):
             replacement = WorkerError(
-                f"{self.name()} raised {failed.error.kind}: {failed.error.message}"
+                f"{self.name()} raised {failed.error.class_name}: {failed.error.message}"
             )
             replacement.__cause__ = error
             return replacement

@@ -42,7 +42,7 @@ def test_a_callable_gets_the_batch_of_observations_where_it_can_take_it():
         with_call,
     ):
         learner = a_learner(learn)
-        assert (learner.kind, learner.seconds) == ("callable", None)
+        assert (learner.source, learner.seconds) == ("callable", None)
         learner.run(batch)
     assert len(seen) == 4 and all(one is batch for one in (*seen, *with_call.seen))
     a_learner(dict).run({"x": 1})  # a builtin without a signature
@@ -88,7 +88,7 @@ def test_seconds_burn_at_least_that_much_cpu_time(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it slept"))
     for seconds in (0.0005, 0.01, np.float64(0.001)):
         learner = a_learner(seconds)
-        assert (learner.kind, learner.seconds) == ("seconds", seconds)
+        assert (learner.source, learner.seconds) == ("seconds", seconds)
         assert type(learner.seconds) is float
         before_s = time.thread_time()
         learner.run(None)
@@ -98,7 +98,7 @@ def test_seconds_burn_at_least_that_much_cpu_time(monkeypatch):
 def test_no_seconds_are_no_learner(torch):
     for given in (0, 0.0):
         learner = a_learner(given)
-        assert (learner.kind, learner.run, learner.seconds) == ("none", None, None)
+        assert (learner.source, learner.run, learner.seconds) == ("none", None, None)
 
 
 def test_callables_seconds_and_nothing_are_accepted_and_all_else_refused_with_advice():
@@ -166,7 +166,7 @@ def measured(given, one_thread=False, observations=None):
 
 def test_time_and_spin_are_measured_with_the_threads_as_set_and_with_one(world):
     as_set, one = measured(world.learn, one_thread=True)
-    assert (as_set.kind, as_set.threads, one.kind) == ("callable", 4, "callable")
+    assert (as_set.source, as_set.threads, one.source) == ("callable", 4, "callable")
     assert as_set.seconds == pytest.approx(1e-4, rel=0.05)
     assert as_set.spinning_cores == pytest.approx(3.0, rel=0.05)
     assert as_set.spin_s == pytest.approx(7e-3, rel=0.05)
@@ -207,7 +207,7 @@ def test_what_needs_no_measuring_is_believed(torch, monkeypatch):
     assert measured(0, one_thread=True) == (LearnerCost("none", 0.0, threads=4),)
     assert torch.threads_set == []
     as_set, one = measured(None, one_thread=True)  # torch is loaded: a stand-in
-    assert [as_set.kind, one.kind] == ["stand-in", "stand-in"]
+    assert [as_set.source, one.source] == ["stand-in", "stand-in"]
     assert (as_set.threads, one.threads) == (4, 1)
     assert min(as_set.seconds, one.seconds) > 0.0
     monkeypatch.delitem(sys.modules, "torch")
@@ -237,7 +237,7 @@ def test_measuring_gives_it_the_batch_and_leaves_random_numbers_alone(no_torch):
     assert np.random.random() == expected
     assert len(seen) >= 2
     assert all(one is batch for one in seen)
-    assert (cost.kind, cost.threads) == ("callable", None)
+    assert (cost.source, cost.threads) == ("callable", None)
 
 
 def test_a_numerical_library_without_torch_is_measured_with_one_thread_too(no_torch, libraries):
@@ -290,11 +290,11 @@ def test_where_single_threads_have_no_clock_the_process_tells(monkeypatch):
 def test_without_torch_there_is_no_stand_in_and_it_is_never_imported(no_torch, monkeypatch):
     assert loaded_torch() is torch_threads() is None
     learner = a_learner()
-    assert (learner.kind, learner.run, learner.seconds) == ("none", None, None)
+    assert (learner.source, learner.run, learner.seconds) == ("none", None, None)
     assert "torch" not in sys.modules
     monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))  # only called so
     assert loaded_torch() is None
-    assert a_learner().kind == "none"
+    assert a_learner().source == "none"
 
 
 def box(*shape, dtype=np.float32):
@@ -335,7 +335,7 @@ def test_the_stand_in_gets_one_row_of_features_per_sub_environment(torch, space,
     batched = gym.vector.utils.batch_space(space, NUM_ENVS)
     batched.seed(0)
     learner = a_learner()
-    assert (learner.kind, learner.seconds) == ("stand-in", None)
+    assert (learner.source, learner.seconds) == ("stand-in", None)
     learner.run(batched.sample())
     given, again = torch.inputs
     assert given is again

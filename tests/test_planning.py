@@ -341,7 +341,7 @@ def test_a_learner_of_the_user_s_own_takes_part_in_a_race_here():
     plan = recommend("CartPole-v1", 2, effort="race", budget_s=1.0, learner=learn, use_store=False)
     assert set(calls) == {(os.getpid(), (2, 4))}
     assert plan.decided_by == "race"
-    assert plan.evidence.learners[0].kind == "callable"
+    assert plan.evidence.learners[0].source == "callable"
 
 
 def test_what_holds_a_socket_is_never_raced(no_race):

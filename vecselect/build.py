@@ -72,7 +72,7 @@ def _is_another_learner(envs: VectorEnv, plan: Plan, options: PlanningOptions) -
     """
     learner, threads = options.learner, options.learner_threads
     stored = plan.evidence.learners[0]
-    if not callable(learner) or stored.kind != "callable":
+    if not callable(learner) or stored.source != "callable":
         return False
     options.progress("timing the learner")
     given = threads if isinstance(threads, int) else None

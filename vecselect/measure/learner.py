@@ -63,7 +63,7 @@ class LearnerCost:
     """What the learner takes between two vector steps, under one setting of its threads.
 
     Attributes:
-        kind: Where it comes from: `none`, `seconds` (given), `callable` (given, and run),
+        source: Where it comes from: `none`, `seconds` (given), `callable` (given, and run),
             `stand-in` (a small network, where torch is loaded), or `observed` in an earlier run.
         seconds: Its time between two vector steps.
         threads: The threads torch computes with; None where torch is not loaded.
@@ -72,7 +72,7 @@ class LearnerCost:
         cores: Cores that it keeps busy while it works: none where it waits, as for a GPU.
     """
 
-    kind: str = "none"
+    source: str = "none"
     seconds: float = 0.0
     threads: int | None = None
     spinning_cores: float = 0.0
@@ -91,12 +91,12 @@ class Learner:
     """Something to run between two vector steps.
 
     Attributes:
-        kind: `none`, `seconds`, `callable` or `stand-in`.
+        source: `none`, `seconds`, `callable` or `stand-in`.
         run: Takes the batch of observations; None where there is nothing to run.
         seconds: How long it takes, where that was given.
     """
 
-    kind: str
+    source: str
     run: Callable[[Any], Any] | None = None
     seconds: float | None = None
 
@@ -148,24 +148,24 @@ def measure_learner(
     """
     learner = read_learner(given, num_envs, action_space)
     if learner.run is None or learner.seconds is not None:
-        return (LearnerCost(learner.kind, learner.seconds or 0.0, torch_threads()),)
+        return (LearnerCost(learner.source, learner.seconds or 0.0, torch_threads()),)
     costs = []
     with untouched_generators():
         # One thread comes first: those of the other setting would go on spinning into it.
         if one_thread and settable_threads() > 1:
             with set_learner_threads(1):
-                costs.append(_measured(learner.kind, learner.run, observations, 1))
-        costs.append(_measured(learner.kind, learner.run, observations, torch_threads()))
+                costs.append(_measured(learner.source, learner.run, observations, 1))
+        costs.append(_measured(learner.source, learner.run, observations, torch_threads()))
     return tuple(reversed(costs))
 
 
 def _measured(
-    kind: str, run: Callable[[Any], Any], observations: Any, threads: int | None
+    source: str, run: Callable[[Any], Any], observations: Any, threads: int | None
 ) -> LearnerCost:
     """The cost of a learner with its threads as they are."""
     seconds, cores = _timed(run, observations, settling_s=0.0 if threads == 1 else SETTLING_S)
     looks = WINDOWS if seconds < TIMED_S else 1
-    return LearnerCost(kind, seconds, threads, *_spin(run, observations, looks), cores=cores)
+    return LearnerCost(source, seconds, threads, *_spin(run, observations, looks), cores=cores)
 
 
 def _timed(run: Callable[[Any], Any], observations: Any, settling_s: float) -> tuple[float, float]:

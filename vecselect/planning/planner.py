@@ -344,7 +344,7 @@ class _Planning:
             # As long as runs have shown it to be, where there were any.
             cost = dataclasses.replace(cost, seconds=choice.best.learner_s)
             overlapped = overlap(evidence, choice.best.loop_s, cost)
-        learner_known = learners[0].kind in ("seconds", "callable") or bool(seen)
+        learner_known = learners[0].source in ("seconds", "callable") or bool(seen)
         return self._plan(
             evidence,
             mode,
@@ -361,7 +361,7 @@ class _Planning:
                 *left_out,
                 *race_notes,
                 *explain.of_profile(found.profile),
-                *explain.of_learner(learners[0].kind),
+                *explain.of_learner(learners[0].source),
                 *explain.of_memory(evidence, modes),
             ],
             break_even_s=_break_evens(evidence, modes),

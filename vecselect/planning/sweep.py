@@ -197,7 +197,7 @@ class _Sweeping:
         order = [(mode, number) for number in self.options.num_envs for mode in self.modes]
         points = tuple(self.timed[one] for one in order if one in self.timed)
         space = self.probe.action_space if self.probe else None
-        learner = read_learner(self.options.learner, self.request.num_envs, space).kind
+        learner = read_learner(self.options.learner, self.request.num_envs, space).source
         by_number = choose_by_number(points, self.options.modes)
         return Sweep(
             env=self.request.label,

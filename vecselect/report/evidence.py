@@ -173,7 +173,7 @@ def _learner(plan: Plan) -> Rows:
         if one.spinning_cores > 0:
             busy = f"{one.spinning_cores:.1f} cores busy for {seconds(one.spin_s)} after it"
             spin = f"; its other threads keep {busy}"
-        rows.append((name, f"{seconds(one.seconds)} ({one.kind}){spin}"))
+        rows.append((name, f"{seconds(one.seconds)} ({one.source}){spin}"))
     if collecting is not None:
         text = f"{share(collecting)} of the loop: a faster mode shortens no more than that"
         rows.append(("inside step", text))

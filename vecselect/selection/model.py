@@ -239,8 +239,8 @@ def _learners_as_seen(evidence: Evidence, seen: list[ObservedRun]) -> list[Learn
             seconds *= factors[-1]
         elif latest:
             seconds = list(latest.values())[-1]
-        kind = "observed" if latest else learner.kind
-        learners.append(dataclasses.replace(learner, kind=kind, seconds=seconds))
+        source = "observed" if latest else learner.source
+        learners.append(dataclasses.replace(learner, source=source, seconds=seconds))
     return learners
 
 

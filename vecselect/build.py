@@ -64,7 +64,7 @@ def _is_another(envs: VectorEnv, plan: Plan) -> bool:
 
 
 def _is_another_learner(envs: VectorEnv, plan: Plan, options: PlanningOptions) -> bool:
-    """Whether a callable learner takes another time than a remembered plan counts on, or fails.
+    """Whether a callable learner fails, or its time differs from that in a remembered plan.
 
     It is given observations drawn from the space: the vector environment must not be reset for it.
     Beside other programs that hold cores its time tells nothing: the plan stays, and what runs have
@@ -165,7 +165,7 @@ def _build(prepared: Prepared) -> VectorEnv:
 
 
 def _in_its_place(plan: Plan, error: Exception) -> Plan:
-    """The plan of running `sync` where the mode that was chosen could not be built."""
+    """The plan for `sync` after the chosen mode could not be built."""
     why = f"it failed when it was built: {error}"
     return dataclasses.replace(
         plan,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class VecselectError(Exception):
-    """Base of everything vecselect raises on its own account."""
+    """Base class of all exceptions of vecselect."""
 
 
 class RequestError(VecselectError, ValueError):
@@ -109,7 +109,7 @@ TOO_LATE_ADVICE = (
 
 
 def built_too_late(worker: str, timeout_s: float | None) -> StepTimeout:
-    """What is raised where a worker takes longer to start than `start_timeout_s`."""
+    """The error for a worker that takes longer to start than `start_timeout_s`."""
     return StepTimeout(
         f"{worker} has not built its sub-environments within start_timeout_s={timeout_s:g}. Give a "
         "larger start_timeout_s in vector_kwargs if they need longer."
@@ -131,7 +131,7 @@ def same_instance(first: int, second: int) -> str:
 
 
 def why_refused(error: OSError) -> str:
-    """What the system lacks that has refused something to a worker, in one sentence."""
+    """One sentence on what the system lacks that made it refuse to start a worker."""
     reasons = {
         errno.EAGAIN: "no more processes may be started here (see ulimit -u, or the limit on the "
         "number of processes of the container)",
@@ -148,7 +148,7 @@ def why_refused(error: OSError) -> str:
 
 @contextlib.contextmanager
 def refusals_named() -> Iterator[None]:
-    """Turns what the system refuses, while a worker is started, into a `StartError`."""
+    """Converts an `OSError` while a worker is started into a `StartError`."""
     try:
         yield
     except StartError:

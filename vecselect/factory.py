@@ -59,7 +59,7 @@ class EnvFactory:
     warned: ShownWarnings = field(default_factory=ShownWarnings, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Takes along what is registered here, and what was warned of."""
+        """Pickles it with the registered specs, and the warnings shown so far."""
         registered = self.registered or registered_specs()
         return EnvFactory, (self.make, self.wrappers, registered, shown_warnings())
 
@@ -127,7 +127,7 @@ def _pickle_of(id: str, spec: object) -> bytes | None:
 
 
 def adopt_specs(packed: Mapping[str, bytes]) -> None:
-    """Replaces the specs of known ids that are others where `packed` comes from; once for each."""
+    """Replaces registered specs that differ from those in `packed`; each once."""
     global _adopted
     if packed == _adopted:
         return
@@ -179,12 +179,12 @@ def shown_warnings() -> ShownWarnings:
 
 
 def note_shown(of: ShownWarnings) -> None:
-    """Notes what another process has shown, for processes that are started from here on."""
+    """Notes warnings that another process has shown, for processes that are started later."""
     _known.update(of.keys)
 
 
 def hide_known_warnings(of: ShownWarnings) -> None:
-    """Keeps this process from showing again what another one has shown.
+    """Keeps this process from repeating warnings that another one has shown.
 
     Does nothing in the process that `of` comes from.
     """

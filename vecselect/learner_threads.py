@@ -68,7 +68,7 @@ def library_threads() -> int:
 
 
 def set_library_threads(threads: int) -> None:
-    """Has numerical libraries compute in so many threads from now on."""
+    """Sets the number of threads of the loaded numerical libraries."""
     for library in _libraries(_loaded()):
         library.set(threads)
 
@@ -80,7 +80,7 @@ def settable_threads() -> int:
 
 @contextlib.contextmanager
 def set_learner_threads(threads: int | None) -> Iterator[None]:
-    """Has torch and numerical libraries compute in so many threads.
+    """Sets the number of threads of torch and of numerical libraries.
 
     Where torch had more, its idle threads are ended: they would go on spinning for 3 to 7 ms, on
     the cores that workers need. They start again, in some 0.1 ms, when they are next computed with.
@@ -170,7 +170,7 @@ def _loaded() -> bool:
 
 @dataclass(frozen=True)
 class _Library:
-    """A numerical library in this process: what tells its threads, and what sets them."""
+    """A numerical library in this process: functions that get and set its number of threads."""
 
     get: Callable[[], int]
     set: Callable[[int], Any]

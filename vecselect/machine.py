@@ -127,7 +127,7 @@ def usable_cpus() -> frozenset[int]:
 
 
 def spare_cores(root: Path = Path("/")) -> float:
-    """Cores that other programs may keep busy and take nothing from this one.
+    """Cores that this process may run on and leaves idle, because of a quota or a variable.
 
     Those that this process may run on, but for a quota or a variable does not use.
     """
@@ -136,7 +136,7 @@ def spare_cores(root: Path = Path("/")) -> float:
 
 
 def _core_limits(root: Path) -> dict[str, float]:
-    """All that bounds how many cores this process may use at once, by what it is."""
+    """Every limit on the cores that this process may use at once, by its name."""
     cpus = usable_cpus()
     limits = {"affinity": float(len(cpus)), SHARED: hardware_cores(root, cpus)}
     quota = cpu_quota_cores(root)
@@ -201,7 +201,7 @@ def resident_bytes() -> int | None:
 
 
 def memory_kind() -> str:
-    """What `tree_bytes` adds up on this system."""
+    """The measure of memory that `tree_bytes` adds up on this system."""
     return RESIDENT if _proportional_bytes(os.getpid()) is None else PROPORTIONAL
 
 
@@ -265,7 +265,7 @@ def read_memory(root: Path = Path("/")) -> tuple[int, int]:
 
 
 def memory_picture(exitcode: int | None) -> str:
-    """What may have led to SIGKILL, which the kernel sends when memory runs out; else nothing."""
+    """A hint that memory may have run out, for a process that was ended by SIGKILL; else empty."""
     killed = getattr(signal, "SIGKILL", None)  # Windows has none
     if killed is None or exitcode != -killed:
         return ""
@@ -284,7 +284,7 @@ def memory_picture(exitcode: int | None) -> str:
 
 
 def why_no_room(needed_bytes: float, available_bytes: float) -> str | None:
-    """One sentence if so much memory is more than a vector environment may take, else None."""
+    """Why `MEMORY_SHARE` of the available memory is exceeded, as a sentence; None if it is not."""
     allowed = MEMORY_SHARE * available_bytes
     if needed_bytes <= allowed:
         return None

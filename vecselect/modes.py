@@ -23,7 +23,7 @@ CROWD = 2
 
 @dataclass(frozen=True)
 class Kind:
-    """What there is to know of a kind of mode without running it.
+    """The properties of a kind of mode that are known without running it.
 
     Attributes:
         backend: Its backend class as `module:Class`; see `backends.base.Backend`.
@@ -57,7 +57,7 @@ class Kind:
     further_start_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Has other environments than the user's run only where they are asked for."""
+        """Sets `on_request` where it does not run the user's own environments."""
         if not self.users_environments:
             object.__setattr__(self, "on_request", True)
 
@@ -218,7 +218,7 @@ class Mode:
         return min(max((self.workers or 0) + beside, 1), num_envs)
 
     def why_not(self, num_envs: int, caller_steps: bool = True, buffers: int = 1) -> str | None:
-        """One sentence if there is not work for so many workers, with what to ask for, else None.
+        """Why there is no work for so many workers, and what to pin instead; None if there is.
 
         Args:
             num_envs: The number of sub-environments.
@@ -254,7 +254,7 @@ def fewest_workers(caller_steps: bool = True) -> int:
 
 
 def usual_workers(lanes: int, num_envs: int, caller_steps: bool = True) -> int:
-    """The workers that make so many lanes, as far as there are sub-environments for them."""
+    """The number of workers for so many lanes, limited by the number of sub-environments."""
     count = min(lanes - caller_steps, num_envs - caller_steps)
     return max(count, fewest_workers(caller_steps))
 

@@ -72,7 +72,7 @@ class PlanningOptions:
         return BUDGETS_S[self.effort] if self.budget_s is None else float(self.budget_s)
 
     def served_by(self, effort: str) -> bool:
-        """Whether a plan of an effort was made with as much measuring as is asked for."""
+        """Whether a plan made with that effort is as good as one made with this effort."""
         return EFFORTS.index(effort) >= EFFORTS.index(self.effort)
 
 

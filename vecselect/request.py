@@ -287,7 +287,7 @@ def _dict_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _name_of(make: EnvFn) -> str:
-    """A callable's name for the report."""
+    """The name of a callable, for reports."""
     if isinstance(make, functools.partial):
         return _name_of(make.func)
     name = getattr(make, "__qualname__", type(make).__qualname__)
@@ -355,7 +355,7 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _check_ray_options(options: Mapping[str, Any]) -> None:
-    """Refuses options of `ray` that cannot be."""
+    """Checks the options of mode `ray`."""
     address, lane_mode = options.get("address"), options.get("lane_mode")
     if address is not None and not isinstance(address, str):
         raise RequestError(f"address is {address!r}; it must be text, such as 'auto'.")

@@ -99,7 +99,7 @@ class _Window:
 
 
 class _Record:
-    """What was seen under one number of the learner's threads."""
+    """Measurements with one number of the learner's threads."""
 
     def __init__(self) -> None:
         self.windows: deque[_Window] = deque(maxlen=WINDOWS_KEPT)
@@ -127,7 +127,7 @@ class _Record:
 
 
 class RunWatch:
-    """Looks at a run now and then; `AutoVectorEnv` calls it at the steps that it asks for.
+    """Samples a run; `AutoVectorEnv` calls it at the steps that it names.
 
     Attributes:
         look_at: The vector step at whose end `look` wants to be called.
@@ -201,7 +201,7 @@ class RunWatch:
             self._expect_collecting(vector_steps, now_s - self._begun_s)
 
     def runs(self) -> list[ObservedRun]:
-        """What was seen so far, for each number of threads that enough steps were made with."""
+        """The run so far, for each number of threads that enough steps were made with."""
         if self._steps < MIN_STEPS:
             return []
         busy = self._is_busy()
@@ -212,13 +212,13 @@ class RunWatch:
         ]
 
     def end(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
-        """Takes in how the run has ended, and hands over what was seen; arguments as of `look`."""
+        """Takes the last sample, and reports the run; arguments as in `look`."""
         if vector_steps > self._steps:
             self._end_window(vector_steps, inside_ns, outside_ns)
         self.finish()
 
     def finish(self) -> None:
-        """Hands over what was seen, once, and only in the process that made it."""
+        """Reports the run to `on_observed`: once, and only in the process that made it."""
         observed, self._on_observed = self._on_observed, None
         if observed is None or os.getpid() != self._owner:
             return

@@ -420,7 +420,7 @@ class AutoVectorEnv(VectorWrapper):
             self._end_run(**kwargs)
 
     def _end_run(self, **kwargs: Any) -> None:
-        """Hands over what the run has shown, and closes every sub-environment."""
+        """Reports the run, and closes every sub-environment."""
         try:
             self._finished.detach()
             clock = self._clock
@@ -447,7 +447,7 @@ class AutoVectorEnv(VectorWrapper):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> NoReturn:
-            """Says of what is not here where it may be."""
+            """Raises an `AttributeError` that says where the attribute may be found."""
             text = f"{type(self).__name__!r} object has no attribute {name!r}"
             if name in ("envs", "env_fns"):
                 text += (
@@ -481,7 +481,7 @@ class AutoVectorEnv(VectorWrapper):
             self._check_actions = self._checks()
 
     def _checks(self) -> Callable[[Any], None]:
-        """What refuses batches of actions that do not fit."""
+        """The check of action batches."""
         return action_check(self.env.action_space, self.env.single_action_space, self.num_envs)
 
     def _refuse_step(self, actions: Any) -> NoReturn:
@@ -503,7 +503,7 @@ class AutoVectorEnv(VectorWrapper):
             self._look(start_ns)
 
     def _look(self, start_ns: int) -> None:
-        """Has the watch look at the run, if the step that began at `start_ns` is one it wants."""
+        """Has the watch take a sample, if the step that began at `start_ns` is due for one."""
         clock, watch = self._clock, self._watch
         if clock.vector_steps == 1:
             clock.first_ns = start_ns

@@ -50,7 +50,7 @@ def work(row: int, task: Task, pipe: Connection, inherited: Any, *rest: Any) -> 
     for end in inherited:
         end.close()
     count, seed, theirs, factory = task
-    children.settle_in(seed)
+    children.prepare_child(seed)
     watch = ParentWatch()
     envs: list[gym.Env] = []
     try:

@@ -34,7 +34,7 @@ DESCRIPTORS_SPARE = 16
 
 
 def need_descriptors(children: int) -> None:
-    """Makes sure that so many children can be started, before the first one is.
+    """Checks that this process may open the files that starting `children` processes takes.
 
     Raises:
         RequestError: If this process may not open enough files for it.
@@ -58,14 +58,14 @@ def need_descriptors(children: int) -> None:
 
 
 def why_no_children() -> str | None:
-    """One sentence if this process may not start processes, else None."""
+    """Why this process may not start processes, as a sentence; None if it may."""
     if process.current_process().daemon:
         return "this process is a daemon of multiprocessing, which may not start processes"
     return None
 
 
-def settle_in(seed: int) -> None:
-    """Called first in every child that runs environments.
+def prepare_child(seed: int) -> None:
+    """Prepares a child process to run environments; called first in each.
 
     The child gets a process group of its own, so that what its environments start can be ended with
     it, and global random generators of its own: children of one fork server would otherwise begin
@@ -80,7 +80,7 @@ def settle_in(seed: int) -> None:
 
 
 def how_it_ended(exitcode: int | None) -> str:
-    """How a process ended, in words that follow its name."""
+    """How a process ended, as a predicate: `exited with code 1`."""
     if exitcode is None:
         return "closed its pipe"
     if exitcode >= 0:
@@ -92,7 +92,7 @@ def how_it_ended(exitcode: int | None) -> str:
 
 
 def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> None:
-    """Waits for children to end; terminates those that do not, then kills those.
+    """Waits for children to exit; terminates, then kills, those that do not.
 
     Whatever they have started in their process groups, and left running, is killed when they are
     reaped.
@@ -118,7 +118,7 @@ def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> No
 
 
 def _signal_all(children: Sequence[BaseProcess], method: str, wait_s: float) -> None:
-    """Terminates or kills those that have not ended, and waits for them."""
+    """Calls `method`, `terminate` or `kill`, on those still running, and waits up to `wait_s`."""
     stuck = [child for child in children if child.exitcode is None]
     for child in stuck:  # all at once, so that many take no longer than one
         getattr(child, method)()
@@ -126,7 +126,7 @@ def _signal_all(children: Sequence[BaseProcess], method: str, wait_s: float) -> 
 
 
 def _join(children: Sequence[BaseProcess], limit_s: float) -> None:
-    """Waits for processes to end, for all together no longer than the time limit."""
+    """Waits up to `limit_s` in all for the processes to exit."""
     until_s = time.monotonic() + limit_s
     for child in children:
         child.join(max(until_s - time.monotonic(), 0.0))

@@ -56,7 +56,7 @@ def start_methods() -> tuple[str, ...]:
 
 
 def get_context(method: str | None = None) -> BaseContext:
-    """A context of multiprocessing.
+    """The context of multiprocessing for a start method.
 
     Args:
         method: A start method; the default is the safest one there is.
@@ -87,7 +87,7 @@ def named(given: Any) -> Iterator[str]:
 
 
 class _Context(context.BaseContext):
-    """A context of one class of processes, in which what the system refuses is a `StartError`."""
+    """A context that starts one class of processes; `OSError` becomes a `StartError`."""
 
     def __init__(self, process_class: Any) -> None:
         self._name = process_class._start_method
@@ -103,14 +103,14 @@ _CONTEXTS = {one._start_method: _Context(one) for one in PROCESS_CLASSES}
 
 
 class ParentWatch(threading.Thread):
-    """Ends this worker when its parent has gone, even where a sub-environment is stuck.
+    """Ends this worker once its parent process has exited, even if a sub-environment hangs.
 
     Attributes:
         gone: Set once the parent has gone.
     """
 
     def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
-        """Begins to watch.
+        """Starts the thread.
 
         Args:
             wake: Called when the parent has gone.
@@ -121,7 +121,7 @@ class ParentWatch(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Waits for the parent's end; gives this process `ORPHAN_GRACE_S` to end; then ends it."""
+        """Waits for the parent to exit, then `ORPHAN_GRACE_S` more, and kills this process."""
         parent = multiprocessing.parent_process()
         assert parent is not None
         current: Any = multiprocessing.current_process()  # one of `PROCESS_CLASSES`
@@ -140,10 +140,10 @@ class ParentWatch(threading.Thread):
         os._exit(1)
 
     def end_orphan(self, wait_s: float = 0.0) -> None:
-        """Once all is closed: ends this process as `run` does, if the parent has gone.
+        """Called when all is closed: kills this process as `run` does if its parent has exited.
 
         Args:
-            wait_s: Seconds to wait for that to be noticed.
+            wait_s: Seconds to wait for the thread to notice it.
         """
         if self.gone.wait(wait_s):
             with contextlib.suppress(Exception):
@@ -152,6 +152,6 @@ class ParentWatch(threading.Thread):
 
 
 def _kill_own_group() -> None:
-    """Kills this process and its group, if it leads one; see `children.settle_in`."""
+    """Kills this process and its group, if it leads one; see `children.prepare_child`."""
     if POSIX and os.getpgid(0) == os.getpid():
         os.killpg(0, signal.SIGKILL)

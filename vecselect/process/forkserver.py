@@ -77,7 +77,7 @@ INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 
 @dataclass
 class Server:
-    """The server, as a process that may ask it for workers sees it.
+    """The fork server as its clients see it: the processes that have workers started by it.
 
     Attributes:
         channel: On which it is asked; shared by all processes that ask the same server.
@@ -98,7 +98,7 @@ class Server:
         socket.send_fds(self.channel, [pid.to_bytes(PID_BYTES, "little")], files)
 
     def has_ended(self) -> bool:
-        """Whether it has; where it is no child of this process, only a request shows that."""
+        """Whether it has exited. If it is no child of this process, only a failed request tells."""
         if self.pid is None:
             return False
         try:
@@ -107,7 +107,7 @@ class Server:
             return True
 
     def import_modules(self) -> None:
-        """Has it import those that `environment_modules` names, without waiting for that."""
+        """Asks it to import what `environment_modules` names; does not wait."""
         new = environment_modules() - self.modules
         if self.importing or not new or self.conditions != import_conditions():
             return
@@ -119,7 +119,7 @@ class Server:
             self.importing.shutdown(socket.SHUT_WR)
 
     def imports_like_us(self) -> bool:
-        """Whether what it has imported is as this process would import it now.
+        """Whether its imports are what this process would import now.
 
         Waits until it has imported what it was told to.
         """
@@ -134,7 +134,7 @@ class Server:
         return not self.modules or self.conditions == import_conditions()
 
     def close(self) -> None:
-        """Lets it end once its workers have."""
+        """Closes the channel: it exits once its workers have."""
         self.channel.close()
         self._forget_import()
 
@@ -151,7 +151,7 @@ _replaced = 0
 
 
 def running_server() -> Server:
-    """The server of this process, which is started unless a usable one runs."""
+    """The server that this process uses; starts one if none is usable."""
     global _server, _replaced
     with lock:
         if _server is not None and not _server.imports_like_us():
@@ -165,7 +165,7 @@ def running_server() -> Server:
 
 
 def ensure_running() -> int | None:
-    """Starts the server unless it runs; returns its process id where it is a child.
+    """Starts the server unless it runs; returns its process id if it is a child of this process.
 
     Raises:
         StartError: If the system refuses that.
@@ -177,20 +177,20 @@ def ensure_running() -> int | None:
 
 
 def use_server(server: Server | None) -> None:
-    """Has this process ask that server; None for one of its own."""
+    """Sets the server that this process uses; None to start one of its own."""
     global _server
     _server = server
 
 
 def forget_server() -> None:
-    """Has the next worker started by a new server; this one ends once its workers have."""
+    """Drops the current server: the next worker gets a new one, and it exits after its workers."""
     if _server is not None:
         _server.close()
     use_server(None)
 
 
 def import_what_we_have() -> None:
-    """Has the server, if one runs, import the modules of environments that are loaded here."""
+    """Has a running server import the environment modules that are loaded in this process."""
     with lock:
         if _server is not None and _replaced < MAX_REPLACED:
             _server.import_modules()
@@ -210,7 +210,7 @@ def environment_modules() -> frozenset[str]:
 
 
 def import_conditions() -> tuple[Any, ...]:
-    """What importing a module depends on, but for `THREAD_VARIABLES`, which the server sets."""
+    """What importing a module depends on, except `THREAD_VARIABLES`, which the server sets."""
     variables = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
     return variables, list(sys.path), os.getcwd()
 
@@ -255,7 +255,7 @@ def start_worker(
 
 
 def _lost(server: Server) -> StartError:
-    """The error that says how a server has ended; the next worker gets a new one."""
+    """Drops a server that has exited, and returns the error to raise."""
     how = "has ended"
     with contextlib.suppress(ChildProcessError):
         if server.pid is not None:
@@ -296,7 +296,7 @@ def _start_server() -> Server:
 
 
 def open_own_pidfd() -> int:
-    """A descriptor that becomes readable when this process ends; -1 where there is none."""
+    """A descriptor that becomes readable when this process exits; -1 where the system has none."""
     if hasattr(os, "pidfd_open"):
         with contextlib.suppress(OSError):
             return os.pidfd_open(os.getpid())
@@ -304,14 +304,14 @@ def open_own_pidfd() -> int:
 
 
 def close_files(*files: int) -> None:
-    """Closes descriptors; passes over those below zero, which stand for none."""
+    """Closes descriptors; ignores negative ones, which mean none."""
     for file in files:
         if file >= 0:
             os.close(file)
 
 
 def preparation(name: str) -> dict[str, Any]:
-    """What a process is told first: multiprocessing's preparation, and what a fork server lacks.
+    """What a new process needs first: multiprocessing's preparation data, variables, umask, cores.
 
     Args:
         name: Of the process.
@@ -322,13 +322,13 @@ def preparation(name: str) -> dict[str, Any]:
 
 
 def without_script(data: dict[str, Any]) -> dict[str, Any]:
-    """A preparation that does not run the user's script: what that defines comes by value."""
+    """Preparation data without the user's script: what the script defines is pickled by value."""
     script = ("init_main_from_name", "init_main_from_path")
     return {key: value for key, value in data.items() if key not in script}
 
 
 def _umask() -> int | None:
-    """This process's umask; where it cannot be read without being changed, None."""
+    """This process's umask; None where reading it would change it."""
     with contextlib.suppress(OSError), open("/proc/self/status") as file:
         if found := re.search(r"^Umask:\s*(\d+)", file.read(), re.MULTILINE):
             return int(found[1], 8)
@@ -336,7 +336,7 @@ def _umask() -> int | None:
 
 
 def reap(pid: int, block: bool) -> int | None:
-    """Reaps a child process that has ended, once all that is left in its process group is killed.
+    """Kills what is left in the process group of a child that has exited, then reaps the child.
 
     Until a process is reaped, no other process can have its number.
 
@@ -358,7 +358,7 @@ def reap(pid: int, block: bool) -> int | None:
 
 
 def _after_fork_in_child() -> None:
-    """In a process that was forked otherwise: the server is not its own."""
+    """In a forked process: forgets the server, which belongs to the parent."""
     global lock
     lock = threading.RLock()
     forget_server()

@@ -43,7 +43,7 @@ MAX_FILES = 253
 
 
 def main(channel: int, owner: int, preload: Sequence[str]) -> None:
-    """Runs the server until nobody can ask it any more and its workers have ended.
+    """Runs the server until no client is left and all of its workers have exited.
 
     Args:
         channel: Descriptor of the socket on which it is asked for workers.
@@ -124,7 +124,7 @@ class _Server:
         self.channel.close()
 
     def _wait_s(self) -> float | None:
-        """Seconds until something is to be done unasked; None if nothing is."""
+        """Seconds until the next deadline; None without one."""
         now_s = time.monotonic()
         times_s = [one.kill_at_s for one in self.workers.values()]
         if self.owner < 0:
@@ -133,7 +133,7 @@ class _Server:
         return None if next_s == math.inf else max(next_s - now_s, 0.0)
 
     def _answer(self) -> None:
-        """Does what a process asks for; where none can ask any more, notes that."""
+        """Handles one request; notes if the last client has gone."""
         try:
             data, files, _, _ = socket.recv_fds(self.channel, PID_BYTES, MAX_FILES)
         except OSError:
@@ -146,7 +146,7 @@ class _Server:
             self._import(*files)
 
     def _import(self, file: int) -> None:
-        """Imports the modules whose names come through a socket, and answers there.
+        """Imports the modules named in a request, and answers on its socket.
 
         Whoever has sent them has imported them already, so that nothing they print is new.
         """
@@ -192,7 +192,7 @@ class _Server:
             self.parents.add(pid)
 
     def _become_worker(self, status: int, files: tuple[int, ...]) -> None:
-        """In the forked process: closes what is the server's, does the work, and ends."""
+        """In the forked process: closes the server's descriptors, does the work, and exits."""
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -210,7 +210,7 @@ class _Server:
             os._exit(code)
 
     def _reap(self) -> None:
-        """Reaps the workers that have ended, and tells how they did."""
+        """Reaps the workers that have exited, and writes their exit codes to their status pipes."""
         for pid, one in list(self.workers.items()):
             code = reap(pid, block=False)
             if code is not None:
@@ -220,7 +220,7 @@ class _Server:
                 os.close(one.status)
 
     def _kill_orphans(self) -> None:
-        """Kills workers whose parent has gone: one that was stopped does not end by itself."""
+        """Kills workers whose parent has exited: one under SIGSTOP cannot exit by itself."""
         now_s = time.monotonic()
         for pid, one in self.workers.items():
             if not one.orphaned and one.parent_pid not in self.parents:
@@ -231,13 +231,13 @@ class _Server:
 
 
 def _tell(status: int, number: int) -> None:
-    """Writes a number into a worker's status pipe, if there is still somebody to read it."""
+    """Writes a number into a worker's status pipe; ignores that nobody reads it."""
     with contextlib.suppress(BrokenPipeError):
         write_signed(status, number)
 
 
 def _threads() -> int:
-    """How many threads this process has; where the system does not tell, those of Python."""
+    """The threads of this process; only Python's where the system does not tell."""
     try:
         return len(os.listdir("/proc/self/task"))
     except OSError:
@@ -245,7 +245,7 @@ def _threads() -> int:
 
 
 def _work(modules: frozenset[str], start: int, tracker: int, channel: int, *inherited: int) -> int:
-    """In a worker: becomes like a child of the caller, and runs what the caller has sent.
+    """In a worker: takes over the caller's settings, and runs what the caller has sent.
 
     Args:
         modules: What the server has imported.

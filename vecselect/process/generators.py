@@ -34,7 +34,7 @@ def child_seed(index: int = 0) -> int:
 
 
 def note_environment_made() -> None:
-    """Says that the children of the next vector environment are to have other seeds."""
+    """Counts a vector environment: the children of the next one get other seeds."""
     global _environments_made
     _environments_made += 1
 

@@ -31,11 +31,11 @@ STALL_LIMIT_S = 30.0
 
 
 class ChildEnded(Exception):
-    """The process ended without a message; the text says how, in words that follow its name."""
+    """The process exited without a message; the text says how, as `children.how_it_ended` does."""
 
 
 class Child:
-    """The caller's side of it.
+    """A child process as its caller sees it.
 
     Attributes:
         pipe: The caller's end of the pipe.
@@ -51,7 +51,7 @@ class Child:
         return bool(connection.wait([self.pipe, self._process.sentinel], timeout_s))
 
     def receive(self) -> tuple[str, Any]:
-        """The message that `wait` has waited for: the arguments of `tell`.
+        """The next message, topic and value; call it after `wait`.
 
         Raises:
             ChildEnded: If the process has ended instead.
@@ -108,19 +108,19 @@ def _begin(
     """Runs in the child."""
     if inherited is not None:  # A forked copy of the parent's end would hide the hanging up.
         inherited.close()
-    children.settle_in(seed)
+    children.prepare_child(seed)
     # What the environment prints must not get into the output of a program that asks for JSON.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work(pipe, *arguments)
 
 
 def tell(pipe: Connection, topic: str, value: Any = None) -> None:
-    """In the child: sends the caller a message."""
+    """In the child: sends the caller a message of a topic."""
     pipe.send_bytes(pickling.dumps((topic, value)))
 
 
 class IsolatedLost(Exception):
-    """What ran in a process of its own gave no result; the text says why, as a clause."""
+    """A function in a process of its own gave no result; the text says why."""
 
 
 def run_isolated(

@@ -47,7 +47,7 @@ from vecselect.process.interrupts import start_with_deferred_interrupts
 
 
 class _Process(process.BaseProcess):
-    """What these processes have in common."""
+    """What all three classes of processes have in common."""
 
     parent_file: int = -1
     """In the process: a descriptor that becomes readable when its parent ends; -1 if there is none.
@@ -68,12 +68,12 @@ class _Process(process.BaseProcess):
                 self.parent_file = -1
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it; the descriptor is sent along."""
+        """The state, with a duplicate of the descriptor."""
         file = reduction.DupFd(self.parent_file) if self.parent_file >= 0 else None
         return {**self.__dict__, "parent_file": file}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes what `__getstate__` gave."""
+        """Restores the state, and opens the descriptor."""
         self.__dict__.update(state)
         file = state["parent_file"]
         self.parent_file = -1 if file is None else file.detach()
@@ -91,7 +91,7 @@ class _Popen(popen_fork.Popen):
     pid = 0
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Its exit code, if it has ended; what it has started and left running is killed then."""
+        """Its exit code, or None; kills what is left in its process group once it has exited."""
         if self.returncode is None:
             with contextlib.suppress(ChildProcessError):
                 self.returncode = forkserver.reap(self.pid, block=flag == 0)
@@ -103,7 +103,7 @@ class _Popen(popen_fork.Popen):
 
 
 class _ForkPopen(_Popen):
-    """One that was forked from the caller."""
+    """A process that was forked from the caller."""
 
     def _launch(self, process_obj: Any) -> None:
         with start_with_deferred_interrupts():
@@ -111,7 +111,7 @@ class _ForkPopen(_Popen):
 
 
 class _SentPopen(_Popen):
-    """One that gets what it does through a pipe."""
+    """A process that receives its work through a pipe."""
 
     def _launch(self, process_obj: Any) -> None:
         self._fds: list[int] = []
@@ -157,7 +157,7 @@ class _SentPopen(_Popen):
 
 
 class _SpawnPopen(_SentPopen):
-    """One that is a new interpreter."""
+    """A process that is a new interpreter."""
 
     method = "spawn"
     DupFd = popen_spawn_posix.Popen.DupFd
@@ -173,7 +173,7 @@ class _SpawnPopen(_SentPopen):
 
 
 class _ForkServerPopen(_SentPopen):
-    """One that was forked from the fork server, which reaps it and tells its exit code."""
+    """A process that was forked from the fork server, which reaps it and sends its exit code."""
 
     method = "forkserver"
     DupFd = popen_forkserver.Popen.DupFd
@@ -209,7 +209,7 @@ PROCESS_CLASSES: tuple[Any, ...] = (ForkProcess, SpawnProcess, ForkServerProcess
 
 
 def _after_fork_in_child() -> None:
-    """In a forked process: the workers are not its own."""
+    """In a forked process: forgets the workers, which belong to the parent."""
     children: set[Any] = getattr(process, "_children", set())
     children.difference_update([one for one in children if isinstance(one, _Process)])
 

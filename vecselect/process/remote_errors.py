@@ -49,7 +49,7 @@ class PortableError:
 
 
 def portable(error: BaseException) -> PortableError:
-    """Makes an exception fit to be sent, whatever its class and what it holds."""
+    """Converts an exception to a form that can be pickled, whatever its class and contents."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     pickled = None
     # It may hold a socket, or have a constructor that its arguments do not fit.

@@ -230,7 +230,7 @@ def serve(
     row, envs = 0, []
     try:
         task = pickling.loads(work)
-        children.settle_in(task.global_seed)
+        children.prepare_child(task.global_seed)
         profiled = None
         if not isinstance(task, Work):  # something to do before it becomes a worker
             found = task.run(go, done, pipe)

@@ -10,7 +10,7 @@ import math
 import pickle
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -228,6 +228,27 @@ def _build(env: Any) -> gym.Env:
     return read_request(env, 1).env_fns[0]()
 
 
+@dataclass
+class _Times:
+    """What stepping took, in nanoseconds.
+
+    Attributes:
+        steps_ns: Each step, at least 1.
+        resets_ns: Each reset between them.
+        episodes: The lengths of the episodes that ended, in steps.
+        off_cpu_ns: Time of the steps in which the thread did not compute.
+        process_ns: CPU time of the whole process.
+        elapsed_ns: Wall time of all.
+    """
+
+    steps_ns: list[int] = field(default_factory=list)
+    resets_ns: list[int] = field(default_factory=list)
+    episodes: list[int] = field(default_factory=list)
+    off_cpu_ns: int = 0
+    process_ns: int = 0
+    elapsed_ns: int = 0
+
+
 class Profiling:
     """One environment being profiled.
 
@@ -264,65 +285,32 @@ class Profiling:
 
     def run(self, budget_s: float, extent: Extent, seed: int = 0) -> StepProfile:
         """Resets and steps for as long as `extent` says, or as `budget_s` allows."""
-        wall_ns = self.clock.wall_ns
         actions, draw_s = self.draw(seed)
         self.reset(seed=seed)
         self.action: Callable[[], Any] = itertools.cycle(actions).__next__
-        action = self.action
-        self.step(action())
-
-        limit_ns = wall_ns() + int(budget_s * 1e9)
-        for _ in range(extent.warm_up_steps):
-            if self.ended:
-                self.reset()
-            if wall_ns() >= limit_ns:
-                break
-            self.step(action())
-
-        walls: list[int] = []
-        off_cpu_ns = 0
-        resets: list[int] = []
-        episodes: list[int] = []
-        start_ns = wall_ns()
-        start_process_ns = self.clock.process_ns()
-        while True:
-            if self.ended:
-                episodes.append(self.episode_steps)
-                resets.append(self.reset())
-            switches = self.clock.switches()
-            wall, cpu = self.step(action())
-            if switches is None or self.clock.switches() != switches:
-                off_cpu_ns += max(wall - cpu, 0)
-            elif wall - cpu > LOST_CORE_NS:
-                wall = cpu
-            walls.append(max(wall, 1))
-            now_ns = wall_ns()
-            enough = extent.is_reached(walls, len(episodes), now_ns - start_ns)
-            if enough or now_ns >= limit_ns:
-                break
-        process_ns = self.clock.process_ns() - start_process_ns
-        elapsed_ns = max(wall_ns() - start_ns, 1)
-        reset_share = sum(resets) / max(sum(walls) + sum(resets), 1)
-        if not resets:
-            resets.append(self.reset())
-
-        times_s = np.array(walls) * 1e-9
+        self.step(self.action())
+        limit_ns = self.clock.wall_ns() + int(budget_s * 1e9)
+        self._warm_up(extent.warm_up_steps, limit_ns)
+        found = self._timed(extent, limit_ns)
+        reset_share = sum(found.resets_ns) / max(sum(found.steps_ns) + sum(found.resets_ns), 1)
+        resets_ns = found.resets_ns or [self.reset()]
+        times_s = np.array(found.steps_ns) * 1e-9
         step_time_s = float(times_s.mean())
         median, p99 = np.percentile(times_s, [50, 99]).tolist()
         # The loop of `benchmark_step` also reads the clock once in each step.
         per_step_s = step_time_s / (1.0 - reset_share) + draw_s + self.wall_overhead_ns * 1e-9
         return StepProfile(
-            steps=len(walls),
+            steps=len(found.steps_ns),
             step_time_s=step_time_s,
             step_time_median_s=median,
             step_time_p99_s=p99,
-            off_cpu_fraction=min(off_cpu_ns / sum(walls), 1.0),
-            cores_used=process_ns / elapsed_ns,
-            reset_time_s=float(np.mean(resets)) * 1e-9,
-            resets=len(resets),
+            off_cpu_fraction=min(found.off_cpu_ns / sum(found.steps_ns), 1.0),
+            cores_used=found.process_ns / found.elapsed_ns,
+            reset_time_s=float(np.mean(resets_ns)) * 1e-9,
+            resets=len(resets_ns),
             reset_share=reset_share,
-            episode_steps=float(np.mean(episodes)) if episodes else None,
-            episode_steps_sd=float(np.std(episodes)) if episodes else None,
+            episode_steps=float(np.mean(found.episodes)) if found.episodes else None,
+            episode_steps_sd=float(np.std(found.episodes)) if found.episodes else None,
             observation_bytes=size_bytes(self.observation),
             action_bytes=size_bytes(actions[0]),
             memory_bytes=None,
@@ -333,6 +321,39 @@ class Profiling:
             info_keys=len(self.info),
             gil_free_fraction=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
         )
+
+    def _warm_up(self, steps: int, limit_ns: int) -> None:
+        """Steps that are not timed; none is begun after `limit_ns` on the clock."""
+        for _ in range(steps):
+            if self.ended:
+                self.reset()
+            if self.clock.wall_ns() >= limit_ns:
+                break
+            self.step(self.action())
+
+    def _timed(self, extent: Extent, limit_ns: int) -> _Times:
+        """Steps, one at least, until there are enough, or until `limit_ns` on the clock."""
+        wall_ns, action, found = self.clock.wall_ns, self.action, _Times()
+        start_ns = wall_ns()
+        start_process_ns = self.clock.process_ns()
+        while True:
+            if self.ended:
+                found.episodes.append(self.episode_steps)
+                found.resets_ns.append(self.reset())
+            switches = self.clock.switches()
+            wall, cpu = self.step(action())
+            if switches is None or self.clock.switches() != switches:
+                found.off_cpu_ns += max(wall - cpu, 0)
+            elif wall - cpu > LOST_CORE_NS:
+                wall = cpu
+            found.steps_ns.append(max(wall, 1))
+            now_ns = wall_ns()
+            enough = extent.is_reached(found.steps_ns, len(found.episodes), now_ns - start_ns)
+            if enough or now_ns >= limit_ns:
+                break
+        found.process_ns = self.clock.process_ns() - start_process_ns
+        found.elapsed_ns = max(wall_ns() - start_ns, 1)
+        return found
 
     def with_threads(self, profile: StepProfile, threads: int) -> StepProfile:
         """The profile as it is where numerical libraries have more threads than one.

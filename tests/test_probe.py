@@ -86,7 +86,7 @@ def faulty(*args, **kwargs):
 @pytest.fixture
 def stall_limit_s(monkeypatch):
     """A call that takes longer than a second counts as never returning."""
-    monkeypatch.setattr(first_worker, "STALL_LIMIT_S", 1.0)
+    monkeypatch.setattr(first_worker, "CALL_LIMIT_S", 1.0)
 
 
 def the_failure(env_fn, **kwargs):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.records import relaxed
 from vecselect.measure.trial import order_of_round
-from vecselect.selection.compare import Interval, median_interval, ratio, standard_error
+from vecselect.selection.compare import Interval, median_interval, standard_error, time_ratio
 from vecselect.selection.race import (
     DROP_ROUNDS,
     ENOUGH,
@@ -105,7 +105,7 @@ def test_taking_turns_withstands_a_drift_that_misleads_running_one_after_the_oth
     for seed in range(RACES):
         noise = Noise(seed, drift=-0.2)
         blocks_s = {mode: [noise.block(1.0) for _ in range(MAX_ROUNDS)] for mode in "ab"}
-        misled += ratio(blocks_s["a"], blocks_s["b"]).mid > 1 + TIE
+        misled += time_ratio(blocks_s["a"], blocks_s["b"]).mid > 1 + TIE
     assert misled / RACES > 0.9
     assert share_right("sync", {"sync": 1.0, "pool:1": 1.0}, drift=-0.2, noise=0.01) >= 0.9
 
@@ -173,7 +173,7 @@ def test_the_fastest_is_told_by_the_rounds_that_both_ran():
     # A slow round fell to the last of three; by its own times the one that loses looks faster.
     blocks_s = {"sync": [1.0, 2.0, 3.0], "pool:0": [2.5, 2.0 / 1.14, 3.0 / 1.14]}
     assert fastest(blocks_s) == "pool:0"
-    assert ratio(blocks_s["sync"], blocks_s["pool:0"]).mid == pytest.approx(1.14)
+    assert time_ratio(blocks_s["sync"], blocks_s["pool:0"]).mid == pytest.approx(1.14)
     # One that was dropped cannot lead, and stands in its measured ratio to the fastest.
     dropped = {"a": [2.0, 1.0, 1.0], "b": [2.2]}
     assert fastest(dropped) == "a"
@@ -220,29 +220,29 @@ def test_a_speedup_is_the_ratio_of_the_rounds_that_both_ran():
 
 
 def test_two_rounds_that_agree_by_chance_do_not_pass_for_certainty():
-    found = ratio([1.03, 1.03], [1.0, 1.0])
+    found = time_ratio([1.03, 1.03], [1.0, 1.0])
     assert found.low < 1 < found.high
     assert standard_error([0.1]) > standard_error([0.1] * 2) > standard_error([0.1] * 20) > 0
 
 
 def test_only_rounds_in_which_both_ran_are_compared():
-    assert ratio([1.2, 1.2], [1.0, 1.0, 5.0, 5.0]) == ratio([1.2, 1.2], [1.0, 1.0])
+    assert time_ratio([1.2, 1.2], [1.0, 1.0, 5.0, 5.0]) == time_ratio([1.2, 1.2], [1.0, 1.0])
 
 
 def test_one_outlier_does_not_move_the_ratio():
-    plain = ratio([1.1] * 7, [1.0] * 7)
+    plain = time_ratio([1.1] * 7, [1.0] * 7)
     for place in range(7):
         blocks = [1.1] * 7
         blocks[place] *= 2
-        found = ratio(blocks, [1.0] * 7)
+        found = time_ratio(blocks, [1.0] * 7)
         assert found.mid == plain.mid
         assert found.high > plain.high
 
 
 def test_what_slows_a_whole_round_cancels():
     storm = [1.0, 3.0, 0.5, 1.7, 2.2, 1.0]
-    calm = ratio([1.1] * 6, [1.0] * 6)
-    found = ratio([1.1 * s for s in storm], storm)
+    calm = time_ratio([1.1] * 6, [1.0] * 6)
+    found = time_ratio([1.1 * s for s in storm], storm)
     assert found.mid == pytest.approx(calm.mid)
     assert found.low == pytest.approx(calm.low)
 
@@ -253,7 +253,7 @@ def test_the_interval_covers_the_truth_in_nine_of_ten_races():
         noise = Noise(seed)
         rival = [noise.block(1.1) for _ in range(10)]
         leader = [noise.block(1.0) for _ in range(10)]
-        found = ratio(rival, leader)
+        found = time_ratio(rival, leader)
         hits += found.low <= 1.1 <= found.high
     assert hits / (2 * RACES) >= 0.9
 
@@ -273,12 +273,12 @@ races = st.integers(1, 10).flatmap(
 @given(pairs, st.randoms(use_true_random=False))
 def test_comparing_both_ways_round_or_in_another_order_says_the_same(values, shuffler):
     one, other = ([pair[i] for pair in values] for i in (0, 1))
-    there, back = ratio(one, other), ratio(other, one)
+    there, back = time_ratio(one, other), time_ratio(other, one)
     assert 0 < there.low < there.mid < there.high
     assert there.mid == pytest.approx(1 / back.mid)
     assert there.low == pytest.approx(1 / back.high)
     shuffler.shuffle(values)
-    assert there == ratio(*([pair[i] for pair in values] for i in (0, 1)))
+    assert there == time_ratio(*([pair[i] for pair in values] for i in (0, 1)))
 
 
 @relaxed

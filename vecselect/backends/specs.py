@@ -34,7 +34,7 @@ COMPARED = (
 )
 """The fields of a spec that are compared."""
 
-DRAWS = 8
+FURTHER_BUILDS = 8
 DRAWS_LIMIT_S = 2.0
 """How many further environments a factory builds, and in what time, to see whether it draws."""
 
@@ -92,7 +92,7 @@ def draws(make: Callable[[], gym.Env], built: Iterable[Facts | None]) -> bool:
     """
     found = list(built)
     until_s = time.monotonic() + DRAWS_LIMIT_S
-    for _ in range(DRAWS):
+    for _ in range(FURTHER_BUILDS):
         if any(facts != found[0] for facts in found[1:]):
             return True
         if time.monotonic() > until_s:

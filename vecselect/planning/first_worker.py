@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.request import Request
 
-STALL_LIMIT_S = 30.0
+CALL_LIMIT_S = 30.0
 """Seconds that a reset or a step may take."""
 
 CONSTRUCT_LIMIT_S = 120.0
@@ -143,7 +143,7 @@ class FirstWorker:
         """Seconds that a call may take, and what is raised where it takes longer."""
         builds = phase == "its constructor"
         key = "start_timeout_s" if builds else "step_timeout_s"
-        usual_s = CONSTRUCT_LIMIT_S if builds else STALL_LIMIT_S
+        usual_s = CONSTRUCT_LIMIT_S if builds else CALL_LIMIT_S
         deadline_s = self._deadlines_s.get(key)
         allowed_s = usual_s if deadline_s is None else deadline_s
         # Not every call is told of.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 BLOCK_S = 2e-3
 BLOCKS, FEWEST_BLOCKS = 25, 5
-LIMIT_S = 0.1
+TIMING_LIMIT_S = 0.1
 """Blocks of an implementation that are timed, fewer after the limit, and seconds that each takes, a
 vector step at least."""
 
@@ -89,7 +89,7 @@ def _cost(request: Request, mode: Mode, found: Probe, steps: int) -> Implementat
             while len(times_s) < BLOCKS:
                 times_s.append(trial.block(count).loop_s)
                 wall_s = time.perf_counter() - start_s
-                if wall_s > LIMIT_S and len(times_s) >= FEWEST_BLOCKS:
+                if wall_s > TIMING_LIMIT_S and len(times_s) >= FEWEST_BLOCKS:
                     break
             cpu_s = time.process_time() - start_cpu_s
         reference = _own_behaviour(request, steps) if behaviour is not None else None

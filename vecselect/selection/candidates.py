@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vecselect.measure.step import StepProfile
     from vecselect.selection.evidence import Evidence
 
-WAITING = 0.1
+SOME_WAITING = 0.1
 """Off-CPU fraction of a step from which on more slices than cores are worth considering."""
 
 MOST_WORKERS = 255
@@ -59,7 +59,7 @@ def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
     """
     profile, own = evidence.profile, int(evidence.caller_steps)
     count = evidence.num_envs // evidence.buffers  # every buffer has work for all of its workers
-    waits = profile is not None and profile.off_cpu_fraction >= WAITING
+    waits = profile is not None and profile.off_cpu_fraction >= SOME_WAITING
     frees = profile is not None and (profile.gil_free_fraction or 0.0) >= 0.25
     if kind == "thread" and not (waits or frees or "pool" not in evidence.kinds):
         return []
@@ -95,7 +95,7 @@ def proposed(
     """
     cores, own = int(machine.cores), int(caller_steps)
     fewest, most = fewest_workers(caller_steps), num_envs - own
-    waits = profile is not None and profile.off_cpu_fraction >= WAITING
+    waits = profile is not None and profile.off_cpu_fraction >= SOME_WAITING
     wanted = {0, cores // 2 - own, cores - own}
     if waits:
         wanted |= {most, 4 * max(cores, 1) - own}

@@ -44,7 +44,7 @@ class Interval:
         return Interval(self.mid * factor, self.low * factor, self.high * factor)
 
 
-def ratio(rival_s: Sequence[float], leader_s: Sequence[float]) -> Interval:
+def time_ratio(rival_s: Sequence[float], leader_s: Sequence[float]) -> Interval:
     """A rival's time over the leader's, with a 95 % interval: above 1, it is slower.
 
     The datum is the logarithm of the two times' ratio in one round, so that what slows a whole

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vecselect.modes import Mode
-from vecselect.selection.compare import Interval, median_interval, ratio
+from vecselect.selection.compare import Interval, median_interval, time_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -102,7 +102,7 @@ class TimingResult:
         ours, theirs = self.of(mode), self.of(over)
         if ours is None or theirs is None or mode == over:
             return None
-        return ratio(theirs.blocks_s, ours.blocks_s)
+        return time_ratio(theirs.blocks_s, ours.blocks_s)
 
 
 def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
@@ -114,7 +114,7 @@ def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
     rounds = max(map(len, blocks_s.values()))
     finished = {mode: blocks for mode, blocks in blocks_s.items() if len(blocks) == rounds}
     one = next(iter(finished.values()))
-    return min(finished, key=lambda mode: ratio(finished[mode], one).mid)
+    return min(finished, key=lambda mode: time_ratio(finished[mode], one).mid)
 
 
 def still_running(
@@ -131,7 +131,7 @@ def still_running(
     able = {mode: blocks for mode, blocks in blocks_s.items() if mode not in timed_only}
     leader = fastest(able or blocks_s)
     against = {
-        mode: ratio(blocks, blocks_s[leader])
+        mode: time_ratio(blocks, blocks_s[leader])
         for mode, blocks in blocks_s.items()
         if len(blocks) == rounds and mode != leader
     }
@@ -155,7 +155,7 @@ def times_beside(blocks_s: Mapping[str, Sequence[float]]) -> dict[str, Interval]
     leader = fastest(blocks_s)
     found = median_interval(blocks_s[leader])
     return {
-        mode: found if mode == leader else ratio(blocks, blocks_s[leader]).times(found.mid)
+        mode: found if mode == leader else time_ratio(blocks, blocks_s[leader]).times(found.mid)
         for mode, blocks in blocks_s.items()
     }
 

@@ -20,7 +20,7 @@ THRESHOLD_S = 1e-3
 NEAR = 1.5
 """A step time within this factor of the threshold, on either side, lies close to the line."""
 
-WAITING = 0.5
+MOSTLY_WAITING = 0.5
 """From this off-CPU fraction on, a step is bound by waiting rather than by computing."""
 
 
@@ -76,7 +76,7 @@ def apply_rule(
     step_s = profile.mean_step_with_resets_s
     computing = 1.0 - profile.off_cpu_fraction
     lanes = min(float(num_envs), machine.cores)
-    waits = profile.off_cpu_fraction >= WAITING
+    waits = profile.off_cpu_fraction >= MOSTLY_WAITING
     # Seconds of one vector step, per second of step time, once the hand-offs are paid for.
     share = max(1.0, num_envs * computing / max(lanes, 1e-9))
     pays = share < num_envs

@@ -37,6 +37,8 @@ class Kind:
             for bit.
         on_request: Whether it is chosen only where the user allows it, as what needs a cluster;
             always so where it does not run the user's own environments.
+        shares_interpreter: Whether its workers share the caller's interpreter and its lock. They
+            are considered only where steps wait or release the lock, and may not draw at a time.
         one_by_one: Whether its workers step each sub-environment independently, as `batch_size`
             needs.
         start_s: Seconds that its first worker takes to start, or each where each sub-environment
@@ -52,6 +54,7 @@ class Kind:
     caller_steps: bool = True
     users_environments: bool = True
     on_request: bool = False
+    shares_interpreter: bool = False
     one_by_one: bool = False
     start_s: float = 0.0
     further_start_s: float = 0.0
@@ -77,6 +80,7 @@ KINDS = {
         "vecselect.backends.thread:Thread",
         "vecselect.selection.model:thread_parts",
         workers="threads",
+        shares_interpreter=True,
         one_by_one=True,
         start_s=2e-4,
         further_start_s=2e-4,
@@ -191,7 +195,7 @@ class Mode:
         """
         order = list(KINDS)
         place = 2 * order.index(self.kind)
-        if self.kind == "pool" and (self.workers or 0) > CROWD * max(cores, 1.0):
+        if KINDS[self.kind].processes and (self.workers or 0) > CROWD * max(cores, 1.0):
             place = 2 * order.index("async") + 1
         return place, self.workers or 0
 

@@ -53,7 +53,7 @@ LOUD, WORTH_SAYING = 1.3, 1.1
 
 RESET_SHARE = 0.1
 
-DRAWS = 'it {}, and drawing in two threads at once may not be safe; mode="thread" pins it anyway'
+DRAWS = 'it {draws}, and drawing in two threads at once may be unsafe; mode="{kind}" pins it anyway'
 """Why threads are not chosen, with what speaks for drawing."""
 
 RULE_KNOWS_TWO = 'effort="rule" chooses between sync and async only; pin this mode to use it'

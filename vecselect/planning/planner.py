@@ -296,8 +296,10 @@ class _Planning:
         options, machine = self.options, self.machine
         options.progress("measuring the learner")
         able = self.kinds
-        if found.draws is not None and self.skipped["thread"] is None:
-            self.skipped["thread"] = explain.DRAWS.format(found.draws)
+        if found.draws is not None:
+            for kind in able:
+                if KINDS[kind].shares_interpreter:
+                    self.skipped[kind] = explain.DRAWS.format(draws=found.draws, kind=kind)
         learners = self._learners(found)
         foreign_cores = load.cores()
         if foreign_cores > BUSY_SHARE * machine.cores:  # a burst, or a program that goes on?

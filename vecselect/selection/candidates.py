@@ -61,14 +61,15 @@ def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
     count = evidence.num_envs // evidence.buffers  # every buffer has work for all of its workers
     waits = profile is not None and profile.off_cpu_fraction >= SOME_WAITING
     frees = profile is not None and (profile.gil_free_fraction or 0.0) >= 0.25
-    if kind == "thread" and not (waits or frees or "pool" not in evidence.kinds):
+    shares = KINDS[kind].shares_interpreter
+    if shares and not (waits or frees or "pool" not in evidence.kinds):
         return []
     most_lanes = count if waits else min(count, max(int(evidence.cores + 0.5), 1))
     most_lanes = min(most_lanes, MOST_WORKERS + own)
     lanes = {-(-count // longest) for longest in range(-(-count // most_lanes), count + 1)}
-    fewest = 1 if kind == "thread" else fewest_workers(evidence.caller_steps)
+    fewest = 1 if shares else fewest_workers(evidence.caller_steps)
     counts = {lane - own for lane in lanes}
-    if own and kind == "pool":
+    if own and not shares:
         counts.add(0)
     return sorted(one for one in counts if one >= fewest)
 

@@ -11,11 +11,11 @@ import pytest
 from tests.noting import Notes
 from tests.records import MS
 from tests.zoo import BusyEnv, SampleEnv
-from vecselect import auto_make_vec, recommend
+from vecselect import auto_make_vec, build, recommend
 from vecselect.errors import ProfileError
 from vecselect.machine import read_machine
 from vecselect.options import PlanningOptions
-from vecselect.planning import build, cache, planner
+from vecselect.planning import cache, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
 from vecselect.request import read_request

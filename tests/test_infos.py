@@ -161,6 +161,9 @@ SCRIPTED = {
     "kinds that change": [
         {"x": value} for value in (1, 0.5, True, np.float32(1.5), np.bool_(True), np.float64(0.1))
     ],
+    "numbers that are cut off": [{"x": value} for value in (1, 0.75, -2.5, True, 2**40, 1e9)],
+    "numbers that are too large": [{"x": value} for value in (1, 0.5, 1e300, 2, 2**62, 0.25)],
+    "no numbers": [{"x": value, "y": 0.5} for value in (1, 0.5, float("nan"), 2)],
     "kinds that become objects": [{"x": value} for value in ("a", None, 1, 0.5, [1], np.zeros(2))],
     "nested dicts that vary": [
         {"n": {"x": 0.5}},

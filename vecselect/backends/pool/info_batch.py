@@ -28,6 +28,11 @@ _OBJECTS = frozenset({str, bytes, type(None), np.bool_, list, tuple, set, frozen
 _BOXED = np.array([np.bool_(False), np.bool_(True)], dtype=object)
 
 
+_CUT_OFF = np.dtype(np.int64), np.dtype(np.float64)
+_WHOLE = 2.0**53
+"""Numbers below it can be cut off to whole ones."""
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """A key of a template, with its values in this process.
@@ -120,7 +125,25 @@ def _part(nodes_of: dict[int, Node], ids: Set[int], num_envs: int) -> Any:
         if first.lengths is not None:
             return _Arrays(first, nodes_of, num_envs)
         return _Boxed(first.array) if first.boxed else _Numbers(first.array)
+    if _are_numbers(nodes):
+        return _Mixed(first.key, nodes_of, num_envs)
     return _Values(first.key, nodes_of, num_envs)
+
+
+def _are_numbers(nodes: Sequence[Node]) -> bool:
+    """Whether all are numbers that the kind of the first holds, or that are cut off to whole ones.
+
+    Others raise or warn, as they do when Gymnasium assigns one of them.
+    """
+    arrays = [node.array for node in nodes]
+    first = arrays[0]
+    return first is not None and all(
+        array is not None
+        and array.ndim == 1
+        and not node.boxed
+        and (np.can_cast(array.dtype, first.dtype) or (first.dtype, array.dtype) == _CUT_OFF)
+        for node, array in zip(nodes, arrays, strict=True)
+    )
 
 
 class _Rows:
@@ -237,6 +260,34 @@ class _Values:
         for row, value in zip(where, values, strict=True):
             array[row] = value
         return array
+
+
+class _Mixed(_Values):
+    """Batches numbers of several kinds, which become that of the first row."""
+
+    def __init__(self, key: str, nodes_of: dict[int, Node], num_envs: int) -> None:
+        super().__init__(key, nodes_of, num_envs)
+        ids_of: dict[int, set[int]] = {}
+        arrays = {id(node.array): node.array for node in nodes_of.values()}
+        for template, node in nodes_of.items():
+            ids_of.setdefault(id(node.array), set()).add(template)
+        (_, self._first), *others = arrays.items()
+        self._others = [
+            (array, bytes(template in ids_of[key] for template in range(256)))
+            for key, array in others
+        ]
+
+    def batch(self, rows: _Rows, lacking: np.ndarray | None) -> Any:
+        values = self._first.copy()
+        for array, table in self._others:
+            having, _ = rows.masks(table)
+            cut_off = (values.dtype, array.dtype) == _CUT_OFF
+            if cut_off and not (np.abs(array[having]) < _WHOLE).all():
+                return super().batch(rows, lacking)
+            np.copyto(values, array, casting="unsafe", where=having)
+        if lacking is not None:
+            values[lacking] = 0
+        return values
 
 
 class _Arrays(_Values):

@@ -135,7 +135,8 @@ class InfoTable:
 
     def store(self, row: int, info: dict[str, Any]) -> None:
         """Takes in the info of a row."""
-        for template in self._by_keys.get(tuple(info), ()):
+        variants = self._by_keys.get(tuple(info), [])
+        for template in variants:
             rest: list[Any] = []
             try:
                 fits = template.write(row, info, rest)
@@ -145,7 +146,6 @@ class InfoTable:
                 self._id_of_row[row] = template.id
                 if rest:
                     self.rest[row] = rest
-                variants = self._by_keys[tuple(info)]
                 if template is not variants[0]:  # the next is most likely of this shape too
                     variants.remove(template)
                     variants.insert(0, template)

@@ -268,7 +268,7 @@ class _Mixed(_Values):
     def __init__(self, key: str, nodes_of: dict[int, Node], num_envs: int) -> None:
         super().__init__(key, nodes_of, num_envs)
         ids_of: dict[int, set[int]] = {}
-        arrays = {id(node.array): node.array for node in nodes_of.values()}
+        arrays: dict[int, Any] = {id(node.array): node.array for node in nodes_of.values()}
         for template, node in nodes_of.items():
             ids_of.setdefault(id(node.array), set()).add(template)
         (_, self._first), *others = arrays.items()

@@ -199,36 +199,55 @@ def test_a_timeout_of_the_whole_is_of_all_its_buffers(mode):
 
 
 class Mortal(zoo.EchoEnv):
+    @property
+    def pid(self):
+        return os.getpid()
+
     def step(self, action):
         if action == 9:
             os.kill(os.getpid(), signal.SIGKILL)
+        if action == 8:
+            time.sleep(60)
         return super().step(action)
 
 
-def test_a_worker_of_one_buffer_that_dies_is_named():
+def test_every_worker_has_a_slice_of_each_buffer():
+    with auto_make_vec([Mortal] * 6, mode="pool:2", buffers=3) as envs:
+        each = [half.get_attr("pid") for half in envs.buffers]
+        assert each[0] == each[1] == each[2]
+        assert len(set(each[0]) - {os.getpid()}) == 2
+
+
+def test_a_worker_that_dies_in_a_step_of_one_buffer_is_named_to_all():
     with auto_make_vec([Mortal] * 4, mode="pool:1", buffers=2) as envs:
         envs.reset(seed=1)
         first, second = envs.buffers
         first.step_async(np.array([1, 2]))
         second.step_async(np.array([9, 1]))
-        with pytest.raises(WorkerDied, match="SIGKILL"):
+        with pytest.raises(WorkerDied, match=r"sub-environments 0-1 of buffer 1,.* SIGKILL"):
             second.step_wait()
         assert first.step_wait()[0][:, 4].tolist() == [1.0, 2.0]
+        with pytest.raises(WorkerDied, match=r"0-1 of buffer 0,.* SIGKILL"):
+            first.reset()
         with pytest.raises(WorkerDied):
             envs.reset()
 
 
-def test_a_worker_of_one_buffer_is_replaced_where_that_was_asked_for():
-    options = {"on_worker_death": "restart"}
+@pytest.mark.parametrize("action", [8, 9])  # it hangs, it dies
+def test_a_worker_is_replaced_once_for_all_buffers_where_that_was_asked_for(action):
+    options = {"on_worker_death": "restart", "step_timeout_s": 2.0}
     with auto_make_vec([Mortal] * 4, None, "pool:1", options, buffers=2) as envs:
         envs.reset(seed=1)
+        (before,) = set(envs.get_attr("pid"))
         first, second = envs.buffers
-        second.step_async(np.array([9, 1]))
-        with pytest.warns(VecselectWarning, match="replaced"):
-            truncated = second.step_wait()[3]
-        assert truncated.all()
-        assert not first.step(np.array([1, 2]))[3].any()
-        assert envs.step(np.ones(4, int))[0].shape == (4, 5)
+        second.step_async(np.array([action, 1]))
+        with pytest.warns(VecselectWarning, match="of buffer 1, .* replaced"):
+            assert second.step_wait()[3].all()
+        with pytest.warns(VecselectWarning, match="of buffer 0, was ended with .* replaced"):
+            assert first.step(np.array([1, 2]))[3].all()
+        (after,) = set(envs.get_attr("pid"))
+        assert before != after
+        assert not envs.step(np.ones(4, int))[3].any()
 
 
 def test_a_deadline_is_kept_in_a_buffer():
@@ -240,6 +259,45 @@ def test_a_deadline_is_kept_in_a_buffer():
         with pytest.raises(StepTimeout):
             second.step_wait()
         first.step(np.array([1, 2]))
+
+
+def test_a_deadline_does_not_count_the_steps_of_other_buffers():
+    options = {"step_timeout_s": 0.8}
+    with auto_make_vec([Slow] * 3, None, "pool:1", options, buffers=3) as envs:
+        envs.reset(seed=1)
+        first, second, third = envs.buffers
+        for half in (first, second, third):
+            half.step_async(np.array([9]))
+        assert third.step_wait()[0][:, 4].tolist() == [9.0]  # after 1.5 s, 0.5 s of them its own
+
+
+class Hanging(Fragile):
+    """With action 8 it hangs until there is a file, or raises."""
+
+    def __init__(self, file, index):
+        super().__init__(index)
+        self.file = file
+
+    def step(self, action):
+        until_s = time.monotonic() + 10.0
+        while action == 8 and not self.file.exists():
+            if time.monotonic() > until_s:
+                raise TimeoutError("nobody made the file")
+            time.sleep(0.01)
+        return super().step(action)
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_a_failure_in_one_buffer_does_not_wait_for_another_that_hangs(mode, tmp_path):
+    file = tmp_path / "go on"
+    makers = [functools.partial(Hanging, file, row) for row in range(4)]
+    with auto_make_vec(makers, mode=mode, buffers=2) as envs:
+        envs.reset(seed=1)
+        with pytest.raises(ValueError, match="nine") as caught:
+            envs.step(np.array([8, 1, 1, 9]))  # not the worker that hangs, where each has two rows
+        file.touch()
+        if hasattr(caught.value, "__notes__"):
+            assert "In buffer 1" in " ".join(caught.value.__notes__)
 
 
 def test_an_interrupted_step_of_the_whole_leaves_nothing_pending():
@@ -333,10 +391,10 @@ def test_a_pin_has_its_workers_in_every_buffer_or_is_refused(mode):
         auto_make_vec("CartPole-v1", 5, mode=f"{mode}:3", buffers=2)
 
 
-def test_the_memory_is_looked_at_for_the_workers_of_all_buffers(monkeypatch):
-    machine = dataclasses.replace(read_machine(), memory_available_bytes=3 * WORKER_BYTES)
+def test_the_memory_is_looked_at_for_the_workers_that_all_buffers_share(monkeypatch):
+    machine = dataclasses.replace(read_machine(), memory_available_bytes=WORKER_BYTES)
     monkeypatch.setattr("vecselect.backends.pool.backend.read_machine", lambda: machine)
-    with pytest.warns(VecselectWarning, match="4 worker processes may be more") as caught:
+    with pytest.warns(VecselectWarning, match="2 worker processes may be more") as caught:
         auto_make_vec("CartPole-v1", 4, mode="pool:2", buffers=2).close()
     assert [one.filename for one in caught] == [__file__]
 

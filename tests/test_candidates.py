@@ -95,16 +95,11 @@ def test_threads_are_considered_where_there_is_no_pool():
     assert counts("thread", 8, 4, kinds=("sync", "thread")) == [1, 2, 3]
 
 
-def test_every_buffer_has_work_for_all_of_its_workers_and_room_for_all_of_them():
+def test_every_worker_has_a_slice_of_each_buffer():
     ray = RayCosts(fixed_s=0.2 * MS, lane_s=1.0 * MS, lanes=16, cores=16.0)
     halves = {"kinds": ("pool", "ray"), "caller_steps": False, "buffers": 2, "ray": ray}
     assert counts("pool", 9, 16, **halves) == [1, 2, 4]
     assert counts("ray", 9, 16, **halves) == [2, 4]
-    profile = a_profile(1 * MS, memory_bytes=0)
-    machine = a_machine(memory_available_bytes=int(3 * WORKER_BYTES / MEMORY_SHARE) + 2)
-    for buffers, fits in ((1, True), (2, False)):
-        known = evidence(profile, 8, machine, buffers=buffers)
-        assert (why_not_enough_memory(Mode("pool", 3), profile, known) is None) is fits
 
 
 def test_of_ray_all_actors_there_is_room_for_are_considered_and_half_of_them():

@@ -21,7 +21,7 @@ def made(**options):
 def test_a_worker_that_is_only_slow_answers_after_all():
     with made(step_timeout_s=0.3) as envs:
         envs.reset(seed=1)
-        worker = envs.unwrapped._workers.each[0].process
+        worker = envs.unwrapped._workers.each[0].host.process
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(multiprocessing.TimeoutError):
             envs.step(actions())
@@ -69,7 +69,7 @@ def test_a_worker_that_died_before_it_was_told_of_new_infos_is_replaced():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
         envs.step(actions())  # its infos have keys of their own: the next step tells of them
-        process = envs.unwrapped._workers.each[0].process
+        process = envs.unwrapped._workers.each[0].host.process
         process.kill()
         process.join(10.0)
         with pytest.warns(VecselectWarning, match="It was replaced"):
@@ -90,7 +90,7 @@ def test_an_announcement_that_is_an_error_leaves_the_new_worker_in_service():
             lost = "What set_attr and call had changed in them is lost"
             with pytest.raises(VecselectWarning, match=f"was replaced: .*{lost}"):
                 envs.step(actions({2: "sigkill"}))
-            worker = psutil.Process(envs.unwrapped._workers.each[0].process.pid)
+            worker = psutil.Process(envs.unwrapped._workers.each[0].host.process.pid)
             observations, *_, truncated, infos = envs.step(actions())
         assert (
             truncated.tolist() == infos["_worker_restarted"].tolist() == [False, False, True, True]
@@ -122,7 +122,7 @@ def test_interrupted_while_it_is_replaced_it_is_replaced_by_the_next_call(monkey
 def test_a_reset_is_done_by_the_worker_in_the_dead_one_s_place():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
-        os.kill(envs.unwrapped._workers.each[0].process.pid, signal.SIGKILL)
+        os.kill(envs.unwrapped._workers.each[0].host.process.pid, signal.SIGKILL)
         with pytest.warns(VecselectWarning, match="replaced"):
             observations, _ = envs.reset(seed=11)
         assert observations[:, 1].tolist() == [11, 12, 13, 14]
@@ -134,7 +134,7 @@ def test_a_reset_is_done_by_the_worker_in_the_dead_one_s_place():
 def test_a_call_is_not_repeated_but_the_pool_goes_on():
     with made(on_worker_death="restart") as envs:
         envs.reset(seed=1)
-        os.kill(envs.unwrapped._workers.each[0].process.pid, signal.SIGKILL)
+        os.kill(envs.unwrapped._workers.each[0].host.process.pid, signal.SIGKILL)
         time.sleep(0.2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VecselectWarning)

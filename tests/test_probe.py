@@ -318,7 +318,7 @@ def test_of_one_that_does_not_answer_no_hand_off_is_known_and_nobody_waits(how, 
     try:
         first.profile()
         if how == "has ended":
-            os.kill(first.launched.process.pid, signal.SIGKILL)
+            os.kill(first.host.process.pid, signal.SIGKILL)
         assert first.measure_hand_off() is None
         assert not first.answers()
     finally:

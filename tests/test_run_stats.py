@@ -6,6 +6,7 @@ import warnings
 import pytest
 
 from tests.plans import BY_MODEL, PINNED, exactly
+from tests.records import evidence
 from vecselect import run_stats
 from vecselect.errors import VecselectWarning
 from vecselect.plan import Candidate
@@ -47,8 +48,8 @@ class Run:
     """A run on a made-up clock: it calls the watch as `AutoVectorEnv` does."""
 
     def __init__(self, plan, **callbacks):
-        self.now_s = self.cpu_s = 0.0
-        self.other_cores = 0.0
+        self.now_s = self.cpu_s = self.process_s = 0.0
+        self.other_cores, self.learner_cores = 0.0, 1.0
         self.samples = 0
         self.looks = []
         self.steps = self.inside_ns = self.outside_ns = 0
@@ -65,13 +66,18 @@ class Run:
     def thread_time(self):
         return self.cpu_s
 
+    def process_time(self):
+        return self.process_s
+
     def step(self, inside_s=PLANNED_S, outside_s=LEARNER_S, cpu_s=None):
         if self.steps:
             self.now_s += outside_s
+            self.process_s += outside_s * self.learner_cores
             self.outside_ns += round(outside_s * 1e9)
         if self.watch.attends:
             self.watch.step_begins()
         self.now_s += inside_s
+        self.process_s += inside_s
         self.cpu_s += inside_s if cpu_s is None else cpu_s
         self.inside_ns += round(inside_s * 1e9)
         self.steps += 1
@@ -338,3 +344,20 @@ def test_a_plan_known_to_be_wrong_or_without_figures_never_warns_of_slow_steps(s
     assert windows(run, SLOW_WINDOWS + 2, 3.0) == []
     for plan in (PINNED, dataclasses.replace(PINNED, candidates=())):
         assert windows(start(plan), 10, 50.0) == []
+
+
+@pytest.mark.parametrize(
+    ("learner_cores", "known", "warned"),
+    [(0.0, True, True), (2.0, True, False), (0.0, False, False)],
+)
+def test_a_run_warns_once_where_its_learner_waits_as_long_as_steps_take(
+    start, learner_cores, known, warned
+):
+    seen = evidence(PLANNED_S / 8, 8, kinds=("sync", "pool"), cores=2.0)
+    run = start(a_plan(evidence=seen) if known else a_plan(evidence=PINNED.evidence))
+    run.learner_cores = learner_cores
+    texts = run.many(3 * SAMPLE_STEPS + MIN_STEPS, outside_s=PLANNED_S)
+    assert [text for text in texts if "buffers=2" in text] == texts
+    assert len(texts) == warned
+    gain = run.watch.by_buffers()
+    assert gain is None if not known else (gain > 1.3) == warned

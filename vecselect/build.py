@@ -154,7 +154,7 @@ def _build(prepared: Prepared) -> VectorEnv:
     mode, first = Mode.parse(prepared.plan.mode), prepared.first_worker
     try:
         if first is not None:
-            envs: VectorEnv = Pool().build(prepared.request, mode, first_worker=first)
+            envs: VectorEnv = Pool().build(prepared.request, mode, first=first.host)
         else:
             envs = BACKENDS[mode.kind].build(prepared.request, mode)
     except BaseException:

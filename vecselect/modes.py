@@ -199,12 +199,12 @@ class Mode:
             place = 2 * order.index("async") + 1
         return place, self.workers or 0
 
-    def processes(self, num_envs: int, buffers: int = 1) -> int:
-        """The processes it starts for so many sub-environments, in all buffers together."""
+    def processes(self, num_envs: int) -> int:
+        """The processes it starts for so many sub-environments, whatever the number of buffers."""
         kind = KINDS[self.kind]
         if not kind.processes:
             return 0
-        return num_envs if kind.each else (self.workers or 0) * buffers
+        return num_envs if kind.each else (self.workers or 0)
 
     def lanes(self, num_envs: int, caller_steps: bool = True) -> int:
         """The slices that are stepped side by side, at most one for each sub-environment.
@@ -227,7 +227,7 @@ class Mode:
         Args:
             num_envs: The number of sub-environments.
             caller_steps: Whether the calling process may step a slice of its own.
-            buffers: The parts of the batch, each of which has so many workers of its own.
+            buffers: The parts of the batch; every worker has a slice of each.
         """
         if self.workers is None:
             return None

@@ -15,6 +15,7 @@ from vecselect.measure.clock import ForeignLoad, OtherThreads
 from vecselect.modes import Mode
 from vecselect.planning import explain
 from vecselect.selection.evidence import ObservedRun
+from vecselect.selection.overlap import overlap_in_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +53,9 @@ SLOW_WINDOWS = 3
 SLOWER = 1 / 0.7
 """A plan has become untrue where it brings 30 % less than it promised."""
 
+OVERLAP_SAMPLES = 3
+"""Times between two steps of which the CPU time is known, before anything is said of overlap."""
+
 COLLECTING_STEPS = 2000
 COLLECTING_S = 20.0
 """A loop that has not entered `collecting` by then, whichever comes first, does not do so."""
@@ -70,6 +74,8 @@ class Stats:
         inside_s: Seconds inside `step`.
         outside_s: Seconds between the end of one `step` and the beginning of the next: the learner.
         env_steps_per_s: Env steps per second of both together; 0.0 before the first step.
+        by_buffers: The throughput that two buffers would have over this, predicted from what the
+            run has shown of its learner; None as long as that is not known.
     """
 
     vector_steps: int
@@ -77,13 +83,14 @@ class Stats:
     inside_s: float
     outside_s: float
     env_steps_per_s: float
+    by_buffers: float | None = None
 
     @property
     def most_by_overlap(self) -> float:
         """How many times the throughput two buffers could bring at the most, over lockstep.
 
         The bound for a learner that waits, as for a GPU; one that computes takes the cores that the
-        sub-environments need. `plan.overlap` predicts with cores and learner as they are.
+        sub-environments need. `by_buffers` predicts with cores and learner as they are.
         """
         longer_s = max(self.inside_s, self.outside_s)
         return (self.inside_s + self.outside_s) / longer_s if longer_s else 1.0
@@ -105,6 +112,14 @@ class _Record:
         self.windows: deque[_Window] = deque(maxlen=WINDOWS_KEPT)
         self.others_s = 0.0
         self.sampled_s = 0.0
+        self.gaps = 0  # times between two steps of which the CPU time was measured
+        self.gaps_s = 0.0
+        self.gaps_cpu_s = 0.0
+
+    @property
+    def vector_steps(self) -> int:
+        """How many it is over."""
+        return sum(window.vector_steps for window in self.windows)
 
     def run(self, mode: str, threads: int | None, busy: bool) -> ObservedRun:
         """Means over the later half of the windows.
@@ -157,6 +172,8 @@ class RunWatch:
         self._steps = self._inside_ns = self._outside_ns = 0
         self._window_ends = self.look_at
         self._others: OtherThreads | None = None
+        self._gap_s = self._gap_cpu_s = 0.0
+        self._overlap_said = any(note.code == "overlap" and note.loud for note in plan.notes)
         self._next_sample = WARM_UP_STEPS
         self._records: dict[int | None, _Record] = {}
         self._applied: int | None = None
@@ -176,6 +193,10 @@ class RunWatch:
         if self._verifies:
             self._step_cpu_s = time.thread_time()
         else:
+            record = self._records.setdefault(self._threads(), _Record())
+            record.gaps += 1
+            record.gaps_s += time.perf_counter() - self._gap_s
+            record.gaps_cpu_s += time.process_time() - self._gap_cpu_s
             self._others = OtherThreads()
 
     def look(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
@@ -199,6 +220,8 @@ class RunWatch:
             self._end_slow_window(now_s, vector_steps, inside_ns, self._planned_s)
         if not self._collects:
             self._expect_collecting(vector_steps, now_s - self._begun_s)
+        if not self._overlap_said:
+            self._look_for_overlap()
 
     def runs(self) -> list[ObservedRun]:
         """The run so far, for each number of threads that enough steps were made with."""
@@ -208,8 +231,30 @@ class RunWatch:
         return [
             record.run(self._plan.mode, threads, busy)
             for threads, record in self._records.items()
-            if sum(window.vector_steps for window in record.windows) >= MIN_STEPS - WARM_UP_STEPS
+            if record.vector_steps >= MIN_STEPS - WARM_UP_STEPS
         ]
+
+    def by_buffers(self) -> float | None:
+        """The throughput of two buffers over that of this run: see `Stats`."""
+        record = self._records.get(self._threads())
+        if record is None or not record.gaps or record.vector_steps < MIN_STEPS - WARM_UP_STEPS:
+            return None
+        seen = record.run(self._plan.mode, self._threads(), busy=False)
+        return overlap_in_run(self._plan.evidence, seen, record.gaps_cpu_s / record.gaps_s)
+
+    def _look_for_overlap(self) -> None:
+        """Warns once where buffers would make the run much faster, unless the plan has."""
+        record = self._records.get(self._threads())
+        if self._overlap_said or record is None or record.gaps < OVERLAP_SAMPLES:
+            return
+        self._overlap_said = True
+        gain = self.by_buffers()
+        if gain is not None and gain >= explain.LOUD and not self._is_busy():
+            warn(
+                f"buffers=2 is predicted to give {gain:.1f} times the throughput of this rollout "
+                f"of {self._plan.env}, going by the time that its learner has taken: one half of "
+                "the batch steps while the learner works on the other (envs.buffers)."
+            )
 
     def end(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
         """Takes the last sample, and reports the run; arguments as in `look`."""
@@ -255,6 +300,7 @@ class RunWatch:
             steps = 1 if self._verifies else min(steps, WARM_UP_STEPS - vector_steps)
         self._window_ends = self.look_at = vector_steps + steps
         if vector_steps >= self._next_sample:
+            self._gap_s, self._gap_cpu_s = time.perf_counter(), time.process_time()
             self.attends = True
             self.look_at = vector_steps + 1
 

@@ -407,6 +407,7 @@ class AutoVectorEnv(VectorWrapper):
             inside_s=clock.inside_ns * 1e-9,
             outside_s=clock.outside_ns() * 1e-9,
             env_steps_per_s=env_steps / (total_ns * 1e-9) if total_ns else 0.0,
+            by_buffers=self._watch.by_buffers(),
         )
 
     def close(self, **kwargs: Any) -> None:

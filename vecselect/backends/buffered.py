@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import multiprocessing
 import time
+import weakref
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from vecselect.arguments import read_options, seed_of_each
 from vecselect.backends.base import set_spec
 from vecselect.backends.pool.commands import LaneCalls, StillPending
 from vecselect.backends.pool.lane import mismatch
+from vecselect.backends.pool.workers import nothing
 from vecselect.errors import StepTimeout
 from vecselect.modes import slices
 from vecselect.process.remote_errors import add_note
@@ -129,6 +131,9 @@ class BufferedVectorEnv(LaneCalls):
         self._results: list[Any] = []
         self._waits: list[tuple[int, Callable[[float | None], Any]]] = []
         self._merge: Callable[[list[Any]], Any] = list
+        look = weakref.WeakMethod(self._look_at_others)  # what a buffer holds must not hold this
+        for part in parts:
+            part.look_beside(lambda: (look() or nothing)())
         self.closed = False
 
     @property
@@ -311,6 +316,7 @@ class BufferedVectorEnv(LaneCalls):
         except StillPending:
             raise
         except BaseException:
+            self._waits = []
             for part in self.parts:
                 part.abandon()
             raise
@@ -322,19 +328,33 @@ class BufferedVectorEnv(LaneCalls):
             while self._waits:
                 number, wait = self._waits[0]
                 left_s = None if until_s is None else max(until_s - time.monotonic(), 0.0)
+                try:
+                    with _noting(number, self.rows[number]):
+                        self._results.append(_waited(wait, left_s))
+                except _FailedBeside as beside:
+                    number, wait = beside.begun
+                else:
+                    del self._waits[0]
+                    continue
                 with _noting(number, self.rows[number]):
-                    self._results.append(_waited(wait, left_s))
-                del self._waits[0]
+                    wait(None)
             return self._merge(self._results)
+
+    def _look_at_others(self) -> None:
+        """While a call of the whole waits for one buffer: raises if another one has failed."""
+        for begun in self._waits[1:]:
+            if self.parts[begun[0]].has_failed():
+                raise _FailedBeside(begun)
 
     # ---- closing
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
         """Closes every buffer; arguments as of the pool's `close`."""
-        self.closed = True
+        for one in (self, *self.parts):  # all of them first: what ends one may end the others
+            one.closed = True
         with contextlib.ExitStack() as stack:  # the others too where one of them raises
             for part in self.parts:
-                stack.callback(part.close, timeout=timeout, terminate=terminate)
+                stack.callback(part.close_extras, timeout=timeout, terminate=terminate)
 
 
 def _stepped(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, ...]:
@@ -426,6 +446,18 @@ def joined(space: gym.Space[Any], batches: Sequence[Any]) -> Any:
     if isinstance(batches[0], np.ndarray):
         return np.concatenate(batches)
     return tuple(itertools.chain(*batches))
+
+
+class _FailedBeside(Exception):
+    """Another buffer than the one waited for has failed.
+
+    Attributes:
+        begun: Its number, and what waits for it.
+    """
+
+    def __init__(self, begun: tuple[int, Callable[[float | None], Any]]) -> None:
+        super().__init__()
+        self.begun = begun
 
 
 class _TypesDiffer(Exception):

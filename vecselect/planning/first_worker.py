@@ -4,7 +4,7 @@
     FirstWorker(...)          start -->     builds one sub-environment, steps it, closes it
     profile()            <-- phases, Probe
     exchange(...)         signals <-->      answers, nothing else
-    become(work)              Work -->      builds its slice, and serves: see `worker`
+    host.send(work)           Work -->      builds its slice, and serves: see `worker`
     or end()                  None -->      ends
 
 What the environment does there, be it a crash, a hang or a change of global state, cannot harm the
@@ -18,8 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.link import new_memory
-from vecselect.backends.pool.process import ProcessWorker, launch
+from vecselect.backends.pool.process import Host, Hosts
 from vecselect.errors import ProfileError, StepTimeout
 from vecselect.factory import note_shown
 from vecselect.learner_threads import library_threads
@@ -31,9 +30,6 @@ from vecselect.process.remote_errors import Failed, raised_in_building
 from vecselect.selection.evidence import HandOff
 
 if TYPE_CHECKING:
-    from vecselect.backends.pool.lane import Work
-    from vecselect.backends.pool.link import Memory
-    from vecselect.backends.pool.process import Launched
     from vecselect.measure.probe import Probe
     from vecselect.measure.step import Extent
     from vecselect.plan import Plan
@@ -82,18 +78,17 @@ class FirstWorker:
         Raises:
             StartError: If the system refuses to start a process.
         """
-        self.memory: Memory = new_memory()
         self._has_begun = False  # whether it has said anything
         self._deadlines_s = {key: request.vector_kwargs[key] for key in request.deadlines}
         env_fn = request.env_fns[0 if request.spec is not None else -1]
-        self.launched: Launched = launch(
+        self.host: Host = Hosts(request.buffers).start(
             contexts.get_context(request.vector_kwargs.get("context")),
             ProfileTask(env_fn, extent, budget_s, generators.child_seed(), _threads_of_libraries()),
-            self.memory,
+            index=0,
             daemon=bool(request.vector_kwargs.get("daemon", False)),
             threads=1,
-            name="vecselect-pool-0",
         )
+        self._done, self._pipe = self.host.ports[0].done, self.host.ports[0].pipe
 
     def profile(self) -> Probe:
         """Waits for what stepping the sub-environment costs.
@@ -104,7 +99,7 @@ class FirstWorker:
             ProfileError: If it raises later (its exception is chained), its process dies, or a call
                 does not return within the limit that holds without a deadline.
         """
-        child = Child(self.launched.process, self.launched.pipe)
+        child = Child(self.host.process, self._pipe)
         phase = "its constructor"
         limit_s, too_late = self._limit(phase)
         until_s = time.monotonic() + limit_s
@@ -134,7 +129,7 @@ class FirstWorker:
             elif topic == "not built":
                 raise raised_in_building(value)
             else:
-                self.launched.forget_names()
+                self.host.forget_names()
                 found: Probe = value
                 note_shown(found.warned)
                 return found
@@ -195,7 +190,7 @@ class FirstWorker:
             count: How many.
             tries: Tries of both sides before they sleep.
         """
-        go, done, clock = self.launched.go, self.launched.done, time.perf_counter
+        go, done, clock = self.host.go, self._done, time.perf_counter
         limit_s = clock() + ANSWER_LIMIT_S
 
         def left_s() -> float:
@@ -203,7 +198,7 @@ class FirstWorker:
 
         times_s: list[float] = []
         try:
-            self.launched.pipe.send_bytes(pickling.dumps(("exchange", tries)))
+            self._pipe.send_bytes(pickling.dumps(("exchange", tries)))
             if not done.take(0, self._need_alive, left_s):
                 return []
             until_s = clock() + EXCHANGE_LIMIT_S
@@ -213,7 +208,7 @@ class FirstWorker:
                 if not done.take(tries, self._need_alive, left_s):
                     return []
                 times_s.append(clock() - start_s)
-            self.launched.pipe.send_bytes(pickling.dumps("enough"))
+            self._pipe.send_bytes(pickling.dumps("enough"))
             go.give()
         except ConnectionError:
             return []
@@ -221,29 +216,23 @@ class FirstWorker:
 
     def _need_alive(self) -> None:
         """Raises `ConnectionError` if the process has ended."""
-        if self.launched.process.exitcode is not None:
+        if self.host.exitcode is not None:
             raise ConnectionError
-
-    def become(self, work: Work) -> ProcessWorker:
-        """Has it build its slice, as a worker that was started with it does."""
-        self.launched.pipe.send_bytes(pickling.dumps(work))
-        return ProcessWorker(work, self.launched)
 
     def end(self) -> None:
         """Has it end, without waiting for that; twice does nothing."""
-        launched = self.launched
-        if launched.pipe.closed:
+        host, pipe = self.host, self._pipe
+        if pipe.closed:
             return
         with contextlib.suppress(OSError):  # it has ended already
-            if not self._has_begun and not launched.pipe.poll():
+            if not self._has_begun and not pipe.poll():
                 # It is being started, and would complain of the names that are gone. Nothing of
                 # the user's runs there yet.
-                launched.process.kill()
-        launched.forget_names()
+                host.kill()
         with contextlib.suppress(OSError):  # here too
-            launched.pipe.send_bytes(pickling.dumps(None))
-        launched.pipe.close()
-        children.end_in_background([launched.process])
+            pipe.send_bytes(pickling.dumps(None))
+        host.hang_up()
+        children.end_in_background([host])
 
 
 def _faster_quarter(times_s: list[float]) -> float:

@@ -169,11 +169,11 @@ class _Running:
             takes_bytes = (self.memory_bytes[fewer[-1]] - self.base_bytes) * factor
         else:
             request = self.timing.request
-            lanes, buffers = parsed.lanes(count, request.caller_steps), request.buffers
+            lanes = parsed.lanes(count, request.caller_steps)
             each_s = probe.construct_s + probe.profile.reset_time_s
             takes_s = -(-count // lanes) * (each_s + VECTOR_STEPS * probe.profile.step_time_s)
-            takes_s += start_up_s(parsed, count, read_machine().cores, buffers)
-            takes_bytes = needed_bytes(parsed, count, probe.profile, buffers)
+            takes_s += start_up_s(parsed, count, read_machine().cores)
+            takes_bytes = needed_bytes(parsed, count, probe.profile)
         if takes_s > min(COST_SHARE * left_s, left_s - COST_SHARE * self.timing.budget_s):
             return explain.no_time_for(takes_s, self.timing.budget_s)
         return why_no_room(takes_bytes, read_machine().memory_available_bytes)

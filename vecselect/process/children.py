@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from multiprocessing import process
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import RequestError
 from vecselect.process import generators
@@ -28,13 +28,18 @@ END_GRACE_S = 2.0
 TERMINATE_GRACE_S = 0.5
 """Seconds that it may take after that, before it is killed: a stopped one never ends."""
 
-DESCRIPTORS_PER_CHILD = 3
+DESCRIPTORS_PER_CHILD = 2
 DESCRIPTORS_SPARE = 16
-"""File descriptors that children take here: measured 3 each, and some while one is started."""
+"""File descriptors that children take here: measured 2 each beside its pipes, and some while one is
+started."""
 
 
-def need_descriptors(children: int) -> None:
+def need_descriptors(children: int, pipes: int = 1) -> None:
     """Checks that this process may open the files that starting `children` processes takes.
+
+    Args:
+        children: How many.
+        pipes: To each of them.
 
     Raises:
         RequestError: If this process may not open enough files for it.
@@ -48,7 +53,7 @@ def need_descriptors(children: int) -> None:
         used = len(os.listdir("/dev/fd"))
     except OSError:
         return
-    needed = children * DESCRIPTORS_PER_CHILD + DESCRIPTORS_SPARE
+    needed = children * (DESCRIPTORS_PER_CHILD + pipes) + DESCRIPTORS_SPARE
     if limit != resource.RLIM_INFINITY and used + needed > limit:
         raise RequestError(
             f"{children} processes take about {needed} file descriptors; this process has {used} "
@@ -132,7 +137,7 @@ def _join(children: Sequence[BaseProcess], limit_s: float) -> None:
         child.join(max(until_s - time.monotonic(), 0.0))
 
 
-def end_in_background(children: Sequence[BaseProcess]) -> None:
+def end_in_background(children: Sequence[Any]) -> None:
     """Ends children as `end_all` does, without making the caller wait for it.
 
     Args:

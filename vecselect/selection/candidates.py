@@ -105,9 +105,9 @@ def proposed(
     return ("sync", *(f"pool:{count}" for count in pools), "async", *many, "native")
 
 
-def needed_bytes(mode: Mode, num_envs: int, profile: StepProfile, buffers: int = 1) -> int:
+def needed_bytes(mode: Mode, num_envs: int, profile: StepProfile) -> int:
     """Memory that so many sub-environments take in a mode, its workers included."""
-    workers_bytes = mode.processes(num_envs, buffers) * WORKER_BYTES
+    workers_bytes = mode.processes(num_envs) * WORKER_BYTES
     return num_envs * (profile.memory_bytes or 0) + workers_bytes
 
 
@@ -115,7 +115,7 @@ def why_not_enough_memory(mode: Mode, profile: StepProfile, evidence: Evidence) 
     """One sentence if a mode would not fit into the memory that is left, else None."""
     machine, num_envs = evidence.machine, evidence.num_envs
     if mode.processes(num_envs):
-        needed = needed_bytes(mode, num_envs, profile, evidence.buffers)
+        needed = needed_bytes(mode, num_envs, profile)
         if (why := why_no_room(needed, machine.memory_available_bytes)) is not None:
             return why
     shared = num_envs * profile.observation_bytes

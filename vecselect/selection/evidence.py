@@ -201,7 +201,7 @@ class Evidence:
         autoreset_mode: Gymnasium's value of it.
         caller_steps: Whether the calling process may step sub-environments; it may not where it
             keeps a deadline.
-        buffers: The parts of the batch, each of which has workers of its own.
+        buffers: The parts of the batch; every worker has a slice of each.
         kinds: The kinds of modes that can run the request and may be chosen.
         ruled_out: Kinds that could have, had not what was measured spoken against them.
         foreign_cores: Cores that other programs kept busy while this was measured; 0.0 where the

@@ -181,16 +181,16 @@ def choose(
 def _cost_s(forecast: Forecast, evidence: Evidence) -> float:
     """Seconds from one vector step to the next, with a share of the start-up."""
     mode, cores = Mode.parse(forecast.mode), evidence.machine.cores
-    start_s = start_up_s(mode, evidence.num_envs, cores, evidence.buffers)
+    start_s = start_up_s(mode, evidence.num_envs, cores)
     return forecast.loop_s * (1.0 + start_s / RUN_S)
 
 
-def start_up_s(mode: Mode, num_envs: int, cores: float, buffers: int = 1) -> float:
+def start_up_s(mode: Mode, num_envs: int, cores: float) -> float:
     """Seconds that starting the workers of a mode takes, building environments not included."""
     kind = KINDS[mode.kind]
     if kind.each:
         return kind.start_s * max(num_envs / max(cores, 1.0), 1.0)
-    workers = (mode.workers or 0) * buffers
+    workers = mode.workers or 0
     return kind.start_s + (workers - 1) * kind.further_start_s if workers else 0.0
 
 

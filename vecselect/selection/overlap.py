@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from vecselect.modes import KINDS
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.curves import with_num_envs
-from vecselect.selection.evidence import Evidence, LearnerCost
+from vecselect.selection.evidence import Evidence, LearnerCost, ObservedRun
 from vecselect.selection.model import (
     CONTENTION_S,
     CONTENTION_SHARE,
@@ -102,6 +102,26 @@ def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Over
             computing_s,
         ),
     )
+
+
+def overlap_in_run(evidence: Evidence, seen: ObservedRun, learner_cores: float) -> float | None:
+    """Predicts the throughput of two buffers over that of a run that steps the whole batch.
+
+    Args:
+        evidence: What the plan of the run was made from.
+        seen: The mode of the run, and its seconds inside and outside of `step`.
+        learner_cores: Cores that were kept busy outside of `step`.
+
+    Returns:
+        None where the evidence does not tell, as after a pin, or nothing can be divided.
+    """
+    if evidence.profile is None or evidence.hand_off is None or evidence.loops is None:
+        return None
+    learner = LearnerCost(
+        "observed", seen.outside_s, seen.threads, seen.other_cores, seen.inside_s, learner_cores
+    )
+    found = overlap(evidence, seen.inside_s + seen.outside_s, learner)
+    return None if found is None else found.buffers
 
 
 def _modes(evidence: Evidence) -> list[Mode]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vecselect.backends import base
 from vecselect.backends.buffered import build_in_buffers
 from vecselect.backends.pool.first_finished import FirstFinishedVectorEnv
 from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, new_memory
+from vecselect.backends.pool.process import Host, Hosts
 from vecselect.backends.pool.rows import RowProcesses
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.backends.pool.workers import Settings, StartedWorker
+from vecselect.backends.pool.workers import Settings
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 from vecselect.process import children
@@ -55,69 +55,72 @@ class Pool(base.Backend):
         workers = usual_workers(int(machine.cores), smallest, request.caller_steps)
         return Mode("pool", workers)
 
-    def build(
-        self, request: Request, mode: Mode, *, first_worker: StartedWorker | None = None
-    ) -> VectorEnv:
+    def build(self, request: Request, mode: Mode, *, first: Host | None = None) -> VectorEnv:
         """Builds a `PoolVectorEnv`, one for each buffer, or a `FirstFinishedVectorEnv`.
 
         Args:
             request: What was asked for.
             mode: With the number of workers; by default one slice per usable core.
-            first_worker: A process that is to be the first worker.
+            first: A process that is to be the first worker.
         """
         base.need_work_for(mode, request)
         workers = self.exact(request, mode, read_machine()).workers or 0
         if request.batch_size is not None:
-            settings = dataclasses.replace(_settings(request, workers, workers), queues=True)
+            children.need_descriptors(workers)
+            settings = _settings(request, workers, workers, queues=True)
             env = FirstFinishedVectorEnv(
                 request.env_fns, settings, request.batch_size, RowProcesses
             )
             base.set_spec(env, request, None)
             return env
 
+        hosts = Hosts(request.buffers, first)
+
         def built(part: Request, number: int) -> PoolVectorEnv:
-            if number:  # the first has looked for room for all
-                settings = _settings(part, workers, 0)
-            else:
-                started = workers * request.buffers
-                settings = _settings(part, workers, started, first_worker)
+            settings = _settings(
+                part,
+                workers,
+                0 if number else workers,  # the first has looked for room for them
+                buffer=number if request.buffers > 1 else None,
+                hosts=hosts,
+            )
             env = PoolVectorEnv(part.env_fns, settings)
             base.set_spec(env, part, None)
             return env
 
+        children.need_descriptors(workers, pipes=request.buffers)
         return build_in_buffers(request, built)
 
 
-def _settings(
-    request: Request,
-    workers: int,
-    started: int,
-    first_worker: StartedWorker | None = None,
-) -> Settings:
+def _settings(request: Request, workers: int, started: int, **more: Any) -> Settings:
     """How a pool of so many workers is to run.
 
     Args:
         request: What was asked for, or the part of it that is one buffer.
         workers: The workers of this pool.
-        started: Those for which there must be room: with those of buffers yet to be built.
-        first_worker: A process that is to be the first worker.
+        started: Those that it starts, and that there must be memory for.
+        more: Further fields.
     """
     machine, options = read_machine(), request.vector_kwargs
-    lanes = workers + (request.caller_steps or request.overlaps)
-    if started:
-        children.need_descriptors(started)
+    # Where there are more slices than cores, one that spins takes its core from one that works.
+    # Beside buffers the caller has no slice; it works while they step, and spins if there is room.
+    beside = workers + (request.caller_steps or request.overlaps)
+    lanes = beside if request.batch_size is not None else workers + request.caller_steps
+    tries, caller_tries = (
+        DEFAULT_TRIES if number < machine.cores + 1 else EAGER_TRIES for number in (lanes, beside)
+    )
     return Settings.of(
         request,
         workers,
-        threads=max(1, int(machine.cores) // lanes),
-        # Where there are more slices than cores, one that spins takes its core from one that works.
-        tries=DEFAULT_TRIES if lanes < machine.cores + 1 else EAGER_TRIES,
+        threads=max(1, int(machine.cores) // beside),
+        tries=tries,
+        caller_tries=caller_tries,
         context=options.get("context"),
         daemon=options.get("daemon", False),
         processes=started,
         memory_available_bytes=machine.memory_available_bytes,
         caller_steps=request.caller_steps,
-        first_worker=first_worker,
+        **more,
     )
 
 

@@ -208,6 +208,14 @@ class LaneCalls(VectorEnv):
         """Forgets the split call that was begun; the next call drops what comes of it."""
         self._pending = None
 
+    def has_failed(self) -> bool:
+        """Whether a worker has failed in the split call that was begun."""
+        return any(worker.has_failed() for worker in self._workers.each)
+
+    def look_beside(self, look: Callable[[], None]) -> None:
+        """Has `look` called now and then while workers are waited for; it may raise."""
+        self._workers.look_beside = look
+
     def need_idle(self, kind: str) -> None:
         """Makes sure that a command can be given: whoever gives one sees to `_pending`.
 

@@ -64,7 +64,7 @@ def construct(
     """
     envs: list[gym.Env] = []
     workers = kind(settings)
-    whole = Work(0, tuple(env_fns), 0, settings.tries)
+    whole = Work(0, tuple(env_fns), 0, settings.tries, buffer=settings.buffer)
     try:
         first = build(envs, workers, whole, settings)
         spec = _spec(first, len(env_fns), settings, workers.lends)

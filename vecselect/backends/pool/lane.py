@@ -47,6 +47,7 @@ class Work:
         gives_sample: Whether it is to send a `Sample` when its sub-environments are built.
         global_seed: Of the process's global random generators.
         restart_seeds: Where it replaces a worker that died: seeds to begin its episodes anew with.
+        buffer: The number of the buffer that the lane belongs to; None where there is only one.
     """
 
     index: int
@@ -56,6 +57,7 @@ class Work:
     gives_sample: bool = False
     global_seed: int = 0
     restart_seeds: tuple[int | None, ...] | None = None
+    buffer: int | None = None
 
     @property
     def rows(self) -> range:

@@ -10,6 +10,7 @@ import os
 import secrets
 import tempfile
 import time
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from vecselect.process.contexts import POSIX
 from vecselect.process.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.synchronize import Semaphore
@@ -55,21 +56,17 @@ _yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))
 def run(
     variables: Mapping[str, str],
     work: bytes,
-    memory: Memory,
     go: Signal,
-    done: Signal,
-    pipe: Connection,
+    ports: Sequence[Port],
     finished: Signal | None = None,
 ) -> None:
     """Runs a worker process until it is told to end or its parent has ended.
 
     Args:
         variables: Environment variables to set where the user has not set them.
-        work: What to do, pickled: a `lane.Work`.
-        memory: The arena's block.
-        go: Given by the parent when there is a command.
-        done: Given by the worker when the command is done.
-        pipe: For everything that the arena cannot hold.
+        work: What to do first, pickled: a `lane.Work`.
+        go: Given by the parent when there is a command for any of the lanes.
+        ports: One for each buffer.
         finished: Where each sub-environment steps independently, given for each that has.
     """
     for name, value in variables.items():
@@ -77,7 +74,22 @@ def run(
 
     from vecselect.backends.pool.worker import serve
 
-    serve(work, memory, go, done, pipe, finished)
+    serve(work, go, ports, finished)
+
+
+@dataclass(frozen=True)
+class Port:
+    """What one buffer shares with the lane that a worker process has for it.
+
+    Attributes:
+        memory: The block of the buffer's arena.
+        done: Given by the worker when a command of this buffer is done.
+        pipe: One end of a pipe, for everything that shared memory cannot hold.
+    """
+
+    memory: Memory
+    done: Signal
+    pipe: Connection
 
 
 class Memory:

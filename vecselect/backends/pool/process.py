@@ -6,12 +6,11 @@ import contextlib
 import itertools
 import os
 import sys
-from dataclasses import dataclass
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.arena import LENT_SLOTS
-from vecselect.backends.pool.link import Memory, Signal, new_memory, run
+from vecselect.backends.pool.link import Memory, Port, Signal, new_memory, run
 from vecselect.backends.pool.loans import Loans
 from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
@@ -41,7 +40,6 @@ from vecselect.process.remote_errors import Failed, raised_there
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable, Iterator, Sequence
-    from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.process import BaseProcess
 
@@ -58,71 +56,151 @@ _numbers = itertools.count(FIRST_NUMBER, FIRST_NUMBER)
 ever given the same number twice."""
 
 
-@dataclass(frozen=True)
-class Launched:
-    """A worker process that was started, and what leads to it.
+class Host:
+    """A worker process, which has a lane for each buffer.
+
+    It stands for its process, of which it knows the exit code after that was closed too.
 
     Attributes:
         process: The process.
-        go: Given by the caller when there is something to do.
-        done: Given by the worker when it has been done.
-        pipe: The caller's end, for everything that shared memory cannot hold.
+        go: Given by the caller when there is something to do, for whichever lane.
+        ports: The caller's ends, one for each buffer.
+        controls: The control blocks of its lanes.
+        lost: Why it was ended, where one of its lanes was to be replaced.
     """
 
-    process: BaseProcess
-    go: Signal
-    done: Signal
-    pipe: Connection
+    def __init__(self, process: BaseProcess, go: Signal, ports: Sequence[Port]) -> None:
+        self.process = process
+        self.go = go
+        self.ports = ports
+        self.controls: list[Any] = []
+        self.lost: Exception | None = None
+        self._exitcode: int | None = None
+        self._is_closed = False
+
+    @property
+    def exitcode(self) -> int | None:
+        """The exit code of the process; None if it runs."""
+        if self._exitcode is None and not self._is_closed:
+            self._exitcode = self.process.exitcode
+        return self._exitcode
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for the end of the process."""
+        if not self._is_closed:
+            self.process.join(timeout_s)
+
+    def terminate(self) -> None:
+        """Tells the system to end the process."""
+        if not self._is_closed:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Kills the process."""
+        if not self._is_closed:
+            self.process.kill()
+
+    def hang_up(self) -> None:
+        """Closes what led to it; twice does nothing."""
+        self.forget_names()
+        for port in self.ports:
+            port.pipe.close()
+
+    def close(self) -> None:
+        """Closes what led to it, and the process too once that has ended; twice does nothing."""
+        self.hang_up()
+        if self.exitcode is not None and not self._is_closed:
+            self._is_closed = True
+            self.process.close()
+
+    def send(self, work: Work) -> None:
+        """Has it build the lane of one more buffer."""
+        self.ports[work.buffer or 0].pipe.send_bytes(pickling.dumps(work))
+        self.go.give()
 
     def forget_names(self) -> None:
         """Removes the names of the semaphores, which the worker has opened or will never need."""
-        self.go.forget_name()
-        self.done.forget_name()
+        for signal in (self.go, *(port.done for port in self.ports)):
+            signal.forget_name()
 
 
-def launch(
-    context: BaseContext,
-    task: Any,
-    memory: Memory,
-    *,
-    daemon: bool,
-    threads: int,
-    name: str,
-    finished: Signal | None = None,
-) -> Launched:
-    """Starts a worker process; it takes up its task by itself.
+class Hosts:
+    """The worker processes that all buffers of a batch share.
 
-    Args:
-        context: Of multiprocessing.
-        task: What it begins with: see `worker.serve`.
-        memory: The block that it shares with the caller.
-        daemon: Whether it is a daemon, which may not start processes itself.
-        threads: Threads that its numerical libraries may start, where the user has not told them.
-        name: Of the process.
-        finished: Where each sub-environment steps independently, given for each that has.
-
-    Raises:
-        StartError: If the system refuses that.
+    Attributes:
+        memories: The block of memory that each buffer shares with them.
     """
-    go, done = Signal(context), Signal(context)
-    ours, theirs = context.Pipe()
-    variables = {key: str(threads) for key in THREAD_VARIABLES if key not in os.environ}
-    process = context.Process(  # type: ignore[attr-defined]
-        target=run,
-        args=(variables, pickling.dumps(task), memory, go, done, theirs, finished),
-        name=name,
-        daemon=daemon,
-    )
-    launched = Launched(process, go, done, ours)
-    try:
-        process.start()
-    except BaseException:
-        launched.forget_names()
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    return launched
+
+    def __init__(self, buffers: int = 1, first: Host | None = None) -> None:
+        """Has none yet.
+
+        Args:
+            buffers: The number of buffers.
+            first: The process that is to be the first worker, where one was started to profile.
+        """
+        if first is None:
+            self.memories: list[Memory] = [new_memory() for _ in range(buffers)]
+        else:
+            self.memories = [port.memory for port in first.ports]
+        self._running = {} if first is None else {0: first}
+
+    def get(self, index: int) -> Host | None:
+        """The process of a worker; None if it was not started, or has ended."""
+        host = self._running.get(index)
+        return host if host is not None and host.exitcode is None else None
+
+    def start(
+        self,
+        context: BaseContext,
+        task: Any,
+        *,
+        index: int,
+        daemon: bool,
+        threads: int,
+        finished: Signal | None = None,
+    ) -> Host:
+        """Starts the process of a worker, which takes up its task by itself.
+
+        Args:
+            context: Of multiprocessing.
+            task: What it begins with: see `worker.serve`.
+            index: Of the worker.
+            daemon: Whether it is a daemon, which may not start processes itself.
+            threads: Threads that its numerical libraries may start, where the user has not told
+                them.
+            finished: Where each sub-environment steps independently, given for each that has.
+
+        Raises:
+            StartError: If the system refuses that.
+        """
+        go = Signal(context)
+        ours: list[Port] = []
+        theirs: list[Port] = []
+        variables = {key: str(threads) for key in THREAD_VARIABLES if key not in os.environ}
+        try:
+            for memory in self.memories:
+                done, ends = Signal(context), context.Pipe()
+                for side, pipe in zip((ours, theirs), ends, strict=True):
+                    side.append(Port(memory, done, pipe))
+            process = context.Process(  # type: ignore[attr-defined]
+                target=run,
+                args=(variables, pickling.dumps(task), go, theirs, finished),
+                name=f"vecselect-pool-{index}",
+                daemon=daemon,
+            )
+            host = Host(process, go, ours)
+            process.start()
+        except BaseException:
+            for signal in (go, *(port.done for port in ours)):
+                signal.forget_name()
+            for port in ours:
+                port.pipe.close()
+            raise
+        finally:
+            for port in theirs:
+                port.pipe.close()
+        self._running[index] = host
+        return host
 
 
 class ProcessWorker(Worker):
@@ -133,47 +211,51 @@ class ProcessWorker(Worker):
     to Ctrl-C is not waited for, and one that is left over does no harm.
 
     Attributes:
+        host: The process, which may have lanes of other buffers too.
         control: Its control block, once it has a lane.
         go: Given to it when there is a command.
         done: Given by it when a command is done.
         tries: Tries to take a signal before sleeping.
     """
 
-    def __init__(self, work: Work, launched: Launched) -> None:
-        """Takes over a worker that was started; `built` waits until it has built its slice.
+    def __init__(self, work: Work, host: Host, tries: int) -> None:
+        """Takes over a lane of a process; `built` waits until it has built its slice.
 
         Args:
-            work: What it was started with, or has been sent.
-            launched: The process, and what leads to it.
+            work: What the process was started with, or has been sent.
+            host: The process.
+            tries: Tries to take a signal before sleeping.
         """
-        super().__init__(work.index, work.rows)
-        self.process: BaseProcess = launched.process
-        self.pipe: WorkerPipe = WorkerPipe(launched.pipe, self.process, self.name)
-        self._launched = launched
-        self.go: Signal = launched.go
-        self.done: Signal = launched.done
-        self.tries: int = work.tries
+        super().__init__(work)
+        self.host = host
+        port = host.ports[work.buffer or 0]
+        self._pid = host.process.pid
+        self.pipe: WorkerPipe = WorkerPipe(port.pipe, host, self.name)
+        self.go: Signal = host.go
+        self.done: Signal = port.done
+        self.tries: int = tries
         self.control: Any = None
         self._arena: Arena | None = None
-        self._pid = self.process.pid
         self._word = 0
         self._signalled = False
         self._has_built = False
+        self._answered_before: list[int] = []
 
     def built(self, timeout_s: float | None = None) -> Sample | None:
         """Waits until the worker has built its sub-environments: see `Worker`."""
         # The process is watched beside the pipe: a child of an environment may hold that open.
-        if not connection.wait([self.pipe.connection, self.process.sentinel], timeout_s):
+        sentinel = self.host.process.sentinel
+        if not connection.wait([self.pipe.connection, sentinel], timeout_s):
             raise built_too_late(self.name(), timeout_s)
         sample: Sample | None = self._told()
         self._has_built = True
-        self._launched.forget_names()
+        self.host.forget_names()
         return sample
 
     def _told(self) -> Any:
         """Receives how building or making the lane went; raises what the worker raised."""
         with self.message():
-            if self.process.exitcode is not None and not self.pipe.connection.poll():
+            if self.host.exitcode is not None and not self.pipe.connection.poll():
                 raise EOFError  # though a child of an environment holds the other end open
             data = self.pipe.connection.recv_bytes()
         value = pickling.loads(data)
@@ -187,6 +269,7 @@ class ProcessWorker(Worker):
             self.pipe.connection.send_bytes(pickling.dumps(spec))
         self._arena = arena
         self.control = arena.control[self.index].data
+        self.host.controls.append(self.control)
 
     def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """Waits for the end of `make_lane`: see `Worker`."""
@@ -260,6 +343,8 @@ class ProcessWorker(Worker):
         look_around: Callable[[], None] | None = None,
     ) -> Any:
         """Waits for the end of what was begun: see `Worker`."""
+        if deadline_s is not None:
+            self._answered_before = self._answered()
         # Ctrl-C may come between taking a signal and noting that, so the answer is looked at too.
         while not self._has_answered() or not self._signalled:
             if not self.done.take(self.tries, look_around or self.check, deadline_s):
@@ -274,6 +359,14 @@ class ProcessWorker(Worker):
     def has_failed(self) -> bool:
         """Whether what was begun has ended in a failure that was not collected yet."""
         return bool(self.outstanding and self.control[ANSWERED] == self._word + FAILED)
+
+    def has_served_others(self) -> bool:
+        """Whether a lane of another buffer has kept it busy: see `Worker`."""
+        return self._answered() != self._answered_before
+
+    def _answered(self) -> list[int]:
+        """The last answer of each lane of its process."""
+        return [control[ANSWERED] for control in self.host.controls]
 
     def _has_answered(self) -> bool:
         return bool(self.control[ANSWERED] & ~STATUS == self._word)
@@ -306,7 +399,10 @@ class ProcessWorker(Worker):
 
     def death(self) -> WorkerDied | None:
         """How its process ended; None if it runs."""
-        return self.pipe.death()
+        death, lost = self.pipe.death(), self.host.lost
+        if death is None or lost is None or self.lost is lost:
+            return death
+        return WorkerDied(f"{self.name()} was ended with its process. {lost}")
 
     def name(self) -> str:
         """The worker and what it runs, as the beginning of a sentence."""
@@ -323,23 +419,24 @@ class ProcessWorker(Worker):
             for _ in range(2):  # one may belong to a command that was about to be given
                 self.go.give()
         if self._has_built:  # else it has still to open the semaphores
-            self._launched.forget_names()
-        self.pipe.close_unless_in_use()  # else `release` closes it
-
-    def release(self) -> None:
-        """Closes what led to a worker that has ended."""
-        self.ended = True
-        self._launched.forget_names()
-        self.pipe.connection.close()
+            self.host.forget_names()
+        self.pipe.close_unless_in_use()  # else it is closed when the process has ended
 
 
 class ProcessWorkers(ReplaceableWorkers):
-    """Workers that are processes, over a block of memory that they share with the caller."""
+    """Workers that are processes, over a block of memory that they share with the caller.
+
+    Attributes:
+        hosts: The processes, of which those of other buffers are workers too.
+    """
+
+    _worker: type[ProcessWorker] = ProcessWorker
+    _finished: Signal | None = None  # given for every answer, where one signal serves all workers
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._first = settings.first_worker
-        self._memory = new_memory() if self._first is None else self._first.memory
+        self.hosts: Hosts = settings.hosts or Hosts()
+        self._memory = self.hosts.memories[settings.buffer or 0]
         self.lends: bool = self._memory.lends and sys.implementation.name == "cpython"
         self._context = contexts.get_context(settings.context)
         self._is_ready = False  # whether the next step can take the shorter way
@@ -350,28 +447,22 @@ class ProcessWorkers(ReplaceableWorkers):
         self._step = 0  # the command of a step that `begin_step` has begun; 0 when it is over
 
     def start_one(self, work: Work) -> Worker:
-        """Starts a process, or gives the work to the one that was started to profile."""
-        first, self._first = self._first, None
-        if first is not None:
-            return first.become(work)
-        return ProcessWorker(work, self._launch(work))
-
-    def _launch(self, work: Work, finished: Signal | None = None) -> Launched:
-        """Starts a process for some work.
-
-        Args:
-            work: What it is to build and to step.
-            finished: Given for every answer, where one signal serves all workers.
-        """
-        return launch(
+        """Starts a process, or has the one that is there for another buffer build one more lane."""
+        host = self.hosts.get(work.index)
+        if host is not None:
+            worker = self._worker(work, host, self.settings.caller_tries)
+            with worker.message():
+                host.send(work)
+            return worker
+        host = self.hosts.start(
             self._context,
             work,
-            self._memory,
+            index=work.index,
             daemon=self.settings.daemon,
             threads=self.settings.threads,
-            name=f"vecselect-pool-{work.index}",
-            finished=finished,
+            finished=self._finished,
         )
+        return self._worker(work, host, self.settings.caller_tries)
 
     def begin(self) -> None:
         """Makes sure that a command can be given: see `Workers`."""
@@ -476,14 +567,16 @@ class ProcessWorkers(ReplaceableWorkers):
             self._memory.forget_descriptor()
 
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
-        """Ends workers: asks, and after the time limit terminates and kills."""
+        """Ends the processes of workers: asks, and after the time limit terminates and kills."""
         workers = [worker for worker in workers if not worker.ended]
         try:
             for worker in workers:
+                worker.host.lost = worker.host.lost or worker.lost
                 worker.ask_to_end()
         finally:  # however the asking ends: nobody would end them later
+            hosts: list[Any] = [worker.host for worker in workers]
             try:
-                children.end_all([worker.process for worker in workers], limit_s)
+                children.end_all(hosts, limit_s)
             finally:
-                for worker in workers:
-                    worker.release()
+                for host in hosts:
+                    host.close()

@@ -250,15 +250,12 @@ class RowProcesses(ProcessWorkers):
     """Worker processes whose sub-environments step independently of each other."""
 
     each: list[Any]
+    _worker = RowProcess
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._finished = Signal(self._context)
+        self._finished: Signal = Signal(self._context)
         self._unsignalled = 0  # answers that were taken without their signal
-
-    def start_one(self, work: Work) -> Worker:
-        """Starts a process: see `ProcessWorkers`."""
-        return RowProcess(work, self._launch(work, self._finished))
 
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena, and the queues in it."""

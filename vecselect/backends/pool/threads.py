@@ -194,7 +194,7 @@ class ThreadWorker(Worker):
 
     def __init__(self, work: Work, meeting: _Meeting) -> None:
         """Prepares the thread; `built` starts it, so that environments are built in order."""
-        super().__init__(work.index, work.rows)
+        super().__init__(work)
         self.envs: list[gym.Env] = []
         self._work = work
         self._meeting = meeting

@@ -45,6 +45,7 @@ from vecselect.backends.pool.commands import LaneCalls
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.process import ProcessWorkers
+from vecselect.backends.pool.workers import nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -180,6 +181,10 @@ class PoolVectorEnv(LaneCalls):
         """
 
         def begin() -> None:
+            if not self._lane.rows:
+                self._begin_step(actions)
+                self._own_work = nothing
+                return
             own = self._begin_step(copying.deepcopy(actions))
             self._own_work = lambda: self._lane.step(own, self._slot)
 
@@ -195,7 +200,14 @@ class PoolVectorEnv(LaneCalls):
             NoAsyncCallError: Without a `step_async` before it.
             multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
         """
-        collect = lambda timeout_s: self._step_result(self._collected(timeout_s))  # noqa: E731
+
+        def collect(timeout_s: float | None) -> StepResult:
+            over = False
+            if timeout_s is None and self._own_work is nothing and self._workers.each:
+                self._own_work = None
+                over = self._workers.end_step()
+            return self._step_result(() if over else self._collected(timeout_s))
+
         return self._wait("step", collect, timeout)  # type: ignore[no-any-return]
 
     def reset(
@@ -234,12 +246,12 @@ class PoolVectorEnv(LaneCalls):
             need_no_ended_episode(arena.terminated | arena.truncated)
         actions = self._check_actions(actions)
         self._slot = slot = self._next_slot()
-        workers.begin()
         if workers.each and not arena.put_actions(actions):
+            workers.begin()
             listed = list(iterate(self.action_space, actions))
             workers.ask("step", lambda rows: (listed[rows.start : rows.stop],), slot)
             return listed
-        workers.step(slot)
+        workers.begin_step(slot)
         return actions if self._plain_actions else iterate(self.action_space, actions)
 
     def _step_result(self, replies: Sequence[Any]) -> StepResult:

@@ -3,6 +3,10 @@
 A command is a word of 64 bits. The caller writes it into the control block of the arena and gives
 the signal `go`; a `REQUEST` has its arguments in the pipe. The worker does it, writes the word back
 with a status, and gives the signal `done`.
+
+A process has a lane for each buffer of a batch. All of them share `go`, and each has its own arena,
+`done` and pipe: a `Port`. The first lane is what the process is started for; the others are built
+when their `Work` comes through their pipes.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.vector.utils import batch_space, iterate
@@ -25,7 +30,7 @@ from vecselect.process.forkserver import LOOK_S
 from vecselect.process.remote_errors import Failed, portable, report_closing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from multiprocessing.connection import Connection
     from threading import Event
 
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneSpec
-    from vecselect.backends.pool.link import Memory, Signal
+    from vecselect.backends.pool.link import Port, Signal
 
 GIVEN, ANSWERED, ENDED = range(3)
 """Words of a worker's control block: the command given last; the one done last, with its status;
@@ -202,22 +207,17 @@ def close_all(envs: Sequence[gym.Env], first_row: int) -> None:
             report_closing(row, error)
 
 
-def serve(
-    work: bytes,
-    memory: Memory,
-    go: Signal,
-    done: Signal,
-    pipe: Connection,
-    finished: Signal | None = None,
-) -> None:
-    """Runs in the process: builds a lane and does what the parent asks for until the end.
+class _Ended(Exception):
+    """The process is to end: the parent says so, has gone, or was told what could not be built."""
+
+
+def serve(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal | None = None) -> None:
+    """Runs in the process: builds lanes and does what the parent asks for until the end.
 
     Args:
         work: A pickled `Work`, or a task whose `run` gives one when it is done.
-        memory: The arena's block.
         go: Taken for every command.
-        done: Given when a command is done.
-        pipe: To the parent.
+        ports: One for each buffer.
         finished: Where each sub-environment steps independently, given for each that has.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
@@ -227,55 +227,169 @@ def serve(
             go.give()
 
     watch = ParentWatch(wake)
-    row, envs = 0, []
+    hosted = _Hosted(go, ports, watch.gone)
     try:
-        task = pickling.loads(work)
-        children.prepare_child(task.global_seed)
-        profiled = None
-        if not isinstance(task, Work):  # something to do before it becomes a worker
-            found = task.run(go, done, pipe)
-            if found is None:
-                return
-            task, profiled = found
-            generators.seed_generators(task.global_seed)
-        row = task.first_row
-        for make in task.env_fns:
-            envs.append(make())
-            if profiled is not None and envs[-1].unwrapped is profiled:
-                raise RequestError(same_instance(0, row))
-            row += 1
-        del profiled
-        row = task.first_row
-        seed_torch(task.global_seed)
-        _tell(pipe, sample_of(envs[0]) if task.gives_sample else None)
-        spec = _received_spec(pipe, watch.gone)
-        if spec is None:
-            close_all(envs, task.first_row)
-            watch.end_orphan()
-            return
-        arena = Arena(spec.layout, memory.mapped(spec.layout.size_bytes()))
-        memory.forget_descriptor()
-        lane = WorkerLane(task, spec, envs, arena)
-        _tell(pipe, lane.spaces())
-    except BaseException as error:
-        _tell(pipe, Failed(row, "its constructor", portable(error)))
-        for env in envs:
-            env.close()
-        return
-    try:
-        if finished is not None:
-            from vecselect.backends.pool.rows import RowLanes, answer_rows
-
-            rows = RowLanes(task, lane.lane, spec, arena)
-            answer_rows(rows, arena, task.index, task.tries, go, done, finished, pipe, watch.gone)
-            return
-        control = arena.control[task.index].data
-        _answer(lane, control, task.tries, go, done, pipe, watch.gone)
-    except (EOFError, ConnectionError):  # the parent has hung up
+        hosted.begin(work, finished)
+    except (EOFError, ConnectionError, _Ended):  # or the parent has hung up
         pass
     finally:
-        lane.close()
+        hosted.close()
         watch.end_orphan()
+
+
+class _Hosted:
+    """The lanes of a worker process, one for each buffer that has sent it work."""
+
+    def __init__(self, go: Signal, ports: Sequence[Port], orphaned: Event) -> None:
+        self._go = go
+        self._ports = ports
+        self._orphaned = orphaned
+        self._lanes: list[WorkerLane] = []
+        self._controls: list[Any] = []
+
+    def close(self) -> None:
+        """Closes every lane."""
+        for lane in self._lanes:
+            lane.close()
+
+    def begin(self, data: bytes, finished: Signal | None) -> None:
+        """Builds the first lane, and takes commands until the process is to end.
+
+        Args:
+            data: As of `serve`.
+            finished: As of `serve`.
+        """
+        go, port, profiled = self._go, self._ports[0], None
+        try:
+            task = pickling.loads(data)
+            children.prepare_child(task.global_seed)
+            if not isinstance(task, Work):  # something to do before it becomes a worker
+                found = task.run(go, port.done, port.pipe)
+                if found is None:
+                    return
+                task, profiled = found
+                generators.seed_generators(task.global_seed)
+        except BaseException as error:
+            _tell(port.pipe, Failed(0, "its constructor", portable(error)))
+            return
+        lane, spec, arena = self._built(task, profiled)
+        del profiled
+        number = task.buffer or 0
+        if finished is None:
+            looks = [partial(self._join, number) for number in range(len(self._ports))]
+            self._looks: list[Callable[[], bool]] = [*looks]
+            self._looks[number] = self._answering(number, lane)
+            self._take_commands(task.tries)
+            return
+        from vecselect.backends.pool.rows import RowLanes, answer_rows
+
+        rows, port = RowLanes(task, lane.lane, spec, arena), self._ports[number]
+        index, tries, orphaned = task.index, task.tries, self._orphaned
+        answer_rows(rows, arena, index, tries, go, port.done, finished, port.pipe, orphaned)
+
+    def _built(
+        self, task: Work, profiled: gym.Env | None = None
+    ) -> tuple[WorkerLane, LaneSpec, Arena]:
+        """Builds a lane, and tells the parent how that goes.
+
+        Args:
+            task: What to build.
+            profiled: The instance that was profiled here, which none of them may be.
+        """
+        port = self._ports[task.buffer or 0]
+        row, envs = task.first_row, []
+        try:
+            for make in task.env_fns:
+                envs.append(make())
+                if profiled is not None and envs[-1].unwrapped is profiled:
+                    raise RequestError(same_instance(0, row))
+                row += 1
+            row = task.first_row
+            seed_torch(task.global_seed)
+            _tell(port.pipe, sample_of(envs[0]) if task.gives_sample else None)
+            spec = _received(port.pipe, self._orphaned)
+            if spec is not None:
+                arena = Arena(spec.layout, port.memory.mapped(spec.layout.size_bytes()))
+                port.memory.forget_descriptor()
+                lane = WorkerLane(task, spec, envs, arena)
+                _tell(port.pipe, lane.spaces())
+        except BaseException as error:
+            _tell(port.pipe, Failed(row, "its constructor", portable(error)))
+            for env in envs:
+                env.close()
+            raise _Ended from None
+        if spec is None:
+            close_all(envs, task.first_row)
+            raise _Ended
+        self._lanes.append(lane)
+        self._controls.append(arena.control[task.index].data)
+        return lane, spec, arena
+
+    def _join(self, number: int) -> bool:
+        """Builds the lane of one more buffer where that has sent its work; returns whether."""
+        pipe = self._ports[number].pipe
+        if not pipe.poll():
+            return False
+        work = pickling.loads(pipe.recv_bytes())
+        if work is None:
+            raise _Ended
+        lane, _, _ = self._built(work)
+        self._looks[number] = self._answering(number, lane)
+        return True
+
+    def _take_commands(self, tries: int) -> None:
+        """Answers commands until it is told to end.
+
+        Args:
+            tries: Tries to take a signal before sleeping.
+        """
+        acquire, wait, looks = self._go.acquire, self._go.wait, self._looks
+        while True:
+            if not acquire(False):
+                wait(tries)  # without a limit: another thread watches the parent, and gives it too
+            served = False
+            for look in looks:  # each lane in turn, so that none has to wait for long
+                if look():
+                    served = True
+            # Else woken to end, or given twice: the parent did not know that it was given.
+            if not served and (
+                self._orphaned.is_set() or any(control[ENDED] for control in self._controls)
+            ):
+                return
+
+    def _answering(self, number: int, lane: WorkerLane) -> Callable[[], bool]:
+        """Makes what does the next command of a lane, and returns whether there was one."""
+        control, port = self._controls[-1], self._ports[number]
+        pipe, release, step = port.pipe, port.done.release, lane.step
+        answered = 0
+
+        def look() -> bool:
+            nonlocal answered
+            word = control[GIVEN]
+            if word == answered:
+                return False
+            slot = word >> SLOT_SHIFT & SLOT_BITS
+            try:
+                if word & REQUEST:
+                    reply = lane.request(slot, *pickling.loads(pipe.recv_bytes()))
+                elif word & RESET:
+                    reply = lane.reset(slot)
+                else:
+                    reply = step(slot)
+            except LaneFailure as failure:
+                reply = failed_there(failure)
+            answered = word
+            if reply is None:
+                control[ANSWERED] = word
+                release()
+            else:
+                packed = packed_reply(lane.lane, reply)
+                control[ANSWERED] = word + (FAILED if isinstance(reply, Failed) else REPLY)
+                release()
+                pipe.send_bytes(packed)  # After the signal: a full pipe waits for the parent.
+            return True
+
+        return look
 
 
 def _tell(pipe: Connection, value: Any) -> None:
@@ -285,7 +399,7 @@ def _tell(pipe: Connection, value: Any) -> None:
         pipe.send_bytes(data)
 
 
-def _received_spec(pipe: Connection, orphaned: Event) -> LaneSpec | None:
+def _received(pipe: Connection, orphaned: Event) -> LaneSpec | None:
     """Waits for what all lanes have in common; None if this one is to end instead."""
     while not orphaned.is_set():
         if pipe.poll(LOOK_S):  # in periods: a forked sibling may hold the other end open
@@ -294,47 +408,6 @@ def _received_spec(pipe: Connection, orphaned: Event) -> LaneSpec | None:
             except (EOFError, ConnectionError):
                 return None
     return None
-
-
-def _answer(
-    lane: WorkerLane,
-    control: Any,
-    tries: int,
-    go: Signal,
-    done: Signal,
-    pipe: Connection,
-    orphaned: Event,
-) -> None:
-    """Answers commands until it is told to end."""
-    acquire, release, step = go.acquire, done.release, lane.step
-    answered = 0
-    while True:
-        if not acquire(False):
-            go.wait(tries)  # without a limit: another thread watches the parent, and gives it too
-        word = control[GIVEN]
-        if word == answered:  # woken to end, or given twice: the parent did not know that it was
-            if control[ENDED] or orphaned.is_set():
-                return
-            continue
-        slot = word >> SLOT_SHIFT & SLOT_BITS
-        try:
-            if word & REQUEST:
-                reply = lane.request(slot, *pickling.loads(pipe.recv_bytes()))
-            elif word & RESET:
-                reply = lane.reset(slot)
-            else:
-                reply = step(slot)
-        except LaneFailure as failure:
-            reply = failed_there(failure)
-        answered = word
-        if reply is None:
-            control[ANSWERED] = word
-            release()
-        else:
-            packed = packed_reply(lane.lane, reply)
-            control[ANSWERED] = word + (FAILED if isinstance(reply, Failed) else REPLY)
-            release()
-            pipe.send_bytes(packed)  # After the signal: a full pipe waits for the parent to read.
 
 
 def failed_there(failure: LaneFailure) -> Failed:

@@ -14,7 +14,7 @@ import mmap
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from gymnasium.error import ClosedEnvironmentError
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneSpec, Sample, Work
-    from vecselect.backends.pool.link import Memory
     from vecselect.backends.pool.loans import Loans
+    from vecselect.backends.pool.process import Hosts
     from vecselect.request import Request
 
     Arguments = Callable[[range], tuple[Any, ...] | None]
@@ -68,7 +68,8 @@ class Settings:
         step_timeout_s: Seconds that workers may take for a step, a reset or a call.
         start_timeout_s: Seconds that they may take to start and to build their sub-environments.
         threads: Threads that the numerical libraries of a worker process may start.
-        tries: Tries to take a signal of a worker process before sleeping.
+        tries: Tries of a worker process to take a signal before sleeping.
+        caller_tries: The same of the calling process.
         context: Start method of worker processes; the safest one by default.
         daemon: Whether worker processes are daemons, which may not start processes themselves.
         restart: Whether a worker that died is replaced.
@@ -76,7 +77,9 @@ class Settings:
             where they will hardly fit into memory.
         memory_available_bytes: What they may take.
         caller_steps: Whether the calling process steps a slice of its own.
-        first_worker: A process that is to be the first worker, where one was started to profile.
+        buffer: The number of this buffer; None where there is only one.
+        hosts: The worker processes that are shared with the other buffers, or of which the first
+            was started to profile.
         queues: Whether each sub-environment steps independently: see `rows`.
     """
 
@@ -88,13 +91,15 @@ class Settings:
     start_timeout_s: float | None = None
     threads: int = 1
     tries: int = 0
+    caller_tries: int = 0
     context: str | None = None
     daemon: bool = False
     restart: bool = False
     processes: int = 0
     memory_available_bytes: int = 0
     caller_steps: bool = True
-    first_worker: StartedWorker | None = None
+    buffer: int | None = None
+    hosts: Hosts | None = None
     queues: bool = False
 
     @classmethod
@@ -118,25 +123,13 @@ class Settings:
         return self.observation_mode == "same"
 
 
-class StartedWorker(Protocol):
-    """A worker process that was started before there was a pool.
-
-    Attributes:
-        memory: The block that it shares with the caller; the pool's own.
-    """
-
-    memory: Memory
-
-    def become(self, work: Work) -> Worker:
-        """Has it build its slice, as a worker that was started with it does."""
-
-
 class Worker(ABC):
     """One worker. It has one command at a time.
 
     Attributes:
         index: Of the worker.
         rows: Indices of its sub-environments.
+        buffer: The number of the buffer that they belong to; None where there is only one.
         outstanding: Whether a command was given whose end has not been seen.
         ended: Whether it was told to end.
         new_templates: Info templates to send with the next command.
@@ -144,9 +137,10 @@ class Worker(ABC):
         envs: Its sub-environments, where they live in the calling process.
     """
 
-    def __init__(self, index: int, rows: range) -> None:
-        self.index = index
-        self.rows = rows
+    def __init__(self, work: Work) -> None:
+        self.index: int = work.index
+        self.rows: range = work.rows
+        self.buffer: int | None = work.buffer
         self.outstanding: bool = False
         self.ended: bool = False
         self.new_templates: list[Template] = []
@@ -231,6 +225,10 @@ class Worker(ABC):
         """How it died; None, as always for what does not die alone, if it lives."""
         return None
 
+    def has_served_others(self) -> bool:
+        """Whether a lane of another buffer has kept it busy since the last `collect` began."""
+        return False
+
     def check(self) -> None:
         """Raises WorkerDied if it has died, ClosedEnvironmentError if it was told to end."""
         if self.ended:
@@ -243,7 +241,8 @@ class Worker(ABC):
         """What it runs, in words that follow its name: `which runs sub-environments 0-3,`."""
         first, last = self.rows[0], self.rows[-1]
         ran = f" {first}" if first == last else f"s {first}-{last}"
-        return f"which runs sub-environment{ran},"
+        where = "" if self.buffer is None else f" of buffer {self.buffer}"
+        return f"which runs sub-environment{ran}{where},"
 
 
 class Workers(ABC):
@@ -256,6 +255,8 @@ class Workers(ABC):
         loans: What of them is, where they are.
         templates: The info templates learned so far.
         closed: Set when the workers are about to be ended, perhaps in the midst of a command.
+        look_beside: Called now and then while waiting long; raises to end the waiting because of
+            what goes on beside these workers.
     """
 
     arena: Arena
@@ -267,6 +268,7 @@ class Workers(ABC):
         self.each: list[Worker] = []
         self.templates: list[Template] = []
         self.closed: bool = False
+        self.look_beside: Callable[[], None] = nothing
         self._limit_s = settings.step_timeout_s
         self._slot = 0
         self._asked: tuple[str, Arguments] | None = None
@@ -324,7 +326,10 @@ class Workers(ABC):
             self._replace(place, worker.lost)
             return
         try:
-            if worker.drop(left_s) is PENDING:
+            reply = worker.drop(left_s)
+            while reply is PENDING and worker.has_served_others():
+                reply = worker.collect(_countdown(self._limit_s))
+            if reply is PENDING:
                 self._replace_late(place)
         except WorkerDied as death:
             self._replace(place, death)
@@ -417,6 +422,8 @@ class Workers(ABC):
             reply = self._reply(place, left_s)
             if reply is PENDING and gives_up:
                 return PENDING
+            while reply is PENDING and self.each[place].has_served_others():
+                reply = self._reply(place, _countdown(self._limit_s))
             while reply is PENDING:  # the one that replaces it has as long
                 self._refuse_to_repeat_calls(self._replace_late(place))
                 self._give(place)
@@ -457,6 +464,7 @@ class Workers(ABC):
             if worker.has_failed():
                 raise _FailedElsewhere(worker)
             worker.check()
+        self.look_beside()
 
     def _replace(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
@@ -491,6 +499,10 @@ class _FailedElsewhere(Exception):
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self.worker = worker
+
+
+def nothing() -> None:
+    """Does nothing."""
 
 
 def closed_meanwhile() -> ClosedEnvironmentError:

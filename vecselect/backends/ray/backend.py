@@ -74,7 +74,9 @@ class Ray(base.Backend):
             share = needs.shared(request.buffers)
 
             def built(part: Request, number: int) -> RayVectorEnv:
-                settings = Settings.of(part, count, caller_steps=False, tries=EAGER_TRIES)
+                settings = Settings.of(
+                    part, count, caller_steps=False, tries=EAGER_TRIES, caller_tries=EAGER_TRIES
+                )
                 env = RayVectorEnv(part.env_fns, settings, share, beside)
                 base.set_spec(env, part, None)
                 return env

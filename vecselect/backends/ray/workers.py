@@ -183,7 +183,7 @@ class RayWorker(Worker):
     """
 
     def __init__(self, work: Work, workers: RayWorkers, packed: bytes) -> None:
-        super().__init__(work.index, work.rows)
+        super().__init__(work)
         self.place: Place | None = None
         self._workers = workers
         self._packed = packed

@@ -12,43 +12,12 @@ import pytest
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests.test_contract import variant
 from vecselect import ModeUnavailable, RequestError, StepTimeout, WorkerDied, auto_make_vec
 from vecselect.testing import envs as zoo
-from vecselect.testing.contract import VectorEnvContract, assert_same, echoes, samples
+from vecselect.testing.contract import assert_same, echoes, samples
 from vecselect.whole_infos import one_by_one
 
 MODES = ["pool:2", "thread:2"]
-
-
-class OneByOne(VectorEnvContract):
-    __test__ = False
-
-    def make(self, id, num_envs=None, **kwargs):
-        count = len(id) if isinstance(id, list) else num_envs
-        options = {**self.vector_kwargs, **kwargs.pop("vector_kwargs", {})}
-        kind, _, workers = self.mode.partition(":")
-        mode = f"{kind}:{min(int(workers), count)}"
-        return auto_make_vec(id, num_envs, mode, options, batch_size=count, **kwargs)
-
-
-@variant
-class TestPoolOneByOne(OneByOne):
-    __test__ = True
-    mode = "pool:2"
-
-
-@variant
-class TestThreadOneByOne(OneByOne):
-    __test__ = True
-    mode = "thread:3"
-
-
-@variant
-class TestPoolOneByOneWithDeadline(OneByOne):
-    __test__ = True
-    mode = "pool:2"
-    vector_kwargs = {"step_timeout_s": 60.0, "on_worker_death": "restart"}
 
 
 class Loops:

@@ -15,7 +15,6 @@ import pytest
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from tests.test_contract import variant
 from vecselect import (
     ModeUnavailable,
     RequestError,
@@ -27,39 +26,9 @@ from vecselect import (
 )
 from vecselect.machine import WORKER_BYTES, read_machine
 from vecselect.testing import envs as zoo
-from vecselect.testing.contract import VectorEnvContract, assert_same, echoes, masked_reset
+from vecselect.testing.contract import assert_same, echoes, masked_reset
 
 MODES = ["sync", "thread:2", "pool:2"]
-
-
-class InBuffers(VectorEnvContract):
-    __test__ = False
-
-    def make(self, id, num_envs=None, **kwargs):
-        count = len(id) if isinstance(id, list) else num_envs
-        options = {**self.vector_kwargs, **kwargs.pop("vector_kwargs", {})}
-        kind, _, workers = self.mode.partition(":")
-        most = count // 2  # a single one cannot be divided
-        mode = f"{kind}:{min(int(workers), most)}" if workers else kind
-        return auto_make_vec(id, num_envs, mode, options, buffers=min(2, count), **kwargs)
-
-
-@variant
-class TestPoolInBuffers(InBuffers):
-    __test__ = True
-    mode = "pool:2"
-
-
-@variant
-class TestThreadInBuffers(InBuffers):
-    __test__ = True
-    mode = "thread:2"
-
-
-@variant
-class TestSyncInBuffers(InBuffers):
-    __test__ = True
-    mode = "sync"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -51,6 +51,29 @@ class TestThread(VectorEnvContract):
     mode = "thread:2"
 
 
+class InBuffers(VectorEnvContract):
+    """With `buffers=2`, or of one sub-environment alone without."""
+
+    def make(self, id, num_envs=None, **kwargs):
+        count = len(id) if isinstance(id, list) else num_envs
+        return self.divided(id, num_envs, count // 2, buffers=min(2, count), **kwargs)
+
+    def divided(self, id, num_envs, most_workers, vector_kwargs=None, **kwargs):
+        kind, _, workers = self.mode.partition(":")
+        mode = f"{kind}:{min(int(workers), most_workers)}" if workers else kind
+        options = {**self.vector_kwargs, **(vector_kwargs or {})}
+        return auto_make_vec(id, num_envs, mode, options, **kwargs)
+
+
+class OneByOne(InBuffers):
+    """With a batch of all of them, which step one by one."""
+
+    def make(self, id, num_envs=None, **kwargs):
+        count = len(id) if isinstance(id, list) else num_envs
+        return self.divided(id, num_envs, count, batch_size=count, **kwargs)
+
+
+RESTARTED = {"step_timeout_s": 60.0, "on_worker_death": "restart"}
 VARIANTS = {
     "Sync": ("sync", {}),
     "PoolOfTheCaller": ("pool:0", {}),
@@ -61,10 +84,17 @@ VARIANTS = {
     "ThreadOfTheCaller": ("thread:0", {}),
     "ThreadOfOne": ("thread:1", {}),
     "ThreadsWithDeadline": ("thread:3", {"step_timeout_s": 60.0}),
+    "SyncInBuffers": ("sync", {}, InBuffers),
+    "PoolInBuffers": ("pool:2", {}, InBuffers),
+    "ThreadInBuffers": ("thread:2", {}, InBuffers),
+    "PoolOneByOne": ("pool:2", {}, OneByOne),
+    "PoolOneByOneWithDeadline": ("pool:2", RESTARTED, OneByOne),
+    "ThreadOneByOne": ("thread:3", {}, OneByOne),
 }
-for name, (mode, options) in VARIANTS.items():
+for name, (mode, options, *base) in VARIANTS.items():
     about = {"mode": mode, "vector_kwargs": options}
-    globals()[f"Test{name}"] = variant(type(f"Test{name}", (VectorEnvContract,), about))
+    kind = type(f"Test{name}", (*base,) or (VectorEnvContract,), about)
+    globals()[kind.__name__] = variant(kind)
 
 
 def test_native_has_the_shapes_of_its_environment():

@@ -125,7 +125,7 @@ else:
     ("mode", "new"),
     [
         ("pool:2", "the last one"),
-        ("async", "the last one"),
+        pytest.param("async", "the last one", marks=pytest.mark.full),
         ("thread:2", "the last one"),
         ("auto", "reset"),
     ],

@@ -255,7 +255,7 @@ def test_infos_equal_the_loop_when_there_are_more_shapes_than_templates():
     )
 
 
-@settings(SETTINGS, max_examples=100, phases=[Phase.generate])
+@settings(SETTINGS, max_examples=60, phases=[Phase.generate])
 @given(
     mode=st.sampled_from(["pool:0", "pool:0", "pool:0", "pool:2"]),
     autoreset_mode=st.sampled_from(AutoresetMode),

@@ -10,7 +10,7 @@ import pytest
 from tests.processes import children
 from vecselect import auto_make_vec
 
-WARM_UP = 5
+WARM_UP = 3
 
 pytestmark = pytest.mark.usefixtures("no_process_is_left")
 
@@ -30,7 +30,7 @@ def held():
 
 
 @pytest.mark.parametrize(
-    ("mode", "times"), [("auto", 100), ("pool:1", 30), ("thread:1", 100), ("async", 10)]
+    ("mode", "times"), [("auto", 50), ("pool:1", 20), ("thread:1", 50), ("async", 6)]
 )
 def test_a_loop_of_vector_environments_leaks_nothing(mode, times):
     for _ in range(WARM_UP):

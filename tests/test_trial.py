@@ -142,8 +142,10 @@ def test_one_that_raises_is_closed_and_the_others_go_on(raises_at):
     with Trials(1e-4) as some:
         add_all(some, made)
         some.set_blocks()
-        for number in range(3):
+        for number in range(100):  # beside other programs, blocks have few steps
             some.round(list(some.running), number)
+            if B not in some.running:
+                break
         assert list(some.running) == [A]
     assert some.why_out(A) is None
     assert some.why_out(B) == "it raised OSError: the cable was pulled"

@@ -30,7 +30,8 @@ def hide_files(*more):
                     raise FileNotFoundError(2, "No such file or directory", name)
             return call(file, *arguments, **named)
 
-        return without
+        # Like a builtin, it is not bound as a method: pathlib of Python 3.10 has it in a class.
+        return staticmethod(without)
 
     for name in ("listdir", "readlink", "open", "scandir", "stat", "statvfs"):
         if hasattr(os, name):

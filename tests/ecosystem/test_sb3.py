@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import dataclasses
 import functools
 import json
 import os
@@ -470,15 +469,9 @@ def three_threads():
     torch.set_num_threads(before)
 
 
-def counting_on_one_thread(envs):
-    """As if the plan had chosen one thread for the learner."""
-    envs.unwrapped.envs.plan = dataclasses.replace(envs.plan, learner_threads=1)
-    return envs
-
-
 @pytest.mark.parametrize("algorithm", ["PPO", "DQN"])
 def test_a_callback_gives_the_learner_one_thread_in_rollouts_only(algorithm, three_threads):
-    envs = counting_on_one_thread(make_vec_env("CartPole-v1", 2, mode="sync"))
+    envs = make_vec_env("CartPole-v1", 2, mode="sync", learner_threads=1)
     threads = Threads()
     if algorithm == "PPO":
         model = PPO("MlpPolicy", envs, n_steps=8, batch_size=16, n_epochs=1, device="cpu")
@@ -492,7 +485,7 @@ def test_a_callback_gives_the_learner_one_thread_in_rollouts_only(algorithm, thr
 
 
 def test_training_that_fails_in_a_rollout_leaves_one_thread_until_closing(three_threads):
-    envs = counting_on_one_thread(make_vec_env("CartPole-v1", 2, mode="sync"))
+    envs = make_vec_env("CartPole-v1", 2, mode="sync", learner_threads=1)
     model = PPO("MlpPolicy", envs, n_steps=8, batch_size=16, n_epochs=1, device="cpu")
     with pytest.raises(LookupError):
         model.learn(32, callback=[CollectingCallback(), Threads(fails_at=6)])

@@ -146,7 +146,7 @@ def make_vec_env(
 
 
 class CollectingCallback(BaseCallback):
-    """Gives torch the threads that the plan counts on during rollouts, and all of them for updates.
+    """Gives torch the threads that the plan counts on in rollouts; for updates the faster number.
 
         envs = make_vec_env("HalfCheetah-v5", 8, learner_threads="auto")
         PPO("MlpPolicy", envs).learn(100_000, callback=CollectingCallback())

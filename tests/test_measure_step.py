@@ -5,6 +5,7 @@ import dataclasses
 import pickle
 import random
 import time
+import types
 
 import gymnasium as gym
 import numpy as np
@@ -13,6 +14,7 @@ from gymnasium import spaces
 
 from tests.fake_torch import FakeLibrary
 from vecselect import ProfileError, RequestError, profile_step
+from vecselect.measure import step
 from vecselect.measure.clock import Clock
 from vecselect.measure.step import BRIEF, THOROUGH, Profiling, size_bytes
 
@@ -211,6 +213,33 @@ def test_threads_that_spin_and_shorten_no_step_are_not_its_own(libraries):
     profiling = Profiling(FakeEnv(fake), clock, lambda phase: None)
     alone = profiling.run(100.0, BRIEF)
     assert profiling.with_threads(alone, 2) == alone
+
+
+@pytest.mark.parametrize("spin_s", [0.0, 0.025, 1.0])
+def test_what_is_measured_next_waits_until_a_library_s_threads_sleep(
+    libraries, monkeypatch, spin_s
+):
+    now = [0.0]
+
+    class Others:
+        def __init__(self):
+            self.start_s = min(now[0], spin_s)
+
+        def seconds(self):
+            return min(now[0], spin_s) - self.start_s
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(
+        step, "time", types.SimpleNamespace(perf_counter=lambda: now[0], sleep=sleep)
+    )
+    monkeypatch.setattr(step, "OtherThreads", Others)
+    FakeLibrary.set(1)
+    profiling = Profiling(FakeEnv(FakeTime()), FakeTime().clock, lambda phase: None)
+    profiling.with_threads(profiling.run(100.0, BRIEF), 2)
+    least_s = min(spin_s, step.IDLE_LIMIT_S)
+    assert least_s <= now[0] <= least_s + 2 * step.IDLE_LOOK_S
 
 
 def test_a_scaled_profile_has_all_its_times_longer():

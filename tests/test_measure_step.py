@@ -236,7 +236,8 @@ def test_what_is_measured_next_waits_until_a_library_s_threads_sleep(
     )
     monkeypatch.setattr(step, "OtherThreads", Others)
     FakeLibrary.set(1)
-    profiling = Profiling(FakeEnv(FakeTime()), FakeTime().clock, lambda phase: None)
+    fake = FakeTime()
+    profiling = Profiling(FakeEnv(fake), fake.clock, lambda phase: None)
     profiling.with_threads(profiling.run(100.0, BRIEF), 2)
     least_s = min(spin_s, step.IDLE_LIMIT_S)
     assert least_s <= now[0] <= least_s + 2 * step.IDLE_LOOK_S

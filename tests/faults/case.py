@@ -351,11 +351,16 @@ def run(target, arguments, folder, inside):
     if int(inside):
         gc.collect()
         left = left_of(_children, 1.0)
-        after = descriptors()
+        # Threads may be closing what a process that has just ended shared with this one.
+        result["descriptors"] = left_of(lambda: sorted(_since(before)), 1.0)
         zombies = [c for c in psutil.Process().children() if c.status() == psutil.STATUS_ZOMBIE]
         result["children"] = left + [f"zombie {one.pid}" for one in zombies]
-        result["descriptors"] = sorted(after[one] for one in after.keys() - before.keys())
     Path(folder, "result.json").write_text(json.dumps(result, default=str))
+
+
+def _since(before):
+    """What the descriptors lead to that were not open before."""
+    return [link for name, link in descriptors().items() if name not in before]
 
 
 def _children():

@@ -113,7 +113,7 @@ class Server:
             return
         self.importing, theirs = socket.socketpair()
         self.modules |= new
-        with theirs, contextlib.suppress(ConnectionError):  # the next request says how it ended
+        with theirs, contextlib.suppress(OSError):  # the next request says how it ended
             self.send(0, [theirs.fileno()])
             self.importing.sendall("\n".join(sorted(new)).encode())
             self.importing.shutdown(socket.SHUT_WR)

@@ -200,21 +200,8 @@ def read_request(
             )
         spec = None
         makers, label = _read_callables(id, num_envs)
-    if callable(wrappers):
-        raise RequestError("wrappers is one wrapper; give a list of them: wrappers=[...].")
-    chain = tuple(wrappers or ())
-    for wrapper in chain:
-        if not callable(wrapper):
-            raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
-    buffers = _checked_count("buffers", buffers, len(makers))
-    if batch_size is not None:
-        batch_size = _checked_count("batch_size", batch_size, len(makers))
-        if buffers > 1:
-            raise RequestError(
-                f"buffers={buffers} and batch_size={batch_size} exclude each other: with buffers "
-                "the halves step in turn, with batch_size those that finish first are returned "
-                "first. Leave one of them out."
-            )
+    chain = _checked_wrappers(wrappers)
+    buffers, batch_size = _checked_split(buffers, batch_size, len(makers))
     return Request(
         label=label,
         env_fns=_factories(makers, chain),
@@ -228,6 +215,33 @@ def read_request(
         batch_size=batch_size,
         overlaps=buffers > 1 or batch_size is not None,
     )
+
+
+def _checked_wrappers(
+    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]] | None,
+) -> tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...]:
+    """The wrappers as a tuple, checked to be callable."""
+    if callable(wrappers):
+        raise RequestError("wrappers is one wrapper; give a list of them: wrappers=[...].")
+    chain = tuple(wrappers or ())
+    for wrapper in chain:
+        if not callable(wrapper):
+            raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
+    return chain
+
+
+def _checked_split(buffers: int, batch_size: int | None, num_envs: int) -> tuple[int, int | None]:
+    """`buffers` and `batch_size`, of which only one can be asked for."""
+    buffers = _checked_count("buffers", buffers, num_envs)
+    if batch_size is not None:
+        batch_size = _checked_count("batch_size", batch_size, num_envs)
+        if buffers > 1:
+            raise RequestError(
+                f"buffers={buffers} and batch_size={batch_size} exclude each other: with buffers "
+                "the halves step in turn, with batch_size those that finish first are returned "
+                "first. Leave one of them out."
+            )
+    return buffers, batch_size
 
 
 def is_seconds(value: object) -> bool:

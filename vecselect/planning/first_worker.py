@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.process import Host, Hosts
+from vecselect.backends.pool.host import Host, Hosts
 from vecselect.errors import ProfileError, StepTimeout
 from vecselect.factory import note_shown
 from vecselect.learner_threads import library_threads

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -28,7 +29,7 @@ from vecselect.errors import refusals_named
 from vecselect.process.forkserver import LOOK_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from multiprocessing.context import BaseContext
 
 POSIX = "fork" in multiprocessing.get_all_start_methods()
@@ -68,6 +69,19 @@ def get_context(method: str | None = None) -> BaseContext:
         return _CONTEXTS[method or start_methods()[0]]
     except KeyError:
         raise ValueError(f"there is no start method {method!r} here") from None
+
+
+def run_with_variables(variables: Mapping[str, str], function: str, *arguments: Any) -> None:
+    """Runs a function in a child, whose module is imported once environment variables are set.
+
+    Args:
+        variables: The variables; those that the user has set stay as they are.
+        function: As `module:name`.
+        *arguments: Of the function. Unpickling them must not import what reads the variables.
+    """
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)
+    pkgutil.resolve_name(function)(*arguments)
 
 
 @contextlib.contextmanager

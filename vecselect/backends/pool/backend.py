@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from vecselect.backends import base
 from vecselect.backends.buffered import build_in_buffers
 from vecselect.backends.pool.first_finished import FirstFinishedVectorEnv
+from vecselect.backends.pool.host import Host, Hosts
 from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, new_memory
-from vecselect.backends.pool.process import Host, Hosts
 from vecselect.backends.pool.rows import RowProcesses
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings

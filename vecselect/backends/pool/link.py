@@ -1,6 +1,7 @@
-"""What a worker process is started with and reached by: entry point, shared memory, signals.
+"""What a worker process is started with and reached by: shared memory, signals, pipes.
 
-Imports neither numpy nor anything else that reads the environment variables which `run` sets.
+Imports neither numpy nor anything else that reads environment variables: those of a worker are set
+after it has unpickled these (see `contexts.run_with_variables`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from vecselect.process.contexts import POSIX
 from vecselect.process.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
     from multiprocessing.connection import Connection
     from multiprocessing.context import BaseContext
     from multiprocessing.synchronize import Semaphore
@@ -51,30 +52,6 @@ WATCH_PERIOD_S = 0.2
 """While the caller sleeps, it checks this often whether the worker is still there."""
 
 _yield: Callable[[], None] = getattr(os, "sched_yield", partial(time.sleep, 0))
-
-
-def run(
-    variables: Mapping[str, str],
-    work: bytes,
-    go: Signal,
-    ports: Sequence[Port],
-    finished: Signal | None = None,
-) -> None:
-    """Runs a worker process until it is told to end or its parent has ended.
-
-    Args:
-        variables: Environment variables to set where the user has not set them.
-        work: What to do first, pickled: a `lane.Work`.
-        go: Given by the parent when there is a command for any of the lanes.
-        ports: One for each buffer.
-        finished: Where each sub-environment steps independently, given for each that has.
-    """
-    for name, value in variables.items():
-        os.environ.setdefault(name, value)
-
-    from vecselect.backends.pool.worker import serve
-
-    serve(work, go, ports, finished)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.link import Signal
 from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
-from vecselect.backends.pool.worker import ENDED, failed_there, packed_reply
+from vecselect.backends.pool.worker import ENDED, failed_there, packed_reply, serve
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
 from vecselect.process import pickling
 from vecselect.process.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from multiprocessing.connection import Connection
     from threading import Event
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.lane import LaneSpec, Work
+    from vecselect.backends.pool.link import Port
     from vecselect.backends.pool.workers import Settings, Worker
 
     Message = tuple[str, Any]
@@ -207,6 +208,25 @@ def answer_rows(
         answer(row, step, row, given[row].copy())
 
 
+def serve_rows(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal) -> None:
+    """Runs in the process, as `worker.serve`; each sub-environment steps independently.
+
+    Args:
+        work: As of `serve`.
+        go: Taken for every job.
+        ports: As of `serve`.
+        finished: Given for every answer; one signal shared by all workers.
+    """
+
+    def take_jobs(
+        task: Work, lane: Lane, spec: LaneSpec, arena: Arena, port: Port, orphaned: Event
+    ) -> None:
+        rows, index, tries = RowLanes(task, lane, spec, arena), task.index, task.tries
+        answer_rows(rows, arena, index, tries, go, port.done, finished, port.pipe, orphaned)
+
+    serve(work, go, ports, take_jobs)
+
+
 class RowProcess(ProcessWorker):
     """A worker process whose sub-environments step independently of each other."""
 
@@ -251,10 +271,12 @@ class RowProcesses(ProcessWorkers):
 
     each: list[Any]
     _worker = RowProcess
+    _serve = "vecselect.backends.pool.rows:serve_rows"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._finished: Signal = Signal(self._context)
+        self._more = (self._finished,)
         self._unsignalled = 0  # answers that were taken without their signal
 
     def make_arena(self, spec: LaneSpec) -> None:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.lane import LaneSpec
     from vecselect.backends.pool.link import Port, Signal
 
+    TakeJobs = Callable[[Work, Lane, LaneSpec, Arena, Port, Event], None]
+
 GIVEN, ANSWERED, ENDED = range(3)
 """Words of a worker's control block: the command given last; the one done last, with its status;
 whether the worker is to end."""
@@ -211,14 +213,16 @@ class _Ended(Exception):
     """The process is to end: the parent says so, has gone, or was told what could not be built."""
 
 
-def serve(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal | None = None) -> None:
+def serve(
+    work: bytes, go: Signal, ports: Sequence[Port], take_jobs: TakeJobs | None = None
+) -> None:
     """Runs in the process: builds lanes and does what the parent asks for until the end.
 
     Args:
         work: A pickled `Work`, or a task whose `run` gives one when it is done.
         go: Taken for every command.
         ports: One for each buffer.
-        finished: Where each sub-environment steps independently, given for each that has.
+        take_jobs: Takes the place of taking commands, where sub-environments step independently.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle.
 
@@ -229,7 +233,7 @@ def serve(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal | Non
     watch = ParentWatch(wake)
     hosted = _Hosted(go, ports, watch.gone)
     try:
-        hosted.begin(work, finished)
+        hosted.begin(work, take_jobs)
     except (EOFError, ConnectionError, _Ended):  # or the parent has hung up
         pass
     finally:
@@ -252,12 +256,12 @@ class _Hosted:
         for lane in self._lanes:
             lane.close()
 
-    def begin(self, data: bytes, finished: Signal | None) -> None:
+    def begin(self, data: bytes, take_jobs: TakeJobs | None) -> None:
         """Builds the first lane, and takes commands until the process is to end.
 
         Args:
             data: As of `serve`.
-            finished: As of `serve`.
+            take_jobs: As of `serve`.
         """
         go, port, profiled = self._go, self._ports[0], None
         try:
@@ -275,17 +279,13 @@ class _Hosted:
         lane, spec, arena = self._built(task, profiled)
         del profiled
         number = task.buffer or 0
-        if finished is None:
+        if take_jobs is None:
             looks = [partial(self._join, number) for number in range(len(self._ports))]
             self._looks: list[Callable[[], bool]] = [*looks]
             self._looks[number] = self._answering(number, lane)
             self._take_commands(task.tries)
             return
-        from vecselect.backends.pool.rows import RowLanes, answer_rows
-
-        rows, port = RowLanes(task, lane.lane, spec, arena), self._ports[number]
-        index, tries, orphaned = task.index, task.tries, self._orphaned
-        answer_rows(rows, arena, index, tries, go, port.done, finished, port.pipe, orphaned)
+        take_jobs(task, lane.lane, spec, arena, self._ports[number], self._orphaned)
 
     def _built(
         self, task: Work, profiled: gym.Env | None = None

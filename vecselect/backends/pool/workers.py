@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import gymnasium as gym
     from gymnasium.vector import AutoresetMode
 
+    from vecselect.backends.pool.host import Hosts
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneSpec, Sample, Work
     from vecselect.backends.pool.loans import Loans
-    from vecselect.backends.pool.process import Hosts
     from vecselect.request import Request
 
     Arguments = Callable[[range], tuple[Any, ...] | None]

@@ -17,7 +17,7 @@ import pytest
 from gymnasium.vector import SyncVectorEnv
 
 import vecselect
-from tests.processes import children, run_program
+from tests.processes import children, run_program, until
 from tests.zoo import EchoEnv
 from vecselect import (
     ModeUnavailable,
@@ -289,7 +289,7 @@ def test_too_few_descriptors_are_an_error_before_anything_is_started(descriptors
         assert f"may have {limit}" in message
         assert int(re.search(r"ulimit -n (\d+)", message)[1]) > limit
         assert children() == before
-        assert len(os.listdir("/proc/self/fd")) <= open_before
+        assert until(lambda: len(os.listdir("/proc/self/fd")) <= open_before, 10.0)
     for mode in ("pool:1", "sync"):
         with auto_make_vec(makers, mode=mode) as envs:
             envs.reset(seed=1)

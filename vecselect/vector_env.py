@@ -44,9 +44,12 @@ class StepClock:
     __slots__ = ("attends", "first_ns", "inside_ns", "left_ns", "look_at", "vector_steps")
 
     def __init__(self) -> None:
-        self.vector_steps = self.first_ns = self.left_ns = self.inside_ns = 0
-        self.look_at = 1  # after the first step, then when the watch wants to
-        self.attends = False
+        self.vector_steps: int = 0
+        self.first_ns: int = 0
+        self.left_ns: int = 0
+        self.inside_ns: int = 0
+        self.look_at: int = 1  # after the first step, then when the watch wants to
+        self.attends: bool = False
 
     def count(self, start_ns: int) -> int:
         """Adds a step that began at `start_ns` and ends now; returns their number."""

@@ -3,6 +3,7 @@
 import _multiprocessing
 import dataclasses
 import errno
+import gc
 import multiprocessing
 import multiprocessing.sharedctypes
 import os
@@ -287,6 +288,8 @@ def test_too_few_descriptors_are_an_error_before_anything_is_started(descriptors
         with pytest.raises(RequestError, match="file descriptors") as caught:
             auto_make_vec(makers, mode=mode)
         message = str(caught.value)
+        del caught  # whose traceback holds what was opened until then
+        gc.collect()
         assert re.match(rf"{workers} processes take about \d+ file descriptors", message)
         assert f"may have {limit}" in message
         assert int(re.search(r"ulimit -n (\d+)", message)[1]) > limit

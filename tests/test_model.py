@@ -164,6 +164,10 @@ def test_sub_environments_that_fill_the_cores_by_themselves_gain_nothing_side_by
     assert step_s("pool:7", threaded, 8, cores=16, **FREE) == pytest.approx(2 * MS)
     noise = dataclasses.replace(a_profile(1 * MS), cores_used=1.1)
     assert chosen(noise, 8, cores=2) == "pool:1"
+    # Beside a thread that spins, one of the two shares its core until that sleeps.
+    beside = LearnerCost("callable", 1 * MS, threads=2, spinning_cores=1.0, spin_s=3 * MS)
+    spun_s = step_s("sync", threaded, 8, cores=2, learners=(beside,))
+    assert spun_s == pytest.approx(step_s("sync", threaded, 8, cores=2) + 3 * MS)
 
 
 def test_stragglers_are_waited_for_and_never_longer_than_the_slowest_step():

@@ -4,7 +4,7 @@ With N sub-environments of mean step time t (resets included), of which they com
 time (less than t where steps wait, more where they compute in threads of their own), C cores, L the
 longest slice, and threads of the learner that spin for a while after it, on cores that slices need:
 
-    sync, pool:0    N t + loop
+    sync, pool:0    N t + loop, and the spin where steps compute in several threads
     pool:K          max(L t + stragglers + spin, L (t - u) + N u / C) + hand-off + loop
     thread:K        the same, but what holds the interpreter's lock takes turns
     async           messages, and max(t + stragglers, t - u + N u / C); more where N > C
@@ -310,7 +310,7 @@ def sync_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     """The cost function of `sync`."""
     loops = evidence.loops
     assert loops is not None
-    return _in_caller(evidence, loops.sync_s)
+    return _in_caller(evidence, learner, loops.sync_s)
 
 
 def pool_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
@@ -318,7 +318,7 @@ def pool_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     hand_off, loops = evidence.hand_off, evidence.loops
     assert hand_off is not None and loops is not None
     if mode.in_caller_alone:
-        return _in_caller(evidence, loops.pool_s)
+        return _in_caller(evidence, learner, loops.pool_s)
     lanes, workers, cores = _lanes(mode, evidence), mode.workers or 0, evidence.cores
     stepping = _side_by_side(
         lanes, evidence, learner, evidence.num_envs * cpu_step_s(evidence) / cores
@@ -337,7 +337,7 @@ def thread_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     profile, hand_off, loops = evidence.profile, evidence.hand_off, evidence.loops
     assert profile is not None and hand_off is not None and loops is not None
     if mode.in_caller_alone:
-        return _in_caller(evidence, loops.pool_s)
+        return _in_caller(evidence, learner, loops.pool_s)
     lanes, free = _lanes(mode, evidence), profile.gil_free_fraction or 0.0
     computing_s = evidence.num_envs * cpu_step_s(evidence)
     shared_s = computing_s * (1.0 - free) + computing_s / evidence.cores * free
@@ -396,10 +396,16 @@ def _lanes(mode: Mode, evidence: Evidence) -> int:
     return mode.lanes(evidence.num_envs, evidence.caller_steps)
 
 
-def _in_caller(evidence: Evidence, overhead_s: float) -> Parts:
+def _in_caller(evidence: Evidence, learner: LearnerCost, overhead_s: float) -> Parts:
     """All sub-environments one after another in the calling thread, in a loop of that length."""
+    profile = evidence.profile
+    assert profile is not None
     stepping_s = evidence.num_envs * mean_step_s(evidence)
-    return Parts(stepping_s, 0.0, 0.0, overhead_s)
+    stragglers_s = 0.0
+    if profile.threaded and _contended(profile.cores_used, evidence, learner):
+        # Threads of one step wait for the one that shares its core with a spinning thread.
+        stragglers_s = min(learner.spin_s, stepping_s)
+    return Parts(stepping_s, stragglers_s, 0.0, overhead_s)
 
 
 def _side_by_side(
@@ -469,7 +475,7 @@ def _cores_used(profile: StepProfile) -> float:
     return 1.0 - profile.off_cpu_fraction
 
 
-def _contended(lanes: int, evidence: Evidence, learner: LearnerCost) -> bool:
+def _contended(lanes: float, evidence: Evidence, learner: LearnerCost) -> bool:
     """Whether the learner's spinning threads and the slices together are more than the cores."""
     spinning = learner.spinning_cores
     return spinning > SPINNING and lanes + spinning > evidence.cores + SPINNING

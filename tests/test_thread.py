@@ -16,7 +16,7 @@ import pytest
 from gymnasium import spaces
 
 from tests import zoo
-from tests.processes import output_of
+from tests.processes import run_program
 from vecselect import ModeUnavailable, VecselectWarning, auto_make_vec, recommend, sweep
 from vecselect.measure.probe import may_draw
 from vecselect.testing.contract import assert_same_run
@@ -236,7 +236,9 @@ def test_the_program_can_end_whatever_an_environment_does():
         started.wait()
         print("ends")
     """
-    assert output_of("-c", textwrap.dedent(program)) == "ends\n"
+    done = run_program("-c", textwrap.dedent(program))
+    assert (done.returncode, done.stdout) == (0, "ends\n"), done.stderr
+    assert "threads of sub-environments [1] were still busy" in done.stderr
 
 
 def test_hundreds_of_them_run_as_the_loop_does():

@@ -186,16 +186,22 @@ class SharingEnv(FakeEnv):
 
 
 @pytest.mark.parametrize(
-    ("step_ns", "threads", "cores_used"),
-    [(2 * MS_NS, 2, 2.0), (2 * MS_NS, 8, 2.0), (2 * MS_NS, 1, 1.0), (100_000, 2, 1.0)],
+    ("step_ns", "threads", "counted", "cores_used"),
+    [
+        (2 * MS_NS, 2, 1.0, 2.0),
+        (2 * MS_NS, 2, 0.7, 2.0),  # half the time takes two cores, though fewer are counted
+        (2 * MS_NS, 8, 1.0, 2.0),
+        (2 * MS_NS, 1, 1.0, 1.0),
+        (100_000, 2, 1.0, 1.0),
+    ],
 )
 def test_what_a_library_computes_in_threads_is_seen_with_the_caller_s(
-    libraries, step_ns, threads, cores_used
+    libraries, step_ns, threads, counted, cores_used
 ):
     FakeLibrary.set(1)
     fake = FakeTime()
     fake.process_ns = 0
-    clock = dataclasses.replace(fake.clock, process_ns=lambda: fake.process_ns)
+    clock = dataclasses.replace(fake.clock, process_ns=lambda: int(fake.process_ns * counted))
     profiling = Profiling(SharingEnv(fake, step_ns), clock, lambda phase: None)
     alone = profiling.run(100.0, BRIEF)
     found = profiling.with_threads(alone, threads)

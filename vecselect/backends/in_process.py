@@ -58,6 +58,13 @@ class InProcess(VectorWrapper):
         self._need_idle("render")
         return self.env.render()
 
+    def close(self, **kwargs: Any) -> None:
+        """Closes the sub-environments, once: what raised is not asked again."""
+        try:
+            self.env.close(**kwargs)
+        finally:
+            self.env.closed = True  # Gymnasium 1.1 closes what is collected, if it is not
+
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Calls a method of every sub-environment, or reads an attribute that is not callable."""
         if "name" in kwargs:  # which is a parameter of Gymnasium's own `call`

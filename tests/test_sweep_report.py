@@ -164,6 +164,11 @@ def test_it_is_plotted(sweep, tmp_path):
     assert root[0].text.startswith("CartPole-v1: env steps/s and memory")
 
 
+def test_a_sweep_that_is_shown_itself_takes_one_line():
+    assert repr(SWEEP) == "<Sweep CartPole-v1: 8 in pool:1 recommended>"
+    assert repr(dataclasses.replace(SWEEP, points=())) == "<Sweep CartPole-v1: nothing ran>"
+
+
 @needs_matplotlib
 def test_a_notebook_shows_the_plot_below_the_tables():
     bundle = SweepReport(SWEEP)._repr_mimebundle_()

@@ -81,6 +81,12 @@ class Sweep:
         wanted = (mode, num_envs)
         return next((one for one in self.points if (one.mode, one.num_envs) == wanted), None)
 
+    def __repr__(self) -> str:
+        """One line: what is recommended for what. `to_json` has all of it."""
+        best = self.recommended
+        what = "nothing ran" if best is None else f"{best.num_envs} in {best.mode} recommended"
+        return f"<Sweep {self.env}: {what}>"
+
     def to_dict(self) -> dict[str, Any]:
         """The sweep as dicts, lists, numbers, strings and None; `recommended` too."""
         found = self.recommended

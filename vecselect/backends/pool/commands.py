@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space
 
 from vecselect.arguments import one_each
 from vecselect.backends.base import already_pending, nothing_pending
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from multiprocessing.util import Finalize
 
+    import gymnasium as gym
+
+    from vecselect.backends.pool.construction import Built
     from vecselect.backends.pool.lane import Lane
     from vecselect.backends.pool.workers import Arguments, Workers
 
@@ -46,6 +50,17 @@ class LaneCalls(VectorEnv):
         # to None when it is over, however that comes: so what a signal's handler tries in the midst
         # of it is refused.
         self._pending: str | None = None
+
+    def _describe(self, built: Built) -> None:
+        """Sets what a vector environment says of itself, from what it is made of."""
+        first, spec = built.first, built.spec
+        self.num_envs: int = spec.layout.num_envs
+        self.metadata: dict[str, Any] = {**first.metadata, "autoreset_mode": spec.autoreset_mode}
+        self.render_mode: str | None = first.render_mode
+        self.single_observation_space: gym.Space[Any] = spec.observation_space
+        self.observation_space: gym.Space[Any] = built.observation_space
+        self.single_action_space: gym.Space[Any] = first.action_space
+        self.action_space: gym.Space[Any] = batch_space(first.action_space, self.num_envs)
 
     # ---- closing
 

@@ -75,18 +75,8 @@ class FirstFinishedVectorEnv(LaneCalls):
         )
         super().__init__()
         built = construct(env_fns, settings, kind)
-        first = built.first
-        self.num_envs: int = len(env_fns)
+        self._describe(built)
         self.batch_size = batch_size
-        self.metadata: dict[str, Any] = {
-            **first.metadata,
-            "autoreset_mode": settings.autoreset_mode,
-        }
-        self.render_mode: str | None = first.render_mode
-        self.single_observation_space: gym.Space[Any] = built.spec.observation_space
-        self.observation_space: gym.Space[Any] = built.observation_space
-        self.single_action_space: gym.Space[Any] = first.action_space
-        self.action_space: gym.Space[Any] = batch_space(first.action_space, self.num_envs)
         self._leaves = tuple(leaves(self.single_observation_space))
         self._objects = {
             leaf.path: [None] * self.num_envs for leaf in self._leaves if leaf.dtype is None

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from gymnasium.vector.utils import batch_space, iterate
+from gymnasium.vector.utils import iterate
 
 from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
@@ -88,19 +88,9 @@ class PoolVectorEnv(LaneCalls):
         )
         super().__init__()
         built = construct(env_fns, settings, self._kind)
-        first = built.first
-        self.num_envs: int = len(env_fns)
+        self._describe(built)
         self.copy: bool = settings.copy
         self.autoreset_mode: AutoresetMode = settings.autoreset_mode
-        self.metadata: dict[str, Any] = {
-            **first.metadata,
-            "autoreset_mode": settings.autoreset_mode,
-        }
-        self.render_mode: str | None = first.render_mode
-        self.single_observation_space: gym.Space[Any] = built.spec.observation_space
-        self.observation_space: gym.Space[Any] = built.observation_space
-        self.single_action_space: gym.Space[Any] = first.action_space
-        self.action_space: gym.Space[Any] = batch_space(first.action_space, self.num_envs)
         self._leaves = tuple(leaves(self.single_observation_space))
         self._check_actions = action_check(
             self.action_space, self.single_action_space, self.num_envs

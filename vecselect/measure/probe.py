@@ -230,6 +230,7 @@ def bypassed_recorders() -> Iterator[None]:
 
 def _only_wrap(self: Any, env: gym.Env, *args: Any, **kwargs: Any) -> None:
     gym.Wrapper.__init__(self, env)
+    self.recorded_frames = []  # RecordVideo's `__del__` looks at them
 
 
 @contextlib.contextmanager

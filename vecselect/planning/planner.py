@@ -231,24 +231,26 @@ class _Planning:
         if not options.use_store:
             return self._measured((), builds, alone=True)
         cache, key = PlanCache(), plan_key(self.request, self.machine, options)
-        stored = cache.recall(key, kinds=self.kinds)
-        seen = cache.runs(key, script_name())
-        if callable(options.learner) and not builds:  # nothing is built to hold it against
-            stored, seen = None, ()
-        if stored is not None and not options.fresh and options.served_by(stored.plan.effort):
-            plan = dataclasses.replace(stored.plan, key=key.digest, recalled=True)
-            return Prepared(chosen_anew(plan, seen), self.request)
+        stored = cache.recall(key.digest)
+        seen: tuple[ObservedRun, ...] = ()
+        if stored is not None and (builds or not callable(options.learner)):
+            # Of a callable learner only what is built tells whether it is still the same.
+            seen = stored.runs.get(script_name(), ())
+            serves = stored.serves(self.kinds) and options.served_by(stored.plan.effort)
+            if serves and not options.fresh:
+                plan = dataclasses.replace(stored.plan, key=key.digest, recalled=True)
+                return Prepared(chosen_anew(plan, seen), self.request)
         with cache.planning_lock() as alone:
             prepared = self._measured(seen, builds, alone=alone)
-        plan = prepared.plan
-        if not alone or plan.decided_by == "elimination":
+        if not alone or prepared.plan.decided_by == "elimination":
             return prepared
+        plan = dataclasses.replace(prepared.plan, key=key.digest)
         try:
-            why_not = cache.save(key, dataclasses.replace(plan, key=key.digest))
+            if why_not := cache.save(key, plan):
+                plan = dataclasses.replace(plan, key=None, not_stored=why_not)
         except BaseException:  # warnings may be errors
             prepared.discard()
             raise
-        plan = dataclasses.replace(plan, key=None if why_not else key.digest, not_stored=why_not)
         return dataclasses.replace(prepared, plan=plan)
 
     def _measured(self, seen: tuple[ObservedRun, ...], builds: bool, *, alone: bool) -> Prepared:

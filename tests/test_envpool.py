@@ -17,6 +17,7 @@ from vecselect.testing.contract import BEGIN, JOINED, WAIT, assert_same
 pytest.importorskip("envpool", reason="there is no wheel of it for every Python")
 
 ALL_CORES = f"envpool:{max(int(read_machine().cores + 0.5), 1)}"
+MASK = np.array([True, False, True])
 IDS = ("CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "LunarLander-v3", "HalfCheetah-v5")
 
 
@@ -75,26 +76,6 @@ def test_seeds_lead_to_the_same_trajectories_whatever_was_done_before():
         assert not np.array_equal(one.reset()[0], other.reset()[0])
 
 
-def test_a_masked_reset_returns_the_whole_batch():
-    with made("HalfCheetah-v5") as envs:
-        before = played(envs, steps=4)[-1][0]
-        mask = np.array([True, False, True])
-        observations, infos = envs.reset(options={"reset_mask": mask})
-        assert np.array_equal(observations[1], before[1])
-        assert not (observations[mask] == before[mask]).any()
-        assert np.array_equal(infos["_x_position"], mask)
-        assert infos["x_position"][1] == 0.0
-        observations[1] = 7.0  # the caller's own
-        again = envs.reset(options={"reset_mask": mask})[0]
-        assert np.array_equal(again[1], before[1])
-        assert np.isfinite(envs.step(np.zeros((3, 6), np.float32))[0]).all()
-        for given in ({"seed": 3}, {"seed": [1, None, None]}):
-            with pytest.raises(VecselectError, match="seeds all sub-environments or none"):
-                envs.reset(options={"reset_mask": mask}, **given)
-        with pytest.raises(VecselectError, match="cannot hand options .*low"):
-            envs.reset(options={"low": 0.1})
-
-
 def test_episodes_end_when_gymnasium_ends_them_and_begin_a_step_later():
     with made("Pendulum-v1", max_episode_steps=5) as envs:
         steps = played(envs, steps=12)[1:]
@@ -106,32 +87,31 @@ def test_episodes_end_when_gymnasium_ends_them_and_begin_a_step_later():
         assert not any(step[3].any() for step in played(envs, steps=2000)[1:])
 
 
-def test_a_split_step_is_that_of_a_joined_one_and_may_be_left_pending():
-    with made("Pendulum-v1") as envs, made("Pendulum-v1") as other:
+def test_a_split_step_is_that_of_a_joined_one_and_its_arrays_are_the_caller_s():
+    with made("HalfCheetah-v5") as envs, made("HalfCheetah-v5") as other:
+        kept, copies = [], []
         for one in (envs, other):
             one.reset(seed=1)
-        for step in range(5):
-            actions = np.full((3, 1), step / 5, np.float32)
+        for step in range(8):
+            actions = np.full((3, 6), step / 8, np.float32)
             envs.step_async(actions)
             expected = other.step(actions)
-            actions[:] = 9.0  # the caller's own again
-            assert_same(envs.step_wait(), expected)
-        envs.step_async(actions)
+            actions[:] = 9.0
+            kept.append(envs.step_wait())
+            copies.append(copy.deepcopy(kept[-1]))
+            assert_same(kept[-1], expected)
+        assert_same(kept, copies)
+        envs.step_async(actions)  # it may be left pending
 
 
-def test_returned_arrays_never_change_later():
-    with made("HalfCheetah-v5") as envs:
-        results = played(envs, steps=8)
-        kept = [[np.copy(part) for part in result[:-1]] for result in results]
-        for _ in range(20):
-            envs.step(envs.action_space.sample())
-        for result, copies in zip(results, kept, strict=True):
-            assert_same(list(result[:-1]), copies)
-
-
-def test_what_has_no_separate_sub_environments_says_so():
+def test_what_it_has_not_and_what_comes_out_of_order_is_an_error():
     with made("CartPole-v1") as envs:
+        with pytest.raises(gym.error.ResetNeeded):
+            envs.step(np.zeros(3, np.int64))
         envs.reset(seed=1)
+        for options, says in (({"low": 0.1}, "options .*low"), ({"reset_mask": MASK}, "by mask")):
+            with pytest.raises(VecselectError, match=says):
+                envs.reset(options=options)
         for call in (*JOINED[2:5], BEGIN["call"]):
             with pytest.raises(VecselectError, match="Mode 'envpool' has no"):
                 call(envs)
@@ -147,8 +127,6 @@ def test_what_has_no_separate_sub_environments_says_so():
     for use in (*JOINED, *BEGIN.values(), *WAIT.values()):
         with pytest.raises(gym.error.ClosedEnvironmentError):
             use(envs)
-    with made("CartPole-v1") as envs, pytest.raises(gym.error.ResetNeeded):
-        envs.step(np.zeros(3, np.int64))
 
 
 def test_it_has_the_threads_that_are_asked_for_or_one_for_each_core():
@@ -160,9 +138,6 @@ def test_it_has_the_threads_that_are_asked_for_or_one_for_each_core():
         assert_same(played(three), played(envs))
     with pytest.raises(ModeUnavailable, match="4 threads, and 3 sub-environments"):
         auto_make_vec("CartPole-v1", 3, mode="envpool:4")
-
-
-def test_closing_ends_its_threads():
     process = psutil.Process()
     before = process.num_threads()
     envs = made("CartPole-v1", 8)
@@ -173,40 +148,32 @@ def test_closing_ends_its_threads():
     assert process.num_threads() <= before
 
 
-@pytest.mark.parametrize(
-    ("id", "options", "says"),
-    [
-        (EchoEnv, {}, "a callable has no id"),
-        ("CartPole-v1", {"wrappers": [gym.wrappers.TimeAwareObservation]}, "it takes no wrappers"),
-        (
-            "CartPole-v1",
-            {"vector_kwargs": {"autoreset_mode": "SameStep"}},
-            "NEXT_STEP only, not SAME_STEP",
-        ),
-        ("CartPole-v1", {"vector_kwargs": {"observation_mode": "different"}}, "same observation"),
-        (
-            "CartPole-v1",
-            {"vector_kwargs": {"step_timeout_s": 1.0}},
-            "cannot enforce step_timeout_s",
-        ),
-        ("CartPole-v1", {"render_mode": "rgb_array"}, "leave render_mode out"),
-        ("Pendulum-v1", {"g": 5.0}, "EnvPool's Pendulum-v1 takes no g=5.0"),
-        ("FrozenLake-v1", {"map_name": "8x8"}, "takes no map_name='8x8'"),
-        ("Ant-v5", {"xml_file": "mine.xml"}, "takes no xml_file='mine.xml'"),
-        ("Blackjack-v1", {}, r"the observations of EnvPool's Blackjack-v1 are a Box.* not a Tuple"),
-        ("GymV21Environment-v0", {}, "EnvPool has no GymV21Environment-v0"),
-    ],
-)
-def test_what_it_has_not_is_refused(id, options, says):
-    with pytest.raises(ModeUnavailable, match=f"(?s){says}"):
-        made(id, **options)
-
-
-def test_an_id_registered_with_other_code_is_not_that_of_envpool():
+def other_code():
     spec = copy.deepcopy(gym.spec("CartPole-v1"))
     spec.entry_point = EchoEnv
-    with pytest.raises(ModeUnavailable, match="EnvPool's CartPole-v1 is that of Gymnasium, and"):
-        made(spec)
+    return spec
+
+
+REFUSED = [
+    (EchoEnv, {}, "a callable has no id"),
+    ("CartPole-v1", {"wrappers": [gym.wrappers.TimeAwareObservation]}, "it takes no wrappers"),
+    ("CartPole-v1", {"vector_kwargs": {"autoreset_mode": "SameStep"}}, "NEXT_STEP only, not SAME"),
+    ("CartPole-v1", {"vector_kwargs": {"observation_mode": "different"}}, "same observation"),
+    ("CartPole-v1", {"vector_kwargs": {"step_timeout_s": 1.0}}, "cannot enforce step_timeout_s"),
+    ("CartPole-v1", {"render_mode": "rgb_array"}, "leave render_mode out"),
+    ("Pendulum-v1", {"g": 5.0}, "EnvPool's Pendulum-v1 takes no g=5.0"),
+    ("FrozenLake-v1", {"map_name": "8x8"}, "takes no map_name='8x8'"),
+    ("Ant-v5", {"xml_file": "mine.xml"}, "takes no xml_file='mine.xml'"),
+    ("Blackjack-v1", {}, r"the observations of EnvPool's Blackjack-v1 are a Box.* not a Tuple"),
+    ("GymV21Environment-v0", {}, "EnvPool has no GymV21Environment-v0"),
+    (other_code(), {}, "EnvPool's CartPole-v1 is that of Gymnasium, and"),
+]
+
+
+@pytest.mark.parametrize(("id", "options", "says"), REFUSED)
+def test_what_it_cannot_run_is_refused(id, options, says):
+    with pytest.raises(ModeUnavailable, match=f"(?s){says}"):
+        made(id, **options)
 
 
 def test_numbers_that_both_know_reach_the_environment():

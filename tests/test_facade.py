@@ -28,7 +28,7 @@ from vecselect import (
     auto_make_vec,
     learner_threads,
 )
-from vecselect.backends.in_process import InProcess
+from vecselect.backends.sync import InProcess
 from vecselect.errors import warn
 from vecselect.learner_threads import TRIED_UPDATES
 from vecselect.planning.observed import chosen_anew

@@ -10,7 +10,8 @@ from gymnasium.wrappers import TimeAwareObservation
 
 from tests.zoo import EchoEnv
 from vecselect import ModeUnavailable, RequestError, auto_make_vec, pinned, recommend
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.base import backend_of
+from vecselect.modes import KINDS
 from vecselect.request import read_pin
 
 
@@ -239,10 +240,10 @@ class Heavy:
 
 
 def test_a_pin_asks_its_own_mode_alone_and_packs_nothing_it_does_not_send(monkeypatch):
-    for name, backend in BACKENDS.items():
-        if name != "sync":
-            monkeypatch.setattr(type(backend), "missing", pytest.fail)
-            monkeypatch.setattr(type(backend), "why_not", pytest.fail)
+    for kind in KINDS:
+        if kind != "sync":
+            monkeypatch.setattr(type(backend_of(kind)), "missing", pytest.fail)
+            monkeypatch.setattr(type(backend_of(kind)), "why_not", pytest.fail)
     with auto_make_vec([Heavy() for _ in range(3)], mode="sync") as envs:
         envs.reset(seed=1)
     assert Heavy.packed == 0

@@ -31,7 +31,7 @@ from vecselect import (
     make,
     recommend,
 )
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.base import backend_of
 from vecselect.machine import read_machine
 from vecselect.modes import Mode
 from vecselect.planning import explain, planner
@@ -79,7 +79,7 @@ def quiet(monkeypatch):
 def only_pools(monkeypatch):
     """What waits is spread out over worker processes."""
     for kind in ("thread", "async"):
-        monkeypatch.setattr(BACKENDS[kind], "missing", lambda machine: "not here")
+        monkeypatch.setattr(backend_of(kind), "missing", lambda machine: "not here")
 
 
 @pytest.fixture

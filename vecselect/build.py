@@ -8,8 +8,8 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+from vecselect.backends.base import backend_of
 from vecselect.backends.pool.backend import Pool
-from vecselect.backends.registry import BACKENDS
 from vecselect.errors import ProfileError, RequestError, VecselectWarning
 from vecselect.learner_threads import set_learner_threads
 from vecselect.measure.clock import ForeignLoad
@@ -107,7 +107,7 @@ def _wrapped(
         if better is None:
             return _built(prepare(request, dataclasses.replace(options, fresh=True), builds=True))
         mode = Mode.parse(better.mode)
-        return BACKENDS[mode.kind].build(request, mode), better
+        return backend_of(mode.kind).build(request, mode), better
 
     facade = AutoVectorEnv if request.buffers == 1 else BufferedAutoVectorEnv
     if request.batch_size is not None:
@@ -136,7 +136,7 @@ def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
         if plan.pinned_by is not None or plan.mode == "sync" or "sync" not in able:
             raise
         try:
-            envs = BACKENDS["sync"].build(request, Mode("sync"))
+            envs = backend_of("sync").build(request, Mode("sync"))
         except Exception:  # so it was not the mode
             raise error from None
         plan = _in_its_place(plan, error)
@@ -156,7 +156,7 @@ def _build(prepared: Prepared) -> VectorEnv:
         if first is not None:
             envs: VectorEnv = Pool().build(prepared.request, mode, first=first.host)
         else:
-            envs = BACKENDS[mode.kind].build(prepared.request, mode)
+            envs = backend_of(mode.kind).build(prepared.request, mode)
     except BaseException:
         prepared.discard()
         raise

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import EnvSpec
 
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.base import backend_of
 from vecselect.build import build_planned
 from vecselect.errors import RequestError, VecselectWarning
 from vecselect.machine import read_machine
+from vecselect.modes import KINDS
 from vecselect.options import SIZES, PlanningOptions, SweepOptions
 from vecselect.planning.planner import make_plan
 from vecselect.planning.sweep import remembered_num_envs, run_sweep
@@ -276,7 +277,7 @@ def sweep(
 def available_modes() -> dict[str, str | None]:
     """Every mode with None, or with a sentence saying why it cannot run on this machine."""
     machine = read_machine()
-    return {mode: backend.missing(machine) for mode, backend in BACKENDS.items()}
+    return {kind: backend_of(kind).missing(machine) for kind in KINDS}
 
 
 _warned: set[tuple[str, str]] = set()

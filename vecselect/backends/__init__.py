@@ -1,1 +1,1 @@
-"""The ways to run sub-environments, one file or folder per mode; `registry` lists them."""
+"""The ways to run sub-environments, one file or folder per mode; `modes.KINDS` lists them."""

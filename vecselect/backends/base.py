@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import multiprocessing
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
 from vecselect.errors import ModeUnavailable, RequestError, same_instance, warn
 from vecselect.machine import why_no_room
+from vecselect.modes import KINDS, load
 from vecselect.request import PROCESS_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
@@ -60,10 +62,17 @@ class Backend:
             One with these calls beside those of `VectorEnv`, as in `AsyncVectorEnv`: `step_async`
             and `step_wait`, the same of `reset` and `call`, `call`, `get_attr` and `set_attr`; and
             `call_some`, `call_some_async` and `set_attr_some` for some sub-environments, as in
-            `in_process.InProcess`, which gives all of them to what is derived from Gymnasium's
+            `sync.InProcess`, which gives all of them to what is derived from Gymnasium's
             loop.
         """
         raise NotImplementedError
+
+
+@functools.cache
+def backend_of(kind: str) -> Backend:
+    """The backend of a kind of mode; its module is imported at the first use."""
+    backend: Backend = load(KINDS[kind].backend)()
+    return backend
 
 
 def refused_options(request: Request, takes: Set[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 Gymnasium's id, keyword arguments, spaces and time limit; another implementation and other random
 numbers. What EnvPool does otherwise than Gymnasium's vector environments is put right here: seeds
-of a reset, masked resets, dtypes, and masks of infos.
+of a reset, dtypes, and masks of infos.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
@@ -30,8 +31,6 @@ from vecselect.modes import Mode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import gymnasium as gym
-
     from vecselect.machine import Machine
     from vecselect.request import Request
 
@@ -43,14 +42,6 @@ NO_LIMIT = 2**31 - 1
 
 OWN_INFOS = frozenset({"env_id", "players", "elapsed_step"})
 """Infos that no environment of Gymnasium has: they serve EnvPool's asynchronous calls."""
-
-IMPLIED: dict[tuple[str, str], Any] = {
-    ("FrozenLake-v1", "map_name"): "4x4",
-    ("FrozenLake8x8-v1", "map_name"): "8x8",
-    ("LunarLanderContinuous-v2", "continuous"): True,
-    ("LunarLanderContinuous-v3", "continuous"): True,
-}
-"""Arguments that Gymnasium registers an id with and EnvPool has by the id alone."""
 
 NUMBERS = (bool, int, float)
 """Types of the arguments that both have by the same name and with the same meaning."""
@@ -100,11 +91,9 @@ class EnvPool(base.Backend):
         """
         base.need_work_for(mode, request)
         threads = mode.workers or self.exact(request, mode, read_machine()).workers or 1
-        env = EnvPoolVectorEnv(
-            _task_of(request), request.num_envs, threads, request.vector_kwargs.get("copy", True)
-        )
+        env = EnvPoolVectorEnv(_task_of(request), request.num_envs, threads)
         base.set_spec(env, request, None)
-        return _Split(env, "envpool", heeds_masks=True)
+        return _Split(env, "envpool")
 
 
 class _Split(NativeVectorEnv):
@@ -123,17 +112,8 @@ class Task:
 
     id: str
     kwargs: dict[str, Any]
-    observation_space: spaces.Box | spaces.Discrete
-    action_space: spaces.Box | spaces.Discrete
-
-    def make(self, num_envs: int, threads: int, seeds: list[int]) -> Any:
-        """EnvPool's vector environment; each seed is a number of 31 bits."""
-        with _quiet():
-            pool = _envpool().make_gymnasium(
-                self.id, num_envs=num_envs, num_threads=threads, seed=seeds, **self.kwargs
-            )
-            _ = pool.observation_space  # made at the first use, which warns
-        return pool
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
 
 
 def _envpool() -> Any:
@@ -166,13 +146,14 @@ def _task_of(request: Request) -> Task:
         )
     if request.env_kwargs.get("render_mode") is not None:
         raise unavailable("EnvPool does not render as Gymnasium does; leave render_mode out")
-    kwargs = {
-        name: value
-        for name, value in request.env_kwargs.items()
-        if name not in SETTINGS and IMPLIED.get((id, name)) != value
-    }
     with _quiet():
         known = envpool.make_spec(id, num_envs=1).config._asdict()
+        implied = {} if id not in gym.registry else gym.registry[id].kwargs
+        kwargs = {
+            name: value
+            for name, value in request.env_kwargs.items()
+            if name not in SETTINGS and (name in known or implied.get(name) != value)
+        }
         for name, value in kwargs.items():
             if not (isinstance(value, NUMBERS) and isinstance(known.get(name), NUMBERS)):
                 raise unavailable(f"EnvPool's {id} takes no {name}={value!r}")
@@ -213,18 +194,12 @@ class EnvPoolVectorEnv(VectorEnv):
 
     - A reset with seeds builds it anew, since EnvPool seeds only what it builds. The same seeds
       lead to the same trajectories, whatever the number of threads.
-    - `options["reset_mask"]` gives the whole batch back, as `SyncVectorEnv` does. What is masked
-      cannot be seeded, and there are no other options.
     - Rewards are float64, observations of the space's dtype; infos have masks.
     - A step that ends an episode and reaches its time limit is `truncated` only.
     """
 
-    def __init__(self, task: Task, num_envs: int, threads: int, copy: bool = True) -> None:
-        """Describes it; the first reset builds it.
-
-        With `copy` observations stay as they are where the caller changes those it was given; it
-        matters for masked resets only.
-        """
+    def __init__(self, task: Task, num_envs: int, threads: int) -> None:
+        """Describes it; the first reset builds it."""
         self.num_envs: int = num_envs
         self.metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode: str | None = None
@@ -234,10 +209,8 @@ class EnvPoolVectorEnv(VectorEnv):
         self.action_space: gym.Space[Any] = batch_space(task.action_space, num_envs)
         self._task = task
         self._threads = threads
-        self._copy = copy
         self._all = np.ones(num_envs, bool)
         self._pool: Any = None
-        self._last: Any = None
         self._dtype = self.observation_space.dtype
         self._most: int | None = None
         if isinstance(task.action_space, spaces.Discrete):
@@ -246,41 +219,34 @@ class EnvPoolVectorEnv(VectorEnv):
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Resets every sub-environment, or those in the mask.
-
-        Raises `VecselectError`, with nothing reset, if some of them are to be seeded, or there are
-        other options.
-        """
-        options = options or {}
-        if others := sorted(map(str, options.keys() - {"reset_mask"})):
+        """Resets every sub-environment; raises `VecselectError` if there are options."""
+        if options:
             raise VecselectError(
-                f"Mode 'envpool' cannot hand options to its environments ({', '.join(others)}). "
-                'Leave them out, or pin a mode that can, such as mode="pool".'
+                "Mode 'envpool' cannot hand options to its environments "
+                f"({', '.join(map(str, options))}). Leave them out, or pin a mode that can, such "
+                'as mode="pool".'
             )
-        mask, seeds = options.get("reset_mask"), seed_of_each(seed, self.num_envs)
-        if mask is None or mask.all():
-            return self._reset_all(seeds)
-        if any(seeds[row] is not None for row in np.flatnonzero(mask)):
-            raise VecselectError(
-                "Mode 'envpool' seeds all sub-environments or none: EnvPool seeds only what it "
-                "builds. Reset all of them with seeds, or these without."
-            )
-        observations = self._last.copy()
-        some, infos = self._pool.reset(np.flatnonzero(mask).astype(np.int32))
-        rows = infos["env_id"]
-        observations[rows] = some
-        return self._kept(observations), _masked(infos, mask, rows)
-
-    def _reset_all(self, seeds: list[int | None]) -> tuple[Any, dict[str, Any]]:
+        seeds = seed_of_each(seed, self.num_envs)
         if self._pool is None or any(one is not None for one in seeds):
             drawn = np.random.SeedSequence().generate_state(self.num_envs)
             given = [draw if one is None else one for draw, one in zip(drawn, seeds, strict=True)]
             self._pool = None  # its threads end before there are new ones
-            numbers = [int(one) % 2**31 for one in given]
-            self._pool = self._task.make(self.num_envs, self._threads, numbers)
+            self._pool = self._made([int(one) % 2**31 for one in given])
         observations, infos = self._pool.reset()
-        observations = observations.astype(self._dtype, copy=False)
-        return self._kept(observations), _masked(infos, self._all)
+        return observations.astype(self._dtype, copy=False), self._masked(infos)
+
+    def _made(self, seeds: list[int]) -> Any:
+        task = self._task
+        with _quiet():
+            pool = _envpool().make_gymnasium(
+                task.id,
+                num_envs=self.num_envs,
+                num_threads=self._threads,
+                seed=seeds,
+                **task.kwargs,
+            )
+            _ = pool.observation_space  # made at the first use, which warns
+        return pool
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every sub-environment; arguments and errors as in `send`."""
@@ -308,38 +274,22 @@ class EnvPoolVectorEnv(VectorEnv):
         """What the step returns that `send` began."""
         observations, rewards, terminated, truncated, infos = self._pool.recv()
         return (
-            self._kept(observations.astype(self._dtype, copy=False)),
+            observations.astype(self._dtype, copy=False),
             rewards.astype(np.float64),
             terminated,
             truncated,
-            _masked(infos, self._all),
+            self._masked(infos),
         )
-
-    def _kept(self, observations: np.ndarray) -> np.ndarray:
-        """The observations for the caller; those of a masked reset's other rows are kept here."""
-        self._last = observations
-        return observations.copy() if self._copy else observations
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends EnvPool's threads."""
-        self._pool = self._last = None
+        self._pool = None
 
-
-def _masked(
-    infos: dict[str, Any], present: np.ndarray, rows: np.ndarray | None = None
-) -> dict[str, Any]:
-    """Infos as Gymnasium's vector environments give them: beside each key a mask of those with it.
-
-    EnvPool gives for each key an array of all rows, or of `rows` in its own order, or a dict.
-    """
-    found: dict[str, Any] = {}
-    for key, value in infos.items():
-        if key in OWN_INFOS:
-            continue
-        if isinstance(value, dict):
-            value = _masked(value, present, rows)
-        elif rows is not None:
-            some, value = value, np.zeros((len(present), *value.shape[1:]), value.dtype)
-            value[rows] = some
-        found[key], found[f"_{key}"] = value, present.copy()
-    return found
+    def _masked(self, infos: dict[str, Any]) -> dict[str, Any]:
+        """Infos as Gymnasium's vector environments give them: each key has a mask beside it."""
+        found: dict[str, Any] = {}
+        for key, value in infos.items():
+            if key not in OWN_INFOS:
+                found[key] = self._masked(value) if isinstance(value, dict) else value
+                found[f"_{key}"] = self._all.copy()
+        return found

@@ -11,7 +11,7 @@ import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from vecselect.backends.base import Backend
-from vecselect.backends.in_process import InProcess
+from vecselect.backends.sync import InProcess
 from vecselect.errors import RequestError, VecselectError
 
 if TYPE_CHECKING:
@@ -119,13 +119,12 @@ class NativeVectorEnv(InProcess):
     """A vector environment that holds no environments of the user's, with the calls that it lacks.
 
     Most hold no separate sub-environments: then calls of these raise `VecselectError`, as does a
-    reset by mask, which some ignore, unless it is known to heed them.
+    reset by mask, which some ignore.
     """
 
-    def __init__(self, env: VectorEnv, mode: str = "native", *, heeds_masks: bool = False) -> None:
+    def __init__(self, env: VectorEnv, mode: str = "native") -> None:
         super().__init__(env)
         self._mode = mode
-        self._heeds_masks = heeds_masks
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
@@ -156,7 +155,7 @@ class NativeVectorEnv(InProcess):
         super()._need(call, some=some)
 
     def _check_mask(self, options: dict[str, Any] | None) -> None:
-        if options is not None and "reset_mask" in options and not self._heeds_masks:
+        if options is not None and "reset_mask" in options:
             raise VecselectError(
                 f"Mode {self._mode!r} cannot reset by mask: some such environments ignore "
                 "reset_mask and reset everything (CartPole's does). Pin another mode, or call "

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.base import backend_of
 from vecselect.errors import VecselectError
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.trial import Trial
@@ -66,7 +66,7 @@ def implementation_costs(
     `VecselectError` if its spaces or autoreset mode are not those of the environment, and what
     building or stepping it raises.
     """
-    exact = BACKENDS[kind].exact(request, Mode(kind), machine)
+    exact = backend_of(kind).exact(request, Mode(kind), machine)
     if exact.workers in (None, 1):
         return [_cost(request, exact, found, _steps_to_compare(found))]
     one = _cost(request, Mode(kind, 1), found, _steps_to_compare(found))
@@ -77,7 +77,7 @@ def implementation_costs(
 def _cost(request: Request, mode: Mode, found: Probe, steps: int) -> ImplementationCost:
     """What one mode takes, its behaviour compared over so many steps, if any."""
     with untouched_generators():
-        theirs = BACKENDS[mode.kind].build(request, mode)
+        theirs = backend_of(mode.kind).build(request, mode)
         with Trial(theirs) as trial:
             _need_alike(theirs, found)
             behaviour = _behaviour(trial, steps) if steps else None
@@ -127,7 +127,7 @@ def _steps_to_compare(found: Probe) -> int:
 def _own_behaviour(request: Request, steps: int) -> Behaviour:
     """What random actions lead to in the user's own environment."""
     few = dataclasses.replace(request, env_fns=request.env_fns[:OWN_ENVS])
-    with bypassed_recorders(), Trial(BACKENDS["sync"].build(few, Mode("sync"))) as trial:
+    with bypassed_recorders(), Trial(backend_of("sync").build(few, Mode("sync"))) as trial:
         return _behaviour(trial, steps)
 
 

@@ -18,7 +18,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.base import backend_of
 from vecselect.errors import (
     ModeUnavailable,
     RequestError,
@@ -163,7 +163,7 @@ class _Planning:
             raise RequestError(f"No mode can run {self.request.label}. {whys}.")
 
     def _why_not(self, mode: Mode) -> str | None:
-        backend = BACKENDS[mode.kind]
+        backend = backend_of(mode.kind)
         if self.request.buffers > 1 and not backend.buffers:
             return explain.NO_BUFFERS
         if self.request.batch_size is not None and not KINDS[mode.kind].one_by_one:
@@ -192,7 +192,7 @@ class _Planning:
 
     def unmeasured(self, mode: Mode, reason: str, *, decided_by: str = "elimination") -> Plan:
         """The plan where nothing can or need be measured."""
-        exact = str(BACKENDS[mode.kind].exact(self.request, mode, self.machine))
+        exact = str(backend_of(mode.kind).exact(self.request, mode, self.machine))
         return self._plan(
             self._evidence(), exact, reason, decided_by, candidates=(Candidate(exact),)
         )

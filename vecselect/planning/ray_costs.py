@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 
+from vecselect.backends.base import backend_of
 from vecselect.backends.ray import cluster
-from vecselect.backends.registry import BACKENDS
 from vecselect.measure.trial import Trial
 from vecselect.modes import Mode
 from vecselect.request import RAY_OPTIONS, Request
@@ -85,7 +85,7 @@ def _step_s(
     options = {"start_timeout_s": START_LIMIT_S, **options}
     options |= {"num_workers": lanes, "lane_mode": "sync"}
     request = Request("stub", (stub,) * (lanes * per_lane), vector_kwargs=options)
-    with Trial(BACKENDS["ray"].build(request, Mode("ray"))) as trial:
+    with Trial(backend_of("ray").build(request, Mode("ray"))) as trial:
         trial.reset()
         trial.block(WARM_UP_STEPS)
         return median(trial.block(1).loop_s for _ in range(STEPS))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.base import backend_of
 from vecselect.errors import ModeUnavailable, ProfileError, RequestError
 from vecselect.machine import memory_kind, read_machine
 from vecselect.measure.learner import read_learner
@@ -150,11 +150,11 @@ class _Sweeping:
     def exact(self, text: str) -> str:
         """A mode with its number of workers, where it has one."""
         mode = Mode.parse(text)
-        return str(BACKENDS[mode.kind].exact(self.request, mode, self.machine))
+        return str(backend_of(mode.kind).exact(self.request, mode, self.machine))
 
     def why_not(self, mode: Mode) -> str | None:
         """Why a mode cannot run at all, if it cannot."""
-        backend = BACKENDS[mode.kind]
+        backend = backend_of(mode.kind)
         why = backend.missing(self.machine) or backend.why_not(self.request, mode, self.machine)
         return why or mode.why_not(self.options.num_envs[-1], self.request.caller_steps)
 

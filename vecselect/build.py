@@ -19,8 +19,6 @@ from vecselect.modes import Mode
 from vecselect.partly_stepped import BufferedAutoVectorEnv, FirstFinishedAutoVectorEnv
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
-from vecselect.planning.observed import chosen_anew
-from vecselect.planning.plan_key import script_name
 from vecselect.planning.planner import prepare
 from vecselect.process import generators
 from vecselect.process.generators import untouched_generators
@@ -34,7 +32,6 @@ if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.planning.first_worker import Prepared
     from vecselect.request import Request
-    from vecselect.selection.evidence import ObservedRun
 
 LOOK_S = 0.05
 """For so long other programs are looked at where a learner takes another time than before."""
@@ -92,17 +89,6 @@ def _is_another_learner(envs: VectorEnv, plan: Plan, options: PlanningOptions) -
 def _wrapped(
     envs: VectorEnv, plan: Plan, request: Request, options: PlanningOptions
 ) -> AutoVectorEnv:
-    """The vector environment that users get, with what it needs to learn from its run."""
-    key = plan.key
-
-    def observed(run: ObservedRun) -> None:
-        if key is not None:
-            PlanCache().observe(key, script_name(), run)
-
-    def wrong_recall() -> None:
-        if key is not None:
-            PlanCache().forget(key)
-
     def rebuild(better: Plan | None) -> tuple[VectorEnv, Plan]:
         if better is None:
             return _built(prepare(request, dataclasses.replace(options, fresh=True), builds=True))
@@ -113,14 +99,7 @@ def _wrapped(
     if request.batch_size is not None:
         facade = FirstFinishedAutoVectorEnv
     try:
-        return facade(
-            envs,
-            plan,
-            on_observed=observed,
-            on_wrong_recall=wrong_recall,
-            choose_anew=chosen_anew,
-            rebuild=rebuild,
-        )
+        return facade(envs, plan, rebuild)
     except BaseException:
         envs.close()
         raise

@@ -14,12 +14,12 @@ from vecselect.learner_threads import torch_threads
 from vecselect.measure.clock import ForeignLoad, OtherThreads
 from vecselect.modes import Mode
 from vecselect.planning import explain
+from vecselect.planning.cache import PlanCache
+from vecselect.planning.plan_key import script_name
 from vecselect.selection.evidence import ObservedRun
 from vecselect.selection.overlap import overlap_in_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from vecselect.plan import Plan
 
 LOOK_STEPS = 64
@@ -150,24 +150,16 @@ class RunWatch:
         wrong_recall: Whether the first steps have shown that a recalled plan is wrong.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        on_observed: Callable[[ObservedRun], None] | None = None,
-        on_wrong_recall: Callable[[], None] | None = None,
-    ) -> None:
-        """Begins to watch; `on_observed` is given what the run has shown, when it ends."""
+    def __init__(self, plan: Plan) -> None:
+        """Begins to watch."""
         self._plan = plan
-        self._on_observed = on_observed
-        self._on_wrong_recall = on_wrong_recall
         chosen_s = plan.chosen.loop_s if plan.chosen else None
         self._planned_s = None if chosen_s is None else max(chosen_s - plan.learner_s, 0.0)
         self._verifies = plan.recalled and bool(self._planned_s)
-        self.attends: bool = self._verifies
+        self.attends: bool = False
         self.look_at = 1 if self._verifies else 10
         self.wrong_recall: bool = False
-        self._first_steps: list[tuple[float, float]] = []
-        self._step_cpu_s = 0.0
+        self._first_steps_s: list[float] = []
         self._begun_s = time.perf_counter()
         self._steps = self._inside_ns = self._outside_ns = 0
         self._window_ends = self.look_at
@@ -190,20 +182,16 @@ class RunWatch:
 
     def step_begins(self) -> None:
         """Begins to measure a single step; only where it `attends`."""
-        if self._verifies:
-            self._step_cpu_s = time.thread_time()
-        else:
-            record = self._records.setdefault(self._threads(), _Record())
-            record.gaps += 1
-            record.gaps_s += time.perf_counter() - self._gap_s
-            record.gaps_cpu_s += time.process_time() - self._gap_cpu_s
-            self._others = OtherThreads()
+        record = self._record()
+        record.gaps += 1
+        record.gaps_s += time.perf_counter() - self._gap_s
+        record.gaps_cpu_s += time.process_time() - self._gap_cpu_s
+        self._others = OtherThreads()
 
     def look(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
         """Takes in how the run stands at the end of a step: all numbers are those so far."""
         if self._verifies:
-            cpu_s = time.thread_time() - self._step_cpu_s
-            self._first_steps.append(((inside_ns - self._inside_ns) * 1e-9, cpu_s))
+            self._first_steps_s.append((inside_ns - self._inside_ns) * 1e-9)
         elif self._others is not None:
             self._end_sample(vector_steps, (inside_ns - self._inside_ns) * 1e-9)
             if vector_steps < self._window_ends:
@@ -212,7 +200,7 @@ class RunWatch:
         loop_s = self._end_window(vector_steps, inside_ns, outside_ns)
         verified = self._verifies and vector_steps >= WARM_UP_STEPS
         if verified:
-            self._verifies = self.attends = False
+            self._verifies = False
         self._plan_next_look(vector_steps, loop_s)
         if verified:
             self._verify_recall()
@@ -256,25 +244,17 @@ class RunWatch:
                 "the batch steps while the learner works on the other (envs.buffers)."
             )
 
-    def end(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
-        """Takes the last sample, and reports the run; arguments as in `look`."""
-        if vector_steps > self._steps:
-            self._end_window(vector_steps, inside_ns, outside_ns)
-        self.finish()
-
     def finish(self) -> None:
-        """Reports the run to `on_observed`: once, and only in the process that made it."""
-        observed, self._on_observed = self._on_observed, None
-        if observed is None or os.getpid() != self._owner:
-            return
-        for run in self.runs():
-            observed(run)
+        """Remembers what the run has shown, with its plan; only in the process that made it."""
+        if self._plan.key is not None and os.getpid() == self._owner:
+            for run in self.runs():
+                PlanCache().observe(self._plan.key, script_name(), run)
 
     def _end_sample(self, vector_steps: int, inside_s: float) -> None:
         """Adds what the other threads burnt during the single step that ends now."""
         others, self._others = self._others, None
         assert others is not None
-        record = self._records.setdefault(self._threads(), _Record())
+        record = self._record()
         record.others_s += others.seconds()
         record.sampled_s += inside_s
         self.attends = False
@@ -290,7 +270,7 @@ class RunWatch:
             (outside_ns - self._outside_ns) * 1e-9 / steps,
         )
         if self._steps >= WARM_UP_STEPS:
-            self._records.setdefault(self._threads(), _Record()).windows.append(window)
+            self._record().windows.append(window)
         self._steps, self._inside_ns, self._outside_ns = vector_steps, inside_ns, outside_ns
         return window.inside_s + window.outside_s
 
@@ -303,6 +283,9 @@ class RunWatch:
             self._gap_s, self._gap_cpu_s = time.perf_counter(), time.process_time()
             self.attends = True
             self.look_at = vector_steps + 1
+
+    def _record(self) -> _Record:
+        return self._records.setdefault(self._threads(), _Record())
 
     def _threads(self) -> int | None:
         """The threads that the learner computes with now."""
@@ -318,19 +301,17 @@ class RunWatch:
     def _verify_recall(self) -> None:
         """Compares the first steps with what a recalled plan counts on, and warns if it is wrong.
 
-        For longer steps only the time counts in which this thread had a core: on a busy machine it
-        waits for one.
+        Beside other programs that hold cores longer steps tell nothing.
         """
-        planned_s = self._planned_s
+        planned_s, step_s = self._planned_s, median(self._first_steps_s)
         assert planned_s is not None
-        step_s = median(step_s for step_s, _ in self._first_steps)
-        cpu_s = median(min(pair) for pair in self._first_steps)
-        self._first_steps.clear()
-        if step_s * WRONG_RECALL >= planned_s and cpu_s <= planned_s * WRONG_RECALL:
+        self._first_steps_s.clear()
+        longer = step_s > planned_s * WRONG_RECALL and not self._is_busy()
+        if not longer and step_s * WRONG_RECALL >= planned_s:
             return
         self.wrong_recall = True
-        if self._on_wrong_recall is not None:
-            self._on_wrong_recall()
+        if self._plan.key is not None:
+            PlanCache().forget(self._plan.key)
         warn(explain.wrong_recall(self._plan, planned_s, step_s))
 
     def _expect_collecting(self, vector_steps: int, run_s: float) -> None:

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from vecselect.arguments import action_check, one_each, read_indices, read_options, read_seeds
 from vecselect.errors import VecselectError
 from vecselect.learner_threads import RolloutThreads
+from vecselect.planning.observed import chosen_anew
 from vecselect.report import Report
 from vecselect.run_stats import RunWatch, Stats
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vecselect.plan import Plan
-    from vecselect.selection.evidence import ObservedRun
 
 
 class StepClock:
@@ -80,10 +80,6 @@ class AutoVectorEnv(VectorWrapper):
         self,
         env: VectorEnv,
         plan: Plan,
-        *,
-        on_observed: Callable[[ObservedRun], None] | None = None,
-        on_wrong_recall: Callable[[], None] | None = None,
-        choose_anew: Callable[[Plan, Sequence[ObservedRun]], Plan] = lambda plan, shown: plan,
         rebuild: Callable[[Plan | None], tuple[VectorEnv, Plan]] | None = None,
     ) -> None:
         """Wraps a vector environment that was built after a plan.
@@ -91,19 +87,11 @@ class AutoVectorEnv(VectorWrapper):
         Args:
             env: The vector environment, as `Backend.build` gives it; it belongs to this one from
                 here on.
-            plan: The plan it was built after.
-            on_observed: Given what the run has shown, when it ends: an `ObservedRun` for each
-                number of the learner's threads that steps were made with, the latest last. A run of
-                a few steps shows nothing.
-            on_wrong_recall: Called where the first steps show that a recalled plan is wrong.
-            choose_anew: Gives the plan that is best after what the run has shown, for `retune`.
+            plan: The plan it was built after. What the run shows is remembered with it.
             rebuild: Builds a vector environment after another plan, or after a new one if it is
                 given None, and returns both. Without it there is no `retune`.
         """
         super().__init__(env)
-        self._on_observed = on_observed
-        self._on_wrong_recall = on_wrong_recall
-        self._choose_anew = choose_anew
         self._rebuild = rebuild
         self._collecting = False
         self._use(env, plan)
@@ -112,12 +100,12 @@ class AutoVectorEnv(VectorWrapper):
         """Begins to run a vector environment."""
         self.env = env
         self.plan = plan
-        self._check_actions = self._checks()
+        self._check_actions = action_check(env.action_space, env.single_action_space, env.num_envs)
         self._was_reset = False
         self._clock = StepClock()
         self._threads = RolloutThreads(plan.learner_threads, free=plan.threads_free)
         weakref.finalize(self, self._threads.put_back).atexit = False
-        self._watch = RunWatch(plan, self._on_observed, self._on_wrong_recall)
+        self._watch = RunWatch(plan)
         # A run that is never closed is observed too: when it is collected, or at exit.
         self._finished = weakref.finalize(self, self._watch.finish)
         self._clock.attends = self._watch.attends
@@ -386,7 +374,7 @@ class AutoVectorEnv(VectorWrapper):
             )
         better = None
         if not self._watch.wrong_recall:
-            now, better = self.plan, self._choose_anew(self.plan, self._watch.runs())
+            now, better = self.plan, chosen_anew(self.plan, self._watch.runs())
             if (better.mode, better.learner_threads) == (now.mode, now.learner_threads):
                 return False
         threads, before = self._threads, self.plan.learner_threads
@@ -396,7 +384,6 @@ class AutoVectorEnv(VectorWrapper):
             self._watch.collecting(before)
         else:
             threads.put_back()
-        self._check_actions = self._refuse_step
         return True
 
     def stats(self) -> Stats:
@@ -426,9 +413,7 @@ class AutoVectorEnv(VectorWrapper):
     def _end_run(self, **kwargs: Any) -> None:
         """Reports the run, and closes every sub-environment."""
         try:
-            self._finished.detach()
-            clock = self._clock
-            self._watch.end(clock.vector_steps, clock.inside_ns, clock.outside_ns())
+            self._finished()
         finally:
             try:
                 self.env.close(**kwargs)
@@ -480,17 +465,7 @@ class AutoVectorEnv(VectorWrapper):
         return {"seed": read_seeds(seed, self.num_envs), "options": checked}
 
     def _note_reset(self) -> None:
-        if not self._was_reset:
-            self._was_reset = True
-            self._check_actions = self._checks()
-
-    def _checks(self) -> Callable[[Any], None]:
-        """The check of action batches."""
-        return action_check(self.env.action_space, self.env.single_action_space, self.num_envs)
-
-    def _refuse_step(self, actions: Any) -> NoReturn:
-        """Stands in for the check of actions after `retune`."""
-        raise ResetNeeded("retune() has built the sub-environments anew; reset them first.")
+        self._was_reset = True
 
     def _need_open(self) -> None:
         if self.env.closed:

@@ -105,11 +105,9 @@ def race(
     how = {"block_s": 0.002, "max_rounds": 3, "budget_s": 30, **how}
     timing = TimingTask(request, which, learner, spaces.Discrete(2), **how)
 
-    def heard(message):
-        if isinstance(message, str):
-            progress(message)
-
-    return (timing.run_isolated if isolated else timing.run)(progress=heard)
+    if isolated:
+        return timing.run_isolated(progress)
+    return timing.run(progress=lambda told: progress(told) if isinstance(told, str) else None)
 
 
 def the_modes(found):

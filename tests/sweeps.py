@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tests.plans import MACHINE, PROFILE
+from tests.plans import MACHINE
 from vecselect import Sweep
 from vecselect.plan import Note
 from vecselect.selection.compare import Interval
@@ -51,10 +51,8 @@ SWEEP = Sweep(
     whole=True,
     learner="none",
     machine=MACHINE,
-    profile=PROFILE,
     memory_kind="proportional set size",
     notes=(Note("machine-busy", "9 processes compete for 2 cores."),),
-    budget_s=25.0,
     seconds=22.1,
     created="2026-11-21T11:00:00+00:00",
     versions={"python": "3.11.7"},
@@ -67,5 +65,5 @@ INTERRUPTED = dataclasses.replace(
     recommendation="It was interrupted: this is not the whole sweep. Take 1.",
 )
 EMPTY = dataclasses.replace(
-    SWEEP, whole=False, modes=(), points=(), profile=None, recommendation="Nothing was measured."
+    SWEEP, whole=False, modes=(), points=(), recommendation="Nothing was measured."
 )

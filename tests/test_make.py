@@ -47,7 +47,7 @@ def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
         assert plan.decided_by == "rule"
         assert (plan.env, plan.num_envs, plan.pinned_by) == ("Pendulum-v1", 8, None)
         assert plan.evidence.autoreset_mode == "NextStep"
-        assert {"sync", "async", "native"} <= {candidate.mode for candidate in plan.candidates}
+        assert {"sync", "async"} <= {candidate.mode for candidate in plan.candidates}
         assert random.getstate() == random_state
         for now, before in zip(np.random.get_state(), numpy_state, strict=True):
             assert np.array_equal(now, before)

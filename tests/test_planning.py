@@ -361,16 +361,6 @@ def test_where_modes_differ_in_a_race_sync_runs():
     assert any("First difference: pool" in note.text for note in plan.notes)
 
 
-@pytest.mark.full
-def test_native_is_timed_in_a_race_and_chosen_only_where_that_is_allowed():
-    options = {"effort": "race", "budget_s": 2.0, "use_store": False}
-    plan = recommend("CartPole-v1", 64, **options)
-    assert plan.candidate("native").measured is not None
-    assert plan.mode != "native"
-    plan = recommend("CartPole-v1", 64, allow=("native",), **options)
-    assert plan.mode == "native"  # all CartPoles in a few array operations
-
-
 def test_seconds_of_learner_dilute_what_a_mode_can_save():
     plan = recommend("CartPole-v1", 2, **LONG)
     assert plan.mode in ("sync", "pool:0")

@@ -54,19 +54,19 @@ class Noise:
         return time_s * math.exp(self.random.gauss(0, self.noise))
 
 
-def race(true_s, noise, timed_only=()):
+def race(true_s, noise):
     """A race as `planning.timing` runs it: the choice, and all blocks."""
     blocks_s = {mode: [] for mode in true_s}
     running = tuple(true_s)
     for number in range(MAX_ROUNDS):
         for mode in order_of_round(running, number):
             blocks_s[mode].append(noise.block(true_s[mode]))
-        running = still_running(blocks_s, timed_only)
+        running = still_running(blocks_s)
         if len(running) == 1:
             break
     times_s = times_beside(blocks_s)
     entrants = [Timed(mode, 8, times_s[mode]) for mode in true_s]
-    return choose(entrants, timed_only).mode, blocks_s
+    return choose(entrants).mode, blocks_s
 
 
 def share_right(right, true_s, **noise):
@@ -150,14 +150,12 @@ def test_a_hopeless_rival_is_dropped_after_two_rounds_and_one_beyond_the_tie_soo
         pytest.param({"a": [1.0] * 4, "b": [1.5]}, "a", id="who was dropped runs no more"),
         pytest.param({"a": [1.0] * 60, "b": [1.01] * 60}, "a", id="surely little to gain"),
         pytest.param({"a": [1.0] * 4, "b": [1.01] * 4}, "ab", id="not yet"),
-        pytest.param({"a": [1.0] * 9, "native": [0.2] * 9}, "a", id="timed only, so it is over"),
-        pytest.param({"a": [1.0] * 2, "native": [0.2] * 2}, "a native", id="timed only, so far"),
         pytest.param({"a": [1.0] * 3}, "a", id="alone"),
     ],
 )
 def test_who_runs_on(blocks_s, running):
     expected = tuple(running.split() if " " in running else running)
-    assert still_running(blocks_s, ("native",)) == expected
+    assert still_running(blocks_s) == expected
 
 
 def test_a_close_race_takes_more_rounds_than_a_clear_one():

@@ -53,7 +53,7 @@ def test_a_race_records_the_blocks_of_all():
         assert entrant.loop_s.low < entrant.loop_s.mid < entrant.loop_s.high
         assert entrant.learner_s == 0.0
         assert entrant.vector_steps >= 1
-        assert entrant.memory_bytes > 1e6 and entrant.build_s > 0
+        assert entrant.memory_bytes > 1e6
     assert max(len(entrant.blocks_s) for entrant in record.entrants) == record.rounds
 
 
@@ -146,18 +146,10 @@ def test_where_the_environment_differs_from_itself_the_times_decide(processes_en
     assert "to the bit" not in str(Report(plan))
 
 
-# Candidates that are only timed
-
-
 def test_what_another_implementation_returns_is_not_compared():
-    record = race("CartPole-v1", ["sync", "native"], timed_only=["native"])
+    record = race("CartPole-v1", ["sync", "native"])
     assert record.difference is None
     assert record.of("native").loop_s.mid > 0
-
-
-def test_where_only_the_only_timed_remain_it_is_a_profile_error():
-    with pytest.raises(ProfileError, match="the licence allows one process"):
-        race(functools.partial(HomeEnv, "step"), ["pool:1", "pool:0"], timed_only=["pool:0"])
 
 
 # Candidates that fail

@@ -303,8 +303,8 @@ def test_what_was_measured_is_told_and_what_was_not_seen_is_said_in_words():
 def test_cores_that_other_programs_held_are_told(cores, foreign, load, said):
     machine = dataclasses.replace(MACHINE, cores=cores, load_1min=load)
     evidence = dataclasses.replace(BY_MODEL.evidence, machine=machine, foreign_cores=foreign)
-    why = explain.provisional(evidence, alone=True)
-    told = [why] if why else [note.text for note in explain.of_cores(evidence, why)]
+    _, notes = explain.of_machine(evidence, alone=True, remembered=True)
+    told = [note.text.removesuffix(" This plan expires after a week.") for note in notes]
     assert told == ([said] if said else [])
 
 

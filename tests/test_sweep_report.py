@@ -62,7 +62,7 @@ def test_the_answer_names_what_is_recommended_and_the_line_to_paste():
             True,
             "Take 2 sub-environments in mode sync: 97,000 env",
         ),
-        ({"sync": {1: 50e3, 2: 97e3, 4: 100e3}}, True, "is 97% of the most (100,000 with 4) and"),
+        ({"sync": {1: 50e3, 2: 97e3, 4: 100e3}}, True, "is 97% of the most (100,000 with 4);"),
         (
             {"sync": {1: 50e3}},
             False,

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from vecselect.machine import Machine
-from vecselect.measure.step import StepProfile
 from vecselect.plan import Note
 from vecselect.selection.race import Timed, choose_by_number, smallest_enough
 from vecselect.values import read_document
@@ -34,10 +33,8 @@ class Sweep:
         whole: Whether it came to its end; one that was interrupted did not.
         learner: What ran between two vector steps; see `Plan`.
         machine: The machine it was run on.
-        profile: What one sub-environment's step costs; None where that could not be measured.
         memory_kind: What `memory_bytes` adds up over the processes.
         notes: What else the reader should know.
-        budget_s: Seconds it was allowed to take.
         seconds: Seconds it took.
         created: When, in UTC, as ISO 8601.
         versions: Versions of the packages involved, by name.
@@ -54,10 +51,8 @@ class Sweep:
     whole: bool
     learner: str
     machine: Machine
-    profile: StepProfile | None
     memory_kind: str
     notes: tuple[Note, ...]
-    budget_s: float
     seconds: float
     created: str
     versions: dict[str, str]

@@ -85,7 +85,6 @@ class Trial:
 
     Attributes:
         envs: The vector environment.
-        build_s: Seconds that building and the first reset took, where `Trials` built it.
         step_s: Seconds from one vector step to the next in the warm-up.
         vector_steps: Vector steps of a block.
         lead_in: Vector steps before it that are not timed.
@@ -100,7 +99,6 @@ class Trial:
             learner: What happens between two vector steps; nothing by default.
         """
         self.envs = envs
-        self.build_s: float = 0.0
         self.step_s: float = 0.0
         self.vector_steps: int = 1
         self.lead_in: int = 0
@@ -257,14 +255,10 @@ class Trials:
             build: Builds it.
             learner: What happens between two vector steps.
         """
-        start_s = time.perf_counter()
         with self._may_fail(which):
             trial = self.running[which] = Trial(build(), learner)
             self.built.append(which)
             results = trial.first_results()
-            first = next(results)
-            trial.build_s = time.perf_counter() - start_s
-            results = itertools.chain([first], results)
             if not _runs_users_environments(which):
                 for _ in results:
                     pass

@@ -9,22 +9,16 @@ Notes have codes that stay the same from version to version:
 | `machine-busy` | other programs used the cores while this was measured |
 | `several-starts` | another program planned at the same time, so that hand-offs were assumed |
 | `resets` | resets take much of the time |
-| `near-the-line` | the step time is close to the threshold of the ~1 ms rule |
 | `rule-against-costs` | the rule says one thing and the costs measured here another |
-| `memory` | a candidate was left out, since it would not fit into memory |
 | `not-raced` | the environment holds something that a second one could not have |
 | `race-lost` | the race's process died |
-| `race-out` | an entrant was taken out of the race |
 | `bits-differ` | candidates did not return the same bits |
 | `not-repeatable` | the environment differs from itself, so candidates were not compared |
-| `ray-measured` | what Ray actors cost here, where `ray` was allowed |
-| `native-faster` | the environment's own vectorized implementation was faster in the race |
 | `implementation-differs` | another implementation does not behave as the environment does |
 | `implementation-left-out` | another implementation that was allowed could not be timed |
 | `learner-stand-in` | a small network stood in for the learner |
 | `not-together` | a sweep measured modes one after another |
 | `timing-lost` | a process of a sweep died |
-| `few-rounds` | a sweep had time for few rounds |
 """
 
 from __future__ import annotations
@@ -32,17 +26,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.errors import VecselectError
-from vecselect.modes import Mode
+from vecselect.modes import KINDS, Mode
 from vecselect.plan import Note
 from vecselect.selection.candidates import why_not_enough_memory
-from vecselect.selection.race import MIN_ROUNDS, smallest_enough
+from vecselect.selection.race import smallest_enough
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vecselect.measure.step import StepProfile
     from vecselect.plan import Plan
-    from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost, RayCosts
+    from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost
     from vecselect.selection.model import Choice
     from vecselect.selection.overlap import Overlap
     from vecselect.selection.race import Timed, TimingResult
@@ -63,7 +57,11 @@ NATIVE_NOT_ALLOWED = (
 NO_BUFFERS = "it cannot step some sub-environments without the others, which buffers=2 needs"
 NOT_ONE_BY_ONE = "it cannot step each sub-environment independently, which batch_size needs"
 RULE = " The ~1 ms rule (async for longer steps, else sync)"
-ONLY_NATIVE = "It is the only mode that can run it."
+NO_OTHER = "It is the only mode that can run it."
+WITHOUT_PROCESSES = (
+    "It cannot be measured or run in another process: {why}. If steps wait (for a simulator, say), "
+    'mode="thread" lets them wait at the same time.'
+)
 
 # Why this mode
 
@@ -71,13 +69,6 @@ ONLY_NATIVE = "It is the only mode that can run it."
 def reason_of_pin(source: str) -> str:
     """Why a pinned mode was chosen."""
     return f"{source} pins it; nothing was measured."
-
-
-def reason_without_processes(why: str, *, threads: bool) -> str:
-    """Why the simplest mode is chosen where no other process can be used, though threads may be."""
-    reason = f"It cannot be measured or run in another process: {why}."
-    hint = ' If steps wait (for a simulator, say), mode="thread" lets them wait at the same time.'
-    return f"{reason}{hint}" if threads else reason
 
 
 def reason_of_failure(mode: str, why: str) -> str:
@@ -159,7 +150,7 @@ def reason_of_race(race: TimingResult, mode: str, rule: RuleVerdict | None) -> s
         gains = {
             one.mode: gain.mid
             for one in race.entrants
-            if one.mode != "native" and (gain := race.speedup(one.mode, mode)) is not None
+            if (gain := race.speedup(one.mode, mode)) is not None
         }
         text = "It was the only one left in the race."
         if gains:
@@ -171,29 +162,34 @@ def reason_of_race(race: TimingResult, mode: str, rule: RuleVerdict | None) -> s
 # What else to know
 
 
-def provisional(evidence: Evidence, *, alone: bool) -> str | None:
-    """Why a plan should soon be made anew, as a sentence; None if it should not."""
+def of_machine(
+    evidence: Evidence, *, alone: bool, remembered: bool
+) -> tuple[str | None, list[Note]]:
+    """Why a plan should soon be made anew, None if it should not; and what others held the cores.
+
+    Args:
+        evidence: The evidence.
+        alone: Whether nothing else planned at the same time.
+        remembered: Whether the plan is kept.
+    """
+    cores = evidence.machine.cores
     if not alone:
-        return (
+        text = (
             "Another program was planning at the same time, so only the step was measured, and "
             "the other costs are assumed."
         )
-    return _other_programs(evidence) if evidence.busy else None
-
-
-def _other_programs(evidence: Evidence) -> str:
-    """What other programs held meanwhile, and what that leaves."""
-    kept = f"Other programs kept {evidence.foreign_cores:.1f} of {evidence.machine.cores:g} cores"
-    if evidence.cores < evidence.machine.cores:
-        return f"{kept} busy, so this plan counts on {evidence.cores:g}."
-    return f"{kept} busy while this was measured."
-
-
-def of_cores(evidence: Evidence, why_provisional: str | None) -> list[Note]:
-    """That a plan counts on fewer cores than there are, where nothing else says so."""
-    if why_provisional is not None or evidence.cores >= evidence.machine.cores:
-        return []
-    return [Note("machine-busy", _other_programs(evidence))]
+    else:
+        text = f"Other programs kept {evidence.foreign_cores:.1f} of {cores:g} cores busy"
+        if evidence.cores < cores:
+            text += f", so this plan counts on {evidence.cores:g}."
+        else:
+            text += " while this was measured."
+    if not alone or evidence.busy:
+        until = "It is not remembered: the next start measures again."
+        if remembered:
+            until = "This plan expires after a week."
+        return text, [Note("machine-busy" if alone else "several-starts", f"{text} {until}")]
+    return None, [Note("machine-busy", text)] if evidence.cores < cores else []
 
 
 def of_profile(profile: StepProfile) -> list[Note]:
@@ -206,35 +202,16 @@ def of_profile(profile: StepProfile) -> list[Note]:
     return [Note("resets", text)] if share > RESET_SHARE else []
 
 
-def of_provisional(why: str | None, *, alone: bool, remembered: bool) -> list[Note]:
-    """That the plan should soon be made anew, if there is a reason why."""
-    if why is None:
-        return []
-    until = "It is not remembered: the next start measures again."
-    if remembered:
-        until = "This plan expires after a week."
-    return [Note("machine-busy" if alone else "several-starts", f"{why} {until}")]
-
-
 def of_rule(verdict: RuleVerdict) -> list[Note]:
-    """Where the rule's own figures speak against it."""
-    notes = []
-    if verdict.near_line:
-        text = (
-            "The step time is close to the rule's threshold of 1 ms, so the rule may be wrong; "
-            'effort="measure" measures more.'
-        )
-        notes.append(Note("near-the-line", text))
+    """Where the costs that were measured speak against the rule."""
     if verdict.async_s is None:
-        return notes
+        return []
     predicted = "async" if verdict.async_s < verdict.sync_s else "sync"
-    if predicted != verdict.mode and not verdict.near_line:
-        text = (
-            f'By the costs measured here {predicted} would be faster; effort="measure" decides by '
-            "those."
-        )
-        notes.append(Note("rule-against-costs", text))
-    return notes
+    text = (
+        f'By the costs measured here {predicted} would be faster; effort="measure" decides by '
+        "those."
+    )
+    return [Note("rule-against-costs", text)] if predicted != verdict.mode else []
 
 
 def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
@@ -292,17 +269,16 @@ def of_learner(kind: str) -> list[Note]:
     return [Note("learner-stand-in", text)] if kind == "stand-in" else []
 
 
-def of_memory(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Note]:
-    """Which candidates, all but `modes`, would not fit into memory."""
+def too_large(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, str]:
+    """By kind that could run and is not among the candidates, why it would not fit into memory."""
     profile = evidence.profile
     assert profile is not None
-    left_out = []
-    for mode in (Mode("async"), Mode("pool", 1)):
-        if mode.kind in evidence.kinds and not any(one.kind == mode.kind for one in modes):
-            why = why_not_enough_memory(mode, profile, evidence)
-            text = f"{mode} is left out: {why}. Fewer sub-environments may fit."
-            left_out += [Note("memory", text)] if why else []
-    return left_out
+    found = {}
+    for kind in {*evidence.kinds} - {mode.kind for mode in modes}:
+        mode = Mode(kind, 1 if KINDS[kind].workers else None)
+        if (why := why_not_enough_memory(mode, profile, evidence)) is not None:
+            found[kind] = f"{why}; fewer sub-environments may fit"
+    return found
 
 
 def not_raced(holds: Sequence[str]) -> Note:
@@ -323,35 +299,21 @@ def race_lost(lost: Exception) -> Note:
     return Note("race-lost", text)
 
 
-def of_race(race: TimingResult, mode: str) -> list[Note]:
+def of_race(race: TimingResult) -> list[Note]:
     """What a race showed beside the choice."""
-    notes = []
     if race.difference is not None:
         text = (
             "The candidates returned different results for the same seeds and actions, so sync is "
             f"kept. First difference: {race.difference}."
         )
-        notes.append(Note("bits-differ", text))
-    elif race.compared_steps == 0 and len(race.entrants) > 1:
+        return [Note("bits-differ", text)]
+    if race.compared_steps == 0 and len(race.entrants) > 1:
         text = (
             "The environment returns different results for the same seed and actions, so nothing "
             "tells whether the candidates agree with each other: only their times decide."
         )
-        notes.append(Note("not-repeatable", text))
-    notes += [
-        Note("race-out", f"{one.mode} was taken out of the race: {one.skipped}.")
-        for one in race.entrants
-        if one.skipped
-    ]
-    native = race.speedup("native", mode)
-    if native is not None and native.mid >= WORTH_SAYING:
-        text = (
-            f"native would give {native.mid:.3g} times the throughput of {mode}: it is the "
-            "environment's own vectorized implementation, with other random numbers; "
-            'allow=("native",) or mode="native" takes it.'
-        )
-        notes.append(Note("native-faster", text, loud=native.mid >= LOUD))
-    return notes
+        return [Note("not-repeatable", text)]
+    return []
 
 
 def left_out(kind: str, error: Exception) -> tuple[str, Note]:
@@ -383,19 +345,6 @@ def _length(behaviour: Behaviour) -> str:
     return f"over {behaviour.steps}" if steps is None else f"{steps:.4g}"
 
 
-def of_ray(costs: RayCosts | None) -> list[Note]:
-    """What actors cost, by which `ray` was predicted."""
-    if costs is None:
-        return []
-    fixed, lane, env = (f"{s * 1e3:.2g} ms" for s in (costs.fixed_s, costs.lane_s, costs.env_s))
-    text = (
-        f"Beside the steps, a vector step of ray takes {fixed}, {lane} for each actor and {env} "
-        f"for each sub-environment; there is room for {costs.lanes} actors of one CPU. It is "
-        "predicted, never raced."
-    )
-    return [Note("ray-measured", text)]
-
-
 # What a sweep says
 
 
@@ -406,26 +355,16 @@ def of_sweep(by_number: dict[int, Timed], *, whole: bool) -> str:
     if found is None:
         return f"{interrupted}Nothing was measured."
     most = max(by_number.values(), key=lambda one: one.per_s)
-    held = "" if found.memory_bytes is None else f" and takes {found.memory_bytes / 1e6:.0f} MB"
     number = "1 sub-environment" if found.num_envs == 1 else f"{found.num_envs} sub-environments"
     text = f"Take {number} in mode {found.mode}: {found.per_s:,.0f} env steps/s"
     if most is not found:
         share = found.per_s / most.per_s
-        return (
-            f"{interrupted}{text}, which is {share:.0%} of the most ({most.per_s:,.0f} with "
-            f"{most.num_envs}){held}."
-        )
-    more = ", and more may give more" if found.num_envs == max(by_number) != 1 else ""
-    return f"{interrupted}{text}, which is the most{more}{held and f'; it{held[4:]}'}."
-
-
-def of_rounds(rounds: int, budget_s: float) -> list[Note]:
-    """That a sweep had time for few rounds."""
-    text = (
-        f"Every mode was timed only {rounds} time(s): those with close results may change "
-        f"places another time. Give more than {budget_s:g} s, or fewer numbers and modes."
-    )
-    return [Note("few-rounds", text)] if rounds < MIN_ROUNDS else []
+        text += f", which is {share:.0%} of the most ({most.per_s:,.0f} with {most.num_envs})"
+    else:
+        more = ", and more may give more" if found.num_envs == max(by_number) != 1 else ""
+        text += f", which is the most{more}"
+    held = "" if found.memory_bytes is None else f"; it takes {found.memory_bytes / 1e6:.0f} MB"
+    return f"{interrupted}{text}{held}."
 
 
 def no_time_for(seconds: float, budget_s: float) -> str:

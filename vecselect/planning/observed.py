@@ -97,21 +97,12 @@ def candidate_of(forecast: Forecast) -> Candidate:
 
 
 def candidates_of(choice: Choice, race: TimingResult | None) -> tuple[Candidate, ...]:
-    """A row for each forecast, with what the race measured, and for what only that has measured."""
-    rows = [candidate_of(forecast) for forecast in choice.forecasts]
-    if race is None:
-        return tuple(rows)
-    raced = {one.mode: one for one in race.entrants}
-    for place, row in enumerate(rows):
-        one = raced.get(row.mode)
-        if one is not None and row.threads == choice.best.threads:
-            rows[place] = dataclasses.replace(
-                row, measured=one.loop_s or row.measured, skipped=one.skipped
-            )
-    known = {row.mode for row in rows}
-    rows += [
-        Candidate(one.mode, measured=one.loop_s)
-        for one in race.entrants
-        if one.loop_s and one.mode not in known
-    ]
+    """A row for each forecast, with what a race has measured of it."""
+    raced = {one.mode: one for one in race.entrants} if race else {}
+    rows = []
+    for forecast in choice.forecasts:
+        row, one = candidate_of(forecast), raced.get(forecast.mode)
+        if one is not None and forecast.threads == choice.best.threads:
+            row = dataclasses.replace(row, measured=one.loop_s or row.measured, skipped=one.skipped)
+        rows.append(row)
     return tuple(rows)

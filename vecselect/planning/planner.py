@@ -4,7 +4,7 @@
     | what can run here                  backends: missing, why_not
     | a remembered plan                  cache, held against the request
     | one sub-environment, profiled      first_worker, in a process of its own
-    | hand-off, learner, Ray             first_worker, measure.learner, ray_costs
+    | hand-off, learner, other ways      first_worker, measure.learner, other_costs
     v
     Evidence --> selection.model.choose --> (effort="race": timing) --> Plan --> build
 
@@ -19,12 +19,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vecselect.backends.base import backend_of
-from vecselect.errors import (
-    ModeUnavailable,
-    RequestError,
-    StartError,
-    VecselectError,
-)
+from vecselect.errors import ModeUnavailable, RequestError, StartError
 from vecselect.learner_threads import set_learner_threads
 from vecselect.machine import read_machine
 from vecselect.measure.clock import ForeignLoad
@@ -37,10 +32,9 @@ from vecselect.plan import Candidate, Plan, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import FirstWorker, Prepared, profiled
-from vecselect.planning.implementations import implementation_costs
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
+from vecselect.planning.other_costs import implementation_costs, ray_costs
 from vecselect.planning.plan_key import plan_key, script_name
-from vecselect.planning.ray_costs import ray_costs
 from vecselect.planning.timing import TimingTask
 from vecselect.process import children
 from vecselect.process.generators import untouched_generators
@@ -68,10 +62,12 @@ if TYPE_CHECKING:
         RayCosts,
     )
     from vecselect.selection.model import Choice
+    from vecselect.selection.overlap import Overlap
     from vecselect.selection.race import TimingResult
 
-RACED_WITHIN = 3.0
-"""A race leaves out what is predicted to take this many times as long as the best."""
+RACED_WITHIN, RACED_START_S = 3.0, 1.0
+"""A race leaves out what is predicted to take this many times as long as the best, and modes whose
+first worker takes longer to start than this."""
 
 SECOND_LOOK_S = 0.1
 """Where other programs keep cores busy, they are looked at again for so long: a burst is over then,
@@ -113,8 +109,9 @@ def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prep
     blocked = children.why_no_children() or request.why_not_sent
     if blocked is not None:
         return Prepared(planning.without_processes(blocked), request)
-    if planning.kinds == ("native",):
-        return Prepared(planning.unmeasured(Mode("native"), explain.ONLY_NATIVE), request)
+    if not any(KINDS[kind].users_environments for kind in planning.kinds):
+        mode = Mode(planning.kinds[0])
+        return Prepared(planning.unmeasured(mode, explain.NO_OTHER), request)
     if options.effort == "rule":
         return Prepared(planning.by_rule(), request)
     return planning.by_evidence(builds)
@@ -148,12 +145,10 @@ class _Planning:
         Raises:
             RequestError: If none can.
         """
-        allow = self.options.allow
         for kind, about in KINDS.items():
-            asked = kind in allow or not about.on_request
-            if asked or kind == "native":  # of others that are not asked for nothing is said
+            if kind in self.options.allow or not about.on_request:
                 self.skipped[kind] = self._why_not(Mode(kind))
-            if not asked and kind == "native" and self.skipped[kind] is None:
+            elif kind == "native" and self._why_not(Mode(kind)) is None:
                 self.skipped[kind] = explain.NATIVE_NOT_ALLOWED
         if self.options.effort == "rule":
             for kind in set(self.kinds) - {"sync", "async"}:
@@ -187,8 +182,7 @@ class _Planning:
 
     def without_processes(self, why: str) -> Plan:
         """The plan where no other process can be used: nothing can be measured in one, nor run."""
-        reason = explain.reason_without_processes(why, threads="thread" in self.kinds[1:])
-        return self.unmeasured(Mode(self.kinds[0]), reason)
+        return self.unmeasured(Mode(self.kinds[0]), explain.WITHOUT_PROCESSES.format(why=why))
 
     def unmeasured(self, mode: Mode, reason: str, *, decided_by: str = "elimination") -> Plan:
         """The plan where nothing can or need be measured."""
@@ -272,51 +266,44 @@ class _Planning:
             if builds and request.caller_steps:
                 request.import_entry_point()  # while the other process does, too
             found = first.profile()
-            measured = alone and "pool" in self.kinds
-            hand_off = first.measure_hand_off() if measured else None
-            plan = self._decided(found, hand_off or HandOff(), load, seen, alone=alone)
+            hand_off = first.measure_hand_off() if alone else None
+            evidence, notes = self._gathered(found, hand_off or HandOff(), load, seen)
+            plan = self._decided(evidence, found, notes, alone=alone)
         except BaseException:
             first.end()
             raise
         mode = Mode.parse(plan.mode)
         has_workers = mode.kind == "pool" and bool(mode.workers) and request.batch_size is None
-        if has_workers and (hand_off or (not measured and first.answers())):
+        if has_workers and (hand_off or (not alone and first.answers())):
             return Prepared(plan, request, first)
         first.end()
         return Prepared(plan, request)
 
-    def _decided(
-        self,
-        found: Probe,
-        hand_off: HandOff,
-        load: ForeignLoad,
-        seen: tuple[ObservedRun, ...],
-        *,
-        alone: bool,
-    ) -> Plan:
-        """The plan by a profile and a hand-off, with what else is measured here."""
-        options, machine = self.options, self.machine
-        options.progress("measuring the learner")
-        able = self.kinds
+    def _gathered(
+        self, found: Probe, hand_off: HandOff, load: ForeignLoad, seen: tuple[ObservedRun, ...]
+    ) -> tuple[Evidence, list[Note]]:
+        """All evidence, with what else is measured here, and notes on what could not be."""
+        able, num_envs, machine = self.kinds, self.request.num_envs, self.machine
         if found.draws is not None:
             for kind in able:
                 if KINDS[kind].shares_interpreter:
                     self.skipped[kind] = explain.DRAWS.format(draws=found.draws, kind=kind)
+        self.options.progress("measuring the learner")
         learners = self._learners(found)
         foreign_cores = load.cores()
-        if foreign_cores > BUSY_SHARE * machine.cores:  # a burst, or a program that goes on?
+        busy = foreign_cores > BUSY_SHARE * machine.cores
+        if busy:  # a burst, or a program that goes on?
             load = ForeignLoad()
             time.sleep(SECOND_LOOK_S)
             foreign_cores = min(foreign_cores, load.cores())
-        ray = self._ray_costs(found)
-        implementations, left_out = self._implementations(found)
+        ray, implementations, notes = self._other_costs(found)
         evidence = dataclasses.replace(
             self._evidence(found),
             ruled_out=tuple(kind for kind in able if kind not in self.kinds),
             hand_off=hand_off,
-            loops=LoopCosts.of(found.profile, self.request.num_envs),
+            loops=LoopCosts.of(found.profile, num_envs),
             learners=learners,
-            rule=apply_rule(found.profile, machine, self.request.num_envs),
+            rule=apply_rule(found.profile, machine, num_envs),
             foreign_cores=foreign_cores,
             ray=ray,
             implementations=implementations,
@@ -324,54 +311,50 @@ class _Planning:
         )
         if evidence.busy:  # an exchange that waits for its turn of the core tells nothing
             evidence = dataclasses.replace(evidence, hand_off=HandOff())
+        return evidence, notes
+
+    def _decided(self, evidence: Evidence, found: Probe, notes: list[Note], *, alone: bool) -> Plan:
+        """The plan by the model and, where asked for, a race."""
+        options, rule = self.options, evidence.rule
         any_threads = options.learner_threads == "auto"
         modes = candidate_modes(evidence)
+        self.skipped |= explain.too_large(evidence, modes)
         choice = choose(evidence, any_threads=any_threads, modes=modes)
-        race: TimingResult | None = None
-        race_notes: list[Note] = []
+        mode, decided_by = choice.best.mode, "model"
+        reason, race = explain.reason_of_model(choice, rule), None
         if options.effort == "race":
             race, race_notes = self._race(found, choice)
-        if race is None:
-            mode, decided_by = choice.best.mode, "model"
-            reason = explain.reason_of_model(choice, evidence.rule)
-        else:
-            mode, decided_by = self._won(race), "race"
-            reason = explain.reason_of_race(race, mode, evidence.rule)
-            race_notes = explain.of_race(race, mode)
-        evidence = dataclasses.replace(evidence, race=race)
-        why = explain.provisional(evidence, alone=alone)
-        threads = counted_on(choice.best, evidence) if any_threads else self._given_threads
-        overlapped = None
-        if not self.request.overlaps:
-            given = {one.threads: one for one in learners}
-            cost = given.get(choice.best.threads, learners[0])
-            # As long as runs have shown it to be, where there were any.
-            cost = dataclasses.replace(cost, seconds=choice.best.learner_s)
-            overlapped = overlap(evidence, choice.best.loop_s, cost)
-        learner_known = learners[0].source in ("seconds", "callable") or bool(seen)
+            notes += race_notes
+        if race is not None:
+            mode, decided_by = _winner(race), "race"
+            reason = explain.reason_of_race(race, mode, rule)
+        why, machine_notes = explain.of_machine(
+            evidence, alone=alone, remembered=alone and options.use_store
+        )
+        overlapped = None if self.request.overlaps else _overlap(evidence, choice)
+        source = evidence.learners[0].source
+        learner_known = source in ("seconds", "callable") or bool(evidence.runs)
         return self._plan(
-            evidence,
+            dataclasses.replace(evidence, race=race),
             mode,
             reason,
             decided_by,
             candidates=candidates_of(choice, race),
             notes=[
                 *explain.of_threads(choice, quiet=why is None),
-                *explain.of_cores(evidence, why),
                 *explain.of_overlap(overlapped, sure=why is None and learner_known),
-                *explain.of_provisional(why, alone=alone, remembered=alone and options.use_store),
-                *explain.of_ray(ray),
-                *explain.of_implementations(self.request.label, implementations),
-                *left_out,
-                *race_notes,
+                *machine_notes,
+                *explain.of_implementations(self.request.label, evidence.implementations),
+                *notes,
                 *explain.of_profile(found.profile),
-                *explain.of_learner(learners[0].source),
-                *explain.of_memory(evidence, modes),
+                *explain.of_learner(source),
             ],
             break_even_s=_break_evens(evidence, modes),
             overlap=overlapped,
             provisional=why,
-            learner_threads=threads,
+            learner_threads=(
+                counted_on(choice.best, evidence) if any_threads else self._given_threads
+            ),
         )
 
     def _evidence(self, found: Probe | None = None) -> Evidence:
@@ -412,27 +395,25 @@ class _Planning:
                 one_thread=given is None,
             )
 
-    def _ray_costs(self, found: Probe) -> RayCosts | None:
-        """What Ray actors cost, where they may be chosen; leaves `ray` out where that fails."""
-        if "ray" not in self.kinds:
-            return None
-        self.options.progress("measuring Ray")
-        try:
-            return ray_costs(self.request, self.machine, found)
-        except VecselectError as error:
-            self.skipped["ray"] = str(error)
-            return None
+    def _other_costs(
+        self, found: Probe
+    ) -> tuple[RayCosts | None, tuple[ImplementationCost, ...], list[Note]]:
+        """What the steps of a sub-environment do not tell, for modes that were allowed.
 
-    def _implementations(self, found: Probe) -> tuple[tuple[ImplementationCost, ...], list[Note]]:
-        """What other implementations take, where they may be chosen; notes on those left out."""
+        One that cannot be measured is left out, and a note says why.
+        """
+        ray: RayCosts | None = None
         costs: list[ImplementationCost] = []
         notes: list[Note] = []
         for kind in self.kinds:
-            if KINDS[kind].users_environments:
+            if not KINDS[kind].on_request:
                 continue
             self.options.progress(f"timing {kind}")
             try:
-                costs += implementation_costs(self.request, kind, found, self.machine)
+                if kind == "ray":
+                    ray = ray_costs(self.request, self.machine, found)
+                elif not KINDS[kind].users_environments:
+                    costs += implementation_costs(self.request, kind, found, self.machine)
             except ModeUnavailable as error:
                 self.skipped[kind] = str(error).rstrip(".")
             except RequestError:
@@ -440,24 +421,10 @@ class _Planning:
             except Exception as error:
                 self.skipped[kind], note = explain.left_out(kind, error)
                 notes.append(note)
-        return tuple(costs), notes
-
-    @property
-    def _timed_only(self) -> tuple[str, ...]:
-        """Modes that are timed and may not be taken."""
-        return ("native",) if self.skipped["native"] == explain.NATIVE_NOT_ALLOWED else ()
-
-    def _won(self, race: TimingResult) -> str:
-        """The mode to take after a race: the first one where others returned something else."""
-        entrants = race.entrants
-        if race.difference is not None:
-            entrants = tuple(one for one in entrants if one.loop_s)[:1]
-        won = choose_timed(entrants, self._timed_only)
-        assert won is not None, "a race without any result raises"
-        return won.mode
+        return ray, tuple(costs), notes
 
     def _race(self, found: Probe, choice: Choice) -> tuple[TimingResult | None, list[Note]]:
-        """Races what may be best; no record, with the reason noted, where that cannot be."""
+        """Races what may be best; None, with the reason noted, where that cannot be."""
         if found.holds:
             return None, [explain.not_raced(found.holds)]
         options, request = self.options, self.request
@@ -467,28 +434,21 @@ class _Planning:
             one.mode
             for one in choice.forecasts
             if one.threads == threads and (one.mode == "sync" or one.loop_s <= limit_s)
-            if not one.mode.startswith("ray:")  # starting actors takes longer than a race may
+            if KINDS[Mode.parse(one.mode).kind].start_s <= RACED_START_S
         ]
-        if self._timed_only:
-            entrants += self._timed_only
         timing = TimingTask(
             request,
             tuple((mode, request.num_envs) for mode in entrants),
             options.learner,
             found.action_space,
             self.start_s + options.limit_s - time.perf_counter(),
-            timed_only=self._timed_only,
         )
-
-        def heard(message: str | TimingResult) -> None:
-            if isinstance(message, str):
-                options.progress(message)
-
         try:
             with set_learner_threads(threads if threads != as_set else None):
-                return timing.run_isolated(heard), []
+                race = timing.run_isolated(options.progress)
         except IsolatedLost as lost:
             return None, [explain.race_lost(lost)]
+        return race, explain.of_race(race)
 
     def _plan(
         self,
@@ -530,6 +490,24 @@ class _Planning:
             **provenance(),
             **others,
         )
+
+
+def _winner(race: TimingResult) -> str:
+    """The mode to take after a race: the first one where others returned something else."""
+    entrants = race.entrants
+    if race.difference is not None:
+        entrants = tuple(one for one in entrants if one.loop_s)[:1]
+    won = choose_timed(entrants)
+    assert won is not None, "a race without any result raises"
+    return won.mode
+
+
+def _overlap(evidence: Evidence, choice: Choice) -> Overlap | None:
+    """What overlap would bring beside the choice, its learner as long as runs have shown it."""
+    given = {one.threads: one for one in evidence.learners}
+    cost = given.get(choice.best.threads, evidence.learners[0])
+    cost = dataclasses.replace(cost, seconds=choice.best.learner_s)
+    return overlap(evidence, choice.best.loop_s, cost)
 
 
 def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float | None]:

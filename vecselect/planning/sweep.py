@@ -32,6 +32,8 @@ from vecselect.selection.race import Timed, TimingResult, choose_by_number
 from vecselect.sweeps import Sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vecselect.measure.probe import Probe
     from vecselect.options import SweepOptions
     from vecselect.plan import Note
@@ -86,14 +88,17 @@ class _Sweeping:
         self.probe: Probe | None = None
         self.modes: tuple[str, ...] = ()
         self.timed: dict[Id, Timed] = {}
-        self.notes: list[Note] = []
-        self.rounds = 0
+        self.notes: dict[str, Note] = {}
 
     def say(self, text: str) -> None:
         """Tells the user how far it has come."""
         spent_s = time.perf_counter() - self.start_s
         left_s = max(self.options.budget_s - spent_s, 0.0)
         self.options.progress(SweepProgress(text, spent_s / (spent_s + left_s), left_s))
+
+    def note(self, *notes: Note) -> None:
+        """Notes something, in place of what was noted of it before."""
+        self.notes |= {note.code: note for note in notes}
 
     def run(self) -> None:
         """Profiles one sub-environment, chooses the modes, and times them."""
@@ -102,13 +107,12 @@ class _Sweeping:
         single = request.spec is None or request.spec.entry_point is not None
         if single and not (children.why_no_children() or request.why_not_sent):
             self.probe = profiled(request, THOROUGH, min(options.budget_s / 10, PROFILE_S))
-            self.notes += explain.of_profile(self.probe.profile)
+            self.note(*explain.of_profile(self.probe.profile))
         which = self.choose_modes()
+        groups = [which] if which else []
         if self.probe is not None and self.probe.holds:
-            self.notes.append(explain.not_together(self.probe.holds))
-            groups: list[tuple[Id, ...]] = [(one,) for one in which]
-        else:
-            groups = [which] if which else []
+            self.note(explain.not_together(self.probe.holds))
+            groups = [(one,) for one in which]
         for place, group in enumerate(groups):
             left_s = self.start_s + options.budget_s - time.perf_counter()
             try:
@@ -116,47 +120,38 @@ class _Sweeping:
             except Exception as error:
                 if len(groups) == 1:
                     raise
-                mode, number = group[0]
-                self.timed[mode, number] = Timed(mode, number, skipped=str(error))
+                self.skip(group, str(error))
         if not any(one.loop_s for one in self.timed.values()):
             whys = dict.fromkeys(f"{one.mode}: {one.skipped}" for one in self.timed.values())
             raise ProfileError(f"No mode could be timed with {request.label}. {'; '.join(whys)}.")
 
     def choose_modes(self) -> tuple[Id, ...]:
         """Sets the modes, and returns what to time; what was named and cannot be timed is noted."""
-        request, named = self.request, self.options.modes
+        request, named, machine = self.request, self.options.modes, self.machine
         sizes, caller_steps = self.options.num_envs, request.caller_steps
-        if named:
-            modes = tuple(dict.fromkeys(map(self.exact, named)))
-        else:
-            profile = self.probe.profile if self.probe else None
-            draws = self.probe is not None and self.probe.draws is not None
-            modes = proposed(sizes[-1], self.machine, profile, caller_steps, threads=not draws)
-        whys = {mode: self.why_not(Mode.parse(mode)) for mode in modes}
-        if None not in whys.values():
-            text = "; ".join(f"{mode}: {why}" for mode, why in whys.items())
+        profile = self.probe.profile if self.probe else None
+        draws = self.probe is not None and self.probe.draws is not None
+        modes: dict[Mode, str | None] = {}
+        for text in named or proposed(sizes[-1], machine, profile, caller_steps, threads=not draws):
+            mode = Mode.parse(text)
+            backend = backend_of(mode.kind)
+            mode = backend.exact(request, mode, machine)
+            why = backend.missing(machine) or backend.why_not(request, mode, machine)
+            modes[mode] = why or mode.why_not(sizes[-1], caller_steps)
+        if None not in modes.values():
+            text = "; ".join(f"{mode}: {why}" for mode, why in modes.items())
             raise ModeUnavailable(f"None of the modes can run {request.label}. {text}.")
-        self.modes = tuple(mode for mode in modes if named or whys[mode] is None)
+        modes = {mode: why for mode, why in modes.items() if named or why is None}
+        self.modes = tuple(map(str, modes))
         which: list[Id] = []
         for number in sizes:
-            for mode in self.modes:
-                why = whys[mode] or Mode.parse(mode).why_not(number, caller_steps)
+            for mode, never in modes.items():
+                one, why = (str(mode), number), never or mode.why_not(number, caller_steps)
                 if why is None:
-                    which.append((mode, number))
+                    which.append(one)
                 elif named:
-                    self.timed[mode, number] = Timed(mode, number, skipped=why)
+                    self.skip([one], why)
         return tuple(which)
-
-    def exact(self, text: str) -> str:
-        """A mode with its number of workers, where it has one."""
-        mode = Mode.parse(text)
-        return str(backend_of(mode.kind).exact(self.request, mode, self.machine))
-
-    def why_not(self, mode: Mode) -> str | None:
-        """Why a mode cannot run at all, if it cannot."""
-        backend = backend_of(mode.kind)
-        why = backend.missing(self.machine) or backend.why_not(self.request, mode, self.machine)
-        return why or mode.why_not(self.options.num_envs[-1], self.request.caller_steps)
 
     def time(self, which: tuple[Id, ...], budget_s: float) -> None:
         """Times modes in turns."""
@@ -170,27 +165,20 @@ class _Sweeping:
             block_s=SWEEP_BLOCK_S,
         )
         try:
-            self.keep(timing.run_isolated(self.heard))
+            self.keep(timing.run_isolated(self.say, self.keep))
         except IsolatedLost as lost:
-            for mode, number in which:
-                missing = Timed(mode, number, skipped=str(lost))
-                self.timed.setdefault((mode, number), missing)
-            self.notes.append(explain.timing_lost(lost))
+            self.skip([one for one in which if one not in self.timed], str(lost))
+            self.note(explain.timing_lost(lost))
 
-    def heard(self, message: str | TimingResult) -> None:
-        """Takes in what `TimingTask.run` tells: what is being done, or what was found."""
-        if isinstance(message, str):
-            self.say(message)
-        else:
-            self.keep(message)
+    def skip(self, which: Iterable[Id], why: str) -> None:
+        """Notes why something is not timed."""
+        self.timed |= {one: Timed(*one, skipped=why) for one in which}
 
     def keep(self, found: TimingResult) -> None:
-        """Takes in what was found."""
-        self.timed.update({(one.mode, one.num_envs): one for one in found.entrants})
-        self.rounds = found.rounds
+        """Takes in what was found so far."""
+        self.timed |= {(one.mode, one.num_envs): one for one in found.entrants}
         if found.difference is not None:
-            note = explain.modes_differ(found.difference)
-            self.notes = [*(one for one in self.notes if one.code != note.code), note]
+            self.note(explain.modes_differ(found.difference))
 
     def sweep(self, *, whole: bool) -> Sweep:
         """What was found so far."""
@@ -210,14 +198,8 @@ class _Sweeping:
             whole=whole,
             learner=learner,
             machine=self.machine,
-            profile=self.probe.profile if self.probe else None,
             memory_kind=memory_kind(),
-            notes=(
-                *explain.of_rounds(self.rounds, self.options.budget_s),
-                *self.notes,
-                *explain.of_learner(learner),
-            ),
-            budget_s=self.options.budget_s,
+            notes=(*self.notes.values(), *explain.of_learner(learner)),
             seconds=time.perf_counter() - self.start_s,
             **provenance(),
         )

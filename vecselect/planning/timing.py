@@ -36,7 +36,7 @@ from vecselect.selection.model import start_up_s
 from vecselect.selection.race import Timed, TimingResult, still_running, times_beside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     import gymnasium as gym
 
@@ -75,7 +75,6 @@ class TimingTask:
             simpler modes.
         learner: What happens between two vector steps, as the user gave it.
         budget_s: Seconds after which no mode is built and no further round begun.
-        timed_only: Modes that may not be taken.
         probe: What one sub-environment takes; None to build all, whether there is room or not.
         block_s: Seconds that a block of the fastest mode takes.
     """
@@ -85,16 +84,32 @@ class TimingTask:
     learner: Any
     action_space: gym.Space[Any] | None
     budget_s: float
-    timed_only: Collection[str] = ()
     probe: Probe | None = None
     block_s: float = BLOCK_S
     max_rounds: int = MAX_ROUNDS
 
-    def run_isolated(self, progress: Callable[[str | TimingResult], None]) -> TimingResult:
+    def run_isolated(
+        self,
+        say: Callable[[str], None],
+        keep: Callable[[TimingResult], None] = lambda found: None,
+    ) -> TimingResult:
         """The same as `run` in a process of its own, unless the learner and its threads are here.
 
-        Raises `IsolatedLost` if that process ends before it has told all.
+        Args:
+            say: Told in a few words what is being done.
+            keep: Given now and then all that was found so far.
+
+        Raises:
+            IsolatedLost: If that process ends before it has told all.
+            Exception: As in `run`.
         """
+
+        def progress(message: str | TimingResult) -> None:
+            if isinstance(message, str):
+                say(message)
+            else:
+                keep(message)
+
         here = callable(self.learner) or loaded_torch() is not None
         here = here or self.request.native is not None
         if here or children.why_no_children() or self.request.why_not_sent:
@@ -162,29 +177,22 @@ class _Running:
         if probe is None or not self.trials.running:
             return None
         parsed, left_s = Mode.parse(mode), self.deadline_s - time.perf_counter()
-        fewer = [one for one in self.trials.running if one[0] == mode and one[1] < count]
-        if fewer:
-            trial, factor = self.trials.running[fewer[-1]], count / fewer[-1][1]
-            takes_s = (trial.build_s + VECTOR_STEPS * trial.step_s) * factor
-            takes_bytes = (self.memory_bytes[fewer[-1]] - self.base_bytes) * factor
-        else:
-            request = self.timing.request
-            lanes = parsed.lanes(count, request.caller_steps)
-            each_s = probe.construct_s + probe.profile.reset_time_s
-            takes_s = -(-count // lanes) * (each_s + VECTOR_STEPS * probe.profile.step_time_s)
-            takes_s += start_up_s(parsed, count, read_machine().cores)
-            takes_bytes = needed_bytes(parsed, count, probe.profile)
+        lanes = parsed.lanes(count, self.timing.request.caller_steps)
+        each_s = probe.construct_s + probe.profile.reset_time_s
+        takes_s = -(-count // lanes) * (each_s + VECTOR_STEPS * probe.profile.step_time_s)
+        takes_s += start_up_s(parsed, count, read_machine().cores)
         if takes_s > min(COST_SHARE * left_s, left_s - COST_SHARE * self.timing.budget_s):
             return explain.no_time_for(takes_s, self.timing.budget_s)
+        takes_bytes = needed_bytes(parsed, count, probe.profile)
         return why_no_room(takes_bytes, read_machine().memory_available_bytes)
 
     def need_some(self) -> None:
-        """Raises what has gone wrong if nothing is left that may be taken."""
-        trials, timed_only = self.trials, self.timing.timed_only
-        if any(mode not in timed_only for mode, _ in trials.running):
+        """Raises what has gone wrong if nothing is left."""
+        trials = self.trials
+        if trials.running:
             return
         errors = list(trials.errors.values())
-        if not any(mode not in timed_only for mode, _ in trials.built):
+        if not trials.built:
             raise errors[0]  # a pin of that mode would have raised it too
         last = errors[-1]
         raise ProfileError(
@@ -212,7 +220,7 @@ class _Running:
         names = [
             (mode, count)
             for count, blocks_s in by_number.items()
-            for mode in still_running(blocks_s, self.timing.timed_only)
+            for mode in still_running(blocks_s)
         ]
         several = len(by_number) > 1
         known = len(names) == len(by_number) and not (several and self.number < SWEEP_ROUNDS)
@@ -246,7 +254,6 @@ class _Running:
                 learner_s=loop_s.mid * median(shares),
                 blocks_s=tuple(round(s, 9) for s in trial.loops_s or [trial.step_s]),
                 vector_steps=trial.vector_steps,
-                build_s=trial.build_s,
                 memory_bytes=self.memory_bytes.get(which),
             )
             entrants.append(timed)

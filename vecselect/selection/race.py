@@ -45,7 +45,6 @@ class Timed:
         blocks_s: Seconds from one vector step to the next of each block; the n-th blocks of all
             ran in one round.
         vector_steps: Vector steps of each block.
-        build_s: Seconds that building and the first reset took.
         memory_bytes: Memory of all processes of a program that runs it: of this one with the
             environment's modules loaded, and of the workers.
         skipped: Why it was not measured, as words that follow its name; None if it was.
@@ -57,7 +56,6 @@ class Timed:
     learner_s: float = 0.0
     blocks_s: tuple[float, ...] = field(default=(), repr=False)
     vector_steps: int = 0
-    build_s: float | None = None
     memory_bytes: int | None = None
     skipped: str | None = None
 
@@ -117,19 +115,15 @@ def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
     return min(finished, key=lambda mode: time_ratio(finished[mode], one).mid)
 
 
-def still_running(
-    blocks_s: Mapping[str, Sequence[float]], timed_only: Collection[str] = ()
-) -> tuple[str, ...]:
+def still_running(blocks_s: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     """Who runs in the next round: the leader, and every rival that may yet be the one to take.
 
     Args:
         blocks_s: By mode, the simpler ones first: seconds per vector step of each block, one block
             a round. A mode that was dropped has fewer than the others.
-        timed_only: Modes that cannot be taken, and so do not lead.
     """
     rounds = max(map(len, blocks_s.values()))
-    able = {mode: blocks for mode, blocks in blocks_s.items() if mode not in timed_only}
-    leader = fastest(able or blocks_s)
+    leader = fastest(blocks_s)
     against = {
         mode: time_ratio(blocks, blocks_s[leader])
         for mode, blocks in blocks_s.items()
@@ -141,7 +135,7 @@ def still_running(
         if rounds < DROP_ROUNDS
         or not (found.mid > HOPELESS or (rounds > DROP_ROUNDS and found.low > 1 + TIE))
     }
-    if rounds >= MIN_ROUNDS and all(against[mode].low > 1 - STOP_GAIN for mode in open_ & {*able}):
+    if rounds >= MIN_ROUNDS and all(against[mode].low > 1 - STOP_GAIN for mode in open_):
         open_ = set()
     return tuple(mode for mode in blocks_s if mode == leader or mode in open_)
 

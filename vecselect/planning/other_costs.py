@@ -1,35 +1,41 @@
-"""Other implementations of the environment, where they are allowed: their time and behaviour.
+"""What the steps of one sub-environment do not tell: other implementations, and actors of Ray.
 
-`native` and `envpool` run other code, so nothing that was measured of a sub-environment predicts
-them. They are built here with all their sub-environments and timed, and what random actions lead to
-is held against the user's own environment: not bits, but rewards and the length of episodes.
+`native` and `envpool` run other code. They are built here with all their sub-environments and
+timed, and what random actions lead to is held against the user's own environment: not bits, but
+rewards and the length of episodes. What Ray's actors add to the steps is measured over stubs.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
 import time
-from statistics import fmean, pstdev
-from typing import TYPE_CHECKING
+from statistics import fmean, median, pstdev
+from typing import TYPE_CHECKING, Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from vecselect.backends.base import backend_of
+from vecselect.backends.ray import cluster
 from vecselect.errors import VecselectError
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.trial import Trial
 from vecselect.modes import Mode
 from vecselect.process.generators import untouched_generators
-from vecselect.selection.evidence import Behaviour, ImplementationCost
+from vecselect.request import RAY_OPTIONS, Request
+from vecselect.selection.evidence import Behaviour, ImplementationCost, RayCosts
 from vecselect.values import Signed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
     from vecselect.measure.probe import Probe
-    from vecselect.request import Request
 
 BLOCK_S = 2e-3
 BLOCKS, FEWEST_BLOCKS = 25, 5
@@ -55,6 +61,9 @@ that takes longer than the limit to build, or to make the fewest, is not compare
 
 LOOP_S = 1e-5
 """What a loop adds to a step, about."""
+
+RAY_WARM_UP_STEPS, RAY_STEPS = 20, 60
+RAY_START_LIMIT_S = 30.0
 
 
 def implementation_costs(
@@ -156,3 +165,67 @@ def _behaviour(trial: Trial, steps: int) -> Behaviour:
         ends_mean=fmean(ends),
         ends_sd=pstdev(ends),
     )
+
+
+class StubEnv(gym.Env):
+    """Returns the same observation over and over."""
+
+    def __init__(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], observation: Any
+    ) -> None:
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.metadata: dict[str, Any] = {}  # of its own, since older Gymnasiums write into it
+        self._observation = observation
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """The observation."""
+        return self._observation, {}
+
+    def step(self, action: Any) -> Any:
+        """The observation again."""
+        return self._observation, 0.0, False, False, {}
+
+
+def ray_costs(request: Request, machine: Machine, found: Probe) -> RayCosts:
+    """Measures what Ray actors cost, in the seconds that connecting, or starting a Ray, takes.
+
+    Raises `VecselectError` if there is no Ray to be had.
+    """
+    options = {k: v for k, v in request.vector_kwargs.items() if k in RAY_OPTIONS}
+    stub = functools.partial(
+        StubEnv, found.observation_space, found.action_space, found.observation
+    )
+    each = float(options.get("num_cpus", 1)) or 1.0
+    here = max(int(machine.cores), 1)
+    with cluster.connected(options.get("address"), here):
+        free = cluster.ray().available_resources().get("CPU", 0.0)
+        lanes = max(int(options.get("num_workers", free / each)), 1)
+        nodes = [node for node in cluster.ray().nodes() if node["Alive"]]
+        # Lanes as full as they would be: what is large goes another way through Ray.
+        per_lane = math.ceil(request.num_envs / lanes)
+        one_s = _ray_step_s(options, stub, lanes=1, per_lane=per_lane)
+        two_s = _ray_step_s(options, stub, lanes=2, per_lane=per_lane) if lanes > 1 else one_s
+        double_s = _ray_step_s(options, stub, lanes=1, per_lane=2 * per_lane)
+    another_s = max(two_s - one_s, 0.0)
+    env_s = min(max(double_s - one_s, 0.0), another_s) / per_lane
+    return RayCosts(
+        fixed_s=max(one_s - another_s, 0.0),
+        lane_s=another_s - per_lane * env_s,
+        lanes=lanes,
+        cores=float(here) if len(nodes) < 2 else free,
+        env_s=env_s,
+    )
+
+
+def _ray_step_s(
+    options: dict[str, object], stub: Callable[[], gym.Env], lanes: int, per_lane: int
+) -> float:
+    """Seconds of a vector step over stubs."""
+    options = {"start_timeout_s": RAY_START_LIMIT_S, **options}
+    options |= {"num_workers": lanes, "lane_mode": "sync"}
+    request = Request("stub", (stub,) * (lanes * per_lane), vector_kwargs=options)
+    with Trial(backend_of("ray").build(request, Mode("ray"))) as trial:
+        trial.reset()
+        trial.block(RAY_WARM_UP_STEPS)
+        return median(trial.block(1).loop_s for _ in range(RAY_STEPS))

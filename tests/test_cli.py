@@ -224,7 +224,7 @@ def test_what_is_not_said_has_its_default(made):
         (("recommend", "nosuchmodule:Env-v0", "-n", "2"), "nosuchmodule"),
         (("recommend", "", "-n", "2"), "Malformed environment ID"),
         (("recommend", "Pendulum-v1", "-n", "0"), "num_envs is 0"),
-        (("sweep", "CartPole-v1", "-n", "0"), "num_envs holds 0"),
+        (("sweep", "CartPole-v1", "-n", "0"), "num_envs is 0"),
         (("sweep", "CartPole-v1", "--modes", "synk"), "Did you mean 'sync'"),
         (("sweep", "CartPole-v1", "--modes", "sync,foo"), "no mode 'foo'; choose one of 'sync', "),
         (("sweep", "CartPole-v1", "--modes", ","), "modes is empty"),

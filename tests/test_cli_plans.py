@@ -14,9 +14,8 @@ from tests.plans import MACHINE
 from vecselect import Plan, Report
 from vecselect.cli import main
 from vecselect.machine import read_machine
-from vecselect.options import PlanningOptions
 from vecselect.planning.plan_key import plan_key
-from vecselect.request import read_request
+from vecselect.request import PlanningOptions, read_request
 
 
 def stored(cache, number, machine=None, **changes):

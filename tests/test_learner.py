@@ -18,7 +18,7 @@ from vecselect.learner_threads import loaded_torch, torch_threads
 from vecselect.measure import learner as module
 from vecselect.measure.clock import OtherThreads
 from vecselect.measure.learner import FIRST_CALL_S, HIDDEN_UNITS, MAX_FEATURES, measure_learner
-from vecselect.options import check_learner
+from vecselect.request import check_learner
 from vecselect.selection.evidence import LearnerCost
 
 # Callables

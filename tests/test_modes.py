@@ -36,7 +36,7 @@ def test_a_mode_is_written_as_it_is_read(text):
         ("", "There is no mode ''"),
         ("Pool", "no mode 'Pool'.*Did you mean 'pool'"),
         (" sync", "no mode ' sync'"),
-        ("auto", "There is no mode 'auto'"),
+        ("auto", "There is no mode 'auto'; choose one of 'sync'"),
         ("sync:1", "'sync' takes none"),
         ("async:4", "'async' takes none"),
         ("pool:", "'' is no number of workers, as in 'pool:2'"),
@@ -53,13 +53,6 @@ def test_a_mode_is_written_as_it_is_read(text):
 def test_what_is_no_mode_is_refused_with_what_would_be(text, words):
     with pytest.raises(RequestError, match=words):
         Mode.parse(text)
-
-
-def test_auto_is_offered_only_where_it_could_be_given():
-    for or_auto in (True, False):
-        with pytest.raises(RequestError) as caught:
-            Mode.parse("quick", or_auto=or_auto)
-        assert ("'auto'" in str(caught.value)) is or_auto
 
 
 def test_the_simpler_ones_come_first():

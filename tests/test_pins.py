@@ -90,7 +90,7 @@ def test_a_pin_in_gymnasiums_words_is_shown_as_it_was_said():
         (("sync", "async"), "mode='sync' and vectorization_mode='async' contra"),
         (("async", VectorizeMode.VECTOR_ENTRY_POINT), "contradict"),
         (("snyc",), "mode='snyc': There is no mode 'snyc'.*Did you mean 'sync'"),
-        (("auto", "asinc"), "no vectorization_mode 'asinc'.*Did you mean 'async'"),
+        (("auto", "asinc"), "vectorization_mode='asinc': .*Did you mean 'async'"),
         ((3,), "mode=3: a mode is named by a string"),
         (("pool:x",), "mode='pool:x': .*number of workers"),
     ],

@@ -15,9 +15,8 @@ import numpy as np
 from tests.plans import MACHINE
 from tests.processes import output_of
 from tests.zoo import EchoEnv
-from vecselect.options import PlanningOptions
 from vecselect.planning.plan_key import machine_fields, plan_key, script_name
-from vecselect.request import read_request
+from vecselect.request import PlanningOptions, read_request
 
 ASKED = ("learner", "learner_threads", "allow")
 
@@ -257,7 +256,7 @@ SCRIPT = """
 import functools, json, time
 import gymnasium as gym
 from vecselect.machine import read_machine
-from vecselect.options import PlanningOptions
+from vecselect.request import PlanningOptions
 from vecselect.planning.plan_key import plan_key, script_name
 from vecselect.request import read_request
 

@@ -520,10 +520,9 @@ def test_beside_another_start_hand_offs_are_assumed_and_nothing_is_remembered(qu
         (
             "learner_threads",
             [0, -1, True, 1.0, "all"],
-            "learner_threads is .*; give a whole number of at least",
+            "learner_threads is .*; it must be a whole number of at least",
         ),
         ("allow", [("async",), ("nativ",), "nativ"], "choose one of 'native'"),
-        ("allow", ["native"], r"give the modes as a tuple: allow=\('native',\)"),
         ("budget_s", [0, -1.0, "1"], "budget_s is .*; it must be a number of seconds above 0"),
         ("effort", ["exhaustive"], "There is no effort 'exhaustive'"),
     ],

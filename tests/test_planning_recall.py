@@ -14,11 +14,10 @@ from tests.zoo import BusyEnv, SampleEnv
 from vecselect import auto_make_vec, build, recommend
 from vecselect.errors import ProfileError
 from vecselect.machine import read_machine
-from vecselect.options import PlanningOptions
 from vecselect.planning import cache, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
-from vecselect.request import read_request
+from vecselect.request import PlanningOptions, read_request
 from vecselect.selection.evidence import ObservedRun
 
 pytestmark = pytest.mark.usefixtures("no_torch")

@@ -48,7 +48,6 @@ LAYERS = (
     "machine",
     "factory",
     "request",
-    "options",
     "measure backends",
     "selection whole_infos",
     "plan",

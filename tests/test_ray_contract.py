@@ -183,9 +183,6 @@ def test_spaces_that_do_not_go_together_name_the_sub_environment():
     [
         ({"num_workers": 0}, "num_workers is 0"),
         ({"lane_mode": "async"}, "lane_mode is 'async'"),
-        ({"num_cpus": -1}, "num_cpus is -1"),
-        ({"resources": {"gpu": "two"}}, "resources is"),
-        ({"address": 5}, "address is 5"),
         ({"num_workers": 3}, "'ray:2' and vector_kwargs num_workers=3 ask for different numbers"),
         ({"address": "10.0.0.1:99"}, "connected to the Ray at"),
         ({"context": "fork"}, "it takes no vector_kwargs context"),

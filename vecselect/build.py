@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
-import warnings
 from typing import TYPE_CHECKING
 
 from vecselect.backends.base import backend_of
 from vecselect.backends.pool.backend import Pool
-from vecselect.errors import ProfileError, RequestError, VecselectWarning
+from vecselect.errors import ProfileError, RequestError, warn
 from vecselect.learner_threads import set_learner_threads
 from vecselect.measure.clock import ForeignLoad
 from vecselect.measure.learner import measure_learner
@@ -28,10 +27,9 @@ from vecselect.vector_env import AutoVectorEnv
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
-    from vecselect.options import PlanningOptions
     from vecselect.plan import Plan
     from vecselect.planning.first_worker import Prepared
-    from vecselect.request import Request
+    from vecselect.request import PlanningOptions, Request
 
 LOOK_S = 0.05
 """For so long other programs are looked at where a learner takes another time than before."""
@@ -122,7 +120,7 @@ def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
     try:
         if prepared.plan.key is not None:  # the next start may find the mode able to run
             PlanCache().forget(prepared.plan.key)
-        warnings.warn(plan.reason, VecselectWarning, stacklevel=4)
+        warn(plan.reason)
     except BaseException:  # warnings may be errors
         envs.close()
         raise

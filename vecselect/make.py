@@ -6,34 +6,38 @@ import contextlib
 import inspect
 import re
 import sys
-import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from gymnasium.envs.registration import EnvSpec
-
 from vecselect.backends.base import backend_of
 from vecselect.build import build_planned
-from vecselect.errors import RequestError, VecselectWarning
+from vecselect.errors import RequestError, warn
 from vecselect.machine import read_machine
 from vecselect.modes import KINDS
-from vecselect.options import SIZES, PlanningOptions, SweepOptions
 from vecselect.planning.planner import make_plan
 from vecselect.planning.sweep import remembered_num_envs, run_sweep
-from vecselect.request import AUTO, FAILURE_OPTIONS, VECTOR_OPTIONS, read_pin, read_request
+from vecselect.request import (
+    AUTO,
+    SIZES,
+    VECTOR_OPTIONS,
+    PlanningOptions,
+    SweepOptions,
+    read_pin,
+    read_request,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import gymnasium as gym
     from gymnasium import VectorizeMode
+    from gymnasium.envs.registration import EnvSpec
     from gymnasium.vector import VectorEnv
 
     from vecselect.factory import EnvFn
-    from vecselect.options import SweepProgress
     from vecselect.plan import Plan
-    from vecselect.request import Request
+    from vecselect.request import Request, SweepProgress
     from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
@@ -133,27 +137,27 @@ def auto_make_vec(
         gymnasium.error.Error: If the id is not registered.
     """
     pin = read_pin(mode, vectorization_mode)
-    request = _read_request(
-        id,
-        num_envs,
-        kwargs,
-        env_kwargs,
-        wrappers=wrappers,
-        vector_kwargs=vector_kwargs,
-        pin=pin,
-        native=native,
-        buffers=buffers,
-        batch_size=batch_size,
-    )
-    options = PlanningOptions(
-        effort=effort,
-        budget_s=budget_s,
-        learner=learner,
-        learner_threads=learner_threads,
-        allow=allow,
-        use_store=use_store,
-    )
     with _hints(kwargs):
+        request = _read_request(
+            id,
+            num_envs,
+            kwargs,
+            env_kwargs,
+            wrappers=wrappers,
+            vector_kwargs=vector_kwargs,
+            pin=pin,
+            native=native,
+            buffers=buffers,
+            batch_size=batch_size,
+        )
+        options = PlanningOptions(
+            effort=effort,
+            budget_s=budget_s,
+            learner=learner,
+            learner_threads=learner_threads,
+            allow=allow,
+            use_store=use_store,
+        )
         envs = build_planned(request, options)
     try:
         _warn_of_loud_notes(envs.plan)
@@ -198,20 +202,26 @@ def recommend(
         Exception: What building a sub-environment raises, as it is.
         gymnasium.error.Error: If the id is not registered.
     """
-    _refuse_mode("recommend", kwargs, "It decides on one; auto_make_vec(..., mode=...) pins one.")
-    given: Any = {"wrappers": wrappers, "vector_kwargs": vector_kwargs, "native": native}
-    request = _read_request(id, num_envs, kwargs, env_kwargs, **given)
-    options = PlanningOptions(
-        effort=effort,
-        budget_s=budget_s,
-        learner=learner,
-        learner_threads=learner_threads,
-        allow=allow,
-        use_store=use_store,
-        progress=progress,
-        fresh=fresh,
-    )
     with _hints(kwargs):
+        request = _read_request(
+            id,
+            num_envs,
+            kwargs,
+            env_kwargs,
+            wrappers=wrappers,
+            vector_kwargs=vector_kwargs,
+            native=native,
+        )
+        options = PlanningOptions(
+            effort=effort,
+            budget_s=budget_s,
+            learner=learner,
+            learner_threads=learner_threads,
+            allow=allow,
+            use_store=use_store,
+            progress=progress,
+            fresh=fresh,
+        )
         return make_plan(request, options)
 
 
@@ -257,20 +267,25 @@ def sweep(
         gymnasium.error.Error: If the id is not registered.
         KeyboardInterrupt: On Ctrl-C; its attribute `sweep` holds what was measured until then.
     """
-    _refuse_mode("sweep", kwargs, "Name the modes to measure: modes=(...).")
     options = SweepOptions.read(
         num_envs, modes, budget_s, learner=learner, progress=progress, use_store=use_store
     )
     largest = options.num_envs[-1]
-    given: Any = {"wrappers": wrappers, "vector_kwargs": vector_kwargs, "native": native}
-    number = None if _is_listed(id) else largest
-    request = _read_request(id, number, kwargs, env_kwargs, **given)
-    if request.num_envs < largest:
-        raise RequestError(
-            f"num_envs goes up to {largest}, but the list holds {request.num_envs} callables; give "
-            "more of them, or smaller numbers."
-        )
     with _hints(kwargs):
+        request = _read_request(
+            id,
+            None if _is_listed(id) else largest,
+            kwargs,
+            env_kwargs,
+            wrappers=wrappers,
+            vector_kwargs=vector_kwargs,
+            native=native,
+        )
+        if request.num_envs < largest:
+            raise RequestError(
+                f"num_envs goes up to {largest}, but the list holds {request.num_envs} callables; "
+                "give more of them, or smaller numbers."
+            )
         return run_sweep(request, options)
 
 
@@ -289,16 +304,13 @@ def _warn_of_loud_notes(plan: Plan) -> None:
     for note in plan.notes:
         if note.loud and (plan.env, note.code) not in _warned:
             _warned.add((plan.env, note.code))
-            warnings.warn(note.text, VecselectWarning, stacklevel=3)
+            warn(note.text)
 
 
 # What is given to the environment, and what of it may have been meant for the vector environment
 
 _PARAMETERS = tuple(inspect.signature(auto_make_vec).parameters)[:-1]
 """The names that may have been meant by one that no environment takes."""
-
-_OURS = FAILURE_OPTIONS | {"lane_mode", "num_workers"}
-"""Options that neither Gymnasium nor, as far as is known, any environment has: not even tried."""
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
@@ -308,26 +320,12 @@ def _read_request(
     num_envs: int | str | None,
     kwargs: Mapping[str, Any],
     env_kwargs: Mapping[str, Any] | None,
-    *,
-    buffers: int = 1,
-    batch_size: int | None = None,
     **options: Any,
 ) -> Request:
     """The request, with the environment's keyword arguments from `kwargs` and `env_kwargs`.
 
-    Of those in `kwargs`, given by name, what can only have been meant otherwise is refused. In
-    `env_kwargs` any name may stand. `options` are others of `read_request`.
+    `options` are others of `read_request`.
     """
-    for name, value in kwargs.items():
-        if name in _OURS:
-            raise RequestError(
-                f"{_place(name, value)}. For an environment that takes a {name} of its own: "
-                f"env_kwargs={{{name!r}: {value!r}}}."
-            )
-        # With a callable, which takes no keyword arguments, the environment cannot be meant.
-        meant = None if isinstance(id, (str, EnvSpec)) else _meant(name, value)
-        if meant is not None:
-            raise RequestError(f"There is no parameter {name}. {meant}")
     given = dict(env_kwargs or {})
     if twice := sorted(given.keys() & kwargs.keys()):
         raise RequestError(
@@ -342,7 +340,7 @@ def _read_request(
             )
         num_envs = remembered_num_envs(read_request(id, 1, **options))
     number: Any = num_envs
-    return read_request(id, number, buffers=buffers, batch_size=batch_size, **options)
+    return read_request(id, number, **options)
 
 
 def _is_listed(id: Any) -> bool:
@@ -350,39 +348,27 @@ def _is_listed(id: Any) -> bool:
     return isinstance(id, Iterable) and not isinstance(id, str) and not callable(id)
 
 
-def _refuse_mode(function: str, kwargs: Mapping[str, Any], instead: str) -> None:
-    """Refuses a pin among the keyword arguments of a function in which nothing can be pinned."""
-    for name in ("mode", "vectorization_mode"):
-        if name in kwargs:
-            raise RequestError(
-                f"{function} has no {name}, but {name}={kwargs[name]!r} was given. {instead} For "
-                f"an environment that takes a {name} of its own: env_kwargs={{{name!r}: ...}}."
-            )
-
-
 @contextlib.contextmanager
 def _hints(kwargs: Mapping[str, Any]) -> Iterator[None]:
-    """Adds to a TypeError about an unknown keyword argument what was probably meant."""
+    """Adds to an error about an unknown keyword argument what was probably meant."""
     try:
         yield
-    except TypeError as error:
+    except (TypeError, RequestError) as error:
         found = _UNEXPECTED.search(str(error))
         name = found.group(1) if found else ""
-        if name in kwargs and (meant := _meant(name, kwargs[name])):
+        if name in kwargs and (meant := _meant(name)):
             error.args = (f"{error}. {meant}",)
         raise
 
 
-def _meant(name: str, value: Any) -> str | None:
+def _meant(name: str) -> str | None:
     """A question or a sentence on what a keyword argument was probably meant as."""
+    if name in ("mode", "vectorization_mode"):
+        return "Only auto_make_vec pins a mode; a sweep has modes=(...)."
     if name in VECTOR_OPTIONS:
-        return f"{_place(name, value)}."
+        return f"{name} is an option of the vector environment: vector_kwargs={{{name!r}: ...}}."
     known = [*sorted(_PARAMETERS), *sorted(VECTOR_OPTIONS)]
     for near in get_close_matches(name, known, n=1, cutoff=0.75):
-        as_option = f"vector_kwargs={{{near!r}: {value!r}}}"
+        as_option = f"vector_kwargs={{{near!r}: ...}}"
         return f"Did you mean {as_option if near in VECTOR_OPTIONS else near}?"
     return None
-
-
-def _place(name: str, value: Any) -> str:
-    return f"{name} is an option of the vector environment: vector_kwargs={{{name!r}: {value!r}}}"

@@ -141,12 +141,8 @@ class Mode:
     workers: int | None = None
 
     @classmethod
-    def parse(cls, text: str, *, or_auto: bool = True) -> Mode:
+    def parse(cls, text: str) -> Mode:
         """Reads a mode as users write it: `"sync"`, `"pool"`, `"pool:3"`.
-
-        Args:
-            text: The mode.
-            or_auto: Whether `"auto"` could have been given in its place; names it in the error.
 
         Raises:
             RequestError: If there is no such mode.
@@ -154,8 +150,7 @@ class Mode:
         kind, colon, number = text.partition(":")
         if kind not in KINDS:
             counted = [f"{known}:K" for known, about in KINDS.items() if about.workers]
-            auto = ["auto"] if or_auto else []
-            raise RequestError(unknown("mode", text, [*auto, *KINDS, *counted]))
+            raise RequestError(unknown("mode", text, [*KINDS, *counted]))
         if not colon:
             return cls(kind)
         if KINDS[kind].workers is None:

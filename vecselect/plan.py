@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import PlanError, RequestError
 from vecselect.modes import Mode
-from vecselect.options import EFFORTS
+from vecselect.request import EFFORTS
 from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts

@@ -1,4 +1,4 @@
-"""The request: which sub-environments, how many, with which options, and in which mode."""
+"""What the user asks for, checked: a vector environment, a mode, and how to plan or to sweep."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import math
 import numbers
 import operator
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import gymnasium as gym
-from gymnasium import VectorizeMode
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
@@ -28,7 +26,7 @@ from gymnasium.envs.registration import _find_spec  # isort: skip
 
 from vecselect.errors import RequestError, unknown
 from vecselect.factory import EnvFactory
-from vecselect.modes import Mode
+from vecselect.modes import Mode, allowable
 from vecselect.process.contexts import start_methods
 from vecselect.process.pickling import why_unpicklable
 
@@ -39,13 +37,6 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 MODE_VARIABLE = "VECSELECT_MODE"
-NATIVE = VectorizeMode.VECTOR_ENTRY_POINT.value
-
-_GYMNASIUM_MODES = {
-    VectorizeMode.SYNC: "sync",
-    VectorizeMode.ASYNC: "async",
-    VectorizeMode.VECTOR_ENTRY_POINT: "native",
-}
 
 _pinned: ContextVar[str] = ContextVar("vecselect_pinned", default=AUTO)
 
@@ -62,13 +53,29 @@ PROCESS_OPTIONS |= FAILURE_OPTIONS
 RAY_OPTIONS = frozenset({"address", "lane_mode", "num_cpus", "num_workers", "resources"})
 """The `vector_kwargs` that say how lanes are run in a cluster; they bind only `ray`."""
 
-ON_WORKER_DEATH = ("raise", "restart")
+CHOICES = {
+    "context": start_methods(),
+    "on_worker_death": ("raise", "restart"),
+    "autoreset_mode": tuple(mode.value for mode in AutoresetMode),
+}
+"""The `vector_kwargs` that take one of a few words, and these."""
 
 VECTOR_OPTIONS = frozenset({"autoreset_mode", "copy", "observation_mode", "worker"})
 VECTOR_OPTIONS |= PROCESS_OPTIONS | RAY_OPTIONS
 """Every key that `vector_kwargs` may have: those of Gymnasium's vector environments, and ours."""
 
-LANE_MODES = re.compile(r"sync|pool:\d+")
+BUDGETS_S = {"rule": 1.5, "measure": 1.0, "race": 10.0}
+"""Seconds by effort after which nothing new is begun."""
+
+EFFORTS = tuple(BUDGETS_S)
+"""How much measuring is allowed; a plan of a later one serves a request for an earlier one."""
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""The numbers of sub-environments that a sweep has where none are named."""
+
+SWEEP_BUDGET_S = 25.0
+
+Wrappers = tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...]
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class Request:
     env_fns: tuple[EnvFn, ...]
     spec: EnvSpec | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    wrappers: tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...] = ()
+    wrappers: Wrappers = ()
     vector_kwargs: Mapping[str, Any] = field(default_factory=dict)
     pin: Pin | None = None
     native: Callable[..., VectorEnv[Any, Any, Any]] | None = None
@@ -193,15 +200,25 @@ def read_request(
         label = spec.id
     else:
         if given:
+            name, value = next(iter(given.items()))
             raise RequestError(
-                f"Keyword arguments of the environment ({', '.join(sorted(given))}) were given "
-                "with a callable, which takes none. Put them into the callable: "
-                'lambda: gym.make("Pendulum-v1", g=9.81).'
+                f"A callable got an unexpected keyword argument {name!r}, as it takes none. Put "
+                f'them into it: lambda: gym.make("Pendulum-v1", {name}={value!r}).'
             )
         spec = None
         makers, label = _read_callables(id, num_envs)
-    chain = _checked_wrappers(wrappers)
-    buffers, batch_size = _checked_split(buffers, batch_size, len(makers))
+    if callable(wrappers):
+        raise RequestError("wrappers is one wrapper; give a list of them: wrappers=[...].")
+    chain = tuple(wrappers or ())
+    buffers = checked_count("buffers", buffers, len(makers))
+    if batch_size is not None:
+        batch_size = checked_count("batch_size", batch_size, len(makers))
+        if buffers > 1:
+            raise RequestError(
+                f"buffers={buffers} and batch_size={batch_size} exclude each other: with buffers "
+                "the halves step in turn, with batch_size those that finish first are returned "
+                "first. Leave one of them out."
+            )
     return Request(
         label=label,
         env_fns=_factories(makers, chain),
@@ -215,33 +232,6 @@ def read_request(
         batch_size=batch_size,
         overlaps=buffers > 1 or batch_size is not None,
     )
-
-
-def _checked_wrappers(
-    wrappers: Sequence[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]] | None,
-) -> tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...]:
-    """The wrappers as a tuple, checked to be callable."""
-    if callable(wrappers):
-        raise RequestError("wrappers is one wrapper; give a list of them: wrappers=[...].")
-    chain = tuple(wrappers or ())
-    for wrapper in chain:
-        if not callable(wrapper):
-            raise RequestError(f"wrappers holds {wrapper!r}, which cannot be called on an env.")
-    return chain
-
-
-def _checked_split(buffers: int, batch_size: int | None, num_envs: int) -> tuple[int, int | None]:
-    """`buffers` and `batch_size`, of which only one can be asked for."""
-    buffers = _checked_count("buffers", buffers, num_envs)
-    if batch_size is not None:
-        batch_size = _checked_count("batch_size", batch_size, num_envs)
-        if buffers > 1:
-            raise RequestError(
-                f"buffers={buffers} and batch_size={batch_size} exclude each other: with buffers "
-                "the halves step in turn, with batch_size those that finish first are returned "
-                "first. Leave one of them out."
-            )
-    return buffers, batch_size
 
 
 def is_seconds(value: object) -> bool:
@@ -258,7 +248,6 @@ def need_seconds(name: str, value: object) -> None:
 
 
 def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[list[EnvFn], str]:
-    """The callables to build sub-environments with, and a name for them."""
     if callable(id):
         return [id] * _number_of(num_envs), _name_of(id)
     if not isinstance(id, Iterable):
@@ -269,11 +258,10 @@ def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[
     makers = list(id)
     for i, maker in enumerate(makers):
         if not callable(maker):
-            advice = " Give a function that builds it." if isinstance(maker, gym.Env) else ""
-            if isinstance(maker, (str, EnvSpec)):
-                name = repr(maker if isinstance(maker, str) else maker.id).replace("'", '"')
-                advice = f" Give a function that builds it: lambda: gym.make({name})."
-            raise RequestError(f"Element {i} of the list of callables is {maker!r}.{advice}")
+            raise RequestError(
+                f"Element {i} of the list of callables is {maker!r}. Give a function that builds "
+                'it, as in lambda: gym.make("Pendulum-v1").'
+            )
     if not makers:
         raise RequestError("The list of callables is empty; at least one is needed.")
     if num_envs is not None and _number_of(num_envs) != len(makers):
@@ -285,30 +273,26 @@ def _read_callables(id: EnvFn | Iterable[EnvFn], num_envs: int | None) -> tuple[
     return makers, next(iter(names)) if len(names) == 1 else f"{len(makers)} callables"
 
 
-def _factories(
-    makers: Sequence[EnvFn], wrappers: tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...]
-) -> tuple[EnvFactory, ...]:
+def _factories(makers: Sequence[EnvFn], wrappers: Wrappers) -> tuple[EnvFactory, ...]:
     """A factory per sub-environment: one for each callable, so that it is pickled only once."""
     made = {id(make): EnvFactory(make, wrappers) for make in makers}
     return tuple(made[id(make)] for make in makers)
 
 
 def _dict_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A copy of a mapping of keyword arguments."""
     if value is not None and not isinstance(value, Mapping):
         raise RequestError(f"{name} is {value!r}; it must be a dict of keyword arguments.")
     return dict(value or {})
 
 
 def _name_of(make: EnvFn) -> str:
-    """The name of a callable, for reports."""
     if isinstance(make, functools.partial):
         return _name_of(make.func)
     name = getattr(make, "__qualname__", type(make).__qualname__)
     return "a lambda" if name.endswith("<lambda>") else str(name).rpartition("<locals>.")[2]
 
 
-def _checked_count(name: str, given: object, most: int | None = None) -> int:
+def checked_count(name: str, given: object, most: int | None = None) -> int:
     """A number as an int from 1 to `most`, which is the number of sub-environments."""
     whole = isinstance(given, SupportsIndex) and not isinstance(given, bool)
     count = operator.index(given) if whole else 0  # type: ignore[arg-type]
@@ -322,8 +306,7 @@ def _checked_count(name: str, given: object, most: int | None = None) -> int:
 
 
 def _number_of(num_envs: int | None) -> int:
-    """The number of sub-environments; 1 of none, as in Gymnasium."""
-    return 1 if num_envs is None else _checked_count("num_envs", num_envs)
+    return 1 if num_envs is None else checked_count("num_envs", num_envs)
 
 
 def _resolved(entry_point: Any) -> Any:
@@ -336,25 +319,17 @@ def _resolved(entry_point: Any) -> Any:
 def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Checked `vector_kwargs`, the autoreset mode as the enum."""
     options = _dict_of("vector_kwargs", vector_kwargs)
-    for key in options:
+    if isinstance(mode := options.get("autoreset_mode"), AutoresetMode):
+        options["autoreset_mode"] = mode.value
+    for key, value in options.items():
         if key not in VECTOR_OPTIONS:
             raise RequestError(unknown("vector_kwargs key", key, sorted(VECTOR_OPTIONS)))
+        if value is not None and value not in CHOICES.get(key, (value,)):
+            raise RequestError(unknown(key, value, CHOICES[key]))
+        if key in DEADLINES:
+            need_seconds(key, value)
     if "autoreset_mode" in options:
-        try:
-            options["autoreset_mode"] = AutoresetMode(options["autoreset_mode"])
-        except ValueError:
-            valid = [mode.value for mode in AutoresetMode]
-            raise RequestError(
-                unknown("autoreset_mode", options["autoreset_mode"], valid)
-            ) from None
-    context = options.get("context")
-    if context is not None and context not in start_methods():
-        raise RequestError(unknown("start method (context)", context, start_methods()))
-    if options.get("on_worker_death", "raise") not in ON_WORKER_DEATH:
-        raise RequestError(unknown("on_worker_death", options["on_worker_death"], ON_WORKER_DEATH))
-    for key in DEADLINES:
-        need_seconds(key, options.get(key))
-    _check_ray_options(options)
+        options["autoreset_mode"] = AutoresetMode(options["autoreset_mode"])
     mode = options.get("observation_mode", "same")
     if mode not in ("same", "different") and not (
         isinstance(mode, tuple)
@@ -365,27 +340,14 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
             f"observation_mode is {mode!r}; it must be 'same', 'different', or the pair (batched "
             "space, space of one sub-environment)."
         )
-    return options
-
-
-def _check_ray_options(options: Mapping[str, Any]) -> None:
-    """Checks the options of mode `ray`."""
-    address, lane_mode = options.get("address"), options.get("lane_mode")
-    if address is not None and not isinstance(address, str):
-        raise RequestError(f"address is {address!r}; it must be text, such as 'auto'.")
     if "num_workers" in options:
-        _checked_count("num_workers", options["num_workers"])
-    if lane_mode is not None and not LANE_MODES.fullmatch(str(lane_mode)):
+        checked_count("num_workers", options["num_workers"])
+    lane_mode = Mode.parse(str(options.get("lane_mode", "sync")))
+    if lane_mode.kind != "sync" and (lane_mode.kind != "pool" or lane_mode.workers is None):
         raise RequestError(
-            f"lane_mode is {lane_mode!r}; it must be 'sync' or a pool, such as 'pool:3'."
+            f"lane_mode is '{lane_mode}'; it must be 'sync' or a pool, such as 'pool:3'."
         )
-    num_cpus, resources = options.get("num_cpus"), options.get("resources", {})
-    if num_cpus is not None and not is_seconds(num_cpus):
-        raise RequestError(f"num_cpus is {num_cpus!r}; it must be a number from 0 on.")
-    if not isinstance(resources, Mapping) or not all(map(is_seconds, resources.values())):
-        raise RequestError(
-            f"resources is {resources!r}; it must be a dict of numbers, as in {{'gpu_node': 1}}."
-        )
+    return options
 
 
 @contextlib.contextmanager
@@ -415,24 +377,17 @@ def read_pin(mode: Any, vectorization_mode: Any = None) -> Pin | None:
     Raises:
         RequestError: If a mode does not exist, or the two arguments contradict each other.
     """
-    given = mode.value if isinstance(mode, VectorizeMode) else mode
-    mode = AUTO if given is None else "native" if given == NATIVE else given
-    pin = _read_mode(mode, f"mode={given!r}")
-    if vectorization_mode is not None:
-        try:
-            word = VectorizeMode(vectorization_mode)
-        except ValueError:
-            valid = [known.value for known in VectorizeMode]
-            raise RequestError(unknown("vectorization_mode", vectorization_mode, valid)) from None
-        same = Mode(_GYMNASIUM_MODES[word])
-        if pin is not None and pin.mode != same:
-            raise RequestError(
-                f"mode={given!r} and vectorization_mode={vectorization_mode!r} contradict each "
-                "other; leave one of them out."
-            )
-        return Pin(same, f"vectorization_mode={word.value!r}")
+    pins = []
+    for name, given in (("mode", mode), ("vectorization_mode", vectorization_mode)):
+        word = given.value if isinstance(given, gym.VectorizeMode) else given
+        pins.append(_read_mode(AUTO if word is None else word, f"{name}={word!r}"))
+    first, second = pins
+    if first and second and first.mode != second.mode:
+        raise RequestError(
+            f"{first.source} and {second.source} contradict each other; leave one of them out."
+        )
     block, variable = _pinned.get(), os.environ.get(MODE_VARIABLE) or AUTO
-    pin = pin or _read_mode(block, f"pinned({block!r})")
+    pin = second or first or _read_mode(block, f"pinned({block!r})")
     return pin or _read_mode(variable, f"{MODE_VARIABLE}={variable}")
 
 
@@ -443,7 +398,115 @@ def _read_mode(mode: Any, source: str) -> Pin | None:
     if mode == AUTO:
         return None
     try:
-        return Pin(Mode.parse(mode), source)
+        return Pin(Mode.parse("native" if mode == "vector_entry_point" else mode), source)
     except RequestError as error:
         text = str(error).removeprefix(f"Mode {mode!r}: ")  # the source says it
         raise RequestError(f"{source}: {text}") from None
+
+
+@dataclass(frozen=True)
+class PlanningOptions:
+    """What the user says about planning, as `auto_make_vec` and `recommend` take it.
+
+    Raises:
+        RequestError: If something asked for cannot be.
+    """
+
+    effort: str = "measure"
+    budget_s: float | None = None
+    learner: Any = None
+    learner_threads: int | str | None = None
+    allow: Iterable[str] = ()
+    use_store: bool = True
+    fresh: bool = False
+    progress: Callable[[str], None] = lambda text: None
+
+    def __post_init__(self) -> None:
+        """Checks all of it."""
+        if self.effort not in EFFORTS:
+            raise RequestError(unknown("effort", self.effort, EFFORTS))
+        need_seconds("budget_s", self.budget_s)
+        check_learner(self.learner)
+        if self.learner_threads not in (None, "auto"):
+            checked_count("learner_threads", self.learner_threads)
+        object.__setattr__(self, "allow", _words(self.allow))
+        for mode in self.allow:
+            if mode not in allowable():
+                raise RequestError(unknown("mode to allow", mode, allowable()))
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which planning starts nothing new."""
+        return BUDGETS_S[self.effort] if self.budget_s is None else float(self.budget_s)
+
+    def served_by(self, effort: str) -> bool:
+        """Whether a plan made with that effort is as good as one made with this effort."""
+        return EFFORTS.index(effort) >= EFFORTS.index(self.effort)
+
+
+def check_learner(given: Any) -> None:
+    """Raises `RequestError` for what is neither a callable nor a number of seconds."""
+    if not (given is None or callable(given) or is_seconds(given)):
+        raise RequestError(
+            f"learner is {given!r}; give a callable that takes the batch of observations, or the "
+            "seconds that your loop spends between two steps, such as 0.001."
+        )
+
+
+def _words(given: Iterable[str]) -> tuple[str, ...]:
+    """Some names, each once, in order; one may be given as it is."""
+    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """How far a sweep has come.
+
+    Attributes:
+        text: What is being done, in a few words.
+        share: The share of its time that is over, from 0 to 1.
+        left_s: Seconds that are left, at the most.
+    """
+
+    text: str
+    share: float
+    left_s: float
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What the user says about a sweep, as `vecselect.sweep` takes it, checked.
+
+    Numbers are in order, the smallest first, and modes the simpler ones first; where modes are to
+    be proposed there are none.
+    """
+
+    num_envs: tuple[int, ...]
+    modes: tuple[str, ...]
+    budget_s: float
+    learner: Any
+    progress: Callable[[SweepProgress], None]
+    use_store: bool = True
+
+    @classmethod
+    def read(
+        cls,
+        num_envs: int | Iterable[int],
+        modes: Iterable[str] | None,
+        budget_s: float | None,
+        **others: Any,
+    ) -> SweepOptions:
+        """Checks what the user says; raises `RequestError` if something asked for cannot be."""
+        need_seconds("budget_s", budget_s)
+        check_learner(others["learner"])
+        given = num_envs if isinstance(num_envs, Iterable) else [num_envs]
+        sizes = {checked_count("num_envs", one) for one in given}
+        named = () if modes is None else _words(modes)
+        if not sizes or (modes is not None and not named):
+            raise RequestError(
+                f"{'modes' if sizes else 'num_envs'} is empty; name some, or leave it out."
+            )
+        by_rank = sorted(named, key=lambda mode: Mode.parse(mode).rank())
+        return cls(
+            tuple(sorted(sizes)), tuple(by_rank), float(budget_s or SWEEP_BUDGET_S), **others
+        )

@@ -15,8 +15,8 @@ from vecselect.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vecselect.options import SweepProgress
     from vecselect.plan import Plan
+    from vecselect.request import SweepProgress
     from vecselect.sweeps import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -233,7 +233,7 @@ def _sweep(args: argparse.Namespace) -> int:
 
 def _measure_sweep(args: argparse.Namespace) -> Sweep:
     from vecselect.make import sweep
-    from vecselect.options import SIZES
+    from vecselect.request import SIZES
 
     with _measuring() as show:
 

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vecselect.machine import Machine
-    from vecselect.options import PlanningOptions
-    from vecselect.request import Request
+    from vecselect.request import PlanningOptions, Request
 
 MOST_EXAMINED = 200
 """Values inside one callable that are looked at for ids."""

@@ -52,9 +52,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from vecselect.measure.probe import Probe
-    from vecselect.options import PlanningOptions
     from vecselect.plan import Note
-    from vecselect.request import Pin, Request
+    from vecselect.request import Pin, PlanningOptions, Request
     from vecselect.selection.evidence import (
         ImplementationCost,
         LearnerCost,

@@ -18,7 +18,6 @@ from vecselect.machine import memory_kind, read_machine
 from vecselect.measure.learner import read_learner
 from vecselect.measure.step import THOROUGH
 from vecselect.modes import Mode
-from vecselect.options import SweepProgress
 from vecselect.plan import provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
@@ -27,6 +26,7 @@ from vecselect.planning.plan_key import sweep_key
 from vecselect.planning.timing import SWEEP_BLOCK_S, TimingTask
 from vecselect.process import children
 from vecselect.process.isolated import IsolatedLost
+from vecselect.request import SweepProgress
 from vecselect.selection.candidates import proposed
 from vecselect.selection.race import Timed, TimingResult, choose_by_number
 from vecselect.sweeps import Sweep
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vecselect.measure.probe import Probe
-    from vecselect.options import SweepOptions
     from vecselect.plan import Note
-    from vecselect.request import Request
+    from vecselect.request import Request, SweepOptions
 
     Id = tuple[str, int]
 

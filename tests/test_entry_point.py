@@ -66,7 +66,7 @@ def test_an_environments_own_id(register):
 )
 def test_vecselect_is_no_implementation_to_choose(register, entry_point):
     register("Echo-v0", EchoEnv, vector_entry_point=entry_point)
-    plan = recommend("Echo-v0", 2, effort="rule")
+    plan = recommend("Echo-v0", 2, effort="rule", allow=("native",))
     told = {one.mode: one.skipped for one in plan.candidates}["native"]
     assert told.startswith("the vector_entry_point of Echo-v0 is vecselect's own auto_make_vec")
     with pytest.raises(ModeUnavailable, match="vecselect's own auto_make_vec"):

@@ -202,6 +202,27 @@ def test_a_slow_learner_runs_thrice_and_a_very_slow_one_once(world, call_s, call
     assert world.calls == calls
 
 
+@pytest.mark.parametrize(("fixed_s", "share"), [(0.0, 0.5), (1e-3, 0.75), (1.0, 1.0)])
+def test_what_a_call_takes_beside_its_rows_shows_with_half_a_batch(world, fixed_s, share):
+    def learn(batch):
+        world.now_s += fixed_s + len(batch) * 2.5e-4
+
+    options = {"half": np.ones((2, 2)), "one_thread": True}
+    for cost in measure_learner(learn, 4, ACTIONS, np.ones((4, 2)), **options):
+        assert cost.half_share == pytest.approx(share, rel=0.05)
+
+
+def test_half_a_batch_that_it_refuses_is_assumed_to_take_it_as_long(world):
+    def learn(batch):
+        world.now_s += 1e-3
+        assert len(batch) == 4
+
+    (cost,) = measure_learner(
+        learn, 4, ACTIONS, np.ones((4, 2)), one_thread=False, half=np.ones((2, 2))
+    )
+    assert cost.half_share == 1.0
+
+
 def test_what_needs_no_measuring_is_believed(torch, monkeypatch):
     assert measured(0.25, one_thread=True) == (LearnerCost("seconds", 0.25, threads=4),)
     assert measured(0, one_thread=True) == (LearnerCost("none", 0.0, threads=4),)

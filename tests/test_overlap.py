@@ -14,27 +14,47 @@ from vecselect.selection.overlap import overlap
 POOLS = ("sync", "pool")
 
 
-def predicted(steps, learner_s, busy_cores, num_envs=16, **other):
-    learner = LearnerCost("callable", learner_s, cores=busy_cores)
+def predicted(steps, learner_s, busy_cores, num_envs=16, half_share=0.5, **other):
+    learner = LearnerCost("callable", learner_s, cores=busy_cores, half_share=half_share)
     known = evidence(steps, num_envs, learners=(learner,), **{"kinds": POOLS, **other})
     return overlap(known, choose(known).best.loop_s, learner)
 
 
 @pytest.mark.parametrize(
-    ("learner_ms", "busy_cores", "cores", "least", "most"),
+    ("learner_ms", "half_share", "busy_cores", "cores", "least", "most"),
     [
-        (8.0, 0.0, 2.0, 1.8, 2.0),  # waits as long as the environments step
-        (8 / 3, 0.0, 2.0, 1.25, 1.35),  # a third of that
-        (80.0, 0.0, 2.0, 1.0, 1.15),  # the learner is all there is
-        (0.0, 0.0, 2.0, 0.8, 1.05),  # nothing to overlap
-        (8.0, 1.0, 2.0, 0.8, 1.1),  # one that computes, on few cores
-        (8.0, 2.0, 2.0, 0.5, 1.0),  # one that computes on all of them
-        (1.0, 1.0, 32.0, 1.3, 2.0),  # one that computes, on many
+        (8.0, 0.5, 0.0, 2.0, 1.8, 2.0),  # waits as long as the environments step
+        (8.0, 0.75, 0.0, 2.0, 1.25, 1.35),  # the same, with costs of a call
+        (8.0, 1.0, 0.0, 2.0, 0.9, 1.0),  # the same, however small the batch
+        (8 / 3, 0.5, 0.0, 2.0, 1.25, 1.35),  # a third of that
+        (8 / 3, 1.0, 0.0, 2.0, 1.25, 1.35),  # whose calls are hidden still
+        (80.0, 0.5, 0.0, 2.0, 1.0, 1.15),  # the learner is all there is
+        (0.0, 0.5, 0.0, 2.0, 0.8, 1.05),  # nothing to overlap
+        (8.0, 0.5, 1.0, 2.0, 0.8, 1.1),  # one that computes, on few cores
+        (8.0, 0.5, 2.0, 2.0, 0.5, 1.0),  # one that computes on all of them
+        (1.0, 0.5, 1.0, 10.0, 1.3, 1.5),  # one that computes, on many
     ],
 )
-def test_two_buffers_bring_what_the_learner_leaves(learner_ms, busy_cores, cores, least, most):
-    found = predicted(1 * MS, learner_ms * MS, busy_cores, cores=cores)
+def test_two_buffers_bring_what_the_learner_leaves(
+    learner_ms, half_share, busy_cores, cores, least, most
+):
+    found = predicted(1 * MS, learner_ms * MS, busy_cores, half_share=half_share, cores=cores)
     assert least <= found.buffers <= most
+
+
+@pytest.mark.parametrize("step_s", [20e-6, 1 * MS])
+@pytest.mark.parametrize("learner_s", [1e-4, 4 * MS, 20 * MS])
+def test_no_more_is_promised_than_what_hides_the_shorter_behind_the_longer(step_s, learner_s):
+    for lockstep_s in (learner_s + step_s, learner_s + 16 * step_s):  # as runs show it
+        learner = LearnerCost("callable", learner_s, cores=0.0, half_share=0.5)
+        known = evidence(step_s, 16, learners=(learner,), kinds=POOLS, cores=32.0)
+        most = Stats(1, 16, lockstep_s - learner_s, learner_s, 1.0).most_by_overlap
+        assert overlap(known, lockstep_s, learner).buffers <= most + 1e-9
+
+
+@pytest.mark.parametrize(("half_share", "quarter"), [(0.5, 0.25), (0.75, 0.625), (1.0, 1.0)])
+def test_a_part_of_a_batch_takes_the_learner_its_rows_and_a_call(half_share, quarter):
+    assert LearnerCost(seconds=2.0, half_share=half_share).part_s(0.25) == 2.0 * quarter
 
 
 def test_first_finished_pays_where_steps_wait_for_stragglers():

@@ -339,7 +339,7 @@ def test_a_learner_of_the_user_s_own_takes_part_in_a_race_here():
         calls.append((os.getpid(), observations.shape))
 
     plan = recommend("CartPole-v1", 2, effort="race", budget_s=1.0, learner=learn, use_store=False)
-    assert set(calls) == {(os.getpid(), (2, 4))}
+    assert set(calls) == {(os.getpid(), (2, 4)), (os.getpid(), (1, 4))}  # and half a batch
     assert plan.decided_by == "race"
     assert plan.evidence.learners[0].source == "callable"
 
@@ -456,7 +456,7 @@ def test_overlap_beside_a_learner_that_is_assumed_is_no_warning(
     monkeypatch, machine, quiet, only_pools, kind, loud
 ):
     machine(cores=2.0)
-    learner = LearnerCost(kind, 8 * MS, cores=0.0)
+    learner = LearnerCost(kind, 8 * MS, cores=0.0, half_share=0.5)
     monkeypatch.setattr(planner, "measure_learner", lambda *arguments, **options: (learner,))
     plan = recommend(busy, 8)
     assert {note.code: note.loud for note in plan.notes}["overlap"] is loud

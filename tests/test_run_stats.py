@@ -9,6 +9,7 @@ from tests.plans import BY_MODEL, PINNED, exactly
 from tests.records import evidence
 from vecselect import run_stats
 from vecselect.errors import VecselectWarning
+from vecselect.measure.learner import LearnerCost
 from vecselect.plan import Candidate
 from vecselect.run_stats import (
     COLLECTING_STEPS,
@@ -335,13 +336,19 @@ def test_a_plan_known_to_be_wrong_or_without_figures_never_warns_of_slow_steps(s
 
 
 @pytest.mark.parametrize(
-    ("learner_cores", "known", "warned"),
-    [(0.0, True, True), (2.0, True, False), (0.0, False, False)],
+    ("learner_cores", "half_share", "known", "warned"),
+    [
+        (0.0, 0.5, True, True),
+        (0.0, 1.0, True, False),
+        (2.0, 0.5, True, False),
+        (0.0, 0.5, False, False),
+    ],
 )
 def test_a_run_warns_once_where_its_learner_waits_as_long_as_steps_take(
-    start, learner_cores, known, warned
+    start, learner_cores, half_share, known, warned
 ):
-    seen = evidence(PLANNED_S / 8, 8, kinds=("sync", "pool"), cores=2.0)
+    learner = LearnerCost("callable", PLANNED_S, half_share=half_share)
+    seen = evidence(PLANNED_S / 8, 8, kinds=("sync", "pool"), cores=2.0, learners=(learner,))
     run = start(a_plan(evidence=seen) if known else a_plan(evidence=PINNED.evidence))
     run.learner_cores = learner_cores
     texts = run.many(3 * SAMPLE_STEPS + MIN_STEPS, outside_s=PLANNED_S)

@@ -89,8 +89,9 @@ class Stats:
     def most_by_overlap(self) -> float:
         """How many times the throughput two buffers could bring at the most, over lockstep.
 
-        The bound for a learner that waits, as for a GPU; one that computes takes the cores that the
-        sub-environments need. `by_buffers` predicts with cores and learner as they are.
+        The bound for a learner that waits, as for a GPU, and takes half the time for half a batch;
+        one that computes takes the cores that the sub-environments need. `by_buffers` predicts with
+        cores and learner as they are, and is never more.
         """
         longer_s = max(self.inside_s, self.outside_s)
         return (self.inside_s + self.outside_s) / longer_s if longer_s else 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import weakref
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -391,14 +392,18 @@ class AutoVectorEnv(VectorWrapper):
         clock = self._clock
         total_ns = clock.left_ns - clock.first_ns
         env_steps = clock.vector_steps * self.num_envs
-        return Stats(
+        stats = Stats(
             vector_steps=clock.vector_steps,
             env_steps=env_steps,
             inside_s=clock.inside_ns * 1e-9,
             outside_s=clock.outside_ns() * 1e-9,
             env_steps_per_s=env_steps / (total_ns * 1e-9) if total_ns else 0.0,
-            by_buffers=self._watch.by_buffers(),
         )
+        gain = self._watch.by_buffers()
+        if gain is None:
+            return stats
+        # It goes by rollouts, but what else happens between two steps hides behind none.
+        return dataclasses.replace(stats, by_buffers=min(gain, stats.most_by_overlap))
 
     def close(self, **kwargs: Any) -> None:
         """Closes every sub-environment and ends every worker. Closing twice does nothing.

@@ -4,12 +4,14 @@ Run from the repository's root: python -m tests.benchmarks.overlap [--rounds 7] 
 
 The learner is a stand-in for one on a GPU: it sleeps, for a share of what the lockstep pool needs
 for a vector step, and half as long for half of the batch. `predicted` is what the plan of such a
-learner says beforehand. For first finished, steps wait: 1 ms, one in twenty 20 ms.
+learner says beforehand, `unknown` what it says where that was not timed with half a batch. For
+first finished, steps wait: 1 ms, one in twenty 20 ms.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import time
 
@@ -19,6 +21,7 @@ from gymnasium import spaces
 
 from vecselect import auto_make_vec, recommend
 from vecselect.machine import read_machine
+from vecselect.selection.overlap import overlap
 
 CELLS = ["HalfCheetah-v5:16", "Ant-v5:16", "CarRacing-v3:8"]
 LEARNERS = {"as long": 1.0, "a third": 1 / 3}
@@ -121,13 +124,16 @@ def cell(id, num_envs, rounds, block_s):
             pair = (lockstep, buffered)[:: 1 if number % 2 else -1]
             times_s = {one: one.run(steps, learner_s) for one in pair}
             ratios.append(times_s[lockstep] / times_s[buffered])
-        plan = recommend(id, num_envs, learner=lambda: time.sleep(learner_s), use_store=False)  # noqa: B023
+        learner = lambda batch: time.sleep(learner_s * len(batch) / num_envs)  # noqa: B023, E731
+        plan = recommend(id, num_envs, learner=learner, use_store=False)
         low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+        untimed = dataclasses.replace(plan.evidence.learners[0], half_share=1.0)
+        unknown = overlap(plan.evidence, plan.overlap.lockstep_s, untimed)
         bound = 1 / max(step_s, learner_s) * (step_s + learner_s)
         print(
             f"{f'{id} x {num_envs}':>20} {name:>8} {step_s * 1e3:8.2f} "
             f"{learner_s * 1e3:8.2f} {middle:7.2f} ({low:.2f}-{high:.2f}) "
-            f"{plan.overlap.buffers:9.2f} {bound:7.2f}",
+            f"{plan.overlap.buffers:9.2f} {unknown.buffers:7.2f} {bound:7.2f}",
             flush=True,
         )
     lockstep.envs.close(), buffered.envs.close()
@@ -141,7 +147,8 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"{read_machine().cores:g} usable cores, load {os.getloadavg()[0]:.1f}")
     print(
-        f"{'':>20} {'learner':>8} {'step ms':>8} {'learner':>8} {'gain':>7} {'':>11} {'bound':>7}"
+        f"{'':>20} {'learner':>8} {'step ms':>8} {'learner':>8} {'gain':>7} {'':>11} "
+        f"{'predicted':>9} {'unknown':>7} {'bound':>7}"
     )
     for name in asked.cells:
         id, _, num_envs = name.partition(":")

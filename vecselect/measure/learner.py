@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,8 @@ class LearnerCost:
         spinning_cores: Cores that its other threads keep busy after it, while they spin.
         spin_s: Seconds for which they do so, counted from the end of the learner's work.
         cores: Cores that it keeps busy while it works: none where it waits, as for a GPU.
+        half_share: The share of its time that half a batch takes. All of it where that was not
+            measured: a call has costs of its own, and a GPU is not full with a batch of few rows.
     """
 
     source: str = "none"
@@ -79,6 +81,11 @@ class LearnerCost:
     spinning_cores: float = 0.0
     spin_s: float = 0.0
     cores: float = 1.0
+    half_share: float = 1.0
+
+    def part_s(self, share: float) -> float:
+        """Its time for a share of a batch, in proportion to the rows but for what a call takes."""
+        return self.seconds * (1.0 - 2.0 * (1.0 - self.half_share) * (1.0 - share))
 
     def like(self, other: LearnerCost) -> bool:
         """Whether a plan for one also serves the other: the same threads, about the same time."""
@@ -128,6 +135,7 @@ def measure_learner(
     observations: Any,
     *,
     one_thread: bool,
+    half: Any = None,
 ) -> tuple[LearnerCost, ...]:
     """What the learner takes between two vector steps, with its threads as they are set.
 
@@ -139,6 +147,7 @@ def measure_learner(
         action_space: Of one sub-environment; needed where a network may stand in.
         observations: A batch of observations, handed to the learner.
         one_thread: Whether it is also measured with one thread, where it has more.
+        half: Half such a batch, where it is to be timed with that too.
 
     Returns:
         The cost with the threads as they are set, and then, where that was measured, with one.
@@ -157,6 +166,9 @@ def measure_learner(
             with set_learner_threads(1):
                 costs.append(_measured(learner.source, learner.run, observations, 1))
         costs.append(_measured(learner.source, learner.run, observations, torch_threads()))
+        if half is not None and learner.source == "callable":
+            share = _half_share(learner.run, half, costs[-1].seconds)
+            costs = [replace(cost, half_share=share) for cost in costs]
     return tuple(reversed(costs))
 
 
@@ -167,6 +179,15 @@ def _measured(
     seconds, cores = _timed(run, observations, settling_s=0.0 if threads == 1 else SETTLING_S)
     looks = WINDOWS if seconds < TIMED_S else 1
     return LearnerCost(source, seconds, threads, *_spin(run, observations, looks), cores=cores)
+
+
+def _half_share(run: Callable[[Any], Any], half: Any, seconds: float) -> float:
+    """The share of its time that a learner takes for half a batch; 1.0 where it refuses that."""
+    try:
+        half_s, _ = _timed(run, half, settling_s=0.0)
+    except ProfileError:
+        return 1.0
+    return min(max(half_s / seconds, 0.5), 1.0)
 
 
 def _timed(run: Callable[[Any], Any], observations: Any, settling_s: float) -> tuple[float, float]:

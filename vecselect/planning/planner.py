@@ -392,6 +392,7 @@ class _Planning:
                 found.action_space,
                 found.observation_batch(num_envs),
                 one_thread=given is None,
+                half=found.observation_batch(num_envs // 2) if num_envs > 1 else None,
             )
 
     def _other_costs(

@@ -1,11 +1,13 @@
 """What it would bring to step some sub-environments while the learner works on others.
 
 In lockstep a loop takes the vector step and then the learner. With two buffers it takes the longest
-of three:
+of these:
 
     half a batch's step and half a batch's learning, one after the other
-    the learner of the whole batch
+    the learner of both halves, and what the calling process does for their steps
+    the steps of both halves, where the same workers make them
     all computing of both, divided by the cores
+    the vector step alone, and the learner alone: it cannot hide more than the shorter of the two
 
 A learner that waits, as for a GPU, leaves the cores to the environments; one that computes takes
 them away, and where the two together are more than the cores each waits for the other. First
@@ -83,25 +85,34 @@ def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Over
     if count < 2 or not modes:
         return None
     half = with_num_envs(free, count // 2)
-    steps = [predict(mode, half, learner).parts for mode in _modes(half)]
-    half_step = min(steps, key=lambda parts: parts.total_s)
-    # What the calling process does for a vector step is done while it does nothing else.
-    caller_s = half_step.hand_off_s + half_step.overhead_s
     workers = max(mode.workers or 1 for mode in modes)
-    computing_s = _computing_s(free, learner, workers)
+    batches = 1.0 / BATCH_SHARE
+    learner_s = batches * learner.part_s(BATCH_SHARE)
     row_s = mean_step_s(free) + ROW_S
     return Overlap(
         lockstep_s=lockstep_s,
         buffers_s=max(
-            half_step.total_s + learner.seconds / 2, learner.seconds + 2 * caller_s, computing_s
+            min(_buffers_s(mode, half, learner) for mode in _modes(half)),
+            _computing_s(free, learner, 2 * learner.part_s(0.5), workers),
+            learner.seconds,
+            lockstep_s - learner.seconds,
         ),
         first_finished_s=max(
             count * row_s / min(workers, count * (1.0 - BATCH_SHARE)),
-            count * row_s / workers + learner.seconds * BATCH_SHARE,
-            learner.seconds + count * ROW_S,
-            computing_s,
+            count * row_s / workers + learner_s / batches,
+            learner_s + count * ROW_S,
+            _computing_s(free, learner, learner_s, workers),
         ),
     )
+
+
+def _buffers_s(mode: Mode, half: Evidence, learner: LearnerCost) -> float:
+    """Seconds of a step of two halves in one mode, if there are cores enough."""
+    step, half_s = predict(mode, half, learner).parts, learner.part_s(0.5)
+    # What the calling process does for a vector step is done while it does nothing else.
+    caller_s = step.hand_off_s + step.overhead_s
+    workers_s = 2 * step.total_s if KINDS[mode.kind].processes else 0.0  # threads are of one half
+    return max(step.total_s + half_s, 2 * (half_s + caller_s), workers_s)
 
 
 def overlap_in_run(evidence: Evidence, seen: ObservedRun, learner_cores: float) -> float | None:
@@ -118,7 +129,13 @@ def overlap_in_run(evidence: Evidence, seen: ObservedRun, learner_cores: float) 
     if evidence.profile is None or evidence.hand_off is None or evidence.loops is None:
         return None
     learner = LearnerCost(
-        "observed", seen.outside_s, seen.threads, seen.other_cores, seen.inside_s, learner_cores
+        "observed",
+        seen.outside_s,
+        seen.threads,
+        spinning_cores=seen.other_cores,
+        spin_s=seen.inside_s,
+        cores=learner_cores,
+        half_share=evidence.learners[0].half_share,
     )
     found = overlap(evidence, seen.inside_s + seen.outside_s, learner)
     return None if found is None else found.buffers
@@ -131,11 +148,11 @@ def _modes(evidence: Evidence) -> list[Mode]:
     ]
 
 
-def _computing_s(evidence: Evidence, learner: LearnerCost, workers: int) -> float:
-    """Seconds that the cores need for the computing of environments and learner."""
+def _computing_s(evidence: Evidence, learner: LearnerCost, learner_s: float, workers: int) -> float:
+    """Seconds that the cores need for the environments and `learner_s` of the learner."""
     steps_s = evidence.num_envs * cpu_step_s(evidence)
     # Its other threads spin on after it.
-    learner_s = learner.seconds * learner.cores + learner.spin_s * learner.spinning_cores
+    learner_s = learner_s * learner.cores + learner.spin_s * learner.spinning_cores
     seconds = (steps_s + learner_s) / evidence.cores
     busy = learner.cores + learner.spinning_cores
     if busy > SPINNING and workers + busy > evidence.cores:

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from tests.records import MS, a_profile, evidence, tails
+from tests.records import LOOPS, MS, US, a_profile, evidence, tails
 from vecselect.planning import explain
 from vecselect.run_stats import Stats
 from vecselect.selection.evidence import LearnerCost
 from vecselect.selection.model import choose
-from vecselect.selection.overlap import overlap
+from vecselect.selection.overlap import overlap, with_num_envs
 
 POOLS = ("sync", "pool")
 
@@ -55,6 +55,14 @@ def test_no_more_is_promised_than_what_hides_the_shorter_behind_the_longer(step_
 @pytest.mark.parametrize(("half_share", "quarter"), [(0.5, 0.25), (0.75, 0.625), (1.0, 1.0)])
 def test_a_part_of_a_batch_takes_the_learner_its_rows_and_a_call(half_share, quarter):
     assert LearnerCost(seconds=2.0, half_share=half_share).part_s(0.25) == 2.0 * quarter
+
+
+def test_more_sub_environments_take_more_of_the_loops_but_for_their_fixed_part():
+    more = with_num_envs(evidence(1 * MS, 8), 16)
+    assert more.num_envs == 16
+    assert more.loops.sync_s == pytest.approx(2 * LOOPS.sync_s)
+    assert more.loops.pool_s == pytest.approx(4 * US + 2 * 8 * US)
+    assert more.loops.pool_fixed_s == LOOPS.pool_fixed_s
 
 
 def test_first_finished_pays_where_steps_wait_for_stragglers():

@@ -30,10 +30,7 @@ from vecselect.report.text import MOST_LINES
 from vecselect.report.units import rate, ratio, seconds, share, size
 from vecselect.run_stats import Stats
 from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import ObservedRun
-from vecselect.selection.race import Timed, times_beside
 
-EVIL = "\x1b[2Jan\x9b31m\u202eenv\ud800 of\n\ttwo lines\r"
 STATS = Stats(1000, 8000, 12.0, 4.0, 500.0)
 WIDE = dataclasses.replace(
     BY_RULE,
@@ -88,146 +85,70 @@ def details(plan, heading):
 # The verdict
 
 
-def raced(blocks_s, skipped=(), chosen=None, difference=None):
-    """The plan of a race of candidates by their blocks; the first is chosen."""
-    times_s = times_beside(blocks_s)
-    entrants = tuple(
-        Timed(mode, 8, times_s[mode], blocks_s=tuple(blocks), vector_steps=12)
-        for mode, blocks in blocks_s.items()
-    )
-    rounds = max(map(len, blocks_s.values()))
-    race = dataclasses.replace(RACE, entrants=entrants, rounds=rounds, difference=difference)
-    known = {one.mode: one.predicted for one in BY_MODEL.candidates if one.predicted}
-    rows = tuple(
-        Candidate(
-            mode,
-            predicted=known.get(mode),
-            measured=race.of(mode).loop_s if race.of(mode) else None,
-            skipped="it is not allowed" if mode in skipped else None,
-        )
-        for mode in {**known, **dict.fromkeys(blocks_s)}
-    )
-    evidence = dataclasses.replace(BY_MODEL.evidence, race=race)
-    mode = chosen or next(iter(blocks_s))
-    return dataclasses.replace(RACED, mode=mode, candidates=rows, evidence=evidence)
-
-
 def predicted(sync, ours):
     found = (Candidate("sync", predicted=sync), Candidate("pool:1", predicted=ours))
     return dataclasses.replace(BY_MODEL, candidates=found)
 
 
-def near_the_line():
-    rule = dataclasses.replace(plans.RULE, near_line=True)
-    return dataclasses.replace(BY_RULE, evidence=dataclasses.replace(BY_RULE.evidence, rule=rule))
+def raced(**changes):
+    race = dataclasses.replace(RACE, **changes)
+    return dataclasses.replace(RACED, evidence=dataclasses.replace(RACED.evidence, race=race))
 
 
-def seen_in_another_mode():
-    evidence = dataclasses.replace(
-        OBSERVED.evidence, runs=(ObservedRun("sync", None, 5000, 20e-3, 1e-3),)
-    )
-    return dataclasses.replace(OBSERVED, evidence=evidence, recalled=False)
-
-
-ONCE = {"pool:1": [1.0], "sync": [2.1], "pool:0": [1.9]}
-LONG = {"pool:1": [1.0, 2.0, 1.1], "sync": [1.8, 3.6, 2.0], "pool:0": [1.7, 3.5]}
-VERDICTS = {
-    "rule": (BY_RULE, "by the ~1 ms rule: a step takes 2.38 ms"),
-    "near": (near_the_line(), "by the ~1 ms rule, close to its threshold: a step takes 2.38 ms"),
-    "pin": (PINNED, "pinned by VECSELECT_MODE=sync"),
-    "eliminated": (ELIMINATED, "the only mode that can run it here"),
-    "clear": (BY_MODEL, "by prediction, clearly the fastest"),
-    "likely": (
+VERDICTS = [
+    (BY_RULE, "by the ~1 ms rule"),
+    (PINNED, "pinned by VECSELECT_MODE=sync"),
+    (ELIMINATED, "the only mode that can run it here"),
+    (OBSERVED, "by what earlier runs showed; plan of 2025-01-01"),
+    (BY_MODEL, "by prediction, clearly the fastest"),
+    (
         predicted(exactly(20.0), Interval(10.0, 5.0, 21.0)),
         "by prediction, likely the fastest",
     ),
-    "likely, and near": (
+    (
         predicted(Interval(10.8, 10.2, 11.4), Interval(10.0, 9.5, 10.4)),
         "by prediction, likely the fastest",
     ),
-    "close": (
+    (
         predicted(exactly(10.4), Interval(10.0, 9.0, 11.0)),
         "by prediction; sync may be as fast",
     ),
-    "threads": (
+    (dataclasses.replace(BY_MODEL, candidates=BY_MODEL.candidates[1:2]), "by prediction"),
+    (
         THREADS_AS_SET,
         "by prediction, clearly the fastest with the learner's threads as they are set",
     ),
-    "observed": (
-        OBSERVED,
-        "by 12.3 k vector steps observed in earlier runs, at 9.70 ms; plan of 2025-01-01",
-    ),
-    "observed otherwise": (
-        seen_in_another_mode(),
-        "predicted from what earlier runs in other modes showed",
-    ),
-    "raced": (RACED, "by a race, clearly the fastest"),
-    "raced once": (raced(ONCE), "by a race of one round, perhaps the fastest"),
-    "raced clearly": (raced(LONG), "by a race, clearly the fastest"),
-    "advantage that may be none": (
-        raced({"pool:1": [1.0, 1.0], "sync": [1.03, 1.03]}),
-        "by a race, perhaps the fastest",
-    ),
-    "simpler": (
-        raced({"pool:1": [1.0] * 20, "sync": [1.01] * 20}, chosen="sync"),
-        "by a race, simpler than pool:1 and within 2 % of it",
-    ),
-    "other results": (
-        raced(LONG, chosen="sync", difference="pool:1, step 1: 0.1 is not 1"),
-        "by a race: kept, since other modes return different results",
-    ),
-    "alone": (
-        raced({"pool:1": [1.0, 1.0], "native": [0.5, 0.5]}, skipped=["native", "sync", "async"]),
-        "by a race, the only one left",
-    ),
-}
+    (RACED, "by a race, clearly the fastest"),
+    (raced(rounds=1), "by a race of one round"),
+    (raced(difference="pool:1, step 1: 0.1 is not 1"), "by a race"),
+    (dataclasses.replace(RACED, candidates=RACED.candidates[1:]), "by a race"),
+]
 
 
-@pytest.mark.parametrize("case", VERDICTS)
-def test_the_verdict_says_what_decided_and_no_more_than_is_known(case):
-    plan, text = VERDICTS[case]
+@pytest.mark.parametrize(("plan", "text"), VERDICTS)
+def test_the_verdict_says_what_decided_and_no_more_than_is_known(plan, text):
     assert content(plan).verdict == text
 
 
 # The candidates
 
 
-def test_predicted_figures_are_marked_and_measured_ones_have_their_spread():
+def test_predicted_figures_are_marked_and_measured_ones_come_first():
     assert candidates(BY_MODEL)["pool:1"].cells == ("~10.2 ms ±12 %", "~784", "~1.87x")
     assert candidates(BY_RULE)["sync"].cells == ("~19.1 ms", "~419", "~1.00x")
-    rows = candidates(RACED)
-    assert rows["pool:1"].cells == ("11.2 ms ±1.8 %", "714", "1.79x")
-    assert rows["async"].cells == ("~13.2 ms ±11 %", "~606", "-")  # beside measured ones
-    narrow = dataclasses.replace(exactly(1.0), high=1.004)
-    plan = dataclasses.replace(BY_MODEL, candidates=(Candidate("pool:1", predicted=narrow),))
-    assert candidates(plan)["pool:1"].cells[0] == "~1.00 s"
-    assert (rows["native"].cells, rows["native"].remark) == (
-        *((), "Walker-v0 has no vector_entry_point"),
-    )
-    assert rows["async"].remark == "it raised OSError in the race: no more processes"
-    assert [row.chosen for row in rows.values()] == [True, False, False, False]
-    # Predictions were rescaled by what runs showed, and stand beside it.
-    assert candidates(OBSERVED)["pool:1"].cells == ("10.9 ms", "734", "~1.75x")
-    assert candidates(raced(ONCE))["sync"].cells[0] == "2.10 s"  # one block has no spread
-    assert [one.heading for one in content(PINNED).sections] == []
-
-
-@pytest.mark.parametrize("plan", [RACED, OBSERVED], ids=["raced", "observed"])
-def test_beside_measured_ones_nothing_predicted_is_crowned(plan):
     # A prediction that is better than everything measured, as predictions may be.
     too_good = Candidate("pool:3", predicted=exactly(1e-3))
-    rows = candidates(dataclasses.replace(plan, candidates=(*plan.candidates, too_good)))
-    measured = {one.mode for one in plan.candidates if one.measured}
-    assert set(list(rows)[: len(measured)]) == measured
-    assert {name for name, row in rows.items() if not row.muted} == measured
-    assert [name for name, row in rows.items() if row.chosen] == ["pool:1"]
-
-
-def test_what_is_only_timed_has_one_row_with_its_reason():
-    plan = raced({"pool:1": [1.0, 1.0], "native": [0.5, 0.5]})
-    timed = (*plan.candidates, Candidate("native", skipped="allow it"))
-    row = candidates(dataclasses.replace(plan, candidates=timed))["native"]
-    assert (row.cells, row.remark) == (("500 ms ±5.2 %", "16.0", "-"), "allow it")
+    rows = candidates(dataclasses.replace(RACED, candidates=(too_good, *RACED.candidates)))
+    assert list(rows) == ["pool:1", "sync", "pool:3", "async", "native"]
+    assert [row.chosen for row in rows.values()] == [True, False, False, False, False]
+    assert rows["pool:1"].cells == ("11.2 ms ±1.8 %", "714", "1.79x")
+    assert rows["async"].cells == ("~13.2 ms ±11 %", "~606", "-")  # beside measured ones
+    assert rows["async"].remark == "it raised OSError in the race: no more processes"
+    assert rows["native"].cells == ()
+    assert rows["native"].remark == "Walker-v0 has no vector_entry_point"
+    # Predictions were rescaled by what runs showed, and stand beside it.
+    assert candidates(OBSERVED)["pool:1"].cells == ("10.9 ms", "734", "~1.75x")
+    assert content(PINNED).sections == ()
 
 
 def test_the_learner_threads_of_a_plan_are_in_the_answer_and_in_the_pin():
@@ -240,7 +161,7 @@ def test_the_learner_threads_of_a_plan_are_in_the_answer_and_in_the_pin():
     found = content(THREADS_AS_SET)
     assert (found.chosen, found.pin) == ("sync", ('mode="sync"  or  VECSELECT_MODE=sync',))
     learner = details(ONE_THREAD, "Learner")
-    assert learner["with 2 threads, as set"].endswith("keep 0.9 cores busy for 3.50 ms after it")
+    assert learner["2 threads"].endswith("keep 0.9 cores busy for 3.50 ms after it")
 
 
 def test_of_other_threads_only_the_best_has_a_row_and_only_where_it_matters():
@@ -285,7 +206,7 @@ def test_what_was_measured_is_told_and_what_was_not_seen_is_said_in_words():
         BY_MODEL, evidence=evidence, key=None, not_stored="it holds a lock", provisional="Busy."
     )
     assert details(plan, "One sub-environment")["reset time"].endswith("no episode ended")
-    assert "memory" not in details(plan, "One sub-environment")["size"]
+    assert "memory" not in details(plan, "One sub-environment")
     about = details(plan, "Plan")
     assert (about["not remembered"], about["provisional"]) == ("it holds a lock", "Busy.")
     assert about["other programs"] == "0.9 cores busy meanwhile; 1.5 counted on"
@@ -325,32 +246,6 @@ def test_a_run_so_far_stands_beside_what_was_planned():
     assert str(nothing_yet) == str(Report(RACED))
 
 
-def test_no_foreign_text_commands_a_terminal_or_breaks_a_line():
-    plan = dataclasses.replace(
-        RACED,
-        env=EVIL,
-        mode=EVIL,
-        reason=EVIL,
-        notes=(Note(EVIL, EVIL, loud=True),),
-        candidates=(*RACED.candidates, Candidate(EVIL, skipped=EVIL)),
-        versions={EVIL: EVIL},
-        evidence=dataclasses.replace(RACED.evidence, observation_space=EVIL),
-    )
-    text = []
-
-    def walk(value):
-        if isinstance(value, str):
-            text.append(value)
-        elif isinstance(value, tuple):
-            list(map(walk, value))
-        elif dataclasses.is_dataclass(value):
-            list(map(walk, (getattr(value, f.name) for f in dataclasses.fields(value))))
-
-    walk(content(plan))
-    assert sum("[2Jan31menv? of two lines" in one for one in text) >= 8
-    assert all(one.isprintable() for one in text)
-
-
 # As text
 
 
@@ -377,15 +272,14 @@ def test_what_has_no_room_is_told_of_and_is_in_the_details():
     text = str(Report(WIDE))
     assert "A reason that goes on and on." in text and " ...\n" in text
     assert "! [note-0] A note that goes on and on. " in text
-    assert "! the rest and 4 more notes: print(envs.report.details)" in text
-    assert not any(line.endswith("...") for line in text.splitlines() if "note" in line)
+    assert "! the rest of the notes: print(envs.report.details)" in text
     assert "=> async " in text and "   sync " in text  # before the 39 pools
     for note in WIDE.notes:
         assert f"[{note.code}] {note.text.strip()}" in words(Report(WIDE).details)
     assert words(WIDE.reason) in words(Report(WIDE).details)
     assert "pool:39" in str(Report(WIDE).details)
     assert "this process is a daemon" in str(Report(ELIMINATED).details)
-    assert "this process is a daemon" not in str(Report(ELIMINATED))
+    assert "vs sync" not in str(Report(ELIMINATED))  # no head of a table without rows
     loud = Note("loud", "Look here.", loud=True)
     assert "!!! [loud] Look here." in str(Report(dataclasses.replace(RACED, notes=(loud,))))
 
@@ -402,15 +296,9 @@ def test_square_brackets_are_text_and_no_markup():
         assert part in text
 
 
-def test_a_stream_that_is_no_terminal_gets_the_plain_text_in_ascii_where_it_has_no_more(
-    monkeypatch,
-):
+def test_a_stream_that_is_no_terminal_gets_the_plain_text(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert printed(RACED) == f"{Report(RACED)}\n"
-    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    Report(RACED).print(file)
-    file.flush()
-    assert "11.2 ms +-1.8 %" in file.buffer.getvalue().decode("ascii")
 
 
 @pytest.mark.parametrize(("columns", "width"), [(40, 60), (100, 100)])
@@ -480,13 +368,3 @@ UNITS = [
 @pytest.mark.parametrize(("function", "value", "text"), UNITS)
 def test_numbers_have_three_digits_and_a_unit(function, value, text):
     assert function(value) == text
-
-
-def test_a_duration_is_never_off_by_more_than_its_last_digit():
-    factors = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-    for exponent in range(-9, 2):
-        for mantissa in (1.0, 1.004, 4.996, 9.994, 9.9949, 9.9951, 9.996, 9.9999):
-            value = mantissa * 10.0**exponent
-            number, unit = seconds(value).split()
-            assert len(number.replace(".", "")) == 3
-            assert float(number) * factors[unit] == pytest.approx(value, rel=0.0051)

@@ -10,13 +10,14 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.plans import ALL, ONE_THREAD, PINNED, RACED, THREADS_AS_SET
+from tests.records import LOOPS, MS, US, evidence
 from tests.snapshots import need_as_before
 from vecselect import Plan, RequestError
 from vecselect.plan import Candidate, Note
 from vecselect.report import REPORT_FILES, Report, plots
 from vecselect.report.content import content
 from vecselect.report.html import fragment, page
-from vecselect.report.plots import plots_of
+from vecselect.report.plots import STEP_TIMES_S, Plot, over_step_time, plan_plot
 from vecselect.run_stats import Stats
 from vecselect.selection.race import Timed
 
@@ -106,17 +107,12 @@ def test_a_page_is_well_formed_runs_nothing_and_loads_nothing(name, pages):
     # A notebook shows the same without plots.
     part = Reader(fragment(content(PLANS[name])))
     assert {"html", "body", "img"}.isdisjoint(part.tags)
-    # A plot, light and dark, for what the model can predict.
-    count = 0 if name in ("rule", "pin", "elimination") else 2
-    assert len(plots_of(PLANS[name])) == read.tags.count("img") == count
-    images = [value for key, value in read.attributes if key in ("src", "srcset")]
-    assert len(images) == 2 * count
-    greys = (plots.DARK, plots.LIGHT)
-    for place, address in enumerate(images):
+    # A plot, for what the model can predict.
+    images = [value for key, value in read.attributes if key == "src"]
+    assert len(images) == (name not in ("rule", "pin", "elimination"))
+    for address in images:
         text = base64.b64decode(address.partition(",")[2]).decode()
         assert ElementTree.fromstring(text).tag.endswith("svg")
-        assert greys[place % 2]["paper"] in text and greys[place % 2]["ink"] in text
-        assert greys[1 - place % 2]["paper"] not in text
 
 
 def test_what_a_plan_holds_stands_for_itself(pages, tmp_path):
@@ -169,23 +165,36 @@ def test_what_is_drawn_the_same_way_gives_the_same_text_whatever_the_user_has_se
     plain = {}
     for width in (1.0, 9.0):
         with matplotlib.rc_context({"lines.linewidth": width, "text.color": "red"}):
-            plain[width] = plots.svg(draw, "A & B")
+            plain[width] = plots.svg(Plot("A & B", "", draw))
             assert matplotlib.rcParams["lines.linewidth"] == width
             assert matplotlib.rcParams["text.color"] == "red"
     assert plain[1.0] == plain[9.0]
     assert "<title>A &amp; B</title>" in plain[1.0]
-    assert plots.png(draw).startswith(b"\x89PNG")
     assert ("matplotlib.pyplot" in sys.modules) == before
 
 
 def test_the_curves_are_about_the_threads_that_the_choice_is_for(monkeypatch):
     pytest.importorskip("matplotlib")
     seen = []
-    real = plots.over_num_envs
-    monkeypatch.setattr(plots, "over_num_envs", lambda found: seen.append(found) or real(found))
+    monkeypatch.setattr(
+        plots, "over_step_time", lambda found: seen.append(found) or over_step_time(found)
+    )
     for plan in (ONE_THREAD, THREADS_AS_SET):
-        plots.svg(plots_of(plan)[1].draw, "a title")
+        plots.svg(plan_plot(plan))
     assert [evidence.learners[0].threads for evidence in seen] == [1, 2]
+
+
+@pytest.mark.parametrize("step_s", [0.1 * US, 100 * US, 50 * MS])
+def test_a_curve_over_the_step_time_agrees_with_the_model_and_holds_this_one(step_s):
+    curves = over_step_time(evidence(step_s, 8, 4))
+    assert set(curves) == {"sync", "pool:0", "pool", "async"}
+    for curve in curves.values():
+        assert curve[0][0] <= min(step_s, STEP_TIMES_S[0])
+        assert curve[-1][0] >= max(step_s, STEP_TIMES_S[1])
+        per_s = [per_s for _, per_s in curve]
+        assert per_s == sorted(per_s, reverse=True)
+    for at_s, per_s in curves["sync"]:
+        assert per_s == pytest.approx(8 / (8 * at_s + LOOPS.sync_s))
 
 
 # Files
@@ -211,14 +220,11 @@ def test_a_report_is_saved_in_the_form_of_its_ending(plan, tmp_path):
         *((name, r"ends in \.html, \.md or \.json") for name in ("a.pdf", "a", ".html", "")),
         ("none/a.html", "there is no folder"),
         ("folder.md", "it is a folder"),
-        ("locked.md", "it is not writable"),
     ],
 )
-def test_a_place_that_cannot_be_written_is_refused(name, why, tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_is_refused(name, why, tmp_path):
     assert REPORT_FILES == (".html", ".md", ".json")
     (tmp_path / "folder.md").mkdir()
-    if name == "locked.md":
-        monkeypatch.setattr("os.access", lambda path, mode: False)
     with pytest.raises(RequestError, match=why):
         Report(PINNED).save(tmp_path / name if name else name)
 

@@ -230,7 +230,7 @@ def main() -> None:
 
 def plot(rows, path):
     """Bars of env steps/s over those of Gymnasium's sync, a group for each cell."""
-    from vecselect.report.plots import LIGHT, new_figure, styled, svg
+    from vecselect.report.plots import MUTED, Plot, new_figure, styled, svg
 
     names = list(dict.fromkeys(name for row in rows for name in row["env_steps_per_s"]))
     colours = dict(zip(names, COLOURS, strict=False))
@@ -246,13 +246,13 @@ def plot(rows, path):
                     where = place + (number - len(names) / 2) * height
                     label = name if place == 0 else None
                     axes.barh(where, gain, height, color=colours[name], label=label)
-        axes.axvline(1.0, color=LIGHT["muted"], linewidth=0.8)
+        axes.axvline(1.0, color=MUTED, linewidth=0.8)
         axes.set_yticks(range(len(rows)), [f"{row['env']} x {row['num_envs']}" for row in rows])
         axes.invert_yaxis()
         axes.set_xlabel("env steps/s, as a multiple of Gymnasium's sync")
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=5)
         with open(path, "w", encoding="utf-8") as file:
-            file.write(svg(lambda: figure, "vecselect beside its peers"))
+            file.write(svg(Plot("vecselect beside its peers", "", lambda: figure)))
 
 
 COLOURS = (

@@ -10,16 +10,15 @@ something is shown.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import os
+    from collections.abc import Callable, Mapping
     from typing import TextIO
 
     from vecselect.plan import Plan
@@ -37,8 +36,30 @@ SWEEP_FILES = (".json", *PLOT_FILES)
 """Endings of the files that a report on a sweep can be saved to."""
 
 
+class _Printed:
+    """What reports have in common: how they are shown."""
+
+    def _shown(self) -> Shown:
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        """Plain text, 80 columns wide, without colour."""
+        return str(self._shown())
+
+    def print(self, file: TextIO) -> None:
+        """Writes it to a stream: coloured on a terminal, plain and 80 columns wide in a pipe.
+
+        On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
+        """
+        self._shown().print(file)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows for it."""
+        return self._shown()._repr_mimebundle_(include, exclude)
+
+
 @dataclass(frozen=True)
-class Report:
+class Report(_Printed):
     """A plan, rendered for people: `print(report)`, notebooks, files.
 
     As text it has at most 16 lines: the verdict, the candidates, the notes and the pin.
@@ -50,21 +71,6 @@ class Report:
 
     plan: Plan
     stats: Stats | None = None
-
-    def __str__(self) -> str:
-        """Plain text, 80 columns wide, without colour."""
-        return str(self._short())
-
-    def print(self, file: TextIO) -> None:
-        """Writes it to a stream: coloured on a terminal, plain and 80 columns wide in a pipe.
-
-        On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
-        """
-        self._short().print(file)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it."""
-        return self._short()._repr_mimebundle_(include, exclude)
 
     @property
     def details(self) -> Shown:
@@ -91,22 +97,21 @@ class Report:
         from vecselect.report.html import page
         from vecselect.report.markdown import markdown
 
-        forms: dict[str, Callable[[], str]] = {
-            ".html": lambda: page(self.plan, self.stats),
-            ".md": lambda: markdown(self.details.content),
-            ".json": lambda: self.plan.to_json() + "\n",
+        forms = {
+            ".html": lambda: page(self.plan, self.stats).encode("utf-8", "replace"),
+            ".md": lambda: markdown(self.details.content).encode("utf-8", "replace"),
+            ".json": lambda: f"{self.plan.to_json()}\n".encode(),
         }
-        text = forms[check_file(path, "report", REPORT_FILES)]()
-        return write_file(path, "report", text.encode("utf-8", "replace"))
+        return _save(path, "report", forms)
 
-    def _short(self) -> Shown:
+    def _shown(self) -> Shown:
         from vecselect.report.text import MOST_LINES, Shown
 
         return Shown(self.details.content, MOST_LINES)
 
 
 @dataclass(frozen=True)
-class SweepReport:
+class SweepReport(_Printed):
     """A sweep, rendered for people: `print(SweepReport(sweep))`, notebooks, files.
 
     Attributes:
@@ -114,21 +119,6 @@ class SweepReport:
     """
 
     sweep: Sweep
-
-    def __str__(self) -> str:
-        """The tables as plain text, at most 80 columns wide, without colour."""
-        return str(self._shown())
-
-    def print(self, file: TextIO) -> None:
-        """Writes the tables to a stream, as `Report.print` does."""
-        self._shown().print(file)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it: the tables, and a plot where matplotlib is installed."""
-        from vecselect.report.html import sweep_fragment
-
-        shown = self._shown()
-        return {"text/plain": str(shown), "text/html": sweep_fragment(shown.content, self.sweep)}
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the sweep to a file: as JSON, or as a plot.
@@ -144,31 +134,31 @@ class SweepReport:
             RequestError: If it ends otherwise, a plot is wanted and matplotlib is not installed, or
                 it cannot be written.
         """
-        from vecselect.report.plots import png, svg, sweep_figure, sweep_title
+        from vecselect.report.plots import png, svg, sweep_plot
 
-        draw = partial(sweep_figure, self.sweep)
-        forms: dict[str, Callable[[], bytes]] = {
-            ".json": lambda: (self.sweep.to_json() + "\n").encode(),
-            ".svg": lambda: svg(draw, sweep_title(self.sweep)).encode(),
-            ".png": lambda: png(draw),
+        forms = {
+            ".json": lambda: f"{self.sweep.to_json()}\n".encode(),
+            ".svg": lambda: svg(sweep_plot(self.sweep)).encode(),
+            ".png": lambda: png(sweep_plot(self.sweep)),
         }
-        return write_file(path, "sweep", forms[check_file(path, "sweep", SWEEP_FILES)]())
+        return _save(path, "sweep", forms)
 
     def _shown(self) -> Shown:
         from vecselect.report.content import sweep_content
+        from vecselect.report.plots import sweep_plot
         from vecselect.report.text import Shown
 
-        return Shown(sweep_content(self.sweep))
+        return Shown(sweep_content(self.sweep), plot=sweep_plot(self.sweep))
 
 
-def check_file(path: str | os.PathLike[str], what: str, endings: Sequence[str]) -> str:
+def check_file(path: str | os.PathLike[str], what: str, endings: tuple[str, ...]) -> str:
     """The ending of a file, in lower case, after checking that it can be written.
 
-    Raises `RequestError` if the ending is none of these, the folder is not there or cannot be
-    written to, or a plot is wanted and matplotlib is not installed.
+    Raises `RequestError` if the ending is none of these, it is a folder, its folder is not there,
+    or a plot is wanted and matplotlib is not installed.
     """
     found = Path(path)
-    ending, folder = found.suffix.lower(), found.parent
+    ending = found.suffix.lower()
     if ending not in endings:
         raise RequestError(
             f"A {what} cannot be written as {str(path)!r}: choose a name that ends in "
@@ -176,21 +166,20 @@ def check_file(path: str | os.PathLike[str], what: str, endings: Sequence[str]) 
         )
     if found.is_dir():
         raise _cannot(what, found, "it is a folder; name a file in it")
-    if not folder.is_dir():
-        raise _cannot(what, found, f"there is no folder {folder}; make it, or name another")
-    if not os.access(found if found.exists() else folder, os.W_OK):
-        raise _cannot(what, found, "it is not writable; name another place")
+    if not found.parent.is_dir():
+        raise _cannot(what, found, f"there is no folder {found.parent}; make it, or name another")
     if ending in PLOT_FILES:
-        from vecselect.report.plots import styled
+        from vecselect.report.plots import need_matplotlib
 
-        with styled():  # says what to install where matplotlib is not there
-            pass
+        need_matplotlib()
     return ending
 
 
-def write_file(path: str | os.PathLike[str], what: str, content: bytes) -> Path:
-    """Writes a file that `check_file` has let pass; raises `RequestError` where it cannot be."""
+def _save(
+    path: str | os.PathLike[str], what: str, forms: Mapping[str, Callable[[], bytes]]
+) -> Path:
     found = Path(path)
+    content = forms[check_file(path, what, tuple(forms))]()
     try:
         found.write_bytes(content)
     except OSError as error:

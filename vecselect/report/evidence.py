@@ -5,18 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vecselect.report.units import counted, rate, seconds, share, size
-from vecselect.selection.race import TIE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vecselect.machine import Machine
     from vecselect.plan import Plan
+    from vecselect.selection.compare import Interval
     from vecselect.selection.evidence import ObservedRun
-    from vecselect.selection.race import TimingResult
 
 CLOSE = 0.05
-"""Candidates predicted within this of each other may well change places."""
+"""Candidates within this of each other may well change places."""
+
+DECIDED_BY = {
+    "rule": "by the ~1 ms rule",
+    "model": "by prediction",
+    "race": "by a race",
+    "observed": "by what earlier runs showed",
+    "elimination": "the only mode that can run it here",
+}
 
 Rows = tuple[tuple[str, str], ...]
 """Names, and what there is to say of each."""
@@ -24,66 +31,38 @@ Rows = tuple[tuple[str, str], ...]
 
 def verdict(plan: Plan) -> str:
     """What decided, and how sure that is."""
-    race, rule = plan.evidence.race, plan.evidence.rule
-    if plan.decided_by == "race" and race is not None:
-        return _of_race(plan, race)
-    if plan.decided_by == "model":
-        return _of_prediction(plan)
-    if plan.decided_by == "observed":
-        seen = next((o for o in plan.evidence.runs[::-1] if o.mode == plan.mode), None)
-        if seen is None:
-            return "predicted from what earlier runs in other modes showed"
-        steps = f"{rate(seen.vector_steps)} vector steps observed in earlier runs"
-        return f"by {steps}, at {seconds(seen.inside_s)}"
-    if plan.decided_by == "rule" and rule is not None:
-        line = ", close to its threshold" if rule.near_line else ""
-        return f"by the ~1 ms rule{line}: a step takes {seconds(rule.step_time_s)}"
     if plan.decided_by == "pin":
         return f"pinned by {plan.pinned_by}"
-    return "the only mode that can run it here"
+    by, race = DECIDED_BY[plan.decided_by], plan.evidence.race
+    if plan.decided_by == "race" and race is not None:
+        # One block tells no spread, and a choice among other results is none of speed.
+        if race.rounds < 2:
+            return f"{by} of one round"
+        return by if race.difference else by + _sure(plan, "measured")
+    if plan.decided_by == "model":
+        others = any(one.threads not in (None, plan.threads) for one in plan.candidates)
+        as_set = others and plan.learner_threads is None
+        threads = " with the learner's threads as they are set" if as_set else ""
+        return f"{by}{_sure(plan, 'predicted')}{threads}"
+    return by
 
 
-def _of_prediction(plan: Plan) -> str:
-    """Whether another candidate may well be faster."""
-    ours = plan.chosen.predicted if plan.chosen else None
-    others = {
-        one.mode: one.predicted
+def _sure(plan: Plan, known: str) -> str:
+    """Whether another candidate may well be faster, by figures of one kind."""
+    ours: Interval | None = getattr(plan.chosen, known, None)
+    rivals: dict[str, Interval] = {
+        one.mode: getattr(one, known)
         for one in plan.candidates
-        if one.predicted and not one.skipped and one.mode != plan.mode
+        if getattr(one, known) and not one.skipped and one.mode != plan.mode
         if one.threads in (None, plan.threads)
     }
-    if ours is None or not others:
-        return "by elimination"
-    threads = ""
-    if plan.learner_threads is None and any(
-        one.threads not in (None, plan.threads) for one in plan.candidates
-    ):
-        threads = " with the learner's threads as they are set"
-    close = [mode for mode in others if others[mode].mid <= (1 + CLOSE) * ours.mid]
-    if close:
-        close = sorted(close, key=lambda mode: others[mode].mid)
-        return f"by prediction; {' or '.join(close[:2])} may be as fast{threads}"
-    sure = "likely" if any(other.low <= ours.high for other in others.values()) else "clearly"
-    return f"by prediction, {sure} the fastest{threads}"
-
-
-def _of_race(plan: Plan, race: TimingResult) -> str:
-    """What a race says of its choice; that it is the fastest only where that is more than luck."""
-    by = "by a race" if race.rounds > 1 else "by a race of one round"
-    if race.difference is not None:
-        return f"{by}: kept, since other modes return different results"
-    skipped = {one.mode for one in plan.candidates if one.skipped}
-    loops = {one.mode: one.loop_s for one in race.entrants if one.mode not in skipped}
-    ours = loops.pop(plan.mode, None)
-    rivals = {mode: loop for mode, loop in loops.items() if loop is not None}
     if ours is None or not rivals:
-        return f"{by}, the only one left"
+        return ""
     best = min(rivals, key=lambda mode: rivals[mode].mid)
-    if rivals[best].mid < ours.mid:
-        return f"{by}, simpler than {best} and within {TIE * 100:g} % of it"
-    if race.rounds > 1 and all(loop.low > ours.mid for loop in rivals.values()):
-        return f"{by}, clearly the fastest"
-    return f"{by}, perhaps the fastest"
+    if rivals[best].mid <= (1 + CLOSE) * ours.mid:
+        return f"; {best} may be as fast"
+    sure = "likely" if any(one.low <= ours.high for one in rivals.values()) else "clearly"
+    return f", {sure} the fastest"
 
 
 def evidence_of(plan: Plan) -> tuple[tuple[str, Rows], ...]:
@@ -100,9 +79,9 @@ def evidence_of(plan: Plan) -> tuple[tuple[str, Rows], ...]:
     )
 
 
-def _known(*rows: tuple[str, str | None]) -> Rows:
+def _known(*rows: tuple[str, str | float | None]) -> Rows:
     """The rows of which something is known."""
-    return tuple((name, text) for name, text in rows if text)
+    return tuple((name, str(text)) for name, text in rows if text)
 
 
 def _profile(plan: Plan) -> Rows:
@@ -114,13 +93,9 @@ def _profile(plan: Plan) -> Rows:
     )
     if found is None:
         return spaces
-    length, off = found.episode_steps, found.episode_steps_sd
-    around = f" ± {off:.0f}" if off else ""
-    episode = "no episode ended" if length is None else f"episodes of {length:.0f}{around} steps"
+    length, free = found.episode_steps, found.gil_free_fraction
+    episode = "no episode ended" if length is None else f"episodes of {length:.0f} steps"
     threads = f"; computes on {found.cores_used:.1f} cores" if found.cores_used > 1.25 else ""
-    built = "" if evidence.construct_s is None else f", built in {seconds(evidence.construct_s)}"
-    memory = "" if found.memory_bytes is None else f", memory {size(found.memory_bytes)}"
-    free = found.gil_free_fraction
     return _known(
         (
             "step time",
@@ -133,11 +108,9 @@ def _profile(plan: Plan) -> Rows:
             "reset time",
             f"{seconds(found.reset_time_s)}, {share(found.reset_share)} of the time; {episode}",
         ),
-        (
-            "size",
-            f"observation {size(found.observation_bytes)}, action {size(found.action_bytes)}"
-            f"{memory}{built}",
-        ),
+        ("built in", evidence.construct_s and seconds(evidence.construct_s)),
+        ("memory", found.memory_bytes and size(found.memory_bytes)),
+        ("observation", size(found.observation_bytes)),
         ("benchmark_step", f"{rate(found.plain_steps_per_s)} steps/s, as Gymnasium measures it"),
         *spaces,
     )
@@ -150,12 +123,9 @@ def _break_even(plan: Plan) -> Rows:
         text = "never" if from_s is None else seconds(from_s) if from_s > 0 else "any step time"
         rows.append((kind, text))
     if rule is not None:
-        line = seconds(rule.threshold_s)
-        rows += [
-            ("by the ~1 ms rule", f"async from {line} on: a process and a message per step pay"),
-            ("this environment", f"{seconds(rule.step_time_s)}, resets included"),
-            ("so the rule says", f"{rule.mode}. {rule.reason}"),
-        ]
+        rows.append(("by the ~1 ms rule", f"async from {seconds(rule.threshold_s)} on"))
+        rows.append(("this environment", f"{seconds(rule.step_time_s)}, resets included"))
+        rows.append(("so the rule says", f"{rule.mode}. {rule.reason}"))
     return tuple(rows)
 
 
@@ -166,14 +136,13 @@ def _learner(plan: Plan) -> Rows:
     if not any(one.seconds > 0 or one.threads for one in learners):
         return (("time", "none: no learner was given or seen"),)
     rows = []
-    for number, one in enumerate(learners):
-        name, spin = "time", ""
-        if one.threads is not None:
-            name = f"with {counted(one.threads, 'thread')}{'' if number else ', as set'}"
+    for one in learners:
+        threads = counted(one.threads, "thread") if one.threads else "time"
+        text = f"{seconds(one.seconds)} ({one.source})"
         if one.spinning_cores > 0:
             busy = f"{one.spinning_cores:.1f} cores busy for {seconds(one.spin_s)} after it"
-            spin = f"; its other threads keep {busy}"
-        rows.append((name, f"{seconds(one.seconds)} ({one.source}){spin}"))
+            text += f"; its other threads keep {busy}"
+        rows.append((threads, text))
     if collecting is not None:
         text = f"{share(collecting)} of the loop: a faster mode shortens no more than that"
         rows.append(("inside step", text))
@@ -219,21 +188,18 @@ def _costs(plan: Plan) -> Rows:
             ("async, message", f"{each} to a process and back, for each sub-environment; assumed"),
         ]
     if ipc is not None:
-        ends = f"{seconds(ipc.observation_p10_s)}-{seconds(ipc.observation_p90_s)}"
-        trip = f"{seconds(ipc.observation_s)} through a pipe and back (10-90 %: {ends})"
+        trip = f"{seconds(ipc.observation_s)} through a pipe and back"
         rows.append(("an observation", f"{trip}, {size(ipc.observation_bytes)} pickled"))
     if ray is not None:
         each = f"{seconds(ray.lane_s)} per actor, {seconds(ray.env_s)} per sub-environment"
         room = f"room for {counted(ray.lanes, 'actor')} on {ray.cores:g} cores"
         rows.append(("ray", f"{seconds(ray.fixed_s)}, {each}; {room}"))
     for one in evidence.implementations:
-        compared = "behaviour not compared"
+        text = f"{seconds(one.vector_step_s)} per vector step, timed"
         if one.behaviour is not None and one.reference is not None:
-            compared = (
-                f"mean reward {one.behaviour.reward:.4g}, "
-                f"{one.reference.reward:.4g} in your environment"
-            )
-        rows.append((one.mode, f"{seconds(one.vector_step_s)} per vector step, timed; {compared}"))
+            ours, theirs = one.reference.reward, one.behaviour.reward
+            text += f"; mean reward {theirs:.4g}, {ours:.4g} in your environment"
+        rows.append((one.mode, text))
     return tuple(rows)
 
 
@@ -242,12 +208,10 @@ def machine_rows(machine: Machine) -> Rows:
     quota, load, shared = machine.cores_quota, machine.load_1min, machine.shm_available_bytes
     limit = "no quota" if quota is None else f"a quota of {quota:g}"
     available = f"{size(machine.memory_available_bytes)} of {size(machine.memory_bytes)} available"
+    logical = f"{machine.cores_logical} logical cores, {machine.cores_affinity} by affinity"
     return _known(
         ("usable cores", f"{machine.cores:g}{_bound(machine)}"),
-        (
-            "of",
-            f"{machine.cores_logical} logical cores, {machine.cores_affinity} by affinity, {limit}",
-        ),
+        ("of", f"{logical}, {limit}"),
         ("load", "unknown" if load is None else f"{load:.2f} over 1 min"),
         ("memory", available),
         ("/dev/shm", None if shared is None else f"{size(shared)} left"),

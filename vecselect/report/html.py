@@ -12,27 +12,20 @@ from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
 from vecselect.report.content import content
-from vecselect.report.plots import plots_of, svg, sweep_figure, sweep_title
+from vecselect.report.plots import plan_plot, svg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from matplotlib.figure import Figure
-
     from vecselect.plan import Plan
     from vecselect.report.content import Content, Row, Section
+    from vecselect.report.plots import Plot
     from vecselect.run_stats import Stats
-    from vecselect.sweeps import Sweep
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""
 
 
 def page(plan: Plan, stats: Stats | None = None) -> str:
-    """The report of a plan as an HTML document.
-
-    Without matplotlib it has no plots, and says so.
-    """
+    """The report of a plan as an HTML document."""
     found = content(plan, stats)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -40,12 +33,15 @@ def page(plan: Plan, stats: Stats | None = None) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{_escape(f'{found.what}: {found.chosen}')}</title>\n</head>\n"
-        f'<body class="vecselect-page">\n{fragment(found, _plots(plan))}\n</body>\n</html>\n'
+        f'<body class="vecselect-page">\n{fragment(found, plan_plot(plan))}\n</body>\n</html>\n'
     )
 
 
-def fragment(found: Content, picture: str = "") -> str:
-    """A report to be put into a page such as a notebook, with a picture before its details."""
+def fragment(found: Content, plot: Plot | None = None) -> str:
+    """A report to be put into a page such as a notebook, with a plot before its details.
+
+    Without matplotlib it says in place of the plot what to install.
+    """
     notes = [
         f'<div class="vs-note{" vs-loud" if note.loud else ""}"><code>{_escape(note.code)}</code>'
         f"<span>{_escape(note.text)}</span></div>"
@@ -57,44 +53,24 @@ def fragment(found: Content, picture: str = "") -> str:
             f'<details>\n<summary>Details</summary>\n<div class="vs-groups">{details}</div>\n'
             "</details>"
         )
-    parts = [_answer(found), *notes, *map(_section, found.sections), picture, details]
+    parts = [_answer(found), *notes, *map(_section, found.sections), _figure(plot), details]
     style = resources.files("vecselect.report").joinpath("report.css").read_text(encoding="utf-8")
     inner = "\n".join(part for part in parts if part)
     return f'<div class="vecselect">\n<style>\n{style}</style>\n{inner}\n</div>'
 
 
-def sweep_fragment(found: Content, sweep: Sweep) -> str:
-    """A sweep to be put into a notebook, with its plot where matplotlib is installed."""
+def _figure(plot: Plot | None) -> str:
+    if plot is None:
+        return ""
     try:
-        picture = _picture(lambda: sweep_figure(sweep), sweep_title(sweep))
-    except RequestError:
-        picture = ""
-    return fragment(found, picture)
-
-
-def _picture(draw: Callable[[], Figure], title: str) -> str:
-    """A figure as an image that is light or dark as the reader prefers; raises as `svg` does."""
-    dark, light = (
-        f"data:image/svg+xml;base64,{base64.b64encode(text.encode()).decode()}"
-        for text in (svg(draw, title, dark=True), svg(draw, title))
-    )
-    return (
-        f'<picture><source media="screen and (prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{_escape(title)}"></picture>'
-    )
-
-
-def _plots(plan: Plan) -> str:
-    plots, figures = plots_of(plan), ""
-    try:
-        for plot in plots:
-            figures += (
-                f"<figure>\n<h2>{_escape(plot.title)}</h2>\n{_picture(plot.draw, plot.title)}"
-                f"<figcaption>{_escape(plot.caption)}</figcaption>\n</figure>"
-            )
+        picture = base64.b64encode(svg(plot).encode()).decode()
     except RequestError as error:  # matplotlib is not there
         return f'<p class="vs-muted">{_escape(str(error))}</p>'
-    return f'<div class="vs-plots">\n{figures}\n</div>' if plots else ""
+    return (
+        f"<figure>\n<h2>{_escape(plot.title)}</h2>\n"
+        f'<img src="data:image/svg+xml;base64,{picture}" alt="{_escape(plot.title)}">\n'
+        f"<figcaption>{_escape(plot.caption)}</figcaption>\n</figure>"
+    )
 
 
 def _escape(text: str) -> str:

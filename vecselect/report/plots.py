@@ -1,8 +1,8 @@
 """Plots of plans and sweeps: what each shows, how it is drawn, and how it becomes SVG or PNG.
 
-Curves come from the cost model, over the plan's own evidence. matplotlib is loaded when a figure is
-made. pyplot and its global state are never used, and the user's own settings of matplotlib neither
-count here nor change.
+The curves of a plan come from the cost model, over the plan's own evidence. matplotlib is loaded
+when a figure is made. pyplot and its global state are never used, and the user's own settings of
+matplotlib neither count here nor change.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vecselect.errors import RequestError
 from vecselect.modes import Mode
 from vecselect.report.units import all_printable, rate, seconds, short, size
-from vecselect.selection.curves import over_num_envs, over_step_time
-from vecselect.selection.model import mean_step_s
+from vecselect.selection.candidates import candidate_modes
+from vecselect.selection.model import mean_step_s, predict, with_step_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +28,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from vecselect.plan import Plan
-    from vecselect.selection.curves import Curve
     from vecselect.selection.evidence import Evidence
     from vecselect.selection.race import Timed
     from vecselect.sweeps import Sweep
 
-PLOT_IN, SWEEP_IN = (4.4, 3.4), (6.6, 5.0)
+PLAN_IN, SWEEP_IN = (6.6, 4.2), (6.6, 5.0)
 """Width and height in inches: narrow, so that texts can be read on a phone."""
 
 DOTS_PER_INCH = 160
@@ -39,25 +40,36 @@ DOTS_PER_INCH = 160
 FAR_ABOVE = 6.0
 """Where the largest throughput of a sweep is this many times the best, the axis is logarithmic."""
 
-LIGHT = {"ink": "#1d2127", "muted": "#697582", "grid": "#d9dee4", "paper": "#fdfdfc"}
-DARK = {"ink": "#e4e7eb", "muted": "#8b96a2", "grid": "#343b43", "paper": "#15181c"}
+STEP_TIMES_S, POINTS = (2e-6, 1e-2), 29
+"""Step times that a curve always covers; wider where the environment's own lies near an end."""
+
+INK, MUTED, GRID, PAPER = "#1d2127", "#697582", "#d9dee4", "#fdfdfc"
 """Greys: of text and outlines, of what stands back, of the grid's lines, of the background."""
 
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
     "axes.facecolor": "none",
     "axes.grid": True,
+    "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "axes.titlelocation": "left",
     "axes.titlesize": 10,
     "axes.titleweight": "bold",
+    "figure.facecolor": PAPER,
     "font.size": 9,
+    "grid.color": GRID,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 5.5,
     "svg.fonttype": "none",
     "svg.hashsalt": "vecselect",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
 }
 
 LOOKS = {
@@ -86,12 +98,8 @@ def look_of(mode: str) -> tuple[str, str]:
     return LOOKS.get(mode) or LOOKS.get(found.kind, OTHER_LOOK)
 
 
-@contextlib.contextmanager
-def styled(*, dark: bool = False) -> Iterator[None]:
-    """Sets the style while a figure is made, for a light or dark page, on matplotlib's defaults.
-
-    Raises `RequestError` if matplotlib is not installed.
-    """
+def need_matplotlib() -> Any:
+    """matplotlib; `RequestError` if it is not installed."""
     try:
         import matplotlib
     except ImportError as error:
@@ -99,19 +107,16 @@ def styled(*, dark: bool = False) -> Iterator[None]:
             "Plots need matplotlib, which is not installed here; install it with: pip install "
             "'vecselect[plot]'."
         ) from error
-    greys = DARK if dark else LIGHT
-    coloured = {
-        "text.color": greys["ink"],
-        "axes.edgecolor": greys["muted"],
-        "grid.color": greys["grid"],
-        "figure.facecolor": greys["paper"],
-    }
-    coloured |= {f"{name}.color": greys["muted"] for name in ("xtick", "ytick")}
-    coloured |= {f"{name}.labelcolor": greys["ink"] for name in ("xtick", "ytick", "axes")}
+    return matplotlib
+
+
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Sets the style while a figure is made, on matplotlib's defaults."""
+    matplotlib = need_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        settings: Any = matplotlib.rcParams
-        settings.update(STYLE | coloured)
+        matplotlib.rcParams.update(STYLE)
         yield
 
 
@@ -122,64 +127,105 @@ def new_figure(width_in: float, height_in: float) -> Figure:
     return Figure(figsize=(width_in, height_in), layout="constrained")
 
 
-def svg(draw: Callable[[], Figure], title: str, *, dark: bool = False) -> str:
-    """A figure as the text of an SVG file, in which text stays text.
-
-    The title says what it shows, for those who cannot see it. Raises as `styled` does.
-    """
-    buffer = io.StringIO()
-    with styled(dark=dark):
-        draw().savefig(buffer, format="svg", metadata={"Date": None, "Title": title})
-    return buffer.getvalue()
-
-
-def png(draw: Callable[[], Figure]) -> bytes:
-    """A figure as a PNG; otherwise as `svg`."""
-    buffer = io.BytesIO()
-    with styled():
-        draw().savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-    return buffer.getvalue()
-
-
 @dataclass(frozen=True)
 class Plot:
-    """A plot of a plan: what it shows, how to read it, and what makes it inside `styled`."""
+    """What a plot shows, how to read it, and what draws it inside `styled`."""
 
     title: str
     caption: str
     draw: Callable[[], Figure]
 
 
-def plots_of(plan: Plan) -> list[Plot]:
-    """The plots of a plan: predictions of the cost model; none where it was not asked."""
+def svg(plot: Plot) -> str:
+    """The text of an SVG file, in which text stays text; `RequestError` without matplotlib.
+
+    The title says what it shows, for those who cannot see it.
+    """
+    buffer = io.StringIO()
+    with styled():
+        plot.draw().savefig(buffer, format="svg", metadata={"Date": None, "Title": plot.title})
+    return buffer.getvalue()
+
+
+def png(plot: Plot) -> bytes:
+    """A PNG; otherwise as `svg`."""
+    buffer = io.BytesIO()
+    with styled():
+        plot.draw().savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    return buffer.getvalue()
+
+
+def plan_plot(plan: Plan) -> Plot | None:
+    """Predicted throughput against the step time; None where the model was not asked."""
     evidence = plan.evidence
     if None in (evidence.profile, evidence.hand_off, evidence.loops):
-        return []
-    # Curves are about the learner's threads that the choice is for.
+        return None
+    # Curves are about the learner's threads that the choice is for, and not about what was
+    # measured of whole vector steps as they are.
     learners = sorted(evidence.learners, key=lambda one: one.threads != plan.threads)
-    evidence = dataclasses.replace(evidence, learners=tuple(learners))
+    evidence = dataclasses.replace(evidence, learners=tuple(learners), runs=(), implementations=())
     learner = ", learner included" if plan.learner_s > 0 else ""
-    return [
-        Plot(
-            "Throughput if steps took longer, or less",
-            f"Predicted for {plan.num_envs} sub-environments{learner}. A ring marks the step time "
-            "from which on a mode beats sync; the dot is this environment.",
-            lambda: _step_time(plan, evidence),
-        ),
-        Plot(
-            "Throughput with more sub-environments, or fewer",
-            f"Predicted for this environment{learner}; the dot is what was asked for.",
-            lambda: _num_envs(plan, evidence),
-        ),
-    ]
+    return Plot(
+        "Throughput if steps took longer, or less",
+        f"Predicted for {plan.num_envs} sub-environments{learner}. A ring marks the step time "
+        "from which on a mode beats sync; the dot is this environment.",
+        lambda: _step_time(plan, evidence),
+    )
 
 
-def _setting(name: str) -> str:
-    """A colour of the style that is set."""
-    import matplotlib
+def _step_time(plan: Plan, evidence: Evidence) -> Figure:
+    figure = new_figure(*PLAN_IN)
+    axes: Any = figure.subplots()
+    # Of pools with workers the best has one curve, and so of threads.
+    chosen = _curve_of(Mode.parse(plan.mode))
+    curves, now_s = over_step_time(evidence), mean_step_s(evidence)
+    for name, curve in curves.items():
+        look = _line_of(name, marker="none", linewidth=2.6 if name == chosen else 1.5)
+        label = f"best {name}" if name in ("pool", "thread") else name
+        axes.plot(*zip(*curve, strict=True), label=label, **look)
+    values = [per_s for curve in curves.values() for _, per_s in curve]
+    if plan.chosen is not None and plan.chosen.loop_s:
+        values.append(plan.num_envs / plan.chosen.loop_s)
+        edge = {"markersize": 9, "markeredgecolor": INK, "zorder": 5}
+        axes.plot(now_s, values[-1], **_line_of(plan.mode, linestyle="none", **edge))
+    sync = curves.get("sync", [])
+    for kind, at_s in plan.break_even_s.items():
+        if at_s is not None and sync and sync[0][0] <= at_s <= sync[-1][0]:
+            near_s, per_s = min(sync, key=lambda point: abs(math.log(point[0] / at_s)))
+            axes.plot(at_s, per_s * near_s / at_s, "o", **_ring(look_of(kind)[0], 9))
+    if evidence.rule is not None:
+        line = {"color": MUTED, "linestyle": "--", "linewidth": 1.1}
+        axes.axvline(evidence.rule.threshold_s, label="threshold of the ~1 ms rule", **line)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(sync[0][0], sync[-1][0]) if sync else None
+    axes.set_ylim(min(values) / 1.4, max(values) * 1.5)
+    _few_ticks(axes.xaxis, seconds)
+    _few_ticks(axes.yaxis, rate)
+    axes.set_xlabel("step time of one sub-environment, resets included")
+    axes.set_ylabel("env steps/s")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, columnspacing=1.2)
+    return figure
 
-    settings: Any = matplotlib.rcParams
-    return str(settings[name])
+
+def over_step_time(evidence: Evidence) -> dict[str, list[tuple[float, float]]]:
+    """By kind of mode its best predicted throughputs at step times, all else as it is."""
+    now_s = mean_step_s(evidence)
+    low_s, high_s = min(STEP_TIMES_S[0], now_s / 5), max(STEP_TIMES_S[1], now_s * 5)
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for step_s in np.geomspace(low_s, high_s, POINTS).tolist():
+        there, best = with_step_time(evidence, step_s), dict[str, float]()
+        for mode in candidate_modes(there):
+            name, per_s = _curve_of(mode), there.num_envs / predict(mode, there).loop_s
+            best[name] = max(best.get(name, 0.0), per_s)
+        for name, per_s in best.items():
+            curves.setdefault(name, []).append((step_s, per_s))
+    return curves
+
+
+def _curve_of(mode: Mode) -> str:
+    """The name of the curve that a mode is on: those without workers have one of their own."""
+    return str(mode) if mode.in_caller_alone else mode.kind
 
 
 def _line_of(mode: str, **changes: Any) -> dict[str, Any]:
@@ -190,76 +236,15 @@ def _line_of(mode: str, **changes: Any) -> dict[str, Any]:
     return {"color": colour, "marker": marker, "linestyle": line, **changes}
 
 
-def _curves(plan: Plan, curves: Sequence[Curve], dot_at: float) -> tuple[Figure, Any]:
-    """Predicted throughputs, that of the chosen mode thicker, and a dot for this environment."""
-    figure = new_figure(*PLOT_IN)
-    axes: Any = figure.subplots()
-    # Of pools with workers the best has one curve, and so of threads.
-    alone = plan.mode in ("sync", "pool:0", "thread:0")
-    chosen = plan.mode if alone else Mode.parse(plan.mode).kind
-    values: list[float] = []
-    for curve in curves:
-        several = curve.mode in ("pool", "thread")
-        look = _line_of(curve.mode, marker="none", linewidth=2.6 if curve.mode == chosen else 1.5)
-        label = f"best {curve.mode}" if several else curve.mode
-        axes.plot(curve.at, curve.env_steps_per_s, label=label, **look)
-        values += curve.env_steps_per_s
-    if plan.chosen is not None and plan.chosen.loop_s:
-        per_s = plan.num_envs / plan.chosen.loop_s
-        values.append(per_s)
-        edge = {"markersize": 9, "markeredgecolor": _setting("text.color"), "zorder": 5}
-        axes.plot(dot_at, per_s, **_line_of(plan.mode, linestyle="none", **edge))
-    axes.set_yscale("log")
-    axes.set_ylim(min(values) / 1.4, max(values) * 1.5)
-    _few_ticks(axes.yaxis, rate)
-    axes.set_ylabel("env steps/s")
-    return figure, axes
-
-
-def _step_time(plan: Plan, evidence: Evidence) -> Figure:
-    curves = over_step_time(evidence)
-    figure, axes = _curves(plan, curves, mean_step_s(evidence))
-    axes.set_xscale("log")
-    axes.set_xlim(curves[0].at[0], curves[0].at[-1])
-    sync = next((curve for curve in curves if curve.mode == "sync"), None)
-    for kind, at_s in plan.break_even_s.items():
-        if sync is not None and at_s is not None and sync.at[0] <= at_s <= sync.at[-1]:
-            nearest = min(range(len(sync.at)), key=lambda i: abs(math.log(sync.at[i] / at_s)))
-            per_s = sync.env_steps_per_s[nearest] * sync.at[nearest] / at_s
-            axes.plot(at_s, per_s, "o", **_ring(look_of(kind)[0], 9))
-    _few_ticks(axes.xaxis, seconds)
-    if evidence.rule is not None:
-        axes.axvline(
-            evidence.rule.threshold_s,
-            color=_setting("axes.edgecolor"),
-            linestyle="--",
-            linewidth=1.1,
-            label="threshold of the ~1 ms rule",
-        )
-    axes.set_xlabel("step time of one sub-environment, resets included")
-    _legend_below(axes)
-    return figure
-
-
-def _num_envs(plan: Plan, evidence: Evidence) -> Figure:
-    figure, axes = _curves(plan, over_num_envs(evidence), plan.num_envs)
-    axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda value, place: f"{value:.0f}")
-    axes.set_xlabel("sub-environments (num_envs)")
-    _legend_below(axes)
-    return figure
-
-
-def sweep_title(sweep: Sweep) -> str:
-    """What the plot of a sweep shows, in words."""
-    best = sweep.recommended
+def sweep_plot(sweep: Sweep) -> Plot:
+    """Throughput of a sweep, and memory below."""
+    best, env = sweep.recommended, all_printable(sweep.env)
     found = f"; the recommended is {best.mode} with {best.num_envs}" if best else ""
     what = "env steps/s and memory against the number of sub-environments"
-    return f"{all_printable(sweep.env)}: {what}{found}"
+    return Plot(f"{env}: {what}{found}", "", lambda: _sweep_figure(sweep))
 
 
-def sweep_figure(sweep: Sweep) -> Figure:
-    """Throughput of a sweep, and memory below; call it inside `styled`."""
+def _sweep_figure(sweep: Sweep) -> Figure:
     figure = new_figure(*SWEEP_IN)
     above, below = figure.subplots(
         2, 1, sharex=True, gridspec_kw={"height_ratios": (2.6, 1.0), "hspace": 0.08}
@@ -269,7 +254,7 @@ def sweep_figure(sweep: Sweep) -> Figure:
     best = sweep.recommended
     above.set_ylim(0, above.get_ylim()[1] * 1.05)
     if best is not None:
-        above.plot([best.num_envs], [best.per_s], "o", **_ring(_setting("text.color"), 13))
+        above.plot([best.num_envs], [best.per_s], "o", **_ring(INK, 13))
         text = f"recommended: {best.mode} x {best.num_envs}, {rate(best.per_s)}"
         above.set_title(text, loc="right", fontsize=9, fontweight="normal")
         if max(one.per_s for one in sweep.points) > FAR_ABOVE * best.per_s:
@@ -301,7 +286,7 @@ def _sweep_lines(above: Any, below: Any, mode: str, points: Sequence[Timed]) -> 
     known = [(number, per_s) for number, per_s in found if per_s]
     if not known:
         return
-    look = _line_of(mode, markeredgecolor=_setting("figure.facecolor"), markeredgewidth=0.7)
+    look = _line_of(mode, markeredgecolor=PAPER, markeredgewidth=0.7)
     numbers = [number for number, _ in known]
     above.plot(numbers, [per_s.mid for _, per_s in known], label=mode, **look)
     lows, highs = zip(*((per_s.low, per_s.high) for _, per_s in known), strict=True)
@@ -325,8 +310,3 @@ def _few_ticks(axis: Any, text: Callable[[float], str]) -> None:
     axis.axes.minorticks_off()
     axis.set_major_locator(LogLocator(subs=steps))
     axis.set_major_formatter(lambda value, place: short(text(value)))
-
-
-def _legend_below(axes: Any) -> None:
-    """The legend under the axes, where it covers nothing."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, columnspacing=1.2)

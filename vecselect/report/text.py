@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from vecselect.printable import write_text
-from vecselect.report.units import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from vecselect.report.content import Content, Row, Section
+    from vecselect.report.plots import Plot
 
 WIDTH = 80
 """Columns of plain text."""
@@ -37,16 +36,12 @@ MOST_ROWS, LEAST_ROWS = 6, 2
 """Candidates in the short report."""
 
 NOTE_LINES = 4
-"""Lines of the short report that rows leave to the notes: one sentence, and how many more."""
+"""Lines of the short report that rows leave to the notes."""
 
-REASON_LINES = 4
+REASON_LINES = 3
 NAME_COLUMNS = 18
 
-ALL_NOTES = "print(envs.report.details), or --details in a shell"
-"""What shows the notes that have no room."""
-
-ASCII = str.maketrans({"±": "+-"})
-"""What stands for the characters of figures where a stream has none."""
+REST_OF_NOTES = "the rest of the notes: print(envs.report.details), or --details in a shell"
 
 _WRAPPING = Console(file=io.StringIO(), force_jupyter=False)
 """Wraps texts; what is wrapped depends on nothing of it."""
@@ -57,11 +52,12 @@ class Shown:
     """A report for rich, laid out when its width is known.
 
     Rows, notes and the reason are cut to fit into `most_lines`; with no limit captions and the
-    evidence are shown too.
+    evidence are shown too. Notebooks show the plot.
     """
 
     content: Content
     most_lines: float = math.inf
+    plot: Plot | None = None
 
     def __str__(self) -> str:
         """Plain text, 80 columns wide, without colour."""
@@ -75,14 +71,15 @@ class Shown:
         """What a notebook shows for it."""
         from vecselect.report.html import fragment
 
-        return {"text/plain": str(self), "text/html": fragment(self.content)}
+        return {"text/plain": str(self), "text/html": fragment(self.content, self.plot)}
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Lays it out: all of it, or what `most_lines` leave room for."""
-        content, width = self.content, options.max_width
+        content, width, short = self.content, options.max_width, math.isfinite(self.most_lines)
         pin = _pin(content, width)
-        if math.isinf(self.most_lines):
-            yield from (*_head(content, width), *_verdict(content, width, math.inf))
+        above = [*_head(content, width), *_verdict(content, width, short)]
+        yield from above
+        if not short:
             for section in (*content.sections, *content.evidence):
                 yield ""
                 yield Text(section.heading, style="bold")
@@ -91,21 +88,16 @@ class Shown:
             yield ""
             yield from (*_notes(content, width, math.inf), *pin)
             return
-        above = [*_head(content, width), *_verdict(content, width, REASON_LINES)]
         so_far = [line for section in content.sections for line in _on_one_line(section, width)]
         room = int(self.most_lines) - len(above) - len(so_far) - len(pin)
-        table = next((one for one in content.sections if one.columns), None)
-        for_notes = NOTE_LINES if content.notes else 0
-        rows = _rows_that_tell(table, max(room - 1 - for_notes, LEAST_ROWS)) if table else []
-        room -= len(rows) + bool(rows)
-        notes = _notes(content, width, room)
-        blanks = [""] * (room - len(notes) >= 2)
-        yield from above
-        if table is not None and rows:
-            yield from blanks
-            yield _table(table, rows)
-            yield from blanks
-        yield from (*so_far, *notes, *pin)
+        for table in content.sections:
+            for_notes = NOTE_LINES if content.notes else 0
+            rows = _rows_that_tell(table, max(room - 1 - for_notes, LEAST_ROWS))
+            if rows:
+                room -= len(rows) + 1
+                blanks = [""] * (room - len(_notes(content, width, room)) >= 2)
+                yield from (*blanks, _table(table, rows), *blanks)
+        yield from (*so_far, *_notes(content, width, room), *pin)
 
 
 def plain(shown: RenderableType, width: int = WIDTH) -> str:
@@ -118,17 +110,14 @@ def plain(shown: RenderableType, width: int = WIDTH) -> str:
 def write(shown: RenderableType, file: TextIO, pipe_width: int = WIDTH) -> None:
     """Writes what rich can print to a stream: coloured and as wide as a terminal, plain in a pipe.
 
-    In ASCII, where the stream's encoding has no more. On a terminal `NO_COLOR`, `FORCE_COLOR` and
-    `COLUMNS` are heeded.
+    On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
     """
     console = _console(file)
-    ascii_only = not _takes_all(file)
-    if ascii_only or not console.is_terminal:
-        text = plain(shown, pipe_width)
-        write_text((text.translate(ASCII) if ascii_only else text) + "\n", file)
-        return
-    console.width = max(console.width, NARROWEST)
-    console.print(shown)
+    if console.is_terminal:
+        console.width = max(console.width, NARROWEST)
+        console.print(shown)
+    else:
+        write_text(plain(shown, pipe_width) + "\n", file)
 
 
 def grid(rows: Iterable[tuple[str, str]]) -> Table:
@@ -144,15 +133,6 @@ def grid(rows: Iterable[tuple[str, str]]) -> Table:
 def _console(file: TextIO, **settings: Any) -> Console:
     """A console that writes to the file, also inside a notebook."""
     return Console(file=file, force_jupyter=False, **settings)
-
-
-def _takes_all(file: TextIO) -> bool:
-    """Whether the stream's encoding has the characters of figures."""
-    try:
-        "".join(map(chr, ASCII)).encode(getattr(file, "encoding", None) or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def _hanging(
@@ -182,9 +162,10 @@ def _head(content: Content, width: int) -> list[Text]:
     return _hanging("", what, width, most=3)
 
 
-def _verdict(content: Content, width: int, most: float) -> list[Text]:
+def _verdict(content: Content, width: int, short: bool) -> list[Text]:
     chosen = f"{content.chosen}  " if content.chosen else ""
     title = Text.assemble((chosen, "bold green"), content.verdict)
+    most = REASON_LINES if short else math.inf
     return [
         *_hanging("=>", title, width, "bold green"),
         *_hanging("  ", content.reason, width, most=most),
@@ -201,39 +182,22 @@ def _on_one_line(section: Section, width: int) -> list[Text]:
 
 def _rows_that_tell(table: Section, most: int) -> list[Row]:
     """So many rows with figures, the choice and those of `sync` among them, in their order."""
-    known = [row for row in table.rows if row.cells]
+    known = [row for row in table.rows if row.cells and table.columns]
     ranked = sorted(known, key=lambda row: not (row.chosen or row.name.startswith("sync")))
     kept = ranked[: min(most, MOST_ROWS)]
     return [row for row in known if row in kept]
 
 
 def _notes(content: Content, width: int, room: float) -> list[Text]:
-    """The notes for which there is room; how many more there are takes a line."""
+    """The lines of the notes for which there is room; where the rest is takes one."""
     lines: list[Text] = []
-    for number, note in enumerate(content.notes):
-        left = len(content.notes) - number
+    for note in content.notes:
         text = Text.assemble((f"[{note.code}] ", "dim"), note.text)
         mark, style = ("!!!", "bold red") if note.loud else ("!", "yellow")
-        whole = _hanging(mark, text, width, style)
-        if len(whole) <= room - len(lines) - (left > 1):
-            lines += whole
-            continue
-        more = counted(left, "more note")
-        for part in _first_sentences(text):
-            begun = _hanging(mark, part, width, style)
-            if len(begun) < room - len(lines):
-                lines += begun
-                more = "the rest" + (f" and {counted(left - 1, 'more note')}" if left > 1 else "")
-                break
-        more = f"{more}: {ALL_NOTES}"
-        return [*lines, *_hanging("!", more, width, "yellow", 1)] if room > len(lines) else lines
-    return lines
-
-
-def _first_sentences(text: Text) -> list[Text]:
-    """The beginnings of a text that end with a sentence, the longest first."""
-    ends = [match.end() for match in re.finditer(r"[.!?](?= )", text.plain)]
-    return [text[:end] for end in reversed(ends)]
+        lines += _hanging(mark, text, width, style)
+    if len(lines) <= room:
+        return lines
+    return [*lines[: int(room) - 1], *_hanging("!", REST_OF_NOTES, width, "yellow", 1)]
 
 
 def _pin(content: Content, width: int) -> list[Text]:
@@ -263,7 +227,6 @@ def _table(section: Section, rows: Sequence[Row]) -> RenderableType:
     for name in others:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        style = "dim" if row.muted else "bold" if row.chosen else ""
-        cells = map(Text, row.cells)
-        table.add_row(Text(f"{'=>' if row.chosen else '  '} {row.name}"), *cells, style=style)
+        cells = map(Text, (f"{'=>' if row.chosen else '  '} {row.name}", *row.cells))
+        table.add_row(*cells, style="bold" if row.chosen else "")
     return table

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from vecselect.modes import KINDS
 from vecselect.selection.candidates import candidate_modes
-from vecselect.selection.curves import with_num_envs
 from vecselect.selection.evidence import Evidence, LearnerCost, ObservedRun
 from vecselect.selection.model import (
     CONTENTION_S,
@@ -113,6 +112,21 @@ def _buffers_s(mode: Mode, half: Evidence, learner: LearnerCost) -> float:
     caller_s = step.hand_off_s + step.overhead_s
     workers_s = 2 * step.total_s if KINDS[mode.kind].processes else 0.0  # threads are of one half
     return max(step.total_s + half_s, 2 * (half_s + caller_s), workers_s)
+
+
+def with_num_envs(evidence: Evidence, num_envs: int) -> Evidence:
+    """The same evidence with another number of sub-environments."""
+    loops = evidence.loops
+    assert loops is not None
+    factor = num_envs / evidence.num_envs
+    fixed_s = min(loops.pool_fixed_s, loops.pool_s)
+    loops = dataclasses.replace(
+        loops,
+        sync_s=loops.sync_s * factor,
+        pool_s=fixed_s + (loops.pool_s - fixed_s) * factor,
+        pool_fixed_s=fixed_s,
+    )
+    return dataclasses.replace(evidence, num_envs=num_envs, loops=loops, runs=())
 
 
 def overlap_in_run(evidence: Evidence, seen: ObservedRun, learner_cores: float) -> float | None:

@@ -8,8 +8,7 @@ import pytest
 
 from tests import plans
 from tests.cached import ANYTHING, changed, places
-from tests.zoo import EchoEnv
-from vecselect import Plan, PlanError, Report, VecselectError, auto_make_vec, recommend
+from vecselect import Plan, PlanError, Report, VecselectError
 from vecselect.cli import main
 from vecselect.machine import Machine
 from vecselect.plan import SCHEMA, Candidate
@@ -194,22 +193,6 @@ def test_a_plan_with_any_value_in_any_place_is_refused_or_can_be_shown():
     for plan in taken[:SHOWN]:
         assert repr(plan) and str(Report(plan)) and markdown(content(plan))
         assert Plan.from_json(plan.to_json()) == plan
-
-
-def test_a_stored_plan_that_cannot_be_is_made_anew(cache):
-    recommend(EchoEnv, 2)
-    for changes in ({"mode": "pool:9999"}, {"mode": "ray:2"}, None):  # more of them: test_cache
-        assert recommend(EchoEnv, 2).recalled
-        (entry,) = cache.entries()
-        document = json.loads(entry.path.read_text())
-        document["plan"].update(changes or {})
-        entry.path.write_text(json.dumps(document) if changes else "garbage")
-        with auto_make_vec(EchoEnv, 2) as envs:
-            envs.reset(seed=1)
-            assert not envs.plan.recalled
-            assert envs.num_envs == envs.plan.num_envs == 2
-            assert "ray" not in envs.mode
-    assert recommend(EchoEnv, 2).recalled
 
 
 def test_a_file_without_an_end_is_not_read_to_it(tmp_path, capsys):

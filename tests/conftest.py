@@ -85,7 +85,9 @@ def no_torch(monkeypatch):
 @pytest.fixture
 def libraries(monkeypatch):
     monkeypatch.setattr(FakeLibrary, "threads", 8)
-    monkeypatch.setattr(learner_threads, "_libraries", lambda with_torch: (FakeLibrary,))
+    monkeypatch.setattr(
+        learner_threads, "_libraries", lambda with_torch: ((FakeLibrary.get, FakeLibrary.set),)
+    )
 
 
 @pytest.fixture

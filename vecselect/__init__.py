@@ -5,7 +5,7 @@
     envs = auto_make_vec("Pendulum-v1", 8)
     print(envs.report)
 
-The names below are loaded when they are first used, so that a worker process which needs one small
+All but errors is loaded when it is first used, so that a worker process which needs one small
 module of this package does not pay for all of it.
 """
 
@@ -14,20 +14,20 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vecselect.errors import (
+    ModeUnavailable,
+    PlanError,
+    ProfileError,
+    RequestError,
+    StepTimeout,
+    VecselectError,
+    VecselectWarning,
+    WorkerDied,
+    WorkerError,
+)
 from vecselect.version import __version__
 
 if TYPE_CHECKING:
-    from vecselect.errors import (
-        ModeUnavailable,
-        PlanError,
-        ProfileError,
-        RequestError,
-        StepTimeout,
-        VecselectError,
-        VecselectWarning,
-        WorkerDied,
-        WorkerError,
-    )
     from vecselect.make import auto_make_vec, available_modes, recommend, sweep
     from vecselect.measure.ipc import IpcProfile, measure_ipc
     from vecselect.measure.step import StepProfile, profile_step
@@ -64,36 +64,26 @@ __all__ = [
     "sweep",
 ]
 
-_HOMES = {
-    "vecselect.errors": (
-        "ModeUnavailable",
-        "PlanError",
-        "ProfileError",
-        "RequestError",
-        "StepTimeout",
-        "VecselectError",
-        "VecselectWarning",
-        "WorkerDied",
-        "WorkerError",
-    ),
-    "vecselect.make": ("auto_make_vec", "available_modes", "recommend", "sweep"),
-    "vecselect.measure.ipc": ("IpcProfile", "measure_ipc"),
-    "vecselect.measure.step": ("StepProfile", "profile_step"),
-    "vecselect.plan": ("Plan",),
-    "vecselect.report": ("Report", "SweepReport"),
-    "vecselect.request": ("pinned",),
-    "vecselect.sweeps": ("Sweep",),
-    "vecselect.vector_env": ("AutoVectorEnv",),
+_NAMES = {
+    "make": ("auto_make_vec", "available_modes", "recommend", "sweep"),
+    "measure.ipc": ("IpcProfile", "measure_ipc"),
+    "measure.step": ("StepProfile", "profile_step"),
+    "plan": ("Plan",),
+    "report": ("Report", "SweepReport"),
+    "request": ("pinned",),
+    "sweeps": ("Sweep",),
+    "vector_env": ("AutoVectorEnv",),
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+"""By module, what is loaded at its first use."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+    for module, names in _NAMES.items():
+        if name in names:
+            value = getattr(importlib.import_module(f"vecselect.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -84,16 +84,7 @@ def warn(text: str) -> None:
 
 
 def unknown(what: str, given: object, valid: Iterable[str]) -> str:
-    """Says that a name is not one of the valid ones, and which one was probably meant.
-
-    Args:
-        what: What the name was given as, such as `mode`.
-        given: The name the user gave.
-        valid: The names that exist, in the order to print them.
-
-    Returns:
-        One or two sentences, ready to be an error's message.
-    """
+    """Says that there is no `what` of a given name, what there is, and which was probably meant."""
     names = list(valid)
     message = f"There is no {what} {given!r}; choose one of {', '.join(map(repr, names))}."
     near = get_close_matches(str(given), names, n=1)
@@ -117,12 +108,7 @@ def built_too_late(worker: str, timeout_s: float | None) -> StepTimeout:
 
 
 def same_instance(first: int, second: int) -> str:
-    """Says that two factories returned one environment.
-
-    Args:
-        first: Index of a sub-environment.
-        second: Index of the other.
-    """
+    """Says that the factories of two sub-environments returned one environment."""
     return (
         f"The callables of sub-environments {first} and {second} return the same instance, so "
         "their episodes would be mixed up. Build a new environment in each call: "
@@ -130,20 +116,17 @@ def same_instance(first: int, second: int) -> str:
     )
 
 
-def why_refused(error: OSError) -> str:
-    """One sentence on what the system lacks that made it refuse to start a worker."""
-    reasons = {
-        errno.EAGAIN: "no more processes may be started here (see ulimit -u, or the limit on the "
-        "number of processes of the container)",
-        errno.ENOMEM: "there is no memory for another process",
-        errno.ENOSPC: "/dev/shm, or the folder for temporary files, is full (containers give it "
-        "64 MB: docker run --shm-size=1g)",
-        errno.EMFILE: "this process may open no more files (see ulimit -n)",
-        errno.ENFILE: "the system may open no more files",
-        errno.ENOSYS: "this system has no shared memory or semaphores",
-    }
-    why = reasons.get(error.errno or 0, f"the system said: {error}")
-    return f'A worker process cannot be started: {why}. Pin mode="sync", which needs none.'
+REFUSALS = {
+    errno.EAGAIN: "no more processes may be started here (see ulimit -u, or the limit on the "
+    "number of processes of the container)",
+    errno.ENOMEM: "there is no memory for another process",
+    errno.ENOSPC: "/dev/shm, or the folder for temporary files, is full (containers give it "
+    "64 MB: docker run --shm-size=1g)",
+    errno.EMFILE: "this process may open no more files (see ulimit -n)",
+    errno.ENFILE: "the system may open no more files",
+    errno.ENOSYS: "this system has no shared memory or semaphores",
+}
+"""What the system lacks where it refuses to start a worker."""
 
 
 @contextlib.contextmanager
@@ -154,4 +137,7 @@ def refusals_named() -> Iterator[None]:
     except StartError:
         raise
     except OSError as error:
-        raise StartError(why_refused(error)) from error
+        why = REFUSALS.get(error.errno or 0, f"the system said: {error}")
+        raise StartError(
+            f'A worker process cannot be started: {why}. Pin mode="sync", which needs none.'
+        ) from error

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import gymnasium as gym
 
@@ -24,22 +24,13 @@ from vecselect.errors import RequestError
 from vecselect.process import pickling
 from vecselect.process.remote_errors import exit_error
 
-if TYPE_CHECKING:
-    Key = tuple[str, str, int]
-    """Text, name of the category, and line of a warning."""
+Key = tuple[str, str, int]
+"""Text, name of the category, and line of a warning."""
 
 EnvFn = Callable[[], gym.Env]
 
 HOLDS_S = 0.001
 """Seconds for which a list of what was shown serves: many factories are sent at once."""
-
-
-@dataclass(frozen=True)
-class ShownWarnings:
-    """What a process has shown: its id, and the keys of the warnings."""
-
-    pid: int = 0
-    keys: frozenset[Key] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -49,24 +40,28 @@ class EnvFactory:
     Attributes:
         make: Builds it.
         wrappers: Put around it, in order.
-        registered: In another process what is registered where this one comes from.
-        warned: In another process the warnings that were shown there.
+        registered: What is registered in the process it was sent from.
+        warned: The warnings that were shown there.
+        sender: The id of that process; None where it was not sent.
     """
 
     make: EnvFn
     wrappers: tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...] = ()
     registered: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
-    warned: ShownWarnings = field(default_factory=ShownWarnings, compare=False, repr=False)
+    warned: frozenset[Key] = field(default=frozenset(), compare=False, repr=False)
+    sender: int | None = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles it with the registered specs, and the warnings shown so far."""
         registered = self.registered or registered_specs()
-        return EnvFactory, (self.make, self.wrappers, registered, shown_warnings())
+        return EnvFactory, (self.make, self.wrappers, registered, shown_warnings(), os.getpid())
 
     def __call__(self) -> gym.Env[Any, Any]:
         """Builds a new sub-environment."""
+        if self.sender in (None, os.getpid()):
+            return self._build()
         adopt_specs(self.registered)
-        hide_known_warnings(self.warned)
+        hide(self.warned)
         try:
             return self._build()
         except gym.error.UnregisteredEnv:
@@ -158,40 +153,35 @@ def _load(packed: Mapping[str, bytes], id: str) -> bool:
 # Warnings
 
 _known: set[Key] = set()
-_last: tuple[float, ShownWarnings] = (-HOLDS_S, ShownWarnings())
+_listed: tuple[float, frozenset[Key]] = (-HOLDS_S, frozenset())
 _show: Any = None
 
 
-def shown_warnings() -> ShownWarnings:
+def shown_warnings() -> frozenset[Key]:
     """The warnings that this process has shown, and those noted from others."""
-    global _last
+    global _listed
     now_s = time.monotonic()
-    if now_s - _last[0] < HOLDS_S and _last[1].pid == os.getpid():
-        return _last[1]
+    if now_s - _listed[0] < HOLDS_S:
+        return _listed[1]
     found = set(_known)
     for module in list(sys.modules.values()):
         registry = getattr(module, "__dict__", {}).get("__warningregistry__")
         # Beside the warnings a registry holds its version.
         keys = [key for key in list(registry or ()) if isinstance(key, tuple) and len(key) == 3]
         found.update((str(text), category.__name__, line) for text, category, line in keys)
-    _last = now_s, ShownWarnings(os.getpid(), frozenset(found))
-    return _last[1]
+    _listed = now_s, frozenset(found)
+    return _listed[1]
 
 
-def note_shown(of: ShownWarnings) -> None:
+def note_shown(warned: frozenset[Key]) -> None:
     """Notes warnings that another process has shown, for processes that are started later."""
-    _known.update(of.keys)
+    _known.update(warned)
 
 
-def hide_known_warnings(of: ShownWarnings) -> None:
-    """Keeps this process from repeating warnings that another one has shown.
-
-    Does nothing in the process that `of` comes from.
-    """
+def hide(warned: frozenset[Key]) -> None:
+    """Keeps this process from repeating warnings that another one has shown."""
     global _show
-    if of.pid in (0, os.getpid()):
-        return
-    note_shown(of)
+    note_shown(warned)
     if warnings.showwarning is not _show_new:
         _show, warnings.showwarning = warnings.showwarning, _show_new
 

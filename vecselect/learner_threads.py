@@ -11,7 +11,6 @@ import ctypes
 import functools
 import sys
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -64,13 +63,13 @@ def torch_threads() -> int | None:
 
 def library_threads() -> int:
     """The most threads that a numerical library in this process computes with; 1 without any."""
-    return max((library.get() for library in _libraries(_loaded())), default=1)
+    return max((get() for get, _ in _libraries(_loaded())), default=1)
 
 
 def set_library_threads(threads: int) -> None:
     """Sets the number of threads of the loaded numerical libraries."""
-    for library in _libraries(_loaded()):
-        library.set(threads)
+    for _, set_threads in _libraries(_loaded()):
+        set_threads(threads)
 
 
 def settable_threads() -> int:
@@ -92,7 +91,7 @@ def set_learner_threads(threads: int | None) -> Iterator[None]:
         yield
         return
     torch, before = loaded_torch(), torch_threads()
-    libraries = [(library, library.get()) for library in _libraries(_loaded())]
+    libraries = [(set_again, get()) for get, set_again in _libraries(_loaded())]
     try:
         set_library_threads(threads)
         if before is not None:
@@ -103,8 +102,8 @@ def set_learner_threads(threads: int | None) -> Iterator[None]:
     finally:
         if before is not None:
             torch.set_num_threads(before)
-        for library, number in libraries:
-            library.set(number)
+        for set_again, number in libraries:
+            set_again(number)
 
 
 class RolloutThreads:
@@ -124,37 +123,34 @@ class RolloutThreads:
         """
         self._threads = threads
         self._updates_may = free and threads is not None
-        self._put_back: contextlib.ExitStack | None = None  # while they are set
+        self._put_back = contextlib.ExitStack()
+        self._are_set = False
         self._updates_s: dict[bool, list[float]] = {True: [], False: []}  # by whether they were
         self._left_s: float | None = None
 
     def enter(self) -> None:
         """Sets them, for a rollout."""
         if self._left_s is not None:
-            self._updates_s[self._put_back is not None].append(time.perf_counter() - self._left_s)
+            self._updates_s[self._are_set].append(time.perf_counter() - self._left_s)
             self._left_s = None
-        if self._put_back is None:
-            self._put_back = contextlib.ExitStack()
+        if not self._are_set:
+            self._are_set = True
             self._put_back.enter_context(set_learner_threads(self._threads))
 
     def leave(self) -> None:
         """Puts them back for an update, unless that is as fast with them."""
-        if not (self._updates_may and self._suit_updates()):
+        ours, others = self._updates_s[True], self._updates_s[False]
+        tried = len(ours) >= TRIED_UPDATES
+        stay = min(ours) <= min(others) if tried else len(ours) < len(others)
+        if not (self._updates_may and stay):
             self.put_back()
-        if self._updates_may and len(self._updates_s[True]) < TRIED_UPDATES:
+        if self._updates_may and not tried:
             self._left_s = time.perf_counter()
 
     def put_back(self) -> None:
         """Puts back what there was; does nothing where they are not set."""
-        if self._put_back is not None:
-            self._put_back.close()
-            self._put_back = None
-
-    def _suit_updates(self) -> bool:
-        ours, others = self._updates_s[True], self._updates_s[False]
-        if len(ours) < TRIED_UPDATES:
-            return len(ours) < len(others)
-        return min(ours) <= min(others)
+        self._put_back.close()
+        self._are_set = False
 
 
 def end_idle_threads() -> None:
@@ -168,17 +164,9 @@ def _loaded() -> bool:
     return loaded_torch() is not None
 
 
-@dataclass(frozen=True)
-class _Library:
-    """A numerical library in this process: functions that get and set its number of threads."""
-
-    get: Callable[[], int]
-    set: Callable[[int], Any]
-
-
 @functools.lru_cache(maxsize=2)
-def _libraries(with_torch: bool) -> tuple[_Library, ...]:
-    """The numerical libraries of this process whose threads can be set."""
+def _libraries(with_torch: bool) -> tuple[tuple[Callable[[], int], Callable[[int], Any]], ...]:
+    """Of each numerical library, what gets and what sets its number of threads."""
     found = []
     for path in _mapped_files():
         name = path.rpartition("/")[2]
@@ -186,7 +174,7 @@ def _libraries(with_torch: bool) -> tuple[_Library, ...]:
         for get, set_ in calls:
             with contextlib.suppress(OSError, AttributeError):  # deleted, or of another build
                 library = ctypes.CDLL(path)
-                found.append(_Library(getattr(library, get), getattr(library, set_)))
+                found.append((getattr(library, get), getattr(library, set_)))
     return tuple(found)
 
 

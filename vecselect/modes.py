@@ -183,10 +183,8 @@ class Mode:
     def rank(self, cores: float = math.inf) -> tuple[int, int]:
         """A key that sorts modes, the simpler ones first.
 
-        Args:
-            cores: The cores there are. A pool with more than two workers for each of them comes
-                after threads: every process takes memory, descriptors and time to start, only to
-                wait.
+        A pool with more than two workers for each of the cores comes after threads: every process
+        takes memory, descriptors and time to start, only to wait.
         """
         order = list(KINDS)
         place = 2 * order.index(self.kind)
@@ -202,12 +200,7 @@ class Mode:
         return num_envs if kind.each else (self.workers or 0)
 
     def lanes(self, num_envs: int, caller_steps: bool = True) -> int:
-        """The slices that are stepped side by side, at most one for each sub-environment.
-
-        Args:
-            num_envs: The number of sub-environments.
-            caller_steps: Whether the calling process steps a slice of its own; see `slices`.
-        """
+        """The slices that are stepped side by side, at most one for each sub-environment."""
         kind = KINDS[self.kind]
         if kind.each:
             return num_envs
@@ -219,10 +212,7 @@ class Mode:
     def why_not(self, num_envs: int, caller_steps: bool = True, buffers: int = 1) -> str | None:
         """Why there is no work for so many workers, and what to pin instead; None if there is.
 
-        Args:
-            num_envs: The number of sub-environments.
-            caller_steps: Whether the calling process may step a slice of its own.
-            buffers: The parts of the batch; every worker has a slice of each.
+        Every worker has a slice of each buffer; the calling process one of its own where it may.
         """
         if self.workers is None:
             return None
@@ -266,11 +256,6 @@ def slices(num_envs: int, workers: int, caller_steps: bool = True) -> list[range
     do, the caller gets none of the longer slices: it wakes them all before its own, and gathers the
     results. Where it keeps a deadline its slice is empty: whatever ends a step that takes too long
     must be outside of it.
-
-    Args:
-        num_envs: The number of sub-environments.
-        workers: Workers besides the caller.
-        caller_steps: Whether the calling process steps a slice of its own.
     """
     lanes = workers + caller_steps
     shortest, longer = divmod(num_envs, lanes)

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import concatenate, create_empty_array
 
 from vecselect.errors import ProfileError
-from vecselect.factory import ShownWarnings, shown_warnings
+from vecselect.factory import Key, shown_warnings
 from vecselect.machine import children_pids, resident_bytes
 from vecselect.measure.clock import Clock
 from vecselect.measure.step import Extent, Profiling, StepProfile
@@ -181,7 +181,7 @@ class Probe:
     observation: Any
     holds: tuple[str, ...]
     draws: str | None = None
-    warned: ShownWarnings = ShownWarnings()
+    warned: frozenset[Key] = frozenset()
 
     def observation_batch(self, num_envs: int) -> Any:
         """So many of its observations, batched as vector environments batch them."""

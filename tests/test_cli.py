@@ -1,6 +1,5 @@
 """The command line: what goes to which stream, the exit codes, and files."""
 
-import importlib.util
 import json
 import os
 import re
@@ -9,7 +8,7 @@ import sys
 import gymnasium as gym
 import pytest
 
-from tests.plans import BY_MODEL, RACED
+from tests.plans import BY_MODEL
 from tests.processes import run_program
 from tests.sweeps import EMPTY, INTERRUPTED, SWEEP
 from vecselect import Plan, Report, Sweep, SweepReport, __version__, available_modes
@@ -134,16 +133,6 @@ def test_without_json_it_prints_the_report(made, capsys):
         assert (output.out, output.err) == (f"{text}\n", "")
 
 
-def test_compare_races(made, capsys):
-    made["recommend"] = RACED
-    words = ["compare", "Walker-v0", "-n", "8"]
-    assert main([*words, "--budget", "3", "--learner-threads", "1"]) == 0
-    ((_, options),) = made["calls"]
-    assert (options["effort"], options["budget_s"]) == ("race", 3.0)
-    assert (options["use_store"], options["learner_threads"]) == (False, 1)
-    assert capsys.readouterr().out == f"{Report(RACED)}\n"
-
-
 def test_the_doctor_shows_the_machine_and_every_mode(capsys):
     assert main(["doctor"]) == 0
     output = capsys.readouterr()
@@ -172,43 +161,53 @@ def test_help_and_version_end_with_0(capsys):
 
 # What arrives
 
-
-def test_the_words_of_the_command_arrive_as_values(made):
-    kwargs = ["g=9.81", "hardcore=True", "name=a=b", "shape=(2, 3)", "text='7'", "path=/tmp/x"]
-    words = [word for kwarg in kwargs for word in ("--env-kwarg", kwarg)]
-    words += ["--learner-ms", "2", "--budget", "0.5"]
-    planning = ["--learner-threads", "auto", "--effort", "race", "--fresh"]
-    main(["recommend", "Some-v0", "-n", "8", "--budget", "3"])
-    ((_, options),) = made["calls"]
-    assert (options["effort"], options["budget_s"]) == ("measure", 3.0)
-    made["calls"].clear()
-    main(["recommend", "Some-v0", "-n", "8", *words, *planning])
-    main(["sweep", "Some-v0", "-n", "8,1", "--modes", "sync, pool:1", *words])
-    (arguments, options), (sweeping, more) = made["calls"]
-    assert (arguments, sweeping) == (("Some-v0", 8), ("Some-v0", (8, 1)))
-    assert (options["effort"], options["fresh"], options["learner_threads"]) == (
-        *("race", True, "auto"),
-    )
-    assert more["modes"] == ("sync", "pool:1")
-    for given in (options, more):
-        assert (given["budget_s"], given["learner"]) == (0.5, 0.002)
-        assert given["env_kwargs"] == {
-            "g": 9.81,
-            "hardcore": True,
-            "name": "a=b",
-            "shape": (2, 3),
-            "text": "7",
-            "path": "/tmp/x",
-        }
+ANY = {
+    "effort": "measure",
+    "budget_s": None,
+    "learner": None,
+    "learner_threads": None,
+    "allow": [],
+    "use_store": True,
+    "fresh": False,
+    "env_kwargs": {},
+}
+SWEPT = {"modes": None, "budget_s": None, "learner": None, "env_kwargs": {}}
+KWARGS = {"g": 9.81, "hardcore": True, "name": "a=b", "shape": (2, 3), "text": "7", "path": "/x"}
+WORDS = [
+    *(f"--env-kwarg={one}" for one in ("g=9.81", "hardcore=True", "name=a=b", "shape=(2, 3)")),
+    *("--env-kwarg=text='7'", "--env-kwarg=path=/x", "--learner-ms", "2", "--budget", "0.5"),
+]
+LOOP = {"budget_s": 0.5, "learner": 0.002, "env_kwargs": KWARGS}
 
 
-def test_what_is_not_said_has_its_default(made):
-    main(list(RECOMMEND))
-    main(["sweep", "Some-v0"])
-    (_, options), (arguments, more) = made["calls"]
-    assert (options["fresh"], options["use_store"]) == (False, True)
-    assert arguments == ("Some-v0", (1, 2, 4, 8, 16, 32, 64))
-    assert (more["modes"], more["budget_s"]) == (None, None)
+@pytest.mark.parametrize(
+    ("words", "number", "options"),
+    [
+        (["recommend", "Some-v0", "-n8"], 8, ANY),
+        (
+            ["recommend", "Some-v0", "-n8", "--learner-threads=auto", "--effort=race", *WORDS],
+            8,
+            ANY | LOOP | {"learner_threads": "auto", "effort": "race"},
+        ),
+        (["recommend", "Some-v0", "-n8", "--fresh"], 8, ANY | {"fresh": True}),
+        (
+            ["compare", "Some-v0", "-n8", "--learner-threads=1", "--allow=native"],
+            8,
+            ANY | {"effort": "race", "use_store": False, "learner_threads": 1, "allow": ["native"]},
+        ),
+        (["sweep", "Some-v0"], (1, 2, 4, 8, 16, 32, 64), SWEPT),
+        (
+            ["sweep", "Some-v0", "-n", "8,1", "--modes", "sync, pool:1", *WORDS],
+            (8, 1),
+            SWEPT | LOOP | {"modes": ("sync", "pool:1")},
+        ),
+    ],
+)
+def test_the_words_of_the_command_arrive_as_values(words, number, options, made):
+    assert main(words) == 0
+    ((arguments, given),) = made["calls"]
+    assert given.pop("progress")
+    assert (arguments, given) == (("Some-v0", number), options)
 
 
 # Mistakes and failures
@@ -270,14 +269,10 @@ def test_an_environment_that_fails_ends_with_1_and_one_line(noisy, capsys):
     need_one_line(capsys, [*words, "fase=step"], 1, message)
 
 
-@pytest.mark.parametrize("name", ["recommend", "sweep"])
-def test_an_interrupt_ends_with_130_and_one_line(name, made, capsys):
-    made[name] = interrupt()
-    words = RECOMMEND if name == "recommend" else ("sweep", "CartPole-v1")
-    need_one_line(capsys, words, 130, "vecselect: interrupted\n")
-
-
-def test_an_interrupted_sweep_prints_what_there_is(made, capsys):
+def test_an_interrupt_ends_with_130_and_prints_what_there_is(made, capsys):
+    made["recommend"] = made["sweep"] = interrupt()
+    for words in (RECOMMEND, ("sweep", "CartPole-v1")):
+        need_one_line(capsys, words, 130, "vecselect: interrupted\n")
     for partial, words, said in (
         (INTERRUPTED, [], f"{SweepReport(INTERRUPTED)}\n"),
         (INTERRUPTED, ["--json"], f"{INTERRUPTED.to_json()}\n"),
@@ -293,25 +288,14 @@ def test_an_interrupted_sweep_prints_what_there_is(made, capsys):
 # Files
 
 
-def test_recommend_writes_several_files_and_prints_the_report(tmp_path, capfd):
-    words = [f"--output={tmp_path / name}" for name in ("a.html", "b.md")]
-    words += ["-o", str(tmp_path / "c.json"), "--no-store", "--json"]
-    assert main([*RECOMMEND, *words]) == 0
-    output = capfd.readouterr()
-    plan = Plan.from_json((tmp_path / "c.json").read_text())
-    assert Plan.from_json(output.out) == plan  # still one document
-    assert (plan.env, output.err) == ("Pendulum-v1", "")
-    assert "Pendulum-v1 x 2" in (tmp_path / "a.html").read_text()
-    assert (tmp_path / "b.md").read_text().startswith("## Pendulum-v1 x 2")
-
-
-def test_sweep_writes_several_files_and_prints_the_tables(made, tmp_path, capsys):
-    files = [tmp_path / "a.json", tmp_path / "b.json"]
-    if importlib.util.find_spec("matplotlib") is not None:
-        files.append(tmp_path / "c.svg")
-    assert main(["sweep", "CartPole-v1", *(f"-o{file}" for file in files)]) == 0
-    assert [Sweep.from_json(file.read_text()) for file in files[:2]] == [SWEEP, SWEEP]
-    assert all("</svg>" in file.read_text() for file in files[2:])
+def test_files_are_written_beside_what_is_printed(made, tmp_path, capsys):
+    files = [f"-o{tmp_path / name}" for name in ("a.html", "b.md", "c.json")]
+    assert main([*RECOMMEND, *files, "--json"]) == 0
+    texts = [(tmp_path / name).read_text() for name in ("c.json", "a.html", "b.md")]
+    assert Plan.from_json(capsys.readouterr().out) == Plan.from_json(texts[0]) == BY_MODEL
+    assert all(f"{BY_MODEL.env} x 8" in text for text in texts[1:])
+    assert main(["sweep", "CartPole-v1", f"-o{tmp_path / 'd.json'}"]) == 0
+    assert Sweep.from_json((tmp_path / "d.json").read_text()) == SWEEP
     assert capsys.readouterr().out == f"{SweepReport(SWEEP)}\n"
 
 
@@ -339,24 +323,17 @@ def test_a_file_that_cannot_be_is_refused_before_anything_is_measured(
 # A process of its own
 
 
-def test_what_the_environment_prints_does_not_spoil_the_document(noisy, tmp_path):
-    done = run_isolated(["recommend", noisy, "-n2", "--json"], path=tmp_path)
-    assert json.loads(done.stdout)["env"] == "Noisy-v0"
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("code", [("-m", "vecselect"), ("-c", CONSOLE_SCRIPT)])
-def test_modules_of_the_current_folder_are_found(code, noisy, tmp_path):
+@pytest.mark.parametrize(
+    "code",
+    [pytest.param(("-m", "vecselect"), marks=pytest.mark.full), ("-c", CONSOLE_SCRIPT)],
+)
+def test_modules_of_the_current_folder_are_found_and_hide_none_of_pythons(code, noisy, tmp_path):
+    if code[0] == "-c":
+        (tmp_path / "random.py").write_text("raise ImportError('not the one that was meant')")
     words = ["recommend", noisy, "-n2", "--no-store", "--effort=rule", "--json"]
     done = run_isolated(words, path=ELSEWHERE, cwd=tmp_path, code=code)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["env"] == "Noisy-v0"
-
-
-def test_modules_of_the_current_folder_hide_none_of_pythons_own(tmp_path):
-    (tmp_path / "random.py").write_text("raise ImportError('not the one that was meant')")
-    done = run_isolated(["doctor"], path=ELSEWHERE, cwd=tmp_path, code=("-c", CONSOLE_SCRIPT))
-    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["env"] == "Noisy-v0"  # whatever the environment prints
 
 
 def test_the_package_runs_as_a_module_without_a_warning():

@@ -50,70 +50,36 @@ def run(capfd, monkeypatch):
 
 
 def test_the_list_has_a_line_for_every_plan_the_newest_first(run, cache, keys):
-    other = stored(cache, 5, MACHINE, learner_threads=1)
+    name = "[red]" + "A" * 200 + "-v0"  # as long as it must be in a pipe
+    other = stored(cache, 5, MACHINE, learner_threads=1, env=name)
     done = run("plans", "list")
     assert (done.code, done.err) == (0, "")
     rows = [re.split(r"  +", line) for line in done.out.splitlines()]
-    assert rows[0] == [
-        *("key", "environment", "num_envs", "mode", "threads", "decided by", "learner"),
-        *("made (UTC)", "machine"),
+    assert rows == [
+        ["key", "environment", "num_envs", "mode", "threads", "made", "machine"],
+        [keys[0][:8], "CartPole-v1", "3", "pool:1", "as set", days_ago(3)[:10], "this"],
+        [keys[1][:8], "CartPole-v1", "4", "pool:1", "as set", days_ago(4)[:10], "this"],
+        [other[:8], name, "5", "pool:1", "1", days_ago(5)[:10], "another"],
     ]
-    assert [(row[0], row[2], row[4], row[-1]) for row in rows[1:]] == [
-        (keys[0][:8], "3", "as set", "this"),
-        (keys[1][:8], "4", "as set", "this"),
-        (other[:8], "5", "1", "another"),
-    ]
-    assert rows[1][-2].startswith(days_ago(3)[:10])
     document = json.loads(run("plans", "list", "--json").out)
-    assert {row["key"]: row["here"] for row in document} == dict(
-        zip((*keys, other), (True, True, False), strict=True)
-    )
-    assert document[2]["learner_threads"] == 1
+    assert [(row["key"], row["here"], row["learner_threads"]) for row in document] == [
+        (keys[0], True, None),
+        (keys[1], True, None),
+        (other, False, 1),
+    ]
 
 
-def test_a_line_is_as_long_as_it_must_in_a_pipe_and_no_longer_in_a_terminal(
-    run, cache, monkeypatch
-):
-    name = "[red]" + "A" * 200 + "-v0"
-    stored(cache, 3, env=name)
-    assert name in run("plans", "list").out
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    file = Terminal()
-    monkeypatch.setattr(sys, "stdout", file)
-    monkeypatch.setenv("COLUMNS", "120")
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert main(["plans", "list"]) == 0
-    head, line = re.sub(r"\x1b\[[\d;]*m", "", file.getvalue()).splitlines()
-    assert len(head) <= 120 and len(line) <= 120
-    key, environment, *_, here = line.split()
-    assert (key, here) == (cache.keys()[0][:8], "this")
-    assert environment.startswith("[red]AAA") and not environment.endswith("-v0")
-
-
-@pytest.mark.parametrize(
-    ("columns", "left"),
-    [("120", 9), ("80", 5), ("60", 4)],
-)
-def test_a_narrow_terminal_gets_fewer_columns_and_none_that_is_cut(
-    cache, monkeypatch, columns, left
-):
-    name = "CrowdedWarehouseNavigation-v12"
-    stored(cache, 3, env=name, decided_by="observed")
+def test_a_list_fits_a_small_terminal(cache, monkeypatch):
+    stored(cache, 3, env="CrowdedWarehouseNavigation-v12")
     file = io.StringIO()
     file.isatty = lambda: True
     monkeypatch.setattr(sys, "stdout", file)
-    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     assert main(["plans"]) == 0
-    head, line = re.sub(r"\x1b\[[\d;]*m", "", file.getvalue()).splitlines()
-    cells = re.split(r"  +", line.strip())
-    assert cells[:2] == [cache.keys()[0][:8], name]
-    assert len(cells) == len(re.split(r"  +", head.strip())) == left
-    assert "\u2026" not in head + line
+    head, *lines = re.sub(r"\x1b\[[\d;]*m", "", file.getvalue()).splitlines()
+    assert max(map(len, (head, *lines))) <= 80 and "machine" in head
+    assert cache.keys()[0][:8] in lines[0] and "this" in lines[0]
 
 
 def test_an_empty_list_says_where_it_looked_and_is_still_a_document(run, cache):
@@ -142,7 +108,7 @@ def test_explain_prints_the_report_where_it_is_stored_and_what_runs_have_shown(
         if chosen
         else ("seen in use not yet")
     )
-    assert all(part in shown for part in (key, str(entry.path), entry.plan.created, runs))
+    assert f"stored in {entry.path}" in shown and runs in shown
     details = run("explain", *words, "--details").out
     assert details.startswith(f"{Report(entry.plan).details}\n")
     assert json.loads(details[details.rindex("\n{") :]) == entry.fields
@@ -159,18 +125,11 @@ def test_explain_takes_an_environment_and_every_file_that_holds_a_plan(run, cach
     file = cache.folder / "plans" / f"{keys[0]}.json"
     for word in (plan.env, f"gymnasium:{plan.env}", file, path, explained):
         assert run("explain", word).out.startswith(f"{Report(plan)}\n")
+    (tmp_path / "none.json").write_text("{}")
+    assert run("explain", tmp_path / "none.json").code == 2
+    assert run("explain", tmp_path / "nothing.json").code == 1
     assert run("explain", path, "-o", tmp_path / "plan.md").code == 0
     assert plan.env in (tmp_path / "plan.md").read_text()
-
-
-def test_explain_refuses_a_file_that_holds_no_plan(run, tmp_path):
-    path = tmp_path / "x.json"
-    for content in (b"{}", b"\xff\xfe"):
-        path.write_bytes(content)
-        assert run("explain", path).code == 2
-    done = run("explain", tmp_path / "nothing.json")
-    assert done.code == 1
-    assert done.err == f"vecselect: {tmp_path / 'nothing.json'}: No such file or directory\n"
 
 
 def test_forget_removes_what_is_named_and_nothing_on_a_mistake(run, cache, keys, monkeypatch):
@@ -189,24 +148,14 @@ def test_forget_removes_what_is_named_and_nothing_on_a_mistake(run, cache, keys,
 
 
 @pytest.mark.parametrize("command", [("plans", "forget"), ("explain",)])
-@pytest.mark.parametrize("word", ["zzz", "", "Ant-v5"])
-def test_a_key_that_is_not_there_ends_with_2_and_one_line(run, cache, keys, command, word):
-    done = run(*command, word)
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert done.err.startswith("vecselect: No stored plan has a key that begins with")
-    assert len(cache.entries()) == 2
-
-
-def test_a_key_that_is_ambiguous_ends_with_2_and_names_the_plans(run, cache):
-    keys, number = {}, 3
-    while True:  # until two begin with the same digit
-        key = stored(cache, number)
-        if key[0] in keys:
-            break
-        keys[key[0]] = key
-        number += 1
-    for command in (["explain"], ["plans", "forget"]):
-        done = run(*command, key[0])
-        assert (done.code, done.out) == (2, "")
-        assert keys[key[0]] in done.err and key in done.err
-        assert "Give more characters of the key" in done.err
+def test_a_key_that_tells_no_plan_ends_with_2_and_one_line(run, cache, command):
+    keys = [stored(cache, number) for number in range(3, 20)]  # of which two begin the same
+    first = next(key[0] for key in keys if sum(one[0] == key[0] for one in keys) > 1)
+    for word, said in (
+        *((word, "No stored plan has a key that begins with") for word in ("zzz", "", "Ant-v5")),
+        (first, "Give more characters of the key"),
+    ):
+        done = run(*command, word)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert said in done.err
+    assert len(cache.keys()) == len(keys)

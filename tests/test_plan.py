@@ -9,7 +9,6 @@ import pytest
 from tests import plans
 from tests.cached import ANYTHING, changed, places
 from vecselect import Plan, PlanError, Report, VecselectError
-from vecselect.cli import main
 from vecselect.machine import Machine
 from vecselect.plan import SCHEMA, Candidate
 from vecselect.report.content import content
@@ -193,9 +192,3 @@ def test_a_plan_with_any_value_in_any_place_is_refused_or_can_be_shown():
     for plan in taken[:SHOWN]:
         assert repr(plan) and str(Report(plan)) and markdown(content(plan))
         assert Plan.from_json(plan.to_json()) == plan
-
-
-def test_a_file_without_an_end_is_not_read_to_it(tmp_path, capsys):
-    (tmp_path / "endless.json").symlink_to("/dev/zero")
-    assert main(["explain", str(tmp_path / "endless.json")]) == 2
-    assert "larger than" in capsys.readouterr().err

@@ -8,21 +8,13 @@ import json
 import math
 import types
 import typing
-from typing import Any, BinaryIO
+from typing import Any
 
 from vecselect.errors import PlanError
 
 MOST = float(1 << 62)
 LEAST = -1e-6
 """Every number of a document counts or measures something, or is what noise has left of nothing."""
-
-
-def read_at_most(file: BinaryIO, most_bytes: int, name: str) -> bytes:
-    """The content of a file that a user named; some have no end, so `PlanError` if it is larger."""
-    content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
-        raise PlanError(f"{name} is larger than {most_bytes >> 20} MiB, too large to hold plans.")
-    return content
 
 
 Signed = typing.NewType("Signed", float)

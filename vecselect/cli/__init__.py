@@ -66,8 +66,7 @@ def _run(args: argparse.Namespace) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except OSError as error:
-        known = error.strerror and error.filename is not None
-        return _fail(f"{error.filename}: {error.strerror}" if known else str(error), EXIT_FAILED)
+        return _fail(str(error), EXIT_FAILED)
     except (PlanError, RequestError, gym.error.Error, ModuleNotFoundError) as error:
         return _fail(str(error), EXIT_USAGE)
     except VecselectError as error:
@@ -91,12 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures a Gymnasium environment and this machine, and says in which mode a "
         "vector environment serves best.",
     )
-    version = f"vecselect {__version__}"
-    parser.add_argument(
-        "--version", action="version", version=version, help="print the version and exit"
-    )
+    parser.add_argument("--version", action="version", version=f"vecselect {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
     measure.add_commands(commands)
     plans.add_commands(commands)
     return parser

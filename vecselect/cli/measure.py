@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import ast
 import contextlib
 import dataclasses
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect.printable import printable
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator
 
     from vecselect.plan import Plan
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-EXIT_OK, EXIT_INTERRUPTED = 0, 130
+EXIT_INTERRUPTED = 130
 
 JSON_HELP = "print one JSON document instead"
 
@@ -51,55 +51,48 @@ def add_commands(commands: Commands) -> None:
     compare = commands.add_parser("compare", help="run the candidates, and say how fast each is")
     compare.set_defaults(run=_recommend, effort="race", use_store=False, fresh=False)
     for command in (recommend, compare):
-        _add_plan_arguments(command)
+        _add_loop(
+            command, "seconds after which nothing new is measured; by default 1, 10 for a race"
+        )
+        command.add_argument(
+            "--learner-threads",
+            type=threads,
+            metavar="N",
+            help="number of torch threads while steps are made, or auto to let the plan choose",
+        )
+        command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
+        command.add_argument(
+            "--allow",
+            action="append",
+            default=[],
+            metavar="MODE",
+            help="allow a mode that is never chosen unasked: native or envpool (other "
+            "implementations of the environment), or ray (actors of a cluster); may be repeated",
+        )
+        add_output(command)
 
     summary = "throughput and memory against the number of sub-environments"
     sweep = commands.add_parser("sweep", help=summary, description=summary.capitalize() + ".")
     sweep.set_defaults(run=_sweep)
-    _add_sweep_arguments(sweep)
+    _add_loop(sweep, "seconds that the sweep may take; 25 by default")
+    sweep.add_argument(
+        "-n",
+        "--num-envs",
+        type=numbers,
+        metavar="N,N,...",
+        help="numbers of sub-environments, such as 1,8,64; by default 1,2,4,8,16,32,64",
+    )
+    sweep.add_argument(
+        "--modes",
+        type=words,
+        metavar="MODE,...",
+        help="the modes, such as sync,pool:1,async; by default those likely to be fast",
+    )
+    add_output(sweep, "write it to a file too: .json, or a plot: .svg, .png (vecselect[plot])")
 
     doctor = commands.add_parser("doctor", help="show this machine as vecselect sees it")
     doctor.set_defaults(run=_doctor)
     doctor.add_argument("--json", action="store_true", help=JSON_HELP)
-
-
-def _add_plan_arguments(command: argparse.ArgumentParser) -> None:
-    """Adds what `recommend` and `compare` have in common."""
-    _add_loop(command, "seconds after which nothing new is measured; by default 1, 10 for a race")
-    command.add_argument(
-        "--learner-threads",
-        type=_threads,
-        metavar="N",
-        help="number of torch threads while steps are made, or auto to let the plan choose",
-    )
-    command.add_argument("-n", "--num-envs", type=int, required=True, metavar="N")
-    command.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="MODE",
-        help="allow a mode that is never chosen unasked: native or envpool (other implementations "
-        "of the environment), or ray (actors of a cluster); may be repeated",
-    )
-    add_output(command)
-
-
-def _add_sweep_arguments(command: argparse.ArgumentParser) -> None:
-    _add_loop(command, "seconds that the sweep may take; 25 by default")
-    command.add_argument(
-        "-n",
-        "--num-envs",
-        type=_numbers,
-        metavar="N,N,...",
-        help="numbers of sub-environments, such as 1,8,64; by default 1,2,4,8,16,32,64",
-    )
-    command.add_argument(
-        "--modes",
-        type=_words,
-        metavar="MODE,...",
-        help="the modes, such as sync,pool:1,async; by default those likely to be fast",
-    )
-    add_output(command, "write it to a file too: .json, or a plot: .svg, .png (vecselect[plot])")
 
 
 def _add_loop(command: argparse.ArgumentParser, budget: str) -> None:
@@ -111,14 +104,15 @@ def _add_loop(command: argparse.ArgumentParser, budget: str) -> None:
         "--env-kwarg",
         action="append",
         default=[],
-        type=_key_and_value,
+        type=key_and_value,
         metavar="KEY=VALUE",
         help="a keyword argument of the environment, such as g=9.81; may be repeated",
     )
     command.add_argument("--budget", type=float, metavar="SECONDS", help=budget)
     command.add_argument(
         "--learner-ms",
-        type=float,
+        dest="learner_s",
+        type=milliseconds,
         metavar="MS",
         help="milliseconds that your loop computes between two steps",
     )
@@ -135,7 +129,7 @@ def add_output(command: argparse.ArgumentParser, text: str = "") -> None:
     command.add_argument("--json", action="store_true", help=JSON_HELP)
 
 
-def write_plan(plan: Plan, args: argparse.Namespace, document: str) -> None:
+def write_plan(plan: Plan, args: argparse.Namespace, document: dict[str, Any]) -> None:
     """Writes a plan to the files that were named, and its report or a JSON document to stdout."""
     from vecselect.report import Report
 
@@ -143,41 +137,41 @@ def write_plan(plan: Plan, args: argparse.Namespace, document: str) -> None:
     for path in args.output:
         report.save(path)
     if args.json:
-        sys.stdout.write(document + "\n")
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
         (report.details if args.details else report).print(sys.stdout)
 
 
-def _key_and_value(text: str) -> tuple[str, Any]:
+# What words stand for; argparse names these functions in its messages.
+
+
+def key_and_value(text: str) -> tuple[str, Any]:
     """`g=9.81` as a name and a Python value; what is no literal stays a string."""
     key, separator, value = text.partition("=")
     if not separator or not key.isidentifier():
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form KEY=VALUE")
+        raise ValueError
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value
 
 
-def _threads(text: str) -> int | str:
+def threads(text: str) -> int | str:
     """A number of threads, or `auto`."""
-    try:
-        return text if text == "auto" else int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor 'auto'") from None
+    return text if text == "auto" else int(text)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
+def milliseconds(text: str) -> float:
+    """Milliseconds in seconds."""
+    return float(text) / 1000
+
+
+def numbers(text: str) -> tuple[int, ...]:
     """`1,2,4` as numbers."""
-    try:
-        return tuple(int(word) for word in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a list of whole numbers, such as 1,2,4,8"
-        ) from None
+    return tuple(map(int, text.split(",")))
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
     """`sync,pool:1` as words."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
@@ -195,7 +189,7 @@ def _recommend(args: argparse.Namespace) -> int:
             args.num_envs,
             effort=args.effort,
             budget_s=args.budget,
-            learner=_learner_s(args),
+            learner=args.learner_s,
             learner_threads=args.learner_threads,
             allow=args.allow,
             use_store=args.use_store,
@@ -203,8 +197,8 @@ def _recommend(args: argparse.Namespace) -> int:
             progress=lambda text: show(f"{text} ..."),
             env_kwargs=dict(args.env_kwarg),
         )
-    write_plan(plan, args, plan.to_json())
-    return EXIT_OK
+    write_plan(plan, args, plan.to_dict())
+    return 0
 
 
 def _sweep(args: argparse.Namespace) -> int:
@@ -226,7 +220,7 @@ def _sweep(args: argparse.Namespace) -> int:
     for path in args.output:
         SweepReport(found).save(path)
     if found.whole:
-        return EXIT_OK
+        return 0
     sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")
     return EXIT_INTERRUPTED
 
@@ -245,14 +239,10 @@ def _measure_sweep(args: argparse.Namespace) -> Sweep:
             SIZES if args.num_envs is None else args.num_envs,
             modes=args.modes,
             budget_s=args.budget,
-            learner=_learner_s(args),
+            learner=args.learner_s,
             progress=progress,
             env_kwargs=dict(args.env_kwarg),
         )
-
-
-def _learner_s(args: argparse.Namespace) -> float | None:
-    return None if args.learner_ms is None else args.learner_ms / 1000
 
 
 @contextlib.contextmanager
@@ -288,10 +278,10 @@ def _doctor(args: argparse.Namespace) -> int:
     if args.json:
         document = {"machine": dataclasses.asdict(machine), "modes": modes}
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
-        return EXIT_OK
+        return 0
     states = tuple(
         (f"mode {mode}", "available" if why is None else f"not available: {why}")
         for mode, why in modes.items()
     )
     write(grid(all_printable((*machine_rows(machine), *states))), sys.stdout)
-    return EXIT_OK
+    return 0

@@ -12,10 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from vecselect.printable import write_text
+from vecselect.printable import printable, write_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from typing import TextIO
 
     from rich.console import ConsoleOptions, RenderableType, RenderResult
@@ -127,6 +127,16 @@ def grid(rows: Iterable[tuple[str, str]]) -> Table:
     table.add_column(overflow="fold")
     for name, text in rows:
         table.add_row(Text(name), Text(text))
+    return table
+
+
+def columns(cells: Mapping[str, Sequence[object]]) -> Table:
+    """A table by columns, of which only the second may be broken to fit."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, name in enumerate(cells):
+        table.add_column(name, no_wrap=place != 1, overflow="fold")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     return table
 
 

@@ -240,35 +240,6 @@ def test_a_deadline_does_not_count_the_steps_of_other_buffers():
         assert third.step_wait()[0][:, 4].tolist() == [9.0]  # after 1.5 s, 0.5 s of them its own
 
 
-class Hanging(Fragile):
-    """With action 8 it hangs until there is a file, or raises."""
-
-    def __init__(self, file, index):
-        super().__init__(index)
-        self.file = file
-
-    def step(self, action):
-        until_s = time.monotonic() + 10.0
-        while action == 8 and not self.file.exists():
-            if time.monotonic() > until_s:
-                raise TimeoutError("nobody made the file")
-            time.sleep(0.01)
-        return super().step(action)
-
-
-@pytest.mark.parametrize("mode", MODES[1:])
-def test_a_failure_in_one_buffer_does_not_wait_for_another_that_hangs(mode, tmp_path):
-    file = tmp_path / "go on"
-    makers = [functools.partial(Hanging, file, row) for row in range(4)]
-    with auto_make_vec(makers, mode=mode, buffers=2) as envs:
-        envs.reset(seed=1)
-        with pytest.raises(ValueError, match="nine") as caught:
-            envs.step(np.array([8, 1, 1, 9]))  # not the worker that hangs, where each has two rows
-        file.touch()
-        if hasattr(caught.value, "__notes__"):
-            assert "In buffer 1" in " ".join(caught.value.__notes__)
-
-
 def test_an_interrupted_step_of_the_whole_leaves_nothing_pending():
     with auto_make_vec([Slow] * 4, mode="pool:1", buffers=2) as envs:
         envs.reset(seed=1)

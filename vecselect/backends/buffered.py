@@ -11,31 +11,32 @@ import contextlib
 import itertools
 import multiprocessing
 import time
-import weakref
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect.arguments import read_options, seed_of_each
 from vecselect.backends.base import set_spec
+from vecselect.backends.pool.arena import assembled, at, leaves
 from vecselect.backends.pool.commands import LaneCalls, StillPending
-from vecselect.backends.pool.lane import mismatch
-from vecselect.backends.pool.workers import nothing
+from vecselect.backends.pool.lane import Sample, mismatch
 from vecselect.errors import StepTimeout
 from vecselect.modes import slices
 from vecselect.process.remote_errors import add_note
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.vector_env import PoolVectorEnv, StepResult
+    from vecselect.backends.pool.commands import StepResult
+    from vecselect.backends.pool.vector_env import PoolVectorEnv
     from vecselect.request import Request
+
+    Wait = Callable[[float | None], Any]
+    """Waits so many seconds for the end of a call that was begun in a buffer."""
 
 
 def build_in_buffers(
@@ -114,12 +115,9 @@ class BufferedVectorEnv(LaneCalls):
         self.single_action_space: gym.Space[Any] = first.single_action_space
         self.action_space: gym.Space[Any] = batch_space(self.single_action_space, self.num_envs)
         for part, here in zip(parts[1:], rows[1:], strict=True):
-            its = SimpleNamespace(
-                observation_space=part.single_observation_space,
-                action_space=part.single_action_space,
-            )
+            its: Any = Sample(part.single_observation_space, part.single_action_space, {}, None)
             ours = self.single_observation_space, self.single_action_space
-            if problem := mismatch(its, here.start, *ours, observation_mode == "same"):  # type: ignore[arg-type]
+            if problem := mismatch(its, here.start, *ours, observation_mode == "same"):
                 raise RuntimeError(problem)
         if isinstance(observation_mode, tuple):
             self.observation_space: gym.Space[Any] = observation_mode[0]
@@ -129,11 +127,8 @@ class BufferedVectorEnv(LaneCalls):
         else:
             self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._results: list[Any] = []
-        self._waits: list[tuple[int, Callable[[float | None], Any]]] = []
+        self._waits: list[tuple[int, Wait]] = []
         self._merge: Callable[[list[Any]], Any] = list
-        look = weakref.WeakMethod(self._look_at_others)  # what a buffer holds must not hold this
-        for part in parts:
-            part.look_beside(lambda: (look() or nothing)())
         self.closed = False
 
     @property
@@ -141,147 +136,88 @@ class BufferedVectorEnv(LaneCalls):
         """The split call of the whole that was begun: `step`, `reset` or `call`; None without."""
         return self._pending
 
-    # ---- steps and resets
-
-    def step(self, actions: Any) -> StepResult:
-        """Steps every sub-environment; arguments and results as in `SyncVectorEnv`."""
-
-        def both() -> StepResult:
-            self._begin_step(actions)
-            return self._gathered(None)  # type: ignore[no-any-return]
-
-        return self._done("step", both)  # type: ignore[no-any-return]
-
-    def step_async(self, actions: Any) -> None:
-        """Begins a step of every buffer.
-
-        Raises:
-            AlreadyPendingCallError: If the whole or one of its buffers has a call to collect.
-        """
-        self._begin_async("step", lambda: self._begin_step(actions))
-
-    def step_wait(self, timeout: float | None = None) -> StepResult:
-        """Collects what `step_async` began.
-
-        Args:
-            timeout: Seconds to wait, for all buffers together.
-
-        Raises:
-            NoAsyncCallError: Without a `step_async` before it.
-            multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
-        """
-        return self._wait("step", self._gathered, timeout)  # type: ignore[no-any-return]
-
-    def reset(
-        self, *, seed: Any = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
-
-        def both() -> tuple[Any, dict[str, Any]]:
-            self._begin_reset(seed, options)
-            return self._gathered(None)  # type: ignore[no-any-return]
-
-        return self._done("reset", both)  # type: ignore[no-any-return]
-
-    def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
-        """Begins a reset of every buffer; `reset_wait` collects it."""
-        self._begin_async("reset", lambda: self._begin_reset(seed, options))
-
-    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
-        """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
-        return self._wait("reset", self._gathered, timeout)  # type: ignore[no-any-return]
+    # ---- steps, resets and calls: begun in every buffer, then collected from one after the other
 
     def _begin_step(self, actions: Any) -> None:
-        space = self.single_action_space
-        with self._beginning("step", self._merged_step):
-            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-                part.step_async(part_of(space, actions, here))
-                self._waits.append((number, partial(_stepped, part)))
+        def begin(part: PoolVectorEnv, rows: range) -> Wait:
+            part.step_async(part_of(self.single_action_space, actions, rows))
+            return partial(part.wait_for_whole, "step")
+
+        self._begin_parts("step", self._merged_step, begin)
 
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         seeds = seed_of_each(seed, self.num_envs)
         options = read_options(options, self.num_envs)
         mask = None if options is None else options.pop("reset_mask", None)
-        with self._beginning("reset", self._merged_reset):
-            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-                own = slice(here.start, here.stop)
-                if mask is not None and not mask[own].any():  # it keeps the observations it has
-                    self._waits.append((number, partial(_not_reset, part)))
-                    continue
-                masked = options if mask is None else {**(options or {}), "reset_mask": mask[own]}
-                part.reset_async(seed=seeds[own], options=masked)
-                self._waits.append((number, partial(_reset, part)))
 
-    def _merged_step(self, results: list[Any]) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        def begin(part: PoolVectorEnv, rows: range) -> Wait:
+            own, given = slice(rows.start, rows.stop), options
+            if mask is not None:
+                if not mask[own].any():  # it keeps the observations it has
+                    return lambda timeout_s: (part.observations(), [])
+                given = {**(options or {}), "reset_mask": mask[own]}
+            part.reset_async(seed=seeds[own], options=given)
+            return partial(part.wait_for_whole, "reset")
+
+        self._begin_parts("reset", self._merged_reset, begin)
+
+    def _merged_step(self, results: list[Any]) -> StepResult:
         observations, rewards, terminated, truncated, infos = zip(*results, strict=True)
         return (
             joined(self.single_observation_space, observations),
             np.concatenate(rewards),
             np.concatenate(terminated),
             np.concatenate(truncated),
-            self._joined_infos(infos),
+            self._merged_infos(infos),
         )
 
     def _merged_reset(self, results: list[Any]) -> tuple[Any, dict[str, Any]]:
-        observations, infos = zip(*results, strict=True)
-        return joined(self.single_observation_space, observations), self._joined_infos(infos)
+        observations = [observations for observations, *_ in results]
+        infos = self._merged_infos([infos for *_, infos in results])
+        return joined(self.single_observation_space, observations), infos
 
-    def _joined_infos(self, each: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-        """The infos of the buffers as those of all rows; None where one has no batch of them."""
+    def _merged_infos(self, each: Iterable[Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        try:
-            for infos, here in zip(each, self.rows, strict=True):
-                if infos is None:
-                    raise _TypesDiffer
-                _add_infos(found, infos, slice(here.start, here.stop), self.num_envs)
-        except _TypesDiffer:
-            found = {}
-            for part, here in zip(self.parts, self.rows, strict=True):
-                for row, info in part.infos():
-                    found = self._add_info(found, info, here.start + row)
+        for rows, infos in zip(self.rows, each, strict=True):
+            for row, info in infos:
+                found = self._add_info(found, info, rows.start + row)
         return found
-
-    # ---- calls of the sub-environments' own methods and attributes
 
     def _begin_call(
         self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         order: list[int] = []
 
+        def begin(part: PoolVectorEnv, rows: range) -> Wait | None:
+            mine = [row for row in indices if row in rows]
+            if not mine:
+                return None
+            order.extend(mine)
+            part.call_some_async([row - rows.start for row in mine], name, args, kwargs)
+            return part.call_wait
+
         def merged(results: list[Any]) -> tuple[Any, ...]:
             found = dict(zip(order, itertools.chain(*results), strict=True))
             return tuple(found[row] for row in indices)
 
-        with self._beginning("call", merged):
-            for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-                mine = [row for row in indices if row in here]
-                if mine:
-                    part.call_some_async([row - here.start for row in mine], name, args, kwargs)
-                    self._waits.append((number, part.call_wait))
-                    order += mine
-
-    def _call_result(self, timeout_s: float | None) -> tuple[Any, ...]:
-        return self._gathered(timeout_s)  # type: ignore[no-any-return]
+        self._begin_parts("call", merged, begin)
 
     def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
         """Sets an attribute of some sub-environments, or of none if one of them refuses."""
         value_of = dict(zip(indices, values, strict=True))
-        done: list[tuple[PoolVectorEnv, list[int]]] = []
 
         def set_or_undo() -> None:
-            try:
-                with self._beginning("call", list):
-                    for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-                        mine = [row for row in value_of if row in here]
-                        own = [row - here.start for row in mine]
-                        if mine:
-                            with _noting(number, here):
-                                part.set_attr_some(own, name, [value_of[row] for row in mine])
-                            done.append((part, own))
-            except Exception:
-                for part, own in done:
-                    part.undo_set_attr(own)
-                raise
+            with contextlib.ExitStack() as undo:
+
+                def begin(part: PoolVectorEnv, rows: range) -> None:
+                    mine = [row for row in value_of if row in rows]
+                    if mine:
+                        own = [row - rows.start for row in mine]
+                        part.set_attr_some(own, name, [value_of[row] for row in mine])
+                        undo.callback(part.undo_set_attr, own)
+
+                self._begin_parts("call", list, begin)
+                undo.pop_all()
 
         self._done("call", set_or_undo)
 
@@ -290,23 +226,47 @@ class BufferedVectorEnv(LaneCalls):
     def need_idle(self, kind: str) -> None:
         """Makes sure that a call can be made: nothing is pending, in the whole or in a buffer."""
         super().need_idle(kind)
-        for number, (part, here) in enumerate(zip(self.parts, self.rows, strict=True)):
-            with _noting(number, here):
+        for number, part in enumerate(self.parts):
+            with _noting(number, self.rows[number]):
                 part.need_idle(kind)
 
-    @contextlib.contextmanager
-    def _beginning(self, kind: str, merge: Callable[[list[Any]], Any]) -> Iterator[None]:
-        """Around the beginning of a call in the buffers, in all of them or in none.
+    def _begin_parts(
+        self,
+        kind: str,
+        merge: Callable[[list[Any]], Any],
+        begin: Callable[[PoolVectorEnv, range], Wait | None],
+    ) -> None:
+        """Begins a call in the buffers, in all of them or in none.
 
         Args:
             kind: Of the call.
             merge: Makes one result of those of the buffers.
+            begin: Begins it in a buffer, which has these rows. Returns what waits for the end; None
+                where there is nothing to wait for.
         """
         self._pending = kind
         self._need_usable()
         self._waits, self._results, self._merge = [], [], merge
         with self._all_or_none():
-            yield
+            for number, (part, rows) in enumerate(zip(self.parts, self.rows, strict=True)):
+                with _noting(number, self.rows[number]):
+                    wait = begin(part, rows)
+                if wait is not None:
+                    self._waits.append((number, wait))
+
+    def _end_parts(self, timeout_s: float | None) -> Any:
+        """The result of a call that was begun, from one buffer after the other."""
+        until_s = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._all_or_none():
+            while self._waits:
+                number, wait = self._waits[0]
+                left_s = None if until_s is None else max(until_s - time.monotonic(), 0.0)
+                with _noting(number, self.rows[number]):
+                    self._results.append(_waited(wait, left_s))
+                del self._waits[0]
+            return self._merge(self._results)
+
+    _end_step = _end_reset = _call_result = _end_parts
 
     @contextlib.contextmanager
     def _all_or_none(self) -> Iterator[None]:
@@ -321,31 +281,6 @@ class BufferedVectorEnv(LaneCalls):
                 part.abandon()
             raise
 
-    def _gathered(self, timeout_s: float | None) -> Any:
-        """The result of a call that was begun, from one buffer after the other."""
-        until_s = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._all_or_none():
-            while self._waits:
-                number, wait = self._waits[0]
-                left_s = None if until_s is None else max(until_s - time.monotonic(), 0.0)
-                try:
-                    with _noting(number, self.rows[number]):
-                        self._results.append(_waited(wait, left_s))
-                except _FailedBeside as beside:
-                    number, wait = beside.begun
-                else:
-                    del self._waits[0]
-                    continue
-                with _noting(number, self.rows[number]):
-                    wait(None)
-            return self._merge(self._results)
-
-    def _look_at_others(self) -> None:
-        """While a call of the whole waits for one buffer: raises if another one has failed."""
-        for begun in self._waits[1:]:
-            if self.parts[begun[0]].has_failed():
-                raise _FailedBeside(begun)
-
     # ---- closing
 
     def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
@@ -357,39 +292,8 @@ class BufferedVectorEnv(LaneCalls):
                 stack.callback(part.close_extras, timeout=timeout, terminate=terminate)
 
 
-def _stepped(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, ...]:
-    """What a step of a buffer returns; its infos are None where only the whole may batch them."""
-    try:
-        return part.step_wait(timeout_s)
-    except Exception as error:
-        if error is not part.infos_error:
-            raise
-        part.infos_error = None
-        return *part.last_step(), None
-
-
-def _reset(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, dict[str, Any] | None]:
-    """The same of a reset."""
-    try:
-        return part.reset_wait(timeout_s)
-    except Exception as error:
-        if error is not part.infos_error:
-            raise
-        part.infos_error = None
-        return part.observations(), None
-
-
-def _not_reset(part: PoolVectorEnv, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
-    """What a buffer has that a reset leaves out."""
-    return part.observations(), {}
-
-
-def _waited(wait: Callable[[float | None], Any], timeout_s: float | None) -> Any:
-    """What a buffer's wait returns.
-
-    Raises:
-        StillPending: If the time ran out.
-    """
+def _waited(wait: Wait, timeout_s: float | None) -> Any:
+    """What a buffer's wait returns; `StillPending` if the time ran out."""
     try:
         return wait(timeout_s)
     except StepTimeout:
@@ -413,82 +317,15 @@ def _noting(number: int, rows: range) -> Iterator[None]:
 
 
 def part_of(space: gym.Space[Any], batch: Any, rows: range) -> Any:
-    """Some rows of a batch.
-
-    Args:
-        space: Of one element.
-        batch: A batch of such elements.
-        rows: Which.
-    """
-    if isinstance(space, spaces.Dict):
-        return {key: part_of(part, batch[key], rows) for key, part in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        parts = zip(space.spaces, batch, strict=True)
-        return tuple(part_of(part, values, rows) for part, values in parts)
-    return batch[rows.start : rows.stop]
+    """Some rows of a batch of elements of a space."""
+    parts = [at(batch, leaf.path)[rows.start : rows.stop] for leaf in leaves(space)]
+    return assembled(space, iter(parts))
 
 
 def joined(space: gym.Space[Any], batches: Sequence[Any]) -> Any:
-    """Batches one after the other as one batch.
-
-    Args:
-        space: Of one element.
-        batches: Batches of such elements.
-    """
-    if isinstance(space, spaces.Dict):
-        return {
-            key: joined(part, [batch[key] for batch in batches])
-            for key, part in space.spaces.items()
-        }
-    if isinstance(space, spaces.Tuple):
-        each = zip(*batches, strict=True)
-        return tuple(joined(part, parts) for part, parts in zip(space.spaces, each, strict=True))
-    if isinstance(batches[0], np.ndarray):
-        return np.concatenate(batches)
-    return tuple(itertools.chain(*batches))
-
-
-class _FailedBeside(Exception):
-    """Another buffer than the one waited for has failed.
-
-    Attributes:
-        begun: Its number, and what waits for it.
-    """
-
-    def __init__(self, begun: tuple[int, Callable[[float | None], Any]]) -> None:
-        super().__init__()
-        self.begun = begun
-
-
-class _TypesDiffer(Exception):
-    """The values of one key need another array than those of one buffer: the first row decides."""
-
-
-def _add_infos(found: dict[str, Any], infos: dict[str, Any], here: slice, num_envs: int) -> None:
-    """Adds the batched infos of some rows to those of all.
-
-    Raises:
-        _TypesDiffer: If they cannot be added without a cast.
-    """
-    for key, values in infos.items():
-        if isinstance(values, dict):
-            within = found.setdefault(key, {})
-            if not isinstance(within, dict):
-                raise _TypesDiffer
-            _add_infos(within, values, here, num_envs)
-            continue
-        if key not in found:  # what is in no row of it is as Gymnasium leaves it
-            shape = num_envs, *values.shape[1:]
-            single = values.dtype == object and values.ndim == 1
-            found[key] = np.full(shape, None) if single else np.zeros(shape, values.dtype)
-        whole = found[key]
-        if isinstance(whole, dict) or (whole.dtype, whole.shape[1:]) != (
-            values.dtype,
-            values.shape[1:],
-        ):
-            raise _TypesDiffer
-        mask = infos.get(f"_{key}")
-        if mask is None:  # it is a mask itself
-            whole[here] = values
-        else:
-            whole[here][mask] = values[mask]
+    """Batches of elements of a space, one after the other, as one batch."""
+    parts = []
+    for leaf in leaves(space):
+        each = [at(batch, leaf.path) for batch in batches]
+        parts.append(tuple(itertools.chain(*each)) if leaf.dtype is None else np.concatenate(each))
+    return assembled(space, iter(parts))

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from vecselect.backends.pool.workers import Arguments, Workers
 
 
+StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+
+
 class LaneCalls(VectorEnv):
-    """A vector environment in lanes, without steps and resets.
+    """The calls of a vector environment in lanes, whose subclasses begin and end steps and resets.
 
     It has one command at a time: one that is begun must be over before the next.
 
@@ -61,6 +65,81 @@ class LaneCalls(VectorEnv):
         self.observation_space: gym.Space[Any] = built.observation_space
         self.single_action_space: gym.Space[Any] = first.action_space
         self.action_space: gym.Space[Any] = batch_space(first.action_space, self.num_envs)
+
+    # ---- steps and resets
+
+    def _begin_step(self, actions: Any) -> Any:
+        raise NotImplementedError
+
+    def _end_step(self, timeout_s: float | None) -> StepResult:
+        raise NotImplementedError
+
+    def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        raise NotImplementedError
+
+    def _end_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
+        raise NotImplementedError
+
+    def step(self, actions: Any) -> StepResult:
+        """Steps every sub-environment; arguments and results as in `SyncVectorEnv`.
+
+        Raises:
+            WorkerDied: If a worker's process ended.
+            Exception: What a sub-environment raised; `reset` makes all of them usable again.
+        """
+
+        def both() -> StepResult:
+            self._begin_step(actions)
+            return self._end_step(None)
+
+        return self._done("step", both)  # type: ignore[no-any-return]
+
+    def step_async(self, actions: Any) -> None:
+        """Begins a step in the workers; the caller's lane steps in `step_wait`.
+
+        Raises:
+            AlreadyPendingCallError: If another call waits to be collected.
+        """
+        self._begin_async("step", lambda: self._begin_step(actions))
+
+    def step_wait(self, timeout: float | None = None) -> StepResult:
+        """Collects what `step_async` began.
+
+        Args:
+            timeout: Seconds to wait for the workers, after the caller's own lane has stepped.
+
+        Raises:
+            NoAsyncCallError: Without a `step_async` before it.
+            multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
+        """
+        return self._wait("step", self._end_step, timeout)  # type: ignore[no-any-return]
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
+
+        def both() -> tuple[Any, dict[str, Any]]:
+            self._begin_reset(seed, options)
+            return self._end_reset(None)
+
+        return self._done("reset", both)  # type: ignore[no-any-return]
+
+    def reset_async(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
+        self._begin_async("reset", lambda: self._begin_reset(seed, options))
+
+    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
+        """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
+        return self._wait("reset", self._end_reset, timeout)  # type: ignore[no-any-return]
 
     # ---- closing
 
@@ -222,14 +301,6 @@ class LaneCalls(VectorEnv):
     def abandon(self) -> None:
         """Forgets the split call that was begun; the next call drops what comes of it."""
         self._pending = None
-
-    def has_failed(self) -> bool:
-        """Whether a worker has failed in the split call that was begun."""
-        return any(worker.has_failed() for worker in self._workers.each)
-
-    def look_beside(self, look: Callable[[], None]) -> None:
-        """Has `look` called now and then while workers are waited for; it may raise."""
-        self._workers.look_beside = look
 
     def need_idle(self, kind: str) -> None:
         """Makes sure that a command can be given: whoever gives one sees to `_pending`.

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
+    from vecselect.backends.pool.commands import StepResult
     from vecselect.backends.pool.rows import RowProcesses, RowThreads
-    from vecselect.backends.pool.vector_env import StepResult
     from vecselect.backends.pool.workers import Arguments, Settings
 
 
@@ -120,7 +120,7 @@ class FirstFinishedVectorEnv(LaneCalls):
         rows = self._every if mask is None else self._read_ids(mask.nonzero()[0])
         if mask is None:
             self._drain()
-        self._begin_reset({row: seeds[row] for row in rows}, options)
+        self._begin_resets({row: seeds[row] for row in rows}, options)
 
     def send(self, actions: Any, env_id: Any) -> None:
         """Has sub-environments step.
@@ -217,50 +217,11 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     # ---- the calls of a vector environment, when nothing is at work
 
-    def step(self, actions: Any) -> StepResult:
-        """Steps every sub-environment; arguments and results as in `SyncVectorEnv`."""
-
-        def both() -> StepResult:
-            self._begin_step(actions)
-            return self._all(None)
-
-        return self._done("step", both)  # type: ignore[no-any-return]
-
-    def step_async(self, actions: Any) -> None:
-        """Begins a step; `step_wait` collects it."""
-        self._begin_async("step", lambda: self._begin_step(copying.deepcopy(actions)))
-
-    def step_wait(self, timeout: float | None = None) -> StepResult:
-        """Collects what `step_async` began; errors as of `recv`."""
-        return self._wait("step", self._all, timeout)  # type: ignore[no-any-return]
-
-    def reset(
-        self, *, seed: Any = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Resets the sub-environments; arguments and results as in `SyncVectorEnv`.
-
-        What is at work finishes first, and what it returns is dropped.
-        """
-
-        def both() -> tuple[Any, dict[str, Any]]:
-            self._begin_masked_reset(seed, options)
-            return self._after_reset(None)
-
-        return self._done("reset", both)  # type: ignore[no-any-return]
-
-    def reset_async(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
-        """Begins a reset; `reset_wait` collects it."""
-        self._begin_async("reset", lambda: self._begin_masked_reset(seed, options))
-
-    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
-        """Collects what `reset_async` began; errors as of `recv`."""
-        return self._wait("reset", self._after_reset, timeout)  # type: ignore[no-any-return]
-
     def _begin_step(self, actions: Any) -> None:
         self._begin("step")
         self._begin_steps(self._every, actions)
 
-    def _begin_masked_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+    def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         self._begin("reset")
         seeds = seed_of_each(seed, self.num_envs)
         options = read_options(options, self.num_envs)
@@ -269,13 +230,13 @@ class FirstFinishedVectorEnv(LaneCalls):
         rows = self._every if mask is None else mask.nonzero()[0].tolist()
         if mask is not None:  # what the others had in their infos is no news
             self._arena.info_ids[~mask] = 0
-        self._begin_reset({row: seeds[row] for row in rows}, options)
+        self._begin_resets({row: seeds[row] for row in rows}, options)
 
-    def _after_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
-        observations, _, _, _, infos = self._all(timeout_s)
+    def _end_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
+        observations, _, _, _, infos = self._end_step(timeout_s)
         return observations, infos
 
-    def _all(self, timeout_s: float | None) -> StepResult:
+    def _end_step(self, timeout_s: float | None) -> StepResult:
         """Waits for all that is at work, and gives the results of all rows."""
         self._await(lambda: len(self._at_work), timeout_s)
         answered = [*self._answers]
@@ -324,7 +285,9 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     # ---- jobs and answers
 
-    def _begin_reset(self, seeds: Mapping[int, int | None], options: dict[str, Any] | None) -> None:
+    def _begin_resets(
+        self, seeds: Mapping[int, int | None], options: dict[str, Any] | None
+    ) -> None:
         rows = list(seeds)
         self._arena.terminated[rows] = self._arena.truncated[rows] = False
         self._arena.rewards[rows] = 0.0
@@ -344,7 +307,7 @@ class FirstFinishedVectorEnv(LaneCalls):
             job = "arena", code
             self._give(dict.fromkeys(rows, job))
         else:
-            each = iterate(batch.space, actions)
+            each = iterate(batch.space, copying.deepcopy(actions))  # threads get them as they are
             self._give({row: ("step", action) for row, action in zip(rows, each, strict=True)})
 
     def _give(self, jobs: Mapping[int, tuple[str, Any]]) -> None:

@@ -41,20 +41,18 @@ from gymnasium.vector.utils import iterate
 from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.arena import assembled, leaves
-from vecselect.backends.pool.commands import LaneCalls
+from vecselect.backends.pool.commands import LaneCalls, StepResult
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.process import ProcessWorkers
 from vecselect.backends.pool.workers import nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     import gymnasium as gym
 
     from vecselect.backends.pool.workers import Settings, Workers
-
-StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class PoolVectorEnv(LaneCalls):
@@ -65,14 +63,9 @@ class PoolVectorEnv(LaneCalls):
     equals that of Gymnasium's `SyncVectorEnv`, except where that returns an observation which the
     environment has overwritten in the meantime: `final_obs` and `final_info` are always those of
     the episode that ended.
-
-    Attributes:
-        infos_error: What was raised last by values of one info key that no array can hold together,
-            as in Gymnasium; all else of that step or reset was done.
     """
 
     _kind: Callable[[Settings], Workers] = ProcessWorkers
-    infos_error: Exception | None = None
 
     def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
         """Builds the sub-environments, those of the workers in their processes.
@@ -111,7 +104,6 @@ class PoolVectorEnv(LaneCalls):
         self._loans = built.workers.loans
         self._slots = len(arena.observations)
         self._slot = 0
-        self._rest: dict[int, Any] = {}
         self.closed = False
         # Runs on garbage collection and before multiprocessing waits for its children at exit, but
         # not in a process that somebody forked from this one.
@@ -120,12 +112,7 @@ class PoolVectorEnv(LaneCalls):
     # ---- steps and resets
 
     def step(self, actions: Any) -> StepResult:
-        """Steps every sub-environment; arguments and results as in `SyncVectorEnv`.
-
-        Raises:
-            WorkerDied: If a worker's process ended.
-            Exception: What a sub-environment raised; `reset` makes all of them usable again.
-        """
+        """Steps every sub-environment: see `LaneCalls.step`."""
         if self._pending is not None or self.closed:
             self.need_idle("step")
         try:
@@ -164,11 +151,7 @@ class PoolVectorEnv(LaneCalls):
             self._pending = None
 
     def step_async(self, actions: Any) -> None:
-        """Begins a step in the workers; the caller's lane steps in `step_wait`.
-
-        Raises:
-            AlreadyPendingCallError: If another call waits to be collected.
-        """
+        """Begins a step in the workers; the caller's lane steps in `step_wait`."""
 
         def begin() -> None:
             if not self._lane.rows:
@@ -180,52 +163,12 @@ class PoolVectorEnv(LaneCalls):
 
         self._begin_async("step", begin)
 
-    def step_wait(self, timeout: float | None = None) -> StepResult:
-        """Collects what `step_async` began.
-
-        Args:
-            timeout: Seconds to wait for the workers, after the caller's own lane has stepped.
-
-        Raises:
-            NoAsyncCallError: Without a `step_async` before it.
-            multiprocessing.TimeoutError: If the time ran out; another `step_wait` collects it.
-        """
-
-        def collect(timeout_s: float | None) -> StepResult:
-            over = False
-            if timeout_s is None and self._own_work is nothing and self._workers.each:
-                self._own_work = None
-                over = self._workers.end_step()
-            return self._step_result(() if over else self._collected(timeout_s))
-
-        return self._wait("step", collect, timeout)  # type: ignore[no-any-return]
-
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> tuple[Any, dict[str, Any]]:
-        """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
-
-        def both() -> tuple[Any, dict[str, Any]]:
-            self._begin_reset(seed, options)
-            return self._reset_result(None)
-
-        return self._done("reset", both)  # type: ignore[no-any-return]
-
-    def reset_async(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: dict[str, Any] | None = None,
-    ) -> None:
-        """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
-        self._begin_async("reset", lambda: self._begin_reset(seed, options))
-
-    def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
-        """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
-        return self._wait("reset", self._reset_result, timeout)  # type: ignore[no-any-return]
+    def _end_step(self, timeout_s: float | None) -> StepResult:
+        over = False
+        if timeout_s is None and self._own_work is nothing and self._workers.each:
+            self._own_work = None
+            over = self._workers.end_step()
+        return self._step_result(() if over else self._collected(timeout_s))
 
     def _begin_step(self, actions: Any) -> Iterable[Any]:
         """Has the workers step; returns actions that begin with those of the caller's lane."""
@@ -277,7 +220,7 @@ class PoolVectorEnv(LaneCalls):
         workers.ask("reset", arguments, slot)
         self._own_work = lambda: lane.reset(*arguments(lane.rows), slot)
 
-    def _reset_result(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
+    def _end_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
         infos = self._infos(self._collected(timeout_s))
         return self.observations(), infos
 
@@ -293,6 +236,13 @@ class PoolVectorEnv(LaneCalls):
         Args:
             replies: What every lane replied, the caller's first; nothing where all is in the arena.
         """
+        return self._lane.infos.batch(self._take_in(replies), self._add_info)
+
+    def _take_in(self, replies: Sequence[Any]) -> dict[int, Any]:
+        """What lanes have left of infos beside the arena, once that was learned from: see `_infos`.
+
+        Objects among the observations are put into their rows.
+        """
         lane, workers = self._lane, self._workers
         rest = lane.infos.rest
         if replies:
@@ -302,16 +252,10 @@ class PoolVectorEnv(LaneCalls):
                     rest = {**rest, **infos}
                     for path, values in objects.items():
                         lane.objects[path][worker.rows.start : worker.rows.stop] = values
-        self._rest = rest
-        try:
-            batched = lane.infos.batch(rest, self._add_info)
-        except Exception as error:
-            self.infos_error = error
-            raise
         if rest:
             for template in lane.infos.learn(rest):
                 workers.add_template(template)
-        return batched
+        return rest
 
     def observations(self) -> Any:
         """The last batch of observations, the caller's to keep where that was asked for."""
@@ -333,15 +277,21 @@ class PoolVectorEnv(LaneCalls):
                 parts.append(copying.deepcopy(values) if self.copy else values)
         return assembled(self.single_observation_space, iter(parts))
 
-    def last_step(self) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-        """What the last step returned, without its infos."""
-        arena = self._arena
-        flags = arena.terminated.copy(), arena.truncated.copy()
-        return self.observations(), arena.rewards.copy(), *flags
+    def wait_for_whole(self, kind: str, timeout_s: float | None) -> tuple[Any, ...]:
+        """Ends a split step or reset for a vector environment that this is a part of.
 
-    def infos(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """The infos of the last step or reset, each with its row, in the order of the rows."""
-        return self._lane.infos.each(self._rest)
+        Returns:
+            As of `step_wait`, but the infos as they came, each with its row: only the whole knows
+            the array that the values of one key need.
+        """
+
+        def collect(left_s: float | None) -> tuple[Any, ...]:
+            infos = [*self._lane.infos.each(self._take_in(self._collected(left_s)))]
+            arena = self._arena
+            flags = arena.terminated.copy(), arena.truncated.copy()
+            return self.observations(), arena.rewards.copy(), *flags, infos
+
+        return self._wait(kind, collect, timeout_s)  # type: ignore[no-any-return]
 
     # ---- closing
 

@@ -255,8 +255,6 @@ class Workers(ABC):
         loans: What of them is, where they are.
         templates: The info templates learned so far.
         closed: Set when the workers are about to be ended, perhaps in the midst of a command.
-        look_beside: Called now and then while waiting long; raises to end the waiting because of
-            what goes on beside these workers.
     """
 
     arena: Arena
@@ -268,7 +266,6 @@ class Workers(ABC):
         self.each: list[Worker] = []
         self.templates: list[Template] = []
         self.closed: bool = False
-        self.look_beside: Callable[[], None] = nothing
         self._limit_s = settings.step_timeout_s
         self._slot = 0
         self._asked: tuple[str, Arguments] | None = None
@@ -464,7 +461,6 @@ class Workers(ABC):
             if worker.has_failed():
                 raise _FailedElsewhere(worker)
             worker.check()
-        self.look_beside()
 
     def _replace(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""

@@ -7,10 +7,9 @@ from vecselect.machine import read_machine
 from vecselect.measure.ipc import IpcProfile
 from vecselect.measure.step import StepProfile
 from vecselect.plan import Candidate, Note
-from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, ObservedRun
 from vecselect.selection.model import Parts
-from vecselect.selection.race import Timed, TimingResult
+from vecselect.selection.race import Interval, Timed, TimingResult
 from vecselect.selection.rule import RuleVerdict
 
 MACHINE = dataclasses.replace(

@@ -93,7 +93,7 @@ def learner(seconds):
 
 def step_s(mode, *arguments, **other):
     """What a vector step is predicted to take."""
-    return predict(Mode.parse(mode), evidence(*arguments, **other)).vector_step_s.mid
+    return predict(Mode.parse(mode), evidence(*arguments, **other)).parts.total_s
 
 
 def chosen(*arguments, **other):

@@ -5,8 +5,7 @@ import dataclasses
 from tests.plans import MACHINE
 from vecselect import Sweep
 from vecselect.plan import Note
-from vecselect.selection.compare import Interval
-from vecselect.selection.race import Timed
+from vecselect.selection.race import Interval, Timed
 
 
 def point(mode, num_envs, per_s, **fields):

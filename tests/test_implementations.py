@@ -223,7 +223,7 @@ def test_it_is_a_candidate_where_it_was_timed_and_costs_what_was_timed():
     known = evidence(100 * US, kinds=kinds, implementations=(COST,))
     assert [str(mode) for mode in candidate_modes(known)][-1] == "native"
     assert choose(known).best.mode == "native"
-    assert predict(Mode("native"), known).vector_step_s.mid == pytest.approx(30 * US)
+    assert predict(Mode("native"), known).parts.total_s == pytest.approx(30 * US)
     spinning = LearnerCost("stand-in", 100 * US, 2, 1.0, 5e-3)
     crowded = evidence(
         a_profile(100 * US), cores=2.0, implementations=(COST,), learners=(spinning,)

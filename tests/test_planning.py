@@ -38,7 +38,6 @@ from vecselect.planning import explain, planner
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.plan_key import script_name
 from vecselect.process import generators
-from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import HandOff, LearnerCost, ObservedRun
 from vecselect.selection.model import Choice, Forecast, Parts
 from vecselect.testing.contract import assert_same_run
@@ -397,18 +396,18 @@ def test_two_factories_of_one_instance_are_an_error_also_after_planning():
 # The learner's threads
 
 
+def forecast(mode, threads, step_s, learner_s=0.0, error=0.0):
+    return Forecast(mode, threads, Parts(step_s, 0.0, 0.0, 0.0), learner_s, error)
+
+
 def test_a_small_gain_is_said_with_its_digits():
-    parts = Parts(1.0, 0.0, 0.0, 0.0)
-    sync = Forecast("sync", None, Interval(10.8, 10.2, 11.4), 0.0, parts)
-    best = Forecast("pool:1", None, Interval(10.0, 9.5, 10.4), 0.0, parts)
-    assert "Predicted 1.04-1.14 times" in explain.reason_of_model(Choice(best, (sync, best)), None)
+    sync, best = forecast("sync", None, 10.8), forecast("pool:1", None, 10.0, error=0.05)
+    assert "Predicted 1.03-1.14 times" in explain.reason_of_model(Choice(best, (sync, best)), None)
 
 
 @pytest.mark.parametrize(("learner_s", "said"), [(100.0, "more than 10 times"), (4.0, "2.5 times")])
 def test_the_advice_on_threads_speaks_of_the_rollout_and_stays_modest(learner_s, said):
-    step, parts = Interval(1.0, 1.0, 1.0), Parts(1.0, 0.0, 0.0, 0.0)
-    best = Forecast("sync", 2, step, learner_s, parts)
-    other = Forecast("pool:1", 1, step, 1.0, parts)
+    best, other = forecast("sync", 2, 1.0, learner_s), forecast("pool:1", 1, 1.0, 1.0)
     (note,) = explain.of_threads(Choice(best, (best, other)))
     assert f"to give {said} the throughput of the rollout." in note.text
 

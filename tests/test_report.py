@@ -29,7 +29,7 @@ from vecselect.report.content import content
 from vecselect.report.text import MOST_LINES
 from vecselect.report.units import rate, ratio, seconds, share, size
 from vecselect.run_stats import Stats
-from vecselect.selection.compare import Interval
+from vecselect.selection.race import Interval
 
 STATS = Stats(1000, 8000, 12.0, 4.0, 500.0)
 WIDE = dataclasses.replace(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from vecselect.errors import PlanError, RequestError
 from vecselect.modes import Mode
 from vecselect.request import EFFORTS
-from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
 from vecselect.selection.overlap import Overlap
+from vecselect.selection.race import Interval
 from vecselect.values import read_document
 from vecselect.version import __version__
 

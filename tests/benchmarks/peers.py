@@ -25,7 +25,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from tests.benchmarks.blocks import rates
 from vecselect import auto_make_vec
 from vecselect.machine import read_machine
-from vecselect.selection import compare
+from vecselect.selection import race
 
 ENVS = [
     "CartPole-v1",
@@ -175,7 +175,7 @@ def ratio(found, names, ours="vecselect"):
         return None
     best = max(present, key=lambda name: np.median(found[name]))
     # Of rates, where a time's ratio is the other way round.
-    return best, compare.time_ratio(found[ours], found[best])
+    return best, race.time_ratio(found[ours], found[best])
 
 
 def print_cell(row):
@@ -183,7 +183,7 @@ def print_cell(row):
     measured = row["env_steps_per_s"]
     print(f"\n{row['env']} x {row['num_envs']}: {row['mode']}; {ALLOWED}: {row['allowed']}")
     for name, values in sorted(measured.items(), key=lambda item: -np.median(item[1])):
-        found = compare.median_interval(values)
+        found = race.median_interval(values)
         print(f"  {name:>16} {found.mid:10.0f}  ({found.low:.0f}-{found.high:.0f})")
     for label, names in RIVALS.items():
         if (found := ratio(measured, names)) is not None:

@@ -98,10 +98,8 @@ def reason_of_model(choice: Choice, rule: RuleVerdict | None) -> str:
             "another implementation of the environment, with other random numbers."
         )
     else:
-        step, learner_s = best.vector_step_s, best.learner_s
-        low = sync.loop_s / (step.high + learner_s)
-        high = sync.loop_s / max(step.low + learner_s, 1e-12)
-        learner = ", learner included" if learner_s else ""
+        low, high = sync.loop_s / best.loop.high, sync.loop_s / best.loop.low
+        learner = ", learner included" if best.learner_s else ""
         text = f"Predicted {low:.3g}-{high:.3g} times the throughput of sync{learner}{threads}."
     return text + _rule_beside(best.mode, rule)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from vecselect.modes import Mode
 from vecselect.plan import Candidate
 from vecselect.planning import explain
-from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import ObservedRun
 from vecselect.selection.model import choose
 
@@ -85,13 +84,11 @@ def counted_on(best: Forecast, evidence: Evidence) -> int | None:
 
 def candidate_of(forecast: Forecast) -> Candidate:
     """What a forecast tells of a candidate."""
-    step, learner_s = forecast.vector_step_s, forecast.learner_s
-    loop = Interval(step.mid + learner_s, step.low + learner_s, step.high + learner_s)
     return Candidate(
         forecast.mode,
         forecast.threads,
-        predicted=None if forecast.observed else loop,
-        measured=loop if forecast.observed else None,
+        predicted=None if forecast.observed else forecast.loop,
+        measured=forecast.loop if forecast.observed else None,
         parts=forecast.parts,
     )
 

@@ -40,10 +40,10 @@ from vecselect.process import children
 from vecselect.process.generators import untouched_generators
 from vecselect.process.isolated import IsolatedLost
 from vecselect.selection.candidates import candidate_modes
-from vecselect.selection.compare import Interval
 from vecselect.selection.evidence import BUSY_SHARE, Evidence, HandOff, LoopCosts
 from vecselect.selection.model import break_even_s, choose
 from vecselect.selection.overlap import overlap
+from vecselect.selection.race import Interval
 from vecselect.selection.race import choose as choose_timed
 from vecselect.selection.rule import apply_rule
 

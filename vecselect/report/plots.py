@@ -20,7 +20,7 @@ from vecselect.errors import RequestError
 from vecselect.modes import Mode
 from vecselect.report.units import all_printable, rate, seconds, short, size
 from vecselect.selection.candidates import candidate_modes
-from vecselect.selection.model import mean_step_s, predict, with_step_time
+from vecselect.selection.model import predict, with_step_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -178,7 +178,8 @@ def _step_time(plan: Plan, evidence: Evidence) -> Figure:
     axes: Any = figure.subplots()
     # Of pools with workers the best has one curve, and so of threads.
     chosen = _curve_of(Mode.parse(plan.mode))
-    curves, now_s = over_step_time(evidence), mean_step_s(evidence)
+    assert evidence.profile is not None
+    curves, now_s = over_step_time(evidence), evidence.profile.mean_step_with_resets_s
     for name, curve in curves.items():
         look = _line_of(name, marker="none", linewidth=2.6 if name == chosen else 1.5)
         label = f"best {name}" if name in ("pool", "thread") else name
@@ -210,7 +211,8 @@ def _step_time(plan: Plan, evidence: Evidence) -> Figure:
 
 def over_step_time(evidence: Evidence) -> dict[str, list[tuple[float, float]]]:
     """By kind of mode its best predicted throughputs at step times, all else as it is."""
-    now_s = mean_step_s(evidence)
+    assert evidence.profile is not None
+    now_s = evidence.profile.mean_step_with_resets_s
     low_s, high_s = min(STEP_TIMES_S[0], now_s / 5), max(STEP_TIMES_S[1], now_s * 5)
     curves: dict[str, list[tuple[float, float]]] = {}
     for step_s in np.geomspace(low_s, high_s, POINTS).tolist():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from vecselect.printable import printable
 
 if TYPE_CHECKING:
-    from vecselect.selection.compare import Interval
+    from vecselect.selection.race import Interval
 
 T = TypeVar("T")
 

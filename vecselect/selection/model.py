@@ -7,11 +7,11 @@ longest slice, and threads of the learner that spin for a while after it, on cor
     sync, pool:0    N t + loop, and the spin where steps compute in several threads
     pool:K          max(L t + stragglers + spin, L (t - u) + N u / C) + hand-off + loop
     thread:K        the same, but what holds the interpreter's lock takes turns
-    async           messages, and max(t + stragglers, t - u + N u / C); more where N > C
+    async           messages, and max(t + stragglers, t - u + N u / C); u longer where N > C
     native, envpool as timed: they are other code
 
-The mean decides, not a distribution: over 504 modelled cells its regret was 0.06-0.14 %. Intervals
-are for the report.
+The mean decides, not a distribution: over 504 modelled cells its regret was 0.06-0.14 %. How far
+off a prediction may be is for the report.
 """
 
 from __future__ import annotations
@@ -19,15 +19,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import NormalDist, geometric_mean
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from vecselect.modes import KINDS, Mode, load
 from vecselect.selection.candidates import candidate_modes
-from vecselect.selection.compare import Interval
-from vecselect.selection.evidence import Evidence, LearnerCost, LoopCosts, ObservedRun
+from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, ObservedRun
+from vecselect.selection.race import Interval
 
 if TYPE_CHECKING:
     from vecselect.measure.step import StepProfile
@@ -49,17 +47,11 @@ slices, and so do the learner's threads. Fitted beside torch with 2 threads on 2
 HalfCheetah, Ant, Pendulum, CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over
 `sync` was 0.73 to 0.91 there, and is predicted within 0.1 of that."""
 
-CROWDED = 0.25
-COLD = 0.4
-COLD_SWITCHES = 2.0
-"""What a step takes longer where the processes of `async` that compute are more than the cores: a
-share, since they take turns, and another one, up to so many hand-offs to a sleeping worker, since
-each finds the caches cold. Fitted on 2 cores to 8 of CartPole, HalfCheetah, Ant and CarRacing: 578,
-853, 1,868 and 25,500 us a vector step, predicted within 20 %; 32 take up to twice as long."""
-
-SPUN_AWAY = 0.7
-"""Share of each core the learner's spinning threads keep busy while `async`, crowded, computes:
-beside one of them on 2 cores its vector steps took 1.1 to 1.5 times as long."""
+CROWDED = 0.5
+"""What steps take longer, as a share, where the processes of `async` that compute are more than
+the cores: they take turns, and each finds the caches cold. Fitted on 2 cores to 8 of CartPole,
+HalfCheetah, Ant and CarRacing, whose vector steps took 578, 853, 1,868 and 25,500 us: predicted
+within 20 %."""
 
 OVERSUBSCRIBED = 0.25
 """What stepping takes longer, as a share, where threads of the environments' own in the caller's
@@ -112,23 +104,29 @@ class Forecast:
     Attributes:
         mode: The mode.
         threads: The learner's threads that it is expected for; None where torch is not loaded.
-        vector_step_s: Seconds of one vector step, the learner not included.
+        parts: What one vector step is made of, the learner not included.
         learner_s: Seconds of the learner between two vector steps.
-        parts: What the vector step is made of.
+        error: How far off the vector step may be, relative.
         observed: Whether real use measured it; else it is the model's.
     """
 
     mode: str
     threads: int | None
-    vector_step_s: Interval
-    learner_s: float
     parts: Parts
+    learner_s: float
+    error: float = 0.0
     observed: bool = False
 
     @property
     def loop_s(self) -> float:
         """Seconds from one vector step to the next."""
-        return self.vector_step_s.mid + self.learner_s
+        return self.parts.total_s + self.learner_s
+
+    @property
+    def loop(self) -> Interval:
+        """The same with how far off it may be."""
+        error_s = self.error * self.parts.total_s
+        return Interval(self.loop_s, self.loop_s - error_s, self.loop_s + error_s)
 
 
 @dataclass(frozen=True)
@@ -202,64 +200,44 @@ def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:
         for learner in _learners_as_seen(evidence, list(seen.values()))
         for mode in modes
     }
-    ratios = [
-        seen[which].inside_s / forecast.vector_step_s.mid
+    ratios = {
+        which: seen[which].inside_s / forecast.parts.total_s
         for which, forecast in predicted.items()
         if which in seen
-    ]
-    if not ratios:
-        return list(predicted.values())
+    }
     # What the model got wrong about the measured ones it got wrong about the others alike.
-    scale = math.exp(float(np.mean(np.log(np.clip(ratios, 0.25, 4.0)))))
-    return [
-        _observed(forecast, seen[which]) if which in seen else _rescaled(forecast, scale)
-        for which, forecast in predicted.items()
-    ]
+    bounded = [min(max(ratio, 0.25), 4.0) for ratio in ratios.values()]
+    scale = geometric_mean(bounded) if bounded else 1.0
+    found = []
+    for which, forecast in predicted.items():
+        if which in seen:
+            forecast = dataclasses.replace(forecast, observed=True, error=0.0)
+        parts = forecast.parts.times(ratios.get(which, scale))
+        found.append(dataclasses.replace(forecast, parts=parts))
+    return found
 
 
 def _learners_as_seen(evidence: Evidence, seen: list[ObservedRun]) -> list[LearnerCost]:
     """The learner under each setting of its threads, as long as runs have shown it to be.
 
-    Under a setting that no run has had, it is longer by the same factor as under the latest that
-    one had.
+    Under a setting that no run has had, it is longer by the same factor as in the latest run.
     """
-    latest = {one.threads: one.outside_s for one in seen}
-    measured = {one.threads: one.seconds for one in evidence.learners}
-    factors = [
-        outside_s / measured[threads]
-        for threads, outside_s in latest.items()
-        if measured.get(threads)
+    if not seen:
+        return list(evidence.learners)
+    latest = seen[-1]
+    outside_s = {one.threads: one.outside_s for one in seen}
+    measured_s = {one.threads: one.seconds for one in evidence.learners}.get(latest.threads)
+    return [
+        dataclasses.replace(
+            one,
+            source="observed",
+            seconds=outside_s.get(
+                one.threads,
+                one.seconds / measured_s * latest.outside_s if measured_s else latest.outside_s,
+            ),
+        )
+        for one in evidence.learners
     ]
-    learners = []
-    for learner in evidence.learners:
-        seconds = learner.seconds
-        if learner.threads in latest:
-            seconds = latest[learner.threads]
-        elif factors:
-            seconds *= factors[-1]
-        elif latest:
-            seconds = list(latest.values())[-1]
-        source = "observed" if latest else learner.source
-        learners.append(dataclasses.replace(learner, source=source, seconds=seconds))
-    return learners
-
-
-def _observed(forecast: Forecast, seen: ObservedRun) -> Forecast:
-    return dataclasses.replace(
-        forecast,
-        vector_step_s=Interval(seen.inside_s, seen.inside_s, seen.inside_s),
-        parts=forecast.parts.times(seen.inside_s / forecast.vector_step_s.mid),
-        observed=True,
-    )
-
-
-def _rescaled(forecast: Forecast, scale: float) -> Forecast:
-    ends = dataclasses.astuple(forecast.vector_step_s)
-    return dataclasses.replace(
-        forecast,
-        vector_step_s=Interval(*(end_s * scale for end_s in ends)),
-        parts=forecast.parts.times(scale),
-    )
 
 
 def predict(mode: Mode, evidence: Evidence, learner: LearnerCost | None = None) -> Forecast:
@@ -274,55 +252,44 @@ def predict(mode: Mode, evidence: Evidence, learner: LearnerCost | None = None) 
     cost = KINDS[mode.kind].cost
     assert cost is not None, f"nothing tells what {mode} costs"
     parts: Parts = load(cost)(mode, evidence, learner)
-    stepping_s = parts.stepping_s + parts.stragglers_s
-    added_s = parts.total_s - stepping_s
-    stepping_error = PARALLEL_ERROR if not mode.in_caller_alone else 0.0
-    stepping_error = math.hypot(stepping_error, _profile_error(evidence))
-    error_s = stepping_s * stepping_error + added_s * OVERHEAD_ERROR
-    middle_s = parts.total_s
-    low_s, high_s = max(middle_s - error_s, middle_s / 20), middle_s + error_s
+    profile = _profile(evidence)
+    # Of the mean step time: twice its standard error.
+    error = min(2.0 * profile.step_spread_s / profile.step_time_s / math.sqrt(profile.steps), 0.5)
+    if not mode.in_caller_alone:
+        error += PARALLEL_ERROR
+    stepping = (parts.stepping_s + parts.stragglers_s) / parts.total_s
     return Forecast(
         mode=str(mode),
         threads=learner.threads,
-        vector_step_s=Interval(middle_s, low_s, high_s),
-        learner_s=learner.seconds,
         parts=parts,
+        learner_s=learner.seconds,
+        error=stepping * error + (1.0 - stepping) * OVERHEAD_ERROR,
     )
 
 
-def mean_step_s(evidence: Evidence) -> float:
-    """Mean seconds that one sub-environment takes for a vector step, its share of resets included.
+def _profile(evidence: Evidence) -> StepProfile:
+    assert evidence.profile is not None
+    return evidence.profile
 
-    With NEXT_STEP a reset takes the place of a step, with SAME_STEP it comes on top of one, and
-    with DISABLED the loop resets by itself, between steps.
-    """
-    profile = evidence.profile
-    assert profile is not None
-    if profile.episode_steps is None:
-        return profile.step_time_s
-    length = max(profile.episode_steps, 1.0)
-    if evidence.autoreset_mode == "NextStep":
-        return (length * profile.step_time_s + profile.reset_time_s) / (length + 1.0)
-    return profile.step_time_s + profile.reset_time_s / length
+
+def _costs(evidence: Evidence) -> tuple[HandOff, LoopCosts]:
+    assert evidence.hand_off is not None and evidence.loops is not None
+    return evidence.hand_off, evidence.loops
 
 
 def sync_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     """The cost function of `sync`."""
-    loops = evidence.loops
-    assert loops is not None
-    return _in_caller(evidence, learner, loops.sync_s)
+    return _in_caller(evidence, learner, _costs(evidence)[1].sync_s)
 
 
 def pool_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     """The cost function of `pool`."""
-    hand_off, loops = evidence.hand_off, evidence.loops
-    assert hand_off is not None and loops is not None
+    hand_off, loops = _costs(evidence)
     if mode.in_caller_alone:
         return _in_caller(evidence, learner, loops.pool_s)
     lanes, workers, cores = _lanes(mode, evidence), mode.workers or 0, evidence.cores
-    stepping = _side_by_side(
-        lanes, evidence, learner, evidence.num_envs * cpu_step_s(evidence) / cores
-    )
+    shared_s = evidence.num_envs * cpu_step_s(evidence) / cores
+    stepping = _side_by_side(lanes, evidence, learner, shared_s)
     exchange_s = hand_off.spun_s + (workers - 1) * hand_off.worker_s
     waits_s = learner.seconds + loops.pool_s
     if waits_s > SPIN_S or lanes >= cores + 1:  # the workers sleep: each is woken
@@ -334,11 +301,10 @@ def pool_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
 
 def thread_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     """The cost function of `thread`: what holds the interpreter's lock takes turns."""
-    profile, hand_off, loops = evidence.profile, evidence.hand_off, evidence.loops
-    assert profile is not None and hand_off is not None and loops is not None
+    hand_off, loops = _costs(evidence)
     if mode.in_caller_alone:
         return _in_caller(evidence, learner, loops.pool_s)
-    lanes, free = _lanes(mode, evidence), profile.gil_free_fraction or 0.0
+    lanes, free = _lanes(mode, evidence), _profile(evidence).gil_free_fraction or 0.0
     computing_s = evidence.num_envs * cpu_step_s(evidence)
     shared_s = computing_s * (1.0 - free) + computing_s / evidence.cores * free
     stepping = _side_by_side(lanes, evidence, learner, shared_s)
@@ -349,32 +315,23 @@ def thread_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
 
 def async_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     """The cost function of `async`: a process and a message for each sub-environment."""
-    hand_off, cores, count = evidence.hand_off, evidence.cores, evidence.num_envs
-    assert hand_off is not None
-    computing_s, messages_s = cpu_step_s(evidence), count * hand_off.message_s
-    shared_s = count * computing_s / cores
-    if count <= cores:
-        stepping = _side_by_side(count, evidence, learner, shared_s)
-        # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
-        exchange_s = hand_off.woken_s + (messages_s + max(messages_s - sum(stepping), 0.0)) / 2
-        exchange_s += _contention_s(count, evidence, learner, sum(stepping))
-        return Parts(*stepping, exchange_s, 0.0)
-    cold_s = min(COLD * computing_s, COLD_SWITCHES * hand_off.woken_s)
-    shared_s += count * (CROWDED * computing_s + cold_s) / cores
+    (hand_off, _), cores, count = _costs(evidence), evidence.cores, evidence.num_envs
+    crowded = count > cores
+    shared_s = count * cpu_step_s(evidence) / cores * (1.0 + CROWDED * crowded)
     stepping = _side_by_side(count, evidence, learner, shared_s)
-    exchange_s = hand_off.woken_s + messages_s  # no core is free to handle them meanwhile
-    if _contended(count, evidence, learner):
-        # All take turns with the spinning threads, until those have spun for as long as they do.
-        stolen = min(SPUN_AWAY * learner.spinning_cores / cores, 0.9)
-        most_s = learner.spinning_cores * learner.spin_s / cores
-        exchange_s += min((sum(stepping) + exchange_s) * stolen / (1.0 - stolen), most_s)
+    messages_s = count * hand_off.message_s
+    if not crowded:
+        # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
+        messages_s = (messages_s + max(messages_s - sum(stepping), 0.0)) / 2
+    exchange_s = hand_off.woken_s + messages_s
+    exchange_s += _contention_s(count, evidence, learner, sum(stepping))
     return Parts(*stepping, exchange_s, 0.0)
 
 
 def ray_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     """The cost function of `ray`, whose actors have cores of their own."""
-    ray, loops, count = evidence.ray, evidence.loops, evidence.num_envs
-    assert ray is not None and loops is not None
+    ray, (_, loops), count = evidence.ray, _costs(evidence), evidence.num_envs
+    assert ray is not None
     lanes = _lanes(mode, evidence)
     shared_s = count * cpu_step_s(evidence) / max(min(ray.cores, lanes), 1.0)
     stepping = _side_by_side(lanes, evidence, LearnerCost(), shared_s)
@@ -398,9 +355,8 @@ def _lanes(mode: Mode, evidence: Evidence) -> int:
 
 def _in_caller(evidence: Evidence, learner: LearnerCost, overhead_s: float) -> Parts:
     """All sub-environments one after another in the calling thread, in a loop of that length."""
-    profile = evidence.profile
-    assert profile is not None
-    stepping_s = evidence.num_envs * mean_step_s(evidence)
+    profile = _profile(evidence)
+    stepping_s = evidence.num_envs * profile.mean_step_with_resets_s
     stragglers_s = 0.0
     if profile.threaded and _contended(profile.cores_used, evidence, learner):
         # Threads of one step wait for the one that shares its core with a spinning thread.
@@ -413,15 +369,10 @@ def _side_by_side(
 ) -> tuple[float, float]:
     """Seconds of stepping in so many slices, and what the longest takes beyond an even share.
 
-    Args:
-        lanes: The slices.
-        evidence: With a profile.
-        learner: Threads of it that spin share the core of a slice.
-        shared_s: What the cores need for the computing of all of them.
+    The cores need `shared_s` for the computing of all of them.
     """
-    profile, count = evidence.profile, evidence.num_envs
-    assert profile is not None
-    mean_s = mean_step_s(evidence)
+    profile, count = _profile(evidence), evidence.num_envs
+    mean_s = profile.mean_step_with_resets_s
     longest = -(-count // lanes)
     spread_s = profile.step_spread_s * math.sqrt(longest)
     longest_s = longest * mean_s + min(
@@ -440,8 +391,7 @@ def _side_by_side(
     waiting_s = longest * mean_s * (0.0 if profile.threaded else profile.off_cpu_fraction)
     together_s = waiting_s + shared_s
     stepping_s = max(longest_s, together_s)
-    even_s = max(count * mean_s / lanes, together_s if together_s >= longest_s else 0.0)
-    even_s = min(even_s, stepping_s)
+    even_s = min(max(count * mean_s / lanes, together_s), stepping_s)
     return even_s, stepping_s - even_s
 
 
@@ -450,29 +400,19 @@ def _with_loop(
 ) -> Parts:
     """The parts of a mode with the pool's own loop.
 
-    Args:
-        stepping: As from `_side_by_side`.
-        exchange_s: What exchanges with the workers add.
-        loops: What the loops cost.
-        side_by_side: How many slices do at once what the loop does for each sub-environment.
+    As many slices as `side_by_side` do at once what the loop does for each sub-environment.
     """
-    fixed_s = min(loops.pool_fixed_s, loops.pool_s)
-    overhead_s = fixed_s + (loops.pool_s - fixed_s) / max(side_by_side, 1.0)
+    each_s = loops.pool_s - loops.pool_fixed_s
+    overhead_s = loops.pool_fixed_s + each_s / max(side_by_side, 1.0)
     return Parts(*stepping, exchange_s, overhead_s)
 
 
 def cpu_step_s(evidence: Evidence) -> float:
     """CPU seconds of one sub-environment for a vector step."""
-    profile = evidence.profile
-    assert profile is not None
-    return mean_step_s(evidence) * _cores_used(profile)
-
-
-def _cores_used(profile: StepProfile) -> float:
-    """Cores that a step keeps busy: 1, less where it waits, more where it computes in threads."""
-    if profile.threaded:
-        return profile.cores_used
-    return 1.0 - profile.off_cpu_fraction
+    profile = _profile(evidence)
+    # Less than a core where steps wait, more where they compute in threads.
+    cores = profile.cores_used if profile.threaded else 1.0 - profile.off_cpu_fraction
+    return profile.mean_step_with_resets_s * cores
 
 
 def _contended(lanes: float, evidence: Evidence, learner: LearnerCost) -> bool:
@@ -488,13 +428,6 @@ def _contention_s(lanes: int, evidence: Evidence, learner: LearnerCost, stepping
     return CONTENTION_S + CONTENTION_SHARE * min(stepping_s, learner.spin_s)
 
 
-def _profile_error(evidence: Evidence) -> float:
-    """Relative standard error of the mean step time, twice."""
-    profile = evidence.profile
-    assert profile is not None
-    return min(2.0 * profile.step_spread_s / profile.step_time_s / math.sqrt(profile.steps), 0.5)
-
-
 def break_even_s(kind: str, evidence: Evidence, modes: tuple[Mode, ...]) -> float | None:
     """The mean step time from which on the best mode of a kind beats `sync`; None if none does.
 
@@ -504,8 +437,8 @@ def break_even_s(kind: str, evidence: Evidence, modes: tuple[Mode, ...]) -> floa
 
     def pays(step_s: float) -> bool:
         at = with_step_time(evidence, step_s)
-        sync_s = predict(Mode("sync"), at).vector_step_s.mid
-        return any(predict(mode, at).vector_step_s.mid < sync_s for mode in candidates)
+        sync_s = predict(Mode("sync"), at).parts.total_s
+        return any(predict(mode, at).parts.total_s < sync_s for mode in candidates)
 
     low, high = math.log(1e-7), math.log(10.0)
     if not candidates or not pays(10.0):
@@ -519,14 +452,7 @@ def break_even_s(kind: str, evidence: Evidence, modes: tuple[Mode, ...]) -> floa
 
 
 def with_step_time(evidence: Evidence, step_s: float) -> Evidence:
-    """The same evidence for an environment whose steps and resets are longer or shorter.
-
-    Args:
-        evidence: With a profile.
-        step_s: The mean step time, its share of resets included, that it is to have.
-    """
-    profile = evidence.profile
-    assert profile is not None
-    return dataclasses.replace(
-        evidence, profile=profile.scaled(step_s / mean_step_s(evidence)), runs=()
-    )
+    """The same evidence with another mean step time, its share of resets included."""
+    profile = _profile(evidence)
+    scaled = profile.scaled(step_s / profile.mean_step_with_resets_s)
+    return dataclasses.replace(evidence, profile=scaled, runs=())

@@ -28,7 +28,6 @@ from vecselect.selection.model import (
     CONTENTION_SHARE,
     SPINNING,
     cpu_step_s,
-    mean_step_s,
     predict,
 )
 
@@ -87,7 +86,8 @@ def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Over
     workers = max(mode.workers or 1 for mode in modes)
     batches = 1.0 / BATCH_SHARE
     learner_s = batches * learner.part_s(BATCH_SHARE)
-    row_s = mean_step_s(free) + ROW_S
+    assert evidence.profile is not None
+    row_s = evidence.profile.mean_step_with_resets_s + ROW_S
     return Overlap(
         lockstep_s=lockstep_s,
         buffers_s=max(

@@ -7,11 +7,12 @@ sub-environments (a race) or for several (a sweep).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from statistics import NormalDist, median, stdev
 from typing import TYPE_CHECKING
 
 from vecselect.modes import Mode
-from vecselect.selection.compare import Interval, median_interval, time_ratio
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -29,6 +30,29 @@ HOPELESS = 1.5
 
 ENOUGH = 0.95
 """Of fewer sub-environments, throughput that is this share of the most there is, is enough."""
+
+LEAST_SPREAD = 0.01
+"""Relative spread of a block's time that is assumed at least; five equal blocks prove no more."""
+
+PRIOR_SPREAD, PRIOR_ROUNDS = 0.04, 2
+"""What is assumed of the spread before anything is known, and the rounds this counts for: two
+rounds that happen to agree must not pass for certainty."""
+
+WIDTH = NormalDist().inv_cdf(0.975) * math.sqrt(math.pi / 2)
+"""Half of a 95 % interval of a median, in standard errors of a mean, for normal noise."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The best guess of a quantity, and the ends of what it may be."""
+
+    mid: float
+    low: float
+    high: float
+
+    def times(self, factor: float) -> Interval:
+        """The interval of so many times the quantity."""
+        return Interval(self.mid * factor, self.low * factor, self.high * factor)
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,34 @@ class TimingResult:
         if ours is None or theirs is None or mode == over:
             return None
         return time_ratio(theirs.blocks_s, ours.blocks_s)
+
+
+def time_ratio(rival_s: Sequence[float], leader_s: Sequence[float]) -> Interval:
+    """A rival's time over the leader's, with a 95 % interval: above 1, it is slower.
+
+    Both are seconds per vector step by round. Rounds that only one ran do not count; of those that
+    both ran the ratio does, so that what slows a whole round cancels.
+    """
+    pairs = zip(rival_s, leader_s, strict=False)
+    return _median_of([math.log(rival / leader) for rival, leader in pairs])
+
+
+def median_interval(values_s: Sequence[float]) -> Interval:
+    """The median of positive values with a 95 % interval."""
+    return _median_of([math.log(value) for value in values_s])
+
+
+def _median_of(logs: Sequence[float]) -> Interval:
+    """The median of values, from their logarithms, with an interval by a robust spread of them."""
+    count, middle = len(logs), median(logs)
+    spread = max(
+        1.4826 * median(abs(value - middle) for value in logs),
+        0.5 * stdev(logs) if count > 1 else 0.0,
+        LEAST_SPREAD,
+    )
+    pooled = (count * spread**2 + PRIOR_ROUNDS * PRIOR_SPREAD**2) / (count + PRIOR_ROUNDS)
+    width = WIDTH * math.sqrt(pooled / count)
+    return Interval(math.exp(middle), math.exp(middle - width), math.exp(middle + width))
 
 
 def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:

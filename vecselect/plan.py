@@ -9,47 +9,21 @@ import json
 import platform
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vecselect.errors import PlanError, RequestError
 from vecselect.modes import Mode
-from vecselect.request import EFFORTS
-from vecselect.selection.evidence import Evidence
+from vecselect.selection.evidence import Evidence, ObservedRun
 from vecselect.selection.model import Parts
 from vecselect.selection.overlap import Overlap
 from vecselect.selection.race import Interval
 from vecselect.values import read_document
 from vecselect.version import __version__
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SCHEMA = 1
 """Number of the JSON form. Raise it with every field added, removed or renamed."""
 
 DECIDED_BY = ("rule", "model", "race", "observed", "pin", "elimination")
-
-ROUNDING = 1 + 1e-9
-
-ABOVE_0 = {
-    "Behaviour": "samples steps",
-    "Evidence": "num_envs",
-    "HandOff": "spun_s woken_s worker_s thread_s message_s",
-    "ImplementationCost": "vector_step_s",
-    "Interval": "mid",
-    "LearnerCost": "threads",
-    "Machine": "cores",
-    "Observation": "inside_s",
-    "Plan": "learner_threads",
-    "RayCosts": "cores lanes",
-    "RuleVerdict": "threshold_s step_time_s",
-    "StepProfile": "step_time_s steps episode_steps",
-    "Timed": "num_envs",
-}
-"""By class, what must be above 0 in a plan, if it is known."""
-
-MOST_ENVS = 100_000
-"""Far more sub-environments than anybody runs in one process."""
 
 
 @dataclass(frozen=True)
@@ -211,10 +185,26 @@ class Plan:
                 cannot have been made.
         """
         plan: Plan = read_document(cls, document)
-        wrong = next((what for what, holds in _conditions(plan) if not holds), None)
+        evidence, profile = plan.evidence, plan.evidence.profile
+        conditions = {
+            "it has no sub-environments": evidence.num_envs >= 1,
+            "its learners are missing": bool(evidence.learners),
+            "its profile has no steps": profile is None or profile.step_time_s * profile.steps > 0,
+            "its decided_by is unknown": plan.decided_by in DECIDED_BY,
+            "its mode is unknown": all(map(_is_mode, (plan, *plan.candidates, *evidence.runs))),
+        }
+        wrong = next((what for what, holds in conditions.items() if not holds), None)
         if wrong is not None:
             raise PlanError(f"This is not a plan of vecselect: {wrong}.")
         return plan
+
+
+def _is_mode(part: Plan | Candidate | ObservedRun) -> bool:
+    try:
+        Mode.parse(part.mode)
+    except RequestError:
+        return False
+    return True
 
 
 def provenance() -> dict[str, Any]:
@@ -232,56 +222,3 @@ def provenance() -> dict[str, Any]:
 
 
 _version = functools.cache(metadata.version)  # which looks through folders
-
-
-def _conditions(plan: Plan) -> Iterator[tuple[str, bool]]:
-    """What would be wrong, and whether all is well, of a plan that somebody else may have written.
-
-    Its values have the right types, and its numbers are finite. Whatever is computed or shown of a
-    plan needs no other check.
-    """
-    evidence = plan.evidence
-    profile, rule, race = evidence.profile, evidence.rule, evidence.race
-    for part in _parts(plan):
-        if isinstance(part, Interval):
-            low, mid, high = part.low, part.mid * ROUNDING, part.high * ROUNDING**2
-            yield "an interval has its ends the wrong way round", 0 <= low <= mid <= high
-        elif isinstance(mode := getattr(part, "mode", None), str):
-            yield f"{mode[:40]!r} is no mode", _is_mode(mode)
-        for name in ABOVE_0.get(type(part).__name__, "").split():
-            value = getattr(part, name)
-            yield f"its {name} is not above 0", value is None or value > 0
-    yield "its effort is unknown", plan.effort in EFFORTS
-    yield "its decided_by is unknown", plan.decided_by in DECIDED_BY
-    needed = {"rule": rule, "model": profile, "observed": profile, "race": race}
-    yield "the evidence that decided is missing", needed.get(plan.decided_by, plan) is not None
-    yield "it has too many sub-environments", evidence.num_envs <= MOST_ENVS
-    yield "its learners are missing", bool(evidence.learners)
-    if profile is not None:
-        yield "its resets take all of the time", profile.reset_share < 1
-        yield "a fraction is above 1", profile.off_cpu_fraction <= 1
-    yield "a learner takes no time", all(seen.outside_s >= 0 for seen in evidence.runs)
-    if race is not None:
-        timed = [one for one in race.entrants if one.loop_s]
-        yield "its race has no entrants", bool(timed) and race.rounds >= 0
-        for one in timed:
-            yield "a block of its race takes no time", min(one.blocks_s, default=0.0) > 0
-            yield "its race has no vector steps", one.vector_steps > 0
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """Every dataclass in a value, the value itself among them."""
-    if dataclasses.is_dataclass(value):
-        yield value
-        for one in dataclasses.fields(value):
-            yield from _parts(getattr(value, one.name))
-    elif isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0]):
-        for item in value:
-            yield from _parts(item)
-
-
-def _is_mode(text: str) -> bool:
-    try:
-        return (Mode.parse(text).workers or 0) <= MOST_ENVS
-    except RequestError:
-        return False

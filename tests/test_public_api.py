@@ -51,7 +51,6 @@ LAYERS = (
     "measure backends",
     "selection whole_infos",
     "plan",
-    "sweeps",
     "planning",
     "run_stats",
     "report",

@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from vecselect.make import auto_make_vec, available_modes, recommend, sweep
     from vecselect.measure.ipc import IpcProfile, measure_ipc
     from vecselect.measure.step import StepProfile, profile_step
-    from vecselect.plan import Plan
+    from vecselect.plan import Plan, Sweep
     from vecselect.report import Report, SweepReport
     from vecselect.request import pinned
-    from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
 __all__ = [
@@ -68,10 +67,9 @@ _NAMES = {
     "make": ("auto_make_vec", "available_modes", "recommend", "sweep"),
     "measure.ipc": ("IpcProfile", "measure_ipc"),
     "measure.step": ("StepProfile", "profile_step"),
-    "plan": ("Plan",),
+    "plan": ("Plan", "Sweep"),
     "report": ("Report", "SweepReport"),
     "request": ("pinned",),
-    "sweeps": ("Sweep",),
     "vector_env": ("AutoVectorEnv",),
 }
 """By module, what is loaded at its first use."""

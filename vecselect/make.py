@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
     from vecselect.factory import EnvFn
-    from vecselect.plan import Plan
+    from vecselect.plan import Plan, Sweep
     from vecselect.request import Request, SweepProgress
-    from vecselect.sweeps import Sweep
     from vecselect.vector_env import AutoVectorEnv
 
 

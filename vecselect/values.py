@@ -80,8 +80,7 @@ def _hints(wanted: Any) -> dict[str, Any]:
 
 def _possible(number: float) -> float:
     if not LEAST <= number <= MOST:  # nor is it, where it is no number
-        text = str(number) if abs(number) < math.inf and isinstance(number, float) else "a number"
-        raise ValueError(f"{text} is out of range")
+        raise ValueError("a number is out of range")
     return number
 
 

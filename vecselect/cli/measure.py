@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    from vecselect.plan import Plan
+    from vecselect.plan import Plan, Sweep
     from vecselect.request import SweepProgress
-    from vecselect.sweeps import Sweep
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 

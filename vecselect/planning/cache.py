@@ -28,9 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import warn
 from vecselect.modes import Mode
-from vecselect.plan import Plan
+from vecselect.plan import Plan, Sweep
 from vecselect.selection.evidence import ObservedRun
-from vecselect.sweeps import Sweep
 from vecselect.values import exactly, rebuilt
 
 try:

@@ -18,7 +18,7 @@ from vecselect.machine import memory_kind, read_machine
 from vecselect.measure.learner import read_learner
 from vecselect.measure.step import THOROUGH
 from vecselect.modes import Mode
-from vecselect.plan import provenance
+from vecselect.plan import Sweep, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
 from vecselect.planning.first_worker import profiled
@@ -29,7 +29,6 @@ from vecselect.process.isolated import IsolatedLost
 from vecselect.request import SweepProgress
 from vecselect.selection.candidates import proposed
 from vecselect.selection.race import Timed, TimingResult, choose_by_number
-from vecselect.sweeps import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

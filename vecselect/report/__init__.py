@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TextIO
 
-    from vecselect.plan import Plan
+    from vecselect.plan import Plan, Sweep
     from vecselect.report.text import Shown
     from vecselect.run_stats import Stats
-    from vecselect.sweeps import Sweep
 
 REPORT_FILES = (".html", ".md", ".json")
 """Endings of the files that a report can be saved to."""

@@ -15,11 +15,10 @@ from vecselect.report.units import all_printable, counted, rate, ratio, seconds,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vecselect.plan import Candidate, Note, Plan
+    from vecselect.plan import Candidate, Note, Plan, Sweep
     from vecselect.report.evidence import Rows
     from vecselect.run_stats import Stats
     from vecselect.selection.race import Timed
-    from vecselect.sweeps import Sweep
 
 PREDICTED = "~"
 """Stands before a figure that was predicted."""

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from vecselect.machine import Machine
     from vecselect.plan import Plan
-    from vecselect.selection.compare import Interval
     from vecselect.selection.evidence import ObservedRun
+    from vecselect.selection.race import Interval
 
 CLOSE = 0.05
 """Candidates within this of each other may well change places."""

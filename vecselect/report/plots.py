@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from vecselect.plan import Plan
+    from vecselect.plan import Plan, Sweep
     from vecselect.selection.evidence import Evidence
     from vecselect.selection.race import Timed
-    from vecselect.sweeps import Sweep
 
 PLAN_IN, SWEEP_IN = (6.6, 4.2), (6.6, 5.0)
 """Width and height in inches: narrow, so that texts can be read on a phone."""

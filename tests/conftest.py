@@ -66,7 +66,7 @@ def nothing_starts(monkeypatch):
     def start(*arguments, **options):
         pytest.fail("something was measured")
 
-    for name in ("planner.FirstWorker", "planner.measure_ipc", "sweep.profiled"):
+    for name in ("planner.FirstWorker", "planner.measure_ipc", "timing.profiled"):
         monkeypatch.setattr(f"vecselect.planning.{name}", start)
 
 

@@ -1,6 +1,5 @@
 """From a request to a plan, and what planning does to the user's environments on the way there."""
 
-import contextlib
 import dataclasses
 import functools
 import multiprocessing
@@ -204,16 +203,10 @@ class ClosingHard(NotingEnv):
 
 
 @pytest.mark.parametrize("row", [0, 1], ids=["ends", "hangs"])
-@pytest.mark.parametrize("alone", [True, False])
-def test_what_cannot_be_closed_after_profiling_is_no_first_worker(
-    notes, a_pool, monkeypatch, row, alone
-):
+def test_what_cannot_be_closed_after_profiling_is_no_first_worker(notes, a_pool, monkeypatch, row):
     monkeypatch.setattr("vecselect.planning.first_worker.ANSWER_LIMIT_S", 0.3)
     factories = [functools.partial(ClosingHard, notes.file, row, WAIT_S)] * 2
-    with contextlib.ExitStack() as stack:
-        if not alone:
-            stack.enter_context(PlanCache().planning_lock())
-        envs = stack.enter_context(auto_make_vec(factories))
+    with auto_make_vec(factories) as envs:
         assert envs.mode == "pool:1"
         envs.reset(seed=1)
     assert envs.plan.evidence.hand_off == HandOff()
@@ -475,7 +468,7 @@ def test_a_given_number_of_threads_is_measured_and_kept(monkeypatch):
     assert torch.threads == 4
 
 
-# A busy machine, and several starts at once
+# A busy machine
 
 
 def test_a_plan_made_beside_other_programs_is_provisional(machine, monkeypatch):
@@ -488,24 +481,10 @@ def test_a_plan_made_beside_other_programs_is_provisional(machine, monkeypatch):
     unkept = recommend(busy, 8, use_store=False)
     notes = {note.code: note.text for note in unkept.notes}
     assert notes["machine-busy"].endswith("It is not remembered: the next start measures again.")
+    assert plan.evidence.hand_off == HandOff()  # one that was measured would tell nothing
     assert plan.evidence.cores == 1.0
     assert plan.mode in ("sync", "pool:0")
     assert PlanCache().recall(plan.key).plan.provisional == plan.provisional
-
-
-def test_beside_another_start_hand_offs_are_assumed_and_nothing_is_remembered(quiet):
-    with PlanCache().planning_lock() as alone:
-        assert alone
-        plan = recommend("CartPole-v1", 2)
-    assert plan.evidence.hand_off == HandOff()
-    assert not plan.evidence.hand_off.measured
-    assert "planning at the same time" in plan.provisional
-    notes = {note.code: note.text for note in plan.notes}
-    assert notes["several-starts"].endswith("not remembered: the next start measures again.")
-    assert PlanCache().entries() == []
-    again = recommend("CartPole-v1", 2)
-    assert again.evidence.hand_off.measured
-    assert again.key is not None
 
 
 @pytest.mark.parametrize(

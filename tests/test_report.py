@@ -224,7 +224,7 @@ def test_what_was_measured_is_told_and_what_was_not_seen_is_said_in_words():
 def test_cores_that_other_programs_held_are_told(cores, foreign, load, said):
     machine = dataclasses.replace(MACHINE, cores=cores, load_1min=load)
     evidence = dataclasses.replace(BY_MODEL.evidence, machine=machine, foreign_cores=foreign)
-    _, notes = explain.of_machine(evidence, alone=True, remembered=True)
+    _, notes = explain.of_machine(evidence, remembered=True)
     told = [note.text.removesuffix(" This plan expires after a week.") for note in notes]
     assert told == ([said] if said else [])
 

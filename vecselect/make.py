@@ -16,7 +16,7 @@ from vecselect.errors import RequestError, warn
 from vecselect.machine import read_machine
 from vecselect.modes import KINDS
 from vecselect.planning.planner import make_plan
-from vecselect.planning.sweep import remembered_num_envs, run_sweep
+from vecselect.planning.timing import remembered_num_envs, run_sweep
 from vecselect.request import (
     AUTO,
     SIZES,

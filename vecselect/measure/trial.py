@@ -26,7 +26,7 @@ from vecselect.modes import Mode
 from vecselect.process.generators import untouched_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gymnasium.vector import VectorEnv
 
@@ -311,11 +311,6 @@ class Trials:
             for which, steps in steps_of_blocks(times_s, fastest_s, self._block_s).items():
                 same[which].vector_steps = steps
                 same[which].lead_in = min(round(LEAD_IN_S / fastest_s), steps)
-
-    def round_s(self, names: Collection[Id]) -> float:
-        """Seconds that a round of some of them takes, by their warm-up."""
-        trials = [self.running[which] for which in names if which in self.running]
-        return sum((trial.vector_steps + trial.lead_in) * trial.step_s for trial in trials)
 
     def round(self, names: Sequence[Id], number: int) -> None:
         """Runs one block of each of some of them.

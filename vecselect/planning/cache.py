@@ -3,7 +3,6 @@
     <folder>/plans/<key>.json       a plan, what it is for, and observed runs by script
     <folder>/sweeps/<key>.json      a sweep, which tells how many sub-environments are enough
     <folder>/cache.lock             held while a file is read and written again
-    <folder>/planning-<host>.lock   held by the one start that may measure
 
 A file is written beside its place and moved there whole, so a reader finds the old one or the new
 one. JSON only, never pickle: a file must not be able to run code. Trouble with files never stops a
@@ -17,8 +16,6 @@ import dataclasses
 import datetime
 import json
 import os
-import platform
-import re
 import shutil
 import time
 import uuid
@@ -197,18 +194,32 @@ class PlanCache:
         return sorted(found, key=lambda stored: stored.plan.created, reverse=True)
 
     @contextlib.contextmanager
-    def planning_lock(self) -> Iterator[bool]:
-        """Holds a lock among the starts on this machine that plan at the same time.
+    def _held(self) -> Iterator[None]:
+        """Holds a lock on the cache, which ends with the process.
 
-        Yields whether this start may measure: not while another one does; True where nothing can
-        be locked.
+        After a while it goes on without, and so it does where nothing can be locked: other systems,
+        file systems without locks.
         """
-        host = re.sub(r"[^\w-]", "-", platform.node())[:64]
-        with _locked(self.folder / f"planning-{host}.lock") as held:
-            yield held
-
-    def _held(self) -> contextlib.AbstractContextManager[bool]:
-        return _locked(self.folder / "cache.lock", LOCK_WAIT_S)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        until_s = time.monotonic() + LOCK_WAIT_S
+        with open(self.folder / "cache.lock", "ab") as file:
+            while fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() >= until_s:
+                        break
+                    time.sleep(0.01)
+                except OSError:
+                    break
+            try:
+                yield
+            finally:
+                if fcntl is not None:
+                    with contextlib.suppress(OSError):
+                        # For copies of the descriptor too, in a process forked meanwhile.
+                        fcntl.flock(file, fcntl.LOCK_UN)
 
     def _path(self, key: str, folder: str = "plans") -> Path:
         return self.folder / folder / f"{key}.json"
@@ -253,11 +264,10 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     nothing is left behind then.
     """
     content = json.dumps(document, allow_nan=False).encode()
-    path.parent.mkdir(mode=0o700, exist_ok=True)  # the one above is made with the lock
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
     try:
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
+        beside.write_bytes(content)
         beside.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -274,39 +284,3 @@ def _evict(folder: Path) -> None:
         left = [file for at, file in files if file.suffix == ".tmp" and now_s - at > ABANDONED_S]
         for file in plans[:-MOST_PLANS] + left:
             file.unlink()
-
-
-@contextlib.contextmanager
-def _locked(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
-    """Holds a lock on a file, which ends with the process; yields False if another one holds it.
-
-    True where nothing can be locked: other systems, file systems without locks, a folder that
-    cannot be written.
-    """
-    descriptor, held = None, True
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        held = fcntl is None or _lock(descriptor, time.monotonic() + wait_s)
-    except OSError:
-        pass
-    try:
-        yield held
-    finally:
-        if descriptor is not None:
-            with contextlib.suppress(OSError):
-                if fcntl is not None:
-                    # For copies of the descriptor too, in a process forked meanwhile.
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
-
-
-def _lock(descriptor: int, limit_s: float) -> bool:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= limit_s:
-                return False
-            time.sleep(0.01)

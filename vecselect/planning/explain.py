@@ -7,7 +7,6 @@ Notes have codes that stay the same from version to version:
 | `learner-threads` | other threads for the learner would make the loop faster |
 | `overlap` | two buffers, or first finished, would make the loop faster |
 | `machine-busy` | other programs used the cores while this was measured |
-| `several-starts` | another program planned at the same time, so that hand-offs were assumed |
 | `resets` | resets take much of the time |
 | `rule-against-costs` | the rule says one thing and the costs measured here another |
 | `not-raced` | the environment holds something that a second one could not have |
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
     from vecselect.measure.step import StepProfile
     from vecselect.plan import Plan
-    from vecselect.selection.evidence import Behaviour, Evidence, ImplementationCost
+    from vecselect.selection.evidence import Evidence, ImplementationCost
     from vecselect.selection.model import Choice
     from vecselect.selection.overlap import Overlap
     from vecselect.selection.race import Timed, TimingResult
@@ -114,24 +113,19 @@ def _threads(number: int | None) -> str:
 
 
 def _rule_beside(mode: str, rule: RuleVerdict | None) -> str:
-    """Says whether the ~1 ms rule agrees, and if not, why."""
+    """Says whether the ~1 ms rule agrees."""
     if rule is None:
         return ""
     if mode == rule.mode:
         return f"{RULE} agrees."
-    parallel = not Mode.parse(mode).in_caller_alone
-    if parallel == (rule.mode == "async") or not Mode.parse(mode).runs_users_environments:
-        return f"{RULE} says {rule.mode}; it does not know {mode}."
-    if parallel:
-        return f"{RULE} says {rule.mode}: it assumes a message to each environment at each step."
-    return f"{RULE} says {rule.mode}: it considers neither the cores nor the learner."
+    return f"{RULE} says {rule.mode}: it knows only these two, and neither cores nor learner."
 
 
 def reason_of_rule(verdict: RuleVerdict, mode: str, skipped: str | None) -> str:
     """Why the rule leads to this choice; `skipped` says why the rule's own mode cannot run."""
-    return (
-        verdict.reason if mode == verdict.mode else f"The rule says {verdict.mode}, but {skipped}."
-    )
+    if mode == verdict.mode:
+        return verdict.reason
+    return f"The rule says {verdict.mode}, but {skipped}."
 
 
 def reason_of_race(race: TimingResult, mode: str, rule: RuleVerdict | None) -> str:
@@ -160,34 +154,20 @@ def reason_of_race(race: TimingResult, mode: str, rule: RuleVerdict | None) -> s
 # What else to know
 
 
-def of_machine(
-    evidence: Evidence, *, alone: bool, remembered: bool
-) -> tuple[str | None, list[Note]]:
-    """Why a plan should soon be made anew, None if it should not; and what others held the cores.
-
-    Args:
-        evidence: The evidence.
-        alone: Whether nothing else planned at the same time.
-        remembered: Whether the plan is kept.
-    """
-    cores = evidence.machine.cores
-    if not alone:
-        text = (
-            "Another program was planning at the same time, so only the step was measured, and "
-            "the other costs are assumed."
-        )
+def of_machine(evidence: Evidence, *, remembered: bool) -> tuple[str | None, list[Note]]:
+    """Why a plan should soon be made anew, None if it should not; and a note on other programs."""
+    cores, counted = evidence.machine.cores, evidence.cores
+    text = f"Other programs kept {evidence.foreign_cores:.1f} of {cores:g} cores busy"
+    if counted < cores:
+        text += f", so this plan counts on {counted:g}."
     else:
-        text = f"Other programs kept {evidence.foreign_cores:.1f} of {cores:g} cores busy"
-        if evidence.cores < cores:
-            text += f", so this plan counts on {evidence.cores:g}."
-        else:
-            text += " while this was measured."
-    if not alone or evidence.busy:
-        until = "It is not remembered: the next start measures again."
-        if remembered:
-            until = "This plan expires after a week."
-        return text, [Note("machine-busy" if alone else "several-starts", f"{text} {until}")]
-    return None, [Note("machine-busy", text)] if evidence.cores < cores else []
+        text += " while this was measured."
+    if not evidence.busy:
+        return None, [Note("machine-busy", text)] if counted < cores else []
+    until = "It is not remembered: the next start measures again."
+    if remembered:
+        until = "This plan expires after a week."
+    return text, [Note("machine-busy", f"{text} {until}")]
 
 
 def of_profile(profile: StepProfile) -> list[Note]:
@@ -215,7 +195,7 @@ def of_rule(verdict: RuleVerdict) -> list[Note]:
 def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
     """What one thread for the learner would give, where the plan may not count on it.
 
-    It is no warning unless the machine was `quiet`: beside other programs threads that wait for
+    It is a warning only where the machine was `quiet`: beside other programs threads that wait for
     each other look many times as slow as they are.
     """
     best = choice.best
@@ -328,19 +308,18 @@ def of_implementations(env: str, costs: Sequence[ImplementationCost]) -> list[No
         theirs, own = one.behaviour, one.reference
         if theirs is None or own is None or not theirs.differs(own):
             continue
+        lengths = [
+            f"over {found.steps}" if found.episode_steps is None else f"{found.episode_steps:.4g}"
+            for found in (theirs, own)
+        ]
         text = (
             f"{kind} does not behave as {env} does: random actions lead to a mean reward of "
             f"{theirs.reward:.4g} instead of {own.reward:.4g}, and to episodes of "
-            f"{_length(theirs)} instead of {_length(own)} steps, in the {own.steps} steps after "
+            f"{' instead of '.join(lengths)} steps, in the {own.steps} steps after "
             f"each of {own.samples} resets. What is trained in one may fail in the other."
         )
         notes.append(Note("implementation-differs", text, loud=True))
     return notes
-
-
-def _length(behaviour: Behaviour) -> str:
-    steps = behaviour.episode_steps
-    return f"over {behaviour.steps}" if steps is None else f"{steps:.4g}"
 
 
 # What a sweep says

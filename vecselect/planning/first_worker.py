@@ -81,9 +81,11 @@ class FirstWorker:
         self._has_begun = False  # whether it has said anything
         self._deadlines_s = {key: request.vector_kwargs[key] for key in request.deadlines}
         env_fn = request.env_fns[0 if request.spec is not None else -1]
+        # What a step may compute in, as far as there are cores for them.
+        threads = max(min(library_threads(), int(read_machine().cores)), 1)
         self.host: Host = Hosts(request.buffers).start(
             contexts.get_context(request.vector_kwargs.get("context")),
-            ProfileTask(env_fn, extent, budget_s, generators.child_seed(), _threads_of_libraries()),
+            ProfileTask(env_fn, extent, budget_s, generators.child_seed(), threads),
             index=0,
             daemon=bool(request.vector_kwargs.get("daemon", False)),
             threads=1,
@@ -101,8 +103,7 @@ class FirstWorker:
         """
         child = Child(self.host.process, self._pipe)
         phase = "its constructor"
-        limit_s, too_late = self._limit(phase)
-        until_s = time.monotonic() + limit_s
+        until_s, too_late = self._deadline(phase)
         while True:
             if not child.wait(max(until_s - time.monotonic(), 0.0)):
                 child.kill()
@@ -121,8 +122,7 @@ class FirstWorker:
             if topic == "phase":
                 if value != "its constructor":  # which is to be over in time with the start
                     phase = value
-                    limit_s, too_late = self._limit(phase)
-                    until_s = time.monotonic() + limit_s
+                    until_s, too_late = self._deadline(phase)
             elif topic == "failed":
                 text, error = value
                 raise ProfileError(text) from error.rebuilt()
@@ -134,18 +134,17 @@ class FirstWorker:
                 note_shown(found.warned)
                 return found
 
-    def _limit(self, phase: str) -> tuple[float, Exception]:
-        """Seconds that a call may take, and what is raised where it takes longer."""
+    def _deadline(self, phase: str) -> tuple[float, Exception]:
+        """When a call that begins now must have returned, and what is raised where it has not."""
         builds = phase == "its constructor"
         key = "start_timeout_s" if builds else "step_timeout_s"
-        usual_s = CONSTRUCT_LIMIT_S if builds else CALL_LIMIT_S
-        deadline_s = self._deadlines_s.get(key)
-        allowed_s = usual_s if deadline_s is None else deadline_s
-        # Not every call is told of.
-        limit_s = allowed_s if builds else allowed_s + TELL_PERIOD_S
-        within = f"{allowed_s:g} s" if deadline_s is None else f"{key}={deadline_s:g}"
-        error = ProfileError if deadline_s is None else StepTimeout
-        return limit_s, error(
+        given_s = self._deadlines_s.get(key)
+        allowed_s = given_s or (CONSTRUCT_LIMIT_S if builds else CALL_LIMIT_S)
+        within = f"{allowed_s:g} s" if given_s is None else f"{key}={given_s:g}"
+        error = ProfileError if given_s is None else StepTimeout
+        # Not every step is told of.
+        until_s = time.monotonic() + allowed_s + (0.0 if builds else TELL_PERIOD_S)
+        return until_s, error(
             f"The environment did not return from {phase} within {within} while it was being "
             f"measured; its process was ended. If it needs longer, give a larger {key}, as in "
             f'vector_kwargs={{"{key}": {10 * allowed_s:g}}}, or pin a mode, which skips measuring: '
@@ -178,10 +177,6 @@ class FirstWorker:
             message_s=woken * MESSAGE_FACTOR,
             measured=True,
         )
-
-    def answers(self) -> bool:
-        """Whether the process is still there, and has closed the sub-environment."""
-        return bool(self._exchanges(1, tries=0))
 
     def _exchanges(self, count: int, tries: int) -> list[float]:
         """Seconds of each of some exchanges; none if the process does not answer.
@@ -238,11 +233,6 @@ class FirstWorker:
 def _faster_quarter(times_s: list[float]) -> float:
     """What the faster quarter takes at the most: other programs only ever add time."""
     return sorted(times_s)[len(times_s) // 4]
-
-
-def _threads_of_libraries() -> int:
-    """Threads that a step may compute in here, as far as there are cores for them."""
-    return min(library_threads(), max(int(read_machine().cores), 1))
 
 
 def profiled(request: Request, extent: Extent, budget_s: float) -> Probe:

@@ -74,11 +74,7 @@ and a plan made for the cores it left would be wrong for as long as it is rememb
 
 
 def make_plan(request: Request, options: PlanningOptions) -> Plan:
-    """Decides how to run a request; what `prepare` begins for it is ended.
-
-    Raises:
-        Exception: What `prepare` raises.
-    """
+    """Decides how to run a request; what `prepare` begins for it is ended."""
     prepared = prepare(request, options, builds=False)
     prepared.discard()
     return prepared.plan
@@ -120,9 +116,6 @@ class _Planning:
     """The state of one call of `prepare`.
 
     Attributes:
-        request: What was asked for.
-        options: How planning may go about it.
-        machine: The machine.
         skipped: By kind of mode, why it cannot be chosen, or None.
     """
 
@@ -139,11 +132,7 @@ class _Planning:
         return tuple(kind for kind, why in self.skipped.items() if why is None)
 
     def find_kinds(self) -> None:
-        """Finds which kinds can be chosen unasked.
-
-        Raises:
-            RequestError: If none can.
-        """
+        """Finds which kinds can be chosen; raises `RequestError` if none can."""
         for kind, about in KINDS.items():
             if kind in self.options.allow or not about.on_request:
                 self.skipped[kind] = self._why_not(Mode(kind))
@@ -222,7 +211,7 @@ class _Planning:
         """The plan by what is remembered, or else by the model and, where asked for, a race."""
         options = self.options
         if not options.use_store:
-            return self._measured((), builds, alone=True)
+            return self._measured((), builds)
         cache, key = PlanCache(), plan_key(self.request, self.machine, options)
         stored = cache.recall(key.digest)
         seen: tuple[ObservedRun, ...] = ()
@@ -233,9 +222,8 @@ class _Planning:
             if serves and not options.fresh:
                 plan = dataclasses.replace(stored.plan, key=key.digest, recalled=True)
                 return Prepared(chosen_anew(plan, seen), self.request)
-        with cache.planning_lock() as alone:
-            prepared = self._measured(seen, builds, alone=alone)
-        if not alone or prepared.plan.decided_by == "elimination":
+        prepared = self._measured(seen, builds)
+        if prepared.plan.decided_by == "elimination":
             return prepared
         plan = dataclasses.replace(prepared.plan, key=key.digest)
         try:
@@ -246,14 +234,8 @@ class _Planning:
             raise
         return dataclasses.replace(prepared, plan=plan)
 
-    def _measured(self, seen: tuple[ObservedRun, ...], builds: bool, *, alone: bool) -> Prepared:
-        """The plan by what is measured now.
-
-        Args:
-            seen: What runs of this script have shown since the plan that is replaced was made.
-            builds: As in `prepare`.
-            alone: Whether nothing else plans at the same time, so that hand-offs can be measured.
-        """
+    def _measured(self, seen: tuple[ObservedRun, ...], builds: bool) -> Prepared:
+        """The plan by what is measured now; `seen` is what runs of this script have shown."""
         request = self.request
         load = ForeignLoad()
         self.options.progress("measuring one environment's step")
@@ -265,15 +247,15 @@ class _Planning:
             if builds and request.caller_steps:
                 request.import_entry_point()  # while the other process does, too
             found = first.profile()
-            hand_off = first.measure_hand_off() if alone else None
+            hand_off = first.measure_hand_off()
             evidence, notes = self._gathered(found, hand_off or HandOff(), load, seen)
-            plan = self._decided(evidence, found, notes, alone=alone)
+            plan = self._decided(evidence, found, notes)
         except BaseException:
             first.end()
             raise
         mode = Mode.parse(plan.mode)
         has_workers = mode.kind == "pool" and bool(mode.workers) and request.batch_size is None
-        if has_workers and (hand_off or (not alone and first.answers())):
+        if has_workers and hand_off is not None:
             return Prepared(plan, request, first)
         first.end()
         return Prepared(plan, request)
@@ -290,8 +272,8 @@ class _Planning:
         self.options.progress("measuring the learner")
         learners = self._learners(found)
         foreign_cores = load.cores()
-        busy = foreign_cores > BUSY_SHARE * machine.cores
-        if busy:  # a burst, or a program that goes on?
+        if foreign_cores > BUSY_SHARE * machine.cores:  # a burst, or a program that goes on?
+            hand_off = HandOff()  # an exchange that waits for its turn of the core tells nothing
             load = ForeignLoad()
             time.sleep(SECOND_LOOK_S)
             foreign_cores = min(foreign_cores, load.cores())
@@ -308,11 +290,9 @@ class _Planning:
             implementations=implementations,
             runs=seen,
         )
-        if evidence.busy:  # an exchange that waits for its turn of the core tells nothing
-            evidence = dataclasses.replace(evidence, hand_off=HandOff())
         return evidence, notes
 
-    def _decided(self, evidence: Evidence, found: Probe, notes: list[Note], *, alone: bool) -> Plan:
+    def _decided(self, evidence: Evidence, found: Probe, notes: list[Note]) -> Plan:
         """The plan by the model and, where asked for, a race."""
         options, rule = self.options, evidence.rule
         any_threads = options.learner_threads == "auto"
@@ -327,9 +307,7 @@ class _Planning:
         if race is not None:
             mode, decided_by = _winner(race), "race"
             reason = explain.reason_of_race(race, mode, rule)
-        why, machine_notes = explain.of_machine(
-            evidence, alone=alone, remembered=alone and options.use_store
-        )
+        why, machine_notes = explain.of_machine(evidence, remembered=options.use_store)
         overlapped = None if self.request.overlaps else _overlap(evidence, choice)
         source = evidence.learners[0].source
         learner_known = source in ("seconds", "callable") or bool(evidence.runs)
@@ -461,14 +439,14 @@ class _Planning:
         notes: Iterable[Note] = (),
         **others: Any,
     ) -> Plan:
-        """The plan of a decision.
+        """The plan of a decision; what could not be chosen is added to the candidates.
 
         Args:
             evidence: All that was measured.
             mode: The mode.
             reason: Why.
             decided_by: What decided.
-            candidates: Those that could be chosen; those that could not are added.
+            candidates: Those that could be chosen.
             notes: In any order.
             **others: Fields of the plan that are not as nothing measured leaves them.
         """

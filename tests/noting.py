@@ -5,26 +5,22 @@ from __future__ import annotations
 import functools
 import os
 import time
-from dataclasses import dataclass
+from collections import namedtuple
 
+from tests.processes import until
 from tests.zoo import EchoEnv, GlobalEnv
 
 
 class NotingEnv(EchoEnv):
-    """Notes its being built and closed, and how often it was reset and stepped until then.
+    """Notes in a file that it is built and closed, and how often it was reset and stepped by then.
 
-    Args:
-        file: Into which it notes that.
-        index: As in `EchoEnv`.
-        wait_s: Seconds that a step waits, without computing.
-        construct_s: Seconds that building takes.
+    A step waits `wait_s` without computing.
     """
 
-    def __init__(self, file, index=0, wait_s=0.0, construct_s=0.0):
+    def __init__(self, file, index=0, wait_s=0.0):
         super().__init__(index)
         self.file, self.wait_s = str(file), wait_s
         self.resets_made = self.steps_made = 0
-        time.sleep(construct_s)
         self.note("built")
 
     def note(self, event):
@@ -54,21 +50,11 @@ class DrawingEnv(GlobalEnv, NotingEnv):
     """Observes what the process's global generators draw."""
 
 
-@dataclass(frozen=True)
-class Note:
-    event: str
-    index: int
-    pid: int
-    resets: int
-    steps: int
+Note = namedtuple("Note", "event index pid resets steps")
 
 
 class Notes:
-    """What environments have noted in a file.
-
-    Args:
-        file: The file.
-    """
+    """What environments have noted in a file."""
 
     def __init__(self, file):
         self.file = file
@@ -77,8 +63,8 @@ class Notes:
         return [functools.partial(kind, self.file, index, **options) for index in range(count)]
 
     def all(self, event):
-        lines = self.file.read_text().splitlines() if self.file.exists() else []
-        found = [line.split() for line in lines]
+        text = self.file.read_text() if self.file.exists() else ""
+        found = [line.split() for line in text.splitlines()]
         return [Note(name, *map(int, rest)) for name, *rest in found if name == event]
 
     @property
@@ -91,7 +77,4 @@ class Notes:
 
     def profiled(self):
         """What was closed first: in a process that does so after telling what it found."""
-        until_s = time.monotonic() + 10
-        while not self.closed and time.monotonic() < until_s:
-            time.sleep(0.01)
-        return self.closed[0]
+        return until(lambda: self.closed, 10.0)[0]

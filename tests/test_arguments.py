@@ -1,14 +1,11 @@
 """Actions, seeds and options are looked at before anything is sent to a sub-environment."""
 
-import functools
-
 import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from tests.zoo import CustomSpace, EchoEnv
-from vecselect import auto_make_vec
+from tests.zoo import CustomSpace
 from vecselect.arguments import action_check, read_options, read_seeds
 from vecselect.testing.contract import assert_same
 
@@ -18,13 +15,11 @@ ZEROS = np.zeros(3, np.int64)
 SPACES = {
     "discrete": spaces.Discrete(4, start=-1),
     "box": spaces.Box(-1, 1, (2,), np.float32),
-    "scalar box": spaces.Box(-1, 1, (), np.float64),
     "image": spaces.Box(0, 255, (4, 4), np.uint8),
     "multidiscrete": spaces.MultiDiscrete([3, 4]),
     "multibinary": spaces.MultiBinary(3),
     "dict": spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Box(0, 1, (2,), np.float32)}),
     "tuple": spaces.Tuple((spaces.Discrete(3), spaces.Tuple((spaces.MultiDiscrete([2, 2]),)))),
-    "tuple of 3": spaces.Tuple([spaces.Discrete(3)] * 3),
     "text": spaces.Text(4),
     "sequence": spaces.Sequence(spaces.Discrete(4)),
     "graph": spaces.Graph(spaces.Box(0, 1, (2,)), None),
@@ -55,16 +50,11 @@ def test_a_batch_for_another_number_of_environments_is_refused(name, num_envs):
 
 ACCEPTED = [
     ("discrete", [0, 1, 2]),
-    ("discrete", (0, 1, 2)),
     ("discrete", np.array([0, 1, 2], np.int8)),
-    ("discrete", np.array([0, 1, 2], np.uint64)),
-    ("discrete", [np.int64(0), np.int64(1), np.int64(2)]),
     ("discrete", [99, -99, 0]),
     ("box", [[0.0, 1.0]] * 3),
-    ("box", [np.zeros(2, np.float32)] * 3),
     ("box", np.zeros((3, 2))),
     ("box", np.zeros((3, 2), np.int64)),
-    ("box", np.full((3, 2), 99.0, np.float32)),
     ("multibinary", np.zeros((3, 3), bool)),
     ("dict", {"b": np.zeros((3, 2)), "a": [0, 1, 2]}),
     ("tuple", [ZEROS, [[[0, 0]] * 3]]),
@@ -80,16 +70,12 @@ def test_what_becomes_the_space_without_loss_of_kind_is_accepted(name, actions):
 REFUSED = [
     ("discrete", np.zeros(3), TypeError, "actions has dtype float64, which does not fit .*int64"),
     ("discrete", ["a", "b", "c"], TypeError, "actions has dtype <U1"),
-    ("discrete", [None] * 3, TypeError, "actions has dtype object"),
     ("discrete", np.zeros((3, 1), np.int64), ValueError, r"shape \(3, 1\); .* need \(3,\)"),
     ("discrete", np.int64(1), TypeError, "a batch of 3 actions is needed"),
     ("discrete", np.array(1), ValueError, r"actions has shape \(\)"),
     ("box", np.zeros(3, np.float32), ValueError, r"shape \(3,\); .* need \(3, 2\)"),
-    ("box", np.zeros((2, 3), np.float32), ValueError, r"shape \(2, 3\)"),
     ("box", np.zeros((3, 2), np.complex64), TypeError, "dtype complex64.*float32"),
     ("image", np.zeros((3, 4, 4), np.float32), TypeError, "dtype float32.*uint8"),
-    ("multidiscrete", np.zeros((3, 2)), TypeError, "dtype float64"),
-    ("multibinary", np.zeros((3, 3)), TypeError, "dtype float64.*int8"),
     ("dict", {"a": ZEROS}, TypeError, r"actions is \['a'\]; .* keys \['a', 'b'\]"),
     ("dict", [{"a": 0, "b": [0, 0]}] * 3, TypeError, "actions is list"),
     ("dict", {"a": ZEROS, "b": ZEROS}, ValueError, r"actions\['b'\] has shape \(3,\)"),
@@ -142,9 +128,10 @@ def test_a_bad_seed_is_an_error(seed):
 def test_options_are_copied_and_the_mask_becomes_an_array():
     assert read_options(None, 2) is None
     given = {"reset_mask": [True, False], "level": 3}
-    read = read_options(given, 2)
-    assert_same(read, {"reset_mask": np.array([True, False]), "level": 3})
+    assert_same(read_options(given, 2), {"reset_mask": np.array([True, False]), "level": 3})
     assert given == {"reset_mask": [True, False], "level": 3}
+    with pytest.raises(TypeError, match="options is 'a'; give a dict"):
+        read_options("a", 2)
 
 
 @pytest.mark.parametrize(
@@ -160,22 +147,3 @@ def test_options_are_copied_and_the_mask_becomes_an_array():
 def test_a_bad_mask_is_an_error(mask, kind, message):
     with pytest.raises(kind, match=message):
         read_options({"reset_mask": mask}, 2)
-
-
-@pytest.mark.parametrize("mode", ["sync", "async"])
-def test_options_are_never_changed(mode):
-    envs = auto_make_vec([functools.partial(EchoEnv, i) for i in range(3)], mode=mode)
-    envs.reset(seed=1)
-    mask = np.array([True, False, True])
-    options = {"reset_mask": mask, "level": {"deep": 1}}
-    for _ in range(2):
-        envs.step(ZEROS)
-        observations, _ = envs.reset(options=options)
-        assert observations[[0, 2], 3].tolist() == [0.0, 0.0]
-        assert list(options) == ["reset_mask", "level"]
-        assert options["reset_mask"] is mask
-        assert mask.tolist() == [True, False, True]
-    envs.step(ZEROS)
-    observations, _ = envs.reset(options={"reset_mask": [False, True, False]})  # or a list
-    assert observations[:, 3].tolist() == [1.0, 0.0, 1.0]
-    envs.close()

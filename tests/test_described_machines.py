@@ -52,7 +52,6 @@ MACHINES = {
     "16 cores": (16, {}, 16.0, "pool:7", "pool:15"),
     "384 cores": (384, {}, 384.0, "pool:7", "pool:31"),
     "16 cores with 32 threads": (32, siblings(*PAIRS), 20.0, "pool:7", "pool:15"),
-    "8 of those, 1 thread of each": (8, siblings(*PAIRS), 8.0, "pool:7", "pool:7"),
     "8 of those, 2 threads of each": (BOTH, siblings(*PAIRS), 10.0, "pool:7", "pool:7"),
     "1 core with 2 threads": (2, siblings("0,1"), 1.25, "pool:0", "pool:0"),
     "4 fast cores and 4 slow ones": (8, UNEQUAL, 4.0, "pool:3", "pool:3"),
@@ -60,7 +59,6 @@ MACHINES = {
     "6 fast cores with 2 threads, 8 efficient ones": (20, HYBRID, 7.5, "pool:7", "pool:7"),
     "a quota of 2 of 64 cores": (64, quota(2.0), 2.0, "pool:1", "pool:1"),
     "a quota of 1.25 cores": (64, quota(1.25), 1.25, "pool:0", "pool:0"),
-    "a quota of half a core": (64, quota(0.5), 0.5, "pool:0", "pool:0"),
 }
 
 

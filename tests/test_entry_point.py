@@ -84,12 +84,3 @@ def test_a_function_that_asks_for_the_same_again_does_not_go_round_for_ever(regi
         auto_make_vec("Echo-v0", 2, "native")
     with auto_make_vec("Echo-v0", 2, effort="race", budget_s=1, learner=len) as envs:
         assert envs.mode != "native"
-
-
-def test_a_function_that_pins_a_mode_is_an_implementation(register):
-    def pinned(num_envs, **kwargs):
-        return auto_make_vec("Echo-v0", num_envs, "pool:0", **kwargs)
-
-    register("Echo-v0", EchoEnv, vector_entry_point=pinned)
-    with auto_make_vec("Echo-v0", 2, "native") as envs:
-        assert envs.reset(seed=1)[0].shape == (2, 5)

@@ -29,34 +29,17 @@ from vecselect import (
     learner_threads,
 )
 from vecselect.backends.sync import InProcess
-from vecselect.errors import warn
 from vecselect.learner_threads import TRIED_UPDATES
 from vecselect.planning.cache import PlanCache
-from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS, RunWatch
+from vecselect.run_stats import MIN_STEPS, WARM_UP_STEPS
 from vecselect.selection.evidence import ObservedRun
-from vecselect.testing.contract import BEGIN, JOINED, WAIT, ZEROS, assert_same_run, echoes
+from vecselect.testing.contract import BEGIN, JOINED, WAIT, ZEROS, echoes
 
 
 @pytest.fixture
 def envs():
     with auto_make_vec(echoes(3), mode="sync") as made:
         yield made
-
-
-@pytest.mark.parametrize("split", [False, True])
-def test_a_warning_of_the_run_points_to_the_line_that_has_stepped(monkeypatch, split):
-    monkeypatch.setattr(RunWatch, "look", lambda *_: warn("slow"))
-    with auto_make_vec("CartPole-v1", 2, mode="pool:1") as envs:
-        envs._watch.look_at = 1
-        envs.reset()
-        actions = np.zeros(2, int)
-        with pytest.warns(VecselectWarning, match="slow") as caught:
-            if split:
-                envs.step_async(actions)
-                envs.step_wait()
-            else:
-                envs.step(actions)
-        assert {one.filename for one in caught} == {__file__}
 
 
 def test_it_is_a_gymnasium_vector_environment(envs):
@@ -113,11 +96,11 @@ def test_its_spec_makes_it_again():
     options = {"vector_kwargs": {"autoreset_mode": "SameStep"}, "g": 5.0}
     with auto_make_vec("Pendulum-v1", 2, mode="sync", **options) as envs:
         again = gym.make_vec(envs.spec)
-        assert_same_run(again, envs, 3)
         assert again.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
         again.close()
         with auto_make_vec(envs.spec, mode="sync") as ours:
             assert (ours.num_envs, ours.get_attr("g")) == (2, (5.0, 5.0))
+            assert ours.autoreset_mode is AutoresetMode.SAME_STEP
 
 
 def test_stats_count_steps_and_split_the_time(envs):
@@ -157,14 +140,6 @@ def test_a_partial_reset_comes_after_a_whole_one_and_leaves_the_others_alone(env
         recorded.step(ZEROS)
     recorded.reset(options={"reset_mask": np.array([True, False, False])})
     assert recorded.episode_lengths.tolist() == [0, 2, 2]
-
-
-def test_a_failed_wait_leaves_nothing_pending(envs):
-    envs.reset(seed=1)
-    envs.call_async("no_such_method")
-    with pytest.raises(AttributeError):
-        envs.call_wait()
-    envs.step(ZEROS)
 
 
 def test_observations_that_shared_memory_cannot_hold_are_an_error():
@@ -213,7 +188,7 @@ def test_collecting_gives_the_learner_the_threads_of_the_plan(torch):
         assert torch.threads_set == []
 
 
-@pytest.mark.parametrize(("one_s", "stay"), [(0.1, 1), (0.2, 1), (0.3, 4)])
+@pytest.mark.parametrize(("one_s", "stay"), [(0.2, 1), (0.3, 4)])
 def test_an_update_has_the_threads_of_the_rollout_where_it_is_as_fast_with_them(
     torch, monkeypatch, one_s, stay
 ):
@@ -235,12 +210,18 @@ def test_an_update_has_the_threads_of_the_rollout_where_it_is_as_fast_with_them(
     assert torch.threads == 4
 
 
-def test_a_run_that_never_collects_is_told_at_its_own_line(torch, monkeypatch):
+@pytest.mark.parametrize("split", [False, True])
+def test_a_run_that_never_collects_is_told_at_its_own_line(torch, monkeypatch, split):
     monkeypatch.setattr("vecselect.run_stats.COLLECTING_STEPS", 10)
     with run_after(dataclasses.replace(plans.PINNED, learner_threads=1)) as envs:
         envs.reset(seed=1)
         with pytest.warns(VecselectWarning, match="envs.collecting") as caught:
-            steps(envs, 100)
+            for _ in range(100):
+                if split:
+                    envs.step_async(ZEROS)
+                    envs.step_wait()
+                else:
+                    envs.step(ZEROS)
         assert {one.filename for one in caught} == {__file__}
 
 
@@ -258,9 +239,7 @@ def test_closing_hands_over_what_the_run_has_shown(seen):
     envs.close()
     (one,) = seen
     assert (one.mode, one.vector_steps >= 32) == ("sync", True)
-    assert one.inside_s > 0.0
-    assert one.outside_s > 0.0
-    assert one.other_cores >= 0.0
+    assert min(one.inside_s, one.outside_s) > 0.0
 
 
 def test_a_run_that_nobody_closes_is_handed_over_when_it_is_collected(seen):
@@ -339,21 +318,13 @@ def test_a_wrong_recall_is_planned_anew_by_retuning():
     recalled = dataclasses.replace(plans.BY_MODEL, recalled=True)  # counts on 10 ms
     with run_after(recalled, rebuild) as envs:
         envs.reset(seed=1)
-        with pytest.warns(VecselectWarning, match="remembered plan") as caught:
+        with pytest.warns(VecselectWarning, match="remembered plan"):
             steps(envs, WARM_UP_STEPS)
-        assert [one.filename for one in caught] == [__file__]
         assert envs.retune() is True
         assert asked == [None]
 
 
-def test_what_auto_make_vec_has_not_made_cannot_be_retuned():
-    with run_after(plans.BY_MODEL) as envs, pytest.raises(VecselectError, match="auto_make_vec"):
-        envs.retune()
-    with pytest.raises(ClosedEnvironmentError):
-        envs.retune()
-
-
-def test_a_failed_rebuild_leaves_it_closed():
+def test_a_failed_rebuild_leaves_it_closed_and_what_others_have_made_has_none():
     def rebuild(plan):
         raise OSError("no more processes")
 
@@ -362,3 +333,5 @@ def test_a_failed_rebuild_leaves_it_closed():
     with pytest.raises(OSError, match="no more processes"):
         envs.retune()
     assert envs.closed
+    with run_after(plans.BY_MODEL) as envs, pytest.raises(VecselectError, match="auto_make_vec"):
+        envs.retune()

@@ -13,8 +13,6 @@ from tests.zoo import EchoEnv
 from vecselect import auto_make_vec, recommend
 from vecselect.factory import EnvFactory, add_unknown_specs, adopt_specs, registered_specs
 
-MODES = ["sync", "pool:1", "pool:1 spawn", "async", "thread:1"]
-
 
 @pytest.fixture(params=["by name", "class", "local class"])
 def id(request):
@@ -29,7 +27,7 @@ def id(request):
     del gym.registry["Here-v0"]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["pool:1", "pool:1 spawn", "async"])
 def test_a_callable_makes_it_by_its_id_in_every_mode(id, mode):
     name, _, context = mode.partition(" ")
     options = {"context": context} if context else {}
@@ -72,14 +70,10 @@ def test_what_cannot_be_sent_or_loaded_is_left_out(id, monkeypatch):
     assert not add_unknown_specs(packed)
 
 
-@pytest.mark.parametrize("mode", ["pool:1", "pool:1 spawn", "async"])
-def test_a_spec_that_was_changed_in_place_is_changed_in_workers(monkeypatch, mode):
-    mode, _, context = mode.partition(" ")
-    options = {"context": context} if context else {}
-    # Workers know it as it was.
-    auto_make_vec("CartPole-v1", 2, mode, vector_kwargs=options).close()
+def test_a_spec_that_was_changed_in_place_is_changed_in_workers(monkeypatch):
+    auto_make_vec("CartPole-v1", 2, "pool:1").close()  # workers know it as it was
     monkeypatch.setattr(gym.registry["Pendulum-v1"], "max_episode_steps", 3)
-    with auto_make_vec(lambda: gym.make("Pendulum-v1"), 2, mode, vector_kwargs=options) as envs:
+    with auto_make_vec(lambda: gym.make("Pendulum-v1"), 2, "pool:1") as envs:
         envs.reset(seed=1)
         for _ in range(3):
             result = envs.step(envs.action_space.sample())
@@ -131,18 +125,12 @@ else:
     ],
 )
 def test_what_building_warns_of_is_said_once_and_what_is_new_is_said_too(mode, new, tmp_path):
-    text = shown(mode, tmp_path)
-    assert text.count("UserWarning: built") == 1
-    assert text.count(f"UserWarning: {new}") == 1
-
-
-def shown(mode, folder):
-    """What a program that makes such a vector environment shows."""
-    script = folder / "warns.py"
+    script = tmp_path / "warns.py"
     script.write_text(SCRIPT)
-    done = run_program(script, mode, variables={"VECSELECT_CACHE_DIR": str(folder)})
+    done = run_program(script, mode, variables={"VECSELECT_CACHE_DIR": str(tmp_path)})
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    assert done.stderr.count("UserWarning: built") == 1
+    assert done.stderr.count(f"UserWarning: {new}") == 1
 
 
 def test_in_the_process_it_comes_from_a_factory_changes_nothing():

@@ -19,9 +19,7 @@ def test_threads_are_set_and_put_back_also_after_an_error(torch, libraries):
         assert (torch.threads, FakeLibrary.threads) == (2, 2)
         raise LookupError
     assert (torch.threads, FakeLibrary.threads) == (4, 8)
-
-
-def test_no_number_leaves_threads_as_they_are(torch, libraries):
+    torch.threads_set.clear()
     with set_learner_threads(None):
         assert (torch.threads, FakeLibrary.threads) == (4, 8)
     assert torch.threads_set == []
@@ -44,25 +42,15 @@ def test_the_threads_of_numpy_s_own_library_are_set_and_put_back(no_torch):
     assert settable_threads() == before
 
 
-@pytest.fixture
-def ended(monkeypatch):
-    """Notes with how many threads torch would compute when idle threads are ended."""
-    noted = []
-    monkeypatch.setattr(
-        learner_threads, "end_idle_threads", lambda: noted.append(sys.modules["torch"].threads)
-    )
-    return noted
-
-
-def test_idle_threads_are_ended_where_there_were_more(torch, ended):
+def test_idle_threads_are_ended_where_there_were_more(torch, monkeypatch):
+    ended = []  # with how many threads torch would compute then
+    monkeypatch.setattr(learner_threads, "end_idle_threads", lambda: ended.append(torch.threads))
     with set_learner_threads(1):
         assert ended == [1]
         with set_learner_threads(1):
             pass
         with set_learner_threads(4):
             pass
-    with set_learner_threads(None):
-        pass
     assert ended == [1]
 
 

@@ -51,11 +51,6 @@ QUOTAS = {
         {"a/cpu.max": "800000 100000\n", "a/b/cpu.max": "200000 100000\n"},
         2.0,
     ),
-    "the smaller outside": (
-        "0::/a/b\n",
-        {"a/cpu.max": "200000 100000\n", "a/b/cpu.max": "800000 100000\n"},
-        2.0,
-    ),
     "max": ("0::/a\n", {"a/cpu.max": "max 100000\n"}, None),
     "max below a quota": (
         "0::/a/b\n",
@@ -64,10 +59,7 @@ QUOTAS = {
     ),
     "one and a half": ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
     "half a core": ("0::/\n", {"cpu.max": "25000 50000"}, 0.5),
-    "a tenth": ("0::/\n", {"cpu.max": "100000 1000000"}, 0.1),
     "version 1": (V1, v1("cpu,cpuacct/job", 250_000), 2.5),
-    "version 1 on the mount": (V1, v1("cpu,cpuacct", 250_000), 2.5),
-    "version 1 linked": (V1, v1("cpu/job", 250_000), 2.5),
     "version 1 linked, on the mount": (V1, v1("cpu", 250_000), 2.5),
     "version 1 without a limit": (V1, v1("cpu/job", -1), None),
     "version 1, another controller's group": (
@@ -93,14 +85,6 @@ QUOTAS = {
 @pytest.mark.parametrize(("cgroup", "files", "cores"), QUOTAS.values(), ids=QUOTAS)
 def test_the_smallest_quota_along_the_path_counts(tree, cgroup, files, cores):
     assert cpu_quota_cores(tree(cgroup, files)) == pytest.approx(cores)
-
-
-def test_cores_are_the_least_of_affinity_and_quota(tree):
-    affinity = read_machine(tree()).cores
-    machine = read_machine(tree("0::/\n", {"cpu.max": "50000 100000\n"}))
-    assert (machine.cores, machine.cores_quota) == (0.5, 0.5)
-    machine = read_machine(tree("0::/\n", {"cpu.max": "99900000 100000\n"}))
-    assert (machine.cores, machine.cores_quota) == (affinity, 999.0)
 
 
 @pytest.mark.parametrize("name", ["VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK"])
@@ -136,13 +120,7 @@ MEMORY = {
         for folder in ("", "a/", "a/b/")
     },
     "the smaller inside": ("0::/a/b\n", {**INNER, **OUTER}, (32, 30)),
-    "the smaller outside": (
-        "0::/a/b\n",
-        {**limited("a/", 32 * MIB, 2 * MIB), **limited("a/b/", 64 * MIB, 2 * MIB)},
-        (32, 30),
-    ),
     "more in use than allowed": ("0::/\n", limited("", 8 * MIB, 9 * MIB), (8, 0)),
-    "version 1": (V1, limited("memory/job/", 64 * MIB, 16 * MIB, NAMES_V1), (64, 48)),
     "version 1 on the mount": (V1, limited("memory/", 64 * MIB, 16 * MIB, NAMES_V1), (64, 48)),
     "max": ("0::/\n", limited("", "max", MIB), None),
     "version 1's huge number": (V1, limited("memory/job/", (1 << 63) - 4096, MIB, NAMES_V1), None),

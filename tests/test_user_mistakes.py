@@ -25,10 +25,6 @@ def fail_for_a_reason():
         raise ValueError("cannot step") from error
 
 
-def fail():
-    raise ValueError("cannot step")
-
-
 class Tensor:
     """An array of another library, such as a tensor of torch: so are its elements."""
 
@@ -80,15 +76,14 @@ def test_a_signal_s_handler_ends_the_program_also_amid_a_step():
 @pytest.mark.parametrize("row", [0, 1])
 @pytest.mark.parametrize("mode", ["pool:0", "pool:1", "thread:1"])
 def test_what_a_sub_environment_raises_is_shown_without_internals(mode, row):
-    for act in (fail, fail_for_a_reason):
-        env_fns = [ActingEnv] * 2
-        env_fns[row] = functools.partial(ActingEnv, "step", act)
-        with pytest.raises(ValueError, match="cannot step") as caught:
-            used(env_fns, mode)
-        shown = "".join(traceback.format_exception(caught.value))
-        assert "LaneFailure" not in shown
-        assert "During handling" not in shown
-        assert ("no such joint" in shown) == (act is fail_for_a_reason)
+    env_fns = [ActingEnv] * 2
+    env_fns[row] = functools.partial(ActingEnv, "step", fail_for_a_reason)
+    with pytest.raises(ValueError, match="cannot step") as caught:
+        used(env_fns, mode)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "LaneFailure" not in shown
+    assert "During handling" not in shown
+    assert "no such joint" in shown
 
 
 @pytest.mark.parametrize("mode", [*MODES, "async", "pool:2"])
@@ -97,11 +92,3 @@ def test_tensors_are_taken_as_actions(mode):
         envs.reset(seed=1)
         observations, *_ = envs.step(Tensor([2, 0, 1]))
         assert observations.ravel().tolist() == [2, 0, 1]
-
-
-def test_options_that_are_no_dict_are_refused():
-    with (
-        auto_make_vec("CartPole-v1", 2, "sync") as envs,
-        pytest.raises(TypeError, match="options is 'a'; give a dict"),
-    ):
-        envs.reset(options="a")

@@ -29,7 +29,7 @@ def interrupts(number, seed):
 
     def one(job):
         mode, context, ending, after_s = job
-        run = Program(programs.run, mode=mode, context=context, ending=ending)
+        run = Program(programs.run, mode=f"{mode} {context}", ending=ending)
         try:
             run.wait_for("ready")
         except AssertionError:
@@ -64,7 +64,7 @@ def kills(number):
 
     def one(job):
         mode, context, stuck = job
-        run = Program(programs.run, mode=mode, context=context, stuck=stuck)
+        run = Program(programs.run, mode=f"{mode} {context}", stuck=stuck)
         run.wait_for("ready")
         run.send(signal.SIGKILL)
         return job, 0.0, run.finish()

@@ -13,7 +13,6 @@ been reparented to.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import faulthandler
 import functools
 import gc
@@ -69,7 +68,7 @@ def case(*, modes=None, full=False, each=None, deadline_s=DEADLINE_S, **expected
         full: Whether it is marked `full` in every mode.
         each: Values of further arguments, by name; one process goes through all of them.
         deadline_s: Seconds after which it counts as hung.
-        **expected: What `Outcome.problems` is to allow.
+        **expected: What `Program.problems` is to allow.
     """
 
     def decorate(body):
@@ -155,20 +154,113 @@ def helpers():
     return {forkserver.ensure_running(), resource_tracker._resource_tracker._pid}
 
 
-@dataclasses.dataclass
-class Outcome:
-    """How a case ended and what it left behind."""
+class Program:
+    """The process of a case, or of a program that a case looks at.
 
-    target: str
-    hung: bool
-    wall_s: float
-    returncode: int | None
-    stdout: str
-    stderr: str
-    result: dict | None
-    processes: list[str]
-    shared: list[str]
-    files: list[str]
+    After `finish` it says how it went: `hung`, `returncode`, `stdout`, `stderr`, `result` (None if
+    its function did not come to its end), and what is left: `processes`, `shared`, `files`.
+    """
+
+    def __init__(self, function, *, deadline_s=DEADLINE_S, zygote=None, **arguments):
+        """Starts it.
+
+        Args:
+            function: What it does; one of a module.
+            deadline_s: Seconds after which it is killed, and counts as hung.
+            zygote: A process to fork it off, which has loaded everything. Descriptors and processes
+                are then counted before it ends, too.
+            **arguments: Of the function.
+        """
+        self.target = f"{function.__module__}:{function.__name__}"
+        self.mark = uuid.uuid4().hex
+        self.folder = Path(tempfile.mkdtemp(prefix="vecselect-case-"))
+        self.temporary = self.folder / "tmp"
+        self.temporary.mkdir()
+        environment = {
+            **os.environ,
+            MARK: "/".join([*filter(None, [os.environ.get(MARK)]), self.mark]),
+            "TMPDIR": str(self.temporary),
+            "VECSELECT_CACHE_DIR": str(self.folder / "cache"),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONFAULTHANDLER": "",
+        }
+        environment.pop("VECSELECT_MODE", None)
+        words = [self.target, json.dumps(arguments), str(self.folder), str(int(bool(zygote)))]
+        self.start_s = time.monotonic()
+        self.end_s = self.start_s + deadline_s
+        with open(self.folder / "out", "w") as out, open(self.folder / "err", "w") as err:
+            if zygote is not None:
+                self.popen = zygote.start(words, out.name, err.name, environment)
+            else:
+                self.popen = subprocess.Popen(
+                    [sys.executable, "-m", __name__, *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    cwd=ROOT,
+                    env=environment,
+                    start_new_session=True,
+                )
+        self.pid = self.popen.pid
+
+    def printed(self, name):
+        """What it has written to `out` or `err`."""
+        return (self.folder / name).read_text(errors="replace")
+
+    def wait_for(self, text):
+        """Waits until it has printed a text."""
+        left_s = self.end_s - time.monotonic()
+        until(lambda: text in self.printed("out") or self.popen.poll() is not None, left_s)
+        shown = self.printed("out") + self.printed("err")
+        assert text in self.printed("out"), f"{text!r} was not printed: {shown}"
+
+    def send(self, number, group=False):
+        """Sends a signal to it, or to all of its processes, as a terminal does."""
+        if not group and self.popen.poll() is None:
+            os.kill(self.pid, number)
+        for one in self.alive() if group else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(number)
+
+    def alive(self):
+        """Every process of it that is no zombie."""
+        return marked(self.mark, session=self.pid)
+
+    def finish(self, leave_s=LEAVE_S):
+        """Waits for the end, kills what is left, and notes how it went."""
+        self.hung = False
+        try:
+            self.popen.wait(max(self.end_s - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            self.hung, leave_s = True, 0.0
+            self._print_tracebacks()
+        self.wall_s = time.monotonic() - self.start_s
+        left = left_of(self.alive, leave_s)
+        self.processes = [describe(one) for one in left]
+        for one in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        self.returncode = self.popen.wait()
+        self.shared = sorted(left_of(lambda: names_in_shared_memory(self.pid), leave_s))
+        self.files = sorted(map(str, self.temporary.rglob("*")))
+        self.stdout, self.stderr = self.printed("out"), self.printed("err")
+        path = self.folder / "result.json"
+        self.result = json.loads(path.read_text()) if path.exists() else None
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self
+
+    def _print_tracebacks(self):
+        with contextlib.suppress(OSError):
+            os.kill(self.pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGUSR1)
+            time.sleep(0.5)
+
+    def check(self, **expected):
+        """Fails unless it has ended as it should; `expected` is that of `problems`."""
+        __tracebackhide__ = True
+        if problems := list(self.problems(**expected)):
+            pytest.fail("\n".join(problems), pytrace=False)
+        return self
 
     def problems(self, *, returncode=0, noise=0, result=True, files=True):
         """What is not as it should be, one sentence each.
@@ -189,139 +281,15 @@ class Outcome:
             yield f"ended early, with {self.returncode}: {self.stderr[-2000:]}"
         if returncode is not None and self.returncode != returncode:
             yield f"ended with {self.returncode} instead of {returncode}"
+        left = {"processes": self.processes, "names in /dev/shm": self.shared}
+        if files:
+            left["temporary files"] = self.files
         if not found.get("error"):
-            yield from (f"{kind} left inside: {found[kind]}" for kind in KINDS if found.get(kind))
-        if self.processes:
-            yield f"processes left: {self.processes}"
-        if self.shared:
-            yield f"names in /dev/shm left: {self.shared}"
-        if files and self.files:
-            yield f"temporary files left: {self.files}"
+            left |= {f"{kind} inside": found.get(kind) for kind in ("descriptors", "children")}
+        yield from (f"left: {kind}: {them}" for kind, them in left.items() if them)
         printed = [*self.stdout.splitlines(), *self.stderr.splitlines()]
         if noise is not None and len(printed) > noise:
             yield "printed:\n" + "\n".join(printed[:60])
-
-    def check(self, **expected):
-        """Fails unless all is as it should be."""
-        __tracebackhide__ = True
-        if problems := list(self.problems(**expected)):
-            pytest.fail("\n".join(problems), pytrace=False)
-        return self
-
-
-KINDS = ("descriptors", "children")
-
-
-class Program:
-    """The process of a case, or of a program that a case looks at."""
-
-    def __init__(self, function, *, deadline_s=DEADLINE_S, zygote=None, **arguments):
-        """Starts it.
-
-        Args:
-            function: What it does; one of a module.
-            deadline_s: Seconds after which it is killed, and counts as hung.
-            zygote: A process to fork it off, which has loaded everything. Descriptors and processes
-                are then counted before it ends, too.
-            **arguments: Of the function.
-        """
-        self.target, self.deadline_s = f"{function.__module__}:{function.__name__}", deadline_s
-        self.mark = uuid.uuid4().hex
-        self.folder = Path(tempfile.mkdtemp(prefix="vecselect-case-"))
-        self.temporary = self.folder / "tmp"
-        self.temporary.mkdir()
-        environment = {
-            **os.environ,
-            MARK: "/".join([*filter(None, [os.environ.get(MARK)]), self.mark]),
-            "TMPDIR": str(self.temporary),
-            "VECSELECT_CACHE_DIR": str(self.folder / "cache"),
-            "PYTHONPATH": str(ROOT),
-            "PYTHONFAULTHANDLER": "",
-        }
-        environment.pop("VECSELECT_MODE", None)
-        words = [self.target, json.dumps(arguments), str(self.folder), str(int(bool(zygote)))]
-        with open(self.folder / "out", "w") as out, open(self.folder / "err", "w") as err:
-            self.start_s = time.monotonic()
-            if zygote is not None:
-                self.popen = zygote.start(words, out.name, err.name, environment)
-            else:
-                self.popen = subprocess.Popen(
-                    [sys.executable, "-m", __name__, *words],
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=err,
-                    cwd=ROOT,
-                    env=environment,
-                    start_new_session=True,
-                )
-        self.pid = self.popen.pid
-
-    @property
-    def stdout(self):
-        return (self.folder / "out").read_text(errors="replace")
-
-    @property
-    def stderr(self):
-        return (self.folder / "err").read_text(errors="replace")
-
-    def wait_for(self, text):
-        """Waits until it has printed a text."""
-        until(lambda: text in self.stdout or self.popen.poll() is not None, self._left_s())
-        assert text in self.stdout, f"{text!r} was not printed: {self.stdout}{self.stderr}"
-
-    def send(self, number, group=False):
-        """Sends a signal to it, or to all of its processes, as a terminal does."""
-        if not group and self.popen.poll() is None:
-            os.kill(self.pid, number)
-        for one in self.alive() if group else []:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.send_signal(number)
-
-    def alive(self):
-        """Every process of it that is no zombie."""
-        return marked(self.mark, session=self.pid)
-
-    def finish(self, leave_s=LEAVE_S):
-        """Waits for the end, kills what is left, and tells how it went."""
-        hung = False
-        try:
-            self.popen.wait(max(self._left_s(), 0.0))
-        except subprocess.TimeoutExpired:
-            hung = True
-            self._print_tracebacks()
-        wall_s = time.monotonic() - self.start_s
-        limit_s = 0.0 if hung else leave_s
-        left = left_of(self.alive, limit_s)
-        described = [describe(one) for one in left]
-        for one in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        self.popen.wait()
-        names = left_of(lambda: names_in_shared_memory(self.pid), limit_s)
-        path = self.folder / "result.json"
-        outcome = Outcome(
-            target=self.target,
-            hung=hung,
-            wall_s=wall_s,
-            returncode=self.popen.returncode,
-            stdout=self.stdout,
-            stderr=self.stderr,
-            result=json.loads(path.read_text()) if path.exists() else None,
-            processes=described,
-            shared=sorted(names),
-            files=sorted(map(str, self.temporary.rglob("*"))),
-        )
-        shutil.rmtree(self.folder, ignore_errors=True)
-        return outcome
-
-    def _left_s(self):
-        return self.start_s + self.deadline_s - time.monotonic()
-
-    def _print_tracebacks(self):
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.SIGCONT)
-            os.kill(self.pid, signal.SIGUSR1)
-            time.sleep(0.5)
 
 
 def run(target, arguments, folder, inside):
@@ -350,23 +318,19 @@ def run(target, arguments, folder, inside):
         result["error"] = traceback.format_exc()
     if int(inside):
         gc.collect()
-        left = left_of(_children, 1.0)
+        mark, kept = os.environ[MARK].rpartition("/")[2], helpers()
+
+        def others():
+            return [describe(one) for one in marked(mark, os.getsid(0)) if one.pid not in kept]
+
+        left = left_of(others, 1.0)
         # Threads may be closing what a process that has just ended shared with this one.
-        result["descriptors"] = left_of(lambda: sorted(_since(before)), 1.0)
+        result["descriptors"] = left_of(
+            lambda: [link for name, link in descriptors().items() if name not in before], 1.0
+        )
         zombies = [c for c in psutil.Process().children() if c.status() == psutil.STATUS_ZOMBIE]
         result["children"] = left + [f"zombie {one.pid}" for one in zombies]
     Path(folder, "result.json").write_text(json.dumps(result, default=str))
-
-
-def _since(before):
-    """What the descriptors lead to that were not open before."""
-    return [link for name, link in descriptors().items() if name not in before]
-
-
-def _children():
-    mark = os.environ[MARK].rpartition("/")[2]
-    kept = helpers()
-    return [describe(one) for one in marked(mark, os.getsid(0)) if one.pid not in kept]
 
 
 # The zygote: a process that has loaded what the cases need, and forks each of them off. Loading it

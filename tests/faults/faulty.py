@@ -31,8 +31,6 @@ DOZE_S = 2.0
 
 COUNT = 4
 ZEROS = np.zeros(COUNT, np.int64)
-LANES = {"async": [[0], [1], [2], [3]], "pool:2": [[2], [3]]}
-"""The rows of each worker; the pool's first two run in the calling process."""
 
 
 class TwoArguments(Exception):
@@ -69,22 +67,24 @@ def _local():
     return Local("made in a function")
 
 
+UNICODE = ("utf-8", b"\xff", 0, 1, "invalid start byte")
 ERRORS = {
-    "runtime": lambda: RuntimeError("plain", 1),
-    "key": lambda: KeyError("missing_key"),
-    "two": lambda: TwoArguments("left", "right"),
-    "keyword": lambda: KeywordOnly(code=5),
-    "local": _local,
-    "unpicklable": lambda: Unpicklable("holds a lock"),
-    "unicode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
-    "unspeakable": Unspeakable,
-    "stop_iteration": lambda: StopIteration("over"),
-    "os": lambda: FileNotFoundError(2, "No such file", "track.dat"),
-    "memory": lambda: MemoryError("too large"),
-    "interrupt": lambda: KeyboardInterrupt("broken off"),
-    "generator_exit": lambda: GeneratorExit("broken off"),
-    "own": lambda: Own("broken off"),
+    "runtime": (lambda: RuntimeError("plain", 1), RuntimeError, ("plain", 1), "plain"),
+    "key": (lambda: KeyError("missing_key"), KeyError, ("missing_key",), "missing_key"),
+    "two": (lambda: TwoArguments("l", "r"), Exception, None, "TwoArguments: l and r"),
+    "keyword": (lambda: KeywordOnly(code=5), Exception, None, "code 5"),
+    "local": (_local, Exception, None, "made in a function"),
+    "unpicklable": (lambda: Unpicklable("holds a lock"), Exception, None, "holds a lock"),
+    "unicode": (lambda: UnicodeDecodeError(*UNICODE), UnicodeDecodeError, UNICODE, UNICODE[-1]),
+    "unspeakable": (Unspeakable, Exception, None, "Unspeakable"),
+    "stop_iteration": (StopIteration, (StopIteration, RuntimeError), None, ""),
+    "os": (lambda: OSError(2, "Gone", "track.dat"), FileNotFoundError, (2, "Gone"), "track.dat"),
+    "memory": (lambda: MemoryError("too large"), MemoryError, ("too large",), "too large"),
+    "interrupt": (KeyboardInterrupt, KeyboardInterrupt, (), ""),
+    "generator_exit": (GeneratorExit, GeneratorExit, (), ""),
+    "own": (lambda: Own("broken off"), BaseException, None, "broken off"),
 }
+"""What is raised, and what arrives: its type, its arguments where they arrive, its text."""
 
 
 def _raise(make):
@@ -109,7 +109,7 @@ FAULTS = {
     "nap": lambda: time.sleep(0.3),
     "doze": lambda: time.sleep(DOZE_S),
     "popen": _popen,
-    **{name: functools.partial(_raise, make) for name, make in ERRORS.items()},
+    **{name: functools.partial(_raise, make) for name, (make, *_) in ERRORS.items()},
 }
 
 ECHO = 10
@@ -231,7 +231,13 @@ class Returns(gym.Env):
         return tuple(result.values())
 
 
+HOW = {"pipes": {"shared_memory": False}, "different": {"observation_mode": "different"}}
+
+
 def make(mode, kind=FaultyEnv, count=COUNT, options=None, **arguments):
+    """A vector environment; after its mode may stand a start method, or a key of `HOW`."""
+    mode, _, how = mode.partition(" ")
+    options = {**(options or {}), **HOW.get(how, {"context": how} if how else {})}
     env_fns = [functools.partial(kind, index, **arguments) for index in range(count)]
     return auto_make_vec(env_fns, mode=mode, vector_kwargs=options)
 
@@ -242,6 +248,32 @@ def actions(faults=None, base=1):
     for row, fault in (faults or {}).items():
         batch[row] = CODES[fault]
     return batch
+
+
+USES = {
+    "step": lambda envs, fault, row: envs.step(actions({row: fault})),
+    "reset": lambda envs, fault, row: envs.reset(options={"fault": fault, "row": row}),
+    "call": lambda envs, fault, row: envs.call("do", fault, row),
+    "render": lambda envs, fault, row: (envs.call("tell", "render", fault, row), envs.render()),
+    "step_wait": lambda envs, fault, row: (
+        envs.step_async(actions({row: fault})),  # which steps none of them itself
+        envs.step_wait(timeout=60),
+    ),
+    "reset_wait": lambda envs, fault, row: (
+        envs.reset_async(options={"fault": fault, "row": row}),
+        envs.reset_wait(),
+    ),
+    "call_wait": lambda envs, fault, row: (envs.call_async("do", fault, row), envs.call_wait()),
+}
+"""Every use of a vector environment in which a fault can happen in a row."""
+
+
+def use(envs, phase, fault, row):
+    """Has a fault happen in a row, or in all of them if it is None, within a call."""
+    if phase == "step" and row is None:
+        envs.step(actions(dict.fromkeys(range(COUNT), fault)))
+    else:
+        USES[phase](envs, fault, row)
 
 
 def pids(envs):

@@ -1,19 +1,24 @@
-"""What signal handlers and other threads do in the midst of a call."""
+"""Ctrl-C, other signals' handlers and other threads, in the midst of whatever is going on."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
+import random
 import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError
 
-from tests.faults.case import case
+from tests.faults import programs
+from tests.faults.case import MODES, PROCESSES, Program, case
 from tests.faults.faulty import (
+    CLOSED_S,
     REPORTED_S,
     FaultyEnv,
     actions,
@@ -25,12 +30,68 @@ from tests.faults.faulty import (
     within,
     workers_of,
 )
+from tests.marks import only_full
 from tests.processes import gone, until
 from vecselect import VecselectWarning, WorkerDied
+from vecselect.process.interrupts import DeferredInterrupts
 
 
-class Raised(Exception):
-    """What a handler raises, as that of a timer does."""
+@case(modes=[*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
+@pytest.mark.parametrize("ending", ["use and close", *only_full("stuck and close")])
+def test_ctrl_c_ends_a_program_with_one_traceback(mode, ending):
+    """To the whole group, as a terminal sends it, also where a worker is stuck."""
+    if mode not in PROCESSES and ending == "stuck and close":
+        return
+    run = Program(programs.run, mode=mode, ending=ending)
+    run.wait_for("ready")
+    time.sleep(random.uniform(0.0, 0.3))
+    run.send(signal.SIGINT, group=True)
+    with within(CLOSED_S):
+        run.finish().check(returncode=None, result=False, noise=None)
+    assert run.returncode in (-signal.SIGINT, 130, 1), run.returncode
+    assert run.stderr.count("Traceback") == 1, run.stderr
+    assert run.stderr.rstrip().endswith("KeyboardInterrupt"), run.stderr
+
+
+class Varied(FaultyEnv):
+    """Its infos have keys that come and go, which workers are told of."""
+
+    def step(self, action):
+        *result, info = super().step(action)
+        return *result, {**info, f"key {self.steps + int(action) % 3}": 0.5}
+
+
+@case(modes=MODES, deadline_s=60.0)
+def test_ctrl_c_that_is_caught_leaves_nothing_stale(mode):
+    """At random moments, as "interrupt" in a notebook, to this process alone."""
+    chance = random.Random(4)
+    gc.disable()  # what is raised in another library's callback of it is lost
+    with make(mode, Varied) as envs:
+        envs.reset(seed=1)
+        for attempt in range(200):
+            with (
+                pytest.raises(KeyboardInterrupt),
+                on_alarm(interrupt, chance.uniform(1e-5, 3e-3)),
+            ):
+                for step in range(10**6):
+                    envs.step(actions(base=step))
+                    if step % 7 == 0:
+                        envs.reset(seed=step)
+                    if step % 5 == 0:
+                        envs.get_attr("label")
+            assert_usable(envs, seed=attempt)
+
+
+def test_ctrl_c_is_heard_again_where_a_handler_has_raised_before_it_was():
+    before = signal.getsignal(signal.SIGINT)
+    message = DeferredInterrupts()
+    message.__enter__()
+    signal.raise_signal(signal.SIGINT)  # put off
+    del message  # as where the handler of another signal raises before `__exit__` has begun
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+# Handlers, and other threads
 
 
 @contextlib.contextmanager
@@ -42,6 +103,18 @@ def on_alarm(handler, after_s):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+class Raised(Exception):
+    """What a handler raises, as that of a timer does."""
+
+
+def time_out(*_):
+    raise Raised
 
 
 @case(modes=["pool:2", "thread:2", "async"])
@@ -91,11 +164,7 @@ class Torn:
 
 def tear(envs, torn):
     """Tears a message to or from the worker of sub-environment 2."""
-
-    def handler(*_):
-        raise Raised
-
-    signal.signal(signal.SIGUSR2, handler)
+    signal.signal(signal.SIGUSR2, time_out)
     workers = envs.unwrapped._workers
     worker = workers.each[0] if hasattr(workers, "each") else workers.lines[2]
     worker.pipe.connection = Torn(worker.pipe.connection, torn)
@@ -106,13 +175,11 @@ def tear(envs, torn):
 @case(modes=["pool:2", "async"])
 @pytest.mark.parametrize("torn", ["recv_bytes", "send_bytes"])
 def test_a_worker_whose_message_was_torn_is_dead_and_named(mode, torn):
+    torn_there = r"environments? 2.*interrupted a mess"
     with in_use(mode) as envs:
         tear(envs, torn)
         for _ in range(2):
-            with (
-                within(REPORTED_S),
-                pytest.raises(WorkerDied, match=r"environments? 2.*interrupted a mess"),
-            ):
+            with within(REPORTED_S), pytest.raises(WorkerDied, match=torn_there):
                 envs.step(actions())
 
 
@@ -174,24 +241,17 @@ class Stubborn(FaultyEnv):
         return super().step(action)
 
 
-def interrupt():
-    signal.raise_signal(signal.SIGINT)
-
-
-def time_out():
-    raise KeyboardInterrupt("not from Ctrl-C")
-
-
-@case(full=True)
-@pytest.mark.parametrize("handler", ["interrupt", "time_out"])
+@case(full=True, each={"handler": ["interrupt", "time_out"]})
 def test_an_interrupted_close_ends_all_workers(handler):
     """Between asking them, terminating them and killing them."""
-    envs = make("pool:2", Stubborn, note=notes())
+    note = notes()
+    envs = make("pool:2", Stubborn, note=note)
     envs.reset(seed=1)
     everyone = workers_of(envs)
     envs.step_async(actions({3: "sleep"}))
-    assert until(Path(notes(), "stuck 3").exists, REPORTED_S)
-    with on_alarm(globals()[handler], 0.45), pytest.raises(KeyboardInterrupt):
+    assert until(Path(note, "stuck 3").exists, REPORTED_S)
+    Path(note, "stuck 3").unlink()
+    with on_alarm(globals()[handler], 0.45), pytest.raises((KeyboardInterrupt, Raised)):
         envs.close(timeout=0.2)
     assert envs.closed
     assert all(map(gone, everyone))

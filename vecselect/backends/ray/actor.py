@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-import psutil
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vecselect.backends.pool.construction import build, make_lanes
-from vecselect.backends.pool.lane import LaneFailure, Work
 from vecselect.backends.pool.process import ProcessWorkers
 from vecselect.backends.pool.worker import WorkerLane, close_all, packed_reply
 from vecselect.backends.ray.cluster import ray
@@ -25,7 +21,9 @@ from vecselect.process.remote_errors import Failed, portable
 if TYPE_CHECKING:
     import gymnasium as gym
 
-    from vecselect.backends.pool.lane import LaneSpec
+    from vecselect.backends.pool.infos import Template
+    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
+    from vecselect.backends.pool.workers import Settings
 
 CLOSE_LIMIT_S = 2.5
 """How long the worker processes beside an actor may take to end."""
@@ -34,30 +32,11 @@ STEP = "step_with_arrays"
 """Asks for a step with an array of actions, and its dtype's code, for each leaf of their space."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where an actor runs.
-
-    Attributes:
-        node: The node's address and the beginning of its id, as people read it.
-        machine: Tells machines, and what counts processes on them, from each other.
-        pid: Of the actor's process.
-        started_s: When that was started; tells it from a later one of the same number.
-    """
+class Place(NamedTuple):
+    """Where an actor runs: its node's address with the beginning of its id, and its process."""
 
     node: str
-    machine: str
     pid: int
-    started_s: float
-
-
-def machine_id() -> str:
-    """Equal in two processes only if they see the same processes under the same numbers."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return f"unknown {os.urandom(16).hex()}"  # like no other: nothing is done by number then
 
 
 class LaneActor:
@@ -68,93 +47,69 @@ class LaneActor:
         self._work: Work
         self._workers: ProcessWorkers
         self._lane: WorkerLane | None = None
-        self._failed: Failed | None = None
 
     def place(self) -> Place:
         """Where it runs."""
-        context = ray().get_runtime_context()
         address = ray().util.get_node_ip_address()
-        pid = os.getpid()
-        started_s = psutil.Process(pid).create_time()
-        return Place(f"{address}/{context.get_node_id()[:8]}", machine_id(), pid, started_s)
+        return Place(f"{address}/{ray().get_runtime_context().get_node_id()[:8]}", os.getpid())
 
-    def beat(self) -> bool:
-        """True: it lives."""
-        return True
+    def answer(self, name: str, packed: bytes) -> tuple[Any, ...] | bytes:
+        """Calls a method below with what it takes, packed.
 
-    def build(self, packed: bytes) -> bytes:
-        """Builds by a `Work` and the `Settings` of its workers; gives a `Sample` or a `Failed`."""
-        first_row = 0
-        try:
-            self._work, settings = work, _ = pickling.loads(packed)
-            first_row = work.first_row
-            generators.seed_generators(work.global_seed)
-            self._workers = ProcessWorkers(settings)
-            sample = build(self._envs, self._workers, work, settings)
-            seed_torch(work.global_seed)
-            return pickling.dumps(sample)
-        except Exception as error:
-            return pickling.dumps(Failed(first_row, "", portable(error)))
-
-    def make_lane(self, packed: bytes) -> bytes:
-        """Makes the lanes for a `LaneSpec`; the observation spaces, or a `Failed`, packed."""
-        work, workers = self._work, self._workers
-        try:
-            spec: LaneSpec = pickling.loads(packed)
-            layout = dataclasses.replace(spec.layout, workers=len(workers.each), slots=1)
-            spec = dataclasses.replace(spec, layout=layout)
-            spaces = make_lanes(self._envs, workers, work, spec)
-            own = work.part(range(len(self._envs)))
-            self._lane = WorkerLane(own, spec, self._envs, workers.arena)
-            return pickling.dumps(spaces)
-        except Exception as error:
-            return pickling.dumps(Failed(work.first_row, "", portable(error)))
-
-    def do(self, packed: bytes) -> tuple[Any, ...] | bytes:
-        """Learns info templates, then calls a lane's method with arguments.
-
-        Returns after a step or a reset what `_batch` gives; else the results by row, or a `Failed`.
+        Returns after a step or a reset what `_batch` gives; else what the method returns, packed,
+        or a `Failed` of what it raised, where a note says already which sub-environment it was.
         """
-        workers, lane = self._workers, self._lane
-        assert lane is not None
-        self._failed = None
         try:
-            templates, name, args = pickling.loads(packed)
-            lane.lane.infos.add(templates)
-            for template in templates:
-                workers.add_template(template)
-            workers.begin()
-            own: tuple[Any, ...] | None
-            if name == STEP:
-                for index, (code, leaf) in enumerate(zip(*args, strict=True)):
-                    workers.arena.action(index, code)[self._slice] = leaf
-                    workers.arena.action_dtypes[index] = code
-                name, own = "step", (None,)
-                workers.step(0)
-            else:
-                workers.ask(name, lambda rows: self._part(name, args, rows))
-                own = self._part(name, args, lane.lane.rows)
-            replies = workers.collect(lambda: None if own is None else self._own(name, own))
-            if name in ("step", "reset"):
-                return self._batch(replies)
-            found = {row: value for reply in replies for row, value in (reply or {}).items()}
-            return packed_reply(lane.lane, found)
+            return getattr(self, f"_{name}")(*pickling.loads(packed))  # type: ignore[no-any-return]
         except SystemExit:
             raise  # as in any worker: it ends the actor
-        except BaseException as error:  # of a worker's: it says itself which one it was, and where
-            failed = Failed(self._work.first_row, "", portable(error))
-            return pickling.dumps(self._failed or failed)
+        except BaseException as error:
+            return pickling.dumps(Failed(0, "", portable(error)))
 
-    def _own(self, name: str, args: tuple[Any, ...]) -> Any:
-        """Does the actor's own part of a command; notes what a sub-environment of it raises."""
-        assert self._lane is not None
-        try:
-            return self._lane.request(0, [], name, args)
-        except LaneFailure as failure:
-            assert failure.__cause__ is not None
-            error = portable(failure.__cause__)
-            self._failed = Failed(failure.row, failure.phase, error, failure.when)
-            raise
+    def _build(self, work: Work, settings: Settings) -> bytes:
+        """Builds the sub-environments; gives a `Sample` where that is asked for."""
+        self._work = work
+        generators.seed_generators(work.global_seed)
+        self._workers = ProcessWorkers(settings)
+        sample: Sample = build(self._envs, self._workers, work, settings)
+        seed_torch(work.global_seed)
+        return pickling.dumps(sample)
+
+    def _make_lane(self, spec: LaneSpec) -> bytes:
+        """Makes the lanes; gives the observation spaces where they may differ."""
+        work, workers = self._work, self._workers
+        layout = dataclasses.replace(spec.layout, workers=len(workers.each), slots=1)
+        spec = dataclasses.replace(spec, layout=layout)
+        spaces = make_lanes(self._envs, workers, work, spec)
+        own = work.part(range(len(self._envs)))
+        self._lane = WorkerLane(own, spec, self._envs, workers.arena)
+        return pickling.dumps(("", spaces))
+
+    def _do(
+        self, templates: list[Template], name: str, args: tuple[Any, ...]
+    ) -> tuple[Any, ...] | bytes:
+        """Learns info templates, then calls a lane's method; gives the results by row."""
+        workers, lane = self._workers, self._lane
+        assert lane is not None
+        lane.lane.infos.add(templates)
+        for template in templates:
+            workers.add_template(template)
+        workers.begin()
+        own: tuple[Any, ...] | None
+        if name == STEP:
+            for index, (code, leaf) in enumerate(zip(*args, strict=True)):
+                workers.arena.action(index, code)[self._slice] = leaf
+                workers.arena.action_dtypes[index] = code
+            name, own = "step", (None,)
+            workers.step(0)
+        else:
+            workers.ask(name, lambda rows: self._part(name, args, rows))
+            own = self._part(name, args, lane.lane.rows)
+        replies = workers.collect(lambda: None if own is None else lane.request(0, [], name, own))
+        if name in ("step", "reset"):
+            return self._batch(replies)
+        found = {row: value for reply in replies for row, value in (reply or {}).items()}
+        return packed_reply(lane.lane, found)
 
     @property
     def _slice(self) -> slice:
@@ -199,18 +154,12 @@ class LaneActor:
             rest,
         )
 
-    def close(self) -> bytes | None:
-        """Closes the sub-environments; a `Failed`, packed, if one of them raises."""
+    def close(self) -> None:
+        """Closes the sub-environments; what one of them raises stands in Ray's logs."""
         try:
             self._workers.end(CLOSE_LIMIT_S)
         finally:
-            try:
-                if self._lane is None:
-                    close_all(self._envs, self._work.first_row)
-                else:
-                    self._lane.lane.close()
-                failed = None
-            except LaneFailure as failure:
-                assert failure.__cause__ is not None
-                failed = Failed(failure.row, "close", portable(failure.__cause__))
-        return None if failed is None else pickling.dumps(failed)
+            if self._lane is None:
+                close_all(self._envs, self._work.first_row)
+            else:
+                self._lane.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib.util
+import math
 from typing import TYPE_CHECKING
 
 from vecselect.backends import base
@@ -13,14 +14,14 @@ from vecselect.backends.pool.link import EAGER_TRIES
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.pool.workers import Settings
 from vecselect.backends.ray import cluster
-from vecselect.backends.ray.workers import Needs, RayWorkers
+from vecselect.backends.ray.workers import RayWorkers
 from vecselect.errors import RequestError
 from vecselect.machine import read_machine
 from vecselect.modes import Mode
 from vecselect.request import FAILURE_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence, Set
+    from collections.abc import Callable, Mapping, Sequence, Set
 
     import gymnasium as gym
     from gymnasium.vector import VectorEnv
@@ -64,20 +65,22 @@ class Ray(base.Backend):
                 "numbers of actors; give one of them."
             )
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
-        each = {"CPU": options.get("num_cpus", 1 + beside), **options.get("resources", {})}
-        needs = Needs(each)
+        needs = {"CPU": options.get("num_cpus", 1 + beside), **options.get("resources", {})}
         cores = max(int(read_machine().cores), 1)
         most = request.num_envs // request.buffers if lanes is None else lanes
-        wanted = cores if lanes is None else max(cores, most * each["CPU"])
+        wanted = cores if lanes is None else max(cores, most * needs["CPU"])
         with cluster.connected(options.get("address"), wanted):
-            count = most if lanes is not None else min(most, needs.room())
-            share = needs.shared(request.buffers)
+            count = most if lanes is not None else min(most, cluster.room(needs))
+            # An actor works only while those of other buffers wait. Ray takes fractions below 1
+            # and whole numbers above.
+            shares = {name: number / request.buffers for name, number in needs.items()}
+            shares = {name: s if s <= 1 else math.ceil(s) for name, s in shares.items()}
 
             def built(part: Request, number: int) -> RayVectorEnv:
                 settings = Settings.of(
                     part, count, caller_steps=False, tries=EAGER_TRIES, caller_tries=EAGER_TRIES
                 )
-                env = RayVectorEnv(part.env_fns, settings, share, beside)
+                env = RayVectorEnv(part.env_fns, settings, shares, beside)
                 base.set_spec(env, part, None)
                 return env
 
@@ -95,7 +98,7 @@ class RayVectorEnv(PoolVectorEnv):
         self,
         env_fns: Sequence[Callable[[], gym.Env]],
         settings: Settings,
-        needs: Needs,
+        needs: Mapping[str, float],
         beside: int,
     ) -> None:
         """Creates the actors, with up to `beside` worker processes each, and builds in them."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect.errors import ModeUnavailable, RequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _lock = threading.RLock()
 _leases = 0
@@ -72,6 +72,13 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
         yield
     finally:
         give_lease_back()
+
+
+def room(needs: Mapping[str, float]) -> int:
+    """The number of actors with these needs that there is room for, at least 1."""
+    free = ray().available_resources()
+    counts = [int(free.get(name, 0) / each) for name, each in needs.items() if each > 0]
+    return max(min(counts, default=1), 1)
 
 
 def take_lease() -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.restarts import ReplaceableWorkers
@@ -22,11 +19,11 @@ from vecselect.backends.pool.workers import (
     closed_meanwhile,
 )
 from vecselect.backends.ray import cluster
-from vecselect.backends.ray.actor import STEP, LaneActor, Place, machine_id
+from vecselect.backends.ray.actor import STEP, LaneActor, Place
 from vecselect.errors import ModeUnavailable, WorkerDied, WorkerError, built_too_late
 from vecselect.process import pickling
 from vecselect.process.interrupts import DeferredInterrupts
-from vecselect.process.remote_errors import Failed, RemoteTraceback, raised_there, report_closing
+from vecselect.process.remote_errors import Failed, RemoteTraceback, raised_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,53 +40,21 @@ PLACE_LIMIT_S = 60.0
 PLACE_TRIES = 3
 """Times that an actor is created for a lane: Ray may still place one on a node that has died."""
 
-PULSE_S = 1.0
-"""How often a lane that has answered is asked whether it lives, while another one is waited for."""
-
 LOOK_S = 0.05
 """How long one lane is waited for before it is seen what has become of the others."""
-
-KILLED_LIMIT_S = 0.5
-"""How long a killed actor may take to go before, on the caller's own machine, its process is killed
-by the system: Ray leaves a stopped one five seconds."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What an actor asks of the cluster, by name: `CPU`, which binds nobody, and others."""
-
-    each: Mapping[str, float]
-
-    def shared(self, buffers: int) -> Needs:
-        """What an actor asks that is at work only while those of other buffers wait."""
-        shares = {name: number / buffers for name, number in self.each.items()}
-        # Ray takes fractions below 1 and whole numbers above.
-        return Needs({name: s if s <= 1 else float(math.ceil(s)) for name, s in shares.items()})
-
-    def room(self) -> int:
-        """The number of actors that the cluster has room for, at least 1."""
-        free = cluster.ray().available_resources()
-        counts = [int(free.get(name, 0) / each) for name, each in self.each.items() if each > 0]
-        return max(min(counts, default=1), 1)
-
-    def missing(self, lanes: int) -> str:
-        """What so many of them ask for, and what there is, in words."""
-        ray = cluster.ray()
-        total, free = ray.cluster_resources(), ray.available_resources()
-        asked = [f"{lanes * each:g} {name}" for name, each in self.each.items()]
-        there = [f"{total.get(name, 0):g} {name}" for name in self.each]
-        unused = [f"{free.get(name, 0):g}" for name in self.each]
-        return (
-            f"{lanes} lanes ask for {', '.join(asked)}; the cluster has {', '.join(there)}, of "
-            f"which {', '.join(unused)} would be free"
-        )
 
 
 class RayWorkers(ReplaceableWorkers):
     """Workers that are Ray actors. They have a lease of the connection until they are ended."""
 
-    def __init__(self, settings: Settings, needs: Needs, beside: int) -> None:
-        """Makes no worker yet; each will have up to `beside` worker processes beside it."""
+    def __init__(self, settings: Settings, needs: Mapping[str, float], beside: int) -> None:
+        """Makes no worker yet.
+
+        Args:
+            settings: How they are to run.
+            needs: What each asks of the cluster, by name: `CPU`, which binds nobody, and others.
+            beside: The most worker processes that each has beside it.
+        """
         super().__init__(settings)
         self._needs = needs
         # An actor keeps no deadline; the calling process does. So it steps a part of its lane.
@@ -102,19 +67,19 @@ class RayWorkers(ReplaceableWorkers):
             restart=False,
             caller_steps=True,
         )
+        self.place_limit_s: float = settings.start_timeout_s or PLACE_LIMIT_S
         cluster.take_lease()
         self._leased = True
 
     def start_one(self, work: Work) -> RayWorker:
         """Creates an actor, which builds its sub-environments by itself."""
-        most = len(work.env_fns) - 1
-        workers = min(self._settings_there.workers, most)
+        workers = min(self._settings_there.workers, len(work.env_fns) - 1)
         settings = dataclasses.replace(self._settings_there, workers=workers)
         return RayWorker(work, self, pickling.dumps((work, settings)))
 
     def create_actor(self) -> Any:
         """An actor that Ray is to find a place for."""
-        actor_class, resources = cluster.ray().remote(LaneActor), dict(self._needs.each)
+        actor_class, resources = cluster.ray().remote(LaneActor), dict(self._needs)
         return actor_class.options(
             num_cpus=resources.pop("CPU"),
             resources=resources,
@@ -123,19 +88,16 @@ class RayWorkers(ReplaceableWorkers):
             max_task_retries=0,
         ).remote()
 
-    @property
-    def place_limit_s(self) -> float:
-        """How long the cluster may take to find room for all actors."""
-        return self.settings.start_timeout_s or PLACE_LIMIT_S
-
     def no_room(self) -> ModeUnavailable:
         """Says that the cluster has found no room for all actors within the time limit."""
-        waiting = sum(worker.place is None for worker in self.each if isinstance(worker, RayWorker))
+        total, lanes = cluster.ray().cluster_resources(), self.settings.workers
+        asked = ", ".join(f"{lanes * each:g} {name}" for name, each in self._needs.items())
+        there = ", ".join(f"{total.get(name, 0):g} {name}" for name in self._needs)
         return ModeUnavailable(
-            f"Mode 'ray' found no room for {max(waiting, 1)} of its actors within "
-            f"{self.place_limit_s:g} s: {self._needs.missing(self.settings.workers)}. Ask for "
-            "fewer with num_workers or a smaller num_cpus, give more time with start_timeout_s, or "
-            "add nodes."
+            f"Mode 'ray' found no room for all of its actors within {self.place_limit_s:g} s: "
+            f"{lanes} lanes ask for {asked}; the cluster has {there}, some of which others may "
+            "use. Ask for fewer with num_workers or a smaller num_cpus, give more time with "
+            "start_timeout_s, or add nodes."
         )
 
     def successor(self, worker: Worker, death: Exception) -> Worker:
@@ -157,22 +119,18 @@ class RayWorkers(ReplaceableWorkers):
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
         """Ends actors: asks them to close, and kills them then or after the time limit.
 
-        With a limit of 0 they are not asked. What a sub-environment raises in `close` is written to
-        stderr.
+        With a limit of 0 they are not asked.
         """
         mine = [worker for worker in workers if not worker.ended]
-        until_s = time.monotonic() + limit_s
+        ray = cluster.ray()
         try:
-            if limit_s > 0 and mine and cluster.ray().is_initialized():
-                for worker in mine:
-                    worker.ask_to_end()
-                for worker in mine:
-                    worker.await_end(max(until_s - time.monotonic(), 0.0))
+            if limit_s > 0 and ray.is_initialized():
+                asked = [ref for worker in mine for ref in worker.ask_to_end()]
+                if asked:
+                    ray.wait(asked, num_returns=len(asked), timeout=limit_s)
         finally:
             for worker in mine:
                 worker.kill()
-            for worker in mine:
-                worker.end_process()
 
 
 class RayWorker(Worker):
@@ -193,8 +151,6 @@ class RayWorker(Worker):
         self._ref: Any = None
         self._answer: Any = PENDING
         self._death: WorkerDied | None = None
-        self._pulse: Any = None
-        self._felt_s = 0.0
         self._slot = 0
         self._mask: list[bool] | None = None
         self._started_s = time.monotonic()
@@ -203,7 +159,11 @@ class RayWorker(Worker):
     def _create(self) -> None:
         self._actor = self._workers.create_actor()
         self._placed = self._actor.place.remote()
-        self._ref = self._actor.build.remote(self._packed)
+        self._begin("build", self._packed)
+
+    def _begin(self, name: str, packed: bytes) -> None:
+        self._answer = PENDING
+        self._ref = self._actor.answer.remote(name, packed)
         self.outstanding = True
 
     def built(self, timeout_s: float | None = None) -> Sample:
@@ -215,10 +175,10 @@ class RayWorker(Worker):
         self._find_place(self._started_s + self._workers.place_limit_s)
         self._packed = b""
         until_s = None if timeout_s is None else self._started_s + timeout_s
-        answer = self._awaited(None if until_s is None else lambda: until_s - time.monotonic())
-        if answer is PENDING:
+        found = self.collect(None if until_s is None else lambda: until_s - time.monotonic())
+        if found is PENDING:
             raise built_too_late(self.name(), timeout_s)
-        return self._unpacked(answer)  # type: ignore[no-any-return]
+        return _unless_raised(found)  # type: ignore[no-any-return]
 
     def _find_place(self, until_s: float) -> None:
         """Waits until the actor runs; creates another one where it has died before."""
@@ -239,24 +199,11 @@ class RayWorker(Worker):
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Has it make a lane of its sub-environments."""
         self._arena, self._infos = arena, InfoTable(arena)
-        self._begin(self._actor.make_lane, pickling.dumps(spec))
+        self._begin("make_lane", pickling.dumps((spec,)))
 
     def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """Waits for the end of `make_lane`: see `Worker`."""
-        return "", self._unpacked(self._awaited())
-
-    def _unpacked(self, answer: bytes) -> Any:
-        """What building or making the lane was answered with; raises what was raised there."""
-        self._answer, self._ref, self.outstanding = PENDING, None, False
-        found = pickling.loads(answer)
-        if isinstance(found, Failed):
-            raise self._raised(found)
-        return found
-
-    def _begin(self, method: Any, data: bytes) -> None:
-        self._answer = PENDING
-        self._ref = method.remote(data)
-        self.outstanding = True
+        return _unless_raised(self.collect())  # type: ignore[no-any-return]
 
     def step(self, slot: int) -> None:
         """Begins a step with the actions in the arena."""
@@ -277,7 +224,7 @@ class RayWorker(Worker):
         with DeferredInterrupts():
             message, self._mask = data
             self._slot = slot
-            self._begin(self._actor.do, message)
+            self._begin("do", message)
             self._infos.add(self.new_templates)
             self.new_templates = []
 
@@ -287,47 +234,32 @@ class RayWorker(Worker):
         look_around: Callable[[], None] | None = None,
     ) -> Any:
         """Waits for the end of what was begun; see `Worker`."""
-        answer = self._awaited(deadline_s, look_around)
-        if answer is PENDING:
-            return PENDING
-        self._answer, self._ref, self.outstanding = PENDING, None, False
-        if isinstance(answer, tuple):
-            answer = self._taken_in(*answer)
-        reply = None if answer is None else pickling.loads(answer)
-        return Raised(self._raised(reply)) if isinstance(reply, Failed) else reply
-
-    def _awaited(
-        self,
-        deadline_s: Callable[[], float] | None = None,
-        look_around: Callable[[], None] | None = None,
-    ) -> Any:
-        """What was answered, `PENDING` where the time ran out; raises where the actor has died."""
         while not self._look(LOOK_S if deadline_s is None else min(LOOK_S, max(deadline_s(), 0.0))):
             if look_around is not None:
                 look_around()
             if deadline_s is not None and deadline_s() <= 0:
                 return PENDING
         self._need_alive()
-        return self._answer
+        answer, self._answer = self._answer, PENDING
+        self._ref, self.outstanding = None, False
+        if isinstance(answer, tuple):
+            answer = self._taken_in(*answer)
+        reply = None if answer is None else pickling.loads(answer)
+        return Raised(self._raised(reply)) if isinstance(reply, Failed) else reply
 
     def _look(self, timeout_s: float = 0.0) -> bool:
         """Whether there is an answer, or never will be, within a time."""
         if self._answer is PENDING and self._death is None:
-            self._answer = self._got(self._ref, timeout_s)
-        return self._answer is not PENDING or self._death is not None
-
-    def _got(self, ref: Any, timeout_s: float) -> Any:
-        """What came, `PENDING` if nothing did; notes a death."""
-        errors = self._ray.exceptions
-        try:
-            return self._ray.get(ref, timeout=timeout_s)
-        except errors.GetTimeoutError:
-            return PENDING
-        except errors.RayTaskError:
-            raise
-        except errors.RayError as error:
-            self._death = WorkerDied(f"{self.name()} has died: {_cause(error)}")
-            return PENDING
+            errors = self._ray.exceptions
+            try:
+                self._answer = self._ray.get(self._ref, timeout=timeout_s)
+            except errors.GetTimeoutError:
+                return False
+            except errors.RayTaskError:
+                raise
+            except errors.RayError as error:
+                self._death = WorkerDied(f"{self.name()} has died: {_cause(error)}")
+        return True
 
     def _taken_in(
         self,
@@ -362,23 +294,13 @@ class RayWorker(Worker):
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Collects the answer to a command that was interrupted: see `Worker`."""
-        if self._awaited(deadline_s) is PENDING:
-            return PENDING
-        self._answer, self._ref, self.outstanding = PENDING, None, False
-        return None
+        return self.collect(deadline_s)
 
     def death(self) -> WorkerDied | None:
-        """How it died; None if it lives."""
+        """How it died, as far as a command has shown it; None if it lives."""
         if self.outstanding:
             self._look()
-        elif self._death is not None:
-            pass
-        elif self._pulse is not None:
-            self._pulse = self._pulse if self._got(self._pulse, 0.0) is PENDING else None
-        elif time.monotonic() - self._felt_s > PULSE_S:
-            self._felt_s = time.monotonic()
-            self._pulse = self._actor.beat.remote()
-        return None if self._death is None else WorkerDied(str(self._death))
+        return self._death
 
     def _need_alive(self) -> None:
         if self.ended:
@@ -397,31 +319,20 @@ class RayWorker(Worker):
         if failed.phase:
             return raised_there(failed)
         error = failed.error.rebuilt()
-        if isinstance(error, RemoteTraceback):
-            replacement = WorkerError(
-                f"{self.name()} raised {failed.error.class_name}: {failed.error.message}"
-            )
-            replacement.__cause__ = error
-            return replacement
-        return error
+        if not isinstance(error, RemoteTraceback):
+            return error
+        text = f"{self.name()} raised {failed.error.class_name}: {failed.error.message}"
+        replacement = WorkerError(text)
+        replacement.__cause__ = error
+        return replacement
 
-    def ask_to_end(self) -> None:
-        """Tells the actor to close its sub-environments."""
+    def ask_to_end(self) -> list[Any]:
+        """Tells the actor to close its sub-environments; what to wait for, if it runs at all."""
         self.ended = True
-        self._ref = None
-        with contextlib.suppress(Exception):
-            runs, _ = self._ray.wait([self._placed], timeout=0)
-            if runs and self._death is None:
-                self._ref = self._actor.close.remote()
-
-    def await_end(self, timeout_s: float) -> None:
-        """Waits until it has done so; writes to stderr what a sub-environment raised."""
-        if self._ref is not None:
-            with contextlib.suppress(self._ray.exceptions.RayError):
-                answer = self._ray.get(self._ref, timeout=timeout_s)
-                if answer is not None:
-                    failed: Failed = pickling.loads(answer)
-                    report_closing(failed.row, raised_there(failed))
+        with contextlib.suppress(Exception):  # its node may have died
+            if self._death is None and self._ray.wait([self._placed], timeout=0)[0]:
+                return [self._actor.close.remote()]
+        return []
 
     def kill(self) -> None:
         """Ends it at once."""
@@ -432,17 +343,11 @@ class RayWorker(Worker):
         with contextlib.suppress(Exception):  # it is gone, or Ray is
             self._ray.kill(self._actor, no_restart=True)
 
-    def end_process(self) -> None:
-        """Sees to it that a killed actor of this machine goes."""
-        if self.place is None or self.place.machine != machine_id():
-            return
-        with contextlib.suppress(psutil.Error):
-            process = psutil.Process(self.place.pid)
-            if process.create_time() == self.place.started_s:
-                try:
-                    process.wait(KILLED_LIMIT_S)
-                except psutil.TimeoutExpired:
-                    process.kill()
+
+def _unless_raised(found: Any) -> Any:
+    if isinstance(found, Raised):
+        raise found.error
+    return found
 
 
 def _cause(error: Exception) -> str:

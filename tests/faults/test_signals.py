@@ -30,18 +30,13 @@ from tests.faults.faulty import (
     within,
     workers_of,
 )
-from tests.marks import only_full
 from tests.processes import gone, until
 from vecselect import VecselectWarning, WorkerDied
 from vecselect.process.interrupts import DeferredInterrupts
 
 
-@case(modes=[*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
-@pytest.mark.parametrize("ending", ["use and close", *only_full("stuck and close")])
-def test_ctrl_c_ends_a_program_with_one_traceback(mode, ending):
-    """To the whole group, as a terminal sends it, also where a worker is stuck."""
-    if mode not in PROCESSES and ending == "stuck and close":
-        return
+def end_by_ctrl_c(mode, ending):
+    """To the whole group, as a terminal sends it."""
     run = Program(programs.run, mode=mode, ending=ending)
     run.wait_for("ready")
     time.sleep(random.uniform(0.0, 0.3))
@@ -51,6 +46,16 @@ def test_ctrl_c_ends_a_program_with_one_traceback(mode, ending):
     assert run.returncode in (-signal.SIGINT, 130, 1), run.returncode
     assert run.stderr.count("Traceback") == 1, run.stderr
     assert run.stderr.rstrip().endswith("KeyboardInterrupt"), run.stderr
+
+
+@case(modes=[*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"])
+def test_ctrl_c_ends_a_program_with_one_traceback(mode):
+    end_by_ctrl_c(mode, "use and close")
+
+
+@case(modes=PROCESSES, full=True)
+def test_ctrl_c_ends_a_program_though_a_worker_is_stuck(mode):
+    end_by_ctrl_c(mode, "stuck and close")
 
 
 class Varied(FaultyEnv):

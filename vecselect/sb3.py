@@ -116,7 +116,6 @@ def make_vec_env(
         if name in kwargs:
             raise RequestError(f"{name} is called {here} here, as in Stable-Baselines3.")
     options = {"autoreset_mode": AutoresetMode.SAME_STEP, **(vector_kwargs or {})}
-    _need_usable(options["autoreset_mode"], options.get("copy", True))
     if env_kwargs and callable(env_id):
         env_id, env_kwargs = functools.partial(env_id, **env_kwargs), None
     chain: list[Callable[[gym.Env], gym.Env]] = [*wrappers, WholeInfos]
@@ -167,7 +166,7 @@ class CollectingCallback(BaseCallback):
         if not isinstance(venv, Sb3VecEnv):
             raise RequestError(
                 f"CollectingCallback has nothing to do for {type(venv).__name__}: make the vector "
-                "environment by vecselect.sb3.make_vec_env or as_vec_env, or leave it out."
+                "environment by vecselect.sb3.make_vec_env, or leave it out."
             )
         self._envs = venv.envs
 
@@ -184,41 +183,36 @@ class CollectingCallback(BaseCallback):
     _on_training_end = _on_rollout_end
 
 
-def as_vec_env(envs: AutoVectorEnv) -> VecEnv:
-    """A vector environment that there is already, for Stable-Baselines3.
+class Sb3VecEnv(VecEnv):
+    """A vector environment as Stable-Baselines3 sees one, such as one in mode `native`.
 
-    What `make_vec_env` makes is more exact: infos come through batches here, which turn ints beside
-    floats into floats, say, and `set_options` takes the same options for all only.
+    It differs from `DummyVecEnv` in `set_attr`, which sets an attribute where it is, and not on the
+    outermost wrapper only. What `make_vec_env` makes is more exact: without its `WholeInfos` infos
+    come through batches, which turn ints beside floats into floats, say, and `set_options` takes
+    the same options for all only.
 
     Args:
         envs: Made with `autoreset_mode=SAME_STEP` among its `vector_kwargs`; it belongs to the
             result from here on.
 
+    Attributes:
+        envs: The vector environment, with its plan and report.
+
     Raises:
         RequestError: If it resets in another manner, or hands out observations without a copy.
     """
-    return Sb3VecEnv(envs)
-
-
-class Sb3VecEnv(VecEnv):
-    """A vector environment as Stable-Baselines3 sees one; `make_vec_env` and `as_vec_env` make it.
-
-    It differs from `DummyVecEnv` in `set_attr`, which sets an attribute where it is, and not on the
-    outermost wrapper only.
-
-    Attributes:
-        envs: The vector environment, with its plan and report.
-    """
 
     def __init__(self, envs: AutoVectorEnv) -> None:
-        """Takes over a vector environment with `autoreset_mode=SAME_STEP`.
-
-        With `WholeInfos` as the last wrapper of each sub-environment infos stay as they are.
-
-        Raises:
-            RequestError: If it was made otherwise.
-        """
-        _need_usable(envs.autoreset_mode, getattr(envs.unwrapped, "copy", True))
+        if envs.autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
+            raise RequestError(
+                f"Stable-Baselines3 cannot have autoreset_mode={envs.autoreset_mode}: it takes the "
+                "first observation of an episode with the end of the one before. Leave it out."
+            )
+        if not getattr(envs.unwrapped, "copy", True):
+            raise RequestError(
+                "Stable-Baselines3 cannot have copy=False: it keeps observations beyond the next "
+                "step, which would overwrite them. Leave it out."
+            )
         self.envs = envs
         self.num_envs: int = envs.num_envs
         self._whole = self.has_attr("options_once")
@@ -347,17 +341,3 @@ class _MonitorFiles(VecEnvWrapper):
         self.venv.close()
         for file in self._files:
             file.close()
-
-
-def _need_usable(autoreset_mode: Any, copy: bool) -> None:
-    """Refuses options of a vector environment with which Stable-Baselines3 would learn nonsense."""
-    if autoreset_mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
-        raise RequestError(
-            f"Stable-Baselines3 cannot have autoreset_mode={autoreset_mode}: it takes the first "
-            "observation of an episode with the end of the one before. Leave it out."
-        )
-    if not copy:
-        raise RequestError(
-            "Stable-Baselines3 cannot have copy=False: it keeps observations beyond the next "
-            "step, which would overwrite them. Leave it out."
-        )

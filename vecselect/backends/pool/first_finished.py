@@ -12,6 +12,7 @@ finished first, and sends actions to these, while all others go on:
 from __future__ import annotations
 
 import copy as copying
+import itertools
 import math
 import multiprocessing
 import time
@@ -39,8 +40,12 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.commands import StepResult
-    from vecselect.backends.pool.rows import RowProcesses, RowThreads
-    from vecselect.backends.pool.workers import Arguments, Settings
+    from vecselect.backends.pool.rows import Job, RowProcesses, RowThreads
+    from vecselect.backends.pool.workers import Arguments, Settings, Worker
+
+    Given = tuple[Job, Worker, float]
+    """A job, the worker that it was given to, and when, in seconds; of a step the job may be
+    `arena` and the code of its action's dtype: see `Arena.action_rows`."""
 
 
 class FirstFinishedVectorEnv(LaneCalls):
@@ -90,13 +95,11 @@ class FirstFinishedVectorEnv(LaneCalls):
             place for place, worker in enumerate(self._workers.each) for _ in worker.rows
         ]
         self._batches: dict[int, _Batch] = {}
-        # What each row, or worker as a whole, was given that has not answered: told again to the
-        # one that replaces a worker; and when.
-        self._at_work: dict[int, tuple[str, Any]] = {}
-        self._since_s: dict[int, float] = {}
+        # By row, or by key of a worker as a whole, what was given and has not answered: told again
+        # to the one that replaces the worker.
+        self._at_work: dict[int, Given] = {}
         self._answers: dict[int, Any] = {}  # what has answered and was not handed out
         self._rests: dict[int, Any] = {}
-        self._untold: set[int] = set()  # places of new workers, where telling them was interrupted
         self._was_reset = False
         self.closed = False
         self._finalizer = Finalize(self, built.workers.end, exitpriority=10)
@@ -104,68 +107,36 @@ class FirstFinishedVectorEnv(LaneCalls):
     # ---- the calls of EnvPool
 
     def async_reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> None:
-        """Has every sub-environment reset; `recv` gives the first observations.
-
-        Those that are at work finish first, and what they return is dropped.
-
-        Args:
-            seed: None, one int (sub-environment `i` gets `seed + i`), or `num_envs` of int or None.
-            options: Passed to the sub-environments. `reset_mask`, bool of shape `(num_envs,)`, says
-                which of them to reset; then none of these may be at work.
-        """
+        """Has sub-environments reset: see `FirstFinishedAutoVectorEnv`."""
         self._need_no_call("async_reset")
-        seeds = seed_of_each(seed, self.num_envs)
-        options = read_options(options, self.num_envs)
-        mask = None if options is None else options.pop("reset_mask", None)
-        rows = self._every if mask is None else self._read_ids(mask.nonzero()[0])
-        if mask is None:
+        jobs = self._resets(seed, options)
+        if len(jobs) == self.num_envs:
             self._drain()
-        self._begin_resets({row: seeds[row] for row in rows}, options)
+        self._need_free(jobs)
+        self._give_resets(jobs)
 
     def send(self, actions: Any, env_id: Any) -> None:
         """Has sub-environments step.
 
-        Args:
-            actions: A batch with an action for each of them.
-            env_id: Which, such as the `infos["env_id"]` of a `recv`; each once, and none at work.
-
         Raises:
-            ValueError: If there is no such sub-environment, one is named twice, or the actions are
-                another number; nothing was sent.
-            AlreadyPendingCallError: If one is at work, or its result was not received.
             ResetNeeded: Before the first `async_reset` or `reset`.
         """
         self._need_no_call("send")
         if not self._was_reset:
             raise ResetNeeded("Nothing was reset yet; call async_reset() and recv() first.")
         rows = self._read_ids(env_id)
-        self._batch(len(rows)).check(actions)
-        self._begin_steps(rows, actions)
+        self._need_free(rows)
+        self._give_steps(rows, actions)
 
     def recv(self, timeout: float | None = None) -> StepResult:
-        """The results of the `batch_size` sub-environments that have finished first.
-
-        Args:
-            timeout: Seconds to wait.
-
-        Returns:
-            As of `step`, over these rows alone, in ascending order; `infos["env_id"]` says which.
-
-        Raises:
-            NoAsyncCallError: If fewer are at work or have finished: it would wait for ever.
-            multiprocessing.TimeoutError: If the time ran out; nothing is lost.
-            StepTimeout: If one takes longer than `step_timeout_s`.
-            WorkerDied: If a worker's process ended.
-            Exception: What a sub-environment raised. The results of others are kept.
-        """
+        """The results of the `batch_size` sub-environments that have finished first."""
         self._need_no_call("recv")
         count = self.batch_size
-        missing = count - len(self._answers) - len(self._at_work)
-        if missing > 0:
+        found = len(self._answers) + len(self._at_work)
+        if found < count:
             raise NoAsyncCallError(
-                f"recv() needs batch_size={count} results, but only {count - missing} "
-                "sub-environments are at work or have finished; send actions to more, or call "
-                "async_reset().",
+                f"recv() needs batch_size={count} results, but only {found} sub-environments are "
+                "at work or have finished; send actions to more, or call async_reset().",
                 "recv",
             )
         try:
@@ -175,13 +146,13 @@ class FirstFinishedVectorEnv(LaneCalls):
                 f"recv timed out after {timeout} s, when {len(self._answers)} of {count} had "
                 "finished. Nothing is lost: call it again."
             ) from None
-        rows = sorted([row for row, _ in zip(self._answers, range(count), strict=False)])
+        rows = sorted(itertools.islice(self._answers, count))
         self._take_in(rows)
         for row in rows:
             del self._answers[row]
-        observations, rewards, terminated, truncated, infos = self._results(rows)
+        *result, infos = self._results(rows)
         infos["env_id"] = np.array(rows, np.int32)
-        return observations, rewards, terminated, truncated, infos
+        return *result, infos
 
     def _need_no_call(self, kind: str) -> None:
         """Makes sure that no other call is under way: see `LaneCalls`."""
@@ -194,18 +165,15 @@ class FirstFinishedVectorEnv(LaneCalls):
             rows: list[int] = ids.tolist() if ids.dtype.kind in "iu" and ids.ndim == 1 else []
         except (TypeError, ValueError):
             rows = []
-        if not rows:
+        wrong = len(set(rows)) < len(rows) or not all(0 <= row < self.num_envs for row in rows)
+        if wrong or not rows:
             raise ValueError(
-                f"env_id is {env_id!r}; give the numbers of sub-environments, such as the "
-                'infos["env_id"] of recv(). Nothing was sent.'
+                f"env_id is {env_id!r}; give the numbers of sub-environments, each once, from 0 to "
+                f'{self.num_envs - 1}, such as the infos["env_id"] of recv(). Nothing was sent.'
             )
-        if not 0 <= min(rows) <= max(rows) < self.num_envs:
-            raise ValueError(
-                f"env_id holds {min(rows)} to {max(rows)}, but the sub-environments are numbered "
-                f"from 0 to {self.num_envs - 1}. Nothing was sent."
-            )
-        if len(set(rows)) < len(rows):
-            raise ValueError("env_id names a sub-environment twice. Nothing was sent.")
+        return rows
+
+    def _need_free(self, rows: Iterable[int]) -> None:
         busy = [row for row in rows if row in self._at_work or row in self._answers]
         if busy:
             raise AlreadyPendingCallError(
@@ -213,24 +181,21 @@ class FirstFinishedVectorEnv(LaneCalls):
                 "gives them. Nothing was sent.",
                 "send",
             )
-        return rows
 
     # ---- the calls of a vector environment, when nothing is at work
 
     def _begin_step(self, actions: Any) -> None:
         self._begin("step")
-        self._begin_steps(self._every, actions)
+        self._give_steps(self._every, actions)
 
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        """Begins a reset; what is at work finishes first, and what it returns is dropped."""
         self._begin("reset")
-        seeds = seed_of_each(seed, self.num_envs)
-        options = read_options(options, self.num_envs)
-        mask = None if options is None else options.pop("reset_mask", None)
+        jobs = self._resets(seed, options)
         self._drain()
-        rows = self._every if mask is None else mask.nonzero()[0].tolist()
-        if mask is not None:  # what the others had in their infos is no news
-            self._arena.info_ids[~mask] = 0
-        self._begin_resets({row: seeds[row] for row in rows}, options)
+        others = [row for row in self._every if row not in jobs]
+        self._arena.info_ids[others] = 0  # what they had in their infos is no news
+        self._give_resets(jobs)
 
     def _end_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
         observations, _, _, _, infos = self._end_step(timeout_s)
@@ -285,16 +250,22 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     # ---- jobs and answers
 
-    def _begin_resets(
-        self, seeds: Mapping[int, int | None], options: dict[str, Any] | None
-    ) -> None:
-        rows = list(seeds)
+    def _resets(self, seed: Any, options: dict[str, Any] | None) -> dict[int, Job]:
+        """A reset of each sub-environment, or of those in the mask."""
+        seeds = seed_of_each(seed, self.num_envs)
+        options = read_options(options, self.num_envs)
+        mask = None if options is None else options.pop("reset_mask", None)
+        rows = self._every if mask is None else mask.nonzero()[0].tolist()
+        return {row: ("reset", (seeds[row], options)) for row in rows}
+
+    def _give_resets(self, jobs: Mapping[int, Job]) -> None:
+        rows = [*jobs]
         self._arena.terminated[rows] = self._arena.truncated[rows] = False
         self._arena.rewards[rows] = 0.0
         self._was_reset = True
-        self._give({row: ("reset", (seeds[row], options)) for row in rows})
+        self._give(jobs)
 
-    def _begin_steps(self, rows: Sequence[int], actions: Any) -> None:
+    def _give_steps(self, rows: Sequence[int], actions: Any) -> None:
         batch = self._batch(len(rows))
         actions = batch.check(actions)
         index, arena = batch.index(rows), self._arena
@@ -304,42 +275,35 @@ class FirstFinishedVectorEnv(LaneCalls):
             need_no_ended_episode(ended)
         code = arena.put_some_actions(actions, index) if isinstance(actions, np.ndarray) else None
         if code is not None:
-            job = "arena", code
-            self._give(dict.fromkeys(rows, job))
+            self._give(dict.fromkeys(rows, ("arena", code)))
         else:
             each = iterate(batch.space, copying.deepcopy(actions))  # threads get them as they are
             self._give({row: ("step", action) for row, action in zip(rows, each, strict=True)})
 
-    def _give(self, jobs: Mapping[int, tuple[str, Any]]) -> None:
+    def _give(self, jobs: Mapping[int, Job]) -> None:
         """Gives workers jobs, all of one kind, by row or by the key of a worker."""
         self._workers.begin()  # raises if one has died
-        by_place: dict[int, dict[int, tuple[str, Any]]] = {}
+        by_place: dict[int, dict[int, Job]] = {}
         for key, job in jobs.items():
             by_place.setdefault(self._place(key), {})[key] = job
-        if self._limit_s is not None:
-            self._since_s.update(dict.fromkeys(jobs, time.monotonic()))
         for place, some in by_place.items():
-            self._at_work.update(some)
-            try:
-                self._tell(place, some)
-            except WorkerDied as death:
-                self._renew(place, death)
+            self._tell(place, some)
 
     def _place(self, key: int) -> int:
         return self._place_of[key] if key < self.num_envs else key - self.num_envs
 
-    def _tell(self, place: int, jobs: Mapping[int, tuple[str, Any]]) -> None:
+    def _tell(self, place: int, jobs: Mapping[int, Job]) -> None:
+        workers, now_s = self._workers, time.monotonic()
+        worker = workers.each[place]
+        self._at_work.update({key: (job, worker, now_s) for key, job in jobs.items()})
         kind, argument = next(iter(jobs.values()))
-        workers = self._workers
-        if kind == "arena":
-            workers.give_steps(place, jobs, argument)
-        elif kind == "step":
-            workers.tell(place, ("step", {row: action for row, (_, action) in jobs.items()}))
-        elif kind == "reset":
-            seeds = {row: seed for row, (_, (seed, _)) in jobs.items()}
-            workers.tell(place, ("reset", (seeds, argument[1])))
-        else:
-            workers.tell(place, (kind, argument))
+        try:
+            if kind == "arena":
+                workers.give_steps(place, jobs, argument)
+            else:
+                workers.tell(place, jobs)
+        except WorkerDied as death:
+            self._renew(place, death)
 
     def _renew(self, place: int, death: Exception) -> None:
         """Has another worker go on in place of one that has died, if the settings say so.
@@ -347,23 +311,23 @@ class FirstFinishedVectorEnv(LaneCalls):
         Raises:
             WorkerDied: If they do not, or if it is not known whether a call had happened.
         """
-        self._untold.add(place)
+        self._workers.take_answers(self._answers, self._at_work)  # what it had done before counts
         self._workers.replace(place, death)
-        self._tell_again(place, death)
+        self._tell_again()
 
-    def _tell_again(self, place: int, death: Exception) -> None:
-        """Gives a new worker what the one before has left undone."""
-        self._workers.tell(place, ("learn", [*self._workers.templates]))
-        self._untold.discard(place)
-        lost = {key: job for key, job in self._at_work.items() if self._place(key) == place}
-        for key, job in lost.items():
+    def _tell_again(self) -> None:
+        """Gives new workers what those before them have left undone."""
+        for key in [*self._at_work]:
+            place, given = self._place(key), self._at_work.get(key)
+            if given is None or given[1] is self._workers.each[place]:
+                continue
             if key >= self.num_envs:
                 del self._at_work[key]
                 raise WorkerDied(
-                    f"{death} It was replaced, but what was called is not known to have happened."
+                    f"{given[1].name()} was replaced; whether the call had taken effect is not "
+                    "known, so call it again."
                 )
-            self._since_s[key] = time.monotonic()
-            self._tell(place, {key: job})
+            self._tell(place, {key: given[0]})
 
     def _await(self, missing: Callable[[], int], timeout_s: float | None) -> None:
         """Takes answers in until none are missing.
@@ -395,30 +359,22 @@ class FirstFinishedVectorEnv(LaneCalls):
     def _look_around(self, now_s: float) -> None:
         """Sees whether all workers live and keep their deadline; replaces or raises."""
         self._workers.begin()  # goes on with what was interrupted
-        for place in [*self._untold]:
-            self._tell_again(
-                place, WorkerDied(f"A worker died ({self._workers.each[place].name()}).")
-            )
+        self._tell_again()
         for place, worker in enumerate(self._workers.each):
             try:
                 worker.check()
             except WorkerDied as death:
-                # What it had done before counts.
-                self._workers.take_answers(self._answers, self._at_work)
                 self._renew(place, death)
-        if self._limit_s is not None:
-            for key in [*self._at_work]:
-                if now_s - self._since_s[key] > self._limit_s:
-                    place = self._place(key)
-                    late = StepTimeout(
-                        f"{self._workers.each[place].name()} has not answered within "
-                        f"step_timeout_s={self._limit_s:g}."
-                    )
-                    if not self._workers.settings.restart:
-                        self._since_s[key] = now_s  # who waits on has as long again
-                        raise StepTimeout(f"{late} {TOO_LATE_ADVICE}")
-                    self._renew(place, late)
-                    return
+        if self._limit_s is None:
+            return
+        for key, (job, worker, since_s) in [*self._at_work.items()]:
+            if now_s - since_s > self._limit_s:
+                late = f"{worker.name()} has not answered within step_timeout_s={self._limit_s:g}."
+                if not self._workers.settings.restart:
+                    self._at_work[key] = job, worker, now_s  # who waits on has as long again
+                    raise StepTimeout(f"{late} {TOO_LATE_ADVICE}")
+                self._renew(self._place(key), StepTimeout(late))
+                return
 
     def _drain(self) -> None:
         """Waits for what is at work, and drops what it returns."""
@@ -458,9 +414,8 @@ class FirstFinishedVectorEnv(LaneCalls):
                 for info in self._infos.of_row(row, rests):
                     infos = batch.add_info(infos, info, position)
         if rests and (learned := self._infos.learn(rests)):
-            self._workers.templates += learned
-            for place in range(len(self._workers.each)):
-                self._workers.tell(place, ("learn", learned))
+            for template in learned:
+                self._workers.add_template(template)
         parts: list[Any] = []
         for leaf in self._leaves:
             if leaf.dtype is not None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import queue
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
@@ -24,22 +23,22 @@ from vecselect.process import pickling
 from vecselect.process.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from multiprocessing.connection import Connection
+    from collections.abc import Iterable, Mapping, Sequence
     from threading import Event
 
     import numpy as np
 
     from vecselect.backends.pool.arena import Arena
+    from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.lane import LaneSpec, Work
     from vecselect.backends.pool.link import Port
     from vecselect.backends.pool.workers import Settings, Worker
 
-    Message = tuple[str, Any]
-    """A job that the arena cannot hold: its name, and what it takes. See `RowLanes.jobs`."""
+    Job = tuple[str, Any]
+    """A method of a lane and its arguments; `step` has an action, `reset` a seed and options."""
 
 MESSAGE = (1 << 63) - 1
-"""In the queue: a job that stands in the pipe."""
+"""In the queue: jobs, by row or by the key of a worker, and new info templates are in the pipe."""
 
 HIGH = 32
 LOW = (1 << HIGH) - 1
@@ -90,8 +89,6 @@ class RowLanes:
             arena: What they share.
         """
         self.whole = whole
-        self._key = spec.layout.num_envs + work.index
-        self._infos, self._objects = whole.infos, whole.objects
         self._lanes: dict[int, Lane] = {}
         for index, (row, env) in enumerate(zip(work.rows, whole.envs, strict=True)):
             seeds = work.restart_seeds and work.restart_seeds[index : index + 1]
@@ -105,107 +102,28 @@ class RowLanes:
                 part_of=whole,
             )
 
-    def step(self, row: int, action: Any) -> Any:
-        """Steps a sub-environment; returns what the arena cannot hold, or None."""
-        lane = self._lanes[row]
-        lane.step((action,), 0)
-        return self._rest(lane, row) if self._infos.rest or self._objects else None
+    def done(self, key: int, name: str, arguments: Any) -> Any:
+        """Does a job: of one sub-environment by its row, of all by any other key.
 
-    def reset(self, row: int, seed: int | None, options: dict[str, Any] | None) -> Any:
-        """Resets a sub-environment; returns what the arena cannot hold, or None."""
-        lane = self._lanes[row]
-        lane.reset([seed], options, [True], 0)
-        return self._rest(lane, row) if self._infos.rest or self._objects else None
-
-    def _rest(self, lane: Lane, row: int) -> Any:
-        rest, self._infos.rest = self._infos.rest, {}
-        return rest, {path: values[row] for path, values in lane.objects.items()}
-
-    def jobs(self, message: Message) -> Iterator[tuple[int, Callable[[], Any]]]:
-        """What a message asks for: the key of each answer, and what gives it."""
-        name, arguments = message
-        if name == "learn":
-            self._infos.add(arguments)
-        elif name == "step":
-            for row, action in arguments.items():
-                yield row, partial(self.step, row, action)
-        elif name == "reset":
-            seeds, options = arguments
-            for row, seed in seeds.items():
-                yield row, partial(self.reset, row, seed, options)
+        Returns:
+            What the arena cannot hold, or what a method has returned; None if there is nothing.
+        """
+        lane = self._lanes.get(key)
+        if lane is None:
+            return getattr(self.whole, name)(*arguments)
+        if name == "step":
+            lane.step((arguments,), 0)
         else:
-            yield self._key, partial(getattr(self.whole, name), *arguments)
+            seed, options = arguments
+            lane.reset([seed], options, [True], 0)
+        infos, objects = lane.infos, lane.objects
+        if not (infos.rest or objects):
+            return None
+        rest, infos.rest = infos.rest, {}
+        return rest, {path: values[key] for path, values in objects.items()}
 
 
 # ---- processes
-
-
-def answer_rows(
-    rows: RowLanes,
-    arena: Arena,
-    index: int,
-    tries: int,
-    go: Signal,
-    done: Signal,
-    finished: Signal,
-    pipe: Connection,
-    orphaned: Event,
-) -> None:
-    """Does the jobs of a worker process until it is told to end.
-
-    Args:
-        rows: Its sub-environments.
-        arena: What all lanes share.
-        index: Of the worker.
-        tries: Tries to take a signal before sleeping.
-        go: Given by the parent for every job.
-        done: Only a memory fence; nobody waits for it.
-        finished: Given for every answer; one signal shared by all workers.
-        pipe: To the parent.
-        orphaned: Set when the parent has ended.
-    """
-    inbox, outbox = Ring(arena.inboxes[index]), Ring(arena.outboxes[index])
-    control = arena.control[index].data
-    actions: dict[int, np.ndarray] = {}
-
-    def answer(key: int, work: Callable[..., Any], *args: Any) -> None:
-        try:
-            reply = work(*args)
-        except LaneFailure as failure:
-            reply = failed_there(failure)
-        packed = None
-        if reply is not None:
-            packed = packed_reply(rows.whole, reply)
-            key |= 1 << HIGH
-        outbox.place(key)
-        # A fence, for processors that reorder writes: a semaphore that nobody else has, given and
-        # taken. What the arena holds is seen before the number.
-        done.release()
-        done.acquire(False)
-        outbox.publish()
-        finished.release()
-        if packed is not None:
-            pipe.send_bytes(packed)  # after the signal: a full pipe waits for the parent to read
-
-    acquire, step = go.acquire, rows.step
-    while True:
-        if not acquire(False):
-            go.wait(tries)
-        job = inbox.first()
-        if job is None:
-            if control[ENDED] or orphaned.is_set():
-                return
-            continue
-        inbox.drop()
-        if job == MESSAGE:
-            for key, work in rows.jobs(pickling.loads(pipe.recv_bytes())):
-                answer(key, work)
-            continue
-        row, code = job & LOW, job >> HIGH
-        given = actions.get(code)
-        if given is None:
-            given = actions[code] = arena.action_rows(code)
-        answer(row, step, row, given[row].copy())
 
 
 def serve_rows(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal) -> None:
@@ -221,8 +139,51 @@ def serve_rows(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal)
     def take_jobs(
         task: Work, lane: Lane, spec: LaneSpec, arena: Arena, port: Port, orphaned: Event
     ) -> None:
-        rows, index, tries = RowLanes(task, lane, spec, arena), task.index, task.tries
-        answer_rows(rows, arena, index, tries, go, port.done, finished, port.pipe, orphaned)
+        rows, index, pipe = RowLanes(task, lane, spec, arena), task.index, port.pipe
+        inbox, outbox = Ring(arena.inboxes[index]), Ring(arena.outboxes[index])
+        control, fence = arena.control[index].data, port.done
+        actions: dict[int, np.ndarray] = {}
+
+        def answer(key: int, name: str, arguments: Any) -> None:
+            try:
+                reply = rows.done(key, name, arguments)
+            except LaneFailure as failure:
+                reply = failed_there(failure)
+            packed = None
+            if reply is not None:
+                packed = packed_reply(lane, reply)
+                key |= 1 << HIGH
+            outbox.place(key)
+            # A fence, for processors that reorder writes: a semaphore that nobody else waits for,
+            # given and taken. What the arena holds is seen before the number.
+            fence.release()
+            fence.acquire(False)
+            outbox.publish()
+            finished.release()
+            if packed is not None:
+                pipe.send_bytes(packed)  # after the signal: a full pipe waits for the parent
+
+        acquire, tries = go.acquire, task.tries
+        while True:
+            if not acquire(False):
+                go.wait(tries)
+            job = inbox.first()
+            if job is None:
+                if control[ENDED] or orphaned.is_set():
+                    return
+                continue
+            inbox.drop()
+            if job == MESSAGE:
+                templates, jobs = pickling.loads(pipe.recv_bytes())
+                lane.infos.add(templates)
+                for key, (name, arguments) in jobs.items():
+                    answer(key, name, arguments)
+                continue
+            row, code = job & LOW, job >> HIGH
+            given = actions.get(code)
+            if given is None:
+                given = actions[code] = arena.action_rows(code)
+            answer(row, "step", given[row].copy())
 
     serve(work, go, ports, take_jobs)
 
@@ -236,19 +197,20 @@ class RowProcess(ProcessWorker):
         inbox[:] = outbox[:] = 0
         self._inbox, self._outbox = Ring(inbox), Ring(outbox)
 
+    def tell(self, jobs: Mapping[int, Job]) -> None:
+        """Gives it jobs in the pipe, and new info templates."""
+        self.check()
+        data = pickling.dumps((self.new_templates, jobs))
+        with self.message():
+            self.put(MESSAGE)
+            self.pipe.connection.send_bytes(data)
+            self.new_templates = []
+
     def put(self, job: int) -> None:
         """Gives it a job in the arena."""
         self._inbox.place(job)
         self._inbox.publish()
         self.go.release()
-
-    def tell(self, message: Message) -> None:
-        """Gives it a job in the pipe."""
-        self.check()
-        data = pickling.dumps(message)
-        with self.message():
-            self.put(MESSAGE)
-            self.pipe.connection.send_bytes(data)
 
     def take_answers(self, answers: dict[int, Any], at_work: dict[int, Any]) -> int:
         """Takes in what it has answered: see `RowProcesses`; returns how many answers it were."""
@@ -293,21 +255,21 @@ class RowProcesses(ProcessWorkers):
             rows: Which.
             code: Of the dtype of the actions.
         """
-        put, high = self.each[place].put, code << HIGH
+        worker, high = self.each[place], code << HIGH
+        if worker.new_templates:
+            worker.tell({})
         for row in rows:
-            put(row | high)
+            worker.put(row | high)
 
-    def tell(self, place: int, message: Message) -> None:
-        """Has a worker do what a message says: see `RowLanes.jobs`."""
-        if message[0] == "reset":
-            self._seeds.update(
-                (row, seed) for row, seed in message[1][0].items() if seed is not None
-            )
-        self.each[place].tell(message)
+    def tell(self, place: int, jobs: Mapping[int, Job]) -> None:
+        """Gives a worker jobs, by row or by its own key."""
+        resets = {row: arguments[0] for row, (name, arguments) in jobs.items() if name == "reset"}
+        self._seeds.update((row, seed) for row, seed in resets.items() if seed is not None)
+        self.each[place].tell(jobs)
 
     def wait(self, count: int, timeout_s: float) -> None:
         """Waits until there are so many answers, or perhaps are; or the time has run out."""
-        finished, tries = self._finished, self.each[0].tries
+        finished, tries = self._finished, self.settings.caller_tries
         for _ in range(count):
             if not (finished.spun(tries) or finished.acquire(True, timeout_s)):
                 return
@@ -360,7 +322,8 @@ class RowThread(ThreadWorker):
 
     def __init__(self, work: Work, workers: RowThreads) -> None:
         super().__init__(work, workers.meeting)
-        self.inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self.inbox: queue.SimpleQueue[tuple[list[Template], Mapping[int, Job]] | None]
+        self.inbox = queue.SimpleQueue()
         self._workers = workers
 
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
@@ -376,12 +339,14 @@ class RowThread(ThreadWorker):
 
     def _work_on(self) -> None:
         """Runs in the thread: does its jobs until the end."""
-        while not self.ended and (message := self.inbox.get()) is not None:
-            for key, work in self._rows.jobs(message):
+        while (message := self.inbox.get()) is not None and not self.ended:
+            templates, jobs = message
+            self._rows.whole.infos.add(templates)
+            for key, (name, arguments) in jobs.items():
                 if self.ended:
                     return
                 try:
-                    reply = work()
+                    reply = self._rows.done(key, name, arguments)
                 except LaneFailure as failure:
                     reply = Raised(raised_here(failure))
                 except BaseException as error:  # it would end the program in its own thread
@@ -390,7 +355,7 @@ class RowThread(ThreadWorker):
 
 
 class RowThreads(ThreadWorkers):
-    """Worker threads whose sub-environments step independently of each other."""
+    """Worker threads whose sub-environments step independently: see `RowProcesses`."""
 
     each: list[Any]
 
@@ -407,11 +372,13 @@ class RowThreads(ThreadWorkers):
     def give_steps(self, place: int, rows: Iterable[int], code: int) -> None:
         """Has a worker step some of its sub-environments: see `RowProcesses`."""
         given = self.arena.action_rows(code)
-        self.tell(place, ("step", {row: given[row].copy() for row in rows}))
+        self.tell(place, {row: ("step", given[row].copy()) for row in rows})
 
-    def tell(self, place: int, message: Message) -> None:
-        """Has a worker do what a message says: see `RowLanes.jobs`."""
-        self.each[place].inbox.put(message)
+    def tell(self, place: int, jobs: Mapping[int, Job]) -> None:
+        """Gives a worker jobs: see `RowProcesses`."""
+        worker = self.each[place]
+        worker.inbox.put((worker.new_templates, jobs))
+        worker.new_templates = []
 
     def answer(self, key: int, reply: Any) -> None:
         """Runs in a thread: answers a job."""

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from vecselect.errors import RequestError
-from vecselect.machine import cpu_quota_cores, read_machine
+from vecselect.machine import read_machine
 
 MIB = 1 << 20
 V1 = "12:memory:/job\n4:cpu,cpuacct:/job\n1:name=systemd:/job\n"
@@ -84,7 +84,7 @@ QUOTAS = {
 
 @pytest.mark.parametrize(("cgroup", "files", "cores"), QUOTAS.values(), ids=QUOTAS)
 def test_the_smallest_quota_along_the_path_counts(tree, cgroup, files, cores):
-    assert cpu_quota_cores(tree(cgroup, files)) == pytest.approx(cores)
+    assert read_machine(tree(cgroup, files)).cores_quota == pytest.approx(cores)
 
 
 @pytest.mark.parametrize("name", ["VECSELECT_MAX_CPUS", "SLURM_CPUS_PER_TASK"])

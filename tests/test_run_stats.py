@@ -16,8 +16,8 @@ from vecselect.run_stats import (
     LOOK_STEPS,
     MIN_STEPS,
     SAMPLE_STEPS,
-    SLOW_WINDOW_S,
-    SLOW_WINDOWS,
+    SLOW_SPAN_S,
+    SLOW_SPANS,
     SLOWER,
     WARM_UP_STEPS,
     WINDOWS_KEPT,
@@ -91,7 +91,7 @@ class Run:
     def windows(self, count, factor):
         """So many windows with steps of so many times the planned length."""
         inside_s = factor * PLANNED_S
-        steps = int(count * SLOW_WINDOW_S / (inside_s + LEARNER_S))
+        steps = int(count * SLOW_SPAN_S / (inside_s + LEARNER_S))
         return self.many(steps + 3 * LOOK_STEPS, inside_s)
 
     def end(self):
@@ -312,9 +312,9 @@ def test_long_slow_steps_give_one_warning(start):
     run = start()
     assert run.windows(2, 1.0) == []
     for _ in range(2):
-        assert run.windows(SLOW_WINDOWS - 1, 2.0) == []
+        assert run.windows(SLOW_SPANS - 1, 2.0) == []
         assert run.windows(2, 1.0) == []  # a good one starts the count anew
-    assert run.windows(SLOW_WINDOWS - 1, 2.0) == []
+    assert run.windows(SLOW_SPANS - 1, 2.0) == []
     (message,) = run.windows(2, 2.0)
     for part in ("Walker-v0", "2 ms", "1 ms", "30 s", "'sync'", "envs.retune()"):
         assert part in message
@@ -324,13 +324,13 @@ def test_long_slow_steps_give_one_warning(start):
 @pytest.mark.parametrize(("share", "count"), [(0.97, 0), (1.03, 1)])
 def test_slow_is_what_brings_30_percent_less_than_planned(start, share, count):
     assert pytest.approx(1 / 0.7) == SLOWER
-    assert len(start().windows(SLOW_WINDOWS + 2, share * SLOWER)) == count
+    assert len(start().windows(SLOW_SPANS + 2, share * SLOWER)) == count
 
 
 def test_a_plan_known_to_be_wrong_or_without_figures_never_warns_of_slow_steps(start):
     run = start(a_plan(recalled=True))
     assert len(run.many(WARM_UP_STEPS, 3 * PLANNED_S)) == 1
-    assert run.windows(SLOW_WINDOWS + 2, 3.0) == []
+    assert run.windows(SLOW_SPANS + 2, 3.0) == []
     for plan in (PINNED, dataclasses.replace(PINNED, candidates=())):
         assert start(plan).windows(10, 50.0) == []
 

@@ -42,9 +42,6 @@ as its slowest slice."""
 SHARED = "shared or slow cores"
 """The bound that `hardware_cores` is, where it is one."""
 
-PROPORTIONAL = "proportional set size"
-RESIDENT = "resident set size"
-
 _UNLIMITED_BYTES = 1 << 60
 """cgroup v1 writes "no limit" as a number near 2**63, rounded down to a page."""
 
@@ -60,18 +57,15 @@ class Machine:
         cores_logical: Logical cores of the whole machine.
         cores_affinity: Cores this process is allowed to run on.
         cores_quota: The cgroup's quota in cores; None without one.
-        memory_bytes: Memory this process may use: the machine's, or less by a cgroup's limit; 2**60
-            where neither is known.
+        memory_bytes: The machine's memory, or a cgroup's limit; 2**60 where neither is known.
         memory_available_bytes: What of that can be had now without swapping.
         shm_available_bytes: What is left in /dev/shm; None where there is none.
-        load_1min: Runnable processes, averaged over a minute; None where the system has no such
-            figure.
+        load_1min: Runnable processes, averaged over a minute; None where that is not known.
         start_methods: Of multiprocessing, ours first.
-        cpu: The processor's name, or its architecture where the system gives no name.
+        cpu: The processor's name, or else its architecture.
         system: Operating system and release.
         python: Version and implementation, with a mark for a free-threaded build.
-        cores_bound: Which of these bounds `cores` is: `affinity`, `SHARED`, `quota`, or the
-            variable's name.
+        cores_bound: Which bound `cores` is: `affinity`, `SHARED`, `quota`, or a variable's name.
     """
 
     cores: float
@@ -127,10 +121,7 @@ def usable_cpus() -> frozenset[int]:
 
 
 def spare_cores(root: Path = Path("/")) -> float:
-    """Cores that this process may run on and leaves idle, because of a quota or a variable.
-
-    Those that this process may run on, but for a quota or a variable does not use.
-    """
+    """Cores that this process may run on, but for a quota or a variable does not use."""
     limits = _core_limits(root)
     return min(limits["affinity"], limits[SHARED]) - min(limits.values())
 
@@ -139,10 +130,17 @@ def _core_limits(root: Path) -> dict[str, float]:
     """Every limit on the cores that this process may use at once, by its name."""
     cpus = usable_cpus()
     limits = {"affinity": float(len(cpus)), SHARED: hardware_cores(root, cpus)}
-    quota = cpu_quota_cores(root)
-    if quota is not None:
-        limits["quota"] = quota
-    return {**limits, **_limits_by_variable()}
+    if quotas := _quotas(root):
+        limits["quota"] = min(cores for cores, _ in quotas)
+    for name in CORE_VARIABLES:
+        text = os.environ.get(name, "").strip()
+        if text.isdecimal() and int(text) > 0:
+            limits[name] = float(text)
+        elif text and name == MAX_CPUS:  # SLURM's is not the user's to correct
+            raise RequestError(
+                f"{name}={text}: it takes a whole number of cores, 1 or more; unset it to use all."
+            )
+    return limits
 
 
 @functools.lru_cache(maxsize=8)
@@ -180,21 +178,6 @@ def _of_psutil(ask: Callable[[Any], T], otherwise: T) -> T:
         return otherwise
 
 
-def _limits_by_variable() -> dict[str, float]:
-    """The cores that environment variables leave to this process, by their names.
-
-    Raises `RequestError` if our own holds no whole number of cores; SLURM's is left out then.
-    """
-    values = {name: os.environ.get(name, "").strip() for name in CORE_VARIABLES}
-    valid = {name: text.isdecimal() and int(text) > 0 for name, text in values.items()}
-    if values[MAX_CPUS] and not valid[MAX_CPUS]:
-        raise RequestError(
-            f"{MAX_CPUS}={values[MAX_CPUS]}: it takes a whole number of cores, 1 or more; unset it "
-            "to use all."
-        )
-    return {name: float(text) for name, text in values.items() if valid[name]}
-
-
 def resident_bytes() -> int | None:
     """Memory that this process takes; None where the system does not tell."""
     return _of_psutil(lambda psutil: int(psutil.Process().memory_info().rss), None)
@@ -202,7 +185,8 @@ def resident_bytes() -> int | None:
 
 def memory_kind() -> str:
     """The measure of memory that `tree_bytes` adds up on this system."""
-    return RESIDENT if _proportional_bytes(os.getpid()) is None else PROPORTIONAL
+    kind = "resident" if _proportional_bytes(os.getpid()) is None else "proportional"
+    return f"{kind} set size"
 
 
 def tree_bytes() -> int:
@@ -259,7 +243,10 @@ def read_memory(root: Path = Path("/")) -> tuple[int, int]:
     Those of the machine, or less by the limit of a cgroup: there the kernel kills at that limit,
     whatever the machine has left.
     """
-    total, free = _memory()
+    memory: Any = _of_psutil(lambda psutil: psutil.virtual_memory(), None)
+    total = free = _UNLIMITED_BYTES
+    if memory is not None:
+        total, free = int(memory.total), int(memory.available)
     limit, left = _memory_limits(root)
     return min(total, limit), min(free, left)
 
@@ -269,17 +256,10 @@ def memory_picture(exitcode: int | None) -> str:
     killed = getattr(signal, "SIGKILL", None)  # Windows has none
     if killed is None or exitcode != -killed:
         return ""
-    import psutil
-
     total_bytes, free_bytes = read_memory()
-    sizes = []
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            sizes.append(child.memory_info().rss)
-    others = f"; {len(sizes)} other children hold {sum(sizes) / 1e9:.1f} GB" if sizes else ""
     return (
         " vecselect does not send that signal: the machine may be out of memory "
-        f"({free_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB are free now{others})."
+        f"({free_bytes / 1e9:.1f} of {total_bytes / 1e9:.1f} GB are free now)."
     )
 
 
@@ -292,11 +272,6 @@ def why_no_room(needed_bytes: float, available_bytes: float) -> str | None:
         f"it would take about {needed_bytes / 1e9:.1f} GB, and {MEMORY_SHARE:.0%} of the memory "
         f"available is {allowed / 1e9:.1f} GB"
     )
-
-
-def cpu_quota_cores(root: Path = Path("/")) -> float | None:
-    """The smallest cgroup CPU quota that binds this process, in cores; None without one."""
-    return min((cores for cores, _ in _quotas(root)), default=None)
 
 
 def quota_period_s(root: Path = Path("/")) -> float:
@@ -326,18 +301,6 @@ def _quotas(root: Path) -> list[tuple[float, float]]:
         if quota_us > 0 and period_us > 0:
             quotas.append((quota_us / period_us, period_us * 1e-6))
     return quotas
-
-
-def _memory() -> tuple[int, int]:
-    """The machine's memory, and what of that is available; without a limit where nothing tells."""
-    memory: Any = _of_psutil(lambda psutil: psutil.virtual_memory(), None)
-    if memory is not None:
-        return int(memory.total), int(memory.available)
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        return page * os.sysconf("SC_PHYS_PAGES"), page * os.sysconf("SC_AVPHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return _UNLIMITED_BYTES, _UNLIMITED_BYTES
 
 
 def _load() -> float | None:

@@ -46,8 +46,8 @@ STEPS_PER_THREAD = 16
 WRONG_RECALL = 2.5
 """A recalled plan is wrong where vector steps are this many times as long, or as short."""
 
-SLOW_WINDOW_S = 10.0
-SLOW_WINDOWS = 3
+SLOW_SPAN_S = 10.0
+SLOW_SPANS = 3
 """Spans of time in a row in which steps must be slower than planned before that is said."""
 
 SLOWER = 1 / 0.7
@@ -171,8 +171,8 @@ class RunWatch:
         self._records: dict[int | None, _Record] = {}
         self._applied: int | None = None
         self._collects = plan.learner_threads is None
-        self._slow_look_s = 0.0
-        self._slow_windows = self._slow_steps = self._slow_inside_ns = 0
+        self._span = self._begun_s, 0, 0  # its beginning; steps and nanoseconds inside by then
+        self._slow_spans = 0
         self._load = ForeignLoad()
         self._owner = os.getpid()
 
@@ -200,13 +200,13 @@ class RunWatch:
         now_s = time.perf_counter()
         loop_s = self._end_window(vector_steps, inside_ns, outside_ns)
         verified = self._verifies and vector_steps >= WARM_UP_STEPS
-        if verified:
-            self._verifies = False
+        self._verifies = self._verifies and not verified
         self._plan_next_look(vector_steps, loop_s)
-        if verified:
-            self._verify_recall()
-        if self._planned_s and not self.wrong_recall and now_s >= self._slow_look_s:
-            self._end_slow_window(now_s, vector_steps, inside_ns, self._planned_s)
+        if self._planned_s:
+            if verified:
+                self._verify_recall(self._planned_s)
+            elif now_s >= self._span[0] + SLOW_SPAN_S:
+                self._end_span(now_s, self._planned_s)
         if not self._collects:
             self._expect_collecting(vector_steps, now_s - self._begun_s)
         if not self._overlap_said:
@@ -299,18 +299,16 @@ class RunWatch:
         lanes = Mode.parse(self._plan.mode).lanes(evidence.num_envs, evidence.caller_steps)
         return foreign > BUSY_CORES and foreign + lanes > evidence.machine.cores
 
-    def _verify_recall(self) -> None:
+    def _verify_recall(self, planned_s: float) -> None:
         """Compares the first steps with what a recalled plan counts on, and warns if it is wrong.
 
         Beside other programs that hold cores longer steps tell nothing.
         """
-        planned_s, step_s = self._planned_s, median(self._first_steps_s)
-        assert planned_s is not None
-        self._first_steps_s.clear()
+        step_s = median(self._first_steps_s)
         longer = step_s > planned_s * WRONG_RECALL and not self._is_busy()
         if not longer and step_s * WRONG_RECALL >= planned_s:
             return
-        self.wrong_recall = True
+        self.wrong_recall, self._planned_s = True, None
         if self._plan.key is not None:
             PlanCache().forget(self._plan.key)
         warn(explain.wrong_recall(self._plan, planned_s, step_s))
@@ -324,19 +322,13 @@ class RunWatch:
         if threads != self._plan.learner_threads:
             warn(explain.never_collecting(self._plan, threads))
 
-    def _end_slow_window(
-        self, now_s: float, vector_steps: int, inside_ns: int, planned_s: float
-    ) -> None:
-        """Warns once, when steps have been slower than planned in several windows in a row."""
-        steps = vector_steps - self._slow_steps
-        inside_s = (inside_ns - self._slow_inside_ns) * 1e-9
-        first, self._slow_look_s = self._slow_look_s == 0.0, now_s + SLOW_WINDOW_S
-        self._slow_steps, self._slow_inside_ns = vector_steps, inside_ns
-        if first or steps == 0:
-            return
-        is_slow = inside_s / steps > SLOWER * planned_s
-        self._slow_windows = self._slow_windows + 1 if is_slow else 0
-        if self._slow_windows == SLOW_WINDOWS:
+    def _end_span(self, now_s: float, planned_s: float) -> None:
+        """Warns once, when steps have been slower than planned in several spans in a row."""
+        _, steps, inside_ns = self._span
+        step_s = (self._inside_ns - inside_ns) * 1e-9 / (self._steps - steps)
+        self._span = now_s, self._steps, self._inside_ns
+        self._slow_spans = self._slow_spans + 1 if step_s > SLOWER * planned_s else 0
+        if self._slow_spans == SLOW_SPANS:
             self._planned_s = None  # said once
-            span_s = SLOW_WINDOWS * SLOW_WINDOW_S
-            warn(explain.slower_than_planned(self._plan, planned_s, inside_s / steps, span_s))
+            span_s = SLOW_SPANS * SLOW_SPAN_S
+            warn(explain.slower_than_planned(self._plan, planned_s, step_s, span_s))

@@ -7,7 +7,6 @@ others; so the whole batch is looked at first.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,11 +119,7 @@ def _need_length(name: str, num_envs: int, actions: Any) -> Any:
 
 
 def read_seeds(seed: Any, num_envs: int) -> int | list[int | None] | None:
-    """The seed of a reset as Gymnasium's classes take it: None, an int, or a list.
-
-    Raises `ValueError` if a seed is negative, or the list has another length than `num_envs`;
-    `TypeError` if one is no whole number.
-    """
+    """The seed of a reset, checked, as Gymnasium's classes take it: None, an int, or a list."""
     if seed is None:
         return None
     if isinstance(seed, (Sequence, np.ndarray)) and not isinstance(seed, str):
@@ -145,35 +140,33 @@ def seed_of_each(seed: Any, num_envs: int) -> list[int | None]:
 
 
 def _read_seed(seed: Any) -> int:
-    if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(f"A seed is {seed!r}; seeds are whole numbers of at least 0, or None.")
-    if seed < 0:
+    if (whole := _whole("A seed", seed)) < 0:
         raise ValueError(f"A seed is {seed}; seeds are whole numbers of at least 0, or None.")
-    return int(seed)
+    return whole
+
+
+def _whole(what: str, value: Any) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{what} is {value!r}, which is no whole number.")
+    return int(value)
 
 
 def read_indices(indices: Any, num_envs: int) -> list[int] | None:
     """Which sub-environments are meant, in the order given; None for all.
 
-    Raises:
-        TypeError: If it is neither an int nor a sequence of them, but a mask, say.
-        IndexError: If there is no such sub-environment. Negative numbers do not count from the end:
-            they are more often the result of a mistake.
-        ValueError: If one is named twice.
+    A mask, a number twice, or one of no sub-environment is an error. So are negative numbers: they
+    are more often the result of a mistake than meant to count from the end.
     """
     if indices is None:
         return None
     try:
         listed = [indices] if isinstance(indices, (int, np.integer)) else list(indices)
-        masked = any(isinstance(index, (bool, np.bool_)) for index in listed)
-        found = [] if masked else [operator.index(index) for index in listed]
+        found = [_whole("An index", index) for index in listed]
     except TypeError:
-        masked = True
-    if masked:
         raise TypeError(
             f"indices={indices!r} is neither an int, nor a sequence of ints, nor None for all "
             "sub-environments. For a bool mask pass numpy.flatnonzero(mask)."
-        )
+        ) from None
     for index in found:
         if not 0 <= index < num_envs:
             raise IndexError(
@@ -197,14 +190,10 @@ def one_each(values: Any, count: int) -> Sequence[Any]:
 
 
 def read_options(options: Mapping[str, Any] | None, num_envs: int) -> dict[str, Any] | None:
-    """A copy of a reset's options, `reset_mask` as a bool array of shape `(num_envs,)`.
+    """A copy of a reset's options, `reset_mask` checked, as a bool array of shape `(num_envs,)`.
 
     A copy, because Gymnasium's classes take `reset_mask` out of the dict they get, and a wrapper
     that looks for it afterwards believes that everything was reset.
-
-    Raises:
-        ValueError: If the mask has another shape, or masks nothing.
-        TypeError: If the options are no mapping, or the mask is not made of bools.
     """
     if options is None:
         return None

@@ -65,24 +65,19 @@ def auto_make_vec(
     """Makes a vector environment that runs in the mode that serves best here.
 
     One sub-environment more than `num_envs` is built, in a worker process, and stepped for about
-    30 ms; with that, what a hand-off to the process takes, and what the learner does to the cores,
-    every candidate's throughput is predicted. What was measured and why is `envs.plan`;
-    `print(envs.report)` shows it. For the same seeds the trajectories are those of Gymnasium's
-    `SyncVectorEnv`, whatever was measured.
-
-    The positional parameters are those of `gymnasium.make_vec`, in its order.
+    30 ms; from that every candidate's throughput is predicted. `envs.plan` holds what was measured,
+    `print(envs.report)` shows it. The trajectories are those of Gymnasium's `SyncVectorEnv` for the
+    same seeds. The positional parameters are those of `gymnasium.make_vec`, in its order.
 
     Args:
         id: An id (`"module:Env-v0"` too), a spec, a callable that builds one sub-environment, or an
             iterable of such callables.
         num_envs: The number of sub-environments, 1 by default; an iterable of callables has its
             own. `"auto"` takes the number that the last `sweep` of the environment on this machine
-            recommends. That changes what is learned: with another number the learner sees other
-            batches, so name the number in what you publish.
+            recommends; with another number the learner sees other batches.
         mode: A mode to pin (see `available_modes()`), or `"auto"`. Weaker pins are
             `with pinned(mode):` and the environment variable `VECSELECT_MODE`. A pin is that mode
-            or an error, and nothing is measured. Gymnasium's `VectorizeMode` and its values are
-            understood too, and None is `"auto"`.
+            or an error, and nothing is measured. Gymnasium's `VectorizeMode` is understood too.
         vector_kwargs: Options of the vector environment as Gymnasium's classes take them:
             `autoreset_mode`, `copy`, `observation_mode`, and for processes `context`, `daemon`,
             `max_concurrency`, `shared_memory`, `worker`; and with the pool, `thread` and `async`
@@ -91,27 +86,25 @@ def auto_make_vec(
             missed its deadline): its sub-environments begin anew, with `truncated` and
             `info["worker_restarted"]` set, and without what `set_attr` had changed in them.
         wrappers: Applied to each sub-environment, in order, as in `gymnasium.make_vec`.
-        effort: How much measuring is allowed. `"rule"`: one environment's step, round trips of an
-            observation through a pipe, and the ~1 ms rule. `"measure"`: a short profile, and a
-            prediction of every candidate. `"race"`: the candidates that may be best are built and
-            timed in turns as well.
+        effort: `"rule"`: one environment's step, round trips of an observation through a pipe, and
+            the ~1 ms rule. `"measure"`: a short profile, and a prediction of every candidate.
+            `"race"`: the candidates that may be best are built and timed in turns as well.
         budget_s: Seconds after which planning starts nothing new and the best answer so far stands;
             1 by default, 1.5 for `"rule"` and 10 for `"race"`.
         learner: What your loop does between two steps: a callable that takes the batch of
             observations (or nothing), run for about 20 ms at each start; or seconds of busy,
             single-threaded work. Without one, what earlier runs of the same script showed is used,
             or, where torch is loaded, a step of a rollout with small networks.
-        learner_threads: Threads that torch and numerical libraries have while steps are made,
-            inside `with envs.collecting():`. None leaves them as they are; `"auto"` lets the plan
-            choose between that and one thread, which often frees the cores that workers need.
+        learner_threads: Threads that torch and numerical libraries have inside
+            `with envs.collecting():`. None leaves them as they are; `"auto"` lets the plan choose
+            between that and one thread, which often frees the cores that workers need.
         allow: Modes that may be chosen beside those that run your environment as it is: `"native"`,
             its own vectorized implementation; `"envpool"`, EnvPool's; `"ray"`, the actors of a Ray
             cluster. Other implementations have other random numbers; what random actions lead to in
             them is held against your environment, and a difference is a warning.
         native: A factory of another implementation, in place of the registered
             `vector_entry_point`: called with `num_envs` and the environment's keyword arguments, it
-            returns a `gymnasium.vector.VectorEnv`, such as one over gymnax, MJX or Isaac, or NumPy
-            arrays of your own. For `mode="native"` and `allow=("native",)`.
+            returns a `gymnasium.vector.VectorEnv`. For `mode="native"` and `allow=("native",)`.
         buffers: The parts of the batch that can be stepped independently: see
             `AutoVectorEnv.buffers`. With 2 the learner works on one half while the other one steps.
             Each part has as many workers as the mode says: `pool:2` starts 4 processes then.

@@ -28,18 +28,10 @@ if TYPE_CHECKING:
 
 
 class StepClock:
-    """When the steps of a run began and ended.
+    """When the first of a run's steps began and the last one ended, and the time inside of all.
 
     Apart from `AutoVectorEnv`, since Python takes ten times as long to look up an attribute where
-    the class has a `__getattr__`.
-
-    Attributes:
-        vector_steps: Steps that have ended.
-        first_ns: When the first of them began.
-        left_ns: When the last of them ended.
-        inside_ns: Nanoseconds inside of them, all together.
-        look_at: The step at whose end the watch is asked to look.
-        attends: Whether the watch wants to know when the next step begins.
+    the class has a `__getattr__`. `look_at` and `attends` are those of the watch.
     """
 
     __slots__ = ("attends", "first_ns", "inside_ns", "left_ns", "look_at", "vector_steps")
@@ -51,13 +43,6 @@ class StepClock:
         self.inside_ns: int = 0
         self.look_at: int = 1  # after the first step, then when the watch wants to
         self.attends: bool = False
-
-    def count(self, start_ns: int) -> int:
-        """Adds a step that began at `start_ns` and ends now; returns their number."""
-        self.left_ns = now_ns = perf_counter_ns()
-        self.inside_ns += now_ns - start_ns
-        self.vector_steps += 1
-        return self.vector_steps
 
     def outside_ns(self) -> int:
         """Nanoseconds between the end of one step and the beginning of the next, all together."""
@@ -83,12 +68,11 @@ class AutoVectorEnv(VectorWrapper):
         plan: Plan,
         rebuild: Callable[[Plan | None], tuple[VectorEnv, Plan]] | None = None,
     ) -> None:
-        """Wraps a vector environment that was built after a plan.
+        """Takes over a vector environment that was built after a plan, as `Backend.build` gives it.
 
         Args:
-            env: The vector environment, as `Backend.build` gives it; it belongs to this one from
-                here on.
-            plan: The plan it was built after. What the run shows is remembered with it.
+            env: The vector environment.
+            plan: The plan. What the run shows is remembered with it.
             rebuild: Builds a vector environment after another plan, or after a new one if it is
                 given None, and returns both. Without it there is no `retune`.
         """
@@ -169,8 +153,7 @@ class AutoVectorEnv(VectorWrapper):
             WorkerDied: If a worker's process ended.
             StepTimeout: If a worker did not answer within the `step_timeout_s` that was set.
             Exception: What a sub-environment raised; where Python can, with a note of which one.
-            KeyboardInterrupt: On Ctrl-C. Some sub-environments have stepped then and others not:
-                reset before going on.
+            KeyboardInterrupt: On Ctrl-C; reset then, since only some sub-environments have stepped.
         """
         start_ns = perf_counter_ns()
         clock, env = self._clock, self.env
@@ -179,7 +162,7 @@ class AutoVectorEnv(VectorWrapper):
         if clock.attends:
             self._watch.step_begins()
         result: tuple[Any, Any, Any, Any, dict[str, Any]] = env.step(self._check_actions(actions))
-        # As in `StepClock.count`, which a call of would take as long again.
+        # As in `_count`, which a call of would take as long again.
         clock.left_ns = now_ns = perf_counter_ns()
         clock.inside_ns += now_ns - start_ns
         clock.vector_steps = steps = clock.vector_steps + 1
@@ -197,14 +180,10 @@ class AutoVectorEnv(VectorWrapper):
             options: Passed to the sub-environments; never changed. `reset_mask`, bool of shape
                 `(num_envs,)`, says which of them to reset.
 
-        Returns:
-            Batched observations and infos.
-
         Raises:
             ValueError: If a seed or the mask has a wrong value or length; nothing was reset.
             TypeError: If a seed is no whole number, or the mask not bool; nothing was reset.
             ResetNeeded: If the first reset leaves any out: they would have no state.
-            ClosedEnvironmentError: After `close()`.
         """
         self._need_open()
         checked = self._read_reset(seed, options)
@@ -331,10 +310,9 @@ class AutoVectorEnv(VectorWrapper):
                     observations, rewards, terminated, truncated, infos = envs.step(actions)
 
         Sets the threads of torch, and of numerical libraries such as OpenBLAS, to
-        `plan.learner_threads`, and puts them back on leaving. With `learner_threads="auto"` the
-        first updates show whether they are faster with the same threads, which then stay until
-        `close`. Does nothing where the plan leaves them as they are, and inside of another
-        `with envs.collecting()`.
+        `plan.learner_threads` if that is a number, and puts them back on leaving. With
+        `learner_threads="auto"` the first updates show whether they are faster with the same
+        threads, which then stay until `close`.
         """
         if self._collecting:
             yield
@@ -483,7 +461,11 @@ class AutoVectorEnv(VectorWrapper):
 
     def _count(self, start_ns: int) -> None:
         """Adds a step that began at `start_ns` and ends now to the statistics."""
-        if self._clock.count(start_ns) >= self._clock.look_at:
+        clock = self._clock
+        clock.left_ns = now_ns = perf_counter_ns()
+        clock.inside_ns += now_ns - start_ns
+        clock.vector_steps += 1
+        if clock.vector_steps >= clock.look_at:
             self._look(start_ns)
 
     def _look(self, start_ns: int) -> None:

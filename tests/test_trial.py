@@ -17,12 +17,10 @@ from vecselect import ProfileError
 from vecselect.measure.learner import Learner
 from vecselect.measure.trial import (
     COMPARED_STEPS,
-    LONGEST,
     Trials,
     first_difference,
     order_of_round,
     repeats_itself,
-    steps_of_blocks,
 )
 
 # The order of a round
@@ -45,26 +43,6 @@ def test_nobody_runs_first_or_right_after_another_more_often_than_the_others():
         assert pairs.count((one, other)) == pairs.count((other, one)) > 0
     assert {order[0] for order in orders} == set("abcd")
     assert len({tuple(order) for order in orders[::2]}) > 5
-
-
-# The length of blocks
-
-
-@pytest.mark.parametrize(
-    ("times_s", "block_s", "steps"),
-    [
-        pytest.param([0.002, 0.001], 0.025, [25, 25], id="as many as the fastest takes"),
-        pytest.param([2.0, 1.0], 0.025, [2, 2], id="two at least"),
-        pytest.param([0.04, 0.0039, 0.001], 0.02, [2, 20, 20], id="no longer than 4 times"),
-        pytest.param([40.0, 3.9, 1.0], 20.0, [2, 20, 20], id="whatever the unit of time"),
-        pytest.param([LONGEST * 1.01, 1.0], 0.025, [1, 2], id="one at least"),
-        pytest.param([1e6, 1.0], 0.025, [1, 2], id="one at least, however far behind"),
-    ],
-)
-def test_the_length_of_blocks(times_s, block_s, steps):
-    by_name = dict(enumerate(times_s))
-    found = steps_of_blocks(by_name, min(times_s), block_s)
-    assert found == dict(enumerate(steps))
 
 
 # Trials, of vector environments that cost nothing
@@ -187,23 +165,28 @@ def test_where_the_first_does_not_repeat_itself_nothing_is_compared():
             some.add(which, lambda: Fake(next(numbers)), None)
         assert (some.difference, some.errors, some.compared_steps) == (None, {}, 0)
         assert not some.repeats
-
-
-def test_blocks_go_by_the_fastest_of_the_user_s_environments_with_as_many():
-    with Trials(0.01) as some:
-        add_all(some, {A: Fake(), ("native", 2): Fake(), ("sync", 4): Fake()})
-        for which, step_s in {A: 1e-3, ("native", 2): 1e-4, ("sync", 4): 5e-3}.items():
-            some.running[which].step_s = step_s
-        some.set_blocks()
-        steps = {which: trial.vector_steps for which, trial in some.running.items()}
-        assert steps == {A: 10, ("native", 2): 10, ("sync", 4): 2}
-
-
-def test_who_repeats_itself():
-    numbers = itertools.count(1)
     assert repeats_itself(lambda: Fake(2))
-    assert not repeats_itself(lambda: Fake(next(numbers)))
     assert repeats_itself(lambda: Fake(raises_at=1))  # which tells nothing
+
+
+@pytest.mark.parametrize(
+    ("step_s", "steps"),
+    [
+        pytest.param({A: 2e-3, B: 1e-3}, [20, 20], id="as many as the fastest takes"),
+        pytest.param({A: 2.0, B: 1.0}, [2, 2], id="two at least"),
+        pytest.param({A: 0.04, B: 0.0039, C: 0.001}, [2, 20, 20], id="no longer than 4 times"),
+        pytest.param({A: 1e6, B: 1.0}, [1, 2], id="one at least, however far behind"),
+        pytest.param({A: 1e-3, ("native", 2): 1e-4}, [20, 20], id="by the user's environments"),
+        pytest.param({("sync", 4): 1e-2, A: 1e-3}, [2, 20], id="with as many sub-environments"),
+    ],
+)
+def test_the_length_of_blocks(step_s, steps):
+    with Trials(0.02) as some:
+        add_all(some, {which: Fake() for which in step_s})
+        for which, found_s in step_s.items():
+            some.running[which].step_s = found_s
+        some.set_blocks()
+        assert [some.running[which].vector_steps for which in step_s] == steps
 
 
 # The same to the last bit
@@ -221,16 +204,6 @@ class Point:
 
     def __repr__(self):
         return f"Point({self.x})"
-
-
-class Touchy:
-    """Raises on every comparison."""
-
-    def __eq__(self, other):
-        raise RuntimeError("do not compare me")
-
-    def __ne__(self, other):
-        raise RuntimeError("do not compare me")
 
 
 class Undecided:
@@ -313,25 +286,17 @@ def test_the_first_difference_is_told_with_its_place(one, other, said):
     assert first_difference(other, one, "r") is not None
 
 
-def test_the_first_of_several_differences_is_told():
-    assert first_difference((0, 1, 2), (0, 3, 4)) == "result[1]: 1 is not 3"
-
-
-def test_an_object_that_cannot_be_compared_is_different_not_an_error():
-    assert "Touchy" in first_difference({"x": Touchy()}, {"x": Touchy()})
+def test_objects_that_cannot_be_compared_or_know_only_themselves_are_different():
     assert "Undecided" in first_difference([Undecided()], [Undecided()])
-
-
-def test_an_object_that_knows_only_itself_is_different_from_its_like():
     assert first_difference(object(), object()) is not None
     one = object()
     assert first_difference(one, one) is None
 
 
-def test_long_values_are_shortened():
+def test_the_first_of_several_differences_is_told_and_long_values_are_shortened():
+    assert first_difference((0, 1, 2), (0, 3, 4)) == "result[1]: 1 is not 3"
     said = first_difference("a" * 5000, "b" * 5000)
-    assert len(said) < 120
-    assert "..." in said
+    assert len(said) < 120 and "..." in said
 
 
 arrays = hnp.arrays(

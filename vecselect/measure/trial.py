@@ -26,7 +26,7 @@ from vecselect.modes import Mode
 from vecselect.process.generators import untouched_generators
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gymnasium.vector import VectorEnv
 
@@ -59,13 +59,7 @@ spin; where a vector step takes longer than that, it makes no difference."""
 
 @dataclass(frozen=True)
 class Block:
-    """What one block took.
-
-    Attributes:
-        vector_steps: Vector steps made.
-        total_s: Seconds of the whole loop.
-        learner_s: Seconds of that spent in the learner.
-    """
+    """Vector steps made, the seconds of the whole loop, and those of them spent in the learner."""
 
     vector_steps: int
     total_s: float
@@ -92,12 +86,7 @@ class Trial:
     """
 
     def __init__(self, envs: VectorEnv, learner: Learner | None = None) -> None:
-        """Takes a vector environment over; `close` closes it.
-
-        Args:
-            envs: Freshly built.
-            learner: What happens between two vector steps; nothing by default.
-        """
+        """Takes over a vector environment freshly built, which `close` closes."""
         self.envs = envs
         self.step_s: float = 0.0
         self.vector_steps: int = 1
@@ -131,22 +120,18 @@ class Trial:
             observations, infos = self.envs.reset(options={"reset_mask": ended})
         return observations, rewards, terminated, truncated, infos
 
-    def first_results(self) -> Iterator[Any]:
-        """What a reset and then up to `COMPARED_STEPS` vector steps return."""
-        yield self.reset()
+    def first_results(self) -> list[Any]:
+        """Copies of what a reset and then up to `COMPARED_STEPS` vector steps return."""
+        found = [copy.deepcopy(self.reset())]
         until_s = time.perf_counter() + COMPARE_LIMIT_S
-        for _ in range(COMPARED_STEPS):
-            yield self.step()
-            if time.perf_counter() > until_s:
-                return
+        while len(found) <= COMPARED_STEPS and (len(found) < 2 or time.perf_counter() < until_s):
+            found.append(copy.deepcopy(self.step()))
+        return found
 
     def warm_up(self, block_s: float) -> None:
-        """Runs a few short blocks, about a block's time in all, and sets `step_s` by their median.
+        """Runs a few short blocks, about `block_s` in all, and sets `step_s` by their median.
 
         The first one does not count if there are others: it may be cold, or a single reset.
-
-        Args:
-            block_s: Seconds that a block takes.
         """
         block = self.block(1)
         times_s = [block.loop_s]
@@ -156,12 +141,7 @@ class Trial:
         self.step_s = median(times_s[1:] or times_s)
 
     def block(self, vector_steps: int, lead_in: int = 0) -> Block:
-        """Times so many vector steps, the learner after each of them.
-
-        Args:
-            vector_steps: Vector steps that are timed.
-            lead_in: Vector steps before them that are not.
-        """
+        """Times so many vector steps, the learner after each, and `lead_in` before them untimed."""
         if lead_in:
             self.block(lead_in)
         step, act, learn, clock = self._step, self._actions, self._learn, time.perf_counter_ns
@@ -210,11 +190,7 @@ class Trials:
     """
 
     def __init__(self, block_s: float) -> None:
-        """Nothing is built yet.
-
-        Args:
-            block_s: Seconds that a block of the fastest takes: no less than a quota's period.
-        """
+        """A block of the fastest takes `block_s`, and no less than a quota's period."""
         self.running: dict[Id, Trial] = {}
         self.built: list[Id] = []
         self.errors: dict[Id, Exception] = {}
@@ -249,40 +225,27 @@ class Trials:
         """Builds one, compares what its first vector steps return, and warms it up.
 
         Another implementation of the environment is not compared.
-
-        Args:
-            which: Its mode and number of sub-environments.
-            build: Builds it.
-            learner: What happens between two vector steps.
         """
         with self._may_fail(which):
             trial = self.running[which] = Trial(build(), learner)
             self.built.append(which)
             results = trial.first_results()
-            if not _runs_users_environments(which):
-                for _ in results:
-                    pass
-            elif which[1] not in self._first:
-                kept = [copy.deepcopy(result) for result in results]
-                self._first[which[1]] = which, build, kept
-                self._compared_steps = min(self._compared_steps, len(kept) - 1)
-            else:
-                self._compare(which, results)
+            if _runs_users_environments(which):
+                self._compare(which, build, results)
             trial.warm_up(self._block_s)
 
-    def _compare(self, which: Id, results: Iterator[Any]) -> None:
+    def _compare(self, which: Id, build: Callable[[], VectorEnv], results: list[Any]) -> None:
         """Holds what one returns against what the first of as many has returned."""
-        first, build_first, expected = self._first[which[1]]
-        number = 0
+        first, build_first, expected = self._first.setdefault(which[1], (which, build, results))
+        self._compared_steps = min(self._compared_steps, len(results) - 1)
         for number, (right, result) in enumerate(zip(expected, results, strict=False)):
             place = f"step {number}" if number else "reset"
-            found = first_difference(result, right, place) if self.repeats else None
-            if found is None or self.difference is not None:
-                continue
-            self.repeats = repeats_itself(build_first)
-            if self.repeats:
-                self.difference = f"{which[0]}, {found} in {first[0]}"
-        self._compared_steps = min(self._compared_steps, number)
+            found = first_difference(result, right, place)
+            if found is not None:
+                self.repeats = self.repeats and repeats_itself(build_first)
+                if self.repeats and self.difference is None:
+                    self.difference = f"{which[0]}, {found} in {first[0]}"
+                return
 
     @contextlib.contextmanager
     def _may_fail(self, which: Id) -> Iterator[None]:
@@ -305,20 +268,16 @@ class Trials:
         """
         for number in {which[1] for which in self.running}:
             same = {which: trial for which, trial in self.running.items() if which[1] == number}
-            times_s = {which: trial.step_s for which, trial in same.items()}
-            own_s = [s for which, s in times_s.items() if _runs_users_environments(which)]
-            fastest_s = min(own_s or times_s.values())
-            for which, steps in steps_of_blocks(times_s, fastest_s, self._block_s).items():
-                same[which].vector_steps = steps
-                same[which].lead_in = min(round(LEAD_IN_S / fastest_s), steps)
+            own_s = [one.step_s for which, one in same.items() if _runs_users_environments(which)]
+            fastest_s = min(own_s or [one.step_s for one in same.values()])
+            steps = max(math.ceil(self._block_s / fastest_s), 2)
+            for trial in same.values():
+                fitting = int(steps * LONGEST * fastest_s / trial.step_s)
+                trial.vector_steps = min(steps, max(fitting, 1))
+                trial.lead_in = min(round(LEAD_IN_S / fastest_s), trial.vector_steps)
 
     def round(self, names: Sequence[Id], number: int) -> None:
-        """Runs one block of each of some of them.
-
-        Args:
-            names: Who runs.
-            number: The round's number, from 0 on.
-        """
+        """Runs one block of each of some of them; rounds are numbered from 0 on."""
         for which in order_of_round(names, number):
             trial = self.running[which]
             with self._may_fail(which):
@@ -330,55 +289,26 @@ def _runs_users_environments(which: Id) -> bool:
 
 
 def order_of_round(entrants: Sequence[T], round_number: int) -> list[T]:
-    """The order in which entrants run: every second round backwards, else by chance.
+    """The order in which entrants run in a round: every second one backwards, else by chance.
 
     Two entrants so run as AB BA, and whatever one leaves behind (warm caches, spinning threads)
     falls on each of the others alike.
-
-    Args:
-        entrants: Who runs.
-        round_number: From 0 on.
     """
     order = list(entrants)
     random.Random(round_number // 2).shuffle(order)
     return order[::-1] if round_number % 2 else order
 
 
-def steps_of_blocks(times_s: Mapping[Id, float], fastest_s: float, block_s: float) -> dict[Id, int]:
-    """The vector steps of each one's blocks.
-
-    Args:
-        times_s: What a vector step took of each in the warm-up.
-        fastest_s: What it took of the fastest that counts.
-        block_s: Seconds that a block of that one takes.
-
-    Returns:
-        The same number for all, at least two; fewer where these would take more than `LONGEST`
-        times as long, at least one.
-    """
-    steps = max(math.ceil(block_s / fastest_s), 2)
-    limit_s = LONGEST * fastest_s
-    return {
-        which: steps if time_s <= limit_s else max(int(steps * limit_s / time_s), 1)
-        for which, time_s in times_s.items()
-    }
-
-
 def repeats_itself(build: Callable[[], VectorEnv]) -> bool:
     """Whether a vector environment returns the same when it is built and run a second time.
 
-    Both runs begin with the same state of the global random generators.
-
-    Args:
-        build: Builds it anew; it is closed.
-
-    Returns:
-        True too where it raises, and so tells nothing.
+    Both runs begin with the same state of the global random generators. True too where it raises,
+    and so tells nothing.
     """
 
     def run() -> list[Any]:
         with untouched_generators(), Trial(build()) as trial:
-            return [copy.deepcopy(result) for result in trial.first_results()]
+            return trial.first_results()
 
     try:
         runs = run(), run()

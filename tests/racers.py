@@ -70,22 +70,11 @@ class ClosingEnv(EchoEnv):
 
 
 class StuckEnv(EchoEnv):
-    """Is different in a worker, in a value, in a type or in a key."""
-
-    def __init__(self, how):
-        super().__init__()
-        self.how = how
+    """Has other rewards in a worker, by very little."""
 
     def step(self, action):
-        observation, reward, terminated, truncated, info = super().step(action)
-        if in_a_worker():
-            if self.how == "reward":
-                reward += 1e-9
-            elif self.how == "info":
-                info["worker"] = 1
-            else:
-                observation[2] = np.nextafter(observation[2], 9)
-        return observation, reward, terminated, truncated, info
+        observation, reward, *rest = super().step(action)
+        return observation, reward + 1e-9 * in_a_worker(), *rest
 
 
 def race(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import time
 from dataclasses import dataclass, replace
@@ -26,16 +27,12 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-TIMED_S = 0.004
-FEWEST_CALLS, TIMED_LIMIT_S = 5, 0.02
-"""A learner is run for so long to be timed, under each setting of its threads, and at least so
-often, unless that takes longer than the limit."""
-
-SETTLING_S = 0.012
-SETTLING_CALLS, SETTLING_LIMIT_S = 8, 0.06
-"""Threads that have just been started may share a core until the scheduler moves one of them, a few
-of its ticks later: a call of 50 us takes 8 ms then, and nothing is seen to spin beside it. So a
-learner of several threads is run for so long before it is timed, and so often within the limit."""
+TIMED_S, SEVERAL_TIMED_S = 0.004, 0.016
+FEWEST_CALLS, LIMIT_FACTOR = 8, 5
+"""A learner is run for so long, with one thread and with several, and so often, but no longer than
+so many times as long; the later half counts. Threads that have just been started may share a core
+until the scheduler moves one of them, a few of its ticks later: a call of 50 us takes 8 ms then,
+and nothing is seen to spin beside it."""
 
 FIRST_CALL_S = 0.2
 """A first call loads and builds what later ones find there, so it does not count, unless it takes
@@ -110,21 +107,17 @@ class Learner:
 
 
 def read_learner(given: Any, num_envs: int, action_space: gym.Space[Any] | None) -> Learner:
-    """The learner as something that can be run.
+    """The learner as something that can be run: a callable, seconds of work, or a stand-in.
 
-    Args:
-        given: A callable, run with the batch of observations (or without, if it takes nothing);
-            seconds of busy, single-threaded work; or None. With None, and torch loaded, small
-            networks stand in for the learner, on torch's threads as they are set.
-        num_envs: Sub-environments in a batch.
-        action_space: Of one sub-environment; needed where a network may stand in.
+    With None, and torch loaded, small networks stand in for it, on torch's threads as they are set;
+    they need the action space of one sub-environment.
     """
     if callable(given):
         return Learner("callable", _guarded(given))
     if given is not None:
         return Learner("seconds", _busy(float(given)), float(given)) if given else Learner("none")
     if loaded_torch() is not None and action_space is not None:
-        return Learner("stand-in", StandIn(num_envs, action_space))
+        return Learner("stand-in", _stand_in(num_envs, action_space))
     return Learner("none")
 
 
@@ -142,9 +135,9 @@ def measure_learner(
     It runs here, in the calling process, for some 40 ms. Random generators are left as they were.
 
     Args:
-        given: See `read_learner`.
+        given: See `read_learner`, as for the next two.
         num_envs: Sub-environments in a batch.
-        action_space: Of one sub-environment; needed where a network may stand in.
+        action_space: Of one sub-environment.
         observations: A batch of observations, handed to the learner.
         one_thread: Whether it is also measured with one thread, where it has more.
         half: Half such a batch, where it is to be timed with that too.
@@ -176,7 +169,8 @@ def _measured(
     source: str, run: Callable[[Any], Any], observations: Any, threads: int | None
 ) -> LearnerCost:
     """The cost of a learner with its threads as they are."""
-    seconds, cores = _timed(run, observations, settling_s=0.0 if threads == 1 else SETTLING_S)
+    timed_s = TIMED_S if threads == 1 else SEVERAL_TIMED_S
+    seconds, cores = _timed(run, observations, timed_s)
     looks = WINDOWS if seconds < TIMED_S else 1
     return LearnerCost(source, seconds, threads, *_spin(run, observations, looks), cores=cores)
 
@@ -184,51 +178,37 @@ def _measured(
 def _half_share(run: Callable[[Any], Any], half: Any, seconds: float) -> float:
     """The share of its time that a learner takes for half a batch; 1.0 where it refuses that."""
     try:
-        half_s, _ = _timed(run, half, settling_s=0.0)
+        half_s, _ = _timed(run, half, TIMED_S)
     except ProfileError:
         return 1.0
     return min(max(half_s / seconds, 0.5), 1.0)
 
 
-def _timed(run: Callable[[Any], Any], observations: Any, settling_s: float) -> tuple[float, float]:
-    """Median seconds of a call, and the cores that calls keep busy.
+def _timed(run: Callable[[Any], Any], observations: Any, timed_s: float) -> tuple[float, float]:
+    """Median seconds of a call, and the cores that calls keep busy."""
 
-    Args:
-        run: The learner.
-        observations: What it is given.
-        settling_s: For so long it runs first, one call at least.
-    """
-    clock = time.perf_counter
-    start_s, start_cpu_s = clock(), time.process_time()
+    def now() -> tuple[float, float]:
+        return time.perf_counter(), time.process_time()
+
+    ends = [now()]
     run(observations)
-    first_s = clock() - start_s
-    if first_s > FIRST_CALL_S:
-        return first_s, (time.process_time() - start_cpu_s) / first_s
-    calls = 1
-    while (ran_s := clock() - start_s) < settling_s or (
-        settling_s and calls < SETTLING_CALLS and ran_s < SETTLING_LIMIT_S
-    ):
-        run(observations)
-        calls += 1
-    times_s: list[float] = []
-    began_s, began_cpu_s = clock(), time.process_time()
-    while (took_s := clock() - began_s) < TIMED_S or (
-        len(times_s) < FEWEST_CALLS and took_s < TIMED_LIMIT_S
-    ):
-        start_s = clock()
-        run(observations)
-        times_s.append(clock() - start_s)
-    cores = (time.process_time() - began_cpu_s) / (clock() - began_s)
-    return median(times_s), cores
+    ends.append(now())
+    if ends[1][0] - ends[0][0] <= FIRST_CALL_S:
+        ends = ends[1:]
+        while (took_s := ends[-1][0] - ends[0][0]) < timed_s or (
+            len(ends) <= FEWEST_CALLS and took_s < LIMIT_FACTOR * timed_s
+        ):
+            run(observations)
+            ends.append(now())
+    ends = ends[(len(ends) - 1) // 2 :]
+    seconds = median(later[0] - earlier[0] for earlier, later in itertools.pairwise(ends))
+    return seconds, (ends[-1][1] - ends[0][1]) / (ends[-1][0] - ends[0][0])
 
 
 def _spin(run: Callable[[Any], Any], observations: Any, looks: int) -> tuple[float, float]:
     """How many cores other threads keep busy right after a call, and for how many seconds.
 
-    Args:
-        run: The learner, which has been called right before.
-        observations: What it is given.
-        looks: How often to look for `WINDOW_S`, each time but the first after another call.
+    The learner has just been called; each of the `looks` but the first is after another call.
     """
     seen = []
     for look in range(looks):
@@ -289,7 +269,7 @@ def _busy(seconds: float) -> Callable[[Any], None]:
     return run
 
 
-class StandIn:
+def _stand_in(num_envs: int, action_space: gym.Space[Any]) -> Callable[[Any], None]:
     """A step of a rollout as policy gradients do it, with networks of two layers of 64 units.
 
     An action is drawn from what one network says, its log-probability is taken, and another
@@ -297,41 +277,29 @@ class StandIn:
     sub-environments of HalfCheetah it takes 30 us, all of this 190 us, and the policy of
     Stable-Baselines3 does the same in 320 us.
     """
+    torch = loaded_torch()
+    choices = int(getattr(action_space, "n", 0)) if action_space.shape == () else 0
+    outputs = max(choices or math.prod(action_space.shape or (1,)), 1)
+    networks: list[Any] = []  # built when the first observations come
 
-    def __init__(self, num_envs: int, action_space: gym.Space[Any]) -> None:
-        """Builds nothing yet: the networks are built when the first observations come.
-
-        Args:
-            num_envs: Sub-environments in a batch.
-            action_space: Of one of them.
-        """
-        self._num_envs = num_envs
-        self._choices = int(getattr(action_space, "n", 0)) if action_space.shape == () else 0
-        self._outputs = max(self._choices or math.prod(action_space.shape or (1,)), 1)
-        self._networks: Any = None
-
-    def __call__(self, observations: Any) -> None:
-        """Acts on a batch of observations; nothing is kept."""
-        torch = loaded_torch()
-        features = _features(observations, self._num_envs)
+    def run(observations: Any) -> None:
+        features = _features(observations, num_envs)
         with torch.no_grad():
-            if self._networks is None:
+            if not networks:
                 inputs = features.shape[1]
-                self._networks = _network(inputs, self._outputs), _network(inputs, 1)
-                self._deviation = torch.ones(self._outputs)
-            actor, critic = self._networks
+                networks[:] = _network(inputs, outputs), _network(inputs, 1)
+            actor, critic = networks
             seen = torch.from_numpy(features)
-            found = self._distribution(actor(seen))
+            if choices:
+                found = torch.distributions.Categorical(logits=actor(seen))
+            else:
+                found = torch.distributions.Normal(actor(seen), torch.ones(outputs))
             actions = found.sample()
             found.log_prob(actions)
             critic(seen)
             actions.numpy()
 
-    def _distribution(self, outputs: Any) -> Any:
-        distributions = loaded_torch().distributions
-        if self._choices:
-            return distributions.Categorical(logits=outputs)
-        return distributions.Normal(outputs, self._deviation)
+    return run
 
 
 def _network(inputs: int, outputs: int) -> Any:

@@ -35,7 +35,6 @@ def named(phase):
     return "its constructor" if phase == "construct" else f"{phase}()"
 
 
-USED = ("reset", "step")
 QUICKLY_S = 10.0
 
 
@@ -141,35 +140,36 @@ def test_the_environment_is_closed_however_it_went(tmp_path, phase, act):
     assert file.exists()
 
 
-@pytest.mark.parametrize("phase", USED)
-def test_an_exception_is_chained_with_its_traceback(phase):
+def raise_local():
     class LocalError(Exception):
         pass
 
-    def fail():
-        raise LocalError("from in here")
+    raise LocalError("from in here")
 
-    failure = the_failure(faulty(phase, raise_lookup_error))
-    assert f"LookupError in {named(phase)}" in str(failure) and "no such joint" in str(failure)
-    assert type(failure.__cause__) is LookupError
-    assert failure.__cause__.args == ("no such joint",)
+
+@pytest.mark.parametrize(
+    ("phase", "act", "name", "text"),
+    [
+        ("reset", raise_lookup_error, "LookupError", "no such joint"),
+        ("step", raise_local, "LocalError", "from in here"),
+        *(
+            (phase, raise_unrebuildable, "Unrebuildable", "code 42: the arm broke")
+            for phase in PHASES
+        ),
+    ],
+)
+def test_an_exception_is_chained_with_its_traceback_and_be_it_one_that_cannot_be_rebuilt(
+    phase, act, name, text
+):
+    failure = the_failure(faulty(phase, act))
+    assert f"{name} in {named(phase)}" in str(failure) and text in str(failure)
+    if act is raise_unrebuildable:
+        assert isinstance(failure.__cause__, RemoteTraceback)
+        return
+    assert (type(failure.__cause__).__name__, str(failure.__cause__)) == (name, text)
     remote = failure.__cause__.__cause__
     assert isinstance(remote, RemoteTraceback)
-    assert "in raise_lookup_error" in str(remote)
-    assert "LookupError: no such joint" in remote.text
-    failure = the_failure(faulty(phase, fail))
-    assert f"LocalError in {named(phase)}" in str(failure)
-    assert type(failure.__cause__).__name__ == "LocalError"
-    assert str(failure.__cause__) == "from in here"
-
-
-@pytest.mark.parametrize("phase", PHASES)
-def test_an_exception_that_cannot_be_rebuilt_still_has_its_name_and_text(phase):
-    failure = the_failure(faulty(phase, raise_unrebuildable))
-    assert f"Unrebuildable in {named(phase)}" in str(failure)
-    assert "code 42: the arm broke" in str(failure)
-    assert isinstance(failure.__cause__, RemoteTraceback)
-    assert "in raise_unrebuildable" in str(failure.__cause__)
+    assert f"in {act.__name__}" in str(remote) and f"{name}: {text}" in remote.text
 
 
 def test_what_building_raises_is_raised_as_it_is_but_for_what_ends_a_process():
@@ -185,18 +185,18 @@ def test_what_building_raises_is_raised_as_it_is_but_for_what_ends_a_process():
     assert "SystemExit in its constructor" in str(the_failure(faulty("construct", sys.exit)))
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_process_that_exits_is_named_with_its_code_and_phase(phase):
-    failure = the_failure(faulty(phase, functools.partial(os._exit, 3)))
-    assert f"exited with code 3 in {named(phase)}" in str(failure)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
-def test_a_process_that_is_killed_is_named_with_its_signal_and_phase(number, method):
-    act = functools.partial(kill_itself, number)
-    failure = the_failure(faulty("step", act), context=method)
-    assert f"was ended by {number.name} in step()" in str(failure)
+@pytest.mark.parametrize(
+    ("phase", "act", "words", "method"),
+    [
+        ("construct", functools.partial(os._exit, 3), "exited with code 3", "forkserver"),
+        ("step", functools.partial(os._exit, 3), "exited with code 3", "forkserver"),
+        ("reset", functools.partial(kill_itself, signal.SIGKILL), "ended by SIGKILL", "spawn"),
+        ("step", functools.partial(kill_itself, signal.SIGSEGV), "ended by SIGSEGV", "forkserver"),
+    ],
+)
+def test_a_process_that_ends_is_named_with_how_and_the_phase(phase, act, words, method):
+    failure = the_failure(faulty(phase, act), context=method)
+    assert f"{words} in {named(phase)}" in str(failure)
 
 
 def hang_for_good():
@@ -257,12 +257,6 @@ def test_each_step_has_the_whole_deadline():
         assert first.profile().profile.step_time_s > 0.4
     finally:
         first.end()
-
-
-@pytest.mark.full
-def test_a_constructor_may_take_longer_than_a_step(stall_limit_s):
-    found = probed(faulty("construct", functools.partial(time.sleep, 1.5)))
-    assert found.construct_s >= 1.5
 
 
 def test_one_is_built_also_by_a_lambda_of_a_local_class(tmp_path):

@@ -42,12 +42,6 @@ RECORDERS = (
 )
 """Wrappers that write files: what is profiled is the environment beneath them."""
 
-FREELY_SHARED = (
-    *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"),
-    *("/dev/tty", "/dev/pts/", "/dev/ptmx", "/dev/shm/"),
-)
-"""Devices that any number of processes may have open, and folders of such."""
-
 
 class HandOffSignal(Protocol):
     """One direction of a hand-off: what is needed here of the signals of `backends.pool`."""
@@ -83,9 +77,7 @@ class ProfileTask:
     ) -> tuple[Any, gym.Env] | None:
         """In the worker: profiles, tells the caller, and answers it until it says what to become.
 
-        Returns:
-            What to become, and the environment that was profiled, closed; None if the worker is to
-            end.
+        Returns that and the closed environment that was profiled; None if the worker is to end.
         """
         # A full collection would look through all that was loaded before, and so copy the memory
         # that is shared with the fork server: tens of milliseconds, amid what is measured.
@@ -145,7 +137,7 @@ class ProfileTask:
                 action_space=env.action_space,
                 construct_s=construct_s,
                 observation=profiling.observation,
-                holds=held(env, footprint, read_footprint()),
+                holds=held(env, read_footprint() - footprint),
                 draws=may_draw(env.observation_space, env.render_mode),
                 warned=shown_warnings(),
             )
@@ -255,84 +247,35 @@ def space_text(space: Any) -> str:
     return text[: SPACE_TEXT_CHARACTERS - 3] + "..."
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """What a process has open.
+def read_footprint() -> set[str]:
+    """What this process has open, and its child processes. Without /proc no files are seen."""
+    found, folder = {f"child {pid}" for pid in children_pids()}, "/proc/self/fd"
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(folder):
+            with contextlib.suppress(OSError):  # the descriptor that listed the folder
+                found.add(os.readlink(f"{folder}/{descriptor}"))
+    return found
 
-    Attributes:
-        files: What its descriptors point to, by descriptor.
-        children: Ids of its child processes.
+
+def held(env: gym.Env, new: set[str]) -> tuple[str, ...]:
+    """What an environment holds that a second one could not, as words that follow "it holds".
+
+    What is `new` in the footprint came to be since it was built.
     """
-
-    files: dict[str, str]
-    children: frozenset[int]
-
-
-def read_footprint() -> Footprint:
-    """The footprint of this process now. Without /proc no files are seen."""
-    files = {}
-    folder = "/proc/self/fd"
-    try:
-        descriptors = os.listdir(folder)
-    except OSError:
-        descriptors = []
-    for descriptor in descriptors:
-        try:
-            files[descriptor] = os.readlink(f"{folder}/{descriptor}")
-        except OSError:  # the descriptor that listed the folder
-            continue
-    return Footprint(files, children_pids())
-
-
-def held(env: gym.Env, before: Footprint, after: Footprint) -> tuple[str, ...]:
-    """What an environment came to hold, as words that follow "it holds".
-
-    Args:
-        env: The environment.
-        before: The footprint before it was built.
-        after: The footprint after it was stepped, before it is closed.
-    """
-    found = []
-    opened = {after.files[key] for key in after.files if before.files.get(key) != after.files[key]}
-    if any(name.startswith("socket:") for name in opened):
-        found.append("a socket")
-    if after.children - before.children:
-        found.append("a child process")
-    found += [
-        f"the device {name}"
-        for name in sorted(opened)
-        if name.startswith("/dev/") and not _is_freely_shared(name)
-    ]
-    if env.render_mode == "human":
-        found.append("a window")
-    if "RecordVideo" in _wrappers(env):
-        found.append("a video that it records")
-    return tuple(found)
-
-
-def _is_freely_shared(name: str) -> bool:
-    folders = tuple(known for known in FREELY_SHARED if known.endswith("/"))
-    return name in FREELY_SHARED or name.startswith(folders)
-
-
-def _wrappers(env: gym.Env) -> set[str]:
-    """Names of the classes of all layers."""
-    names = set()
-    layer: gym.Env | None = env
-    outer: gym.Env | None = None
-    while layer is not None and layer is not outer:
-        names.add(type(layer).__name__)
-        layer, outer = getattr(layer, "env", None), layer
-    return names
+    layers, layer = [env], env
+    while (layer := getattr(layer, "env", layer)) is not layers[-1]:
+        layers.append(layer)
+    signs = {
+        "a socket": any(name.startswith("socket:") for name in new),
+        "a child process": any(name.startswith("child ") for name in new),
+        "a window": env.render_mode == "human",
+        "a video that it records": any(type(one).__name__ == "RecordVideo" for one in layers),
+    }
+    return tuple(what for what, is_so in signs.items() if is_so)
 
 
 def may_draw(observation_space: spaces.Space[Any], render_mode: str | None) -> str | None:
-    """What speaks for it that an environment draws, as words that follow "it"; else None.
-
-    Args:
-        observation_space: Of one environment.
-        render_mode: How it renders.
-    """
+    """What speaks for it that an environment draws, as words that follow "it"; else None."""
     if render_mode is not None:
         return f"renders (render_mode={render_mode!r})"
     return "returns images" if _has_image(observation_space) else None

@@ -78,7 +78,7 @@ class Reader(HTMLParser):
 @pytest.fixture(scope="module")
 def pages():
     pytest.importorskip("matplotlib")
-    return {name: page(plan) for name, plan in PLANS.items()}
+    return {name: page(content(plan), plan) for name, plan in PLANS.items()}
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def no_matplotlib(monkeypatch):
 
 
 def test_pages_and_markdown_look_as_they_did(no_matplotlib, tmp_path):
-    text = page(RACED, Stats(1000, 8000, 12.0, 4.0, 500.0))
+    text = page(content(RACED, Stats(1000, 8000, 12.0, 4.0, 500.0)), RACED)
     need_as_before("report_race.html", text[text.index("</style>") :])
     need_as_before("report_threads.md", Report(ONE_THREAD).save(tmp_path / "report.md").read_text())
 
@@ -137,10 +137,12 @@ def test_the_style_changes_nothing_outside_of_the_report():
 
 
 def test_without_matplotlib_a_page_says_what_to_install(no_matplotlib):
-    read = Reader(page(RACED))
+    read = Reader(page(content(RACED), RACED))
     assert "img" not in read.tags
     assert "pip install 'vecselect[plot]'" in read.text
-    assert "matplotlib" not in Reader(page(PINNED)).text  # which has nothing to plot
+    assert (
+        "matplotlib" not in Reader(page(content(PINNED), PINNED)).text
+    )  # which has nothing to plot
 
 
 # Figures

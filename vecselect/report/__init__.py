@@ -10,6 +10,7 @@ something is shown.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from vecselect.plan import Plan, Sweep
+    from vecselect.report.plots import Plot
     from vecselect.report.text import Shown
     from vecselect.run_stats import Stats
 
@@ -38,23 +40,35 @@ SWEEP_FILES = (".json", *PLOT_FILES)
 class _Printed:
     """What reports have in common: how they are shown."""
 
-    def _shown(self) -> Shown:
+    def _shown(self) -> tuple[Shown, Plot | None]:
+        """What it says, and the plot beside it in a notebook."""
         raise NotImplementedError
 
     def __str__(self) -> str:
         """Plain text, 80 columns wide, without colour."""
-        return str(self._shown())
+        from vecselect.report.text import plain
+
+        return plain(self._shown()[0])
 
     def print(self, file: TextIO) -> None:
         """Writes it to a stream: coloured on a terminal, plain and 80 columns wide in a pipe.
 
         On a terminal `NO_COLOR`, `FORCE_COLOR` and `COLUMNS` are heeded.
         """
-        self._shown().print(file)
+        from vecselect.report.text import write
+
+        write(self._shown()[0], file)
+
+    def __rich__(self) -> Shown:
+        """What rich prints for it."""
+        return self._shown()[0]
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """What a notebook shows for it."""
-        return self._shown()._repr_mimebundle_(include, exclude)
+        from vecselect.report.html import fragment
+
+        shown, plot = self._shown()
+        return {"text/plain": str(self), "text/html": fragment(shown.content, plot)}
 
 
 @dataclass(frozen=True)
@@ -66,18 +80,17 @@ class Report(_Printed):
     Attributes:
         plan: The plan.
         stats: How a run after it has gone so far, if there is one.
+        in_detail: Whether its text has all of the evidence.
     """
 
     plan: Plan
     stats: Stats | None = None
+    in_detail: bool = False
 
     @property
-    def details(self) -> Shown:
+    def details(self) -> Report:
         """The same with all of the evidence: `print(report.details)`."""
-        from vecselect.report.content import content
-        from vecselect.report.text import Shown
-
-        return Shown(content(self.plan, self.stats))
+        return dataclasses.replace(self, in_detail=True)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the report to a file, in the form that the file's ending says.
@@ -93,20 +106,23 @@ class Report(_Printed):
         Raises:
             RequestError: If it ends otherwise, or cannot be written.
         """
+        from vecselect.report.content import content
         from vecselect.report.html import page
         from vecselect.report.markdown import markdown
 
+        found = content(self.plan, self.stats)
         forms = {
-            ".html": lambda: page(self.plan, self.stats).encode("utf-8", "replace"),
-            ".md": lambda: markdown(self.details.content).encode("utf-8", "replace"),
+            ".html": lambda: page(found, self.plan).encode("utf-8", "replace"),
+            ".md": lambda: markdown(found).encode("utf-8", "replace"),
             ".json": lambda: f"{self.plan.to_json()}\n".encode(),
         }
         return _save(path, "report", forms)
 
-    def _shown(self) -> Shown:
-        from vecselect.report.text import MOST_LINES, Shown
+    def _shown(self) -> tuple[Shown, None]:
+        from vecselect.report.content import content
+        from vecselect.report.text import Shown
 
-        return Shown(self.details.content, MOST_LINES)
+        return Shown(content(self.plan, self.stats), short=not self.in_detail), None
 
 
 @dataclass(frozen=True)
@@ -142,12 +158,12 @@ class SweepReport(_Printed):
         }
         return _save(path, "sweep", forms)
 
-    def _shown(self) -> Shown:
+    def _shown(self) -> tuple[Shown, Plot]:
         from vecselect.report.content import sweep_content
         from vecselect.report.plots import sweep_plot
         from vecselect.report.text import Shown
 
-        return Shown(sweep_content(self.sweep), plot=sweep_plot(self.sweep))
+        return Shown(sweep_content(self.sweep)), sweep_plot(self.sweep)
 
 
 def check_file(path: str | os.PathLike[str], what: str, endings: tuple[str, ...]) -> str:

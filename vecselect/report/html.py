@@ -11,22 +11,19 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from vecselect.errors import RequestError
-from vecselect.report.content import content
 from vecselect.report.plots import plan_plot, svg
 
 if TYPE_CHECKING:
     from vecselect.plan import Plan
     from vecselect.report.content import Content, Row, Section
     from vecselect.report.plots import Plot
-    from vecselect.run_stats import Stats
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load for the page, and run in it: styles and pictures that are in it."""
 
 
-def page(plan: Plan, stats: Stats | None = None) -> str:
-    """The report of a plan as an HTML document."""
-    found = content(plan, stats)
+def page(found: Content, plan: Plan) -> str:
+    """What a report of a plan says, and its plot, as an HTML document."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'

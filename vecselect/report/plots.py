@@ -36,9 +36,6 @@ PLAN_IN, SWEEP_IN = (6.6, 4.2), (6.6, 5.0)
 
 DOTS_PER_INCH = 160
 
-FAR_ABOVE = 6.0
-"""Where the largest throughput of a sweep is this many times the best, the axis is logarithmic."""
-
 STEP_TIMES_S, POINTS = (2e-6, 1e-2), 29
 """Step times that a curve always covers; wider where the environment's own lies near an end."""
 
@@ -253,21 +250,17 @@ def _sweep_figure(sweep: Sweep) -> Figure:
     for mode in sweep.modes:
         _sweep_lines(above, below, mode, [one for one in sweep.points if one.mode == mode])
     best = sweep.recommended
-    above.set_ylim(0, above.get_ylim()[1] * 1.05)
     if best is not None:
         above.plot([best.num_envs], [best.per_s], "o", **_ring(INK, 13))
         text = f"recommended: {best.mode} x {best.num_envs}, {rate(best.per_s)}"
         above.set_title(text, loc="right", fontsize=9, fontweight="normal")
-        if max(one.per_s for one in sweep.points) > FAR_ABOVE * best.per_s:
-            above.set_yscale("log")
-            above.autoscale(axis="y")
-            above.minorticks_off()
+        above.set_yscale("log")
+        _few_ticks(above.yaxis, rate)
     below.set_ylim(0, max(below.get_ylim()[1] * 1.05, 1.0))
     below.set_xscale("log", base=2)
     below.minorticks_off()
     below.set_xticks(sweep.num_envs, [str(number) for number in sweep.num_envs])
     below.set_xlim(sweep.num_envs[0] / 1.3, sweep.num_envs[-1] * 1.3)
-    above.yaxis.set_major_formatter(lambda value, place: short(rate(value)))
     below.yaxis.set_major_formatter(lambda value, place: short(size(value)))
     below.locator_params(axis="y", nbins=4)
     interrupted = "" if sweep.whole else " (interrupted)"

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType, RenderResult
 
     from vecselect.report.content import Content, Row, Section
-    from vecselect.report.plots import Plot
 
 WIDTH = 80
 """Columns of plain text."""
@@ -49,33 +48,18 @@ _WRAPPING = Console(file=io.StringIO(), force_jupyter=False)
 
 @dataclass(frozen=True)
 class Shown:
-    """A report for rich, laid out when its width is known.
+    """What a report says for rich, laid out when its width is known.
 
-    Rows, notes and the reason are cut to fit into `most_lines`; with no limit captions and the
-    evidence are shown too. Notebooks show the plot.
+    If it is `short`, rows, notes and the reason are cut to fit into 16 lines; else captions and the
+    evidence are shown too.
     """
 
     content: Content
-    most_lines: float = math.inf
-    plot: Plot | None = None
-
-    def __str__(self) -> str:
-        """Plain text, 80 columns wide, without colour."""
-        return plain(self)
-
-    def print(self, file: TextIO) -> None:
-        """Writes it to a stream: coloured on a terminal, plain in a pipe."""
-        write(self, file)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows for it."""
-        from vecselect.report.html import fragment
-
-        return {"text/plain": str(self), "text/html": fragment(self.content, self.plot)}
+    short: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Lays it out: all of it, or what `most_lines` leave room for."""
-        content, width, short = self.content, options.max_width, math.isfinite(self.most_lines)
+        """Lays it out."""
+        content, width, short = self.content, options.max_width, self.short
         pin = _pin(content, width)
         above = [*_head(content, width), *_verdict(content, width, short)]
         yield from above
@@ -89,7 +73,7 @@ class Shown:
             yield from (*_notes(content, width, math.inf), *pin)
             return
         so_far = [line for section in content.sections for line in _on_one_line(section, width)]
-        room = int(self.most_lines) - len(above) - len(so_far) - len(pin)
+        room = MOST_LINES - len(above) - len(so_far) - len(pin)
         for table in content.sections:
             for_notes = NOTE_LINES if content.notes else 0
             rows = _rows_that_tell(table, max(room - 1 - for_notes, LEAST_ROWS))

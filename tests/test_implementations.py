@@ -71,19 +71,13 @@ def test_a_factory_is_pinned_with_the_environments_arguments():
         assert kwargs == {"g": 5.0}
         return Points(num_envs)
 
-    with auto_make_vec("Pendulum-v1", 5, mode="native", native=make, g=5.0) as envs:
+    with auto_make_vec("CartPole-v1", 5, mode="native", native=make, g=5.0) as envs:
         assert isinstance(envs.unwrapped, Points)
         assert envs.num_envs == 5
         first = envs.reset(seed=1)[0]
         assert np.array_equal(envs.reset(seed=1)[0], first)
         assert envs.step(np.zeros((5, 2), np.float32))[1].shape == (5,)
-    with auto_make_vec(Point, 2, mode="native", native=Points) as envs:
         assert envs.plan.decided_by == "pin"
-
-
-def test_a_factory_takes_the_place_of_the_registered_entry_point():
-    with auto_make_vec("CartPole-v1", 3, mode="native", native=Points) as envs:
-        assert isinstance(envs.unwrapped, Points)
 
 
 @pytest.mark.parametrize(
@@ -186,17 +180,6 @@ def test_one_that_cannot_be_chosen_is_left_out_aloud(factory, why):
         assert re.search(why, text)
 
 
-def test_a_recalled_plan_runs_it_again(tmp_path, monkeypatch):
-    monkeypatch.setenv("VECSELECT_CACHE_DIR", str(tmp_path))
-    options = {"native": Points, "allow": ("native",), "learner": 0, "budget_s": 20.0}
-    made = recommend(Point, 256, **options)
-    with auto_make_vec(Point, 256, **options) as envs:
-        assert envs.plan.recalled
-        assert envs.mode == made.mode == "native"
-    other = recommend(Point, 256, **{**options, "native": HalfRewards})
-    assert not other.recalled
-
-
 @pytest.mark.full
 def test_a_race_and_a_sweep_run_a_factory_that_no_other_process_can_have():
     lock = threading.Lock()
@@ -244,13 +227,8 @@ def behaviour(**values):
         ({"return_mean": 59.0}, True),
         ({"ends_mean": 7.2}, True),
         ({"return_sd": 100.0, "return_mean": 100.0}, False),
+        ({"return_mean": 50.00001, "return_sd": 0.0}, False),  # rounding
     ],
 )
 def test_means_differ_beyond_chance(changed, differs):
     assert behaviour().differs(behaviour(**changed)) is differs
-
-
-def test_rounding_is_no_difference():
-    exact = behaviour(return_sd=0.0, ends_sd=0.0)
-    assert not exact.differs(behaviour(return_sd=0.0, ends_sd=0.0, return_mean=50.00001))
-    assert exact.differs(behaviour(return_sd=0.0, ends_sd=0.0, return_mean=50.1))

@@ -20,10 +20,9 @@ from tests.fake_torch import FakeTorch
 from tests.noting import DrawingEnv, Notes, NotingEnv
 from tests.processes import children, wait_until_gone
 from tests.records import MS, TORCH
-from tests.zoo import BusyEnv, EchoEnv, HoldingEnv, SampleEnv
+from tests.zoo import BusyEnv, EchoEnv, HoldingEnv
 from vecselect import (
     Plan,
-    Report,
     RequestError,
     VecselectWarning,
     auto_make_vec,
@@ -93,8 +92,7 @@ def a_pool(monkeypatch):
 # What planning does to the user's environments
 
 
-@pytest.mark.parametrize("pool", [True, False])
-@pytest.mark.parametrize("wait_s", [0.0, WAIT_S])
+@pytest.mark.parametrize(("pool", "wait_s"), [(True, WAIT_S), (True, 0.0), (False, WAIT_S)])
 def test_one_more_is_built_than_was_asked_for_and_stepped_a_little(notes, wait_s, pool, request):
     if pool:
         request.getfixturevalue("a_pool")
@@ -168,26 +166,18 @@ def test_what_was_profiled_before_leaves_no_trace_in_the_first_worker(notes, a_p
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("pool", [True, False])
-def test_planning_changes_no_trajectory_and_no_generator(notes, pool, request):
-    if pool:
-        request.getfixturevalue("a_pool")
+def test_planning_changes_no_trajectory_and_no_generator(notes, a_pool):
     np.random.seed(5)
     random.seed(5)
     before = np.random.get_state()[1].tolist(), random.getstate()
     factories = notes.factories()
+    recommend(factories, learner=lambda batch: np.random.random(), use_store=False)
     for recalled in (False, True):
         with auto_make_vec(factories) as envs:
             assert envs.plan.recalled is recalled
-            assert envs.mode == "pool:3" or not pool
+            assert envs.mode == "pool:3"
             assert (np.random.get_state()[1].tolist(), random.getstate()) == before
             assert_same_run(envs, SyncVectorEnv(factories), steps=25, seed=3)
-
-
-def test_planning_changes_no_seeded_trajectory_of_sampled_spaces():
-    env_fns = [lambda: SampleEnv(gym.spaces.Box(-1, 1, (3,), np.float64))] * 4
-    with auto_make_vec(env_fns, learner=lambda observations: np.random.random()) as envs:
-        assert_same_run(envs, SyncVectorEnv(env_fns), steps=30)
 
 
 class ClosingHard(NotingEnv):
@@ -353,13 +343,6 @@ def test_where_modes_differ_in_a_race_sync_runs():
     assert any("First difference: pool" in note.text for note in plan.notes)
 
 
-def test_seconds_of_learner_dilute_what_a_mode_can_save():
-    plan = recommend("CartPole-v1", 2, **LONG)
-    assert plan.mode in ("sync", "pool:0")
-    assert plan.collection_share < 0.01
-    assert plan.chosen.loop_s > 0.5
-
-
 # What cannot run, and what only one mode can run
 
 
@@ -488,49 +471,37 @@ def test_a_plan_made_beside_other_programs_is_provisional(machine, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "match"),
+    ("options", "match"),
     [
-        (
-            "learner",
-            ["1 ms", -1.0, float("nan"), True, [0.001]],
-            "learner is .*; give a callable that takes the batch",
-        ),
-        (
-            "learner_threads",
-            [0, -1, True, 1.0, "all"],
-            "learner_threads is .*; it must be a whole number of at least",
-        ),
-        ("allow", [("async",), ("nativ",), "nativ"], "choose one of 'native'"),
-        ("budget_s", [0, -1.0, "1"], "budget_s is .*; it must be a number of seconds above 0"),
-        ("effort", ["exhaustive"], "There is no effort 'exhaustive'"),
+        ({"learner_threads": 0}, "learner_threads is 0"),
+        ({"learner_threads": "all"}, "learner_threads is 'all'"),
+        ({"allow": ("async",)}, "choose one of 'native'"),
     ],
 )
-def test_what_cannot_be_asked_for_is_refused_with_advice(name, values, match):
-    for value in values:
-        with pytest.raises(RequestError, match=match):
-            recommend("CartPole-v1", 2, **{name: value})
+def test_what_cannot_be_asked_for_is_refused_with_advice(options, match):
+    with pytest.raises(RequestError, match=match):
+        recommend("CartPole-v1", 2, **options)
 
 
 # A deadline decides which modes there are to choose from
 
-DEADLINE = {"step_timeout_s": 60.0}
+
+def under_deadline(effort="measure", step_timeout_s=60.0, **more):
+    deadlines = {"step_timeout_s": step_timeout_s, **more}
+    return recommend(
+        "CartPole-v1", 4, effort=effort, vector_kwargs=deadlines, use_store=False, budget_s=1.5
+    )
 
 
-def under_deadline(effort, **options):
-    options = {"vector_kwargs": DEADLINE, "use_store": False, **options}
-    return recommend("CartPole-v1", 4, effort=effort, **options)
-
-
-@pytest.mark.parametrize("effort", ["measure", "race"])
-def test_what_runs_in_the_calling_process_is_left_out_and_the_reason_said(effort):
-    plan = under_deadline(effort, budget_s=1.5)
+def test_what_runs_in_the_calling_process_is_left_out_and_the_reason_said():
+    plan = under_deadline()
     skipped = {candidate.mode: candidate.skipped for candidate in plan.candidates}
     assert "cannot enforce step_timeout_s" in skipped["sync"]
     assert "pool:0" not in skipped
     assert plan.mode.partition(":")[0] in ("pool", "async")
     assert plan.break_even_s == {}
-    assert "cannot enforce step_timeout_s" in " ".join(str(Report(plan).details).split())
     assert not plan.evidence.caller_steps
+    assert plan.candidates[0].mode == "pool:1"
     assert Plan.from_json(plan.to_json()) == plan
 
 
@@ -538,13 +509,5 @@ def test_the_rule_s_answer_gives_way_to_a_deadline():
     plan = under_deadline("rule")
     assert plan.mode == "async"
     assert "The rule says sync, but it cannot enforce step_timeout_s" in plan.reason
-    start_only = {"start_timeout_s": 30.0, "step_timeout_s": None}
-    assert under_deadline("rule", vector_kwargs=start_only).mode == "async"
-    assert under_deadline("rule", vector_kwargs={"step_timeout_s": None}).mode == "sync"
-
-
-def test_every_sub_environment_of_what_is_chosen_is_under_the_deadline():
-    with auto_make_vec("CartPole-v1", 4, use_store=False, vector_kwargs=DEADLINE) as envs:
-        envs.reset(seed=1)
-        assert envs.mode not in ("sync", "pool:0")
-        assert envs.plan.candidates[0].mode == "pool:1"
+    assert under_deadline("rule", None, start_timeout_s=30.0).mode == "async"
+    assert under_deadline("rule", None).mode == "sync"

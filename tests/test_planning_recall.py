@@ -83,12 +83,6 @@ def test_another_callable_learner_is_planned_anew(notes, monkeypatch):
     assert recommend(notes.factories(3), learner=lambda batch: time.sleep(20 * MS)).learner_s > MS
 
 
-def test_what_is_asked_for_otherwise_is_planned_anew():
-    recommend("CartPole-v1", num_envs=2)
-    for change in ({"num_envs": 3}, {"learner_threads": "auto"}):  # the rest: test_plan_key
-        assert not recommend("CartPole-v1", **{"num_envs": 2, **change}).recalled
-
-
 def test_a_fresh_plan_takes_the_place_of_the_one_remembered():
     first = recommend("CartPole-v1", 2)
     fresh = recommend("CartPole-v1", 2, fresh=True)
@@ -96,14 +90,9 @@ def test_a_fresh_plan_takes_the_place_of_the_one_remembered():
     assert fresh.key == first.key
     again = recommend("CartPole-v1", 2)
     assert dataclasses.replace(again, recalled=False) == fresh
-
-
-def test_the_cache_can_be_left_out():
-    recommend("CartPole-v1", 2)
     plan = recommend("CartPole-v1", 2, use_store=False)
-    assert not plan.recalled
-    assert plan.key is None
-    assert len(PlanCache().entries()) == 1
+    assert not plan.recalled and plan.key is None
+    assert [stored.plan.created for stored in PlanCache().entries()] == [fresh.created]
 
 
 def test_an_environment_whose_spaces_have_changed_is_planned_anew():
@@ -139,24 +128,18 @@ def test_the_next_start_takes_what_runs_of_this_script_have_shown():
     assert again.chosen.measured.mid == pytest.approx(0.003)
 
 
-def test_what_runs_have_shown_survives_a_new_plan():
+@pytest.mark.parametrize("expired", [False, True])
+def test_what_runs_have_shown_outlives_the_plan(monkeypatch, expired):
     plan = recommend(busy, 8)  # sync is a candidate beside other programs, too
     PlanCache().observe(plan.key, script_name(), seen("sync", 1.0, 0.25))
-    fresh = recommend(busy, 8, fresh=True)
-    assert not fresh.recalled
-    assert [one.outside_s for one in fresh.evidence.runs] == [0.25]
-    assert {row.mode for row in fresh.candidates if row.measured} == {"sync"}
-    assert PlanCache().recall(plan.key).runs[script_name()]
-
-
-def test_what_runs_have_shown_outlives_the_plan(monkeypatch):
-    plan = recommend(busy, 8)
-    PlanCache().observe(plan.key, script_name(), seen(plan.mode, 1.0, 0.25))
-    monkeypatch.setattr(cache, "MOST_DAYS", 0)
-    monkeypatch.setattr(cache, "MOST_PROVISIONAL_DAYS", 0)
-    again = recommend(busy, 8)
+    if expired:
+        monkeypatch.setattr(cache, "MOST_DAYS", 0)
+        monkeypatch.setattr(cache, "MOST_PROVISIONAL_DAYS", 0)
+    again = recommend(busy, 8, fresh=not expired)
     assert not again.recalled
     assert [one.outside_s for one in again.evidence.runs] == [0.25]
+    assert {row.mode for row in again.candidates if row.measured} == {"sync"}
+    assert PlanCache().recall(plan.key).runs[script_name()]
 
 
 def raises(num_envs, **options):
@@ -189,14 +172,3 @@ def test_a_learner_that_is_slower_beside_other_programs_keeps_its_plan(
     with auto_make_vec(notes.factories(3), learner=learn) as envs:
         assert envs.plan.recalled is (foreign_cores > 0)
         assert envs.plan.key == first.key
-
-
-def test_two_learners_of_two_scripts_are_kept_apart(monkeypatch):
-    plan = recommend(busy, 8)
-    plans = PlanCache()
-    plans.observe(plan.key, "one.py", seen("sync", 1.0))
-    plans.observe(plan.key, "other.py", seen("sync", 2.0))
-    for script, inside_s in (("one.py", 1.0), ("other.py", 2.0)):
-        monkeypatch.setattr(planner, "script_name", lambda script=script: script)
-        (only,) = recommend(busy, 8).evidence.runs
-        assert only.inside_s == inside_s

@@ -9,11 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from tests.processes import children
 from tests.zoo import EchoEnv, GlobalEnv, HoldingEnv
 from vecselect import (
     ModeUnavailable,
-    ProfileError,
     RequestError,
     Sweep,
     SweepReport,
@@ -99,28 +97,16 @@ def test_every_point_has_its_throughput_memory_and_blocks(small):
     assert found.recommended.mode in str(SweepReport(found))
 
 
-def test_numbers_take_turns(small):
-    found, _ = small
-    rounds = {len(point.blocks_s) for point in found.points if point.loop_s}
-    assert max(rounds) > 1
-    assert [state.text for state in small[1] if "round 2" in state.text]
-
-
-def test_progress_goes_up_and_says_what_is_done(small):
-    _, states = small
-    shares = [state.share for state in states]
-    assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] <= 1
-    assert all(state.left_s >= 0 for state in states)
+def test_numbers_take_turns_and_progress_goes_up(small):
+    found, states = small
+    assert max(len(point.blocks_s) for point in found.points if point.loop_s) > 1
     texts = [state.text for state in states]
     assert texts[0] == "measuring one environment's step"
     assert "building pool:1 x 2" in texts
-
-
-def test_no_process_is_left(small):
-    before = children()
-    sweep(echo, 2, modes=["pool:1"], budget_s=1)
-    # The fork server and its tracker may have been started; what the sweep started is gone.
-    assert len(children() - before) <= 2
+    assert [text for text in texts if "round 2" in text]
+    shares = [state.share for state in states]
+    assert shares == sorted(shares) and shares[0] >= 0 and shares[-1] <= 1
+    assert all(state.left_s >= 0 for state in states)
 
 
 def test_by_default_the_modes_are_proposed_and_native_is_marked():
@@ -192,11 +178,6 @@ def test_a_learner_runs_here_and_counts_and_leaves_the_generators_as_they_are():
     assert np.random.get_state()[1].tolist() == before
 
 
-def test_a_learner_that_fails_is_an_error():
-    with pytest.raises(ProfileError, match="The learner raised ZeroDivisionError"):
-        sweep(echo, 2, modes=["sync"], budget_s=30, learner=lambda observations: 1 / 0)
-
-
 def test_modes_that_differ_are_timed_all_the_same_and_it_is_said():
     found = sweep(GlobalEnv, 2, modes=["sync", "pool:0"], budget_s=5)
     assert all(point.env_steps_per_s is not None for point in found.points)
@@ -205,8 +186,7 @@ def test_modes_that_differ_are_timed_all_the_same_and_it_is_said():
 
 
 def test_a_list_of_callables_gives_its_first_ones():
-    found = sweep([echo, echo, echo], (1, 2), modes=["sync"], budget_s=30)
-    assert found.of("sync", 2).env_steps_per_s is not None
+    assert sweep([echo, echo, echo], (1, 2), modes=["sync"], budget_s=1).of("sync", 2).loop_s
     with pytest.raises(RequestError, match="goes up to 4, but the list holds 3"):
         sweep([echo, echo, echo], (1, 4))
 
@@ -231,7 +211,6 @@ def test_an_interrupt_carries_what_was_measured():
         ({"num_envs": ()}, "num_envs is empty"),
         ({"num_envs": (1, -2)}, "num_envs is -2"),
         ({"num_envs": "1,2"}, "num_envs is '1'; it must be a whole"),
-        ({"modes": ()}, "modes is empty"),
         ({"modes": ("auto",)}, "no mode 'auto'"),
         ({"modes": ("synk",)}, "Did you mean 'sync'"),
         ({"budget_s": 0}, "budget_s is 0"),

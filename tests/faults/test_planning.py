@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import random
 import signal
 import time
 
@@ -19,17 +18,6 @@ from tests.faults.faulty import CLOSED_S, Forks, within
 from tests.marks import only_full
 from vecselect import auto_make_vec
 from vecselect.testing.contract import assert_same_run
-
-
-@case(deadline_s=60.0, each={"effort": ["rule", "measure", "race"]})
-def test_planning_changes_no_result_and_no_generator(effort):
-    np.random.seed(5)
-    random.seed(5)
-    before = np.random.get_state()[1].tolist(), random.getstate()
-    with auto_make_vec("CartPole-v1", 4, effort=effort, budget_s=0.5) as envs:
-        assert (np.random.get_state()[1].tolist(), random.getstate()) == before
-        with auto_make_vec("CartPole-v1", 4, mode="sync") as pinned:
-            assert_same_run(envs, pinned, 40)
 
 
 @case(deadline_s=30.0, full=True)

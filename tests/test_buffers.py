@@ -220,7 +220,7 @@ def test_a_worker_is_replaced_once_for_all_buffers_where_that_was_asked_for(acti
 
 
 def test_a_deadline_is_kept_in_a_buffer():
-    options = {"step_timeout_s": 0.3}
+    options = {"step_timeout_s": 0.15}  # of each of the two that the worker serves
     with auto_make_vec([Slow] * 4, None, "pool:1", options, buffers=2) as envs:
         envs.reset(seed=1)
         first, second = envs.buffers

@@ -25,8 +25,8 @@ from vecselect.backends.async_pipes import AsyncWorkers, RanOut
 from vecselect.backends.async_worker import work
 from vecselect.backends.pool.arena import leaves
 from vecselect.backends.pool.construction import construct
-from vecselect.backends.pool.process import ProcessWorkers
-from vecselect.backends.pool.workers import Settings
+from vecselect.backends.pool.processes import ProcessWorkers
+from vecselect.backends.pool.settings import Settings
 from vecselect.backends.specs import facts_of
 from vecselect.errors import RequestError, VecselectError
 from vecselect.machine import WORKER_BYTES, read_memory
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.lane import Sample
+    from vecselect.backends.pool.settings import Sample
     from vecselect.backends.specs import Facts
     from vecselect.factory import EnvFn
     from vecselect.machine import Machine

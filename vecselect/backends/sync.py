@@ -15,7 +15,7 @@ from vecselect.backends import base
 from vecselect.backends.attributes import Attributes
 from vecselect.backends.base import already_pending, nothing_pending
 from vecselect.backends.buffered import build_in_buffers
-from vecselect.backends.pool.workers import Settings
+from vecselect.backends.pool.settings import Settings
 from vecselect.backends.thread import ThreadVectorEnv
 from vecselect.process.remote_errors import exit_error
 

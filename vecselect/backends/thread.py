@@ -8,9 +8,9 @@ from vecselect.backends import base
 from vecselect.backends.buffered import build_in_buffers
 from vecselect.backends.pool.first_finished import FirstFinishedVectorEnv
 from vecselect.backends.pool.rows import RowThreads
+from vecselect.backends.pool.settings import Settings
 from vecselect.backends.pool.threads import ThreadWorkers
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.backends.pool.workers import Settings
 from vecselect.errors import ModeUnavailable
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
@@ -40,8 +40,6 @@ class ThreadVectorEnv(PoolVectorEnv):
     Sub-environments are built in the order of their rows, each in the thread that steps and closes
     it.
     """
-
-    _kind = ThreadWorkers
 
 
 class Thread(base.Backend):
@@ -87,7 +85,7 @@ class Thread(base.Backend):
         def built(part: Request, number: int) -> ThreadVectorEnv:
             caller_steps = part.caller_steps
             settings = Settings.of(part, workers, caller_steps=caller_steps)
-            return self._safe(ThreadVectorEnv(part.env_fns, settings), part)
+            return self._safe(ThreadVectorEnv(part.env_fns, settings, ThreadWorkers), part)
 
         return build_in_buffers(request, built)
 

@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.host import Host, Hosts
+from vecselect.backends.pool.processes import Host, Hosts
 from vecselect.errors import ProfileError, StepTimeout
 from vecselect.factory import note_shown
 from vecselect.learner_threads import library_threads
@@ -83,8 +83,9 @@ class FirstWorker:
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         # What a step may compute in, as far as there are cores for them.
         threads = max(min(library_threads(), int(read_machine().cores)), 1)
-        self.host: Host = Hosts(request.buffers).start(
+        self.host: Host = Host(
             contexts.get_context(request.vector_kwargs.get("context")),
+            Hosts(request.buffers).memories,
             ProfileTask(env_fn, extent, budget_s, generators.child_seed(), threads),
             index=0,
             daemon=bool(request.vector_kwargs.get("daemon", False)),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends import base
 from vecselect.backends.buffered import build_in_buffers
 from vecselect.backends.pool.first_finished import FirstFinishedVectorEnv
-from vecselect.backends.pool.host import Host, Hosts
 from vecselect.backends.pool.link import DEFAULT_TRIES, EAGER_TRIES, new_memory
+from vecselect.backends.pool.processes import Host, Hosts, ProcessWorkers
 from vecselect.backends.pool.rows import RowProcesses
+from vecselect.backends.pool.settings import Settings
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.backends.pool.workers import Settings
 from vecselect.machine import read_machine
 from vecselect.modes import Mode, usual_workers
 from vecselect.process import children
@@ -82,9 +83,8 @@ class Pool(base.Backend):
                 workers,
                 0 if number else workers,  # the first has looked for room for them
                 buffer=number if request.buffers > 1 else None,
-                hosts=hosts,
             )
-            env = PoolVectorEnv(part.env_fns, settings)
+            env = PoolVectorEnv(part.env_fns, settings, partial(ProcessWorkers, hosts=hosts))
             base.set_spec(env, part, None)
             return env
 

@@ -11,8 +11,8 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect.backends.base import check_distinct, warn_of_memory
 from vecselect.backends.pool.arena import LENT_SLOTS, Layout, leaves
-from vecselect.backends.pool.lane import LaneSpec, Sample, Work, sample_of
 from vecselect.backends.pool.loans import LEND_BYTES
+from vecselect.backends.pool.settings import LaneSpec, Sample, Work, sample_of
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.machine import WORKER_BYTES, resident_bytes
 from vecselect.modes import slices
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.workers import Settings, Workers
+    from vecselect.backends.pool.settings import Settings
+    from vecselect.backends.pool.workers import Workers
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ from vecselect.backends.pool.commands import LaneCalls, StillPending
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.link import WATCH_PERIOD_S
-from vecselect.backends.pool.workers import Raised
 from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.commands import StepResult
     from vecselect.backends.pool.rows import Job, RowProcesses, RowThreads
-    from vecselect.backends.pool.workers import Arguments, Settings, Worker
+    from vecselect.backends.pool.settings import Settings
+    from vecselect.backends.pool.workers import Arguments, Worker
 
     Given = tuple[Job, Worker, float]
     """A job, the worker that it was given to, and when, in seconds; of a step the job may be
@@ -229,8 +229,8 @@ class FirstFinishedVectorEnv(LaneCalls):
         replies = [self._workers.unpacked(answer) for answer in self._answers.values()]
         self._answers.clear()
         for reply in replies:
-            if isinstance(reply, Raised):
-                raise reply.error
+            if isinstance(reply, BaseException):
+                raise reply
         return replies
 
     def need_idle(self, kind: str) -> None:
@@ -393,9 +393,9 @@ class FirstFinishedVectorEnv(LaneCalls):
             if answer is None:
                 continue
             reply = self._workers.unpacked(answer)
-            if isinstance(reply, Raised):
+            if isinstance(reply, BaseException):
                 del self._answers[row]
-                raise reply.error
+                raise reply
             self._rests[row], objects = reply
             for path, value in objects.items():
                 self._objects[path][row] = value

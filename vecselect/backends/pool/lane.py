@@ -6,13 +6,10 @@ all of them are made from the same `LaneSpec`.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode
 
 from vecselect.backends.attributes import Attributes
@@ -25,121 +22,14 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.arena import Arena, Layout, Write
-    from vecselect.backends.specs import Facts
+    from vecselect.backends.pool.arena import Arena, Write
+    from vecselect.backends.pool.settings import LaneSpec
 
 FORBIDDEN_CALLS = frozenset({"reset", "step", "close"})
 """What `call` refuses, since the lane would not know of it: its state would be wrong afterwards."""
 
 Step = tuple[Any, Any, Any, Any, dict[str, Any]]
 """What a sub-environment's step returns."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a worker is started with.
-
-    Attributes:
-        index: Of the worker.
-        env_fns: The factories of its lane.
-        first_row: Index of the lane's first sub-environment.
-        tries: Tries to take a signal before sleeping.
-        gives_sample: Whether it is to send a `Sample` when its sub-environments are built.
-        global_seed: Of the process's global random generators.
-        restart_seeds: Where it replaces a worker that died: seeds to begin its episodes anew with.
-        buffer: The number of the buffer that the lane belongs to; None where there is only one.
-    """
-
-    index: int
-    env_fns: tuple[Callable[[], gym.Env], ...]
-    first_row: int
-    tries: int
-    gives_sample: bool = False
-    global_seed: int = 0
-    restart_seeds: tuple[int | None, ...] | None = None
-    buffer: int | None = None
-
-    @property
-    def rows(self) -> range:
-        """Indices of the lane's sub-environments."""
-        return range(self.first_row, self.first_row + len(self.env_fns))
-
-    def part(self, rows: range) -> Work:
-        """The same for a part of the lane, by its places in the lane."""
-        part, seeds = slice(rows.start, rows.stop), self.restart_seeds
-        return dataclasses.replace(
-            self,
-            env_fns=self.env_fns[part],
-            first_row=self.first_row + rows.start,
-            restart_seeds=None if seeds is None else seeds[part],
-        )
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What one sub-environment says of itself.
-
-    Attributes:
-        observation_space: Its space of observations.
-        action_space: Its space of actions.
-        metadata: Its metadata.
-        render_mode: How it renders.
-    """
-
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
-    metadata: dict[str, Any]
-    render_mode: str | None
-
-
-def sample_of(env: gym.Env) -> Sample:
-    """What a sub-environment says of itself."""
-    return Sample(env.observation_space, env.action_space, dict(env.metadata), env.render_mode)
-
-
-@dataclass(frozen=True)
-class LaneSpec:
-    """What all lanes have in common; known once a first sub-environment is built.
-
-    Attributes:
-        layout: Of the arena.
-        autoreset_mode: What happens to a sub-environment whose episode ended.
-        observation_space: Of one sub-environment, as it is batched.
-        action_space: Of one sub-environment.
-        same_spaces: Whether the observation spaces must be equal, or only alike in dtype and shape.
-        facts: Of the spec of the caller's first sub-environment; None where nothing is compared.
-        alike: Indices of the sub-environments that the same factory builds.
-    """
-
-    layout: Layout
-    autoreset_mode: AutoresetMode
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
-    same_spaces: bool
-    facts: Facts | None = None
-    alike: frozenset[int] = frozenset()
-
-    def mismatch(self, env: gym.Env, row: int) -> str:
-        """A sentence if an environment's spaces do not fit the batch's, else an empty string."""
-        return mismatch(env, row, self.observation_space, self.action_space, self.same_spaces)
-
-
-def mismatch(
-    env: gym.Env, row: int, observations: gym.Space[Any], actions: gym.Space[Any], same: bool
-) -> str:
-    """A sentence if an environment's spaces do not fit the batch's, else an empty string."""
-    ours = env.observation_space
-    fits = ours == observations if same else is_space_dtype_shape_equiv(ours, observations)
-    if not fits:
-        problem = (
-            f"Sub-environment {row} has the observation space {ours}, which does not fit "
-            f"{observations}."
-        )
-        advice = " If that is meant, use vector_kwargs={'observation_mode': 'different'}."
-        return problem + advice if same else problem
-    if env.action_space != actions:
-        return f"Sub-environment {row} has the action space {env.action_space}, not {actions}."
-    return ""
 
 
 class LaneFailure(Exception):

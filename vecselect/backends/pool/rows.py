@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.link import Signal
-from vecselect.backends.pool.process import ProcessWorker, ProcessWorkers
+from vecselect.backends.pool.processes import ProcessWorker, ProcessWorkers
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
 from vecselect.backends.pool.worker import ENDED, failed_there, packed_reply, serve
-from vecselect.backends.pool.workers import CLOSE_LIMIT_S, Raised
+from vecselect.backends.pool.workers import CLOSE_LIMIT_S
 from vecselect.process import pickling
 from vecselect.process.remote_errors import Failed, raised_there
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.lane import LaneSpec, Work
     from vecselect.backends.pool.link import Port
-    from vecselect.backends.pool.workers import Settings, Worker
+    from vecselect.backends.pool.settings import LaneSpec, Settings, Work
+    from vecselect.backends.pool.workers import Worker
 
     Job = tuple[str, Any]
     """A method of a lane and its arguments; `step` has an action, `reset` a seed and options."""
@@ -289,18 +289,18 @@ class RowProcesses(ProcessWorkers):
             self._unsignalled -= 1
 
     def unpacked(self, answer: Any) -> Any:
-        """An answer as its worker gave it; a `Raised` where a sub-environment raised."""
+        """An answer as its worker gave it; an exception where a sub-environment raised."""
         if answer is None:
             return None
         reply = pickling.loads(answer)
-        return Raised(raised_there(reply)) if isinstance(reply, Failed) else reply
+        return raised_there(reply) if isinstance(reply, Failed) else reply
 
     def replace(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
         self._replace(place, death)
 
     def successor(self, worker: Worker, death: Exception) -> Worker:
-        """Starts a process in place of one that has died: see `ReplaceableWorkers`."""
+        """Starts a process in place of one that has died: see `Workers`."""
         self.arena.inboxes[worker.index] = self.arena.outboxes[worker.index] = 0
         new: Any = super().successor(worker, death)
         new.make_queues(self.arena)
@@ -348,9 +348,9 @@ class RowThread(ThreadWorker):
                 try:
                     reply = self._rows.done(key, name, arguments)
                 except LaneFailure as failure:
-                    reply = Raised(raised_here(failure))
+                    reply = raised_here(failure)
                 except BaseException as error:  # it would end the program in its own thread
-                    reply = Raised(error)
+                    reply = error
                 self._workers.answer(key, reply)
 
 
@@ -365,7 +365,7 @@ class RowThreads(ThreadWorkers):
         self._finished: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._unsignalled = 0
 
-    def start(self, work: Work) -> Worker:
+    def start_one(self, work: Work) -> Worker:
         """Prepares a thread: see `ThreadWorkers`."""
         return RowThread(work, self)
 

@@ -15,10 +15,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.lane import LaneFailure, raised_here, sample_of
+from vecselect.backends.pool.lane import LaneFailure, raised_here
 from vecselect.backends.pool.link import WATCH_PERIOD_S
+from vecselect.backends.pool.settings import sample_of
 from vecselect.backends.pool.worker import WorkerLane, close_all
-from vecselect.backends.pool.workers import PENDING, Raised, Worker, Workers
+from vecselect.backends.pool.workers import PENDING, Worker, Workers
 from vecselect.errors import VecselectError, built_too_late, warn
 from vecselect.process.remote_errors import annotate
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.arena import Arena
-    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
-    from vecselect.backends.pool.workers import Arguments, Settings
+    from vecselect.backends.pool.settings import LaneSpec, Sample, Settings, Work
+    from vecselect.backends.pool.workers import Arguments
 
 _REOPEN_PERIOD_S = 1e-4
 """Threads that have nothing to do but to come through the gate are given so much time at once."""
@@ -199,14 +200,20 @@ class ThreadWorker(Worker):
         self._work = work
         self._meeting = meeting
         self._lane: WorkerLane | None = None
-        self._given = self._finished = 0  # numbers of the commands given and answered last
-        self._command: tuple[Any, ...] | None = None  # arguments of `request`; None for a step
+        # Numbers of the commands that were given, answered and collected last.
+        self._given = self._finished = self._collected = 0
+        self._command: tuple[Any, ...] | None = None  # what `packed` has made
         self._slot = 0
         self._reply: Any = None
         # A daemon: the program can end whatever an environment is doing.
         self.thread: threading.Thread = threading.Thread(
             target=self._serve, name=f"vecselect-thread-{work.index}", daemon=True
         )
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether a command was given whose end has not been seen."""
+        return self._collected != self._given
 
     def built(self, timeout_s: float | None = None) -> Sample | None:
         """Starts the thread and waits until it has built its sub-environments: see `Worker`."""
@@ -223,8 +230,8 @@ class ThreadWorker(Worker):
         found = self.collect(None if until_s is None else lambda: until_s - time.monotonic())
         if found is PENDING:
             raise built_too_late(self.name(), timeout_s)
-        if isinstance(found, Raised):
-            raise found.error
+        if isinstance(found, BaseException):
+            raise found
         return sample_of(self.envs[0])
 
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
@@ -240,10 +247,6 @@ class ThreadWorker(Worker):
         assert self._lane is not None
         return self._lane.spaces()
 
-    def step(self, slot: int) -> None:
-        """Gives the command to step with the actions in the arena."""
-        self.request(self.packed("step", (None,)) if self.new_templates else None, slot)
-
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
         """A request to call a method of the lane, with the new templates; `request` gives it."""
         return self.new_templates, name, args
@@ -252,10 +255,8 @@ class ThreadWorker(Worker):
         """Gives the command that `packed` made; the thread begins it when the gate is opened."""
         self._slot = slot
         self._command = data
-        self.outstanding = True
         self._given += 1
-        if data is not None:
-            self.new_templates = []
+        self.new_templates = []
 
     def collect(
         self,
@@ -274,13 +275,13 @@ class ThreadWorker(Worker):
             if deadline_s is not None and deadline_s() <= 0:
                 return PENDING
         reply, self._reply = self._reply, None
-        self.outstanding = False
+        self._collected = self._given
         return reply
 
     def has_failed(self) -> bool:
         """Whether what was begun has ended in a failure that was not collected yet."""
         done = self.outstanding and self._finished == self._given
-        return done and isinstance(self._reply, Raised)
+        return done and isinstance(self._reply, BaseException)
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Collects the answer to a command that was interrupted: see `Worker`."""
@@ -339,7 +340,7 @@ class ThreadWorker(Worker):
         self._finished = number
         answers.count()
 
-    def _build(self) -> Raised | None:
+    def _build(self) -> BaseException | None:
         """In the thread: builds the sub-environments."""
         row = self.rows[0]
         try:
@@ -352,20 +353,19 @@ class ThreadWorker(Worker):
                 with contextlib.suppress(Exception):
                     env.close()
             self.envs.clear()
-            return Raised(error)
+            return error
         return None
 
     def _done(self) -> Any:
         """In the thread: does the command; returns the answer."""
         assert self._lane is not None
+        assert self._command is not None
         try:
-            if self._command is None:
-                return self._lane.step(self._slot)
             return self._lane.request(self._slot, *self._command)
         except LaneFailure as failure:
-            return Raised(raised_here(failure))
+            return raised_here(failure)
         except BaseException as error:  # what would end the program, were it raised in its thread
-            return Raised(error)
+            return error
 
 
 class ThreadWorkers(Workers):
@@ -375,22 +375,13 @@ class ThreadWorkers(Workers):
         super().__init__(settings)
         self.meeting: _Meeting = _Meeting(settings.workers)
 
-    def start(self, work: Work) -> Worker:
+    def start_one(self, work: Work) -> Worker:
         """Prepares a thread; waiting for what it builds starts it."""
         return ThreadWorker(work, self.meeting)
-
-    def step(self, slot: int) -> None:
-        """Has every thread step: see `Workers`."""
-        super().step(slot)
-        self._open_gate()
 
     def ask(self, name: str, arguments: Arguments, slot: int = 0) -> None:
         """Gives every thread a method of its lane to call: see `Workers`."""
         super().ask(name, arguments, slot)
-        self._open_gate()
-
-    def _open_gate(self) -> None:
-        """Has the threads begin what they were given."""
         given = sum([worker.outstanding for worker in self.each])
         if given:
             self.meeting.answers = _Answers(given)

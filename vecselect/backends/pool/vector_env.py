@@ -4,21 +4,18 @@ What happens in `step(actions)`, with the file that does it:
 
     caller                    vector_env     copies the actions into the arena
       |                                        (arena: one batch per leaf, one row per env)
-      | GIVEN and               process        `begin_step`: writes a word of each worker's control
-      |   the signal `go`       link           block; `step`, of one worker, where there is more to
-      |                                        say: new templates, a deadline, a worker replaced
+      | GIVEN and               processes      `begin_step`: writes a word of each worker's control
+      |   the signal `go`       link             block; `ask` where there is more to say (workers)
       |------------------> worker process
       | steps its own lane    worker           reads its rows of the actions
       |   meanwhile           lane             steps each environment of its slice
       |                       lane             writes observations, rewards and flags into the arena
-      |                       infos            writes numeric infos into columns of the arena
+      |                       infos            (where there are any) writes them into the arena
       |                       worker           writes ANSWERED, gives the signal `done`
       |<------------------                     sends through the pipe what the arena cannot hold
-      | waits for `done`      process
-      |   of each worker        `end_step`     the usual way: every word ANSWERED, nothing in a pipe
-      |                       workers
-      |                         `collect`      any other: replaces what has died, raises what was
-      |                                        raised, takes replies from the pipes
+      | waits for `done`      processes      `end_step`: every word ANSWERED, nothing in a pipe;
+      |   of each worker        link           else `collect` replaces what has died, raises what
+      |                                        was raised, takes replies from pipes (workers)
     caller                    vector_env     copies the batch out of the arena, merges the infos
 
 Threads do the same without processes: a gate stands for the signals, and nothing is pickled (see
@@ -44,7 +41,7 @@ from vecselect.backends.pool.arena import assembled, leaves
 from vecselect.backends.pool.commands import LaneCalls, StepResult
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
-from vecselect.backends.pool.process import ProcessWorkers
+from vecselect.backends.pool.processes import ProcessWorkers
 from vecselect.backends.pool.workers import nothing
 
 if TYPE_CHECKING:
@@ -52,7 +49,8 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.workers import Settings, Workers
+    from vecselect.backends.pool.settings import Settings
+    from vecselect.backends.pool.workers import Workers
 
 
 class PoolVectorEnv(LaneCalls):
@@ -65,14 +63,18 @@ class PoolVectorEnv(LaneCalls):
     the episode that ended.
     """
 
-    _kind: Callable[[Settings], Workers] = ProcessWorkers
-
-    def __init__(self, env_fns: Sequence[Callable[[], gym.Env]], settings: Settings) -> None:
+    def __init__(
+        self,
+        env_fns: Sequence[Callable[[], gym.Env]],
+        settings: Settings,
+        kind: Callable[[Settings], Workers] = ProcessWorkers,
+    ) -> None:
         """Builds the sub-environments, those of the workers in their processes.
 
         Args:
             env_fns: One factory per sub-environment.
             settings: How the pool is to run.
+            kind: Makes the workers.
 
         Raises: What `construct` does.
         """
@@ -80,7 +82,7 @@ class PoolVectorEnv(LaneCalls):
             True  # until there is something to close: older Gymnasiums close in __del__
         )
         super().__init__()
-        built = construct(env_fns, settings, self._kind)
+        built = construct(env_fns, settings, kind)
         self._describe(built)
         self.copy: bool = settings.copy
         self.autoreset_mode: AutoresetMode = settings.autoreset_mode

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.vector.utils import batch_space, iterate
 
 from vecselect.backends.pool.arena import Arena, assembled
-from vecselect.backends.pool.lane import Lane, LaneFailure, Work, sample_of
+from vecselect.backends.pool.lane import Lane, LaneFailure
+from vecselect.backends.pool.settings import Work, sample_of
 from vecselect.backends.specs import difference, draws, facts_of
 from vecselect.errors import RequestError, same_instance
 from vecselect.learner_threads import seed_torch
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.lane import LaneSpec
     from vecselect.backends.pool.link import Port, Signal
+    from vecselect.backends.pool.settings import LaneSpec
 
     TakeJobs = Callable[[Work, Lane, LaneSpec, Arena, Port, Event], None]
 
@@ -154,7 +155,10 @@ class WorkerLane:
         """
         self.lane.infos.add(templates)
         if name == "step":
-            self.lane.step(self._actions() if args[0] is None else args[0], slot)
+            (actions,) = args
+            if actions is None:
+                return self.step(slot)
+            self.lane.step(actions, slot)
             return self._rest()
         if name == "reset":
             seeds, options, mask = args

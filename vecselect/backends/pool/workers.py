@@ -1,38 +1,39 @@
 """The workers of a vector environment as the calling process sees them, of whatever kind.
 
-A kind is a subclass of `Worker` and one of `Workers`, or of `restarts.ReplaceableWorkers` where a
-worker that died can be replaced: processes in `process`, threads in `threads`.
+A kind is a subclass of `Worker` and one of `Workers`: processes in `processes`, threads in
+`threads`, Ray's actors in `ray.workers`.
 
-A command is given to every worker (`step`, `ask`) and then collected from all of them (`collect`).
-If it is interrupted, by Ctrl-C or by a failure in one lane, the other workers still answer it:
-`begin` takes these answers in before the next command, and drops them.
+A command is given to every worker (`ask`) and then collected from all of them (`collect`). If it is
+interrupted, by Ctrl-C or by a failure in one lane, the other workers still answer it: `begin` takes
+these answers in before the next command, and drops them. A worker that has died, or takes too long,
+is replaced where the settings say so.
 """
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import mmap
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
 from vecselect.backends.pool.arena import Arena
 from vecselect.backends.pool.lane import LaneFailure, raised_here
-from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied
+from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied, warn
+from vecselect.process import generators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import gymnasium as gym
-    from gymnasium.vector import AutoresetMode
 
-    from vecselect.backends.pool.host import Hosts
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
     from vecselect.backends.pool.loans import Loans
-    from vecselect.request import Request
+    from vecselect.backends.pool.settings import LaneSpec, Sample, Settings, Work
 
     Arguments = Callable[[range], tuple[Any, ...] | None]
     """Gives a method's arguments for a lane's rows; None for a lane that is not to be called."""
@@ -40,87 +41,12 @@ if TYPE_CHECKING:
 CLOSE_LIMIT_S = 4.0
 """How long workers may take to end, all together, before they are ended, or left behind."""
 
+RESTARTS = 3
+RESTART_WINDOW_S = 60.0
+"""A worker is replaced this many times within this long; one that dies more often is broken."""
+
 PENDING = object()
 """What `collect` returns where the time ran out."""
-
-
-@dataclass(frozen=True)
-class Raised:
-    """What `Worker.collect` returns where a sub-environment raised.
-
-    Attributes:
-        error: What it raised, with a note of which one it was.
-    """
-
-    error: BaseException
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a pool is to run.
-
-    Attributes:
-        workers: Lanes besides the caller's.
-        copy: Whether results are the caller's to keep. Without it, observations are views of shared
-            memory: they hold until the second next step or reset begins.
-        observation_mode: As in `SyncVectorEnv`.
-        autoreset_mode: What happens to a sub-environment whose episode ended.
-        step_timeout_s: Seconds that workers may take for a step, a reset or a call.
-        start_timeout_s: Seconds that they may take to start and to build their sub-environments.
-        threads: Threads that the numerical libraries of a worker process may start.
-        tries: Tries of a worker process to take a signal before sleeping.
-        caller_tries: The same of the calling process.
-        context: Start method of worker processes; the safest one by default.
-        daemon: Whether worker processes are daemons, which may not start processes themselves.
-        restart: Whether a worker that died is replaced.
-        processes: Worker processes that are started, in all buffers together; a warning is given
-            where they will hardly fit into memory.
-        memory_available_bytes: What they may take.
-        caller_steps: Whether the calling process steps a slice of its own.
-        buffer: The number of this buffer; None where there is only one.
-        hosts: The worker processes that are shared with the other buffers, or of which the first
-            was started to profile.
-        queues: Whether each sub-environment steps independently: see `rows`.
-    """
-
-    workers: int
-    copy: bool
-    observation_mode: str | tuple[gym.Space[Any], gym.Space[Any]]
-    autoreset_mode: AutoresetMode
-    step_timeout_s: float | None = None
-    start_timeout_s: float | None = None
-    threads: int = 1
-    tries: int = 0
-    caller_tries: int = 0
-    context: str | None = None
-    daemon: bool = False
-    restart: bool = False
-    processes: int = 0
-    memory_available_bytes: int = 0
-    caller_steps: bool = True
-    buffer: int | None = None
-    hosts: Hosts | None = None
-    queues: bool = False
-
-    @classmethod
-    def of(cls, request: Request, workers: int, **more: Any) -> Settings:
-        """What a request says of it, and what its backend adds."""
-        options = request.vector_kwargs
-        return cls(
-            workers=workers,
-            copy=options.get("copy", True),
-            observation_mode=options.get("observation_mode", "same"),
-            autoreset_mode=request.autoreset_mode,
-            step_timeout_s=options.get("step_timeout_s"),
-            start_timeout_s=options.get("start_timeout_s"),
-            restart=options.get("on_worker_death") == "restart",
-            **more,
-        )
-
-    @property
-    def same_spaces(self) -> bool:
-        """Whether the observation spaces must be equal, or only alike in dtype and shape."""
-        return self.observation_mode == "same"
 
 
 class Worker(ABC):
@@ -130,7 +56,6 @@ class Worker(ABC):
         index: Of the worker.
         rows: Indices of its sub-environments.
         buffer: The number of the buffer that they belong to; None where there is only one.
-        outstanding: Whether a command was given whose end has not been seen.
         ended: Whether it was told to end.
         new_templates: Info templates to send with the next command.
         lost: Why it is to be replaced, where that was interrupted.
@@ -141,11 +66,15 @@ class Worker(ABC):
         self.index: int = work.index
         self.rows: range = work.rows
         self.buffer: int | None = work.buffer
-        self.outstanding: bool = False
         self.ended: bool = False
         self.new_templates: list[Template] = []
         self.lost: Exception | None = None
         self.envs: Sequence[gym.Env] = ()
+
+    @property
+    @abstractmethod
+    def outstanding(self) -> bool:
+        """Whether a command was given whose end has not been seen."""
 
     @abstractmethod
     def built(self, timeout_s: float | None = None) -> Sample | None:
@@ -173,16 +102,17 @@ class Worker(ABC):
         """
 
     @abstractmethod
-    def step(self, slot: int) -> None:
-        """Begins a step with the actions in the arena; observations go into that slot."""
-
-    @abstractmethod
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
-        """A request to call a method of the lane, with the new templates; `request` sends it."""
+        """A request to call a method of the lane, with the new templates; `request` sends it.
+
+        Args:
+            name: Of the method.
+            args: Its arguments; of a `step` None where the actions are in the arena.
+        """
 
     @abstractmethod
     def request(self, data: Any, slot: int = 0) -> None:
-        """Begins what `packed` made."""
+        """Begins what `packed` made; observations go into that slot."""
 
     @abstractmethod
     def collect(
@@ -198,8 +128,8 @@ class Worker(ABC):
                 default it is `check`.
 
         Returns:
-            The worker's reply, None if all is in the arena, a `Raised`, or `PENDING` if the time
-            ran out.
+            The worker's reply, None if all is in the arena, what a sub-environment raised, with a
+            note of which one it was, or `PENDING` if the time ran out.
 
         Raises:
             WorkerDied: If it has died.
@@ -224,10 +154,6 @@ class Worker(ABC):
     def death(self) -> WorkerDied | None:
         """How it died; None, as always for what does not die alone, if it lives."""
         return None
-
-    def has_served_others(self) -> bool:
-        """Whether a lane of another buffer has kept it busy since the last `collect` began."""
-        return False
 
     def check(self) -> None:
         """Raises WorkerDied if it has died, ClosedEnvironmentError if it was told to end."""
@@ -254,6 +180,7 @@ class Workers(ABC):
         lends: Whether large batches in the arena can be lent: see `loans`.
         loans: What of them is, where they are.
         templates: The info templates learned so far.
+        restarts: How many workers were replaced.
         closed: Set when the workers are about to be ended, perhaps in the midst of a command.
     """
 
@@ -265,17 +192,34 @@ class Workers(ABC):
         self.settings = settings
         self.each: list[Worker] = []
         self.templates: list[Template] = []
+        self.restarts: int = 0
         self.closed: bool = False
         self._limit_s = settings.step_timeout_s
         self._slot = 0
-        self._asked: tuple[str, Arguments] | None = None
+        # The command that is begun: the method, and its arguments for some rows; what the lanes
+        # have replied so far, the caller's first; and what was raised first.
+        self._asked: tuple[str, Arguments] = STEP
         self._replies: list[Any] = []
         self._failure: BaseException | None = None
         self._dead: WorkerDied | None = None
+        # What it takes to start a worker in the place of one that has died.
+        self._works: dict[int, Work] = {}
+        self._spec: LaneSpec | None = None
+        self._seeds: dict[int, int] = {}
+        self._deaths_s: dict[int, list[float]] = collections.defaultdict(list)
 
-    @abstractmethod
+    # ---- starting and ending
+
     def start(self, work: Work) -> Worker:
         """Starts a worker, which builds its sub-environments by itself."""
+        self._works.setdefault(work.index, work)
+        if not work.global_seed:
+            work = dataclasses.replace(work, global_seed=generators.child_seed(work.index))
+        return self.start_one(work)
+
+    @abstractmethod
+    def start_one(self, work: Work) -> Worker:
+        """Starts a worker by what is all that it needs to know."""
 
     @abstractmethod
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
@@ -283,6 +227,7 @@ class Workers(ABC):
 
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena, once it is known what all lanes have in common."""
+        self._spec = spec
         self.arena = Arena(spec.layout, self._mapped(spec.layout.size_bytes()))
 
     def _mapped(self, size_bytes: int) -> mmap.mmap:
@@ -293,6 +238,8 @@ class Workers(ABC):
         """Ends all workers within the time limit."""
         self.closed = True
         self.end_some(self.each, limit_s)
+
+    # ---- commands
 
     def add_template(self, template: Template) -> None:
         """Has every worker be told of a new info template with its next command."""
@@ -311,45 +258,33 @@ class Workers(ABC):
             raise self._dead
         left_s = None
         for place, worker in enumerate(self.each):
-            if worker.outstanding:
+            if worker.lost is not None:
+                self._replace(place, worker.lost)
+            elif worker.outstanding:
                 left_s = left_s or _countdown(self._limit_s)
-                self._take_in(place, left_s)
-        self._asked, self._replies, self._failure = None, [], None
-
-    def _take_in(self, place: int, left_s: Callable[[], float] | None) -> None:
-        """Drops what a worker owes; replaces it where it is dead or too late."""
-        worker = self.each[place]
-        if worker.lost is not None:
-            self._replace(place, worker.lost)
-            return
-        try:
-            reply = worker.drop(left_s)
-            while reply is PENDING and worker.has_served_others():
-                reply = worker.collect(_countdown(self._limit_s))
-            if reply is PENDING:
-                self._replace_late(place)
-        except WorkerDied as death:
-            self._replace(place, death)
+                try:
+                    if worker.drop(left_s) is PENDING:
+                        self._replace_late(place)
+                except WorkerDied as death:
+                    self._replace(place, death)
+        self._replies, self._failure = [], None
 
     def begin_step(self, slot: int) -> None:
-        """Does what `begin` and `step` do, perhaps on a shorter way; raises what they raise."""
+        """Has every worker step with the actions in the arena; observations go into a slot.
+
+        Raises what `begin` does.
+        """
         self.begin()
-        self.step(slot)
+        self.ask(*STEP, slot)
 
     def end_step(self) -> bool:
-        """Ends what `begin_step` began, where it can; the caller's own part is done.
+        """Ends a step, where it can; the caller's own part is done.
 
         Returns:
             Whether it is over and all of it is in the arena; else `collect(None)` ends it.
         """
         self._replies = [None]
         return False
-
-    def step(self, slot: int) -> None:
-        """Has every worker step with the actions in the arena; observations go into a slot."""
-        self._slot = slot
-        for place in range(len(self.each)):
-            self._give(place)
 
     def ask(self, name: str, arguments: Arguments, slot: int = 0) -> None:
         """Gives every worker a method of its lane to call, all of them or none.
@@ -362,6 +297,10 @@ class Workers(ABC):
         """
         self._asked, self._slot = (name, arguments), slot
         asked = [(worker, arguments(worker.rows)) for worker in self.each]
+        if name == "reset" and self.settings.restart:
+            for worker, args in asked:
+                given = zip(worker.rows, args[0] if args else (), strict=False)
+                self._seeds.update((row, seed) for row, seed in given if seed is not None)
         packed = [None if args is None else worker.packed(name, args) for worker, args in asked]
         for place, data in enumerate(packed):
             if data is not None:
@@ -372,17 +311,14 @@ class Workers(ABC):
                     self._give(place)
 
     def _give(self, place: int) -> None:
-        """Gives the command that is begun to one worker; if that has died, to the one after it."""
+        """Gives the command that is begun to a new worker; if that has died, to the one after."""
+        name, arguments = self._asked
         while True:
             worker = self.each[place]
+            args = arguments(worker.rows)
             try:
-                if self._asked is None:
-                    worker.step(self._slot)
-                else:
-                    name, arguments = self._asked
-                    args = arguments(worker.rows)
-                    if args is not None:
-                        worker.request(worker.packed(name, args), self._slot)
+                if args is not None:
+                    worker.request(worker.packed(name, args), self._slot)
                 return
             except WorkerDied as death:
                 self._replace(place, death)
@@ -419,14 +355,12 @@ class Workers(ABC):
             reply = self._reply(place, left_s)
             if reply is PENDING and gives_up:
                 return PENDING
-            while reply is PENDING and self.each[place].has_served_others():
-                reply = self._reply(place, _countdown(self._limit_s))
             while reply is PENDING:  # the one that replaces it has as long
                 self._refuse_to_repeat_calls(self._replace_late(place))
                 self._give(place)
                 reply = self._reply(place, _countdown(self._limit_s))
-            if isinstance(reply, Raised):
-                self._failure = self._failure or reply.error
+            if isinstance(reply, BaseException):
+                self._failure = self._failure or reply
             self._replies.append(reply)
         if self._failure is not None:
             raise self._failure
@@ -453,7 +387,7 @@ class Workers(ABC):
                 self._give(died)
             return self._reply(place, left_s)
         # Not in the handler, which would add what it handles to the traceback.
-        raise self._failure or failed.collect().error
+        raise self._failure or failed.collect()
 
     def _look_around(self) -> None:
         """While one worker is waited for: raises if any of them has failed or died."""
@@ -462,27 +396,99 @@ class Workers(ABC):
                 raise _FailedElsewhere(worker)
             worker.check()
 
+    # ---- replacing
+
     def _replace(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
         if self.closed:
             raise closed_meanwhile()
-        self._dead = WorkerDied(
-            f"{death} Close the vector environment and make a new one, or have workers replaced: "
-            'vector_kwargs={"on_worker_death": "restart"}.'
+        if not self.settings.restart:
+            self._dead = WorkerDied(
+                f"{death} Close the vector environment and make a new one, or have workers "
+                'replaced: vector_kwargs={"on_worker_death": "restart"}.'
+            )
+            raise self._dead
+        old = self.each[place]
+        old.lost = death  # until it is replaced: this may be interrupted
+        try:
+            self.end_some([old], 0.0)
+            self._note_death(old.index, death)
+            new = self.successor(old, death)
+        except Exception as error:
+            self._dead = error if isinstance(error, WorkerDied) else WorkerDied(str(error))
+            raise
+        self.each[place] = new
+        if self.closed:  # while it was being made: nobody else knows of it
+            self.end_some([new], 0.0)
+            raise closed_meanwhile()
+        new.new_templates = [*self.templates]
+        # The last thing: where warnings are errors, it raises.
+        warn(
+            f"{death} It was replaced: sub-environments {new.rows[0]}-{new.rows[-1]} begin anew "
+            "and report their episodes as truncated. What set_attr and call had changed in them is "
+            "lost: change it again."
         )
-        raise self._dead
+
+    def successor(self, worker: Worker, death: Exception) -> Worker:
+        """Starts a worker in place of one that has died and was ended; waits until it has built.
+
+        Raises:
+            Exception: What a factory raised this time.
+        """
+        assert self._spec is not None
+        new = self.start(
+            dataclasses.replace(
+                self._works[worker.index],
+                gives_sample=False,
+                restart_seeds=tuple(map(self._fresh_seed, worker.rows)),
+                global_seed=generators.child_seed(worker.index + 1000 * self.restarts),
+            )
+        )
+        try:
+            new.built(self.settings.start_timeout_s)
+            new.make_lane(self._spec, self.arena)
+            new.lane_made()
+        except BaseException:
+            self.end_some([new], 0.0)
+            raise
+        return new
+
+    def _fresh_seed(self, row: int) -> int | None:
+        """A seed for the episode after a restart; none where none was given before."""
+        if row not in self._seeds:
+            return None
+        entropy = [self._seeds[row], row, self.restarts]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+    def _note_death(self, index: int, death: Exception) -> None:
+        """Counts a death that is to be followed by a restart.
+
+        Raises:
+            WorkerDied: If that worker has died too often.
+        """
+        now_s = time.monotonic()
+        recent = [at_s for at_s in self._deaths_s[index] if now_s - at_s <= RESTART_WINDOW_S]
+        self._deaths_s[index] = deaths_s = [*recent, now_s]
+        if len(deaths_s) > RESTARTS:
+            raise WorkerDied(
+                f"{death} This worker has now died {len(deaths_s)} times within "
+                f"{RESTART_WINDOW_S:.0f} s, so it was not replaced again."
+            ) from death
+        self.restarts += 1
 
     def _replace_late(self, place: int) -> StepTimeout:
         """Replaces a worker that takes too long; where none are replaced, raises."""
-        raise StepTimeout(f"{self._too_late(place)} {TOO_LATE_ADVICE}")
-
-    def _too_late(self, place: int) -> StepTimeout:
         name = self.each[place].name()
-        return StepTimeout(f"{name} has not answered within step_timeout_s={self._limit_s:g}.")
+        limit_s = self.settings.step_timeout_s
+        late = StepTimeout(f"{name} has not answered within step_timeout_s={limit_s:g}.")
+        if not self.settings.restart:
+            raise StepTimeout(f"{late} {TOO_LATE_ADVICE}")
+        self._replace(place, late)
+        return late
 
     def _refuse_to_repeat_calls(self, death: Exception) -> None:
         """Raises where a call was under way: what it did before the death is not known."""
-        if self._asked is not None and self._asked[0] not in ("step", "reset"):
+        if self._asked[0] not in ("step", "reset"):
             raise WorkerDied(
                 f"{death} It was replaced; whether the call had taken effect is not known, so "
                 "call it again."
@@ -495,6 +501,10 @@ class _FailedElsewhere(Exception):
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self.worker = worker
+
+
+STEP: tuple[str, Arguments] = ("step", lambda rows: (None,))
+"""The command to step with the actions in the arena."""
 
 
 def nothing() -> None:

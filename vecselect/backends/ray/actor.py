@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vecselect.backends.pool.construction import build, make_lanes
-from vecselect.backends.pool.process import ProcessWorkers
+from vecselect.backends.pool.processes import ProcessWorkers
 from vecselect.backends.pool.worker import WorkerLane, close_all, packed_reply
 from vecselect.backends.ray.cluster import ray
 from vecselect.learner_threads import seed_torch
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
-    from vecselect.backends.pool.workers import Settings
+    from vecselect.backends.pool.settings import LaneSpec, Sample, Settings, Work
 
 CLOSE_LIMIT_S = 2.5
 """How long the worker processes beside an actor may take to end."""
@@ -94,15 +93,15 @@ class LaneActor:
         lane.lane.infos.add(templates)
         for template in templates:
             workers.add_template(template)
-        workers.begin()
         own: tuple[Any, ...] | None
         if name == STEP:
             for index, (code, leaf) in enumerate(zip(*args, strict=True)):
                 workers.arena.action(index, code)[self._slice] = leaf
                 workers.arena.action_dtypes[index] = code
             name, own = "step", (None,)
-            workers.step(0)
+            workers.begin_step(0)
         else:
+            workers.begin()
             workers.ask(name, lambda rows: self._part(name, args, rows))
             own = self._part(name, args, lane.lane.rows)
         replies = workers.collect(lambda: None if own is None else lane.request(0, [], name, own))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from vecselect.backends import base
 from vecselect.backends.buffered import build_in_buffers
 from vecselect.backends.pool.link import EAGER_TRIES
+from vecselect.backends.pool.settings import Settings
 from vecselect.backends.pool.vector_env import PoolVectorEnv
-from vecselect.backends.pool.workers import Settings
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.workers import RayWorkers
 from vecselect.errors import RequestError
@@ -102,8 +102,8 @@ class RayVectorEnv(PoolVectorEnv):
         beside: int,
     ) -> None:
         """Creates the actors, with up to `beside` worker processes each, and builds in them."""
-        self._kind = functools.partial(RayWorkers, needs=needs, beside=beside)
-        super().__init__(env_fns, settings)
+        kind = functools.partial(RayWorkers, needs=needs, beside=beside)
+        super().__init__(env_fns, settings, kind)
         # Ray ends its actors at exit too, without asking them to close anything; what is registered
         # later runs earlier.
         atexit.register(self._finalizer)

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vecselect.backends.pool.infos import InfoTable
-from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.workers import (
     CLOSE_LIMIT_S,
     PENDING,
-    Raised,
     Worker,
+    Workers,
     closed_meanwhile,
 )
 from vecselect.backends.ray import cluster
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     import gymnasium as gym
 
     from vecselect.backends.pool.arena import Arena
-    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
-    from vecselect.backends.pool.workers import Settings
+    from vecselect.backends.pool.settings import LaneSpec, Sample, Settings, Work
 
 PLACE_LIMIT_S = 60.0
 """How long a cluster may take to find room for all actors, where no `start_timeout_s` is given."""
@@ -44,7 +42,7 @@ LOOK_S = 0.05
 """How long one lane is waited for before it is seen what has become of the others."""
 
 
-class RayWorkers(ReplaceableWorkers):
+class RayWorkers(Workers):
     """Workers that are Ray actors. They have a lease of the connection until they are ended."""
 
     def __init__(self, settings: Settings, needs: Mapping[str, float], beside: int) -> None:
@@ -164,7 +162,11 @@ class RayWorker(Worker):
     def _begin(self, name: str, packed: bytes) -> None:
         self._answer = PENDING
         self._ref = self._actor.answer.remote(name, packed)
-        self.outstanding = True
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether a command was given whose end has not been seen."""
+        return self._ref is not None
 
     def built(self, timeout_s: float | None = None) -> Sample:
         """Waits until its sub-environments are built: see `Worker`.
@@ -205,15 +207,13 @@ class RayWorker(Worker):
         """Waits for the end of `make_lane`: see `Worker`."""
         return _unless_raised(self.collect())  # type: ignore[no-any-return]
 
-    def step(self, slot: int) -> None:
-        """Begins a step with the actions in the arena."""
-        arena, part = self._arena, slice(self.rows.start, self.rows.stop)
-        codes = arena.action_dtypes.tolist()[: len(arena.layout.actions or ())]
-        leaves = [arena.action(index, code)[part] for index, code in enumerate(codes)]
-        self.request(self.packed(STEP, (codes, leaves)), slot)
-
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
         """A request to call a method of the lane, with the new templates; `request` sends it."""
+        if name == "step" and args[0] is None:
+            arena, part = self._arena, slice(self.rows.start, self.rows.stop)
+            codes = arena.action_dtypes.tolist()[: len(arena.layout.actions or ())]
+            leaves = [arena.action(index, code)[part] for index, code in enumerate(codes)]
+            name, args = STEP, (codes, leaves)
         # A batch of actions consists of what every process can import; arguments may not.
         dumps = pickling.dumps_importable if name in ("step", STEP) else pickling.dumps
         return dumps((self.new_templates, name, args)), args[2] if name == "reset" else None
@@ -240,12 +240,11 @@ class RayWorker(Worker):
             if deadline_s is not None and deadline_s() <= 0:
                 return PENDING
         self._need_alive()
-        answer, self._answer = self._answer, PENDING
-        self._ref, self.outstanding = None, False
+        answer, self._answer, self._ref = self._answer, PENDING, None
         if isinstance(answer, tuple):
             answer = self._taken_in(*answer)
         reply = None if answer is None else pickling.loads(answer)
-        return Raised(self._raised(reply)) if isinstance(reply, Failed) else reply
+        return self._raised(reply) if isinstance(reply, Failed) else reply
 
     def _look(self, timeout_s: float = 0.0) -> bool:
         """Whether there is an answer, or never will be, within a time."""
@@ -345,8 +344,8 @@ class RayWorker(Worker):
 
 
 def _unless_raised(found: Any) -> Any:
-    if isinstance(found, Raised):
-        raise found.error
+    if isinstance(found, BaseException):
+        raise found
     return found
 
 

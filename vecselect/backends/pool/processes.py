@@ -1,17 +1,21 @@
-"""Workers that are processes: starting them, talking to them, replacing and ending them."""
+"""Workers that are processes: starting them, talking to them, and ending them.
+
+A process is started once for all buffers of a batch, and has a lane for each: a `Host` is what the
+buffers share of it, a `ProcessWorker` is what one of them has of its own.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import sys
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.arena import LENT_SLOTS
-from vecselect.backends.pool.host import SERVE, Host, Hosts
+from vecselect.backends.pool.link import Memory, Port, Signal, new_memory
 from vecselect.backends.pool.loans import Loans
-from vecselect.backends.pool.restarts import ReplaceableWorkers
 from vecselect.backends.pool.worker import (
     ANSWERED,
     ENDED,
@@ -24,33 +28,158 @@ from vecselect.backends.pool.worker import (
     SLOT_SHIFT,
     STATUS,
 )
-from vecselect.backends.pool.workers import (
-    CLOSE_LIMIT_S,
-    PENDING,
-    Raised,
-    Worker,
-)
+from vecselect.backends.pool.workers import CLOSE_LIMIT_S, PENDING, STEP, Worker, Workers
 from vecselect.backends.worker_pipe import WorkerPipe
 from vecselect.errors import WorkerDied, built_too_late
 from vecselect.process import children, contexts, pickling
+from vecselect.process.forkserver import THREAD_VARIABLES
 from vecselect.process.remote_errors import Failed, raised_there
 
 if TYPE_CHECKING:
     import mmap
     from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.context import BaseContext
 
     import gymnasium as gym
 
     from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.lane import LaneSpec, Sample, Work
-    from vecselect.backends.pool.link import Signal
-    from vecselect.backends.pool.workers import Settings
+    from vecselect.backends.pool.settings import LaneSpec, Sample, Settings, Work
 
+SERVE = "vecselect.backends.pool.worker:serve"
+"""What a worker process runs, by name: it is imported there, once variables are set."""
 
 _numbers = itertools.count(FIRST_NUMBER, FIRST_NUMBER)
 """Of the commands of this process, shifted past the status, request and slot bits: no worker is
 ever given the same number twice."""
+
+
+class Host:
+    """A worker process, which has a lane for each buffer.
+
+    It stands for its process, of which it knows the exit code after that was closed too.
+
+    Attributes:
+        process: The process.
+        go: Given by the caller when there is something to do, for whichever lane.
+        ports: The caller's ends, one for each buffer.
+        lost: Why it was ended, where one of its lanes was to be replaced.
+    """
+
+    def __init__(
+        self,
+        context: BaseContext,
+        memories: Sequence[Memory],
+        task: Any,
+        *,
+        index: int,
+        daemon: bool,
+        threads: int,
+        serve: str = SERVE,
+        more: tuple[Any, ...] = (),
+    ) -> None:
+        """Starts the process, which takes up its task by itself.
+
+        Args:
+            context: Of multiprocessing.
+            memories: The block of memory of each buffer.
+            task: What it begins with: see `worker.serve`.
+            index: Of the worker.
+            daemon: Whether it is a daemon, which may not start processes itself.
+            threads: Threads that its numerical libraries may start, where the user has not told
+                them.
+            serve: What it runs, by name: `worker.serve`, or what takes more arguments.
+            more: These arguments.
+
+        Raises:
+            StartError: If the system refuses that.
+        """
+        self.go: Signal = Signal(context)
+        self.ports: list[Port] = []
+        self.lost: Exception | None = None
+        self._exitcode: int | None = None
+        self._is_closed = False
+        theirs: list[Port] = []
+        variables = {key: str(threads) for key in THREAD_VARIABLES if key not in os.environ}
+        try:
+            for memory in memories:
+                done, ends = Signal(context), context.Pipe()
+                for side, pipe in zip((self.ports, theirs), ends, strict=True):
+                    side.append(Port(memory, done, pipe))
+            self.process = context.Process(  # type: ignore[attr-defined]
+                target=contexts.run_with_variables,
+                args=(variables, serve, pickling.dumps(task), self.go, theirs, *more),
+                name=f"vecselect-pool-{index}",
+                daemon=daemon,
+            )
+            self.process.start()
+        except BaseException:
+            self.hang_up()
+            raise
+        finally:
+            for port in theirs:
+                port.pipe.close()
+
+    @property
+    def exitcode(self) -> int | None:
+        """The exit code of the process; None if it runs."""
+        if self._exitcode is None and not self._is_closed:
+            self._exitcode = self.process.exitcode
+        return self._exitcode
+
+    def join(self, timeout_s: float) -> None:
+        """Waits for the end of the process."""
+        if not self._is_closed:
+            self.process.join(timeout_s)
+
+    def terminate(self) -> None:
+        """Tells the system to end the process."""
+        if not self._is_closed:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """Kills the process."""
+        if not self._is_closed:
+            self.process.kill()
+
+    def hang_up(self) -> None:
+        """Closes what led to it; twice does nothing."""
+        self.forget_names()
+        for port in self.ports:
+            port.pipe.close()
+
+    def close(self) -> None:
+        """Closes what led to it, and the process too once that has ended; twice does nothing."""
+        self.hang_up()
+        if self.exitcode is not None and not self._is_closed:
+            self._is_closed = True
+            self.process.close()
+
+    def send(self, work: Work) -> None:
+        """Has it build the lane of one more buffer."""
+        self.ports[work.buffer or 0].pipe.send_bytes(pickling.dumps(work))
+        self.go.give()
+
+    def forget_names(self) -> None:
+        """Removes the names of the semaphores, which the worker has opened or will never need."""
+        for signal in (self.go, *(port.done for port in self.ports)):
+            signal.forget_name()
+
+
+class Hosts:
+    """The worker processes that all buffers of a batch share.
+
+    Attributes:
+        memories: The block of memory that each buffer shares with them.
+        running: The process of each worker that was started.
+    """
+
+    def __init__(self, buffers: int = 1, first: Host | None = None) -> None:
+        """Has none but the first worker's, where one was started to profile."""
+        ports = [] if first is None else first.ports
+        self.memories: list[Memory] = [port.memory for port in ports]
+        self.memories += [new_memory() for _ in range(buffers - len(ports))]
+        self.running: dict[int, Host] = {} if first is None else {0: first}
 
 
 class ProcessWorker(Worker):
@@ -66,6 +195,8 @@ class ProcessWorker(Worker):
         go: Given to it when there is a command.
         done: Given by it when a command is done.
         tries: Tries to take a signal before sleeping.
+        seen: The last command whose end has been seen.
+        signalled: Whether the signal for the command that is under way was taken.
     """
 
     def __init__(self, work: Work, host: Host, tries: int) -> None:
@@ -85,11 +216,15 @@ class ProcessWorker(Worker):
         self.done: Signal = port.done
         self.tries: int = tries
         self.control: Any = None
+        self.seen = 0
+        self.signalled: bool = False
         self._arena: Arena | None = None
-        self._word = 0
-        self._signalled = False
         self._has_built = False
-        self._answered_before: list[int] = []
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether a command was given whose end has not been seen."""
+        return bool(self.control[GIVEN] != self.seen)
 
     def built(self, timeout_s: float | None = None) -> Sample | None:
         """Waits until the worker has built its sub-environments: see `Worker`."""
@@ -119,51 +254,31 @@ class ProcessWorker(Worker):
             self.pipe.connection.send_bytes(pickling.dumps(spec))
         self._arena = arena
         self.control = arena.control[self.index].data
-        self.host.controls.append(self.control)
 
     def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """Waits for the end of `make_lane`: see `Worker`."""
         return self._told()  # type: ignore[no-any-return]
 
-    def step(self, slot: int) -> None:
-        """Begins a step with the actions in the arena."""
-        if self.new_templates:
-            self.request(self.packed("step", (None,)), slot)
-        else:
-            self._give(next(_numbers) | slot << SLOT_SHIFT)
-
-    def _give(self, word: int) -> None:
-        self.has_been_given(word)
-        self.go.give()
-
-    def has_been_given(self, word: int) -> None:
-        """Notes a command that it was given, or was about to be given."""
-        self._word, self._signalled = word, False
-        self.control[GIVEN] = word
-        self.outstanding = True
-
-    def has_signalled(self) -> None:
-        """Notes that its signal was taken."""
-        self._signalled = True
-
-    def packed(self, name: str, args: tuple[Any, ...]) -> bytes:
+    def packed(self, name: str, args: tuple[Any, ...]) -> tuple[int, bytes]:
         """A request to call a method of the lane, with the new templates; `request` sends it.
 
         Returns:
-            The message; an empty one for a reset that is in the arena.
+            What kind of command it is, and the message; an empty one where all is in the arena.
         """
         own = False  # whether all of it can be imported by the worker
-        if name == "reset":
+        if name == "step":
+            own = args[0] is None
+            if own and not self.new_templates:
+                return 0, b""
+        elif name == "reset":
             seeds, options, mask = args
             own = options is None
             if own and not self.new_templates and self._put_reset(seeds, mask):
-                return b""
+                return RESET, b""
         elif name == "call":
             own = not args[1] and not args[2]
-        elif name == "step":
-            own = args[0] is None
         dumps = pickling.dumps_importable if own else pickling.dumps
-        return dumps((self.new_templates, name, args))
+        return REQUEST, dumps((self.new_templates, name, args))
 
     def _put_reset(self, seeds: Sequence[int | None], mask: Sequence[bool]) -> bool:
         """Stores the arguments of a reset in the arena; False where a seed is too large for it."""
@@ -176,16 +291,23 @@ class ProcessWorker(Worker):
         self._arena.reset_mask[part] = mask
         return True
 
-    def request(self, data: bytes, slot: int = 0) -> None:
+    def request(self, data: tuple[int, bytes], slot: int = 0) -> None:
         """Begins what was packed before, so that nothing can fail half-way through the workers."""
         self.check()
-        if not data:
-            self._give(next(_numbers) | slot << SLOT_SHIFT | RESET)
+        kind, message = data
+        word = next(_numbers) | slot << SLOT_SHIFT | kind
+        if not message:
+            self._give(word)
             return
         with self.message():
-            self._give(next(_numbers) | slot << SLOT_SHIFT | REQUEST)
-            self.pipe.connection.send_bytes(data)
+            self._give(word)
+            self.pipe.connection.send_bytes(message)
             self.new_templates = []
+
+    def _give(self, word: int) -> None:
+        self.signalled = False
+        self.control[GIVEN] = word
+        self.go.give()
 
     def collect(
         self,
@@ -193,49 +315,39 @@ class ProcessWorker(Worker):
         look_around: Callable[[], None] | None = None,
     ) -> Any:
         """Waits for the end of what was begun: see `Worker`."""
-        if deadline_s is not None:
-            self._answered_before = self._answered()
         # Ctrl-C may come between taking a signal and noting that, so the answer is looked at too.
-        while not self._has_answered() or not self._signalled:
+        while not self._has_answered() or not self.signalled:
             if not self.done.take(self.tries, look_around or self.check, deadline_s):
                 return PENDING
-            self._signalled = True
-        if self.control[ANSWERED] & STATUS != SILENT:
-            reply = pickling.loads(self._received())
-            return Raised(raised_there(reply)) if isinstance(reply, Failed) else reply
-        self.outstanding = self._signalled = False
-        return None
+            self.signalled = True
+        if self.control[ANSWERED] & STATUS == SILENT:
+            self._note_end()
+            return None
+        # The message that ends a command is read whole, and noted as read, or not at all.
+        with self.message():
+            message = self.pipe.connection.recv_bytes()
+            self._note_end()
+        reply = pickling.loads(message)
+        return raised_there(reply) if isinstance(reply, Failed) else reply
+
+    def _note_end(self) -> None:
+        self.seen, self.signalled = self.control[GIVEN], False
 
     def has_failed(self) -> bool:
         """Whether what was begun has ended in a failure that was not collected yet."""
-        return bool(self.outstanding and self.control[ANSWERED] == self._word + FAILED)
-
-    def has_served_others(self) -> bool:
-        """Whether a lane of another buffer has kept it busy: see `Worker`."""
-        return self._answered() != self._answered_before
-
-    def _answered(self) -> list[int]:
-        """The last answer of each lane of its process."""
-        return [control[ANSWERED] for control in self.host.controls]
+        return self.outstanding and bool(self.control[ANSWERED] == self.control[GIVEN] + FAILED)
 
     def _has_answered(self) -> bool:
-        return bool(self.control[ANSWERED] & ~STATUS == self._word)
+        return bool(self.control[ANSWERED] & ~STATUS == self.control[GIVEN])
 
     def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
         """Collects the answer to a command that was interrupted: see `Worker`."""
         self.check()
         if self._has_answered():
-            self._signalled = True
+            self.signalled = True
         else:  # perhaps before the worker was told; told twice, it does it once
             self.go.give()
         return self.collect(deadline_s)
-
-    def _received(self) -> bytes:
-        """The message that ends a command; it is read whole, and noted as read, or not at all."""
-        with self.message():
-            message = self.pipe.connection.recv_bytes()
-            self.outstanding = self._signalled = False
-        return message
 
     @contextlib.contextmanager
     def message(self) -> Iterator[None]:
@@ -273,40 +385,48 @@ class ProcessWorker(Worker):
         self.pipe.close_unless_in_use()  # else it is closed when the process has ended
 
 
-class ProcessWorkers(ReplaceableWorkers):
+class ProcessWorkers(Workers):
     """Workers that are processes, over a block of memory that they share with the caller.
 
     Attributes:
         hosts: The processes, of which those of other buffers are workers too.
     """
 
+    each: list[Any]
     _worker: type[ProcessWorker] = ProcessWorker
     _serve = SERVE
     _more: tuple[Any, ...] = ()
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, hosts: Hosts | None = None) -> None:
+        """Has none yet.
+
+        Args:
+            settings: How the pool is to run.
+            hosts: The processes that are shared with the other buffers, or of which the first was
+                started to profile.
+        """
         super().__init__(settings)
-        self.hosts: Hosts = settings.hosts or Hosts()
+        self.hosts: Hosts = hosts or Hosts()
         self._memory = self.hosts.memories[settings.buffer or 0]
         self.lends: bool = self._memory.lends and sys.implementation.name == "cpython"
         self._context = contexts.get_context(settings.context)
-        self._is_ready = False  # whether the next step can take the shorter way
-        # What that takes of each worker, and of which ones.
-        self._stepped: list[Worker] = []
-        self._doors: list[tuple[Any, Callable[[], None]]] = []
-        self._answers: list[tuple[Any, Callable[[bool], bool], Callable[[int], bool], int]] = []
-        self._step = 0  # the command of a step that `begin_step` has begun; 0 when it is over
+        # Whether every worker has answered and knows all templates: a step then takes no more than
+        # a word and a signal for each.
+        self._is_ready = False
+        if self._limit_s is not None:  # a worker first does what other buffers have asked it for
+            self._limit_s *= len(self.hosts.memories)
 
     def start_one(self, work: Work) -> Worker:
         """Starts a process, or has the one that is there for another buffer build one more lane."""
-        host = self.hosts.get(work.index)
-        if host is not None:
+        host = self.hosts.running.get(work.index)
+        if host is not None and host.exitcode is None:
             worker = self._worker(work, host, self.settings.caller_tries)
             with worker.message():
                 host.send(work)
             return worker
-        host = self.hosts.start(
+        self.hosts.running[work.index] = host = Host(
             self._context,
+            self.hosts.memories,
             work,
             index=work.index,
             daemon=self.settings.daemon,
@@ -319,8 +439,6 @@ class ProcessWorkers(ReplaceableWorkers):
     def begin(self) -> None:
         """Makes sure that a command can be given: see `Workers`."""
         self._is_ready = False
-        if self._step:
-            self._go_on_by_collecting(0, taken=False)
         super().begin()
 
     def add_template(self, template: Template) -> None:
@@ -329,68 +447,37 @@ class ProcessWorkers(ReplaceableWorkers):
         super().add_template(template)
 
     def begin_step(self, slot: int) -> None:
-        """Begins a step as `step` does, with less work: see `Workers`."""
+        """Has every worker step with the actions in the arena: see `Workers`."""
         if not self._is_ready:
             super().begin_step(slot)
             return
         self._is_ready = False  # until it is over, however it may be broken off
-        self._slot = slot
-        self._step = word = next(_numbers) | slot << SLOT_SHIFT
-        for control, release in self._doors:
-            control[GIVEN] = word
-            release()
+        self._asked, self._slot = STEP, slot
+        word = next(_numbers) | slot << SLOT_SHIFT
+        for worker in self.each:
+            worker.control[GIVEN] = word
+            worker.go.release()
 
     def end_step(self) -> bool:
-        """Ends what `begin_step` began, if nothing unusual has come of it: see `Workers`."""
-        word = self._step
-        if not word:
-            return super().end_step()
-        for place, (control, acquire, spun, tries) in enumerate(self._answers):
-            taken = acquire(False) or spun(tries)
-            if not taken or control[ANSWERED] != word:
-                self._go_on_by_collecting(place, taken)
+        """Ends a step if every worker has answered and nothing is in a pipe: see `Workers`."""
+        for place, worker in enumerate(self.each):
+            done = worker.done
+            taken = done.acquire(False) or done.spun(worker.tries)
+            word = worker.control[GIVEN]
+            if not taken or worker.control[ANSWERED] != word:
+                worker.signalled = taken
+                self._replies = [None] * (place + 1)  # the caller's own first
                 return False
-        self._step = 0
+            worker.seen = word
         self._is_ready = True
         return True
 
     def collect(self, own: Callable[[], Any] | None, timeout_s: float | None = None) -> Any:
         """Collects what was begun: see `Workers`."""
-        if self._step:
-            self._go_on_by_collecting(0, taken=False)
         replies = super().collect(own, timeout_s)
         if replies is not PENDING:
-            self._make_ready()
+            self._is_ready = not any(worker.new_templates for worker in self.each)
         return replies
-
-    def _make_ready(self) -> None:
-        """Has the next step take the shorter way, unless there is more to do in it."""
-        if self._stepped != self.each:
-            workers: list[Any] = self.each
-            self._doors = [(one.control, one.go.release) for one in workers]
-            self._answers = [
-                (one.control, one.done.acquire, one.done.spun, one.tries) for one in workers
-            ]
-            self._stepped = [*workers]
-        self._is_ready = self._limit_s is None and not any(
-            worker.new_templates for worker in self.each
-        )
-
-    def _go_on_by_collecting(self, place: int, taken: bool) -> None:
-        """Has `collect` end what `begin_step` began.
-
-        Args:
-            place: Of the first worker whose reply is not in.
-            taken: Whether its signal was taken.
-        """
-        self._asked, self._failure = None, None
-        self._replies = [None] * (place + 1)  # the caller's own first
-        unanswered: list[Any] = self.each[place:]
-        for worker in unanswered:
-            worker.has_been_given(self._step)
-        if taken:
-            unanswered[0].has_signalled()
-        self._step = 0
 
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena in the memory that the workers have been sent."""
@@ -407,7 +494,7 @@ class ProcessWorkers(ReplaceableWorkers):
         return self._memory.mapped(size_bytes)
 
     def successor(self, worker: Worker, death: Exception) -> Worker:
-        """Starts a process in place of one that has died: see `ReplaceableWorkers`."""
+        """Starts a process in place of one that has died: see `Workers`."""
         self.arena.control[worker.index] = 0
         return super().successor(worker, death)
 

@@ -73,15 +73,6 @@ def test_a_terminal_shows_progress_and_then_the_report_in_colour():
     assert "\x1b[1;32m" in report
 
 
-@pytest.mark.full
-def test_no_color_is_heeded():
-    with on_a_terminal(*WORDS, "--effort", "rule", NO_COLOR="1") as (command, file):
-        report = shown(file).rpartition("\x1b[2K")[2]
-        assert command.wait(LIMIT_S) == 0
-    assert "32m" not in report
-    assert "FrozenLake-v1 x 4" in report
-
-
 def test_ctrl_c_while_modules_are_loaded_is_one_line_too(monkeypatch, capsys):
     def stop(args):
         raise KeyboardInterrupt
@@ -92,13 +83,9 @@ def test_ctrl_c_while_modules_are_loaded_is_one_line_too(monkeypatch, capsys):
 
 
 @pytest.mark.full
-def test_ctrl_c_in_a_race_ends_it_with_130_and_leaves_no_process():
+def test_ctrl_c_ends_a_command_with_what_there_is_and_leaves_no_process():
     words = ("compare", "FrozenLake-v1", "-n", "4", "--budget", "60")
     assert need_stopped_by_ctrl_c(words, b"building").endswith("vecselect: interrupted")
-
-
-@pytest.mark.full
-def test_ctrl_c_in_a_sweep_prints_what_there_is_and_leaves_no_process():
     words = ("sweep", "CartPole-v1", "--budget", "30", "-n", "1,2,64", "--modes", "sync,pool:1")
     text = need_stopped_by_ctrl_c(words, b"round 1:")
     assert " s left: " in text

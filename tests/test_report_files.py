@@ -14,32 +14,21 @@ from tests.records import LOOPS, MS, US, evidence
 from tests.snapshots import need_as_before
 from vecselect import Plan, RequestError
 from vecselect.plan import Candidate, Note
-from vecselect.report import REPORT_FILES, Report, plots
+from vecselect.report import Report, plots
 from vecselect.report.content import content
 from vecselect.report.html import fragment, page
 from vecselect.report.plots import STEP_TIMES_S, Plot, over_step_time, plan_plot
 from vecselect.run_stats import Stats
-from vecselect.selection.race import Timed
 
 EVIL = '</script><script>alert("1")</script>&<img src=x onerror=alert(1)>\'$\\frac{'
 HOSTILE = dataclasses.replace(
     RACED,
     env=EVIL,
     reason=EVIL,
-    pinned_by=EVIL,
     not_stored=EVIL,
     candidates=(*RACED.candidates, Candidate(EVIL, skipped=EVIL)),
     notes=(Note(EVIL, EVIL, loud=True),),
     versions={EVIL: EVIL},
-    evidence=dataclasses.replace(
-        RACED.evidence,
-        observation_space=EVIL,
-        machine=dataclasses.replace(RACED.evidence.machine, cpu=EVIL),
-        race=dataclasses.replace(
-            RACED.evidence.race,
-            entrants=(*RACED.evidence.race.entrants, Timed(EVIL, 8, skipped=EVIL)),
-        ),
-    ),
 )
 PLANS = {**ALL, "hostile": HOSTILE}
 VOID = {"meta", "br", "img", "link", "input", "hr", "source"}
@@ -117,7 +106,7 @@ def test_a_page_is_well_formed_runs_nothing_and_loads_nothing(name, pages):
 
 def test_what_a_plan_holds_stands_for_itself(pages, tmp_path):
     assert EVIL not in pages["hostile"] and "<script" not in pages["hostile"]
-    assert Reader(pages["hostile"]).text.count("alert(1)") >= 10
+    assert Reader(pages["hostile"]).text.count("alert(1)") >= 8
     plan = dataclasses.replace(
         RACED, env="a|b `c` <img>", notes=(Note("note", "| [x](y)\n# z *w*"),), mode="pool:1`"
     )
@@ -204,12 +193,13 @@ def test_a_curve_over_the_step_time_agrees_with_the_model_and_holds_this_one(ste
 
 @pytest.mark.parametrize("plan", [RACED, PINNED], ids=["race", "pin"])
 def test_a_report_is_saved_in_the_form_of_its_ending(plan, tmp_path):
-    for name, start in (
-        ("a.html", "<!DOCTYPE html>"),
-        ("a.HTML", "<!DOCTYPE html>"),
-        ("a.md", "## Walker-v0 x 8"),
-        ("a.json", "{"),
-    ):
+    forms = {
+        "a.html": "<!DOCTYPE html>",
+        "a.HTML": "<!DOCTYPE html>",
+        "a.md": "## W",
+        "a.json": "{",
+    }
+    for name, start in forms.items():
         path = Report(plan).save(str(tmp_path / name))
         assert path == tmp_path / name
         assert path.read_text().startswith(start)
@@ -222,19 +212,14 @@ def test_a_report_is_saved_in_the_form_of_its_ending(plan, tmp_path):
         *((name, r"ends in \.html, \.md or \.json") for name in ("a.pdf", "a", ".html", "")),
         ("none/a.html", "there is no folder"),
         ("folder.md", "it is a folder"),
+        ("full.md", "cannot be written to .*No space left on device"),
     ],
 )
-def test_a_place_that_cannot_be_written_is_refused(name, why, tmp_path):
-    assert REPORT_FILES == (".html", ".md", ".json")
-    (tmp_path / "folder.md").mkdir()
-    with pytest.raises(RequestError, match=why):
-        Report(PINNED).save(tmp_path / name if name else name)
-
-
-def test_what_goes_wrong_while_it_is_written_is_told(tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_is_refused(name, why, tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(RequestError, match="cannot be written to .*No space left on device"):
-        Report(PINNED).save(tmp_path / "a.md")
+    (tmp_path / "folder.md").mkdir()
+    with pytest.raises(RequestError, match=why):
+        Report(PINNED).save(tmp_path / name if name else name)

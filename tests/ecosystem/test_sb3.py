@@ -20,7 +20,7 @@ from vecselect.testing.contract import assert_same
 pytest.importorskip("stable_baselines3", exc_type=ImportError)
 
 import torch
-from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
+from stable_baselines3 import DQN, PPO
 from stable_baselines3.common import env_util as sb3_env_util
 from stable_baselines3.common import vec_env as sb3
 from stable_baselines3.common.callbacks import BaseCallback
@@ -230,55 +230,6 @@ def test_a_model_is_evaluated_saved_and_loaded_the_same(mode, tmp_path):
         found.append(evaluate_policy(loaded, envs, 6, return_episode_rewards=True))
         envs.close()
     assert found[0] == found[1]
-
-
-class ReachEnv(gym.Env):
-    """A goal to walk to on a line."""
-
-    action_space = spaces.Box(-1, 1, (1,), np.float32)
-    observation_space = spaces.Dict(
-        {
-            key: spaces.Box(-9, 9, (1,), np.float32)
-            for key in ("observation", "achieved_goal", "desired_goal")
-        }
-    )
-
-    def _observe(self):
-        return {
-            "observation": self.at.copy(),
-            "achieved_goal": self.at.copy(),
-            "desired_goal": self.goal,
-        }
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.at, self.steps = np.zeros(1, np.float32), 0
-        self.goal = self.np_random.uniform(-1, 1, 1).astype(np.float32)
-        return self._observe(), {}
-
-    def step(self, action):
-        self.at, self.steps = np.clip(self.at + action, -9, 9).astype(np.float32), self.steps + 1
-        reward = self.compute_reward(self.at, self.goal, {})
-        return self._observe(), float(reward), False, self.steps >= 8, {"steps": self.steps}
-
-    def compute_reward(self, achieved_goal, desired_goal, info):
-        return -(np.abs(achieved_goal - desired_goal).max(axis=-1) > 0.2).astype(np.float32)
-
-
-def test_hindsight_asks_the_environments_for_rewards(mode):
-    envs = make_vec_env(ReachEnv, 2, mode=mode)
-    model = SAC(
-        "MultiInputPolicy",
-        envs,
-        replay_buffer_class=HerReplayBuffer,
-        learning_starts=40,
-        batch_size=16,
-        device="cpu",
-        policy_kwargs={"net_arch": [8]},
-    )
-    model.learn(60)
-    assert model.replay_buffer.sample(8).rewards.shape == (8, 1)
-    envs.close()
 
 
 class MortalEnv(zoo.EchoEnv):

@@ -19,21 +19,13 @@ class FakeTorch(types.ModuleType):
     def __init__(self, threads=4):
         super().__init__("torch")
         self.threads = threads
-        self.threads_set = []
-        self.layers = []
-        self.inputs = []
-        self.drawn_from = []
-        self.built = 0
-        self.grad = True
-        self.pass_s = 0.0
+        self.threads_set, self.layers, self.inputs, self.drawn_from = [], [], [], []
+        self.built, self.grad, self.pass_s = 0, True, 0.0
         outer = self
 
         class Linear:
             def __init__(self, inputs, outputs):
                 outer.layers.append((inputs, outputs))
-
-        class Tanh:
-            pass
 
         class Sequential:
             def __init__(self, *layers):
@@ -64,15 +56,10 @@ class FakeTorch(types.ModuleType):
             def numpy(self):
                 return np.zeros(1)
 
-        class Categorical(Distribution):
-            pass
-
-        class Normal(Distribution):
-            pass
-
-        self.distributions = types.SimpleNamespace(Categorical=Categorical, Normal=Normal)
+        kinds = {name: type(name, (Distribution,), {}) for name in ("Categorical", "Normal")}
+        self.distributions = types.SimpleNamespace(**kinds)
         self.ones = np.ones
-        self.nn = types.SimpleNamespace(Linear=Linear, Tanh=Tanh, Sequential=Sequential)
+        self.nn = types.SimpleNamespace(Linear=Linear, Tanh=object, Sequential=Sequential)
 
     def get_num_threads(self):
         return self.threads

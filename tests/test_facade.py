@@ -12,7 +12,6 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import (
     AutoresetMode,
     SyncVectorEnv,
-    VectorEnv,
     VectorWrapper,
     async_vector_env,
 )
@@ -42,19 +41,19 @@ def envs():
         yield made
 
 
-def test_it_is_a_gymnasium_vector_environment(envs):
-    assert isinstance(envs, VectorEnv)
-    assert isinstance(envs, VectorWrapper)
-    assert type(envs.unwrapped) is SyncVectorEnv
-    assert envs.num_envs == 3
-    assert envs.metadata["autoreset_mode"] is envs.autoreset_mode is AutoresetMode.NEXT_STEP
-    assert envs.spec is None
+def test_it_is_a_gymnasium_vector_environment():
+    with pytest.raises(KeyError), auto_make_vec(echoes(3), mode="sync") as envs:
+        assert isinstance(envs, VectorWrapper)
+        assert type(envs.unwrapped) is SyncVectorEnv
+        assert envs.metadata["autoreset_mode"] is envs.autoreset_mode is AutoresetMode.NEXT_STEP
+        assert (envs.num_envs, envs.spec, envs.closed) == (3, None, False)
+        raise KeyError
+    assert envs.closed
 
 
 def test_what_it_has_not_is_said_to_be_where_it_is():
     with auto_make_vec("Pendulum-v1", 2, mode="sync") as envs:
-        assert "mode='sync'" in repr(envs)
-        assert "Pendulum-v1" in repr(envs)
+        assert "mode='sync'" in repr(envs) and "Pendulum-v1" in repr(envs)
         with pytest.raises(AttributeError, match=r"'envs'; envs.unwrapped has it .*'sync' only"):
             _ = envs.envs
         assert len(envs.unwrapped.envs) == 2
@@ -115,19 +114,8 @@ def test_stats_count_steps_and_split_the_time(envs):
         envs.step(ZEROS[:2])
     stats = envs.stats()
     assert (stats.vector_steps, stats.env_steps) == (2, 6)
-    assert stats.inside_s > 0.0
-    assert stats.outside_s > 0.0
+    assert min(stats.inside_s, stats.outside_s) > 0.0
     assert stats.env_steps_per_s == pytest.approx(6 / (stats.inside_s + stats.outside_s))
-
-
-def test_the_context_manager_closes_and_closing_twice_does_nothing():
-    with auto_make_vec(echoes(3), mode="sync") as envs:
-        assert not envs.closed
-    assert envs.closed
-    envs.close()
-    with pytest.raises(KeyError), auto_make_vec(echoes(3), mode="sync") as envs:
-        raise KeyError
-    assert envs.closed
 
 
 def test_a_partial_reset_comes_after_a_whole_one_and_leaves_the_others_alone(envs):
@@ -162,6 +150,10 @@ def seen(monkeypatch):
     found = []
     monkeypatch.setattr(PlanCache, "observe", lambda *arguments: found.append(arguments[-1]))
     return found
+
+
+def refuse(*arguments):
+    raise OSError("no space left")
 
 
 def steps(envs, count):
@@ -242,20 +234,14 @@ def test_closing_hands_over_what_the_run_has_shown(seen):
     assert min(one.inside_s, one.outside_s) > 0.0
 
 
-def test_a_run_that_nobody_closes_is_handed_over_when_it_is_collected(seen):
+def test_a_run_that_nobody_closes_is_handed_over_when_it_is_collected(seen, monkeypatch):
     envs = run_after(KEYED)
     envs.reset(seed=1)
     steps(envs, 2 * MIN_STEPS)
     del envs
     gc.collect()
     assert [one.mode for one in seen] == ["sync"]
-
-
-def test_the_vector_environment_is_closed_even_if_nobody_takes_what_was_observed(monkeypatch):
-    def fail(*arguments):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(PlanCache, "observe", fail)
+    monkeypatch.setattr(PlanCache, "observe", refuse)
     envs = run_after(KEYED)
     envs.reset(seed=1)
     steps(envs, 2 * MIN_STEPS)
@@ -291,8 +277,7 @@ def test_retuning_rebuilds_in_the_mode_that_is_now_known_best(seen):
     assert plan.decided_by == "observed"
     assert plan.evidence.runs == SYNC_OBSERVED.evidence.runs
     assert envs.mode == plan.mode
-    assert not envs.closed
-    assert envs.stats().vector_steps == 0
+    assert (envs.closed, envs.stats().vector_steps) == (False, 0)
     envs.reset(seed=1)
     steps(envs, 2 * MIN_STEPS)
     envs.close()
@@ -325,12 +310,9 @@ def test_a_wrong_recall_is_planned_anew_by_retuning():
 
 
 def test_a_failed_rebuild_leaves_it_closed_and_what_others_have_made_has_none():
-    def rebuild(plan):
-        raise OSError("no more processes")
-
-    envs = run_after(SYNC_OBSERVED, rebuild)
+    envs = run_after(SYNC_OBSERVED, refuse)
     envs.reset(seed=1)
-    with pytest.raises(OSError, match="no more processes"):
+    with pytest.raises(OSError, match="no space left"):
         envs.retune()
     assert envs.closed
     with run_after(plans.BY_MODEL) as envs, pytest.raises(VecselectError, match="auto_make_vec"):

@@ -1,6 +1,5 @@
 """`auto_make_vec` and `recommend` from the request to the running vector environment."""
 
-import functools
 import multiprocessing
 import random
 
@@ -11,11 +10,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeAwareObservation
 
 from tests.processes import children, wait_until_gone
-from tests.zoo import ActingEnv, BusyEnv, EchoEnv
+from tests.zoo import BusyEnv, EchoEnv
 from vecselect import (
     AutoVectorEnv,
     Plan,
-    ProfileError,
     RequestError,
     auto_make_vec,
     available_modes,
@@ -25,15 +23,6 @@ from vecselect.machine import read_machine
 from vecselect.testing.contract import assert_same_run
 
 QUICK = {"effort": "rule", "budget_s": 0.05}
-
-
-def broken(phase):
-    """A factory of environments that fail in a phase. Local, so that it is sent by value."""
-
-    def fail():
-        raise LookupError(f"no asset in {phase}")
-
-    return functools.partial(ActingEnv, phase, fail)
 
 
 def test_a_fast_environment_runs_as_the_rule_says_and_nothing_is_printed(capfd):
@@ -80,58 +69,20 @@ def test_what_building_raises_is_raised_as_by_a_pinned_mode():
             raise gym.error.DependencyNotInstalled("no simulator; run `pip install simulator`")
 
     for asked in (QUICK, {"mode": "sync"}, {"mode": "pool:1"}):
-        with pytest.raises(LookupError, match="no asset in construct") as caught:
-            auto_make_vec(broken("construct"), 2, **asked)
-        assert type(caught.value) is LookupError
         with pytest.raises(TypeError, match="unexpected keyword argument 'gravity'"):
             auto_make_vec("Pendulum-v1", 2, gravity=9.0, **asked)
         with pytest.raises(gym.error.DependencyNotInstalled, match="pip install simulator"):
             auto_make_vec(Lacking, 2, **asked)
+        with pytest.raises(RequestError, match="^A callable that should build .* returned None"):
+            auto_make_vec(lambda: None, 2, **asked)
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("asked", [QUICK, {"mode": "sync"}, {"mode": "pool:1"}])
-def test_a_factory_that_returns_no_environment_is_a_request_error(asked):
-    with pytest.raises(
-        RequestError, match="^A callable that should build a sub-environment returned None"
-    ) as caught:
-        auto_make_vec(lambda: None, 2, **asked)
-    assert type(caught.value) is RequestError
-
-
-@pytest.mark.parametrize("effort", ["measure", "race"])
-def test_environments_of_different_spaces_are_refused_as_by_a_pin(effort):
+def test_environments_of_different_spaces_are_refused_as_by_a_pin():
     makers = [lambda: gym.make("Pendulum-v1"), lambda: gym.make("CartPole-v1")]
-    for asked in ({"mode": "sync"}, {"mode": "pool:1"}, {"effort": effort, "budget_s": 1.5}):
-        # Gymnasium's own `SyncVectorEnv` raises an AssertionError up to 1.1.
-        with pytest.raises(
-            (RuntimeError, AssertionError), match="are not equivalent|has the observation space"
-        ):
+    for asked in ({"mode": "sync"}, {"mode": "pool:1"}, {}, {"effort": "race", "budget_s": 1.5}):
+        with pytest.raises(RuntimeError, match="are not equivalent|has the observation space"):
             auto_make_vec(makers, **asked)
-
-
-@pytest.mark.parametrize("phase", ["reset", "step"])
-def test_an_environment_that_fails_while_measured_is_an_error_with_its_own_chained(phase):
-    recommend(EchoEnv, 2, **QUICK)  # the fork server stays
-    before = children()
-    with pytest.raises(ProfileError, match=rf"LookupError in {phase}\(\).*no asset") as caught:
-        recommend(broken(phase), 2, **QUICK)
-    cause = caught.value.__cause__
-    assert type(cause) is LookupError
-    assert str(cause) == f"no asset in {phase}"
-    wait_until_gone(before)
-
-
-def test_two_factories_of_one_instance_are_an_error_measured_and_pinned():
-    env = EchoEnv()
-    factories = [lambda: env, lambda: env]
-    for asked in (QUICK, {"mode": "sync"}):
-        with pytest.raises(RequestError, match="0 and 1 return the same instance"):
-            auto_make_vec(factories, **asked)
-        with pytest.raises(RequestError, match="1 and 2 return the same instance"):
-            auto_make_vec([EchoEnv, *factories], **asked)
-        with pytest.raises(RequestError, match="0 and 1 return the same instance"):
-            auto_make_vec(lambda: env, 2, **asked)
 
 
 def test_wrappers_vector_kwargs_and_keyword_arguments_are_honoured():

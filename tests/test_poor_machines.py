@@ -103,6 +103,10 @@ def test_a_full_disk_is_an_error_before_anything_is_written(monkeypatch):
         auto_make_vec([EchoEnv] * 4, mode="pool:1")
 
 
+def unlicensed():
+    raise OSError("no licence")
+
+
 @pytest.fixture
 def pool_chosen(monkeypatch):
     """What is planned is a pool of one worker, on whatever machine."""
@@ -118,6 +122,8 @@ def pool_chosen(monkeypatch):
 
 
 def test_sync_runs_where_what_was_chosen_cannot_be_built(pool_chosen, monkeypatch):
+    with pytest.raises(OSError, match="no licence"):  # the environment's fault, not the mode's
+        auto_make_vec([EchoEnv, unlicensed], effort="rule", **QUICK)
     monkeypatch.setattr(Pool, "build", refused(errno.EAGAIN))
     with pytest.warns(VecselectWarning, match="pool:1 was chosen, but it failed .*temporarily"):
         envs = auto_make_vec("CartPole-v1", 2, effort="rule", **QUICK)
@@ -125,15 +131,6 @@ def test_sync_runs_where_what_was_chosen_cannot_be_built(pool_chosen, monkeypatc
         envs.reset(seed=1)
         assert (envs.mode, envs.plan.decided_by) == ("sync", "elimination")
         assert "pool:1 was chosen, but it failed" in str(envs.report)
-
-
-def test_what_an_environment_raises_is_not_taken_for_the_mode_s_fault(pool_chosen):
-    with pytest.raises(OSError, match="no licence"):
-        auto_make_vec([EchoEnv, unlicensed], effort="rule", **QUICK)
-
-
-def unlicensed():
-    raise OSError("no licence")
 
 
 PROGRAM = """

@@ -119,12 +119,6 @@ def test_importing_the_package_imports_nothing_heavy():
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_the_walk_sees_the_imports_it_judges():
-    assert "vecselect.make" in importers("vecselect.backends")
-    assert "vecselect.make" in importers("vecselect.planning.planner.make_plan")
-    assert "vecselect.report.text" in importers("rich")
-
-
 def test_nothing_imports_the_command_line_or_the_orchestration():
     outside = {
         name

@@ -1,6 +1,7 @@
 """What a run shows of itself, and a plan that turns out wrong or no longer holds."""
 
 import dataclasses
+import sys
 import warnings
 
 import pytest
@@ -180,23 +181,19 @@ def test_a_long_run_keeps_only_the_latest_windows(start):
     assert seen.vector_steps <= WINDOWS_KEPT * LOOK_STEPS
 
 
-def test_each_number_of_threads_has_its_own_means(start, torch):
+@pytest.mark.parametrize("fake", [True, False])
+def test_each_number_of_threads_has_its_own_means(start, torch, monkeypatch, fake):
+    if not fake:  # without torch the threads are those that collecting has set
+        monkeypatch.delitem(sys.modules, "torch")
     run = start(a_plan(learner_threads=1))
     run.many(500, 2e-3)
     run.watch.collecting(1)
     torch.set_num_threads(1)
     run.many(500, 1e-3)
     four, one = run.end()
-    assert (four.threads, one.threads) == (4, 1)
+    assert (four.threads, one.threads) == (4 if fake else None, 1)
     assert four.inside_s == pytest.approx(2e-3)
     assert one.inside_s == pytest.approx(1e-3, rel=0.15)  # one window holds steps of both
-
-
-def test_without_torch_the_threads_are_those_that_collecting_has_set(start):
-    run = start(a_plan(learner_threads=1))
-    run.watch.collecting(1)
-    run.many(MIN_STEPS + LOOK_STEPS)
-    assert [seen.threads for seen in run.end()] == [1]
 
 
 def test_what_other_threads_burn_during_steps_is_sampled_seldom(start):
@@ -207,30 +204,23 @@ def test_what_other_threads_burn_during_steps_is_sampled_seldom(start):
     assert seen.other_cores == pytest.approx(0.75)
     assert 5000 / SAMPLE_STEPS / 2 < run.samples <= 5000 / SAMPLE_STEPS
     assert len(run.looks) <= 5000 / LOOK_STEPS + run.samples + 10
-
-
-def test_slow_steps_are_looked_at_every_second(start):
-    run = start()
-    run.many(60, 0.5, 0.5)
-    assert run.looks == list(range(10, 61))
+    slow = start()
+    slow.many(60, 0.5, 0.5)
+    assert slow.looks == list(range(10, 61))  # every second
 
 
 @pytest.mark.parametrize(("foreign", "busy"), [(0.2, False), (0.4, False), (0.6, True)])
 def test_other_programs_count_where_they_hold_cores_that_the_mode_has_work_for(
-    start, foreign, busy
+    start, monkeypatch, foreign, busy
 ):
     assert BY_MODEL.evidence.machine.cores == 1.5
     run = start()
     run.foreign = foreign
     run.many(MIN_STEPS + LOOK_STEPS)
+    with monkeypatch.context() as forked:
+        forked.setattr("os.getpid", lambda: -1)
+        assert run.end() == []
     assert run.end()[0].busy is busy
-
-
-def test_a_forked_process_remembers_nothing(start, monkeypatch):
-    run = start()
-    run.many(MIN_STEPS + LOOK_STEPS)
-    monkeypatch.setattr("os.getpid", lambda: -1)
-    assert run.end() == []
 
 
 # A recalled plan is verified
@@ -272,11 +262,9 @@ def test_a_few_long_steps_are_no_other_environment_and_the_run_is_observed_like_
     assert (seen.inside_s, seen.other_cores) == pytest.approx((PLANNED_S, 0.5))
 
 
-def test_other_plans_are_not_verified(start):
+def test_plans_that_are_new_or_pinned_are_not_verified(start):
     for plan in (a_plan(), dataclasses.replace(PINNED, recalled=True)):
-        run = start(plan)
-        run.many(WARM_UP_STEPS, 50 * PLANNED_S)
-        assert not run.watch.wrong_recall
+        assert start(plan).many(WARM_UP_STEPS, 50 * PLANNED_S) == []
 
 
 # A loop that does not enter collecting
@@ -294,15 +282,14 @@ def test_a_loop_that_never_collects_is_told_once(start, torch):
     assert len(slow.many(2, 1.0, 1.0)) == 1
 
 
-@pytest.mark.parametrize("how", ["asks for nothing", "collects", "has the threads"])
-def test_nothing_is_said_where_the_plan_has_what_it_counts_on(start, torch, how):
-    run = start(a_plan(learner_threads=None if how == "asks for nothing" else 1))
-    if how == "collects":
-        run.watch.collecting(1)
-        run.watch.collecting(None)
-    if how == "has the threads":
-        torch.set_num_threads(1)
+def test_nothing_is_said_where_the_plan_has_what_it_counts_on(start, torch):
+    assert start(a_plan(learner_threads=None)).many(2 * COLLECTING_STEPS) == []
+    run = start(a_plan(learner_threads=1))
+    for threads in (1, None):
+        run.watch.collecting(threads)
     assert run.many(2 * COLLECTING_STEPS) == []
+    torch.set_num_threads(1)
+    assert start(a_plan(learner_threads=1)).many(2 * COLLECTING_STEPS) == []
 
 
 # Steps slower than planned

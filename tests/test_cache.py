@@ -291,18 +291,6 @@ def test_plans_not_used_for_longest_make_room(cache, monkeypatch):
     assert sorted(numbers(cache)) == [0, 3, 4, 5, 6]
 
 
-def test_what_a_killed_writer_left_is_removed_after_a_day(cache):
-    folder = saved(cache).parent
-    old, new = folder / "a.tmp", folder / "b.tmp"
-    for file in (old, new):
-        file.write_text("half")
-    yesterday_s = time.time() - 25 * 3600
-    os.utime(old, (yesterday_s, yesterday_s))
-    saved(cache, key_of(1))
-    assert new.exists() and not old.exists()
-    assert len(cache.entries()) == 2
-
-
 # Several at once
 
 WRITER = """

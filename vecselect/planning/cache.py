@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import time
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +43,6 @@ MOST_DAYS, MOST_PROVISIONAL_DAYS = 90, 7
 
 MOST_PLANS = 500
 MOST_SCRIPTS = 8
-ABANDONED_S = 24 * 3600.0
 LOCK_WAIT_S = 1.0
 
 ObservedRuns = dict[str, tuple[ObservedRun, ...]]
@@ -265,7 +263,7 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     """
     content = json.dumps(document, allow_nan=False).encode()
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    beside = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.tmp")
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         beside.write_bytes(content)
         beside.replace(path)
@@ -276,11 +274,8 @@ def _write(path: Path, document: dict[str, Any]) -> None:
 
 
 def _evict(folder: Path) -> None:
-    """Removes the plans not used for longest beyond so many, and what killed writers left."""
-    now_s = time.time()
+    """Removes the plans not used for longest beyond so many."""
     with contextlib.suppress(OSError):  # another process removes files too: the next one does it
         files = sorted((file.lstat().st_mtime, file) for file in folder.iterdir())
-        plans = [file for _, file in files if file.suffix == ".json"]
-        left = [file for at, file in files if file.suffix == ".tmp" and now_s - at > ABANDONED_S]
-        for file in plans[:-MOST_PLANS] + left:
+        for _, file in files[:-MOST_PLANS]:
             file.unlink()

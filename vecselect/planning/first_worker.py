@@ -70,8 +70,7 @@ class FirstWorker:
         """Starts it; it begins to build and step by itself.
 
         Args:
-            request: What was asked for. Of a list of callables the last one is profiled: where one
-                of them records, it is the first.
+            request: What was asked for.
             extent: How long to step it.
             budget_s: Seconds after which no further step is begun.
 
@@ -80,6 +79,7 @@ class FirstWorker:
         """
         self._has_begun = False  # whether it has said anything
         self._deadlines_s = {key: request.vector_kwargs[key] for key in request.deadlines}
+        # Of a list of callables the last one: where one of them records, it is the first.
         env_fn = request.env_fns[0 if request.spec is not None else -1]
         # What a step may compute in, as far as there are cores for them.
         threads = max(min(library_threads(), int(read_machine().cores)), 1)
@@ -156,7 +156,7 @@ class FirstWorker:
         """Times empty exchanges with this process, awake and asleep; some 5 ms in all.
 
         Returns:
-            None if the process does not answer.
+            An empty list if the process does not answer.
         """
         usual = HandOff()
         for _ in range(1 + MORE_LOOKS):
@@ -180,11 +180,9 @@ class FirstWorker:
         )
 
     def _exchanges(self, count: int, tries: int) -> list[float]:
-        """Seconds of each of some exchanges; none if the process does not answer.
+        """Seconds of so many exchanges, both sides sleeping after so many tries.
 
-        Args:
-            count: How many.
-            tries: Tries of both sides before they sleep.
+        An empty list if the process does not answer.
         """
         go, done, clock = self.host.go, self._done, time.perf_counter
         limit_s = clock() + ANSWER_LIMIT_S

@@ -37,11 +37,9 @@ if TYPE_CHECKING:
     from vecselect.machine import Machine
     from vecselect.measure.probe import Probe
 
-BLOCK_S = 2e-3
-BLOCKS, FEWEST_BLOCKS = 25, 5
-TIMING_LIMIT_S = 0.1
-"""Blocks of an implementation that are timed, fewer after the limit, and seconds that each takes, a
-vector step at least."""
+TIMED_S, BLOCK_S, FEWEST_BLOCKS = 0.05, 2e-3, 5
+"""Seconds for which an implementation is timed, and that a block of it takes, a vector step at
+least; and blocks at least."""
 
 QUIET = 0.2
 """The quantile of the blocks that counts. Where other programs take turns on the cores some blocks
@@ -95,11 +93,10 @@ def _cost(request: Request, mode: Mode, found: Probe, steps: int) -> Implementat
             count = max(int(BLOCK_S / trial.step_s), 1)
             start_s, start_cpu_s = time.perf_counter(), time.process_time()
             times_s: list[float] = []
-            while len(times_s) < BLOCKS:
+            wall_s = 0.0
+            while len(times_s) < FEWEST_BLOCKS or wall_s < TIMED_S:
                 times_s.append(trial.block(count).loop_s)
                 wall_s = time.perf_counter() - start_s
-                if wall_s > TIMING_LIMIT_S and len(times_s) >= FEWEST_BLOCKS:
-                    break
             cpu_s = time.process_time() - start_cpu_s
         reference = _own_behaviour(request, steps) if behaviour is not None else None
     return ImplementationCost(

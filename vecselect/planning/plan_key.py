@@ -172,12 +172,8 @@ def _inside(value: Any, module: str, seen: dict[int, Any]) -> Iterator[str]:
 
     Ids are looked for in what it closes over, its defaults and constants, the arguments of
     partials, and the globals it uses; of an object or a container there, such as parsed arguments,
-    in what it holds itself. Other functions of the same module are followed.
-
-    Args:
-        value: The callable, or something that it holds.
-        module: The module of the callable.
-        seen: What was looked at before, by its id.
+    in what it holds itself. Other functions of the same module are followed; `seen` holds by its id
+    what was looked at before.
     """
     if id(value) in seen or len(seen) >= MOST_EXAMINED or isinstance(value, types.ModuleType):
         return

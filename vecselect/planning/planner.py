@@ -68,10 +68,6 @@ RACED_WITHIN, RACED_START_S = 3.0, 1.0
 """A race leaves out what is predicted to take this many times as long as the best, and modes whose
 first worker takes longer to start than this."""
 
-SECOND_LOOK_S = 0.1
-"""Where other programs keep cores busy, they are looked at again for so long: a burst is over then,
-and a plan made for the cores it left would be wrong for as long as it is remembered."""
-
 
 def make_plan(request: Request, options: PlanningOptions) -> Plan:
     """Decides how to run a request; what `prepare` begins for it is ended."""
@@ -272,11 +268,8 @@ class _Planning:
         self.options.progress("measuring the learner")
         learners = self._learners(found)
         foreign_cores = load.cores()
-        if foreign_cores > BUSY_SHARE * machine.cores:  # a burst, or a program that goes on?
+        if foreign_cores > BUSY_SHARE * machine.cores:
             hand_off = HandOff()  # an exchange that waits for its turn of the core tells nothing
-            load = ForeignLoad()
-            time.sleep(SECOND_LOOK_S)
-            foreign_cores = min(foreign_cores, load.cores())
         ray, implementations, notes = self._other_costs(found)
         evidence = dataclasses.replace(
             self._evidence(found),
@@ -439,17 +432,7 @@ class _Planning:
         notes: Iterable[Note] = (),
         **others: Any,
     ) -> Plan:
-        """The plan of a decision; what could not be chosen is added to the candidates.
-
-        Args:
-            evidence: All that was measured.
-            mode: The mode.
-            reason: Why.
-            decided_by: What decided.
-            candidates: Those that could be chosen.
-            notes: In any order.
-            **others: Fields of the plan that are not as nothing measured leaves them.
-        """
+        """The plan of a decision; what could not be chosen is added to the candidates."""
         pin = self.request.pin
         left_out = (Candidate(kind, skipped=why) for kind, why in self.skipped.items() if why)
         others.setdefault("learner_threads", self._given_threads)

@@ -111,13 +111,11 @@ class TimingTask:
     ) -> TimingResult:
         """The same as `run` in a process of its own, unless the learner and its threads are here.
 
+        Raises `IsolatedLost` if that process ends before it has told all.
+
         Args:
             say: Told in a few words what is being done.
             keep: Given now and then all that was found so far.
-
-        Raises:
-            IsolatedLost: If that process ends before it has told all.
-            Exception: As in `run`.
         """
 
         def progress(message: str | TimingResult) -> None:
@@ -164,8 +162,8 @@ class _Running:
         self.number = 0
         self.skipped: dict[Id, str] = {}
         self.memory_bytes: dict[Id, int] = {}
-        self.base_bytes, self.server_bytes = _taken_before(timing)
-        self.taken_bytes = self.base_bytes + self.server_bytes
+        _load_what_all_need(timing)
+        self.base_bytes = self.taken_bytes = tree_bytes()
 
     def build(self) -> None:
         """Builds, compares and warms up all that fit into the time and the memory."""
@@ -180,8 +178,6 @@ class _Running:
             trials.add(which, partial(_build, timing.request, Mode.parse(mode), count), learner)
             before_bytes, self.taken_bytes = self.taken_bytes, tree_bytes()
             self.memory_bytes[which] = self.base_bytes + max(self.taken_bytes - before_bytes, 0)
-            if _has_processes(mode):
-                self.memory_bytes[which] += self.server_bytes
             self.progress(self.found())  # the process may be lost with the next one
         self.need_some()
         trials.set_blocks()
@@ -285,23 +281,14 @@ def _build(request: Request, mode: Mode, num_envs: int) -> Any:
     return backend_of(mode.kind).build(request, mode)
 
 
-def _taken_before(timing: TimingTask) -> tuple[int, int]:
-    """Bytes taken before anything is built, and those of a fork server beside them."""
+def _load_what_all_need(timing: TimingTask) -> None:
+    """Has the memory count for all modes alike, not for the first one, that all of them need."""
     if timing.probe is not None and timing.probe.construct_s < REHEARSE_LIMIT_S:
-        # What the environment's modules take counts for all modes, not for the first one alone.
         with contextlib.suppress(Exception):  # each mode says for itself what is wrong
             timing.request.env_fns[0]().close()
-    base_bytes = tree_bytes()
     method = timing.request.vector_kwargs.get("context") or contexts.start_methods()[0]
-    if method != "forkserver" or not any(_has_processes(mode) for mode, _ in timing.which):
-        return base_bytes, 0
-    # Every mode with processes needs this server, not only the one that is built first.
-    forkserver.ensure_running()
-    return base_bytes, max(tree_bytes() - base_bytes, 0)
-
-
-def _has_processes(mode: str) -> bool:
-    return Mode.parse(mode).processes(1) > 0
+    if method == "forkserver" and any(Mode.parse(mode).processes(1) for mode, _ in timing.which):
+        forkserver.ensure_running()
 
 
 # A sweep

@@ -5,7 +5,6 @@ Nothing is predicted here: all figures are the plan's own.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,38 +129,29 @@ def _candidates(plan: Plan) -> Section:
     if plan.learner_s > 0:
         column = "step + learner"
         included = f", of which the learner takes {seconds(plan.learner_s)}"
-    rows = []
-    for one in () if plan.decided_by == "pin" else _worth_a_row(plan):
-        threads = _other_threads(plan, one)
-        name = f"{one.mode} ({threads})" if threads else one.mode
-        chosen = one is plan.chosen
-        why = "" if chosen else one.skipped or ""
-        rows.append(Row(name, _cells(plan, one), chosen, why))
+    rows = [
+        Row(_name(plan, one), _cells(plan, one), one is plan.chosen, one.skipped or "")
+        for one in _ranked(plan)
+        if plan.decided_by != "pin"
+    ]
     caption = (
         f"Time from one vector step to the next{included}. Predictions are marked with {PREDICTED}."
     )
     return Section("Candidates", tuple(rows), ("mode", column, "env steps/s", "vs sync"), caption)
 
 
-def _worth_a_row(plan: Plan) -> list[Candidate]:
-    """The candidates worth a row: those with the learner's threads that the choice is for.
-
-    Of the others only the best, and that only where the plan is about threads or it is faster than
-    the choice.
-    """
-    others = [one for one in plan.candidates if _other_threads(plan, one)]
-    shown = [one for one in plan.candidates if one not in others]
-    best = min(others, key=lambda one: one.loop_s or math.inf, default=None)
-    if best is not None and best.loop_s:
-        chosen_s = plan.chosen.loop_s if plan.chosen else None
-        if plan.learner_threads is not None or (chosen_s and best.loop_s < chosen_s):
-            shown.append(best)
-    return sorted(shown, key=lambda one: (not one.loop_s, not one.measured, one.loop_s or 0.0))
+def _ranked(plan: Plan) -> list[Candidate]:
+    """The candidates that were measured, those predicted, and the others, each by their time."""
+    return sorted(
+        plan.candidates, key=lambda one: (not one.loop_s, not one.measured, one.loop_s or 0.0)
+    )
 
 
-def _other_threads(plan: Plan, one: Candidate) -> str:
-    """A candidate's learner threads, in words, where they are not those of the choice."""
-    return "" if one.threads in (None, plan.threads) else counted(one.threads, "thread")
+def _name(plan: Plan, one: Candidate) -> str:
+    """A candidate's mode, with its learner threads where they are not those of the choice."""
+    if one.threads is None or one.threads == plan.threads:
+        return one.mode
+    return f"{one.mode} ({counted(one.threads, 'thread')})"
 
 
 def _cells(plan: Plan, one: Candidate) -> tuple[str, ...]:
@@ -196,11 +186,11 @@ def _so_far(plan: Plan, stats: Stats | None) -> Rows:
 def _parts(plan: Plan) -> Section:
     """The predicted vector step of each candidate taken apart."""
     rows = []
-    for one in _worth_a_row(plan):
-        if one.parts and not _other_threads(plan, one):
-            parts_s = [getattr(one.parts, name) for name in PARTS]
+    for one in _ranked(plan):
+        if one.parts:
+            parts_s = [one.parts.total_s, *(getattr(one.parts, name) for name in PARTS)]
             cells = (seconds(part_s) if part_s > 0 else "-" for part_s in parts_s)
-            rows.append(Row(one.mode, (seconds(one.parts.total_s), *cells), one is plan.chosen))
+            rows.append(Row(_name(plan, one), tuple(cells), one is plan.chosen))
     heading = "Where the time of a vector step goes, as predicted"
     return Section(heading, tuple(rows), ("mode", "vector step", *PART_NAMES), PARTS_CAPTION)
 

@@ -59,6 +59,12 @@ def share(value: float) -> str:
     return f"{percent:.1f} %" if 0.05 <= percent < 9.95 else f"{percent:.0f} %"
 
 
+def spread(interval: Interval) -> str:
+    """How far a quantity may be off: ` ±1.8 %`; nothing where that rounds to 0."""
+    off = interval.high / interval.mid - 1
+    return f" ±{share(off)}" if off >= 0.0005 else ""
+
+
 def ratio(value: float) -> str:
     """A ratio of two throughputs: `1.52x`."""
     return f"{_three_digits(value)}x"
@@ -79,11 +85,3 @@ def _three_digits(value: float) -> str:
         return f"{value:.0f}"
     decimals = max(0, 2 - math.floor(math.log10(abs(value) * 1.0005)))
     return f"{value:.{min(decimals, 2)}f}"
-
-
-def spread(interval: Interval) -> str:
-    """How far a quantity may be off: ` ±1.8 %`; nothing where that rounds to 0."""
-    percent = (interval.high / interval.mid - 1) * 100
-    if percent < 0.05:
-        return ""
-    return f" ±{percent:.1f} %" if percent < 9.95 else f" ±{percent:.0f} %"

@@ -38,10 +38,10 @@ LOOK_S = 0.05
 def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
     """Plans and builds; plans anew where a remembered plan is of another environment or learner."""
     envs, plan = _built(prepare(request, options, builds=True))
+    spaces = space_text(envs.single_observation_space), space_text(envs.single_action_space)
+    planned = plan.evidence.observation_space, plan.evidence.action_space
     try:
-        another = plan.recalled and (
-            _is_another(envs, plan) or _is_another_learner(envs, plan, options)
-        )
+        another = plan.recalled and (spaces != planned or _is_another_learner(envs, plan, options))
     except BaseException:  # Ctrl-C in the learner
         envs.close()
         raise
@@ -50,12 +50,6 @@ def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
         PlanCache().forget(plan.key)
         envs, plan = _built(prepare(request, options, builds=True))
     return _wrapped(envs, plan, request, options)
-
-
-def _is_another(envs: VectorEnv, plan: Plan) -> bool:
-    """Whether the environment is not the one that a remembered plan was made for."""
-    seen = space_text(envs.single_observation_space), space_text(envs.single_action_space)
-    return seen != (plan.evidence.observation_space, plan.evidence.action_space)
 
 
 def _is_another_learner(envs: VectorEnv, plan: Plan, options: PlanningOptions) -> bool:
@@ -106,44 +100,37 @@ def _wrapped(
 def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
     """The vector environment that a plan decides on, or `sync` where that fails unpinned."""
     plan, request = prepared.plan, prepared.request
+    mode, first = Mode.parse(plan.mode), prepared.first_worker
     try:
-        return _build(prepared), plan
-    except (OSError, EOFError, RequestError) as error:
+        if first is not None:
+            envs: VectorEnv = Pool().build(request, mode, first=first.host)
+        else:
+            envs = backend_of(mode.kind).build(request, mode)
+    except BaseException as error:
+        prepared.discard()
         able = {one.mode for one in plan.candidates if one.skipped is None}
-        if plan.pinned_by is not None or plan.mode == "sync" or "sync" not in able:
+        refused = isinstance(error, (OSError, EOFError, RequestError))
+        if not refused or plan.pinned_by is not None or mode.kind == "sync" or "sync" not in able:
             raise
         try:
             envs = backend_of("sync").build(request, Mode("sync"))
         except Exception:  # so it was not the mode
             raise error from None
-        plan = _in_its_place(plan, error)
-    try:
+        plan = _in_its_place(plan, f"it failed when it was built: {error}")
+    generators.note_environment_made()
+    if plan is not prepared.plan:
         if prepared.plan.key is not None:  # the next start may find the mode able to run
             PlanCache().forget(prepared.plan.key)
-        warn(plan.reason)
-    except BaseException:  # warnings may be errors
-        envs.close()
-        raise
+        try:
+            warn(plan.reason)
+        except BaseException:  # warnings may be errors
+            envs.close()
+            raise
     return envs, plan
 
 
-def _build(prepared: Prepared) -> VectorEnv:
-    mode, first = Mode.parse(prepared.plan.mode), prepared.first_worker
-    try:
-        if first is not None:
-            envs: VectorEnv = Pool().build(prepared.request, mode, first=first.host)
-        else:
-            envs = backend_of(mode.kind).build(prepared.request, mode)
-    except BaseException:
-        prepared.discard()
-        raise
-    generators.note_environment_made()
-    return envs
-
-
-def _in_its_place(plan: Plan, error: Exception) -> Plan:
+def _in_its_place(plan: Plan, why: str) -> Plan:
     """The plan for `sync` after the chosen mode could not be built."""
-    why = f"it failed when it was built: {error}"
     return dataclasses.replace(
         plan,
         mode="sync",

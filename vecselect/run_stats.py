@@ -163,7 +163,6 @@ class RunWatch:
         self._first_steps_s: list[float] = []
         self._begun_s = time.perf_counter()
         self._steps = self._inside_ns = self._outside_ns = 0
-        self._window_ends = self.look_at
         self._others: OtherThreads | None = None
         self._gap_s = self._gap_cpu_s = 0.0
         self._overlap_said = any(note.code == "overlap" and note.loud for note in plan.notes)
@@ -191,17 +190,19 @@ class RunWatch:
 
     def look(self, vector_steps: int, inside_ns: int, outside_ns: int) -> None:
         """Takes in how the run stands at the end of a step: all numbers are those so far."""
-        if self._verifies:
-            self._first_steps_s.append((inside_ns - self._inside_ns) * 1e-9)
-        elif self._others is not None:
-            self._end_sample(vector_steps, (inside_ns - self._inside_ns) * 1e-9)
-            if vector_steps < self._window_ends:
-                return
-        now_s = time.perf_counter()
-        loop_s = self._end_window(vector_steps, inside_ns, outside_ns)
+        now_s, steps = time.perf_counter(), vector_steps - self._steps
+        inside_s = (inside_ns - self._inside_ns) * 1e-9 / steps
+        outside_s = (outside_ns - self._outside_ns) * 1e-9 / steps
+        if self._others is not None:
+            self._end_sample(vector_steps, inside_s, self._others)
+        elif self._verifies:
+            self._first_steps_s.append(inside_s)
+        elif self._steps >= WARM_UP_STEPS:
+            self._record().windows.append(_Window(steps, inside_s, outside_s))
+        self._steps, self._inside_ns, self._outside_ns = vector_steps, inside_ns, outside_ns
         verified = self._verifies and vector_steps >= WARM_UP_STEPS
         self._verifies = self._verifies and not verified
-        self._plan_next_look(vector_steps, loop_s)
+        self._plan_next_look(vector_steps, inside_s + outside_s)
         if self._planned_s:
             if verified:
                 self._verify_recall(self._planned_s)
@@ -251,39 +252,22 @@ class RunWatch:
             for run in self.runs():
                 PlanCache().observe(self._plan.key, script_name(), run)
 
-    def _end_sample(self, vector_steps: int, inside_s: float) -> None:
+    def _end_sample(self, vector_steps: int, inside_s: float, others: OtherThreads) -> None:
         """Adds what the other threads burnt during the single step that ends now."""
-        others, self._others = self._others, None
-        assert others is not None
         record = self._record()
         record.others_s += others.seconds()
         record.sampled_s += inside_s
-        self.attends = False
-        self.look_at = self._window_ends
+        self._others, self.attends = None, False
         self._next_sample = vector_steps + max(SAMPLE_STEPS, STEPS_PER_THREAD * others.count)
-
-    def _end_window(self, vector_steps: int, inside_ns: int, outside_ns: int) -> float:
-        """Notes the steps since the last window's end, and returns seconds from step to step."""
-        steps = vector_steps - self._steps
-        window = _Window(
-            steps,
-            (inside_ns - self._inside_ns) * 1e-9 / steps,
-            (outside_ns - self._outside_ns) * 1e-9 / steps,
-        )
-        if self._steps >= WARM_UP_STEPS:
-            self._record().windows.append(window)
-        self._steps, self._inside_ns, self._outside_ns = vector_steps, inside_ns, outside_ns
-        return window.inside_s + window.outside_s
 
     def _plan_next_look(self, vector_steps: int, loop_s: float) -> None:
         steps = max(min(LOOK_STEPS, int(LOOK_S / max(loop_s, 1e-9))), 1)
         if vector_steps < WARM_UP_STEPS:
             steps = 1 if self._verifies else min(steps, WARM_UP_STEPS - vector_steps)
-        self._window_ends = self.look_at = vector_steps + steps
         if vector_steps >= self._next_sample:
             self._gap_s, self._gap_cpu_s = time.perf_counter(), time.process_time()
-            self.attends = True
-            self.look_at = vector_steps + 1
+            self.attends, steps = True, 1
+        self.look_at = vector_steps + steps
 
     def _record(self) -> _Record:
         return self._records.setdefault(self._threads(), _Record())

@@ -198,18 +198,6 @@ def test_arrays_whose_shape_changes_from_step_to_step_equal_the_loop(dtype):
     assert assert_equals_the_loop("pool:1", AutoresetMode.NEXT_STEP, script, 2, apart=False)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "uint8"])
-def test_arrays_whose_length_varies_pass_through_shared_memory(dtype):
-    script = [{"x": np.full(size, size, dtype), "y": 0.5} for size in range(1, 60)]
-    env_fns = [functools.partial(ScriptedEnv, 0, script)] * 2
-    with auto_make_vec(env_fns, mode="pool:1") as envs:
-        envs.reset()
-        for step in range(40):
-            *_, infos = envs.step(np.zeros(2, np.int64))
-            assert infos["x"].shape == (2, step + 3)
-        assert not envs.unwrapped._rest
-
-
 class SharingEnv(zoo.EchoEnv):
     """All of them return the same dict, with the same arrays, each with values of its own."""
 

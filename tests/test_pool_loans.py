@@ -147,8 +147,3 @@ def test_without_a_second_mapping_results_are_copies(monkeypatch):
         envs.reset(seed=1)
         every = [envs.step(ACTIONS)[0] for _ in range(LENT_SLOTS + 1)]
         assert [one[0, 0, 0] for one in every] == [1, 2, 3, 4, 5]
-
-
-def test_changes_are_forgotten_where_the_system_does_not_tell_of_them(monkeypatch):
-    monkeypatch.setattr(os, "pread", lambda *_: b"")
-    test_results_are_the_callers_whatever_it_keeps_and_changes(False)

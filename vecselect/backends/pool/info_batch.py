@@ -6,7 +6,6 @@ from then on each key costs one copy of its column and one mask, however many ro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,20 +40,15 @@ class Node:
         key: The key.
         kind: The exact type of its values; None where any may come.
         array: Its column, if they are numbers or arrays.
-        boxed: Whether they are `np.bool_`, which Gymnasium batches as objects.
         place: Where any may come: its index in what the row has outside the columns.
         nodes: Of a nested dict.
-        lengths: Of arrays whose shape varies: the shape of each, of which the column holds so many
-            items, and what is left over.
     """
 
     key: str
     kind: type | None
     array: np.ndarray | None = None
-    boxed: bool = False
     place: int = -1
     nodes: tuple[Node, ...] = ()
-    lengths: np.ndarray | None = None
 
     def read(self, row: int, rest: Any) -> Any:
         """The value of a row, of the type it had."""
@@ -62,9 +56,6 @@ class Node:
             return {node.key: node.read(row, rest) for node in self.nodes}
         if self.array is None:
             return rest[self.place]
-        if self.lengths is not None:
-            shape = self.lengths[row].tolist()
-            return self.array[row, : math.prod(shape)].reshape(shape).copy()
         if self.kind is np.ndarray:
             return self.array[row, ...].copy()
         value = self.array[row]
@@ -122,9 +113,7 @@ def _part(nodes_of: dict[int, Node], ids: Set[int], num_envs: int) -> Any:
         return _level({id: node.nodes for id, node in nodes_of.items()}, ids, num_envs)
     first = nodes[0]
     if first.array is not None and all(node.array is first.array for node in nodes):
-        if first.lengths is not None:
-            return _Arrays(first, nodes_of, num_envs)
-        return _Boxed(first.array) if first.boxed else _Numbers(first.array)
+        return _Boxed(first.array) if first.kind is np.bool_ else _Numbers(first.array)
     if _are_numbers(nodes):
         return _Mixed(first.key, nodes_of, num_envs)
     return _Values(first.key, nodes_of, num_envs)
@@ -140,7 +129,7 @@ def _are_numbers(nodes: Sequence[Node]) -> bool:
     return first is not None and all(
         array is not None
         and array.ndim == 1
-        and not node.boxed
+        and node.kind is not np.bool_
         and (np.can_cast(array.dtype, first.dtype) or (first.dtype, array.dtype) == _CUT_OFF)
         for node, array in zip(nodes, arrays, strict=True)
     )
@@ -288,21 +277,3 @@ class _Mixed(_Values):
         if lacking is not None:
             values[lacking] = 0
         return values
-
-
-class _Arrays(_Values):
-    """Batches arrays of one dtype whose shape varies: at once, where all rows have the same now."""
-
-    def __init__(self, node: Node, nodes_of: dict[int, Node], num_envs: int) -> None:
-        super().__init__(node.key, nodes_of, num_envs)
-        assert node.array is not None
-        assert node.lengths is not None
-        self._array = node.array
-        self._lengths = node.lengths
-
-    def batch(self, rows: _Rows, lacking: np.ndarray | None) -> Any:
-        shape = self._lengths[0]
-        if lacking is not None or self._key == "final_obs" or (self._lengths != shape).any():
-            return super().batch(rows, lacking)
-        size = math.prod(shape.tolist())
-        return self._array[:, :size].reshape(self._num_envs, *shape.tolist()).copy()

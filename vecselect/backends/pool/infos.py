@@ -22,7 +22,7 @@ from vecselect.backends.pool.info_batch import Node, batcher
 from vecselect.process import pickling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from vecselect.backends.pool.arena import Arena
     from vecselect.backends.pool.info_batch import AddInfo, Batch
@@ -34,9 +34,6 @@ MAX_TEMPLATES = 254
 
 MAX_VARIANTS = 3
 """Templates of the same keys that are tried; what varies more than that is put into no column."""
-
-SPARE_BYTES = 1024
-"""Room for an array whose shape varies, at least; and twice that of the largest that was seen."""
 
 MAX_BATCHERS = 256
 """Orders in which templates came together, for which it is remembered how they are batched."""
@@ -57,7 +54,7 @@ class Column:
         path: The keys that lead to the values.
         dtype: Of one value.
         shape: Of one value; `()` for numbers.
-        boxed: Whether they are `np.bool_`, which Gymnasium batches as objects.
+        boxed: Whether they are `np.bool_`, which Gymnasium batches as objects: not so bools.
         offset: Of the column, in bytes, within the arena's info columns.
     """
 
@@ -77,15 +74,12 @@ class Field:
         kind: The exact type of its values; None where any may come.
         column: Where they are kept, if they are numbers or arrays.
         fields: Of a nested dict.
-        lengths: Where the shapes of arrays are kept, if these vary; the column then is the room for
-            the largest of them.
     """
 
     key: str
     kind: type | None
     column: Column | None = None
     fields: tuple[Field, ...] = ()
-    lengths: Column | None = None
 
 
 @dataclass(frozen=True)
@@ -258,7 +252,7 @@ class InfoTable:
         fields = tuple(self._field((), key, value) for key, value in info.items())
         if len(variants) >= MAX_VARIANTS and fields not in variants:
             fields = tuple(
-                field if all(field == one for one in others) else self._varying(field, others)
+                field if all(field == one for one in others) else Field(field.key, None)
                 for field, *others in zip(fields, *variants, strict=True)
             )
         if fields in variants:  # an int beyond 64 bits, say
@@ -279,29 +273,6 @@ class InfoTable:
         else:
             column = None
         return Field(key, None if column is None else kind, column)
-
-    def _varying(self, field: Field, others: Sequence[Field]) -> Field:
-        """A key whose values differ: arrays that only differ in shape, or anything."""
-        columns = [one.column for one in (field, *others)]
-        arrays = [column for column in columns if column is not None]
-        first = arrays[0] if arrays else None
-        if first is None or len(arrays) < len(columns) or field.kind is not np.ndarray:
-            return Field(field.key, None)
-        dimensions = {
-            (one.kind, math.prod(one.lengths.shape) if one.lengths else len(one.column.shape))
-            for one in (field, *others)
-            if one.column is not None
-        }
-        if len(dimensions) > 1 or any(column.dtype != first.dtype for column in arrays):
-            return Field(field.key, None)
-        ((_, number),) = dimensions
-        items = 2 * max(math.prod(column.shape) for column in arrays)
-        items = max(items, SPARE_BYTES // first.dtype.itemsize)
-        room = self._column(first.path, first.dtype, (items,), False)
-        lengths = self._column((*first.path, ""), np.dtype(np.int64), (number,), False)
-        if room is None or lengths is None:
-            return Field(field.key, None)
-        return Field(field.key, np.ndarray, room, (), lengths)
 
     def _column(
         self, path: tuple[str, ...], dtype: np.dtype, shape: tuple[int, ...], boxed: bool
@@ -341,12 +312,7 @@ class _Template:
         for field in fields:
             if field.column is not None:
                 self.offsets.append(field.column.offset)
-                values, lengths = array(field.column), None
-                if field.lengths is not None:
-                    self.offsets.append(field.lengths.offset)
-                    lengths = array(field.lengths)
-                boxed = field.column.boxed
-                nodes.append(Node(field.key, field.kind, values, boxed, lengths=lengths))
+                nodes.append(Node(field.key, field.kind, array(field.column)))
             elif field.kind is None:
                 nodes.append(Node(field.key, None, place=next(self._places)))
             else:
@@ -382,15 +348,6 @@ def _writer(nodes: tuple[Node, ...]) -> Callable[[int, dict[str, Any], list[Any]
             scope[kind] = tuple(inner.key for inner in node.nodes)
             lines.append(f"if type({value}) is not dict or tuple({value}) != {kind}: return False")
             lines.append(f"if not {column}(row, {value}, rest): return False")
-        elif node.lengths is not None:
-            lengths = f"lengths{index}"
-            scope[column], scope[lengths] = list(array), list(node.lengths)
-            scope[kind] = array.dtype, node.lengths.shape[1]
-            lines.append(f"if type({value}) is not ndarray: return False")
-            lines.append(f"if ({value}.dtype, {value}.ndim) != {kind}: return False")
-            lines.append(f"if {value}.size > {array.shape[1]}: return False")
-            lines.append(f"{lengths}[row][:] = {value}.shape")
-            lines.append(f"{column}[row][:{value}.size] = {value}.reshape(-1)")
         elif node.kind is np.ndarray:
             scope[column] = [array[row, ...] for row in range(len(array))]
             scope[kind] = array.shape[1:], array.dtype

@@ -9,7 +9,6 @@ more. If all of them are held, results are copies.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import sys
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 LEND_BYTES = 4 << 20
 """Batches of this size or more are lent. Smaller ones are copied within the caches of a core, where
 another slot every time is not."""
-
-_PAGE_BYTES = mmap.PAGESIZE
-_CHANGED = np.array([2, 4, 6], np.uint64)
-"""The three highest bits of a page in `/proc/self/pagemap`, if it is there or swapped out and is
-not that of the file."""
 
 
 class Loans:
@@ -46,11 +40,6 @@ class Loans:
         self._shapes = {leaf.path: (layout.num_envs, *leaf.shape) for leaf in layout.observations}
         self._roots, self._spans = _slots(layout, block)
         self._unheld = [_holders(roots) for roots in self._roots]
-        address: int = self._roots[0][0].__array_interface__["data"][0]
-        self._first_page = (address - self._spans[0][0]) // _PAGE_BYTES
-        self._pages = -1
-        with contextlib.suppress(OSError):
-            self._pages = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self._lendable = set(range(1, layout.slots))
         self._lent: set[int] = set()
         self._next = 0
@@ -64,8 +53,9 @@ class Loans:
             self._lendable -= self._lent
         for slot in self._lendable:
             if _holders(self._roots[slot]) == self._unheld[slot]:
-                if slot in self._lent:
-                    self._take_back(slot)
+                if slot in self._lent:  # what the caller has changed in it is forgotten
+                    self._block.madvise(mmap.MADV_DONTNEED, *self._spans[slot])
+                    self._lent.discard(slot)  # last: this may be interrupted
                 self._next = slot
                 return slot
         self._next = 0
@@ -85,28 +75,6 @@ class Loans:
             path: root.reshape(shape)
             for (path, shape), root in zip(shapes, self._roots[slot], strict=True)
         }
-
-    def _take_back(self, slot: int) -> None:
-        """Forgets what the caller has changed."""
-        start, size = self._spans[slot]
-        if self._has_changed(start, size):
-            self._block.madvise(mmap.MADV_DONTNEED, start, size)
-        self._lent.discard(slot)  # last: this may be interrupted
-
-    def _has_changed(self, start: int, size: int) -> bool:
-        """Whether the caller has written there, or that cannot be told."""
-        pages = -(-size // _PAGE_BYTES)
-        first = self._first_page + start // _PAGE_BYTES
-        try:
-            found = np.frombuffer(os.pread(self._pages, 8 * pages, 8 * first), np.uint64)
-        except OSError:  # a system without it
-            return True
-        return len(found) < pages or bool(np.isin(found >> np.uint64(61), _CHANGED).any())
-
-    def __del__(self) -> None:
-        """Closes the file."""
-        if self._pages >= 0:
-            os.close(self._pages)
 
 
 def _slots(

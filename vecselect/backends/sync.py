@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.vector import SyncVectorEnv, VectorWrapper
 
 from vecselect.backends import base
-from vecselect.backends.attributes import Attributes
 from vecselect.backends.base import already_pending, nothing_pending
 from vecselect.backends.buffered import build_in_buffers
+from vecselect.backends.pool.lane import Attributes
 from vecselect.backends.pool.settings import Settings
 from vecselect.backends.thread import ThreadVectorEnv
 from vecselect.process.remote_errors import exit_error

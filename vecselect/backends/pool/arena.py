@@ -335,36 +335,26 @@ class Arena:
             rows: Which.
 
         Returns:
-            The code of their dtype for `action_rows`; None if they do not fit.
+            The code of their dtype for `action`; None if they do not fit.
         """
         code = _DTYPE_CODES.get(actions.dtype) if self.plain_actions else None
         if code is not None:
-            self.action_rows(code)[rows] = actions
+            self.action(0, code)[rows] = actions
         return code
 
-    def action_rows(self, dtype_code: int) -> np.ndarray:
-        """The actions, each in its place whatever the dtype of others, seen as a dtype."""
-        key = (-1, dtype_code)
-        found = self._action_views.get(key)
-        if found is None:
-            assert self.layout.actions is not None
-            dtype, shape = ACTION_DTYPES[dtype_code], self.layout.actions[0].shape
-            used = int(np.prod(shape, dtype=int)) * dtype.itemsize
-            apart = self._actions[0].reshape(self.layout.num_envs, -1)[:, :used]
-            found = apart.view(dtype).reshape(self.layout.num_envs, *shape)
-            self._action_views[key] = found
-        return found
-
     def action(self, index: int, dtype_code: int) -> np.ndarray:
-        """The batch of an action leaf, seen as a dtype of `ACTION_DTYPES`."""
-        key = (index, dtype_code)
-        found = self._action_views.get(key)
+        """The batch of an action leaf, seen as a dtype of `ACTION_DTYPES`.
+
+        Each row has its place whatever the dtype of others.
+        """
+        found = self._action_views.get((index, dtype_code))
         if found is None:
             assert self.layout.actions is not None
-            shape = (self.layout.num_envs, *self.layout.actions[index].shape)
-            dtype = ACTION_DTYPES[dtype_code]
-            used = self._actions[index][: int(np.prod(shape, dtype=int)) * dtype.itemsize]
-            found = self._action_views[key] = used.view(dtype).reshape(shape)
+            dtype, shape = ACTION_DTYPES[dtype_code], self.layout.actions[index].shape
+            used = int(np.prod(shape, dtype=int)) * dtype.itemsize
+            rows = self._actions[index].reshape(self.layout.num_envs, -1)[:, :used]
+            found = rows.view(dtype).reshape(self.layout.num_envs, *shape)
+            self._action_views[index, dtype_code] = found
         return found
 
 

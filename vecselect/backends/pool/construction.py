@@ -75,7 +75,12 @@ def construct(
         for env in envs:
             env.close()
         raise
-    batched = batched_space(spec, len(env_fns), settings, spaces)
+    if isinstance(settings.observation_mode, tuple):
+        batched = settings.observation_mode[0]
+    elif settings.observation_mode == "different":
+        batched = batch_differing_spaces(spaces)
+    else:
+        batched = batch_space(spec.observation_space, len(env_fns))
     return Built(envs, workers, spec, first, batched)
 
 
@@ -101,8 +106,9 @@ def build(envs: list[gym.Env], workers: Workers, whole: Work, settings: Settings
     for row in own[:1]:  # before the workers are started: it may raise, or be found too large
         envs.append(_built(whole.env_fns[row], start + row))  # noqa: PERF401 (noted at once)
     after_bytes = resident_bytes()
-    if before_bytes is not None and after_bytes is not None:
-        _warn_of_memory(after_bytes - before_bytes, settings)
+    if settings.processes and before_bytes is not None and after_bytes is not None:
+        each_bytes = WORKER_BYTES + max(after_bytes - before_bytes, 0)
+        warn_of_memory(settings.processes, each_bytes, settings.memory_available_bytes)
     for index, rows in enumerate(others):
         work = dataclasses.replace(whole.part(rows), index=index, global_seed=0)
         work = dataclasses.replace(work, gives_sample=not own and index == 0)
@@ -136,12 +142,21 @@ def make_lanes(
         RequestError: If two factories return the same instance.
     """
     start = whole.first_row
-    if envs:
-        spec = _with_facts(spec, whole.env_fns, envs[0], start)
+    if envs:  # what the workers' environments must have in common with the caller's first
+        same = (same_factory(make, whole.env_fns[0]) for make in whole.env_fns)
+        alike = frozenset(row for row, is_same in enumerate(same, start) if is_same)
+        spec = dataclasses.replace(spec, facts=facts_of(envs[0]), alike=alike)
     workers.make_arena(spec)
     for worker in workers.each:
         worker.make_lane(spec, workers.arena)
-    spaces = _spaces(envs, workers, spec, start)
+    problems = [spec.mismatch(env, row) for row, env in enumerate(envs, start)]
+    spaces = [] if spec.same_spaces else [env.observation_space for env in envs]
+    for worker in workers.each:
+        problem, theirs = worker.lane_made()
+        problems.append(problem)
+        spaces += theirs
+    if problem := next(filter(None, problems), ""):
+        raise RuntimeError(problem)
     check_distinct([*envs, *(env for worker in workers.each for env in worker.envs)], start)
     return spaces
 
@@ -177,28 +192,6 @@ def _slots(space: gym.Space[Any], count: int, settings: Settings, lends: bool) -
     return LENT_SLOTS if lends and count * size >= LEND_BYTES else 1
 
 
-def batched_space(
-    spec: LaneSpec, count: int, settings: Settings, spaces: Sequence[gym.Space[Any]]
-) -> gym.Space[Any]:
-    """The observation space of the batch."""
-    mode = settings.observation_mode
-    if isinstance(mode, tuple):
-        return mode[0]
-    if mode == "different":
-        return batch_differing_spaces(list(spaces))
-    return batch_space(spec.observation_space, count)
-
-
-def _with_facts(
-    spec: LaneSpec, env_fns: Sequence[Callable[[], gym.Env]], first: gym.Env, first_row: int
-) -> LaneSpec:
-    """Adds what the workers' environments must have in common with the caller's first."""
-    alike = [row for row, make in enumerate(env_fns) if same_factory(make, env_fns[0])]
-    return dataclasses.replace(
-        spec, facts=facts_of(first), alike=frozenset(first_row + row for row in alike)
-    )
-
-
 def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
     """A sub-environment of the caller's lane."""
     try:
@@ -206,29 +199,3 @@ def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:
     except Exception as error:
         annotate(error, row, "its constructor")
         raise
-
-
-def _warn_of_memory(grown_bytes: int, settings: Settings) -> None:
-    """Says so before workers are started that will hardly fit into memory."""
-    if settings.processes:
-        each_bytes = WORKER_BYTES + max(grown_bytes, 0)
-        warn_of_memory(settings.processes, each_bytes, settings.memory_available_bytes)
-
-
-def _spaces(
-    envs: list[gym.Env], workers: Workers, spec: LaneSpec, first_row: int
-) -> list[gym.Space[Any]]:
-    """Waits for the workers' lanes, and checks whether all spaces go together.
-
-    Returns:
-        The observation spaces, where they may differ.
-    """
-    problems = [spec.mismatch(env, row) for row, env in enumerate(envs, first_row)]
-    spaces = [] if spec.same_spaces else [env.observation_space for env in envs]
-    for worker in workers.each:
-        problem, theirs = worker.lane_made()
-        problems.append(problem)
-        spaces += theirs
-    if problem := next(filter(None, problems), ""):
-        raise RuntimeError(problem)
-    return spaces

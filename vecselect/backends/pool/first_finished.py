@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     Given = tuple[Job, Worker, float]
     """A job, the worker that it was given to, and when, in seconds; of a step the job may be
-    `arena` and the code of its action's dtype: see `Arena.action_rows`."""
+    `arena` and the code of its action's dtype: see `Arena.action`."""
 
 
 class FirstFinishedVectorEnv(LaneCalls):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from vecselect.backends.attributes import Attributes
 from vecselect.backends.pool.arena import leaves, writer
 from vecselect.backends.pool.infos import InfoTable, snapshot
 from vecselect.process.remote_errors import annotate, exit_error, how_far
@@ -354,3 +353,28 @@ def _only(reward: Any, row: int) -> float:
     if isinstance(reward, np.ndarray) and reward.size == 1 and reward.dtype.kind in "fiub":
         return float(reward.item())
     raise TypeError(f"Sub-environment {row} returned a reward that is no float: {reward!r:.80}.")
+
+
+class Attributes:
+    """Attributes that were set on sub-environments, in order, and how to take that back."""
+
+    def __init__(self) -> None:
+        self._done: list[tuple[gym.Env, str, Any]] = []
+
+    def set(self, env: gym.Env, name: str, value: Any) -> None:
+        """Sets an attribute of an environment."""
+        before = env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else _ABSENT
+        env.set_wrapper_attr(name, value)
+        self._done.append((env, name, before))
+
+    def undo(self) -> None:
+        """Takes back all that was set."""
+        done, self._done = self._done, []
+        for env, name, before in reversed(done):
+            if before is _ABSENT:
+                delattr(env, name)
+            else:
+                env.set_wrapper_attr(name, before)
+
+
+_ABSENT = object()

@@ -182,7 +182,7 @@ def serve_rows(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal)
             row, code = job & LOW, job >> HIGH
             given = actions.get(code)
             if given is None:
-                given = actions[code] = arena.action_rows(code)
+                given = actions[code] = arena.action(0, code)
             answer(row, "step", given[row].copy())
 
     serve(work, go, ports, take_jobs)
@@ -371,7 +371,7 @@ class RowThreads(ThreadWorkers):
 
     def give_steps(self, place: int, rows: Iterable[int], code: int) -> None:
         """Has a worker step some of its sub-environments: see `RowProcesses`."""
-        given = self.arena.action_rows(code)
+        given = self.arena.action(0, code)
         self.tell(place, {row: ("step", given[row].copy()) for row in rows})
 
     def tell(self, place: int, jobs: Mapping[int, Job]) -> None:

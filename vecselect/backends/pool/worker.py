@@ -12,6 +12,7 @@ when their `Work` comes through their pipes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import signal
 from functools import partial
@@ -31,12 +32,11 @@ from vecselect.process.forkserver import LOOK_S
 from vecselect.process.remote_errors import Failed, portable, report_closing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from multiprocessing.connection import Connection
     from threading import Event
 
     import gymnasium as gym
-    import numpy as np
 
     from vecselect.backends.pool.infos import Template
     from vecselect.backends.pool.link import Port, Signal
@@ -94,11 +94,11 @@ class WorkerLane:
         self._arena = arena
         self._slice = slice(work.rows.start, work.rows.stop)
         self._batched_actions = batch_space(spec.action_space, len(envs))
-        self._objects = self.lane.objects
         self._is_plain = arena.plain_actions
         self._action_codes: Any = arena.action_dtypes.data
-        leaves = range(len(self._action_codes))
-        self._action_parts = [_ActionPart(arena, index, self._slice) for index in leaves]
+        part = self._slice
+        # The lane's part of an action leaf, seen as the dtype of a code.
+        self._actions_of = functools.cache(lambda index, code: arena.action(index, code)[part])
 
     def spaces(self) -> tuple[str, list[gym.Space[Any]]]:
         """What is wrong with the spaces, if anything, and the observation spaces if they differ."""
@@ -128,12 +128,14 @@ class WorkerLane:
         Returns:
             What the arena cannot hold: infos and objects; None if there is nothing of it.
         """
-        lane = self.lane
+        # Copied out of the arena: an environment may keep its action.
         if self._is_plain:
-            lane.step(self._action_parts[0][self._action_codes[0]].copy(), slot)
+            self.lane.step(self._actions_of(0, self._action_codes[0]).copy(), slot)
         else:
-            lane.step(self._actions(), slot)
-        return self._rest() if lane.infos.rest or self._objects else None
+            parts = (self._actions_of(*seen).copy() for seen in enumerate(self._action_codes))
+            actions = assembled(self._spec.action_space, parts)
+            self.lane.step(iterate(self._batched_actions, actions), slot)
+        return self._rest()
 
     def reset(self, slot: int) -> Any:
         """Resets with the seeds and the mask in the arena, without options; returns as `step`."""
@@ -154,25 +156,12 @@ class WorkerLane:
             args: Its arguments; for `step` a sequence of actions, or None for those in the arena.
         """
         self.lane.infos.add(templates)
-        if name == "step":
-            (actions,) = args
-            if actions is None:
-                return self.step(slot)
-            self.lane.step(actions, slot)
-            return self._rest()
-        if name == "reset":
-            seeds, options, mask = args
-            self.lane.reset(seeds, options, mask, slot)
-            return self._rest()
-        return getattr(self.lane, name)(*args)
-
-    def _actions(self) -> Iterable[Any]:
-        """The lane's actions, copied out of the arena: an environment may keep its own."""
-        seen = zip(self._action_parts, self._action_codes, strict=True)
-        parts: list[np.ndarray] = [part[code].copy() for part, code in seen]
-        if self._is_plain:
-            return parts[0]
-        return iterate(self._batched_actions, assembled(self._spec.action_space, iter(parts)))
+        if name not in ("step", "reset"):
+            return getattr(self.lane, name)(*args)
+        if args[0] is None:  # of a step: the actions are in the arena
+            return self.step(slot)
+        getattr(self.lane, name)(*args, slot)
+        return self._rest()
 
     def _rest(self) -> Any:
         """What the last step or reset left that the arena cannot hold; None if nothing."""
@@ -187,21 +176,6 @@ class WorkerLane:
             self.lane.close()
         except LaneFailure as failure:
             report_closing(failure.row, failure.__cause__)
-
-
-class _ActionPart(dict[int, "np.ndarray"]):
-    """A lane's part of an action leaf in the arena, by the code of the dtype that it is seen as."""
-
-    def __init__(self, arena: Arena, index: int, part: slice) -> None:
-        super().__init__()
-        self._arena = arena
-        self._index = index
-        self._part = part
-
-    def __missing__(self, code: int) -> np.ndarray:
-        """Looks it up the first time."""
-        found = self[code] = self._arena.action(self._index, code)[self._part]
-        return found
 
 
 def close_all(envs: Sequence[gym.Env], first_row: int) -> None:

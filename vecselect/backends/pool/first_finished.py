@@ -12,6 +12,7 @@ finished first, and sends actions to these, while all others go on:
 from __future__ import annotations
 
 import copy as copying
+import functools
 import itertools
 import math
 import multiprocessing
@@ -91,15 +92,15 @@ class FirstFinishedVectorEnv(LaneCalls):
         self._infos = InfoTable(self._arena)
         self._limit_s = settings.step_timeout_s
         self._refuses_ended = settings.autoreset_mode is AutoresetMode.DISABLED
-        self._place_of = [
-            place for place, worker in enumerate(self._workers.each) for _ in worker.rows
-        ]
-        self._batches: dict[int, _Batch] = {}
+        each = built.workers.each
+        self._place_of = [place for place, worker in enumerate(each) for _ in worker.rows]
+        self._place_of += range(len(each))  # by the keys of workers
+        # What belongs to batches of so many rows.
+        self._batch = functools.cache(functools.partial(_Batch, self.single_action_space))
         # By row, or by key of a worker as a whole, what was given and has not answered: told again
         # to the one that replaces the worker.
         self._at_work: dict[int, Given] = {}
         self._answers: dict[int, Any] = {}  # what has answered and was not handed out
-        self._rests: dict[int, Any] = {}
         self._was_reset = False
         self.closed = False
         self._finalizer = Finalize(self, built.workers.end, exitpriority=10)
@@ -147,10 +148,10 @@ class FirstFinishedVectorEnv(LaneCalls):
                 "finished. Nothing is lost: call it again."
             ) from None
         rows = sorted(itertools.islice(self._answers, count))
-        self._take_in(rows)
+        rests = self._take_in(rows)
         for row in rows:
             del self._answers[row]
-        *result, infos = self._results(rows)
+        *result, infos = self._results(rows, rests)
         infos["env_id"] = np.array(rows, np.int32)
         return *result, infos
 
@@ -204,12 +205,11 @@ class FirstFinishedVectorEnv(LaneCalls):
     def _end_step(self, timeout_s: float | None) -> StepResult:
         """Waits for all that is at work, and gives the results of all rows."""
         self._await(lambda: len(self._at_work), timeout_s)
-        answered = [*self._answers]
         try:
-            self._take_in(answered)
+            rests = self._take_in(self._answers)
         finally:
             self._answers.clear()
-        return self._results(self._every)
+        return self._results(self._every, rests)
 
     @property
     def _every(self) -> range:
@@ -268,7 +268,7 @@ class FirstFinishedVectorEnv(LaneCalls):
     def _give_steps(self, rows: Sequence[int], actions: Any) -> None:
         batch = self._batch(len(rows))
         actions = batch.check(actions)
-        index, arena = batch.index(rows), self._arena
+        index, arena = np.array(rows, np.intp), self._arena
         if self._refuses_ended:
             ended = np.zeros(self.num_envs, np.bool_)
             ended[index] = arena.terminated[index] | arena.truncated[index]
@@ -285,12 +285,9 @@ class FirstFinishedVectorEnv(LaneCalls):
         self._workers.begin()  # raises if one has died
         by_place: dict[int, dict[int, Job]] = {}
         for key, job in jobs.items():
-            by_place.setdefault(self._place(key), {})[key] = job
+            by_place.setdefault(self._place_of[key], {})[key] = job
         for place, some in by_place.items():
             self._tell(place, some)
-
-    def _place(self, key: int) -> int:
-        return self._place_of[key] if key < self.num_envs else key - self.num_envs
 
     def _tell(self, place: int, jobs: Mapping[int, Job]) -> None:
         workers, now_s = self._workers, time.monotonic()
@@ -318,7 +315,7 @@ class FirstFinishedVectorEnv(LaneCalls):
     def _tell_again(self) -> None:
         """Gives new workers what those before them have left undone."""
         for key in [*self._at_work]:
-            place, given = self._place(key), self._at_work.get(key)
+            place, given = self._place_of[key], self._at_work.get(key)
             if given is None or given[1] is self._workers.each[place]:
                 continue
             if key >= self.num_envs:
@@ -373,7 +370,7 @@ class FirstFinishedVectorEnv(LaneCalls):
                 if not self._workers.settings.restart:
                     self._at_work[key] = job, worker, now_s  # who waits on has as long again
                     raise StepTimeout(f"{late} {TOO_LATE_ADVICE}")
-                self._renew(self._place(key), StepTimeout(late))
+                self._renew(self._place_of[key], StepTimeout(late))
                 return
 
     def _drain(self) -> None:
@@ -381,13 +378,14 @@ class FirstFinishedVectorEnv(LaneCalls):
         self._await(lambda: len(self._at_work), None)
         self._answers.clear()
 
-    def _take_in(self, rows: Iterable[int]) -> None:
-        """Takes in what rows have left beside the arena.
+    def _take_in(self, rows: Iterable[int]) -> dict[int, Any]:
+        """What rows have left of infos beside the arena; objects are put where they belong.
 
         Raises:
             Exception: What the first of them raised, which has no other result; the others keep
                 theirs.
         """
+        rests: dict[int, Any] = {}
         for row in rows:
             answer = self._answers[row]
             if answer is None:
@@ -396,25 +394,23 @@ class FirstFinishedVectorEnv(LaneCalls):
             if isinstance(reply, BaseException):
                 del self._answers[row]
                 raise reply
-            self._rests[row], objects = reply
+            rest, objects = reply
+            rests.update(rest)
             for path, value in objects.items():
                 self._objects[path][row] = value
+        return rests
 
-    def _results(self, rows: Sequence[int]) -> StepResult:
-        """The results of rows whose answers were taken in."""
+    def _results(self, rows: Sequence[int], rests: dict[int, Any]) -> StepResult:
+        """The results of rows, and what `_take_in` has given of their infos."""
         batch, arena = self._batch(len(rows)), self._arena
-        index = batch.index(rows)
-        rests: dict[int, Any] = {}
+        index = np.array(rows, np.intp)
         infos: dict[str, Any] = {}
-        if self._rests:
-            for row in rows:
-                rests.update(self._rests.pop(row, {}))
         if arena.info_ids[index].any():
             for position, row in enumerate(rows):
                 for info in self._infos.of_row(row, rests):
                     infos = batch.add_info(infos, info, position)
-        if rests and (learned := self._infos.learn(rests)):
-            for template in learned:
+        if rests:
+            for template in self._infos.learn(rests):
                 self._workers.add_template(template)
         parts: list[Any] = []
         for leaf in self._leaves:
@@ -430,13 +426,6 @@ class FirstFinishedVectorEnv(LaneCalls):
             infos,
         )
 
-    def _batch(self, count: int) -> _Batch:
-        """What belongs to batches of so many rows."""
-        found = self._batches.get(count)
-        if found is None:
-            found = self._batches[count] = _Batch(self.single_action_space, count)
-        return found
-
 
 class _Batch(VectorEnv):
     """What batches of some number of rows need; as a `VectorEnv` it merges their infos."""
@@ -446,7 +435,3 @@ class _Batch(VectorEnv):
         self.space = batch_space(single, count)
         self.check = action_check(self.space, single, count)
         self.add_info = self._add_info
-
-    def index(self, rows: Sequence[int]) -> Any:
-        """What rows are indexed with in an array."""
-        return np.array(rows, np.intp)

@@ -61,7 +61,11 @@ class Thread(base.Backend):
             reason = reason or (
                 "it cannot restart workers: threads end only with the program. Mode 'pool' can"
             )
-        return reason or _why_not_drawn(request)
+        made_by = request.spec.entry_point if request.spec else None
+        if reason is None and isinstance(made_by, str):
+            module = made_by.partition(":")[0]
+            reason = why_not_drawn([module], request.env_kwargs.get("render_mode"))
+        return reason
 
     def exact(self, request: Request, mode: Mode, machine: Machine) -> Mode:
         """By default a thread for each sub-environment, the caller's included, up to 255 more."""
@@ -96,7 +100,11 @@ class Thread(base.Backend):
             ModeUnavailable: If they are known not to be; it is closed then.
         """
         try:
-            _need_safe(env, request)
+            drawn = zip(env.get_attr("unwrapped"), env.get_attr("render_mode"), strict=True)
+            for one, render_mode in drawn:
+                why = why_not_drawn([kind.__module__ for kind in type(one).__mro__], render_mode)
+                if why is not None:
+                    raise ModeUnavailable(f"Mode 'thread' cannot run {request.label}: {why}.")
         except BaseException:
             env.close()
             raise
@@ -129,27 +137,3 @@ def why_not_drawn(modules: list[str], render_mode: str | None) -> str | None:
     else:
         return None
     return f"{what}, whose state all threads share: frames would differ from run to run"
-
-
-def _why_not_drawn(request: Request) -> str | None:
-    """The same of what an id builds."""
-    if request.spec is None:
-        return None
-    entry_point = request.spec.entry_point
-    if not isinstance(entry_point, str):
-        return None
-    module = entry_point.partition(":")[0]
-    return why_not_drawn([module], request.env_kwargs.get("render_mode"))
-
-
-def _need_safe(env: ThreadVectorEnv | FirstFinishedVectorEnv, request: Request) -> None:
-    """Refuses sub-environments that are known not to be safe beside each other.
-
-    Raises:
-        ModeUnavailable: If there are such.
-    """
-    drawn = zip(env.get_attr("unwrapped"), env.get_attr("render_mode"), strict=True)
-    for one, render_mode in drawn:
-        why = why_not_drawn([kind.__module__ for kind in type(one).__mro__], render_mode)
-        if why is not None:
-            raise ModeUnavailable(f"Mode 'thread' cannot run {request.label}: {why}.")

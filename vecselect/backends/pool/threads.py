@@ -74,14 +74,10 @@ class PipeGate:
 
     def open(self) -> None:
         """Opens it for every thread; all of them wait, or have nothing to do before they do."""
-        while not self._open_next():
+        while not self.reopen():
             time.sleep(_REOPEN_PERIOD_S)
 
-    def reopen(self) -> None:
-        """Opens it where some may take long to come; those who wait may come through once more."""
-        self._open_next()
-
-    def _open_next(self) -> bool:
+    def reopen(self) -> bool:
         """Opens the next pipe if everybody has come through the last; else holds that open.
 
         Returns:
@@ -129,18 +125,19 @@ class LockGate:
         acquire = self._locks[place].acquire
         return lambda: self._for_good or acquire()
 
-    def open(self) -> None:
-        """Opens it for every thread."""
+    def reopen(self) -> bool:
+        """Opens it for every thread: none has to wait for others here."""
         for lock in self._locks:
             if lock.locked():
                 lock.release()
+        return True
 
-    reopen = open  # no thread has to wait for others here
+    open = reopen
 
     def open_for_good(self) -> None:
         """Opens it for every thread, now and whenever it comes."""
         self._for_good = True
-        self.open()
+        self.reopen()
 
 
 def make_gate(threads: int) -> PipeGate | LockGate:
@@ -312,9 +309,9 @@ class ThreadWorker(Worker):
 
     def _serve(self) -> None:
         """Runs in the thread: builds and does what the caller asks for until the end."""
-        error = self._build()
-        self._answer(1, error, self._meeting.answers)
-        if error is not None:
+        built = self._build()
+        self._answer(1, built, self._meeting.answers)
+        if built is not None:
             return
         self._work_on()
         if self._lane is None:

@@ -1,4 +1,4 @@
-"""What is asked for is checked before anything is started."""
+"""What is asked for is checked, and what is misplaced is pointed out, before anything starts."""
 
 import sys
 
@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TimeAwareObservation
 
 from tests.zoo import EchoEnv
-from vecselect import RequestError, auto_make_vec, recommend
+from vecselect import RequestError, auto_make_vec, recommend, sweep
 from vecselect.request import read_request
 
 
@@ -36,23 +36,20 @@ ARGUMENTS = [
     (([],), "list of callables is empty"),
     (([pendulum, 5],), "Element 1 of the list of callables is 5"),
     ((["Pendulum-v1"],), "Element 0 .* is 'Pendulum-v1'.*lambda: gym.make"),
-    (([EchoEnv()],), "Element 0 .* Give a function that builds it"),
     ((5, 2), "id is 5, which names no environment"),
 ]
-VECTOR_KWARGS = [
-    ({"share_memory": True}, "no vector_kwargs key 'share_memory'.*Did you mean 'shared_memory'"),
-    ({"autoreset_mode": "next_step"}, "no autoreset_mode 'next_step'; .*'NextStep'"),
-    ({"observation_mode": "differ"}, "observation_mode is 'differ'; it must be"),
-    ({"context": "frok"}, "no context 'frok'; choose one of"),
-    ({"step_timeout_s": 0}, "step_timeout_s is 0"),
-    ({"on_worker_death": "ignore"}, "no on_worker_death 'ignore'; choose one of 'raise'"),
-    (5, "vector_kwargs is 5"),
-]
 OPTIONS = [
-    *(({"vector_kwargs": given}, message) for given, message in VECTOR_KWARGS),
+    ({"vector_kwargs": {"share_memory": True}}, "no vector_kwargs key.*Did you mean 'shared_mem"),
+    ({"vector_kwargs": {"autoreset_mode": "next_step"}}, "no autoreset_mode.*'NextStep'"),
+    ({"vector_kwargs": {"observation_mode": "differ"}}, "observation_mode is 'differ'; it must be"),
+    ({"vector_kwargs": {"context": "frok"}}, "no context 'frok'; choose one of"),
+    ({"vector_kwargs": {"step_timeout_s": 0}}, "step_timeout_s is 0"),
+    ({"vector_kwargs": {"on_worker_death": "ignore"}}, "no on_worker_death.* one of 'raise'"),
+    ({"vector_kwargs": 5}, "vector_kwargs is 5"),
     ({"wrappers": TimeAwareObservation}, "wrappers is one wrap"),
     ({"budget_s": float("nan")}, "budget_s is nan"),
     ({"budget_s": float("inf")}, "budget_s is inf"),
+    ({"g": 1.0, "env_kwargs": {"g": 2.0}}, "g is given in env_kwargs and as a keyword"),
 ]
 BAD = [
     *((arguments, {}, message) for arguments, message in ARGUMENTS),
@@ -168,3 +165,58 @@ def test_options_are_read_without_changing_the_given_ones():
     assert request.vector_kwargs == {"autoreset_mode": AutoresetMode.SAME_STEP, "copy": False}
     assert given == {"autoreset_mode": "SameStep", "copy": False}
     assert read_request(EchoEnv, 1).autoreset_mode is AutoresetMode.NEXT_STEP
+
+
+# What is given to the environment and may have been meant for the vector environment
+
+QUICK = {"effort": "rule", "budget_s": 0.05}
+MEANT = [
+    ({"lerner": 3}, "Did you mean learner?"),
+    ({"step_timeout_s": 3}, "option of the vector environment: vector_kwargs={'step_timeout_s':"),
+    ({"shared_memry": True}, "Did you mean vector_kwargs={'shared_memory': ...}?"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), MEANT)
+@pytest.mark.parametrize("asked", [QUICK, {"mode": "sync"}, {"mode": "pool:1"}])
+def test_a_name_that_the_environment_does_not_know_is_told_what_it_may_mean(asked, given, told):
+    with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+        auto_make_vec("Pendulum-v1", 2, **asked, **given)
+    assert str(caught.value).count(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "told"),
+    [
+        *((function, *one) for one in MEANT for function in (auto_make_vec, recommend, sweep)),
+        (recommend, {"mode": "pool"}, "Only auto_make_vec pins a mode"),
+        (sweep, {"vectorization_mode": "sync"}, "a sweep has modes="),
+    ],
+)
+def test_with_a_callable_nothing_need_be_built_to_know_it(nothing_starts, function, given, told):
+    with pytest.raises(RequestError) as caught:
+        function(EchoEnv, 2, **given)
+    assert told in str(caught.value)
+
+
+class OwnNames(EchoEnv):
+    """Takes arguments whose names are options of the vector environment too."""
+
+    def __init__(self, step_timeout_s=None, copy=None, mode=None):
+        super().__init__()
+        self.taken = (step_timeout_s, copy, mode)
+
+
+def test_an_environment_may_have_such_names_of_its_own(registry):
+    gym.register("OwnNames-v0", entry_point=OwnNames)
+    given = {"step_timeout_s": 1, "mode": "b"}
+    with auto_make_vec("OwnNames-v0", 2, mode="sync", env_kwargs=given, copy="a") as envs:
+        assert envs.get_attr("taken") == ((1, "a", "b"),) * 2
+    assert recommend("OwnNames-v0", 2, env_kwargs={"mode": "pool"}, **QUICK).mode
+
+
+def test_a_name_like_none_of_ours_and_what_the_environment_does_are_its_own_affair():
+    for id, given in (("Pendulum-v1", {"gravity": 9.0}), (lambda: EchoEnv(lerner=3), {})):
+        with pytest.raises(TypeError, match="unexpected keyword argument") as caught:
+            auto_make_vec(id, 2, mode="sync", **given)
+        assert "mean" not in str(caught.value)

@@ -88,8 +88,9 @@ class FakeEnv(gym.Env):
         raise AssertionError("profiling leaves the environment open")
 
 
-def profiled(env, **kwargs):
-    return profile_step(env, clock=env.fake.clock, **{"budget_s": 100.0, **kwargs})
+def profiled(env, budget_s=100.0, extent=THOROUGH, seed=0, on_call=lambda phase: None):
+    profiling = Profiling(env, on_call, env.fake.clock)
+    return profiling.run(budget_s, extent, seed)
 
 
 MS_NS = 1_000_000
@@ -202,7 +203,7 @@ def test_what_a_library_computes_in_threads_is_seen_with_the_caller_s(
     fake = FakeTime()
     fake.process_ns = 0
     clock = dataclasses.replace(fake.clock, process_ns=lambda: int(fake.process_ns * counted))
-    profiling = Profiling(SharingEnv(fake, step_ns), clock, lambda phase: None)
+    profiling = Profiling(SharingEnv(fake, step_ns), clock=clock)
     alone = profiling.run(100.0, BRIEF)
     found = profiling.with_threads(alone, threads)
     assert found.step_time_s == pytest.approx(step_ns * 1e-9 / cores_used)
@@ -216,7 +217,7 @@ def test_threads_that_spin_and_shorten_no_step_are_not_its_own(libraries):
     fake = FakeTime()
     # Beside each nanosecond of the environment's a thread spins for another one.
     clock = dataclasses.replace(fake.clock, process_ns=lambda: 2 * fake.cpu_ns)
-    profiling = Profiling(FakeEnv(fake), clock, lambda phase: None)
+    profiling = Profiling(FakeEnv(fake), clock=clock)
     alone = profiling.run(100.0, BRIEF)
     assert profiling.with_threads(alone, 2) == alone
 
@@ -243,7 +244,7 @@ def test_what_is_measured_next_waits_until_a_library_s_threads_sleep(
     monkeypatch.setattr(step, "OtherThreads", Others)
     FakeLibrary.set(1)
     fake = FakeTime()
-    profiling = Profiling(FakeEnv(fake), fake.clock, lambda phase: None)
+    profiling = Profiling(FakeEnv(fake), clock=fake.clock)
     profiling.with_threads(profiling.run(100.0, BRIEF), 2)
     least_s = min(spin_s, step.IDLE_LIMIT_S)
     assert least_s <= now[0] <= least_s + 2 * step.IDLE_LOOK_S
@@ -339,7 +340,7 @@ def test_global_generators_are_restored(fails):
     env.fails = fails
     before = global_states()
     with pytest.raises(ProfileError) if fails else contextlib.nullcontext():
-        profiled(env)
+        profile_step(env, budget_s=0.0)
     assert global_states() == before
     env.fails = False
     env.step(0)

@@ -20,6 +20,7 @@ from vecselect.learner_threads import (
     torch_threads,
 )
 from vecselect.measure.clock import SPINS, OtherThreads
+from vecselect.measure.step import leaves
 from vecselect.process.generators import untouched_generators
 
 if TYPE_CHECKING:
@@ -316,21 +317,13 @@ def _network(inputs: int, outputs: int) -> Any:
 def _features(observations: Any, num_envs: int) -> np.ndarray:
     """A batch of observations as float32 of shape `(num_envs, features)`."""
     # Each leaf is cut before all are: copying whole images would take longer than the network.
-    leaves = [
+    columns = [
         leaf.reshape(num_envs, -1)[:, :MAX_FEATURES]
-        for leaf in _arrays(observations)
-        if leaf.dtype.kind in "biuf" and len(leaf) == num_envs
+        for leaf in leaves(observations)
+        if isinstance(leaf, np.ndarray)
+        and leaf.dtype.kind in "biuf"
+        and leaf.shape[:1] == (num_envs,)
     ]
-    if not leaves:
+    if not columns:
         return np.zeros((num_envs, 1), np.float32)
-    return np.concatenate(leaves, axis=1)[:, :MAX_FEATURES].astype(np.float32)
-
-
-def _arrays(value: Any) -> list[np.ndarray]:
-    """The arrays inside a batch of observations."""
-    if isinstance(value, np.ndarray):
-        return [value] if value.ndim else []
-    if not isinstance(value, (dict, tuple)):
-        return []
-    parts = value.values() if isinstance(value, dict) else value
-    return [leaf for part in parts for leaf in _arrays(part)]
+    return np.concatenate(columns, axis=1)[:, :MAX_FEATURES].astype(np.float32)

@@ -22,7 +22,6 @@ from gymnasium.vector.utils import concatenate, create_empty_array
 from vecselect.errors import ProfileError
 from vecselect.factory import Key, shown_warnings
 from vecselect.machine import children_pids, resident_bytes
-from vecselect.measure.clock import Clock
 from vecselect.measure.step import Extent, Profiling, StepProfile
 from vecselect.process import pickling
 from vecselect.process.remote_errors import portable
@@ -124,7 +123,7 @@ class ProfileTask:
             return None
         construct_s = time.perf_counter() - start_s
         try:
-            profiling = Profiling(env, Clock(), enter)
+            profiling = Profiling(env, enter)
             profile = profiling.run(self.budget_s, self.extent)
             profile = profiling.with_threads(profile, self.threads)
             memory_after = resident_bytes()

@@ -23,7 +23,7 @@ from vecselect.process.generators import untouched_generators
 from vecselect.request import read_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import gymnasium as gym
 
@@ -177,30 +177,21 @@ class StepProfile:
 
 
 def profile_step(
-    env: gym.Env | str | EnvSpec | EnvFn,
-    *,
-    budget_s: float = DEFAULT_BUDGET_S,
-    extent: Extent = THOROUGH,
-    seed: int = 0,
-    clock: Clock | None = None,
-    on_call: Callable[[str], None] = lambda phase: None,
+    env: gym.Env | str | EnvSpec | EnvFn, *, budget_s: float = DEFAULT_BUDGET_S, seed: int = 0
 ) -> StepProfile:
     """Times single calls of `env.step` and `env.reset` under random actions.
 
     In the manner of Gymnasium's `benchmark_step`, but with the actions drawn before the clock
     starts, resets timed apart, the first step and reset kept apart, and monotonic clocks. It takes
-    what `extent` says at least, unless `budget_s` ends first; one step is always timed.
+    200 steps, 2 episodes and 0.25 s at least, unless `budget_s` ends first; one step is always
+    timed.
 
     Args:
         env: One environment. It is reset and stepped here, and left open. The process's global
             random generators are left as they were; the environment's own are not. Or an id, a spec
             or a callable, of which one is built here and closed.
         budget_s: Seconds after which no further step is begun.
-        extent: The steps, episodes and seconds to take at least: 200, 2 and 0.25 by default.
         seed: Seed of the first reset and of the actions.
-        clock: Source of nanoseconds.
-        on_call: Called before each call of the environment with `"reset"` or `"step"`, outside of
-            what is timed; lets a watcher see where an environment hangs.
 
     Returns:
         The profile, times in seconds.
@@ -215,7 +206,7 @@ def profile_step(
         if isinstance(env, type) or not (hasattr(env, "step") and hasattr(env, "action_space")):
             profiled = stack.enter_context(contextlib.closing(_build(env)))
         stack.enter_context(untouched_generators())
-        return Profiling(profiled, clock or Clock(), on_call).run(budget_s, extent, seed)
+        return Profiling(profiled).run(budget_s, THOROUGH, seed)
 
 
 def _build(env: Any) -> gym.Env:
@@ -230,16 +221,7 @@ def _build(env: Any) -> gym.Env:
 
 @dataclass
 class _Times:
-    """What stepping took, in nanoseconds.
-
-    Attributes:
-        steps_ns: Each step, at least 1.
-        resets_ns: Each reset between them.
-        episodes: The lengths of the episodes that ended, in steps.
-        off_cpu_ns: Time of the steps in which the thread did not compute.
-        process_ns: CPU time of the whole process.
-        elapsed_ns: Wall time of all.
-    """
+    """What stepping took, in nanoseconds, and the lengths of the episodes that ended, in steps."""
 
     steps_ns: list[int] = field(default_factory=list)
     resets_ns: list[int] = field(default_factory=list)
@@ -250,17 +232,21 @@ class _Times:
 
 
 class Profiling:
-    """One environment being profiled.
+    """One environment being profiled; `observation` is the one that it returned last.
 
-    Attributes:
-        observation: The one that it returned last.
+    Before each call of the environment, outside of what is timed, `on_call` is told its name; that
+    lets a watcher see where an environment hangs.
     """
 
-    def __init__(self, env: gym.Env, clock: Clock, on_call: Callable[[str], None]) -> None:
-        """Takes the arguments of `profile_step`; nothing is called yet."""
+    def __init__(
+        self,
+        env: gym.Env,
+        on_call: Callable[[str], None] = lambda phase: None,
+        clock: Clock | None = None,
+    ) -> None:
         self.env = env
-        self.clock = clock
         self.on_call = on_call
+        self.clock = clock = clock or Clock()
         self.wall_overhead_ns: int = clock.wall_overhead_ns()
         self.cpu_overhead_ns: int = clock.cpu_overhead_ns()
         self.episode_steps: int = 0
@@ -290,7 +276,12 @@ class Profiling:
         self.action: Callable[[], Any] = itertools.cycle(actions).__next__
         self.step(self.action())
         limit_ns = self.clock.wall_ns() + int(budget_s * 1e9)
-        self._warm_up(extent.warm_up_steps, limit_ns)
+        for _ in range(extent.warm_up_steps):
+            if self.ended:
+                self.reset()
+            if self.clock.wall_ns() >= limit_ns:
+                break
+            self.step(self.action())
         found = self._timed(extent, limit_ns)
         reset_share = sum(found.resets_ns) / max(sum(found.steps_ns) + sum(found.resets_ns), 1)
         resets_ns = found.resets_ns or [self.reset()]
@@ -317,19 +308,10 @@ class Profiling:
             plain_steps_per_s=1.0 / max(per_step_s, 1e-9),
             step_spread_s=float(times_s.std()),
             slowest_step_s=float(times_s.max()),
-            observation_arrays=arrays_in(self.observation),
+            observation_arrays=sum(1 for _ in leaves(self.observation)),
             info_keys=len(self.info),
             gil_free_fraction=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
         )
-
-    def _warm_up(self, steps: int, limit_ns: int) -> None:
-        """Steps that are not timed; none is begun after `limit_ns` on the clock."""
-        for _ in range(steps):
-            if self.ended:
-                self.reset()
-            if self.clock.wall_ns() >= limit_ns:
-                break
-            self.step(self.action())
 
     def _timed(self, extent: Extent, limit_ns: int) -> _Times:
         """Steps, one at least, until there are enough, or until `limit_ns` on the clock."""
@@ -356,11 +338,9 @@ class Profiling:
         return found
 
     def with_threads(self, profile: StepProfile, threads: int) -> StepProfile:
-        """The profile as it is where numerical libraries have more threads than one.
+        """The profile that `run` has returned, as it is where numerical libraries have threads.
 
-        Args:
-            profile: With one thread; `run` has returned it.
-            threads: These threads. Where they do not shorten a step, the profile stays.
+        Where these do not shorten a step, the profile stays.
         """
         if threads < 2 or profile.step_time_s < THREADED_STEP_S:
             return profile
@@ -442,18 +422,17 @@ def _failure(phase: str, error: Exception) -> ProfileError:
 
 
 def size_bytes(value: Any) -> int:
-    """Bytes of an observation or action: of its arrays, or pickled if it has none."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.nbytes
-    if isinstance(value, dict):
-        return sum(map(size_bytes, value.values()))
-    if type(value) is tuple:
-        return sum(map(size_bytes, value))
-    return len(pickle.dumps(value))
+    """Bytes of an observation or action: of its arrays, or pickled what is none."""
+    return sum(
+        one.nbytes if isinstance(one, (np.ndarray, np.generic)) else len(pickle.dumps(one))
+        for one in leaves(value)
+    )
 
 
-def arrays_in(value: Any) -> int:
-    """The arrays that an observation consists of; 1 where it is none."""
-    if isinstance(value, dict):
-        return sum(map(arrays_in, value.values()))
-    return sum(map(arrays_in, value)) if type(value) is tuple else 1
+def leaves(value: Any) -> Iterator[Any]:
+    """What an observation or action consists of, out of its dicts and tuples."""
+    if isinstance(value, dict) or type(value) is tuple:
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from leaves(part)
+    else:
+        yield value

@@ -60,7 +60,6 @@ RULE = RuleVerdict(
     reason="One step takes longer than the rule's threshold.",
     threshold_s=1e-3,
     step_time_s=2.384e-3,
-    near_line=False,
     sync_s=19.1e-3,
     async_s=13.2e-3,
     break_even_s=1.87e-4,

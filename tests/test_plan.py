@@ -24,7 +24,7 @@ SPARSE = dataclasses.replace(
         profile=dataclasses.replace(
             plans.PROFILE, episode_steps=None, episode_steps_sd=None, memory_bytes=None
         ),
-        rule=dataclasses.replace(plans.RULE, break_even_s=None, near_line=True),
+        rule=dataclasses.replace(plans.RULE, break_even_s=None),
         race=dataclasses.replace(plans.RACE, difference="pool:1, step 1: 0.1 is not 1"),
     ),
     candidates=(),

@@ -117,14 +117,12 @@ def test_taking_turns_withstands_a_drift_that_misleads_running_one_after_the_oth
         ({"sync": 1.0, "pool:1": 1.0}, "sync"),
         ({"sync": 1.019, "pool:1": 1.0}, "sync"),
         ({"sync": 1.021, "pool:1": 1.0}, "pool:1"),
-        ({"sync": 9.0, "native": 1.0}, "sync"),
     ],
 )
-def test_of_those_within_2_percent_the_simplest_is_chosen_of_those_that_may_be(times_s, chosen):
+def test_of_those_within_2_percent_the_simplest_is_chosen(times_s, chosen):
     entrants = [Timed(mode, 8, Interval(s, s, s)) for mode, s in times_s.items()]
-    assert choose(entrants, ("native",)).mode == chosen
     out = Timed("pool:0", 8, skipped="it raised OSError")
-    assert choose([out, *entrants], ("native",)).mode == chosen
+    assert choose([out, *entrants]).mode == chosen
     assert choose([out]) is None
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests import plans
-from vecselect.selection.rule import THRESHOLD_S, apply_rule
+from vecselect.selection.rule import apply_rule
 
 
 def a_profile(step_time_s, off_cpu=0.0, reset_share=0.0):
@@ -22,36 +22,33 @@ def a_machine(cores):
     return dataclasses.replace(plans.MACHINE, cores=cores)
 
 
-def verdict(step_s, *, ipc_s=100e-6, cores=4.0, num_envs=8, off_cpu=0.0, reset_share=0.0, **kwargs):
+def verdict(step_s, *, ipc_s=100e-6, cores=4.0, num_envs=8, off_cpu=0.0, reset_share=0.0):
     profile = a_profile(step_s, off_cpu, reset_share)
-    return apply_rule(profile, a_machine(cores), num_envs, an_ipc(ipc_s), **kwargs)
+    return apply_rule(profile, a_machine(cores), num_envs, an_ipc(ipc_s))
 
 
 @pytest.mark.parametrize(
-    ("step_s", "ipc_s", "cores", "num_envs", "off_cpu", "mode"),
+    ("step_s", "cores", "num_envs", "off_cpu", "mode"),
     [
-        pytest.param(10e-6, 60e-6, 4.0, 8, 0.0, "sync", id="far below the line"),
-        pytest.param(0.99e-3, 60e-6, 4.0, 8, 0.0, "sync", id="just below"),
-        pytest.param(1e-3, 60e-6, 4.0, 8, 0.0, "sync", id="on the line"),
-        pytest.param(1.01e-3, 60e-6, 4.0, 8, 0.0, "async", id="just above"),
-        pytest.param(50e-3, 60e-6, 4.0, 8, 0.0, "async", id="far above"),
-        pytest.param(50e-3, 60e-6, 4.0, 1, 0.0, "sync", id="one environment"),
-        pytest.param(50e-3, 60e-6, 1.0, 1, 0.9, "sync", id="one environment that waits"),
-        pytest.param(50e-3, 60e-6, 4.0, 2, 0.0, "async", id="two environments"),
-        pytest.param(50e-3, 60e-6, 1.0, 8, 0.0, "sync", id="one core, computing"),
-        pytest.param(50e-3, 60e-6, 1.0, 8, 0.4, "sync", id="one core, mostly computing"),
-        pytest.param(50e-3, 60e-6, 1.0, 8, 0.9, "async", id="one core, waiting"),
-        pytest.param(50e-3, 60e-6, 1.0, 8, 0.5, "async", id="one core, waiting half of it"),
-        pytest.param(0.1e-3, 60e-6, 1.0, 8, 0.9, "sync", id="one core, waiting a little"),
-        pytest.param(50e-3, 60e-6, 1.5, 8, 0.0, "sync", id="a core and a half, computing"),
-        pytest.param(50e-3, 60e-6, 2.0, 8, 0.0, "async", id="two cores, computing"),
-        pytest.param(0.5e-3, 1e-6, 64.0, 8, 0.0, "sync", id="the rule ignores a cheap ipc"),
-        pytest.param(2e-3, 10e-3, 4.0, 8, 0.0, "async", id="the rule ignores a dear ipc"),
+        (0.99e-3, 4.0, 8, 0.0, "sync"),
+        (1e-3, 4.0, 8, 0.0, "sync"),
+        (1.01e-3, 4.0, 8, 0.0, "async"),
+        (50e-3, 4.0, 1, 0.0, "sync"),
+        (50e-3, 1.0, 1, 0.9, "sync"),
+        (50e-3, 4.0, 2, 0.0, "async"),
+        (50e-3, 1.0, 8, 0.0, "sync"),  # one core
+        (50e-3, 1.0, 8, 0.4, "sync"),
+        (50e-3, 1.0, 8, 0.5, "async"),
+        (0.1e-3, 1.0, 8, 0.9, "sync"),
+        (50e-3, 1.5, 8, 0.0, "sync"),
+        (50e-3, 2.0, 8, 0.0, "async"),
     ],
 )
-def test_the_mode(step_s, ipc_s, cores, num_envs, off_cpu, mode):
-    said = verdict(step_s, ipc_s=ipc_s, cores=cores, num_envs=num_envs, off_cpu=off_cpu)
-    assert said.mode == mode
+def test_the_mode_and_a_reason_whatever_messages_cost(step_s, cores, num_envs, off_cpu, mode):
+    for ipc_s in (1e-6, 10e-3):
+        said = verdict(step_s, ipc_s=ipc_s, cores=cores, num_envs=num_envs, off_cpu=off_cpu)
+        assert said.mode == mode
+        assert said.reason.endswith(".")
 
 
 def test_a_step_carries_its_share_of_the_resets():
@@ -60,22 +57,6 @@ def test_a_step_carries_its_share_of_the_resets():
     assert said.step_time_s == pytest.approx(1.6e-3)
     assert said.mode == "async"
     assert said.sync_s == pytest.approx(8 * 1.6e-3)
-
-
-def test_the_threshold_is_a_parameter():
-    assert verdict(0.3e-3).threshold_s == THRESHOLD_S == 1e-3
-    said = verdict(0.3e-3, threshold_s=0.2e-3)
-    assert (said.mode, said.threshold_s) == ("async", 0.2e-3)
-    assert verdict(5e-3, threshold_s=10e-3).mode == "sync"
-
-
-@pytest.mark.parametrize(
-    ("step_s", "near"),
-    [(0.6e-3, False), (0.7e-3, True), (1e-3, True), (1.4e-3, True), (1.6e-3, False)],
-)
-def test_near_line_is_within_a_factor_of_one_and_a_half(step_s, near):
-    assert verdict(step_s).near_line is near
-    assert verdict(step_s / 10, threshold_s=1e-4).near_line is near
 
 
 @pytest.mark.parametrize(
@@ -113,16 +94,6 @@ def test_at_the_break_even_both_modes_take_the_same_time(num_envs, cores, off_cp
     above, below = (verdict(break_even_s * factor, **options) for factor in (1.1, 0.9))
     assert above.sync_s > above.async_s
     assert below.sync_s < below.async_s
-
-
-def test_break_even_does_not_depend_on_the_step_time():
-    assert verdict(1e-6).break_even_s == verdict(1.0).break_even_s > 0
-
-
-def test_every_verdict_gives_a_reason_in_a_sentence():
-    said = [verdict(10e-6), verdict(50e-3), verdict(50e-3, num_envs=1), verdict(50e-3, cores=1.0)]
-    assert len({one.reason for one in said}) == len(said)
-    assert all(one.reason.endswith(".") for one in said)
 
 
 def test_where_no_round_trips_were_measured_nothing_is_predicted_by_them():

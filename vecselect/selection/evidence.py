@@ -130,13 +130,8 @@ class RayCosts:
 class Behaviour:
     """What random actions lead to in the first vector steps after a reset.
 
-    Attributes:
-        samples: Sub-environments that the means are over, each from a reset on.
-        steps: Vector steps of each.
-        return_mean: Mean of the rewards of a sub-environment, added up.
-        return_sd: Standard deviation of the same.
-        ends_mean: Mean number of episodes of a sub-environment that ended.
-        ends_sd: Standard deviation of the same.
+    Over so many sub-environments, each from a reset on and for so many steps: the mean and standard
+    deviation of the rewards added up, and of the number of episodes that ended.
     """
 
     samples: int

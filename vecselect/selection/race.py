@@ -158,8 +158,7 @@ def _median_of(logs: Sequence[float]) -> Interval:
 def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
     """The fastest of those that ran in every round, by their ratios to one of them.
 
-    Args:
-        blocks_s: By mode, seconds per vector step of each block; of equals the first is meant.
+    Of each the seconds per vector step of its blocks; of equals the first is meant.
     """
     rounds = max(map(len, blocks_s.values()))
     finished = {mode: blocks for mode, blocks in blocks_s.items() if len(blocks) == rounds}
@@ -170,9 +169,8 @@ def fastest(blocks_s: Mapping[str, Sequence[float]]) -> str:
 def still_running(blocks_s: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     """Who runs in the next round: the leader, and every rival that may yet be the one to take.
 
-    Args:
-        blocks_s: By mode, the simpler ones first: seconds per vector step of each block, one block
-            a round. A mode that was dropped has fewer than the others.
+    The simpler modes come first, with seconds per vector step of each block, one a round; one that
+    was dropped has fewer than the others.
     """
     rounds = max(map(len, blocks_s.values()))
     leader = fastest(blocks_s)
@@ -206,35 +204,28 @@ def times_beside(blocks_s: Mapping[str, Sequence[float]]) -> dict[str, Interval]
     }
 
 
-def choose(entrants: Sequence[Timed], timed_only: Collection[str] = ()) -> Timed | None:
+def choose(entrants: Sequence[Timed]) -> Timed | None:
     """The simplest of those within 2 % of the fastest; None where nothing was measured.
 
-    Args:
-        entrants: Of one number of sub-environments, the simpler modes first.
-        timed_only: Modes that cannot be taken.
+    All are of one number of sub-environments, the simpler modes first.
     """
-    able = [(one, one.per_s) for one in entrants if one.loop_s and one.mode not in timed_only]
-    most = max((per_s for _, per_s in able), default=0.0)
-    return next((one for one, per_s in able if per_s * (1 + TIE) >= most), None)
+    most = max((one.per_s for one in entrants), default=0.0)
+    return next((one for one in entrants if one.per_s and one.per_s * (1 + TIE) >= most), None)
 
 
 def choose_by_number(entrants: Sequence[Timed], modes: Collection[str] = ()) -> dict[int, Timed]:
     """For each number of sub-environments the mode to take.
 
-    Args:
-        entrants: All that were timed.
-        modes: What the user named. Another implementation of the environment is taken only if it is
-            among them, or where there is nothing else.
+    Another implementation of the environment is taken only if it is among the `modes` that the user
+    named, or where there is nothing else.
     """
-    others = {
-        one.mode
-        for one in entrants
-        if one.mode not in modes and not Mode.parse(one.mode).runs_users_environments
-    }
     found = {}
     for number in sorted({one.num_envs for one in entrants}):
         same = [one for one in entrants if one.num_envs == number]
-        found[number] = choose(same, others) or choose(same)
+        own = [
+            one for one in same if one.mode in modes or Mode.parse(one.mode).runs_users_environments
+        ]
+        found[number] = choose(own) or choose(same)
     return {number: one for number, one in found.items() if one is not None}
 
 
@@ -242,9 +233,6 @@ def smallest_enough(by_number: Mapping[int, Timed]) -> Timed | None:
     """The fewest sub-environments that give 95 % of the most throughput; None where nothing ran.
 
     More of them cost memory, and make a batch staler for the learner.
-
-    Args:
-        by_number: The mode to take for each number.
     """
     most = max((one.per_s for one in by_number.values()), default=0.0)
     return next(

@@ -7,7 +7,6 @@ the break-even of this machine printed beside it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from vecselect.measure.step import StepProfile
 
 THRESHOLD_S = 1e-3
-NEAR = 1.5
-"""A step time within this factor of the threshold, on either side, lies close to the line."""
-
 MOSTLY_WAITING = 0.5
 """From this off-CPU fraction on, a step is bound by waiting rather than by computing."""
 
@@ -33,7 +29,6 @@ class RuleVerdict:
         reason: One sentence saying why.
         threshold_s: The rule's threshold, in seconds per step.
         step_time_s: Mean seconds of one step, its share of resets included: what is compared.
-        near_line: Whether the step time is so close to the threshold that the rule says little.
         sync_s: Predicted seconds of one vector step in `sync`.
         async_s: The same in `async`; None where round trips were not measured.
         break_even_s: The step time from which on `async` pays with the IPC cost measured here;
@@ -44,34 +39,20 @@ class RuleVerdict:
     reason: str
     threshold_s: float
     step_time_s: float
-    near_line: bool
     sync_s: float
     async_s: float | None
     break_even_s: float | None
 
 
 def apply_rule(
-    profile: StepProfile,
-    machine: Machine,
-    num_envs: int,
-    ipc: IpcProfile | None = None,
-    threshold_s: float = THRESHOLD_S,
+    profile: StepProfile, machine: Machine, num_envs: int, ipc: IpcProfile | None = None
 ) -> RuleVerdict:
     """Applies the ~1 ms rule.
 
-    Args:
-        profile: What one sub-environment's step costs.
-        machine: The cores there are.
-        num_envs: The number of sub-environments.
-        ipc: What handing its observation to another process and back costs, where that was
-            measured.
-        threshold_s: The rule's threshold, in seconds per step.
-
-    Returns:
-        The verdict. Its predictions are `sync: n t` and
-        `async: n c + max(t, n u / min(n, cores))`, with n sub-environments, step time t of which u
-        is computing, and IPC cost c: the messages pass one after another through the caller, and
-        the computing shares the cores. The break-even is the t at which the two are equal.
+    Its predictions are `sync: n t` and `async: n c + max(t, n u / min(n, cores))`, with n
+    sub-environments, step time t of which u is computing, and IPC cost c: the messages pass one
+    after another through the caller, and the computing shares the cores. The break-even is the t at
+    which the two are equal.
     """
     step_s = profile.mean_step_with_resets_s
     computing = 1.0 - profile.off_cpu_fraction
@@ -94,7 +75,7 @@ def apply_rule(
             f"Steps compute all the time, and {machine.cores:g} usable core(s) cannot run two at "
             "once."
         )
-    elif step_s > threshold_s:
+    elif step_s > THRESHOLD_S:
         mode = "async"
         reason = (
             "One step takes longer than the rule's threshold, so a process for each environment "
@@ -109,9 +90,8 @@ def apply_rule(
     return RuleVerdict(
         mode=mode,
         reason=reason,
-        threshold_s=threshold_s,
+        threshold_s=THRESHOLD_S,
         step_time_s=step_s,
-        near_line=abs(math.log(step_s / threshold_s)) < math.log(NEAR),
         sync_s=num_envs * step_s,
         async_s=async_s,
         break_even_s=break_even_s,

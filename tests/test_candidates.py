@@ -59,10 +59,9 @@ def test_where_the_caller_steps_nothing_there_is_a_worker_at_least(num_envs, cor
 def test_workers_differ_in_their_longest_slice_and_every_slice_has_work(
     num_envs, cores, off_cpu, caller_steps
 ):
+    profile = a_profile(1 * MS, off_cpu=off_cpu)
     kinds = ("sync", "pool") if caller_steps else ("pool",)
-    known = evidence(
-        a_profile(1 * MS, off_cpu=off_cpu), num_envs, cores, kinds=kinds, caller_steps=caller_steps
-    )
+    known = evidence(profile, num_envs, cores, kinds=kinds, caller_steps=caller_steps)
     found = [mode for mode in candidate_modes(known) if mode.kind == "pool"]
     longest = [-(-num_envs // mode.lanes(num_envs, caller_steps)) for mode in found]
     assert len(set(longest)) == len(longest) <= 2 * num_envs**0.5 + 1
@@ -95,27 +94,20 @@ def test_threads_are_considered_where_there_is_no_pool():
     assert counts("thread", 8, 4, kinds=("sync", "thread")) == [1, 2, 3]
 
 
-def test_every_worker_has_a_slice_of_each_buffer():
+def test_every_worker_has_a_slice_of_each_buffer_and_of_ray_all_actors_and_half_of_them_count():
     ray = RayCosts(fixed_s=0.2 * MS, lane_s=1.0 * MS, lanes=16, cores=16.0)
     halves = {"kinds": ("pool", "ray"), "caller_steps": False, "buffers": 2, "ray": ray}
     assert counts("pool", 9, 16, **halves) == [1, 2, 4]
     assert counts("ray", 9, 16, **halves) == [2, 4]
+    assert counts("ray", 12, 2, kinds=("sync", "ray"), ray=ray) == [6, 12]
+    assert counts("ray", 64, 2, kinds=("sync", "ray"), ray=ray) == [8, 16]
 
 
-def test_of_ray_all_actors_there_is_room_for_are_considered_and_half_of_them():
-    costs = RayCosts(fixed_s=0.2 * MS, lane_s=1.0 * MS, lanes=16, cores=16.0)
-    assert counts("ray", 12, 2, kinds=("sync", "ray"), ray=costs) == [6, 12]
-    assert counts("ray", 64, 2, kinds=("sync", "ray"), ray=costs) == [8, 16]
-
-
-def test_the_simpler_ones_come_first_and_native_only_where_it_was_timed():
+def test_the_simpler_ones_come_first_and_only_what_can_run_or_was_timed():
     found = candidate_modes(evidence(a_profile(1 * MS, off_cpu=0.5), 4, 2, kinds=ALL))
     assert [str(mode) for mode in found] == [
         *("sync", "pool:0", "pool:1", "pool:3", "thread:1", "thread:3", "async")
     ]
-
-
-def test_only_what_can_run_is_considered():
     assert candidate_modes(evidence(1 * MS, kinds=("sync",))) == (Mode("sync"),)
 
 
@@ -137,21 +129,18 @@ def test_what_does_not_fit_into_memory_is_left_out_with_the_figures():
     assert all(mode.in_caller_alone for mode in candidate_modes(small))
 
 
-@pytest.mark.parametrize("mode", ["sync", "pool:0"])
-def test_what_runs_in_this_process_is_never_left_out(mode):
-    assert why_not(mode, a_profile(1 * MS, memory_bytes=1 << 42)) is None
-
-
-@pytest.mark.parametrize(("mode", "processes"), [("pool:3", 3), ("async", 8)])
-def test_every_process_counts(mode, processes):
-    profile = a_profile(1 * MS)
+@pytest.mark.parametrize(
+    ("mode", "processes"), [("pool:3", 3), ("async", 8), ("sync", None), ("pool:0", None)]
+)
+def test_every_process_counts_and_what_runs_in_this_one_is_never_left_out(mode, processes):
+    profile, huge = a_profile(1 * MS), a_profile(1 * MS, memory_bytes=1 << 42)
+    if processes is None:
+        assert why_not(mode, huge) is None
+        return
     needed = (8 * 1_000_000 + processes * WORKER_BYTES) / MEMORY_SHARE
     assert why_not(mode, profile, memory_available_bytes=int(needed) + 2) is None
     assert why_not(mode, profile, memory_available_bytes=int(needed) - 2) is not None
-
-
-def test_memory_nobody_measured_counts_for_nothing():
-    assert why_not("pool:3", a_profile(1 * MS, memory_bytes=None)) is None
+    assert why_not(mode, a_profile(1 * MS, memory_bytes=None)) is None
 
 
 def test_observations_of_async_must_fit_into_shared_memory():
@@ -183,12 +172,6 @@ def test_what_waits_is_spread_out_on_every_machine(cores):
     mode = Mode.parse(on_a_machine(cores, 32, waiting))
     assert mode.kind in ("pool", "thread")
     assert mode.lanes(32) == 32
-
-
-@pytest.mark.parametrize("cores", [1, 2, 8, 16, 64, 128])
-@pytest.mark.parametrize("steps", [1 * US, 50 * US, 20 * MS])
-def test_one_sub_environment_starts_nothing_on_any_machine(cores, steps):
-    assert on_a_machine(cores, 1, steps) in ("sync", "pool:0")
 
 
 @pytest.mark.parametrize("num_envs", [2, 8, 32, 128])

@@ -68,12 +68,10 @@ def test_a_failing_callable_is_a_profile_error_that_names_the_learner(takes):
     assert len(calls) == 1  # an error inside of it does not make it run again
 
 
-def test_a_callable_of_two_arguments_fails_with_advice():
+def test_a_callable_of_two_arguments_fails_with_advice_and_ctrl_c_passes_through():
     with pytest.raises(ProfileError, match="called with the batch of observations"):
         a_learner(lambda observations, rewards: None).run(np.ones(3))
 
-
-def test_ctrl_c_passes_through():
     def learn():
         raise KeyboardInterrupt
 
@@ -182,45 +180,20 @@ def test_what_spins_for_longer_than_it_is_looked_at_is_taken_to_stop_then(world)
     assert cost.spin_s == pytest.approx(module.LONGEST_SPIN_S, rel=0.05)
 
 
-def test_a_first_call_that_loads_and_builds_does_not_count(world):
-    world.calls_s = (0.1, 1e-3)
+@pytest.mark.parametrize(
+    ("calls_s", "seconds", "calls"),
+    [
+        pytest.param((0.1, 1e-3), 1e-3, None, id="a first call that loads and builds"),
+        pytest.param((8e-3, 8e-3, 1e-4), 1e-4, None, id="threads that share a core at first"),
+        pytest.param((0.03,), 0.03, 4, id="slow"),
+        pytest.param((2 * FIRST_CALL_S,), 2 * FIRST_CALL_S, 1, id="very slow"),
+    ],
+)
+def test_the_calls_that_count(world, calls_s, seconds, calls):
+    world.calls_s = calls_s
     (cost,) = measured(world.learn)
-    assert cost.seconds == pytest.approx(1e-3, rel=0.05)
-
-
-def test_threads_that_first_share_a_core_are_timed_when_they_have_cores_of_their_own(world):
-    world.calls_s = (8e-3, 8e-3, 1e-4)
-    (cost,) = measured(world.learn)
-    assert cost.seconds == pytest.approx(1e-4, rel=0.05)
-
-
-@pytest.mark.parametrize(("call_s", "calls"), [(0.03, 4), (2 * FIRST_CALL_S, 1)])
-def test_a_slow_learner_runs_a_few_times_and_a_very_slow_one_once(world, call_s, calls):
-    world.calls_s = (call_s,)
-    (cost,) = measured(world.learn)
-    assert cost.seconds == pytest.approx(call_s, rel=0.05)
-    assert world.calls == calls
-
-
-@pytest.mark.parametrize(("fixed_s", "share"), [(0.0, 0.5), (1e-3, 0.75), (1.0, 1.0)])
-def test_what_a_call_takes_beside_its_rows_shows_with_half_a_batch(world, fixed_s, share):
-    def learn(batch):
-        world.now_s += fixed_s + len(batch) * 2.5e-4
-
-    options = {"half": np.ones((2, 2)), "one_thread": True}
-    for cost in measure_learner(learn, 4, ACTIONS, np.ones((4, 2)), **options):
-        assert cost.half_share == pytest.approx(share, rel=0.05)
-
-
-def test_half_a_batch_that_it_refuses_is_assumed_to_take_it_as_long(world):
-    def learn(batch):
-        world.now_s += 1e-3
-        assert len(batch) == 4
-
-    (cost,) = measure_learner(
-        learn, 4, ACTIONS, np.ones((4, 2)), one_thread=False, half=np.ones((2, 2))
-    )
-    assert cost.half_share == 1.0
+    assert cost.seconds == pytest.approx(seconds, rel=0.05)
+    assert calls in (None, world.calls)
 
 
 def test_what_needs_no_measuring_is_believed(torch, monkeypatch):
@@ -310,8 +283,7 @@ def test_where_single_threads_have_no_clock_the_process_tells(monkeypatch):
 
 def test_without_torch_there_is_no_stand_in_and_it_is_never_imported(no_torch, monkeypatch):
     assert loaded_torch() is torch_threads() is None
-    learner = a_learner()
-    assert (learner.source, learner.run, learner.seconds) == ("none", None, None)
+    assert a_learner().source == "none"
     assert "torch" not in sys.modules
     monkeypatch.setitem(sys.modules, "torch", types.ModuleType("torch"))  # only called so
     assert loaded_torch() is None
@@ -322,12 +294,11 @@ def box(*shape, dtype=np.float32):
     return spaces.Box(0, 255 if dtype == np.uint8 else 1, shape, dtype)
 
 
-IMAGE = box(64, 64, 3, dtype=np.uint8)
 NESTED = {
     "position": box(3),
     "image": box(4, 4, 2, dtype=np.uint8),
     "count": spaces.Discrete(7),
-    "deep": spaces.Dict({"x": spaces.MultiBinary(2)}),
+    "deep": spaces.Tuple((spaces.MultiBinary(2), spaces.Text(5))),
 }
 
 
@@ -335,19 +306,11 @@ NESTED = {
     ("space", "features"),
     [
         (box(5, dtype=np.float64), 5),
-        (box(), 1),
         (box(2, 3), 6),
         (spaces.Discrete(7), 1),
-        (spaces.MultiBinary(4), 4),
-        (spaces.MultiDiscrete([3, 4]), 2),
-        (box(10, 10, 3, dtype=np.uint8), 300),
         (box(96, 96, 3, dtype=np.uint8), MAX_FEATURES),
         (spaces.Dict(NESTED), 3 + 32 + 1 + 2),
-        (spaces.Dict({"left": IMAGE, "right": IMAGE}), MAX_FEATURES),
-        (spaces.Tuple((spaces.Discrete(5), box(2, dtype=np.float64))), 3),
-        (spaces.Dict({"say": spaces.Text(5), "x": box(2)}), 2),
         (spaces.Text(8), 1),
-        (spaces.Sequence(spaces.Discrete(4)), 1),
         (spaces.Graph(box(2), spaces.Discrete(3)), 1),
     ],
     ids=lambda value: str(value)[:40],
@@ -355,13 +318,10 @@ NESTED = {
 def test_the_stand_in_gets_one_row_of_features_per_sub_environment(torch, space, features):
     batched = gym.vector.utils.batch_space(space, NUM_ENVS)
     batched.seed(0)
-    learner = a_learner()
-    assert (learner.source, learner.seconds) == ("stand-in", None)
-    learner.run(batched.sample())
+    a_learner().run(batched.sample())
     given, again = torch.inputs
     assert given is again
-    assert given.shape == (NUM_ENVS, features)
-    assert given.dtype == np.float32
+    assert (given.shape, given.dtype) == ((NUM_ENVS, features), np.float32)
     assert torch.layers[0] == (features, HIDDEN_UNITS)
 
 
@@ -373,9 +333,7 @@ def test_the_features_are_the_observations_themselves_which_are_left_alone(torch
     assert torch.inputs[0].tolist() == [[1, 2, 7.5], [3, 4, 8.5], [5, 6, 9.5]]
     learner.run((np.empty(NUM_ENVS, object), read_only))  # objects are passed over
     assert torch.inputs[-1].tolist() == read_only.tolist()
-    assert torch.inputs[-1] is not read_only
     assert (torch.built, len(torch.inputs)) == (2, 4)  # the networks are built once
-    assert torch.threads_set == []
 
 
 @pytest.mark.parametrize(
@@ -384,12 +342,8 @@ def test_the_features_are_the_observations_themselves_which_are_left_alone(torch
         (spaces.Discrete(4), 4),
         (spaces.Discrete(1, start=5), 1),
         (box(6), 6),
-        (box(), 1),
         (spaces.MultiDiscrete([3, 4]), 2),
-        (spaces.MultiBinary(3), 3),
         (spaces.Dict({"a": spaces.Discrete(2)}), 1),
-        (spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2))), 1),
-        (spaces.Text(4), 1),
     ],
     ids=str,
 )

@@ -150,10 +150,8 @@ def test_an_actor_costs_its_share_of_the_caller_and_cores_of_the_cluster_count()
     assert chosen(10 * MS, ray=costs, **known) == "ray:16"
     assert chosen(0.05 * MS, ray=costs, **known) == "pool:1"
     heavy = dataclasses.replace(costs, env_s=0.5 * MS)
-    more_s = step_s("ray:16", 10 * MS, ray=heavy, **known) - step_s(
-        "ray:16", 10 * MS, ray=costs, **known
-    )
-    assert more_s == pytest.approx(64 * 0.5 * MS)
+    expected_s = (40 + 16.2 + 64 * 0.5) * MS
+    assert step_s("ray:16", 10 * MS, ray=heavy, **known) == pytest.approx(expected_s)
 
 
 def test_sub_environments_that_fill_the_cores_by_themselves_gain_nothing_side_by_side():
@@ -250,11 +248,8 @@ def test_beside_a_spinning_learner_the_pool_is_predicted_as_it_was_measured(cell
 
 def test_threads_are_left_as_they_are_unless_the_plan_may_set_them():
     known = evidence(100 * US, cores=2, learners=TORCH)
+    assert {one.threads for one in choose(known).forecasts} == {1, 2}
     assert choose(known).best.threads == 2
-    assert {(one.mode, one.threads) for one in choose(known).forecasts} >= {
-        ("sync", 2),
-        ("pool:1", 1),
-    }
     assert choose(known, any_threads=True).best.threads == 1
 
 
@@ -368,23 +363,13 @@ def test_a_shorter_loop_alone_is_chosen_and_the_simpler_mode_where_loops_are_ali
 
 def test_loops_grow_with_what_is_returned():
     def loops(num_envs=8, **returned):
-        profile = dataclasses.replace(a_profile(1 * US), **returned)
-        return LoopCosts.of(profile, num_envs)
+        return LoopCosts.of(dataclasses.replace(a_profile(1 * US), **returned), num_envs)
 
     plain = loops()
-    for more in (
-        loops(16),
-        loops(info_keys=4),
-        loops(observation_arrays=4),
-        loops(observation_bytes=10**6),
-    ):
-        assert more.sync_s > plain.sync_s
-        assert more.pool_s > plain.pool_s >= plain.pool_fixed_s > 0
-    assert plain.pool_s < plain.sync_s
-
-
-def test_an_incumbent_that_nothing_was_seen_of_has_no_advantage():
-    assert choose(evidence(1 * MS), incumbent="async") == choose(evidence(1 * MS))
+    assert plain.sync_s > plain.pool_s > plain.pool_fixed_s > 0
+    returned = {"info_keys": 4}, {"observation_arrays": 4}, {"observation_bytes": 10**6}
+    for more in (loops(16), *(loops(**one) for one in returned)):
+        assert more.sync_s > plain.sync_s and more.pool_s > plain.pool_s
 
 
 # The choice
@@ -425,13 +410,6 @@ def test_starting_workers_is_paid_for_over_a_run_of_a_minute():
             1 * MS, 8, cores=2, loops=FREE_LOOPS, hand_off=hand_off, kinds=("sync", "pool")
         )
         assert (best == "pool:1") is (saved > pool[0] / RUN_S)
-
-
-def test_of_equals_the_simplest_is_chosen():
-    among = modes("async", "pool:3", "pool:0", "sync")
-    known = evidence(1 * MS, 1, loops=FREE_LOOPS, hand_off=NO_HAND_OFF)
-    ordered = tuple(sorted(among, key=lambda mode: mode.rank(4)))
-    assert choose(known, modes=ordered).best.mode == "sync"
 
 
 @pytest.mark.parametrize(
@@ -487,47 +465,18 @@ def test_more_cores_and_shorter_steps_never_take_longer(step, num_envs, cores, w
     assert step_s(mode, step, num_envs + 1, cores) >= now_s * (1 - 1e-9)
 
 
-@settings(relaxed, max_examples=30)
-@given(st.floats(1e-6, 1e-2), st.integers(1, 70), st.integers(-8, 6))
-def test_the_unit_of_time_does_not_matter_to_a_prediction(step, num_envs, power):
-    unit = 2.0**power
-    hand_off = HandOff(*(s * unit for s in dataclasses.astuple(HAND_OFF)[:5]))
-    loops = LoopCosts(*(s * unit for s in dataclasses.astuple(LOOPS)))
-    for mode in ("sync", "pool:0", "pool:1", "async", "thread:1"):
-        plain = step_s(mode, step, num_envs)
-        scaled = step_s(mode, step * unit, num_envs, hand_off=hand_off, loops=loops)
-        assert scaled == pytest.approx(plain * unit)
-
-
 # The break-even
-
-
-def break_even(kind, *arguments, **other):
-    known = evidence(*arguments, **other)
-    return break_even_s(kind, known, candidate_modes(known))
 
 
 def test_the_break_even_worked_out_by_hand():
     # Two cores save half of 8 steps; that pays the hand-off from a quarter of it on.
     hand_off = HandOff(spun_s=100 * US, woken_s=100 * US)
-    found = break_even("pool", 1 * MS, 8, cores=2, loops=FREE_LOOPS, hand_off=hand_off)
+    known = evidence(1 * MS, 8, cores=2, loops=FREE_LOOPS, hand_off=hand_off)
+    found = break_even_s("pool", known, candidate_modes(known))
     assert found == pytest.approx(25 * US, rel=0.01)
-
-
-def test_at_the_break_even_a_mode_takes_as_long_as_sync():
-    for kind, mode in (("pool", "pool:1"), ("async", "async")):
-        at_s = break_even(kind, 1 * MS, 8, cores=2, loops=FREE_LOOPS)
-        known = with_step_time(evidence(1 * MS, 8, cores=2, loops=FREE_LOOPS), at_s)
-        ours, sync = (predict(Mode.parse(one), known).parts.total_s for one in (mode, "sync"))
-        assert ours == pytest.approx(sync, rel=0.01)
-
-
-def test_the_break_even_grows_with_what_a_hand_off_costs():
-    found = [
-        break_even("pool", 1 * MS, cores=2, hand_off=HandOff(spun_s=s, woken_s=s))
-        for s in (10 * US, 100 * US, 1 * MS)
-    ]
-    assert found == sorted(found) and found[0] < found[-1]
+    at = with_step_time(known, found)
+    ours, sync = (predict(Mode.parse(one), at).loop_s for one in ("pool:1", "sync"))
+    assert ours == pytest.approx(sync, rel=0.01)
 
 
 @pytest.mark.parametrize(

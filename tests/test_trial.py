@@ -26,23 +26,15 @@ from vecselect.measure.trial import (
 # The order of a round
 
 
-@pytest.mark.parametrize("modes", ["a", "ab", "abc", "abcdef"])
-def test_every_second_round_runs_backwards_and_everyone_once_a_round(modes):
-    given = list(modes)
-    orders = [order_of_round(given, number) for number in range(12)]
-    assert all(sorted(order) == list(modes) for order in orders)
-    assert all(back == there[::-1] for there, back in zip(orders[::2], orders[1::2], strict=True))
-    assert orders == [order_of_round(given, number) for number in range(12)]
-    assert given == list(modes)
-
-
 def test_nobody_runs_first_or_right_after_another_more_often_than_the_others():
-    orders = [order_of_round("abcd", number) for number in range(40)]
+    orders = [order_of_round(list("abcd"), number) for number in range(40)]
+    assert all(sorted(order) == list("abcd") for order in orders)
+    assert all(back == there[::-1] for there, back in zip(orders[::2], orders[1::2], strict=True))
+    assert len({tuple(order) for order in orders[::2]}) > 5
     pairs = [pair for order in orders for pair in itertools.pairwise(order)]
     for one, other in itertools.combinations("abcd", 2):
         assert pairs.count((one, other)) == pairs.count((other, one)) > 0
     assert {order[0] for order in orders} == set("abcd")
-    assert len({tuple(order) for order in orders[::2]}) > 5
 
 
 # Trials, of vector environments that cost nothing
@@ -242,42 +234,26 @@ def test_a_value_is_the_same_as_its_copy_alone_and_inside_of_a_result(value):
     ("one", "other", "said"),
     [
         (1, 2, "r: 1 is not 2"),
-        (1.0, 2.0, "r: 1.0 is not 2.0"),
         (1.0, np.nextafter(1.0, 2), "r: float is not float64"),
         (1.0, float(np.nextafter(1.0, 2)), "r: 1.0 is not 1.00"),
         (NAN, 1.0, "r: nan is not 1.0"),
-        (1.0, NAN, "r: 1.0 is not nan"),
         ("a", "b", "r: 'a' is not 'b'"),
         (None, 0, "r: NoneType is not int"),
         (1, True, "r: int is not bool"),
-        (1, 1.0, "r: int is not float"),
-        (1.0, np.float64(1.0), "r: float is not float64"),
-        (np.float32(1), np.float64(1), "r: float32 is not float64"),
         ((1,), [1], "r: tuple is not list"),
-        ([1], np.array([1]), "r: list is not ndarray"),
         ((1, 2), (1,), "r: 2 elements are not 1"),
-        ([], [None], "r: 0 elements are not 1"),
         ((1, (2, 3)), (1, (2, 4)), "r[1][1]: 3 is not 4"),
-        ({"a": 1}, {"a": 2}, "r['a']: 1 is not 2"),
         ({"a": [0, 1]}, {"a": [0, 2]}, "r['a'][1]: 1 is not 2"),
         ({"a": 1}, {"b": 1}, "r: the keys ['a'] are not ['b']"),
-        ({"a": 1}, {}, "r: the keys ['a'] are not []"),
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}, "r: the keys ['a', 'b'] are not ['b', 'a']"),
         ({}, collections.OrderedDict(), "r: dict is not OrderedDict"),
-        (np.zeros(2), np.zeros(3), "r: float64(2,) is not float64(3,)"),
         (np.zeros(2), np.zeros((2, 1)), "r: float64(2,) is not float64(2, 1)"),
         (np.zeros(2), np.zeros(2, np.float32), "r: float64(2,) is not float32(2,)"),
         (np.zeros(2), np.array([0, 1e-300]), "r: the values differ"),
         (np.array([0.0]), np.array([-0.0]), "r: the values differ"),
-        (np.array(["a"]), np.array(["b"]), "r: the values differ"),
         (np.zeros(1, object), np.zeros(1), "r: object(1,) is not float64(1,)"),
-        (objects(1, 2), objects(1, 3), "r[1]: 2 is not 3"),
         (objects(1), objects(1.0), "r[0]: int is not float"),
-        (
-            objects({"x": np.arange(2)}),
-            objects({"x": np.arange(2) + 1}),
-            "r[0]['x']: the values differ",
-        ),
+        (objects({"x": np.arange(2)}), objects({"x": np.ones(2, int)}), "r[0]['x']: the values"),
         (Point(1), Point(2), "r: Point(1) is not Point(2)"),
     ],
 )

@@ -59,14 +59,13 @@ LEAVE_S = 5.0
 """How long after the end of a case its processes, names and files may take to go."""
 
 
-def case(*, modes=None, full=False, each=None, deadline_s=DEADLINE_S, **expected):
+def case(*, modes=None, full=False, deadline_s=DEADLINE_S, **expected):
     """Runs a test in a process of its own.
 
     Args:
         modes: For each of which it runs, as the argument `mode`. Other modes than `QUICK` are
             marked `full`.
         full: Whether it is marked `full` in every mode.
-        each: Values of further arguments, by name; one process goes through all of them.
         deadline_s: Seconds after which it counts as hung.
         **expected: What `Program.problems` is to allow.
     """
@@ -78,10 +77,6 @@ def case(*, modes=None, full=False, each=None, deadline_s=DEADLINE_S, **expected
             run = Program(body, deadline_s=deadline_s, zygote=zygote(), **arguments)
             run.finish().check(**expected)
 
-        test.body = _through_each(body, each or {})
-        parameters = inspect.signature(body).parameters.values()
-        kept = [one for one in parameters if one.name not in (each or {})]
-        test.__signature__ = inspect.Signature(kept)
         if modes is not None:
             rest = [mode for mode in modes if mode not in QUICK]
             quick = [mode for mode in modes if mode in QUICK]
@@ -89,18 +84,6 @@ def case(*, modes=None, full=False, each=None, deadline_s=DEADLINE_S, **expected
         return pytest.mark.full(test) if full else test
 
     return decorate
-
-
-def _through_each(body, each):
-    def test(**arguments):
-        for values in itertools.product(*each.values()):
-            these = dict(zip(each, values, strict=True))
-            try:
-                body(**arguments, **these)
-            except (Exception, pytest.fail.Exception) as error:
-                raise AssertionError(f"with {these}") from error
-
-    return test if each else body
 
 
 # What a case's process and those that it starts leave behind.
@@ -306,7 +289,7 @@ def run(target, arguments, folder, inside):
     name_own()
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
-    function = getattr(function, "body", function)
+    function = inspect.unwrap(function)
     if int(inside):
         resource_tracker.ensure_running()
         forkserver.ensure_running()

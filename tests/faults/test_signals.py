@@ -246,17 +246,18 @@ class Stubborn(FaultyEnv):
         return super().step(action)
 
 
-@case(full=True, each={"handler": ["interrupt", "time_out"]})
-def test_an_interrupted_close_ends_all_workers(handler):
+@case(full=True)
+def test_an_interrupted_close_ends_all_workers():
     """Between asking them, terminating them and killing them."""
     note = notes()
-    envs = make("pool:2", Stubborn, note=note)
-    envs.reset(seed=1)
-    everyone = workers_of(envs)
-    envs.step_async(actions({3: "sleep"}))
-    assert until(Path(note, "stuck 3").exists, REPORTED_S)
-    Path(note, "stuck 3").unlink()
-    with on_alarm(globals()[handler], 0.45), pytest.raises((KeyboardInterrupt, Raised)):
-        envs.close(timeout=0.2)
-    assert envs.closed
-    assert all(map(gone, everyone))
+    for handler in (interrupt, time_out):
+        envs = make("pool:2", Stubborn, note=note)
+        envs.reset(seed=1)
+        everyone = workers_of(envs)
+        envs.step_async(actions({3: "sleep"}))
+        assert until(Path(note, "stuck 3").exists, REPORTED_S)
+        Path(note, "stuck 3").unlink()
+        with on_alarm(handler, 0.45), pytest.raises((KeyboardInterrupt, Raised)):
+            envs.close(timeout=0.2)
+        assert envs.closed
+        assert all(map(gone, everyone))

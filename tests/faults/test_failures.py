@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import multiprocessing
 import os
@@ -12,6 +11,7 @@ import sys
 import threading
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -61,9 +61,7 @@ def test_what_is_raised_arrives_as_it_was_and_harms_nothing(mode):
                     text = text_of(caught.value)
                     assert args is None or caught.value.args == args, (name, phase, text)
                     assert words in text, (name, phase, text)
-                    if mode in PROCESSES and row == VICTIM:  # which runs in a worker
-                        assert "Traceback (most recent call last)" in text, text
-                        assert "faulty.py" in text, text
+                    assert "in _raise" in text, text  # also where that is in a worker
                     assert_usable(envs, seed=row)
         for faults in ({0: "key", 3: "key"}, {2: "key", 3: "key"}, dict.fromkeys(range(4), "key")):
             with within(REPORTED_S), pytest.raises(KeyError):
@@ -105,24 +103,20 @@ def test_what_is_refused_leaves_no_trace(mode):
         envs.reset(seed=1)
         mask = {"reset_mask": [1, 0, 0, 1]}
         mistakes = [
-            *(
-                functools.partial(step, one)
-                for one in BATCHES
-                for step in (envs.step, envs.step_async)
-            ),
-            *(functools.partial(envs.reset, seed=seed) for seed in SEEDS),
-            functools.partial(envs.reset, options=mask),
-            functools.partial(envs.reset_async, options=mask),
-            functools.partial(envs.get_attr, "no_such_name"),
-            functools.partial(envs.call, "no_such_method"),
-            functools.partial(envs.call, "double"),
-            functools.partial(envs.set_attr, "token", [1, 2]),
+            *(partial(step, one) for one in BATCHES for step in (envs.step, envs.step_async)),
+            *(partial(envs.reset, seed=seed) for seed in SEEDS),
+            partial(envs.reset, options=mask),
+            partial(envs.reset_async, options=mask),
+            partial(envs.get_attr, "no_such_name"),
+            partial(envs.call, "no_such_method"),
+            partial(envs.call, "double"),
+            partial(envs.set_attr, "token", [1, 2]),
         ]
         if mode in PROCESSES:
             mistakes += [
-                functools.partial(envs.get_attr, "lock"),
-                functools.partial(envs.set_attr, "token", [1, 2, 3, LOCK]),
-                functools.partial(envs.set_attr, "token", [1, 2, LOCK, 4]),
+                partial(envs.get_attr, "lock"),
+                partial(envs.set_attr, "token", [1, 2, 3, LOCK]),
+                partial(envs.set_attr, "token", [1, 2, LOCK, 4]),
             ]
             for name in ("reset", "step", "close"):
                 with pytest.raises(ValueError, match=rf"use envs.{name}\(\)"):

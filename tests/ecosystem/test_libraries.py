@@ -1,4 +1,4 @@
-"""TorchRL, skrl and tensors: they take an `AutoVectorEnv` as they take a `SyncVectorEnv`."""
+"""TorchRL, skrl, RLlib and tensors: they take an `AutoVectorEnv` as they take a `SyncVectorEnv`."""
 
 from __future__ import annotations
 
@@ -105,3 +105,44 @@ def test_skrl_wraps_and_steps_the_same(make, mode):
         found.append([result.numpy(force=True) for result in results])
         wrapped.close()
     assert_same(*found)
+
+
+@pytest.fixture
+def cluster():
+    ray = pytest.importorskip("ray", exc_type=ImportError)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def fast_cartpole():
+    gym.register(
+        "Fast/CartPole-v1",
+        vector_entry_point="vecselect:auto_make_vec",
+        kwargs={"id": "CartPole-v1", "mode": "pool:1"},
+    )
+    yield "Fast/CartPole-v1"
+    del gym.registry["Fast/CartPole-v1"]
+
+
+@pytest.mark.filterwarnings("ignore", "default::vecselect.VecselectWarning")
+def test_rllib_learns(cluster, fast_cartpole):
+    """It makes its environments by vecselect, through `vector_entry_point`."""
+    ppo = pytest.importorskip("ray.rllib.algorithms.ppo", exc_type=ImportError)
+    config = ppo.PPOConfig().environment(fast_cartpole)
+    config.env_runners(
+        num_env_runners=0, num_envs_per_env_runner=4, gym_env_vectorize_mode="vector_entry_point"
+    )
+    config.training(train_batch_size_per_learner=1000, minibatch_size=250, num_epochs=6, lr=1e-3)
+    config.learners(num_learners=0).debugging(seed=1)
+    algorithm = config.build_algo()
+    try:
+        envs = algorithm.env_runner.env
+        assert isinstance(envs, gym.wrappers.vector.DictInfoToList)
+        assert envs.env.mode == "pool:1"
+        assert envs.num_envs == 4
+        found = [algorithm.train()["env_runners"]["episode_return_mean"] for _ in range(8)]
+    finally:
+        algorithm.stop()
+    assert found[-1] > 2 * found[0]

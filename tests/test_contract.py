@@ -1,6 +1,6 @@
 """Every mode keeps the contract; plain `pytest` runs all of it on three, and on others the smoke.
 
-`ray` has fewer actors than all of it takes: test_ray_contract.
+`ray` has fewer actors than all of it takes: test_ray.
 """
 
 import functools

@@ -340,7 +340,7 @@ def test_where_modes_differ_in_a_race_sync_runs():
 
     plan = recommend(Random, 2, effort="race", budget_s=1.0, use_store=False)
     assert plan.mode == "sync"
-    assert any("First difference: pool" in note.text for note in plan.notes)
+    assert any("(pool" in note.text for note in plan.notes)
 
 
 # What cannot run, and what only one mode can run

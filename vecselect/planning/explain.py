@@ -1,30 +1,9 @@
-"""Every sentence that a plan says: why this mode, and what else its reader should know.
-
-Notes have codes that stay the same from version to version:
-
-| code | about |
-|---|---|
-| `learner-threads` | other threads for the learner would make the loop faster |
-| `overlap` | two buffers, or first finished, would make the loop faster |
-| `machine-busy` | other programs used the cores while this was measured |
-| `resets` | resets take much of the time |
-| `rule-against-costs` | the rule says one thing and the costs measured here another |
-| `not-raced` | the environment holds something that a second one could not have |
-| `race-lost` | the race's process died |
-| `bits-differ` | candidates did not return the same bits |
-| `not-repeatable` | the environment differs from itself, so candidates were not compared |
-| `implementation-differs` | another implementation does not behave as the environment does |
-| `implementation-left-out` | another implementation that was allowed could not be timed |
-| `learner-stand-in` | a small network stood in for the learner |
-| `not-together` | a sweep measured modes one after another |
-| `timing-lost` | a process of a sweep died |
-"""
+"""Every sentence that a plan says: why this mode, and what else its reader should know."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import VecselectError
 from vecselect.modes import KINDS, Mode
 from vecselect.plan import Note
 from vecselect.selection.candidates import why_not_enough_memory
@@ -46,21 +25,81 @@ LOUD, WORTH_SAYING = 1.3, 1.1
 
 RESET_SHARE = 0.1
 
-DRAWS = 'it {draws}, and drawing in two threads at once may be unsafe; mode="{kind}" pins it anyway'
-"""Why threads are not chosen, with what speaks for drawing."""
+NOTES = {
+    "learner-threads": (
+        "The learner's {now} occupy cores that the environments could use: {mode} with {threads} "
+        "while steps are made is predicted to give {gain} the throughput of the rollout. Write "
+        'learner_threads="auto" in the call, and "with envs.collecting():" around the rollout.'
+    ),
+    "overlap": "{text}",
+    "machine-busy": "{text}",
+    "resets": (
+        "Resets take {share:.0%} of the time of one environment: if they took none, it would make "
+        "{gain:.2f} times as many steps."
+    ),
+    "rule-against-costs": (
+        'By the costs measured here {mode} would be faster; effort="measure" decides by those.'
+    ),
+    "not-raced": (
+        "No race was run: the environment holds {what}, which a second one may not be able to "
+        "hold beside it. The choice is by prediction."
+    ),
+    "race-lost": (
+        "The race failed: {why}. The choice is by prediction; run one environment alone to see "
+        "what ended it."
+    ),
+    "bits-differ": (
+        "The modes returned different results for the same seeds and actions ({difference}): the "
+        "environment is not deterministic, or draws from generators that are not its own."
+    ),
+    "not-repeatable": (
+        "The environment returns different results for the same seed and actions, so nothing "
+        "tells whether the candidates agree with each other: only their times decide."
+    ),
+    "implementation-differs": (
+        "{kind} does not behave as {env} does: random actions lead to a mean reward of "
+        "{theirs.reward:.4g} instead of {own.reward:.4g}, and to episodes of {lengths} steps, in "
+        "the {own.steps} steps after each of {own.samples} resets. What is trained in one may "
+        "fail in the other."
+    ),
+    "implementation-left-out": "{kind} was allowed, but it is left out: {why}.",
+    "learner-stand-in": (
+        "torch is loaded, so a small network stood in for your learner; learner=your_function "
+        "measures your own, and later starts use what earlier runs of this script have shown."
+    ),
+    "not-together": (
+        "The environment holds {what}, so modes were timed one after another and not in turns: if "
+        "the load of the machine changed meanwhile, that is in the comparison."
+    ),
+    "timing-lost": "Timing was cut short: {why}. What was measured before stands.",
+}
+"""What notes say, by codes that stay the same from version to version."""
 
+DRAWS = 'it {draws}, and drawing in two threads at once may be unsafe; mode="{kind}" pins it anyway'
 RULE_KNOWS_TWO = 'effort="rule" chooses between sync and async only; pin this mode to use it'
 NATIVE_NOT_ALLOWED = (
     'another implementation of the environment; allow=("native",) lets it be chosen'
 )
 NO_BUFFERS = "it cannot step some sub-environments without the others, which buffers=2 needs"
 NOT_ONE_BY_ONE = "it cannot step each sub-environment independently, which batch_size needs"
+NO_TIME = (
+    "building and timing it takes about {seconds:.2g} s, too much of the {budget_s:g} s that the "
+    "sweep may take"
+)
+"""Why a mode is not chosen or timed, as words that follow its name."""
+
 RULE = " The ~1 ms rule (async for longer steps, else sync)"
 NO_OTHER = "It is the only mode that can run it."
 WITHOUT_PROCESSES = (
     "It cannot be measured or run in another process: {why}. If steps wait (for a simulator, say), "
     'mode="thread" lets them wait at the same time.'
 )
+
+
+def note(code: str, *, loud: bool = False, **values: Any) -> Note:
+    """A note of `NOTES` with its values."""
+    return Note(code, NOTES[code].format(**values), loud=loud)
+
 
 # Why this mode
 
@@ -163,21 +202,17 @@ def of_machine(evidence: Evidence, *, remembered: bool) -> tuple[str | None, lis
     else:
         text += " while this was measured."
     if not evidence.busy:
-        return None, [Note("machine-busy", text)] if counted < cores else []
+        return None, [note("machine-busy", text=text)] if counted < cores else []
     until = "It is not remembered: the next start measures again."
     if remembered:
         until = "This plan expires after a week."
-    return text, [Note("machine-busy", f"{text} {until}")]
+    return text, [note("machine-busy", text=f"{text} {until}")]
 
 
 def of_profile(profile: StepProfile) -> list[Note]:
-    """What a profile tells the reader."""
+    """That resets take long, where they do."""
     share = profile.reset_share
-    text = (
-        f"Resets take {share:.0%} of the time of one environment: if they took none, it would "
-        f"make {1 / (1 - share):.2f} times as many steps."
-    )
-    return [Note("resets", text)] if share > RESET_SHARE else []
+    return [note("resets", share=share, gain=1 / (1 - share))] if share > RESET_SHARE else []
 
 
 def of_rule(verdict: RuleVerdict) -> list[Note]:
@@ -185,11 +220,20 @@ def of_rule(verdict: RuleVerdict) -> list[Note]:
     if verdict.async_s is None:
         return []
     predicted = "async" if verdict.async_s < verdict.sync_s else "sync"
-    text = (
-        f'By the costs measured here {predicted} would be faster; effort="measure" decides by '
-        "those."
-    )
-    return [Note("rule-against-costs", text)] if predicted != verdict.mode else []
+    return [note("rule-against-costs", mode=predicted)] if predicted != verdict.mode else []
+
+
+def of_learner(kind: str) -> list[Note]:
+    """That a small network stood in for the learner."""
+    return [note("learner-stand-in")] if kind == "stand-in" else []
+
+
+def of_race(race: TimingResult) -> list[Note]:
+    """That candidates differ, or that nothing tells."""
+    if race.difference is not None:
+        return [note("bits-differ", difference=race.difference)]
+    untold = race.compared_steps == 0 and len(race.entrants) > 1
+    return [note("not-repeatable")] if untold else []
 
 
 def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
@@ -203,13 +247,9 @@ def of_threads(choice: Choice, *, quiet: bool = True) -> list[Note]:
     gain = best.loop_s / other.loop_s
     if other.threads == best.threads or gain < WORTH_SAYING:
         return []
-    text = (
-        f"The learner's {_threads(best.threads)} occupy cores that the environments could use: "
-        f"{other.mode} with {_threads(other.threads)} while steps are made is predicted to give "
-        f'{_times(gain)} the throughput of the rollout. Write learner_threads="auto" in the call, '
-        'and "with envs.collecting():" around the rollout.'
-    )
-    return [Note("learner-threads", text, loud=quiet and gain >= LOUD)]
+    values = {"now": _threads(best.threads), "threads": _threads(other.threads)}
+    values |= {"mode": other.mode, "gain": _times(gain)}
+    return [note("learner-threads", loud=quiet and gain >= LOUD, **values)]
 
 
 def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
@@ -235,16 +275,9 @@ def of_overlap(found: Overlap | None, *, sure: bool = True) -> list[Note]:
             "throughput of lockstep: those that have finished do not wait for the slowest "
             "(envs.recv and envs.send), but which ones form a batch differs from run to run."
         )
-    return [Note("overlap", " ".join(parts), loud=sure and gain >= LOUD)] if parts else []
-
-
-def of_learner(kind: str) -> list[Note]:
-    """That a small network stood in for the learner."""
-    text = (
-        "torch is loaded, so a small network stood in for your learner; learner=your_function "
-        "measures your own, and later starts use what earlier runs of this script have shown."
-    )
-    return [Note("learner-stand-in", text)] if kind == "stand-in" else []
+    if not parts:
+        return []
+    return [note("overlap", loud=sure and gain >= LOUD, text=" ".join(parts))]
 
 
 def too_large(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, str]:
@@ -259,48 +292,6 @@ def too_large(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, str]:
     return found
 
 
-def not_raced(holds: Sequence[str]) -> Note:
-    """Why an environment that holds something is not raced."""
-    text = (
-        f"No race was run: the environment holds {' and '.join(holds)}, which a second one may "
-        "not be able to hold beside it. The choice is by prediction."
-    )
-    return Note("not-raced", text)
-
-
-def race_lost(lost: Exception) -> Note:
-    """That a race ended without a result."""
-    text = (
-        f"The race failed: {lost}. The choice is by prediction; run one environment alone to see "
-        "what ended it."
-    )
-    return Note("race-lost", text)
-
-
-def of_race(race: TimingResult) -> list[Note]:
-    """What a race showed beside the choice."""
-    if race.difference is not None:
-        text = (
-            "The candidates returned different results for the same seeds and actions, so sync is "
-            f"kept. First difference: {race.difference}."
-        )
-        return [Note("bits-differ", text)]
-    if race.compared_steps == 0 and len(race.entrants) > 1:
-        text = (
-            "The environment returns different results for the same seed and actions, so nothing "
-            "tells whether the candidates agree with each other: only their times decide."
-        )
-        return [Note("not-repeatable", text)]
-    return []
-
-
-def left_out(kind: str, error: Exception) -> tuple[str, Note]:
-    """Why an implementation that was allowed cannot be chosen: for its row, and as a note."""
-    why = str(error) if isinstance(error, VecselectError) else f"{type(error).__name__}: {error}"
-    text = f"{kind} was allowed, but it is left out: {why}."
-    return why, Note("implementation-left-out", text, loud=True)
-
-
 def of_implementations(env: str, costs: Sequence[ImplementationCost]) -> list[Note]:
     """That another implementation leads elsewhere than the environment, where it does."""
     notes = []
@@ -312,13 +303,9 @@ def of_implementations(env: str, costs: Sequence[ImplementationCost]) -> list[No
             f"over {found.steps}" if found.episode_steps is None else f"{found.episode_steps:.4g}"
             for found in (theirs, own)
         ]
-        text = (
-            f"{kind} does not behave as {env} does: random actions lead to a mean reward of "
-            f"{theirs.reward:.4g} instead of {own.reward:.4g}, and to episodes of "
-            f"{' instead of '.join(lengths)} steps, in the {own.steps} steps after "
-            f"each of {own.samples} resets. What is trained in one may fail in the other."
-        )
-        notes.append(Note("implementation-differs", text, loud=True))
+        values = {"kind": kind, "env": env, "theirs": theirs, "own": own}
+        values["lengths"] = " instead of ".join(lengths)
+        notes.append(note("implementation-differs", loud=True, **values))
     return notes
 
 
@@ -342,37 +329,6 @@ def of_sweep(by_number: dict[int, Timed], *, whole: bool) -> str:
         text += f", which is the most{more}"
     held = "" if found.memory_bytes is None else f"; it takes {found.memory_bytes / 1e6:.0f} MB"
     return f"{interrupted}{text}{held}."
-
-
-def no_time_for(seconds: float, budget_s: float) -> str:
-    """Why something is not timed, as words that follow its name."""
-    return (
-        f"building and timing it takes about {seconds:.2g} s, too much of the {budget_s:g} s that "
-        "the sweep may take"
-    )
-
-
-def not_together(holds: Sequence[str]) -> Note:
-    """Why an environment is timed in one mode after the other."""
-    return Note(
-        "not-together",
-        f"The environment holds {' and '.join(holds)}, so modes were timed one after another and "
-        "not in turns: if the load of the machine changed meanwhile, that is in the comparison.",
-    )
-
-
-def modes_differ(difference: str) -> Note:
-    """That modes returned something else for the same seeds and actions."""
-    return Note(
-        "bits-differ",
-        f"The modes returned different results for the same seeds and actions ({difference}): the "
-        "environment is not deterministic, or draws from generators that are not its own.",
-    )
-
-
-def timing_lost(lost: Exception) -> Note:
-    """That the process in which modes were timed has ended too early."""
-    return Note("timing-lost", f"Timing was cut short: {lost}. What was measured before stands.")
 
 
 # What a run says of its plan

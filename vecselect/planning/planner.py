@@ -19,7 +19,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vecselect.backends.base import backend_of
-from vecselect.errors import ModeUnavailable, RequestError, StartError
+from vecselect.errors import ModeUnavailable, RequestError, StartError, VecselectError
 from vecselect.learner_threads import set_learner_threads
 from vecselect.machine import read_machine
 from vecselect.measure.clock import ForeignLoad
@@ -390,14 +390,16 @@ class _Planning:
             except RequestError:
                 raise
             except Exception as error:
-                self.skipped[kind], note = explain.left_out(kind, error)
-                notes.append(note)
+                known = isinstance(error, VecselectError)
+                why = str(error) if known else f"{type(error).__name__}: {error}"
+                self.skipped[kind] = why
+                notes.append(explain.note("implementation-left-out", loud=True, kind=kind, why=why))
         return ray, tuple(costs), notes
 
     def _race(self, found: Probe, choice: Choice) -> tuple[TimingResult | None, list[Note]]:
         """Races what may be best; None, with the reason noted, where that cannot be."""
         if found.holds:
-            return None, [explain.not_raced(found.holds)]
+            return None, [explain.note("not-raced", what=" and ".join(found.holds))]
         options, request = self.options, self.request
         threads, as_set = choice.best.threads, choice.forecasts[0].threads
         limit_s = RACED_WITHIN * choice.best.loop_s
@@ -418,7 +420,7 @@ class _Planning:
             with set_learner_threads(threads if threads != as_set else None):
                 race = timing.run_isolated(options.progress)
         except IsolatedLost as lost:
-            return None, [explain.race_lost(lost)]
+            return None, [explain.note("race-lost", why=lost)]
         return race, explain.of_race(race)
 
     def _plan(

@@ -193,7 +193,7 @@ class _Running:
         takes_s = -(-count // lanes) * (each_s + VECTOR_STEPS * probe.profile.step_time_s)
         takes_s += start_up_s(parsed, count, read_machine().cores)
         if takes_s > min(COST_SHARE * left_s, left_s - COST_SHARE * self.timing.budget_s):
-            return explain.no_time_for(takes_s, self.timing.budget_s)
+            return explain.NO_TIME.format(seconds=takes_s, budget_s=self.timing.budget_s)
         takes_bytes = needed_bytes(parsed, count, probe.profile)
         return why_no_room(takes_bytes, read_machine().memory_available_bytes)
 
@@ -360,7 +360,7 @@ class _Sweeping:
         which = self.choose_modes()
         groups = [which] if which else []
         if self.probe is not None and self.probe.holds:
-            self.note(explain.not_together(self.probe.holds))
+            self.note(explain.note("not-together", what=" and ".join(self.probe.holds)))
             groups = [(one,) for one in which]
         for place, group in enumerate(groups):
             left_s = self.start_s + options.budget_s - time.perf_counter()
@@ -417,7 +417,7 @@ class _Sweeping:
             self.keep(timing.run_isolated(self.say, self.keep))
         except IsolatedLost as lost:
             self.skip([one for one in which if one not in self.timed], str(lost))
-            self.note(explain.timing_lost(lost))
+            self.note(explain.note("timing-lost", why=lost))
 
     def skip(self, which: Iterable[Id], why: str) -> None:
         """Notes why something is not timed."""
@@ -427,7 +427,7 @@ class _Sweeping:
         """Takes in what was found so far."""
         self.timed |= {(one.mode, one.num_envs): one for one in found.entrants}
         if found.difference is not None:
-            self.note(explain.modes_differ(found.difference))
+            self.note(explain.note("bits-differ", difference=found.difference))
 
     def sweep(self, *, whole: bool) -> Sweep:
         """What was found so far."""

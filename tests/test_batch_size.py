@@ -1,6 +1,5 @@
 """Sub-environments that step one by one: each gives what a loop gives it, whoever comes first."""
 
-import functools
 import multiprocessing
 import os
 import signal
@@ -14,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from vecselect import ModeUnavailable, RequestError, StepTimeout, WorkerDied, auto_make_vec
 from vecselect.testing import envs as zoo
-from vecselect.testing.contract import assert_same, echoes, samples
+from vecselect.testing.contract import actors, assert_same, echoes, samples
 from vecselect.whole_infos import one_by_one
 
 MODES = ["pool:2", "thread:2"]
@@ -80,7 +79,7 @@ def test_each_trajectory_is_that_of_a_loop(mode, autoreset_mode, kind):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_actions_of_any_dtype_are_in_flight_beside_each_other(mode):
-    env_fns = [functools.partial(zoo.ActionEnv, zoo.ACTION_SPACES["box"])] * 6
+    env_fns = actors(zoo.ACTION_SPACES["box"], 6)
     dtypes = [np.float64, np.float32, np.float16, np.float64, np.float32, np.float16]
     with auto_make_vec(env_fns, mode=mode, batch_size=6) as envs:
         envs.async_reset()

@@ -13,7 +13,6 @@ from gymnasium import spaces
 from vecselect.testing.envs import (
     ACTION_SPACES,
     SPACES,
-    ActionEnv,
     EchoEnv,
     InfoEnv,
     PickyEnv,
@@ -24,7 +23,6 @@ __all__ = [
     "ACTION_SPACES",
     "SPACES",
     "ActingEnv",
-    "ActionEnv",
     "BufferEnv",
     "BusyEnv",
     "CustomSpace",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
 import types
 import typing
 from typing import Any
@@ -13,12 +12,7 @@ from typing import Any
 from vecselect.errors import PlanError
 
 MOST = float(1 << 62)
-LEAST = -1e-6
-"""Every number of a document counts or measures something, or is what noise has left of nothing."""
-
-
-Signed = typing.NewType("Signed", float)
-"""A float that may be negative; all others are times, sizes and shares."""
+"""No number in a document is as large."""
 
 
 def read_document(wanted: Any, document: str | bytes | dict[str, Any]) -> Any:
@@ -65,23 +59,17 @@ def rebuilt(wanted: Any, data: Any) -> Any:
     if origin is dict:
         items = exactly(dict, data).items()
         return {str(key): rebuilt(arguments[1], value) for key, value in items}
-    if wanted is float and type(data) in (int, float):
-        return float(_possible(data))
-    if wanted is Signed and type(data) in (int, float):
-        return Signed(math.copysign(_possible(abs(data)), data))
-    return _possible(exactly(wanted, data)) if wanted is int else exactly(wanted, data)
+    if wanted is float and type(data) is int:
+        data = float(data)
+    if wanted in (int, float) and not abs(exactly(wanted, data)) < MOST:  # nor is what is no number
+        raise ValueError("a number is out of range")
+    return exactly(wanted, data)
 
 
 @functools.cache
 def _hints(wanted: Any) -> dict[str, Any]:
     """The types of a dataclass's fields; finding them out compiles each of them."""
     return typing.get_type_hints(wanted)
-
-
-def _possible(number: float) -> float:
-    if not LEAST <= number <= MOST:  # nor is it, where it is no number
-        raise ValueError("a number is out of range")
-    return number
 
 
 def exactly(wanted: type, data: Any) -> Any:

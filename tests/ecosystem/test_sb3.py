@@ -15,7 +15,7 @@ import pytest
 from gymnasium import spaces
 
 from tests import zoo
-from vecselect.testing.contract import assert_same
+from vecselect.testing.contract import actors, assert_same
 
 pytest.importorskip("stable_baselines3", exc_type=ImportError)
 
@@ -119,7 +119,7 @@ RUNS = {
         for name in ("dict", "discrete", "multidiscrete", "multibinary")
     },
     **{
-        f"actions: {name}": several(zoo.ActionEnv, zoo.ACTION_SPACES[name])
+        f"actions: {name}": actors(zoo.ACTION_SPACES[name])
         for name in ("box", "multidiscrete", "multibinary", "discrete from 5")
     },
     "a monitor in each": [functools.partial(monitored, index) for index in range(3)],

@@ -27,7 +27,6 @@ from vecselect.modes import Mode
 from vecselect.process.generators import untouched_generators
 from vecselect.request import RAY_OPTIONS, Request
 from vecselect.selection.evidence import Behaviour, ImplementationCost, RayCosts
-from vecselect.values import Signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +156,7 @@ def _behaviour(trial: Trial, steps: int) -> Behaviour:
     return Behaviour(
         samples=len(returns),
         steps=steps,
-        return_mean=Signed(fmean(returns)),
+        return_mean=fmean(returns),
         return_sd=pstdev(returns),
         ends_mean=fmean(ends),
         ends_sd=pstdev(ends),

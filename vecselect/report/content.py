@@ -157,7 +157,7 @@ def _name(plan: Plan, one: Candidate) -> str:
 def _cells(plan: Plan, one: Candidate) -> tuple[str, ...]:
     """A candidate's time, its throughput, and that over the throughput of `sync`."""
     known, mark = one.measured or one.predicted, "" if one.measured else PREDICTED
-    if known is None:
+    if known is None or known.mid <= 0:
         return ()
     over, sync = "-", plan.candidate("sync")
     # What a race measured and what was predicted beside it have no base in common.

@@ -153,7 +153,7 @@ def _race(plan: Plan) -> Rows:
     race = plan.evidence.race
     if race is None:
         return ()
-    steps = counted(max(one.vector_steps for one in race.entrants), "vector step")
+    steps = counted(max((one.vector_steps for one in race.entrants), default=0), "vector step")
     return (
         ("rounds", f"{race.rounds} of {steps} each, in {seconds(race.seconds)}"),
         ("same results", race.difference or f"yes, over {race.compared_steps} vector steps"),

@@ -11,7 +11,6 @@ from vecselect.measure.learner import LearnerCost as LearnerCost
 from vecselect.measure.step import StepProfile
 from vecselect.selection.race import TimingResult
 from vecselect.selection.rule import RuleVerdict
-from vecselect.values import Signed
 
 CHANCE = 6.0
 """Standard errors that means of equal behaviours never lie apart."""
@@ -136,7 +135,7 @@ class Behaviour:
 
     samples: int
     steps: int
-    return_mean: Signed
+    return_mean: float
     return_sd: float
     ends_mean: float
     ends_sd: float

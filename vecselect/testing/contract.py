@@ -142,6 +142,11 @@ def samples(space: gym.Space[Any], count: int = 3) -> list[Callable[[], gym.Env[
     return [functools.partial(zoo.SampleEnv, space, None, 3 + index) for index in range(count)]
 
 
+def actors(space: gym.Space[Any], count: int = 3) -> list[Callable[[], gym.Env[Any, Any]]]:
+    """Factories of environments that tell the actions they got, of a space."""
+    return [functools.partial(zoo.SampleEnv, spaces.Discrete(9), space)] * count
+
+
 def masked_reset(step: int, ended: np.ndarray) -> dict[str, Any] | None:
     """The arguments of the reset after a step in `DISABLED`: a mask of the ended episodes."""
     return {"options": {"reset_mask": ended}} if ended.any() else None
@@ -235,7 +240,7 @@ class VectorEnvContract:
 
     @pytest.mark.parametrize("name", zoo.ACTION_SPACES)
     def test_each_sub_environment_gets_its_action_as_the_loop_gives_it(self, name: str) -> None:
-        envs, oracle = self.pair([functools.partial(zoo.ActionEnv, zoo.ACTION_SPACES[name])] * 3)
+        envs, oracle = self.pair(actors(zoo.ACTION_SPACES[name]))
         with envs:
             assert envs.action_space == oracle.action_space
             assert_same_run(envs, oracle, 8)

@@ -79,7 +79,10 @@ class PickyEnv(EchoEnv):
 
 
 class SampleEnv(gym.Env):
-    """Draws its observations from any space, with a generator that follows from the seed."""
+    """Draws its observations from any space, with a generator that follows from the seed.
+
+    Its infos tell the action it got, type and all.
+    """
 
     def __init__(
         self,
@@ -108,7 +111,8 @@ class SampleEnv(gym.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.steps += 1
         ended = self.steps >= self.length + int(self.np_random.integers(3))
-        return self._draw(), float(self.np_random.random()), ended, False, {}
+        info = {"action": repr(action), "type": type(action).__name__}
+        return self._draw(), float(self.np_random.random()), ended, False, info
 
 
 class InfoEnv(EchoEnv):
@@ -130,28 +134,6 @@ class InfoEnv(EchoEnv):
             {"array": np.arange(3) * 2, "float": np.pi, "text": "x" * action},
         ]
         return kinds[(self.steps + self.index + action) % len(kinds)]
-
-
-class ActionEnv(gym.Env):
-    """Its info tells the action it got, type and all."""
-
-    observation_space: gym.Space[Any] = spaces.Box(-np.inf, np.inf, (1,), np.float64)
-
-    def __init__(self, action_space: gym.Space[Any]) -> None:
-        self.action_space = action_space
-        self.steps: int = 0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        super().reset(seed=seed)
-        self.steps = 0
-        return np.zeros(1), {}
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        self.steps += 1
-        info = {"action": repr(action), "type": type(action).__name__}
-        return np.array([float(self.steps)]), 0.0, self.steps >= 5, False, info
 
 
 SPACES: dict[str, gym.Space[Any]] = {

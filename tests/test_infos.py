@@ -14,34 +14,9 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests import zoo
-from tests.test_pool_properties import MODES, SETTINGS, both, fitting
+from tests.test_pool_properties import SETTINGS, both, fitting
 from vecselect import auto_make_vec
 from vecselect.backends.pool.infos import MAX_TEMPLATES
-
-NUMBERS = st.one_of(
-    st.integers(-(2**70), 2**70),
-    st.integers(-100, 100),
-    st.floats(),
-    st.booleans(),
-    st.integers(-100, 100).map(np.int8),
-    st.floats(width=32).map(np.float32),
-    st.floats().map(np.float64),
-    st.booleans().map(np.bool_),
-)
-VALUES = st.one_of(
-    NUMBERS,
-    st.text(max_size=3),
-    st.none(),
-    st.lists(st.integers(0, 9), max_size=3),
-    st.lists(st.floats(-5, 5), min_size=2, max_size=2).map(np.array),
-    st.lists(st.integers(0, 9), min_size=2, max_size=3).map(lambda some: np.array(some, np.int32)),
-)
-INFOS = st.recursive(
-    st.dictionaries(st.sampled_from(["a", "b", "c", "_a"]), VALUES, max_size=3),
-    lambda infos: st.dictionaries(st.sampled_from(["d", "e"]), infos, max_size=2),
-    max_leaves=3,
-)
-
 
 ARRAYS = st.builds(
     lambda shape, dtype, value: np.full(shape, value, dtype),
@@ -55,6 +30,7 @@ KINDS_OF_VALUES = [
     st.booleans().map(np.bool_),
     st.booleans(),
     SMALL,
+    st.integers(-(2**70), 2**70),
     FLOATS,
     FLOATS.map(np.float64),
     SMALL.map(np.int8),
@@ -109,24 +85,6 @@ class ScriptedEnv(zoo.EchoEnv):
         return (*super().step(action)[:4], self.next_info())
 
 
-@pytest.mark.full
-@SETTINGS
-@given(
-    mode=MODES,
-    autoreset_mode=st.sampled_from([AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP]),
-    script=st.lists(INFOS, min_size=1, max_size=5),
-    count=st.integers(1, 4),
-)
-def test_any_infos_equal_the_loop(mode, autoreset_mode, script, count):
-    env_fns = [functools.partial(ScriptedEnv, index, script) for index in range(count)]
-    oracle = SyncVectorEnv(env_fns, autoreset_mode=autoreset_mode)
-    options = {"autoreset_mode": autoreset_mode}
-    with auto_make_vec(env_fns, mode=fitting(mode, len(env_fns)), vector_kwargs=options) as envs:
-        going = both(envs, oracle, "reset", seed=3)
-        for step in range(10):
-            going = going and both(envs, oracle, "step", actions=np.full(count, step))
-
-
 def assert_equals_the_loop(mode, autoreset_mode, script, count, apart, steps=16):
     """Steps the pool and the loop until both raise.
 
@@ -179,6 +137,11 @@ SCRIPTED = {
     "arrays that grow": [
         {"y": 0.5, "x": np.arange(float(size))} for size in (1, 2, 3, 4, 300, 5, 0, 700, 2000, 6)
     ],
+    "arrays of many shapes and dtypes": [
+        {"x": np.full(shape, 1, dtype)}
+        for dtype in ("float64", ">f8", "U3", "object")
+        for shape in ((), (1,), (2,), (3,), (4,), (5,), (2, 2))
+    ],
     "arrays without room": [{"x": np.full((40, 40), i), "y": float(i)} for i in range(3)],
 }
 
@@ -189,13 +152,6 @@ def test_infos_equal_the_loop(mode, script):
     for autoreset_mode in AutoresetMode if mode == "pool:0" else [AutoresetMode.SAME_STEP]:
         assert_equals_the_loop(mode, autoreset_mode, script, 4, apart=True)
     assert assert_equals_the_loop(mode, AutoresetMode.NEXT_STEP, script, 2, apart=False)
-
-
-@pytest.mark.parametrize("dtype", ["float64", ">f8", "U3", "object"])
-def test_arrays_whose_shape_changes_from_step_to_step_equal_the_loop(dtype):
-    shapes = [(), (1,), (2,), (3,), (4,), (5,), (2, 2)]
-    script = [{"x": np.full(shape, 1, dtype)} for shape in shapes]
-    assert assert_equals_the_loop("pool:1", AutoresetMode.NEXT_STEP, script, 2, apart=False)
 
 
 class SharingEnv(zoo.EchoEnv):

@@ -154,6 +154,7 @@ SPACES: dict[str, gym.Space[Any]] = {
     "dict of text": spaces.Dict({"say": spaces.Text(5), "x": spaces.Box(0, 1, (2,), np.float32)}),
     "oneof": spaces.OneOf((spaces.Discrete(3), spaces.Box(0, 1, (2,), np.float32))),
     "discrete": spaces.Discrete(6, start=2),
+    "number": spaces.Box(0, 1, (), np.float64),
     "multibinary": spaces.MultiBinary((2, 3)),
     "multidiscrete": spaces.MultiDiscrete([3, 4]),
     "graph": spaces.Graph(spaces.Box(0, 1, (2,)), spaces.Discrete(3)),

@@ -6,6 +6,7 @@ from then on each key costs one copy of its column and one mask, however many ro
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,28 +33,45 @@ _WHOLE = 2.0**53
 """Numbers below it can be cut off to whole ones."""
 
 
-@dataclass(frozen=True, eq=False)
-class Node:
-    """A key of a template, with its values in this process.
+@dataclass(frozen=True)
+class Column:
+    """Where the values of one key are kept, by all templates that have it.
+
+    Attributes:
+        dtype: Of one value.
+        shape: Of one value; `()` for numbers.
+        offset: Of the column, in bytes, within the arena's info columns.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Field:
+    """A key of a template.
 
     Attributes:
         key: The key.
         kind: The exact type of its values; None where any may come.
-        array: Its column, if they are numbers or arrays.
+        column: Where they are kept, if they are numbers or arrays.
+        fields: Of a nested dict.
+        array: The column in this process; None before the template is added.
         place: Where any may come: its index in what the row has outside the columns.
-        nodes: Of a nested dict.
     """
 
     key: str
     kind: type | None
-    array: np.ndarray | None = None
-    place: int = -1
-    nodes: tuple[Node, ...] = ()
+    column: Column | None = None
+    fields: tuple[Field, ...] = ()
+    array: np.ndarray | None = dataclasses.field(default=None, compare=False)
+    place: int = dataclasses.field(default=-1, compare=False)
 
     def read(self, row: int, rest: Any) -> Any:
         """The value of a row, of the type it had."""
         if self.kind is dict:
-            return {node.key: node.read(row, rest) for node in self.nodes}
+            return {field.key: field.read(row, rest) for field in self.fields}
         if self.array is None:
             return rest[self.place]
         if self.kind is np.ndarray:
@@ -62,7 +80,7 @@ class Node:
         return value.item() if self.kind in (int, float, bool) else value
 
 
-def batcher(templates: Mapping[int, Sequence[Node]], ids: Set[int], num_envs: int) -> Batch | None:
+def batcher(templates: Mapping[int, Sequence[Field]], ids: Set[int], num_envs: int) -> Batch | None:
     """A function that batches rows of some templates.
 
     Args:
@@ -86,52 +104,52 @@ def batcher(templates: Mapping[int, Sequence[Node]], ids: Set[int], num_envs: in
     return batch
 
 
-def _level(templates: Mapping[int, Sequence[Node]], ids: Set[int], num_envs: int) -> _Level | None:
+def _level(templates: Mapping[int, Sequence[Field]], ids: Set[int], num_envs: int) -> _Level | None:
     """The dicts of some templates at one place."""
-    found: dict[str, dict[int, Node]] = {}
-    for id, nodes in templates.items():
-        for node in nodes:
-            found.setdefault(node.key, {})[id] = node
+    found: dict[str, dict[int, Field]] = {}
+    for id, fields in templates.items():
+        for field in fields:
+            found.setdefault(field.key, {})[id] = field
     parts = []
-    for key, nodes_of in found.items():
+    for key, fields_of in found.items():
         if f"_{key}" in found:
             return None
-        part = _part(nodes_of, ids, num_envs)
+        part = _part(fields_of, ids, num_envs)
         if part is None:
             return None
-        have = nodes_of.keys()
+        have = fields_of.keys()
         table = None if have == ids else bytes(id in have for id in range(256))
         parts.append((key, f"_{key}", table, part))
     return _Level(parts)
 
 
-def _part(nodes_of: dict[int, Node], ids: Set[int], num_envs: int) -> Any:
+def _part(fields_of: dict[int, Field], ids: Set[int], num_envs: int) -> Any:
     """What batches the values of one key, found in some templates; None if nothing can."""
-    nodes = list(nodes_of.values())
-    kinds = {node.kind for node in nodes}
+    fields = list(fields_of.values())
+    kinds = {field.kind for field in fields}
     if kinds == {dict}:
-        return _level({id: node.nodes for id, node in nodes_of.items()}, ids, num_envs)
-    first = nodes[0]
-    if first.array is not None and all(node.array is first.array for node in nodes):
+        return _level({id: field.fields for id, field in fields_of.items()}, ids, num_envs)
+    first = fields[0]
+    if first.array is not None and all(field.array is first.array for field in fields):
         return _Boxed(first.array) if first.kind is np.bool_ else _Numbers(first.array)
-    if _are_numbers(nodes):
-        return _Mixed(first.key, nodes_of, num_envs)
-    return _Values(first.key, nodes_of, num_envs)
+    if _are_numbers(fields):
+        return _Mixed(first.key, fields_of, num_envs)
+    return _Values(first.key, fields_of, num_envs)
 
 
-def _are_numbers(nodes: Sequence[Node]) -> bool:
+def _are_numbers(fields: Sequence[Field]) -> bool:
     """Whether all are numbers that the kind of the first holds, or that are cut off to whole ones.
 
     Others raise or warn, as they do when Gymnasium assigns one of them.
     """
-    arrays = [node.array for node in nodes]
+    arrays = [field.array for field in fields]
     first = arrays[0]
     return first is not None and all(
         array is not None
         and array.ndim == 1
-        and node.kind is not np.bool_
+        and field.kind is not np.bool_
         and (np.can_cast(array.dtype, first.dtype) or (first.dtype, array.dtype) == _CUT_OFF)
-        for node, array in zip(nodes, arrays, strict=True)
+        for field, array in zip(fields, arrays, strict=True)
     )
 
 
@@ -204,24 +222,24 @@ class _Boxed:
 class _Values:
     """Batches values of any kinds, the first of which decides what they become."""
 
-    def __init__(self, key: str, nodes_of: dict[int, Node], num_envs: int) -> None:
+    def __init__(self, key: str, fields_of: dict[int, Field], num_envs: int) -> None:
         self._key = key
-        self._nodes_of = nodes_of
+        self._fields_of = fields_of
         self._num_envs = num_envs
         self._every_row = range(num_envs)
-        places = {node.place for node in nodes_of.values()}
+        places = {field.place for field in fields_of.values()}
         # Where all have it at the same place of what is outside the columns.
-        self._place = places.pop() if len(nodes_of) == 1 else -1
+        self._place = places.pop() if len(fields_of) == 1 else -1
 
     def batch(self, rows: _Rows, lacking: np.ndarray | None) -> Any:
-        nodes_of, rest = self._nodes_of, rows.rest
+        fields_of, rest = self._fields_of, rows.rest
         if lacking is None and self._place >= 0:
             where: Sequence[int] = self._every_row
             place = self._place
             values = [row[place] for row in rest.values()]
         else:
-            where = [row for row, id in enumerate(rows.ids) if id in nodes_of]
-            values = [nodes_of[rows.ids[row]].read(row, rest.get(row)) for row in where]
+            where = [row for row, id in enumerate(rows.ids) if id in fields_of]
+            values = [fields_of[rows.ids[row]].read(row, rest.get(row)) for row in where]
         return self._merged(where, values, rows.add_info)
 
     def _merged(self, where: Sequence[int], values: list[Any], add_info: AddInfo) -> Any:
@@ -254,12 +272,12 @@ class _Values:
 class _Mixed(_Values):
     """Batches numbers of several kinds, which become that of the first row."""
 
-    def __init__(self, key: str, nodes_of: dict[int, Node], num_envs: int) -> None:
-        super().__init__(key, nodes_of, num_envs)
+    def __init__(self, key: str, fields_of: dict[int, Field], num_envs: int) -> None:
+        super().__init__(key, fields_of, num_envs)
         ids_of: dict[int, set[int]] = {}
-        arrays: dict[int, Any] = {id(node.array): node.array for node in nodes_of.values()}
-        for template, node in nodes_of.items():
-            ids_of.setdefault(id(node.array), set()).add(template)
+        arrays: dict[int, Any] = {id(field.array): field.array for field in fields_of.values()}
+        for template, field in fields_of.items():
+            ids_of.setdefault(id(field.array), set()).add(template)
         (_, self._first), *others = arrays.items()
         self._others = [
             (array, bytes(template in ids_of[key] for template in range(256)))

@@ -10,6 +10,7 @@ left in `rest`, which a worker process sends by pipe.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vecselect.backends.pool.arena import ALIGNMENT_BYTES, row_store
-from vecselect.backends.pool.info_batch import Node, batcher
+from vecselect.backends.pool.info_batch import Column, Field, batcher
 from vecselect.process import pickling
 
 if TYPE_CHECKING:
@@ -44,42 +45,6 @@ NUMBERS = frozenset(
 """Kinds of values of which a column holds one for each row."""
 
 UNCHANGING = frozenset({*NUMBERS, str, bytes, type(None)})
-
-
-@dataclass(frozen=True)
-class Column:
-    """Where the values of one key are kept, by all templates that have it.
-
-    Attributes:
-        path: The keys that lead to the values.
-        dtype: Of one value.
-        shape: Of one value; `()` for numbers.
-        boxed: Whether they are `np.bool_`, which Gymnasium batches as objects: not so bools.
-        offset: Of the column, in bytes, within the arena's info columns.
-    """
-
-    path: tuple[str, ...]
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    boxed: bool
-    offset: int
-
-
-@dataclass(frozen=True)
-class Field:
-    """A key of an info.
-
-    Attributes:
-        key: The key.
-        kind: The exact type of its values; None where any may come.
-        column: Where they are kept, if they are numbers or arrays.
-        fields: Of a nested dict.
-    """
-
-    key: str
-    kind: type | None
-    column: Column | None = None
-    fields: tuple[Field, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,8 +185,8 @@ class InfoTable:
         """How the infos of some templates are batched; None where only row by row."""
         if len(self._batchers) >= MAX_BATCHERS:
             self._batchers.clear()
-        nodes = {id: self._templates[id - 1].nodes for id in order if id not in (NOTHING, LOOSE)}
-        found = None if LOOSE in order else batcher(nodes, frozenset(order), self._num_envs)
+        fields = {id: self._templates[id - 1].fields for id in order if id not in (NOTHING, LOOSE)}
+        found = None if LOOSE in order else batcher(fields, frozenset(order), self._num_envs)
         self._batchers[order] = found
         return found
 
@@ -284,7 +249,7 @@ class InfoTable:
             size = self._num_envs * math.prod(shape) * dtype.itemsize
             if self._used_bytes + size > self._memory.nbytes:
                 return None
-            column = self._columns[key] = Column(*key, self._used_bytes)
+            column = self._columns[key] = Column(dtype, shape, self._used_bytes)
             self._used_bytes += -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         return column
 
@@ -299,63 +264,69 @@ class _Template:
 
     def __init__(self, template: Template, array: Callable[[Column], np.ndarray]) -> None:
         self.id = template.id
-        self.fields = template.fields
-        self.offsets: list[int] = []
-        self._places = itertools.count()
-        self.nodes = self._nodes(template.fields, array)
-        self.write = _writer(self.nodes)
-
-    def _nodes(
-        self, fields: tuple[Field, ...], array: Callable[[Column], np.ndarray]
-    ) -> tuple[Node, ...]:
-        nodes = []
-        for field in fields:
-            if field.column is not None:
-                self.offsets.append(field.column.offset)
-                nodes.append(Node(field.key, field.kind, array(field.column)))
-            elif field.kind is None:
-                nodes.append(Node(field.key, None, place=next(self._places)))
-            else:
-                nodes.append(Node(field.key, dict, nodes=self._nodes(field.fields, array)))
-        return tuple(nodes)
+        self.fields = _bound(template.fields, array, itertools.count())
+        self.offsets = [*_offsets(self.fields)]
+        self.write = _writer(self.fields)
 
     def read(self, row: int, rest: list[Any] | None) -> dict[str, Any]:
         """One row, its values of the types they had."""
-        return {node.key: node.read(row, rest) for node in self.nodes}
+        return {field.key: field.read(row, rest) for field in self.fields}
 
 
-def _writer(nodes: tuple[Node, ...]) -> Callable[[int, dict[str, Any], list[Any]], bool]:
+def _bound(
+    fields: tuple[Field, ...], array: Callable[[Column], np.ndarray], places: Iterator[int]
+) -> tuple[Field, ...]:
+    """The keys of an info with their columns in this process."""
+    return tuple(
+        dataclasses.replace(
+            field,
+            fields=_bound(field.fields, array, places),
+            array=None if field.column is None else array(field.column),
+            place=next(places) if field.kind is None else -1,
+        )
+        for field in fields
+    )
+
+
+def _offsets(fields: tuple[Field, ...]) -> Iterator[int]:
+    for field in fields:
+        if field.column is not None:
+            yield field.column.offset
+        yield from _offsets(field.fields)
+
+
+def _writer(fields: tuple[Field, ...]) -> Callable[[int, dict[str, Any], list[Any]], bool]:
     """A function that writes an info into columns.
 
     It is compiled, each key a statement of its own: a loop over the keys takes twice as long.
 
     Args:
-        nodes: The keys of the info.
+        fields: The keys of the info.
 
     Returns:
         `write(row, info, rest)`, for an info with just these keys. It appends the values that have
         no column to `rest`. False if a value does not fit, and then a part of them is written.
     """
     scope: dict[str, Any] = {"UNCHANGING": UNCHANGING, "held": held, "ndarray": np.ndarray}
-    lines = [f"[{', '.join(f'v{index}' for index in range(len(nodes)))}] = info.values()"]
-    for index, node in enumerate(nodes):
+    lines = [f"[{', '.join(f'v{index}' for index in range(len(fields)))}] = info.values()"]
+    for index, field in enumerate(fields):
         value, column, kind = f"v{index}", f"column{index}", f"kind{index}"
-        array = node.array
-        if node.kind is None:
+        array = field.array
+        if field.kind is None:
             lines.append(f"rest.append({value} if type({value}) in UNCHANGING else held({value}))")
         elif array is None:
-            scope[column] = _writer(node.nodes)
-            scope[kind] = tuple(inner.key for inner in node.nodes)
+            scope[column] = _writer(field.fields)
+            scope[kind] = tuple(inner.key for inner in field.fields)
             lines.append(f"if type({value}) is not dict or tuple({value}) != {kind}: return False")
             lines.append(f"if not {column}(row, {value}, rest): return False")
-        elif node.kind is np.ndarray:
+        elif field.kind is np.ndarray:
             scope[column] = [array[row, ...] for row in range(len(array))]
             scope[kind] = array.shape[1:], array.dtype
             lines.append(f"if type({value}) is not ndarray: return False")
             lines.append(f"if ({value}.shape, {value}.dtype) != {kind}: return False")
             lines.append(f"{column}[row][...] = {value}")
         else:
-            scope[column], scope[kind] = row_store(array), node.kind
+            scope[column], scope[kind] = row_store(array), field.kind
             lines.append(f"if type({value}) is not {kind}: return False")
             lines.append(f"{column}[row] = {value}")
     exec("\n    ".join(["def write(row, info, rest):", *lines, "return True"]), scope)

@@ -20,8 +20,9 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 from vecselect.arguments import read_options, seed_of_each
 from vecselect.backends.base import set_spec
 from vecselect.backends.pool.arena import assembled, at, leaves
-from vecselect.backends.pool.commands import LaneCalls, StillPending
+from vecselect.backends.pool.commands import LaneCalls
 from vecselect.backends.pool.settings import Sample, mismatch
+from vecselect.backends.pool.workers import StillPending
 from vecselect.errors import StepTimeout
 from vecselect.modes import slices
 from vecselect.process.remote_errors import add_note

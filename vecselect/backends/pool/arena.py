@@ -7,16 +7,15 @@ into its rows is seen by the others without a copy.
 
 from __future__ import annotations
 
+import mmap
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from mmap import PAGESIZE
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from gymnasium import Space, spaces
-
-if TYPE_CHECKING:
-    from mmap import mmap
 
 ALIGNMENT_BYTES = 64
 """Arrays begin on cache lines of their own, so that two lanes never write to the same one."""
@@ -34,8 +33,12 @@ ACTION_DTYPES = tuple(map(np.dtype, "?bBhHiIlLefd"))
 MEMORYVIEW_CHARS = frozenset("?bBhHiIlLqQfd")
 """Dtypes of which a memoryview's items can be assigned."""
 
+LEND_BYTES = 4 << 20
+"""Batches of this size or more are lent. Smaller ones are copied within the caches of a core, where
+another slot every time is not."""
+
 LENT_SLOTS = 4
-"""Slots of an arena whose observations are lent: see `loans`. Slot 0 is never lent: it is copied
+"""Slots of an arena whose observations are lent: see `Loans`. Slot 0 is never lent: it is copied
 while the caller holds the others. A loop holds the last observations, and maybe those before."""
 
 SPARE_JOBS = 256
@@ -215,7 +218,7 @@ class Layout:
         for name, dtype, shape in self.arrays():
             if self.slots == LENT_SLOTS and name[0] == "observation" and name[1] != slot:
                 slot = name[1]
-                offset = -(-offset // PAGESIZE) * PAGESIZE
+                offset = -(-offset // mmap.PAGESIZE) * mmap.PAGESIZE
             yield name, dtype, shape, offset
             offset += _room_bytes(dtype, shape)
 
@@ -258,7 +261,7 @@ class Arena:
             `plain_rows`.
     """
 
-    def __init__(self, layout: Layout, block: mmap) -> None:
+    def __init__(self, layout: Layout, block: mmap.mmap) -> None:
         self.layout = layout
         arrays: dict[Any, np.ndarray] = {}
         for name, dtype, shape, offset in layout.placed():
@@ -372,3 +375,91 @@ def plain_rows(batch: np.ndarray | None, num_envs: int) -> list[memoryview | Non
 def _room_bytes(dtype: np.dtype, shape: tuple[int, ...]) -> int:
     size = dtype.itemsize * int(np.prod(shape, dtype=int))
     return -(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+
+
+class Loans:
+    """Large batches of observations that are lent to the caller instead of copied.
+
+    The caller may keep a result as long as it likes and change it, as if it were a copy. The arena
+    has several slots, each for one batch of observations, and the calling process maps them a
+    second time, privately: there a page that the caller changes becomes its own, and the arena's
+    stays as it was. A result is an array of that second mapping. A slot is written again when no
+    array refers to it any more. If all of them are held, results are copies.
+    """
+
+    _forks = 0  # of this process
+
+    def __init__(self, layout: Layout, block: mmap.mmap) -> None:
+        """Lends nothing yet.
+
+        Args:
+            layout: Of the arena.
+            block: Its memory, mapped privately.
+        """
+        self._block = block
+        self._shapes = {leaf.path: (layout.num_envs, *leaf.shape) for leaf in layout.observations}
+        self._roots, self._spans = _slots(layout, block)
+        self._unheld = [_holders(roots) for roots in self._roots]
+        self._lendable = set(range(1, layout.slots))
+        self._lent: set[int] = set()
+        self._next = 0
+        self._forks_seen = Loans._forks
+
+    def next_slot(self) -> int:
+        """A slot for the next batch that the caller does not hold; 0 if it holds all others."""
+        if self._forks_seen != Loans._forks:
+            # A process that was forked from this one may hold what this one holds no more.
+            self._forks_seen = Loans._forks
+            self._lendable -= self._lent
+        for slot in self._lendable:
+            if _holders(self._roots[slot]) == self._unheld[slot]:
+                if slot in self._lent:  # what the caller has changed in it is forgotten
+                    self._block.madvise(mmap.MADV_DONTNEED, *self._spans[slot])
+                    self._lent.discard(slot)  # last: this may be interrupted
+                self._next = slot
+                return slot
+        self._next = 0
+        return 0
+
+    def lend(self, slot: int) -> dict[Any, np.ndarray] | None:
+        """The arrays of a batch that was written, by path; None where it must be copied.
+
+        It is lent only once after `next_slot`, and what that gave must be what was written.
+        """
+        if slot == 0 or slot != self._next:
+            return None
+        self._lent.add(slot)
+        self._next = 0
+        shapes = self._shapes.items()
+        return {
+            path: root.reshape(shape)
+            for (path, shape), root in zip(shapes, self._roots[slot], strict=True)
+        }
+
+
+def _slots(
+    layout: Layout, block: mmap.mmap
+) -> tuple[list[list[np.ndarray]], list[tuple[int, int]]]:
+    """The flat arrays of each slot; and the offset and the size of each, in bytes."""
+    roots: list[list[np.ndarray]] = [[] for _ in range(layout.slots)]
+    starts, ends = [sys.maxsize] * layout.slots, [0] * layout.slots
+    for name, dtype, shape, offset in layout.placed():
+        if name[0] == "observation":
+            slot, count = name[1], int(np.prod(shape, dtype=int))
+            roots[slot].append(np.frombuffer(block, dtype, count, offset))
+            starts[slot] = min(starts[slot], offset)
+            ends[slot] = offset + count * dtype.itemsize
+    return roots, [(start, end - start) for start, end in zip(starts, ends, strict=True)]
+
+
+def _holders(roots: list[np.ndarray]) -> int:
+    """References to arrays: every array that is derived from one, however far, refers to it."""
+    return sum([sys.getrefcount(root) for root in roots])
+
+
+def _note_fork() -> None:
+    Loans._forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_note_fork)

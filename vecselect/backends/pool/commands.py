@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from vecselect.arguments import one_each
 from vecselect.backends.base import already_pending, nothing_pending
-from vecselect.backends.pool.workers import CLOSE_LIMIT_S, PENDING, closed_meanwhile
+from vecselect.backends.pool.workers import CLOSE_LIMIT_S, StillPending, closed_meanwhile
 from vecselect.errors import VecselectError, WorkerDied
 
 if TYPE_CHECKING:
@@ -87,12 +88,8 @@ class LaneCalls(VectorEnv):
             WorkerDied: If a worker's process ended.
             Exception: What a sub-environment raised; `reset` makes all of them usable again.
         """
-
-        def both() -> StepResult:
-            self._begin_step(actions)
-            return self._end_step(None)
-
-        return self._done("step", both)  # type: ignore[no-any-return]
+        begin = partial(self._begin_step, actions)
+        return self._joined("step", begin, self._end_step)  # type: ignore[no-any-return]
 
     def step_async(self, actions: Any) -> None:
         """Begins a step in the workers; the caller's lane steps in `step_wait`.
@@ -100,7 +97,7 @@ class LaneCalls(VectorEnv):
         Raises:
             AlreadyPendingCallError: If another call waits to be collected.
         """
-        self._begin_async("step", lambda: self._begin_step(actions))
+        self._begin_async("step", partial(self._begin_step, actions))
 
     def step_wait(self, timeout: float | None = None) -> StepResult:
         """Collects what `step_async` began.
@@ -121,12 +118,8 @@ class LaneCalls(VectorEnv):
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Resets the sub-environments; arguments and results as in `SyncVectorEnv`."""
-
-        def both() -> tuple[Any, dict[str, Any]]:
-            self._begin_reset(seed, options)
-            return self._end_reset(None)
-
-        return self._done("reset", both)  # type: ignore[no-any-return]
+        begin = partial(self._begin_reset, seed, options)
+        return self._joined("reset", begin, self._end_reset)  # type: ignore[no-any-return]
 
     def reset_async(
         self,
@@ -135,7 +128,7 @@ class LaneCalls(VectorEnv):
         options: dict[str, Any] | None = None,
     ) -> None:
         """Begins a reset in the workers; the caller's lane resets in `reset_wait`."""
-        self._begin_async("reset", lambda: self._begin_reset(seed, options))
+        self._begin_async("reset", partial(self._begin_reset, seed, options))
 
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
@@ -206,18 +199,14 @@ class LaneCalls(VectorEnv):
         kwargs: Mapping[str, Any] | None = None,
     ) -> tuple[Any, ...]:
         """Calls a method of some sub-environments; the results are in the order of `indices`."""
-
-        def both() -> tuple[Any, ...]:
-            self._begin_call(indices, name, args, kwargs or {})
-            return self._call_result(None)
-
-        return self._done("call", both)  # type: ignore[no-any-return]
+        begin = partial(self._begin_call, indices, name, args, kwargs or {})
+        return self._joined("call", begin, self._call_result)  # type: ignore[no-any-return]
 
     def call_some_async(
         self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         """Begins `call_some`; `call_wait` collects it."""
-        self._begin_async("call", lambda: self._begin_call(indices, name, args, kwargs))
+        self._begin_async("call", partial(self._begin_call, indices, name, args, kwargs))
 
     def _begin_call(
         self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -347,6 +336,17 @@ class LaneCalls(VectorEnv):
         finally:
             self._pending = None
 
+    def _joined(
+        self, kind: str, begin: Callable[[], Any], collect: Callable[[float | None], Any]
+    ) -> Any:
+        """Begins a command and collects it at once."""
+
+        def both() -> Any:
+            begin()
+            return collect(None)
+
+        return self._done(kind, both)
+
     def _begin_async(self, kind: str, begin: Callable[[], None]) -> None:
         """Begins a command that another call collects, unless that fails."""
         self.need_idle(kind)
@@ -384,10 +384,7 @@ class LaneCalls(VectorEnv):
     def _collected(self, timeout_s: float | None) -> list[Any]:
         """What every lane replied, the caller's first; raises what any of them raised."""
         own, self._own_work = self._own_work, None
-        replies = self._workers.collect(own, timeout_s)
-        if replies is PENDING:
-            raise StillPending
-        return replies  # type: ignore[no-any-return]
+        return self._workers.collect(own, timeout_s)
 
     def __reduce__(self) -> Any:
         """Refused, and with it copying: two of them could not share the workers."""
@@ -407,7 +404,3 @@ def _note_fork() -> None:
 
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_note_fork)
-
-
-class StillPending(Exception):
-    """The time that the user gave `step_wait` and the like has run out."""

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from vecselect.backends.base import check_distinct, warn_of_memory
-from vecselect.backends.pool.arena import LENT_SLOTS, Layout, leaves
-from vecselect.backends.pool.loans import LEND_BYTES
+from vecselect.backends.pool.arena import LEND_BYTES, LENT_SLOTS, Layout, leaves
 from vecselect.backends.pool.settings import LaneSpec, Sample, Work, sample_of
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.machine import WORKER_BYTES, resident_bytes

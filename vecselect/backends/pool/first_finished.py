@@ -28,10 +28,11 @@ from gymnasium.vector.utils import batch_space, iterate
 from vecselect.arguments import action_check, read_options, seed_of_each
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.arena import assembled, leaves
-from vecselect.backends.pool.commands import LaneCalls, StillPending
+from vecselect.backends.pool.commands import LaneCalls
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.link import WATCH_PERIOD_S
+from vecselect.backends.pool.workers import StillPending
 from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied
 
 if TYPE_CHECKING:

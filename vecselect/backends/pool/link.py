@@ -104,7 +104,7 @@ class Memory:
 
     @property
     def lends(self) -> bool:
-        """Whether it can be mapped privately by way of memory alone: see `loans`."""
+        """Whether it can be mapped privately by way of memory alone: see `Loans`."""
         return self._fd >= 0 and not self._on_disk and hasattr(mmap, "MADV_DONTNEED")
 
     def mapped_privately(self, size_bytes: int) -> mmap.mmap:

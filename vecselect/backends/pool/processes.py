@@ -13,9 +13,8 @@ import sys
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from vecselect.backends.pool.arena import LENT_SLOTS
+from vecselect.backends.pool.arena import LENT_SLOTS, Loans
 from vecselect.backends.pool.link import Memory, Port, Signal, new_memory
-from vecselect.backends.pool.loans import Loans
 from vecselect.backends.pool.worker import (
     ANSWERED,
     ENDED,
@@ -60,10 +59,11 @@ class Host:
     It stands for its process, of which it knows the exit code after that was closed too.
 
     Attributes:
-        process: The process.
+        process: The process; `terminate` and `kill` are its own.
         go: Given by the caller when there is something to do, for whichever lane.
         ports: The caller's ends, one for each buffer.
         lost: Why it was ended, where one of its lanes was to be replaced.
+        is_closed: Whether the process has ended and was closed.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Host:
         self.ports: list[Port] = []
         self.lost: Exception | None = None
         self._exitcode: int | None = None
-        self._is_closed = False
+        self.is_closed: bool = False
         theirs: list[Port] = []
         variables = {key: str(threads) for key in THREAD_VARIABLES if key not in os.environ}
         try:
@@ -113,6 +113,8 @@ class Host:
                 daemon=daemon,
             )
             self.process.start()
+            self.terminate: Callable[[], None] = self.process.terminate
+            self.kill: Callable[[], None] = self.process.kill
         except BaseException:
             self.hang_up()
             raise
@@ -123,24 +125,14 @@ class Host:
     @property
     def exitcode(self) -> int | None:
         """The exit code of the process; None if it runs."""
-        if self._exitcode is None and not self._is_closed:
+        if self._exitcode is None and not self.is_closed:
             self._exitcode = self.process.exitcode
         return self._exitcode
 
     def join(self, timeout_s: float) -> None:
         """Waits for the end of the process."""
-        if not self._is_closed:
+        if not self.is_closed:
             self.process.join(timeout_s)
-
-    def terminate(self) -> None:
-        """Tells the system to end the process."""
-        if not self._is_closed:
-            self.process.terminate()
-
-    def kill(self) -> None:
-        """Kills the process."""
-        if not self._is_closed:
-            self.process.kill()
 
     def hang_up(self) -> None:
         """Closes what led to it; twice does nothing."""
@@ -151,8 +143,8 @@ class Host:
     def close(self) -> None:
         """Closes what led to it, and the process too once that has ended; twice does nothing."""
         self.hang_up()
-        if self.exitcode is not None and not self._is_closed:
-            self._is_closed = True
+        if self.exitcode is not None and not self.is_closed:
+            self.is_closed = True
             self.process.close()
 
     def send(self, work: Work) -> None:
@@ -472,11 +464,10 @@ class ProcessWorkers(Workers):
         self._is_ready = True
         return True
 
-    def collect(self, own: Callable[[], Any] | None, timeout_s: float | None = None) -> Any:
+    def collect(self, own: Callable[[], Any] | None, timeout_s: float | None = None) -> list[Any]:
         """Collects what was begun: see `Workers`."""
         replies = super().collect(own, timeout_s)
-        if replies is not PENDING:
-            self._is_ready = not any(worker.new_templates for worker in self.each)
+        self._is_ready = not any(worker.new_templates for worker in self.each)
         return replies
 
     def make_arena(self, spec: LaneSpec) -> None:
@@ -513,7 +504,7 @@ class ProcessWorkers(Workers):
                 worker.host.lost = worker.host.lost or worker.lost
                 worker.ask_to_end()
         finally:  # however the asking ends: nobody would end them later
-            hosts: list[Any] = [worker.host for worker in workers]
+            hosts: list[Any] = [worker.host for worker in workers if not worker.host.is_closed]
             try:
                 children.end_all(hosts, limit_s)
             finally:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
+    from vecselect.backends.pool.arena import Loans
     from vecselect.backends.pool.infos import Template
-    from vecselect.backends.pool.loans import Loans
     from vecselect.backends.pool.settings import LaneSpec, Sample, Settings, Work
 
     Arguments = Callable[[range], tuple[Any, ...] | None]
@@ -46,7 +46,11 @@ RESTART_WINDOW_S = 60.0
 """A worker is replaced this many times within this long; one that dies more often is broken."""
 
 PENDING = object()
-"""What `collect` returns where the time ran out."""
+"""What a worker's `collect` returns where the time ran out."""
+
+
+class StillPending(Exception):
+    """The time that the user gave `step_wait` and the like has run out."""
 
 
 class Worker(ABC):
@@ -177,7 +181,7 @@ class Workers(ABC):
     Attributes:
         each: The workers in the order of their rows; one that is replaced is replaced in this list.
         arena: Made by `make_arena`.
-        lends: Whether large batches in the arena can be lent: see `loans`.
+        lends: Whether large batches in the arena can be lent: see `Loans`.
         loans: What of them is, where they are.
         templates: The info templates learned so far.
         restarts: How many workers were replaced.
@@ -323,20 +327,22 @@ class Workers(ABC):
             except WorkerDied as death:
                 self._replace(place, death)
 
-    def collect(self, own: Callable[[], Any] | None, timeout_s: float | None = None) -> Any:
+    def collect(self, own: Callable[[], Any] | None, timeout_s: float | None = None) -> list[Any]:
         """Does the caller's own part, collects the workers', and raises what any of them raised.
 
         Every reply is in before anything is raised, so that a failure leaves nothing behind; but
         one that was raised while another worker takes long is not kept waiting for that.
 
         Args:
-            own: The caller's own part; None where that is done, as after `end_step` or `PENDING`.
+            own: The caller's own part; None where that is done, as after `end_step`.
             timeout_s: Seconds to wait for the workers, once the caller's own part is done.
 
         Returns:
-            What each lane's method returned, the caller's first; `PENDING` if `timeout_s` passed.
+            What each lane's method returned, the caller's first.
 
         Raises:
+            StillPending: If `timeout_s` passed; called again, with nothing to do for the caller, it
+                goes on.
             StepTimeout: If a worker takes longer than any may.
             WorkerDied: If a worker has died.
         """
@@ -354,7 +360,7 @@ class Workers(ABC):
         for place in range(len(self._replies) - 1, len(self.each)):
             reply = self._reply(place, left_s)
             if reply is PENDING and gives_up:
-                return PENDING
+                raise StillPending
             while reply is PENDING:  # the one that replaces it has as long
                 self._refuse_to_repeat_calls(self._replace_late(place))
                 self._give(place)

@@ -42,24 +42,22 @@ class Load:
         return self.held
 
 
-def test_a_plan_is_recalled_until_more_effort_is_asked_for():
+def test_a_plan_is_recalled_until_more_effort_or_a_fresh_one_is_asked_for():
     first, again = (recommend("CartPole-v1", 2) for _ in range(2))
     assert not first.recalled and again.recalled
     assert dataclasses.replace(again, recalled=False) == first
     raced = recommend("CartPole-v1", 2, effort="race", budget_s=0.5)
     assert not raced.recalled
-    assert recommend("CartPole-v1", 2).effort == "race"
     with auto_make_vec("CartPole-v1", 2) as envs:
         assert envs.plan.recalled
-        assert envs.mode == raced.mode
-
-
-def test_a_recalled_plan_measures_and_builds_nothing_more(notes):
-    recommend(notes.factories(3), learner=0.5)
-    built = len(notes.built)
-    with auto_make_vec(notes.factories(3), learner=0.5) as envs:
-        assert envs.plan.recalled
-        assert len(notes.built) == built + 3
+        assert (envs.mode, envs.plan.effort) == (raced.mode, "race")
+    fresh = recommend("CartPole-v1", 2, fresh=True)
+    assert not fresh.recalled
+    assert fresh.key == first.key
+    assert dataclasses.replace(recommend("CartPole-v1", 2), recalled=False) == fresh
+    apart = recommend("CartPole-v1", 2, use_store=False)
+    assert not apart.recalled and apart.key is None
+    assert [stored.plan.created for stored in PlanCache().entries()] == [fresh.created]
 
 
 def test_another_callable_learner_is_planned_anew(notes, monkeypatch):
@@ -81,18 +79,6 @@ def test_another_callable_learner_is_planned_anew(notes, monkeypatch):
         planned(lambda batch: 1 / 0)
     assert len(notes.closed) == len(notes.built)
     assert recommend(notes.factories(3), learner=lambda batch: time.sleep(20 * MS)).learner_s > MS
-
-
-def test_a_fresh_plan_takes_the_place_of_the_one_remembered():
-    first = recommend("CartPole-v1", 2)
-    fresh = recommend("CartPole-v1", 2, fresh=True)
-    assert not fresh.recalled
-    assert fresh.key == first.key
-    again = recommend("CartPole-v1", 2)
-    assert dataclasses.replace(again, recalled=False) == fresh
-    plan = recommend("CartPole-v1", 2, use_store=False)
-    assert not plan.recalled and plan.key is None
-    assert [stored.plan.created for stored in PlanCache().entries()] == [fresh.created]
 
 
 def test_an_environment_whose_spaces_have_changed_is_planned_anew():

@@ -113,10 +113,9 @@ def pool_chosen(monkeypatch):
     prepare = build.prepare
 
     def chosen(request, options, *, builds):
-        prepared = prepare(request, options, builds=builds)
+        plan, first = prepare(request, options, builds=builds)
         both = (Candidate("sync"), Candidate("pool:1"))
-        plan = dataclasses.replace(prepared.plan, mode="pool:1", candidates=both)
-        return dataclasses.replace(prepared, plan=plan)
+        return dataclasses.replace(plan, mode="pool:1", candidates=both), first
 
     monkeypatch.setattr(build, "prepare", chosen)
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
     from vecselect.plan import Plan
-    from vecselect.planning.first_worker import Prepared
+    from vecselect.planning.first_worker import FirstWorker
     from vecselect.request import PlanningOptions, Request
 
 LOOK_S = 0.05
@@ -37,7 +37,7 @@ LOOK_S = 0.05
 
 def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
     """Plans and builds; plans anew where a remembered plan is of another environment or learner."""
-    envs, plan = _built(prepare(request, options, builds=True))
+    envs, plan = _built(request, *prepare(request, options, builds=True))
     spaces = space_text(envs.single_observation_space), space_text(envs.single_action_space)
     planned = plan.evidence.observation_space, plan.evidence.action_space
     try:
@@ -48,7 +48,7 @@ def build_planned(request: Request, options: PlanningOptions) -> AutoVectorEnv:
     if plan.key is not None and another:
         envs.close()
         PlanCache().forget(plan.key)
-        envs, plan = _built(prepare(request, options, builds=True))
+        envs, plan = _built(request, *prepare(request, options, builds=True))
     return _wrapped(envs, plan, request, options)
 
 
@@ -83,7 +83,8 @@ def _wrapped(
 ) -> AutoVectorEnv:
     def rebuild(better: Plan | None) -> tuple[VectorEnv, Plan]:
         if better is None:
-            return _built(prepare(request, dataclasses.replace(options, fresh=True), builds=True))
+            anew = dataclasses.replace(options, fresh=True)
+            return _built(request, *prepare(request, anew, builds=True))
         mode = Mode.parse(better.mode)
         return backend_of(mode.kind).build(request, mode), better
 
@@ -97,17 +98,17 @@ def _wrapped(
         raise
 
 
-def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
+def _built(request: Request, planned: Plan, first: FirstWorker | None) -> tuple[VectorEnv, Plan]:
     """The vector environment that a plan decides on, or `sync` where that fails unpinned."""
-    plan, request = prepared.plan, prepared.request
-    mode, first = Mode.parse(plan.mode), prepared.first_worker
+    plan, mode = planned, Mode.parse(planned.mode)
     try:
         if first is not None:
             envs: VectorEnv = Pool().build(request, mode, first=first.host)
         else:
             envs = backend_of(mode.kind).build(request, mode)
     except BaseException as error:
-        prepared.discard()
+        if first is not None:
+            first.end()
         able = {one.mode for one in plan.candidates if one.skipped is None}
         refused = isinstance(error, (OSError, EOFError, RequestError))
         if not refused or plan.pinned_by is not None or mode.kind == "sync" or "sync" not in able:
@@ -118,9 +119,9 @@ def _built(prepared: Prepared) -> tuple[VectorEnv, Plan]:
             raise error from None
         plan = _in_its_place(plan, f"it failed when it was built: {error}")
     generators.note_environment_made()
-    if plan is not prepared.plan:
-        if prepared.plan.key is not None:  # the next start may find the mode able to run
-            PlanCache().forget(prepared.plan.key)
+    if plan is not planned:
+        if planned.key is not None:  # the next start may find the mode able to run
+            PlanCache().forget(planned.key)
         try:
             warn(plan.reason)
         except BaseException:  # warnings may be errors

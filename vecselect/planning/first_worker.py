@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.processes import Host, Hosts
@@ -32,7 +31,6 @@ from vecselect.selection.evidence import HandOff
 if TYPE_CHECKING:
     from vecselect.measure.probe import Probe
     from vecselect.measure.step import Extent
-    from vecselect.plan import Plan
     from vecselect.request import Request
 
 CALL_LIMIT_S = 30.0
@@ -244,24 +242,3 @@ def profiled(request: Request, extent: Extent, budget_s: float) -> Probe:
         return first.profile()
     finally:
         first.end()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A plan, and what was begun for it.
-
-    Attributes:
-        plan: The plan.
-        request: What was asked for.
-        first_worker: The process that has profiled, where the plan is a pool of which it can be the
-            first worker.
-    """
-
-    plan: Plan
-    request: Request
-    first_worker: FirstWorker | None = None
-
-    def discard(self) -> None:
-        """Ends what was begun."""
-        if self.first_worker is not None:
-            self.first_worker.end()

@@ -31,7 +31,7 @@ from vecselect.modes import KINDS, Mode
 from vecselect.plan import Candidate, Plan, provenance
 from vecselect.planning import explain
 from vecselect.planning.cache import PlanCache
-from vecselect.planning.first_worker import FirstWorker, Prepared, profiled
+from vecselect.planning.first_worker import FirstWorker, profiled
 from vecselect.planning.observed import candidates_of, chosen_anew, counted_on
 from vecselect.planning.other_costs import implementation_costs, ray_costs
 from vecselect.planning.plan_key import plan_key, script_name
@@ -69,14 +69,19 @@ RACED_WITHIN, RACED_START_S = 3.0, 1.0
 first worker takes longer to start than this."""
 
 
+Planned = tuple[Plan, FirstWorker | None]
+"""A plan, and the process that has profiled where it can be the first worker of the plan's pool."""
+
+
 def make_plan(request: Request, options: PlanningOptions) -> Plan:
     """Decides how to run a request; what `prepare` begins for it is ended."""
-    prepared = prepare(request, options, builds=False)
-    prepared.discard()
-    return prepared.plan
+    plan, first = prepare(request, options, builds=False)
+    if first is not None:
+        first.end()
+    return plan
 
 
-def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prepared:
+def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Planned:
     """Decides how to run a request.
 
     Args:
@@ -86,7 +91,7 @@ def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prep
             what that needs while a sub-environment is profiled.
 
     Returns:
-        The plan, and what was begun for it; `discard` it, or build from it.
+        The plan, and what was begun for it: `end` it, or build with it.
 
     Raises:
         ModeUnavailable: If the pinned mode cannot serve the request.
@@ -95,16 +100,16 @@ def prepare(request: Request, options: PlanningOptions, *, builds: bool) -> Prep
     """
     planning = _Planning(request, options)
     if request.pin is not None:
-        return Prepared(planning.pinned(request.pin), request)
+        return planning.pinned(request.pin), None
     planning.find_kinds()
     blocked = children.why_no_children() or request.why_not_sent
     if blocked is not None:
-        return Prepared(planning.without_processes(blocked), request)
+        return planning.without_processes(blocked), None
     if not any(KINDS[kind].users_environments for kind in planning.kinds):
         mode = Mode(planning.kinds[0])
-        return Prepared(planning.unmeasured(mode, explain.NO_OTHER), request)
+        return planning.unmeasured(mode, explain.NO_OTHER), None
     if options.effort == "rule":
-        return Prepared(planning.by_rule(), request)
+        return planning.by_rule(), None
     return planning.by_evidence(builds)
 
 
@@ -203,7 +208,7 @@ class _Planning:
 
     # Evidence, and the model
 
-    def by_evidence(self, builds: bool) -> Prepared:
+    def by_evidence(self, builds: bool) -> Planned:
         """The plan by what is remembered, or else by the model and, where asked for, a race."""
         options = self.options
         if not options.use_store:
@@ -217,20 +222,21 @@ class _Planning:
             serves = stored.serves(self.kinds) and options.served_by(stored.plan.effort)
             if serves and not options.fresh:
                 plan = dataclasses.replace(stored.plan, key=key.digest, recalled=True)
-                return Prepared(chosen_anew(plan, seen), self.request)
-        prepared = self._measured(seen, builds)
-        if prepared.plan.decided_by == "elimination":
-            return prepared
-        plan = dataclasses.replace(prepared.plan, key=key.digest)
+                return chosen_anew(plan, seen), None
+        plan, first = self._measured(seen, builds)
+        if plan.decided_by == "elimination":
+            return plan, first
+        plan = dataclasses.replace(plan, key=key.digest)
         try:
             if why_not := cache.save(key, plan):
                 plan = dataclasses.replace(plan, key=None, not_stored=why_not)
         except BaseException:  # warnings may be errors
-            prepared.discard()
+            if first is not None:
+                first.end()
             raise
-        return dataclasses.replace(prepared, plan=plan)
+        return plan, first
 
-    def _measured(self, seen: tuple[ObservedRun, ...], builds: bool) -> Prepared:
+    def _measured(self, seen: tuple[ObservedRun, ...], builds: bool) -> Planned:
         """The plan by what is measured now; `seen` is what runs of this script have shown."""
         request = self.request
         load = ForeignLoad()
@@ -238,7 +244,7 @@ class _Planning:
         try:
             first = FirstWorker(request, BRIEF, self.options.limit_s)
         except (StartError, OSError, ImportError) as error:
-            return Prepared(self.without_processes(str(error)), request)
+            return self.without_processes(str(error)), None
         try:
             if builds and request.caller_steps:
                 request.import_entry_point()  # while the other process does, too
@@ -252,9 +258,9 @@ class _Planning:
         mode = Mode.parse(plan.mode)
         has_workers = mode.kind == "pool" and bool(mode.workers) and request.batch_size is None
         if has_workers and hand_off is not None:
-            return Prepared(plan, request, first)
+            return plan, first
         first.end()
-        return Prepared(plan, request)
+        return plan, None
 
     def _gathered(
         self, found: Probe, hand_off: HandOff, load: ForeignLoad, seen: tuple[ObservedRun, ...]

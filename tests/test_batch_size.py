@@ -11,8 +11,9 @@ import pytest
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from tests import zoo
+from tests.zoo import ToldEnv
 from vecselect import ModeUnavailable, RequestError, StepTimeout, WorkerDied, auto_make_vec
-from vecselect.testing import envs as zoo
 from vecselect.testing.contract import actors, assert_same, echoes, samples
 from vecselect.whole_infos import one_by_one
 
@@ -91,21 +92,9 @@ def test_actions_of_any_dtype_are_in_flight_beside_each_other(mode):
         assert infos["action"].tolist() == expected
 
 
-class Sleepy(zoo.EchoEnv):
-    """Sleeps for the tenths of a second that its action says; 9 ends its process."""
-
-    def step(self, action):
-        if action == 8:
-            raise ValueError("eight")
-        if action == 9:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(action / 10)
-        return super().step(action)
-
-
 @pytest.mark.parametrize("mode", ["pool:4", "thread:4"])
 def test_those_that_are_done_do_not_wait_for_the_others(mode):
-    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode=mode, batch_size=2) as envs:
         envs.async_reset(seed=1)
         envs.recv(timeout=60), envs.recv(timeout=60)
         envs.send(np.array([0, 7, 0, 7]), np.arange(4))
@@ -120,7 +109,7 @@ def test_those_that_are_done_do_not_wait_for_the_others(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_wrong_use_is_an_error_before_anything_is_sent(mode):
-    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode=mode, batch_size=2) as envs:
         with pytest.raises(ResetNeeded):
             envs.send(np.zeros(2, int), [0, 1])
         with pytest.raises(NoAsyncCallError, match="only 0"):
@@ -151,7 +140,7 @@ def test_wrong_use_is_an_error_before_anything_is_sent(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_one_raises_leaves_the_others_their_results(mode):
-    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=3) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode=mode, batch_size=3) as envs:
         envs.async_reset(seed=1)
         envs.recv(timeout=60)
         envs.reset(seed=1)
@@ -175,7 +164,7 @@ def test_what_one_raises_leaves_the_others_their_results(mode):
 
 
 def test_a_worker_that_dies_is_named():
-    with auto_make_vec([Sleepy] * 4, mode="pool:2", batch_size=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=2) as envs:
         envs.async_reset(seed=1)
         rows = envs.recv(timeout=60)[4]["env_id"]
         envs.send(np.array([9, 0]), rows)
@@ -188,7 +177,7 @@ def test_a_worker_that_dies_is_named():
 
 def test_a_worker_that_dies_is_replaced_where_that_was_asked_for():
     options = {"on_worker_death": "restart"}
-    with auto_make_vec([Sleepy] * 4, mode="pool:2", batch_size=4, vector_kwargs=options) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=4, vector_kwargs=options) as envs:
         envs.async_reset(seed=1)
         envs.recv(timeout=60)
         with pytest.warns(UserWarning, match="replaced"):
@@ -206,7 +195,7 @@ def test_a_worker_that_dies_is_replaced_where_that_was_asked_for():
 @pytest.mark.parametrize("mode", MODES)
 def test_a_deadline_is_of_each_sub_environment(mode):
     options = {"step_timeout_s": 0.3}
-    with auto_make_vec([Sleepy] * 4, mode=mode, batch_size=1, vector_kwargs=options) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode=mode, batch_size=1, vector_kwargs=options) as envs:
         envs.reset(seed=1)
         envs.send(np.array([7]), [3])
         with pytest.raises(StepTimeout, match="sub-environments 2-3"):
@@ -216,7 +205,7 @@ def test_a_deadline_is_of_each_sub_environment(mode):
 
 
 def test_an_interrupt_loses_nothing():
-    with auto_make_vec([Sleepy] * 4, mode="pool:2", batch_size=4) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=4) as envs:
         envs.async_reset(seed=1)
         envs.recv(timeout=60)
         envs.send(np.array([0, 5, 0, 5]), np.arange(4))
@@ -227,10 +216,8 @@ def test_an_interrupt_loses_nothing():
         assert envs.recv(timeout=60)[0][:, 3].tolist() == [1.0] * 4
 
 
-def test_a_loop_written_for_envpool_runs():
-    make = lambda id, num_envs, batch_size: auto_make_vec(  # noqa: E731
-        id, num_envs, "pool:1", batch_size=batch_size
-    )
+def test_a_loop_written_for_envpool_runs_in_a_mode_that_can():
+    make = lambda id, num_envs, batch_size: auto_make_vec(id, num_envs, batch_size=batch_size)  # noqa: E731
     env = make("CartPole-v1", num_envs=8, batch_size=4)  # from here on as in EnvPool's README
     env.async_reset()
     for _ in range(20):
@@ -239,6 +226,8 @@ def test_a_loop_written_for_envpool_runs():
         action = np.random.default_rng(0).integers(2, size=len(env_id))
         env.send(action, env_id)
         assert len(obs) == len(rew) == len(term) == len(trunc) == len(env_id) == 4
+    assert env.batch_size == 4
+    assert env.mode.partition(":")[0] in ("pool", "thread")
     env.close()
 
 
@@ -257,10 +246,3 @@ def test_a_vector_environment_without_a_batch_size_says_how_to_get_one():
     envs = auto_make_vec("CartPole-v1", 2, mode="sync")
     with envs, pytest.raises(AttributeError, match="batch_size"):
         envs.recv()
-
-
-def test_auto_chooses_among_those_that_can():
-    with auto_make_vec("CartPole-v1", 4, batch_size=2) as envs:
-        assert envs.mode.partition(":")[0] in ("pool", "thread")
-        envs.async_reset(seed=1)
-        assert len(envs.recv(timeout=60)[0]) == envs.batch_size == 2

@@ -2,19 +2,18 @@
 
 import dataclasses
 import functools
-import itertools
 import multiprocessing
 import os
 import signal
 import threading
-import time
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import AlreadyPendingCallError, ClosedEnvironmentError, NoAsyncCallError
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from tests import zoo
+from tests.zoo import ToldEnv
 from vecselect import (
     ModeUnavailable,
     RequestError,
@@ -25,7 +24,6 @@ from vecselect import (
     auto_make_vec,
 )
 from vecselect.machine import WORKER_BYTES, read_machine
-from vecselect.testing import envs as zoo
 from vecselect.testing.contract import assert_same, echoes, masked_reset
 
 MODES = ["sync", "thread:2", "pool:2"]
@@ -47,7 +45,7 @@ def test_each_buffer_steps_by_itself_as_the_loop_steps_its_rows(mode, autoreset_
         oracles = [SyncVectorEnv(env_fns[half.rows], **options) for half in halves]
         for oracle, half in zip(oracles, halves, strict=True):
             oracle.reset(seed=[5 + row for row in range(len(env_fns))[half.rows]])
-        pending = {}
+        pending, env_steps = {}, 0
         for step in range(60):  # one is begun or collected, in any order
             number = int(rng.integers(len(halves)))
             half, oracle = halves[number], oracles[number]
@@ -57,35 +55,13 @@ def test_each_buffer_steps_by_itself_as_the_loop_steps_its_rows(mode, autoreset_
                 continue
             expected = oracle.step(pending.pop(number))
             assert_same(half.step_wait(), expected, f"step {step}")
+            env_steps += half.num_envs
             if autoreset_mode is AutoresetMode.DISABLED:
                 arguments = masked_reset(step, expected[2] | expected[3])
                 if arguments is not None:
                     copied = {"options": dict(arguments["options"])}
                     assert_same(half.reset(**arguments), oracle.reset(**copied))
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_the_loop_of_the_documentation_gives_the_steps_of_lockstep(mode):
-    policy = lambda observations: (observations[:, 3] + observations[:, 1]).astype(int) % 10  # noqa: E731
-    oracle = SyncVectorEnv(echoes(6))
-    expected, observations = [], oracle.reset(seed=1)[0]
-    for _ in range(12):
-        result = oracle.step(policy(observations))
-        observations = result[0]
-        expected.append(result[:4])
-    with auto_make_vec(echoes(6), mode=mode, buffers=2) as envs:
-        observations, _ = envs.reset(seed=1)
-        for half in envs.buffers:
-            half.step_async(policy(observations[half.rows]))
-        for count, half in enumerate(itertools.islice(itertools.cycle(envs.buffers), 24)):
-            result = half.step_wait()
-            for ours, theirs in zip(result[:4], expected[count // 2], strict=True):
-                assert_same(ours, theirs[half.rows])
-            half.step_async(policy(result[0]))
-        for half in envs.buffers:
-            half.step_wait()
-        stats = envs.stats()
-        assert (stats.vector_steps, stats.env_steps) == (13, 78)
+        assert envs.stats().env_steps == env_steps
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -125,70 +101,42 @@ def test_calls_out_of_order_are_an_error_and_lose_nothing(mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_one_buffer_raises_leaves_the_other_as_it_is(mode):
-    with auto_make_vec(
-        [*echoes(2), lambda: Fragile(2), lambda: Fragile(3)], mode=mode, buffers=2
-    ) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode=mode, buffers=2) as envs:
         first, second = envs.buffers
         envs.reset(seed=1)
         first.step_async(np.array([1, 2]))
-        second.step_async(np.array([9, 1]))
-        with pytest.raises(ValueError, match="nine") as caught:
+        second.step_async(np.array([8, 1]))
+        with pytest.raises(ValueError, match="eight") as caught:
             second.step_wait()
-        if hasattr(caught.value, "__notes__"):
-            assert "sub-environment 0 " in " ".join(caught.value.__notes__)
+        notes = " ".join(getattr(caught.value, "__notes__", ["sub-environment 0 "]))
+        assert "sub-environment 0 " in notes
         assert first.step_wait()[0][:, 4].tolist() == [1.0, 2.0]
-        with pytest.raises(ValueError, match="nine"):
-            envs.step(np.array([1, 1, 9, 9]))
-        observations, _ = envs.reset(seed=3)
-        assert observations[:, 1].tolist() == [3.0, 4.0, 5.0, 6.0]
-        envs.step(np.array([1, 1, 2, 2]))
-
-
-class Fragile(zoo.EchoEnv):
-    def step(self, action):
-        if action == 9:
-            raise ValueError("nine")
-        return super().step(action)
-
-
-class Slow(zoo.EchoEnv):
-    def step(self, action):
-        time.sleep(0.5 if action == 9 else 0.0)
-        return super().step(action)
+        with pytest.raises(ValueError, match="eight") as caught:
+            envs.step(np.array([0, 0, 8, 8]))
+        assert "In buffer 1" in " ".join(getattr(caught.value, "__notes__", ["In buffer 1"]))
+        assert envs.reset(seed=3)[0][:, 1].tolist() == [3.0, 4.0, 5.0, 6.0]
+        envs.step(np.array([0, 0, 1, 1]))
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_a_timeout_of_the_whole_is_of_all_its_buffers(mode):
-    with auto_make_vec([Slow] * 4, mode=mode, buffers=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode=mode, buffers=2) as envs:
         envs.reset(seed=1)
-        envs.step_async(np.array([1, 1, 9, 1]))
+        envs.step_async(np.array([0, 0, 5, 0]))
         with pytest.raises(multiprocessing.TimeoutError, match="still pending"):
             envs.step_wait(timeout=0.05)
-        assert envs.step_wait()[0][:, 4].tolist() == [1.0, 1.0, 9.0, 1.0]
-
-
-class Mortal(zoo.EchoEnv):
-    @property
-    def pid(self):
-        return os.getpid()
-
-    def step(self, action):
-        if action == 9:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if action == 8:
-            time.sleep(60)
-        return super().step(action)
+        assert envs.step_wait()[0][:, 4].tolist() == [0.0, 0.0, 5.0, 0.0]
 
 
 def test_every_worker_has_a_slice_of_each_buffer():
-    with auto_make_vec([Mortal] * 6, mode="pool:2", buffers=3) as envs:
+    with auto_make_vec([ToldEnv] * 6, mode="pool:2", buffers=3) as envs:
         each = [half.get_attr("pid") for half in envs.buffers]
         assert each[0] == each[1] == each[2]
         assert len(set(each[0]) - {os.getpid()}) == 2
 
 
 def test_a_worker_that_dies_in_a_step_of_one_buffer_is_named_to_all():
-    with auto_make_vec([Mortal] * 4, mode="pool:1", buffers=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode="pool:1", buffers=2) as envs:
         envs.reset(seed=1)
         first, second = envs.buffers
         first.step_async(np.array([1, 2]))
@@ -202,10 +150,10 @@ def test_a_worker_that_dies_in_a_step_of_one_buffer_is_named_to_all():
             envs.reset()
 
 
-@pytest.mark.parametrize("action", [8, 9])  # it hangs, it dies
+@pytest.mark.parametrize("action", [6, 9])  # it hangs, it dies
 def test_a_worker_is_replaced_once_for_all_buffers_where_that_was_asked_for(action):
     options = {"on_worker_death": "restart", "step_timeout_s": 2.0}
-    with auto_make_vec([Mortal] * 4, None, "pool:1", options, buffers=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, None, "pool:1", options, buffers=2) as envs:
         envs.reset(seed=1)
         (before,) = set(envs.get_attr("pid"))
         first, second = envs.buffers
@@ -221,32 +169,32 @@ def test_a_worker_is_replaced_once_for_all_buffers_where_that_was_asked_for(acti
 
 def test_a_deadline_is_kept_in_a_buffer():
     options = {"step_timeout_s": 0.15}  # of each of the two that the worker serves
-    with auto_make_vec([Slow] * 4, None, "pool:1", options, buffers=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, None, "pool:1", options, buffers=2) as envs:
         envs.reset(seed=1)
         first, second = envs.buffers
-        second.step_async(np.array([9, 1]))
+        second.step_async(np.array([5, 0]))
         with pytest.raises(StepTimeout):
             second.step_wait()
-        first.step(np.array([1, 2]))
+        first.step(np.array([0, 0]))
 
 
 def test_a_deadline_does_not_count_the_steps_of_other_buffers():
     options = {"step_timeout_s": 0.8}
-    with auto_make_vec([Slow] * 3, None, "pool:1", options, buffers=3) as envs:
+    with auto_make_vec([ToldEnv] * 3, None, "pool:1", options, buffers=3) as envs:
         envs.reset(seed=1)
         first, second, third = envs.buffers
         for half in (first, second, third):
-            half.step_async(np.array([9]))
-        assert third.step_wait()[0][:, 4].tolist() == [9.0]  # after 1.5 s, 0.5 s of them its own
+            half.step_async(np.array([5]))
+        assert third.step_wait()[0][:, 4].tolist() == [5.0]  # after 1.5 s, 0.5 s of them its own
 
 
 def test_an_interrupted_step_of_the_whole_leaves_nothing_pending():
-    with auto_make_vec([Slow] * 4, mode="pool:1", buffers=2) as envs:
+    with auto_make_vec([ToldEnv] * 4, mode="pool:1", buffers=2) as envs:
         envs.reset(seed=1)
         timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            envs.step(np.full(4, 9))
+            envs.step(np.full(4, 5))
         assert envs.reset(seed=5)[0][:, 1].tolist() == [5.0, 6.0, 7.0, 8.0]
         envs.step(np.ones(4, int))
 
@@ -270,65 +218,36 @@ class Mixed(zoo.EchoEnv):
         observation, info = super().reset(**kwargs)
         return observation, {**info, "mixed": 1.5 if self.index == 2 else "text"}
 
-    def step(self, action):
-        *result, info = super().step(action)
-        return *result, {**info, "mixed": 1.5 if self.index == 2 else "text"}
-
 
 @pytest.mark.parametrize("mode", MODES)
 def test_infos_that_only_the_whole_can_batch_are_those_of_the_loop(mode):
     makers = [functools.partial(Mixed, row) for row in range(4)]
     with auto_make_vec(makers, mode=mode, buffers=2) as envs:
-        oracle, half_oracle = SyncVectorEnv(makers), SyncVectorEnv(makers[2:])
+        oracle = SyncVectorEnv(makers)
         assert_same(envs.reset(seed=1), oracle.reset(seed=1))
-        for _ in range(3):
-            actions = np.arange(4)
-            assert_same(envs.step(actions), oracle.step(actions))
-        for half in (half_oracle, envs.buffers[1]):  # as the loop over that half alone
+        assert_same(envs.step(np.arange(4)), oracle.step(np.arange(4)))
+        mask = {"reset_mask": np.array([False, False, True, False])}  # none of one buffer
+        assert_same(envs.reset(options=mask), oracle.reset(options=dict(mask)))
+        for half in (SyncVectorEnv(makers[2:]), envs.buffers[1]):  # as the loop over that half
             with pytest.raises(ValueError, match="could not convert string to float"):
                 half.reset(seed=1)
         assert envs.reset(seed=2)[1]["mixed"].tolist() == ["text", "text", 1.5, "text"]
 
 
-def test_a_mask_of_one_buffer_leaves_the_other_its_observations():
-    with auto_make_vec(echoes(4), mode="pool:1", buffers=2) as envs:
-        oracle = SyncVectorEnv(echoes(4))
-        envs.reset(seed=1), oracle.reset(seed=1)
-        envs.step(np.arange(4)), oracle.step(np.arange(4))
-        mask = {"reset_mask": np.array([False, False, True, False])}
-        assert_same(envs.reset(options=mask), oracle.reset(options=dict(mask)))
-
-
-def test_wrappers_go_around_a_buffer():
-    with auto_make_vec("CartPole-v1", 4, mode="pool:1", buffers=2) as envs:
-        envs.reset(seed=1)
-        half = gym.wrappers.vector.RecordEpisodeStatistics(envs.buffers[1])
-        half.reset(seed=2)
-        for _ in range(100):
-            infos = half.step(np.ones(2, int))[-1]
-            if "episode" in infos:
-                break
-        assert infos["episode"]["l"].max() > 5
-
-
-@pytest.mark.parametrize("buffers", [0, 5, 1.5, True, "2"])
-def test_a_wrong_number_of_buffers_is_refused(buffers):
-    with pytest.raises(RequestError, match="buffers is"):
-        auto_make_vec("CartPole-v1", 4, buffers=buffers)
-
-
-def test_modes_that_cannot_step_a_part_say_so():
-    for mode in ("async", "native"):
-        with pytest.raises(ModeUnavailable, match="buffers"):
-            auto_make_vec("CartPole-v1", 4, mode=mode, buffers=2)
-    with pytest.raises(ModeUnavailable, match="go on while a buffer steps"):
-        auto_make_vec("CartPole-v1", 4, mode="pool:0", buffers=2)
-
-
-@pytest.mark.parametrize("mode", ["pool", "thread"])
-def test_a_pin_has_its_workers_in_every_buffer_or_is_refused(mode):
-    with pytest.raises(ModeUnavailable, match=f"each of 2 buffers.* use '{mode}:2'"):
-        auto_make_vec("CartPole-v1", 5, mode=f"{mode}:3", buffers=2)
+@pytest.mark.parametrize(
+    ("num_envs", "buffers", "mode", "error", "match"),
+    [
+        *[(4, wrong, "auto", RequestError, "buffers is") for wrong in (0, 5, 1.5, True, "2")],
+        (4, 2, "async", ModeUnavailable, "buffers"),
+        (4, 2, "native", ModeUnavailable, "buffers"),
+        (4, 2, "pool:0", ModeUnavailable, "go on while a buffer steps"),
+        (5, 2, "pool:3", ModeUnavailable, "each of 2 buffers.* use 'pool:2'"),
+        (5, 2, "thread:3", ModeUnavailable, "each of 2 buffers.* use 'thread:2'"),
+    ],
+)
+def test_buffers_that_cannot_be_are_refused(num_envs, buffers, mode, error, match):
+    with pytest.raises(error, match=match):
+        auto_make_vec("CartPole-v1", num_envs, mode=mode, buffers=buffers)
 
 
 def test_the_memory_is_looked_at_for_the_workers_that_all_buffers_share(monkeypatch):

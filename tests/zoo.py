@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import socket
 import time
 
@@ -32,6 +34,7 @@ __all__ = [
     "InfoEnv",
     "PickyEnv",
     "SampleEnv",
+    "ToldEnv",
 ]
 
 
@@ -145,3 +148,19 @@ class HoldingEnv(EchoEnv):
 
     def close(self):
         self.socket.close()
+
+
+class ToldEnv(EchoEnv):
+    """Sleeps for the tenths of a second that its action says; 6 hangs, 8 raises, 9 is killed."""
+
+    @property
+    def pid(self):
+        return os.getpid()
+
+    def step(self, action):
+        if action == 8:
+            raise ValueError("eight")
+        if action == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60 if action == 6 else action / 10)
+        return super().step(action)

@@ -170,21 +170,8 @@ NO_PSUTIL = """
         setattr(psutil, name, raises)
 """
 
-NO_PIDFD = """
-    import os
-    if hasattr(os, "pidfd_open"):
-        del os.pidfd_open
-"""
 
-
-@pytest.mark.parametrize(
-    "lacking",
-    [
-        pytest.param(NO_PROC, id="proc"),
-        pytest.param(NO_PSUTIL, id="psutil"),
-        pytest.param(NO_PIDFD, id="pidfd"),
-    ],
-)
+@pytest.mark.parametrize("lacking", [NO_PROC, NO_PSUTIL], ids=["proc", "psutil"])
 def test_a_program_runs_without(lacking, tmp_path):
     # Python runs this file first in the program and in every process that it starts.
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(lacking))

@@ -196,6 +196,8 @@ def test_what_was_measured_is_told_and_what_was_not_seen_is_said_in_words():
     )
     assert details(plan, "One sub-environment")["reset time"].endswith("no episode ended")
     assert "memory" not in details(plan, "One sub-environment")
+    one_core = dataclasses.replace(evidence, machine=dataclasses.replace(MACHINE, cores=1.0))
+    assert content(dataclasses.replace(plan, evidence=one_core)).where == "1 usable core (quota)"
     about = details(plan, "Plan")
     assert (about["not remembered"], about["provisional"]) == ("it holds a lock", "Busy.")
     assert about["other programs"] == "0.9 cores busy meanwhile; 1.5 counted on"
@@ -216,14 +218,6 @@ def test_cores_that_other_programs_held_are_told(cores, foreign, load, said):
     _, notes = explain.of_machine(evidence, remembered=True)
     told = [note.text.removesuffix(" This plan expires after a week.") for note in notes]
     assert told == ([said] if said else [])
-
-
-def test_one_core_is_singular():
-    machine = dataclasses.replace(MACHINE, cores=1.0)
-    plan = dataclasses.replace(
-        BY_MODEL, evidence=dataclasses.replace(BY_MODEL.evidence, machine=machine)
-    )
-    assert "on 1 usable core (quota)" in str(Report(plan))
 
 
 def test_a_run_so_far_stands_beside_what_was_planned():
@@ -325,30 +319,21 @@ def test_rich_prints_the_details_as_wide_as_its_console():
 
 UNITS = [
     (seconds, 9.812e-6, "9.81 us"),
-    (seconds, 0.00123, "1.23 ms"),
     (seconds, 9.996e-4, "1.00 ms"),
     (seconds, 9.993e-4, "999 us"),
     (seconds, 9.996e-6, "10.0 us"),
     (seconds, 6.3e-10, "0.63 ns"),
     (seconds, 0.0, "0 ns"),
-    (seconds, 1.5, "1.50 s"),
     (seconds, 1234.5, "1234 s"),
-    (rate, 97_400, "97.4 k"),
     (rate, 1_234_567, "1.23 M"),
     (rate, 2.5e9, "2.50 G"),
     (rate, 999.6, "1.00 k"),
-    (rate, 417.2, "417"),
     (rate, 1.5, "1.50"),
     (size, 12, "12 B"),
-    (size, 0, "0 B"),
     (size, 28_224, "28.2 KB"),
-    (size, 1_499_600_000, "1.50 GB"),
-    (share, 0.0, "0 %"),
     (share, 0.0004, "0 %"),
     (share, 0.0072, "0.7 %"),
     (share, 0.0996, "10 %"),
-    (share, 0.123, "12 %"),
-    (share, 1.0, "100 %"),
     (ratio, 1.518, "1.52x"),
     (ratio, 127.4, "127x"),
 ]

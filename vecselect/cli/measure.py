@@ -120,7 +120,7 @@ def _add_loop(command: argparse.ArgumentParser, budget: str) -> None:
 def add_output(command: argparse.ArgumentParser, text: str = "") -> None:
     """Adds what says where and how a plan, or what `text` says, is written."""
     if not text:
-        text = "write the report to a file too, whose name ends in .html (with plots), .md or .json"
+        text = "write the report to a file too: .html (with a plot), .md or .json"
         details = "print all of the evidence, not the short report"
         command.add_argument("--details", action="store_true", help=details)
     text = f"{text}; may be repeated"

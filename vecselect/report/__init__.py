@@ -96,7 +96,7 @@ class Report(_Printed):
         """Writes the report to a file, in the form that the file's ending says.
 
         Args:
-            path: The file: `.html` for a page that needs nothing else, with plots where matplotlib
+            path: The file: `.html` for a page that needs nothing else, with a plot where matplotlib
                 is installed; `.md` for an issue; `.json` for `Plan.from_json`. One that is there is
                 replaced.
 

@@ -176,7 +176,7 @@ def earlier_runs(runs: Iterable[ObservedRun]) -> Rows:
 def _costs(plan: Plan) -> Rows:
     """What exchanges with workers take; the loops around them are in the plan's JSON."""
     evidence = plan.evidence
-    hand_off, ipc = evidence.hand_off, evidence.ipc
+    hand_off, ipc, ray = evidence.hand_off, evidence.ipc, evidence.ray
     rows = []
     if hand_off is not None:
         how = "measured" if hand_off.measured else "assumed"
@@ -189,6 +189,10 @@ def _costs(plan: Plan) -> Rows:
     if ipc is not None:
         trip = f"{seconds(ipc.observation_s)} through a pipe and back"
         rows.append(("an observation", f"{trip}, {size(ipc.observation_bytes)} pickled"))
+    if ray is not None:
+        each = f"{seconds(ray.lane_s)} per actor, {seconds(ray.env_s)} per sub-environment"
+        room = f"room for {counted(ray.lanes, 'actor')} on {ray.cores:g} cores"
+        rows.append(("ray", f"{seconds(ray.fixed_s)}, {each}; {room}"))
     for one in evidence.implementations:
         text = f"{seconds(one.vector_step_s)} per vector step, timed"
         if one.behaviour is not None and one.reference is not None:

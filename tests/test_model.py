@@ -117,6 +117,13 @@ def test_what_computes_after_it_has_waited_is_for_processes_and_not_for_threads(
     assert step_s("thread:7", steps, 8, **known) > 1.05 * step_s("pool:7", steps, 8, **known)
 
 
+def test_threads_disturb_a_learner_that_computes_in_threads_and_processes_do_not():
+    known = {"cores": 2, "kinds": ("sync", "pool", "thread"), "hand_off": HandOff()}
+    steps = waiting(1.0, 1.1 * MS)
+    assert chosen(steps, 8, **known, learners=TORCH[1:]) == "thread:7"
+    assert chosen(steps, 8, **known, learners=TORCH) == "pool:7"
+
+
 def test_async_lies_between_messages_that_overlap_the_steps_and_messages_that_do_not():
     for step in (1 * US, 100 * US, 10 * MS):
         found = step_s("async", step, 8, cores=8)

@@ -58,6 +58,12 @@ OVERSUBSCRIBED = 0.25
 slice and the workers together are more than the cores: threads that wait for each other then wait
 for their turn of a core as well."""
 
+MOVED_S = 7e-4
+"""What the learner takes longer that computes in several threads, where threads step in the same
+process and all are more than the cores: the system puts two of them on one core, and the call waits
+for a time slice. Beside torch with 2 threads on 2 cores, its calls took 735 to 4,500 us with
+`thread` where they took 150 to 320 with `pool`, for 8 to 32 that sleep for 1 ms."""
+
 SPINNING = 0.25
 """Spinning below so many cores is noise of the measurement."""
 
@@ -310,6 +316,9 @@ def thread_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     stepping = _side_by_side(lanes, evidence, learner, shared_s)
     exchange_s = (mode.workers or 0) * hand_off.thread_s
     exchange_s += _contention_s(lanes, evidence, learner, sum(stepping))
+    threads = learner.threads or 1
+    if learner.seconds and threads > 1 and lanes + threads - 1 > evidence.cores:
+        exchange_s += MOVED_S
     return _with_loop(stepping, exchange_s, loops, 1.0)
 
 

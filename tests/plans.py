@@ -36,25 +36,15 @@ PROFILE = StepProfile(
     off_cpu_fraction=0.25,
     cores_used=1.0,
     reset_time_s=7.89e-3,
-    resets=21,
     reset_share=0.016,
     episode_steps=200.0,
-    episode_steps_sd=0.0,
     observation_bytes=28_200,
-    action_bytes=8,
     memory_bytes=45_600_000,
     plain_steps_per_s=417.0,
     step_spread_s=0.4e-3,
     slowest_step_s=4.8e-3,
 )
-IPC = IpcProfile(
-    start_method="forkserver",
-    rounds=200,
-    observation_bytes=28_300,
-    observation_s=6.54e-5,
-    observation_p10_s=6e-5,
-    observation_p90_s=7e-5,
-)
+IPC = IpcProfile(rounds=200, observation_bytes=28_300, observation_s=6.54e-5)
 RULE = RuleVerdict(
     mode="async",
     reason="One step takes longer than the rule's threshold.",

@@ -23,7 +23,7 @@ TORCH = (LearnerCost("stand-in", 100 * US, 2, 1.0, 6.9 * MS), LearnerCost("stand
 """Torch with 2 threads, of which the other one spins, and with 1."""
 
 
-def a_profile(steps_s, resets_s=(), *, off_cpu=0.0, episode=None, episode_sd=0.0, **other):
+def a_profile(steps_s, resets_s=(), *, off_cpu=0.0, episode=None, **other):
     """A record of these step times; all else follows from it or is given."""
     steps = np.array([steps_s] * 200 if isinstance(steps_s, float) else steps_s)
     resets = np.array(resets_s, float)
@@ -38,12 +38,9 @@ def a_profile(steps_s, resets_s=(), *, off_cpu=0.0, episode=None, episode_sd=0.0
         "off_cpu_fraction": off_cpu,
         "cores_used": 1.0,
         "reset_time_s": reset_time_s,
-        "resets": len(resets),
         "reset_share": per_step_s / (mean_s + per_step_s),
         "episode_steps": episode,
-        "episode_steps_sd": None if episode is None else episode_sd,
         "observation_bytes": 100,
-        "action_bytes": 8,
         "memory_bytes": 1_000_000,
         "plain_steps_per_s": 1 / mean_s,
         "step_spread_s": float(steps.std()),

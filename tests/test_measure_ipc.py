@@ -36,9 +36,8 @@ def refuse():
 @pytest.mark.parametrize("method", START_METHODS)
 def test_a_profile_is_in_seconds_and_bytes_of_the_pickled_messages(method):
     found = measure_ipc(OBSERVATION, start_method=method, budget_s=0.1)
-    assert found.start_method == method
     assert 1 <= found.rounds <= ipc.ROUNDS
-    assert 0 < found.observation_p10_s <= found.observation_s <= found.observation_p90_s < 1
+    assert 0 < found.observation_s < 1
     assert found.observation_bytes == len(pickle.dumps(OBSERVATION, pickle.HIGHEST_PROTOCOL))
     assert OBSERVATION.nbytes < found.observation_bytes < OBSERVATION.nbytes + 1000
 
@@ -47,7 +46,6 @@ def test_without_any_budget_there_is_a_round_and_with_a_large_one_there_are_200(
     structured = {"image": np.zeros(4, np.uint8), "pair": (np.int64(1), "a text")}
     found = measure_ipc(structured, budget_s=0.0)
     assert 1 <= found.rounds < ipc.ROUNDS
-    assert found.start_method != "fork"  # by default
     assert measure_ipc(None, budget_s=60.0).rounds == 200
 
 

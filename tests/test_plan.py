@@ -21,9 +21,7 @@ SPARSE = dataclasses.replace(
         machine=dataclasses.replace(
             plans.MACHINE, cores_quota=None, load_1min=None, shm_available_bytes=None
         ),
-        profile=dataclasses.replace(
-            plans.PROFILE, episode_steps=None, episode_steps_sd=None, memory_bytes=None
-        ),
+        profile=dataclasses.replace(plans.PROFILE, episode_steps=None, memory_bytes=None),
         rule=dataclasses.replace(plans.RULE, break_even_s=None),
         race=dataclasses.replace(plans.RACE, difference="pool:1, step 1: 0.1 is not 1"),
     ),

@@ -7,9 +7,8 @@ import pickle
 import threading
 import time
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from vecselect.errors import ProfileError
 from vecselect.process import contexts
@@ -30,20 +29,14 @@ class IpcProfile:
     """What one round trip to another process costs: there, and the same message back.
 
     Attributes:
-        start_method: How the echoing process was started.
         rounds: Round trips timed.
         observation_bytes: Size of the observation's message, pickled.
         observation_s: Median seconds of a round trip of the observation: the IPC cost.
-        observation_p10_s: 10th percentile of the same.
-        observation_p90_s: 90th percentile of the same.
     """
 
-    start_method: str
     rounds: int
     observation_bytes: int
     observation_s: float
-    observation_p10_s: float
-    observation_p90_s: float
 
 
 def measure_ipc(
@@ -88,15 +81,7 @@ def measure_ipc(
         raise ProfileError(
             f"The process that echoes messages died, or did not answer within {LIMIT_S:g} s."
         ) from error
-    p10_s, median_s, p90_s = np.percentile(times_s, [10, 50, 90]).tolist()
-    return IpcProfile(
-        start_method=context.get_start_method(),
-        rounds=len(times_s),
-        observation_bytes=sample,
-        observation_s=median_s,
-        observation_p10_s=p10_s,
-        observation_p90_s=p90_s,
-    )
+    return IpcProfile(len(times_s), sample, median(times_s))
 
 
 def _round_trips(pipe: Connection, message: Any, budget_s: float) -> list[float]:

@@ -113,16 +113,12 @@ class StepProfile:
         cores_used: CPU time of all threads of the process over wall time, while stepping: well
             above 1 where the environment computes in several threads.
         reset_time_s: Mean seconds of one `reset()`, the first one not included.
-        resets: Resets timed.
         reset_share: Share of the time of steps and resets that went into resets, from 0 to 1.
         episode_steps: Mean length of the episodes that ended, under random actions; None if none
             ended.
-        episode_steps_sd: Standard deviation of the same; near 0 where all episodes end at a time
-            limit, so that the sub-environments of a vector environment reset together.
         observation_bytes: Size of one observation.
         observation_arrays: The arrays that it consists of.
         info_keys: Keys of the info of the last step.
-        action_bytes: Size of one action.
         memory_bytes: Growth of the process by building and running the environment, its imports
             included; None where it was not built for measuring.
         plain_steps_per_s: What `gymnasium.utils.performance.benchmark_step` would print: steps per
@@ -141,12 +137,9 @@ class StepProfile:
     off_cpu_fraction: float
     cores_used: float
     reset_time_s: float
-    resets: int
     reset_share: float
     episode_steps: float | None
-    episode_steps_sd: float | None
     observation_bytes: int
-    action_bytes: int
     memory_bytes: int | None
     plain_steps_per_s: float
     step_spread_s: float
@@ -298,12 +291,9 @@ class Profiling:
             off_cpu_fraction=min(found.off_cpu_ns / sum(found.steps_ns), 1.0),
             cores_used=found.process_ns / found.elapsed_ns,
             reset_time_s=float(np.mean(resets_ns)) * 1e-9,
-            resets=len(resets_ns),
             reset_share=reset_share,
             episode_steps=float(np.mean(found.episodes)) if found.episodes else None,
-            episode_steps_sd=float(np.std(found.episodes)) if found.episodes else None,
             observation_bytes=size_bytes(self.observation),
-            action_bytes=size_bytes(actions[0]),
             memory_bytes=None,
             plain_steps_per_s=1.0 / max(per_step_s, 1e-9),
             step_spread_s=float(times_s.std()),

@@ -334,7 +334,7 @@ def test_a_new_worker_that_hangs_too_is_given_up():
         envs.reset(seed=1)
 
 
-@case(modes=["pool:2", "thread:2"])
+@case(modes=["pool:2", "thread:2", "async"])
 def test_a_step_whose_wait_ran_out_is_still_pending(mode):
     with make(mode) as envs:
         envs.reset(seed=1)

@@ -171,7 +171,7 @@ def tear(envs, torn):
     """Tears a message to or from the worker of sub-environment 2."""
     signal.signal(signal.SIGUSR2, time_out)
     workers = envs.unwrapped._workers
-    worker = workers.each[0] if hasattr(workers, "each") else workers.lines[2]
+    worker = next(one for one in workers.each if 2 in one.rows)
     worker.pipe.connection = Torn(worker.pipe.connection, torn)
     with pytest.raises(Raised):
         envs.call("pid")

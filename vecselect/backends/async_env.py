@@ -1,55 +1,56 @@
 """Mode `async`: Gymnasium's `AsyncVectorEnv`, a process and pickled messages per environment.
 
-`AsyncVectorEnv` takes a `worker`, which is `async_worker.work`, and the name of a context of
-multiprocessing, which it asks for pipes and processes. That context is `async_pipes.AsyncWorkers`:
-what it calls pipes have the methods that `AsyncVectorEnv` calls, and raise what sub-environments
-have raised, that a worker has died, or that one takes too long.
+`AsyncVectorEnv` starts the processes, in a context of ours and with `async_worker.work` as their
+`worker`, and holds the observations, in its shared memory where that can hold them. From then on
+they are workers as those of a pool are, which get their commands through its `parent_pipes`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
-import multiprocessing
-import os
+import math
+import select
 from array import typecodes
+from copy import deepcopy
 from multiprocessing.util import Finalize
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
+import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.utils import concatenate, iterate
 
+from vecselect.arguments import read_options, seed_of_each
 from vecselect.backends import base
-from vecselect.backends.async_pipes import AsyncWorkers, RanOut
-from vecselect.backends.async_worker import work
+from vecselect.backends.async_worker import CLOSE, stand_in, work
 from vecselect.backends.pool.arena import leaves
+from vecselect.backends.pool.commands import LaneCalls
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.processes import ProcessWorkers
-from vecselect.backends.pool.settings import Settings
-from vecselect.backends.specs import facts_of
-from vecselect.errors import RequestError, VecselectError
+from vecselect.backends.pool.settings import Settings, Work
+from vecselect.backends.pool.workers import PENDING, Worker, Workers, nothing
+from vecselect.backends.specs import facts_of, same_factory
+from vecselect.backends.worker_pipe import WorkerPipe
+from vecselect.errors import RequestError, VecselectError, built_too_late
 from vecselect.machine import WORKER_BYTES, read_memory
-from vecselect.process import children, contexts, pickling
-from vecselect.process.interrupts import DeferredInterrupts
+from vecselect.process import children, contexts, generators, pickling
+from vecselect.process.remote_errors import Failed, raised_there
 from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence, Set
+    from collections.abc import Callable, Sequence, Set
 
-    import gymnasium as gym
-
-    from vecselect.backends.pool.settings import Sample
-    from vecselect.backends.specs import Facts
+    from vecselect.backends.pool.commands import StepResult
+    from vecselect.backends.pool.construction import Built
     from vecselect.factory import EnvFn
     from vecselect.machine import Machine
     from vecselect.modes import Mode
     from vecselect.request import Request
 
-CLOSE_LIMIT_S = 3.5
-"""How long workers may take to end, all together, before they are terminated and then killed."""
-
-_Method = TypeVar("_Method", bound="Callable[..., Any]")
+LOOK_S = 0.05
+"""How long one worker is waited for before it is seen what has become of the others."""
 
 
 class Async(base.Backend):
@@ -77,13 +78,14 @@ class Async(base.Backend):
         children.need_descriptors(request.num_envs)
         base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
         options = base.options_for(request, self.takes)
+        method = options.pop("context", None)
+        name = contexts.registered(method)
         if "worker" in options:
-            method = options.pop("context", None)
-            with contexts.named(contexts.get_context(method)) as name:
-                env: AsyncVectorEnv = OwnWorkerVectorEnv(request.env_fns, context=name, **options)
-            env.context = method
+            env: AsyncVectorEnv = OwnWorkerVectorEnv(request.env_fns, context=name, **options)
         else:
-            env = GuardedAsyncVectorEnv(request.env_fns, **options)
+            settings = Settings.of(request, request.num_envs, context=method)
+            env = GuardedAsyncVectorEnv(request.env_fns, settings, options)
+        env.context = method
         base.set_spec(env, request, "async")
         return env
 
@@ -102,59 +104,132 @@ class OwnWorkerVectorEnv(AsyncVectorEnv):
     call_some = call_some_async = set_attr_some = _refuse
 
 
-def _recovering(method: _Method) -> _Method:
-    """A method of `AsyncVectorEnv` that leaves no call pending that it has begun, if it fails."""
-    collects = method.__name__.endswith("_wait")
+class PipeWorker(Worker):
+    """A worker process behind a pipe, which begins by saying how building went."""
 
-    @functools.wraps(method)
-    def call(self: GuardedAsyncVectorEnv, *args: Any, **kwargs: Any) -> Any:
-        if os.getpid() != self._owner:
-            raise VecselectError(
-                f"This vector environment was made by process {self._owner} and works only there, "
-                "not in a process forked from it. Make another one in this process."
-            )
-        if self._ran_out and not collects:  # as in Gymnasium any call may follow
-            self._give_up()
-        gives_up = collects or not any(line.awaited for line in self._workers.lines)
+    def __init__(self, what: Work, pipe: Any, process: Any) -> None:
+        """Takes over the caller's end of the pipe."""
+        super().__init__(what)
+        self.pipe: WorkerPipe = WorkerPipe(pipe, process, self.name)
+        self._pid = process.pid
+        self._is_asked = True
+        self._answers: list[Any] = []
+        self._poll: Callable[[float], Any] = pipe.poll
+        if hasattr(select, "poll"):  # not on Windows; `Connection.poll` takes ten times as long
+            poll = select.poll()
+            poll.register(pipe.fileno(), select.POLLIN)
+            self._poll = lambda wait_s: poll.poll(math.ceil(wait_s * 1e3))
+
+    @property
+    def outstanding(self) -> bool:
+        """Whether a command was given whose end has not been seen."""
+        return self._is_asked or bool(self._answers)
+
+    def packed(self, name: str, args: tuple[Any, ...]) -> bytes:
+        """A request to call a method of the lane; `request` sends it."""
+        # A batch of actions consists of what every process can import; arguments may not.
+        dumps = pickling.dumps_importable if name == "step" else pickling.dumps
+        return dumps((name, args))
+
+    def request(self, data: bytes, slot: int = 0) -> None:
+        """Begins what was packed before."""
+        self.check()
+        with self.pipe.message():
+            self._is_asked = True
+            self.pipe.connection.send_bytes(data)
+
+    def collect(
+        self,
+        deadline_s: Callable[[], float] | None = None,
+        look_around: Callable[[], None] | None = None,
+    ) -> Any:
+        """Waits for the end of what was begun: see `Worker`."""
+        while not self._answers:
+            left_s = LOOK_S if deadline_s is None else deadline_s()
+            if self._receive(max(min(left_s, LOOK_S), 0.0)):
+                break
+            (look_around or self.check)()
+            if left_s <= 0:
+                return PENDING
+        return self._answers.pop()
+
+    def _receive(self, wait_s: float) -> bool:
+        """Receives an answer, whole or not at all, if one comes in time; returns whether."""
+        if not self._poll(wait_s):
+            return False
+        with self.pipe.message():
+            data = self.pipe.connection.recv_bytes()
+            self._is_asked = False
+        answer = pickling.loads(data)
+        self._answers = [raised_there(answer) if isinstance(answer, Failed) else answer]
+        return True
+
+    def drop(self, deadline_s: Callable[[], float] | None = None) -> Any:
+        """Collects the answer to a command that was interrupted: see `Worker`."""
+        return self.collect(deadline_s)
+
+    def has_failed(self) -> bool:
+        """Whether what was begun has ended in a failure that was not collected yet."""
+        if self._is_asked:
+            self._receive(0.0)
+        return bool(self._answers) and isinstance(self._answers[0], BaseException)
+
+    def death(self) -> Any:
+        """How its process ended; None if it runs."""
+        return self.pipe.death()
+
+    def name(self) -> str:
+        """The worker and what it runs, as the beginning of a sentence."""
+        return f"Worker {self.index} (pid {self._pid}), {self.runs()}"
+
+
+class PipeWorkers(Workers):
+    """Workers behind pipes, which `AsyncVectorEnv` has started."""
+
+    def collect_built(self) -> None:
+        """Waits until all have built their sub-environments.
+
+        Raises:
+            StepTimeout: If that takes longer than `start_timeout_s`.
+            WorkerDied: If one of them ends.
+            Exception: What a factory raised.
+        """
+        limit_s, self._limit_s = self.settings.start_timeout_s, None
+        late = self.collect(nothing, limit_s) is PENDING
+        self._limit_s = self.settings.step_timeout_s
+        if late:
+            slow = next(worker for worker in self.each if worker.outstanding)
+            raise built_too_late(slow.name(), limit_s)
+
+    def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
+        """Ends workers: asks them, and kills them after a time limit; 0 does not ask."""
         try:
-            result = method(self, *args, **kwargs)
-        except RanOut:  # what was begun may still be collected
-            self._ran_out = True
-            raise
-        except (AlreadyPendingCallError, NoAsyncCallError):
-            raise
-        except BaseException:
-            if gives_up:
-                self._give_up()
-            raise
-        self._ran_out = False
-        return result
-
-    return call  # type: ignore[return-value]
+            for worker in workers if limit_s > 0 else ():
+                with contextlib.suppress(OSError):
+                    worker.pipe.connection.send_bytes(CLOSE)
+        finally:
+            for worker in workers:
+                worker.ended = True
+                worker.pipe.connection.close()  # one that is busy sees it when it has answered
+            children.end_all([worker.pipe.process for worker in workers], limit_s)
 
 
-class GuardedAsyncVectorEnv(AsyncVectorEnv):
-    """Gymnasium's `AsyncVectorEnv` with a safe start, and with pipes and workers of our own.
+class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
+    """Gymnasium's `AsyncVectorEnv` with a safe start and with workers as those of a pool.
 
     What a sub-environment raises arrives as it was raised, and leaves every worker in service. A
     worker that dies is named. `close` ends every process, whatever state it finds.
     """
 
-    _finalizer: Any = None
-    _ran_out = False
-    """Whether the time of a wait has run out, and nothing has followed."""
-
     def __init__(
-        self,
-        env_fns: Sequence[EnvFn],
-        *,
-        start_timeout_s: float | None = None,
-        step_timeout_s: float | None = None,
-        context: str | None = None,
-        observation_mode: Any = "same",
-        **options: Any,
+        self, env_fns: Sequence[EnvFn], settings: Settings, options: dict[str, Any]
     ) -> None:
-        """Starts a worker for each sub-environment; `options` are those of `AsyncVectorEnv`.
+        """Starts a worker for each sub-environment.
+
+        Args:
+            env_fns: The factories of the sub-environments.
+            settings: How they are to run.
+            options: Of the `vector_kwargs`, those for this mode but for `context`.
 
         Raises:
             RequestError: If `shared_memory` is True and the space cannot go there.
@@ -162,151 +237,135 @@ class GuardedAsyncVectorEnv(AsyncVectorEnv):
             WorkerDied: If a worker's process ends.
             Exception: What a factory raises.
         """
-        self._owner = os.getpid()
-        self._called: Sequence[int] = ()
-        sample, facts, spaces = _looked_at(env_fns, observation_mode, context, start_timeout_s)
-        single = spaces[1] if isinstance(spaces, tuple) else sample.observation_space
+        LaneCalls.__init__(self)
+        built = _looked_at(env_fns, settings)
+        space = built.spec.observation_space
         # Of Text or OneOf Gymnasium's shared memory would return the same for ever, and it refuses
         # other Python objects.
-        dtypes = [leaf.dtype for leaf in leaves(single)]
+        dtypes = [leaf.dtype for leaf in leaves(space)]
         fits = all(dtype is not None and dtype.char in f"{typecodes}?" for dtype in dtypes)
         if options.get("shared_memory") and not fits:
             raise RequestError(
                 "Mode 'async' with shared_memory=True cannot run this environment: shared memory "
-                f"cannot hold observations of {single}. Leave shared_memory out: they then go "
+                f"cannot hold observations of {space}. Leave shared_memory out: they then go "
                 "through pipes."
             )
         options = {"shared_memory": fits, "daemon": False, **options}
-        shown: Any = SimpleNamespace(**vars(sample), close=lambda: None)
-        self._workers = AsyncWorkers(env_fns, facts, context, start_timeout_s)
+        own = ("start_timeout_s", "step_timeout_s")
+        options = {name: value for name, value in options.items() if name not in own}
+        if not settings.same_spaces:
+            options["observation_mode"] = built.observation_space, space
+        self._workers: PipeWorkers = PipeWorkers(settings)
+        self._lane: Any = SimpleNamespace(rows=range(0))
+        self._ended = np.zeros(len(env_fns), np.bool_)
+        works = [Work(row, (make,), row, tries=0) for row, make in enumerate(env_fns)]
+        seeds = [generators.child_seed(row) for row in range(len(env_fns))]
+        tasks = [pickling.dumps((one, built.spec)) for one in works]
+        factories = [
+            functools.partial(stand_in, seed, task, built.first)
+            for seed, task in zip(seeds, tasks, strict=True)
+        ]
+        self.parent_pipes, self.processes = [], []
         try:
-            with contexts.named(self._workers) as name:
-                super().__init__(
-                    [lambda: shown] * len(env_fns),
-                    context=name,
-                    worker=work,  # type: ignore[arg-type]
-                    observation_mode=spaces,
-                    **options,
-                )
+            try:
+                # One that has ended before it is asked for its spaces is named below.
+                with contextlib.suppress(EOFError, ConnectionError):
+                    AsyncVectorEnv.__init__(
+                        self,
+                        factories,
+                        context=contexts.registered(settings.context),
+                        worker=work,  # type: ignore[arg-type]
+                        **options,
+                    )
+            finally:
+                started = zip(works, self.parent_pipes, self.processes, strict=False)
+                self._workers.each = [PipeWorker(*one) for one in started if one[-1].pid]
+            self._workers.collect_built()
+            del self.error_queue  # which nobody uses, but which has names that can be left behind
         except BaseException:
+            self.closed = True
             self._workers.end(0.0)
             raise
         self.env_fns: Sequence[EnvFn] = env_fns
-        self.context: str | None = context
-        self.observation_mode: str | gym.Space[Any] = observation_mode
-        self._workers.set_limit("step_timeout_s", step_timeout_s)
+        self.observation_mode: Any = settings.observation_mode
         # Runs on garbage collection and before multiprocessing ends its children at exit, but not
         # in a process that somebody forked from this one.
-        self._finalizer = Finalize(self, self._workers.end, (CLOSE_LIMIT_S,), exitpriority=10)
-
-    if not TYPE_CHECKING:  # their types are those of AsyncVectorEnv
-        step = _recovering(AsyncVectorEnv.step)
-        step_async = _recovering(AsyncVectorEnv.step_async)
-        step_wait = _recovering(AsyncVectorEnv.step_wait)
-        reset = _recovering(AsyncVectorEnv.reset)
-        reset_async = _recovering(AsyncVectorEnv.reset_async)
-        reset_wait = _recovering(AsyncVectorEnv.reset_wait)
-
-    def call(self, name: str, /, *args: Any, **kwargs: Any) -> tuple[Any, ...]:  # type: ignore[override]
-        """Calls a method of every sub-environment, or reads an attribute that is not callable."""
-        return self.call_some(range(self.num_envs), name, args, kwargs)
-
-    def call_async(self, name: str, /, *args: Any, **kwargs: Any) -> None:
-        """Begins a call of every sub-environment."""
-        self.call_some_async(range(self.num_envs), name, args, kwargs)
-
-    @_recovering
-    def call_wait(self, timeout: float | None = None) -> tuple[Any, ...]:
-        """Collects a call: a result for each sub-environment that was called, in that order."""
-        results = super().call_wait(timeout)
-        return tuple(results[row] for row in self._called)
-
-    @_recovering
-    def call_some(
-        self,
-        indices: Sequence[int],
-        name: str,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> tuple[Any, ...]:
-        """Calls a method of some sub-environments; the results are in the order of `indices`."""
-        self.call_some_async(indices, name, args, kwargs or {})
-        return self.call_wait()
-
-    @_recovering
-    def call_some_async(
-        self, indices: Sequence[int], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
-        """Begins `call_some`; `call_wait` collects it."""
-        with self._workers.only(indices):
-            super().call_async(name, args, kwargs)  # one of them may be called `name`
-        self._called = indices
-
-    @_recovering
-    def set_attr(self, name: str, values: Any) -> None:
-        """Sets an attribute of every sub-environment; of none if a value cannot be sent."""
-        pickling.dumps(values)
-        super().set_attr(name, values)
-
-    def set_attr_some(self, indices: Sequence[int], name: str, values: Sequence[Any]) -> None:
-        """Sets an attribute of some sub-environments; of none if a value cannot be sent."""
-        each = dict(zip(indices, values, strict=True))
-        with self._workers.only(indices):
-            self.set_attr(name, [each.get(row) for row in range(self.num_envs)])
-
-    def _give_up(self) -> None:
-        """Gives up a call that was begun: Gymnasium's own wait for it runs out at once."""
-        with DeferredInterrupts():
-            self._ran_out = False
-            for line in self._workers.lines:
-                line.give_up()
-            for wait in (super().step_wait, super().reset_wait, super().call_wait):
-                with contextlib.suppress(multiprocessing.TimeoutError, NoAsyncCallError):
-                    wait(0)
-
-    def close_extras(self, timeout: float | None = None, terminate: bool = False) -> None:
-        """Ends the workers, which have 3.5 s by default; does nothing in a fork of their owner."""
-        if os.getpid() == self._owner:
-            self._finalizer.cancel()
-            self.closed = True  # also where this is interrupted
-            limit_s = CLOSE_LIMIT_S if timeout is None else timeout
-            self._workers.end(0.0 if terminate else limit_s)
+        self._finalizer = Finalize(self, self._workers.end, exitpriority=10)
 
     def __del__(self) -> None:
-        """Closes it, unless that was done or its construction failed."""
-        if self._finalizer is not None:
-            self.close()
+        """Leaves closing to the finalizer."""
 
-    def __reduce__(self) -> Any:
-        """Refused, and with it copying: two of them could not share the workers."""
-        raise VecselectError(
-            "An AsyncVectorEnv cannot be copied or pickled; make another with auto_make_vec."
+    def _begin_step(self, actions: Any) -> None:
+        workers = self._begin("step")
+        if self.autoreset_mode is AutoresetMode.DISABLED:
+            base.need_no_ended_episode(self._ended)
+        listed = list(iterate(self.action_space, actions))
+        workers.ask("step", lambda rows: (listed[rows.start : rows.stop],))
+        self._own_work = nothing
+
+    def _end_step(self, timeout_s: float | None) -> StepResult:
+        observations, infos, numbers = self._results(timeout_s)
+        rewards, terminated, truncated = numbers
+        self._ended = np.array(terminated, np.bool_) | np.array(truncated, np.bool_)
+        return (
+            observations,
+            np.array(rewards, np.float64),
+            np.array(terminated, np.bool_),
+            np.array(truncated, np.bool_),
+            infos,
         )
 
+    def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
+        workers = self._begin("reset")
+        seeds = seed_of_each(seed, self.num_envs)
+        options = read_options(options, self.num_envs)
+        every = np.ones(self.num_envs, np.bool_)
+        mask = every if options is None else options.pop("reset_mask", every)
+        wanted = mask.tolist()
+        workers.ask(
+            "reset",
+            lambda rows: (seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]),
+        )
+        self._own_work = nothing
+        self._ended[mask] = False
 
-def _looked_at(
-    env_fns: Sequence[EnvFn], mode: Any, context: str | None, limit_s: float | None
-) -> tuple[Sample, Facts | None, Any]:
+    def _end_reset(self, timeout_s: float | None) -> tuple[Any, dict[str, Any]]:
+        observations, infos, _ = self._results(timeout_s)
+        return observations, infos
+
+    def _results(self, timeout_s: float | None) -> tuple[Any, dict[str, Any], list[Any]]:
+        """Observations, infos, and by kind the numbers of all rows."""
+        observations, each_infos, *numbers = zip(*self._collected(timeout_s)[1:], strict=True)
+        infos: dict[str, Any] = {}
+        for row, found in enumerate(each_infos):
+            for info in found:
+                infos = self._add_info(infos, info, row)
+        if not self.shared_memory:
+            self.observations = concatenate(
+                self.single_observation_space, observations, self.observations
+            )
+        return deepcopy(self.observations) if self.copy else self.observations, infos, numbers
+
+
+def _looked_at(env_fns: Sequence[EnvFn], settings: Settings) -> Built:
     """Builds the first sub-environment, or all where spaces may differ, and closes them again.
 
-    Where there is a time limit, in worker processes. Returns what the first says of itself, the
-    facts of its spec if it was built here, and the `observation_mode` for `AsyncVectorEnv`.
+    Where there is a time limit for it, in worker processes. What is built in the caller's is what
+    workers compare theirs with.
     """
-    differ, here = mode == "different", limit_s is None
-    looked_at = env_fns if differ else env_fns[:1]
-    settings = Settings(
-        workers=0 if here else len(looked_at),
-        copy=True,
-        observation_mode="different" if differ else "same",
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-        start_timeout_s=limit_s,
-        context=context,
-        caller_steps=here,
-    )
+    here = settings.start_timeout_s is None
+    looked_at = env_fns if settings.observation_mode == "different" else env_fns[:1]
+    workers = 0 if here else len(looked_at)
+    settings = dataclasses.replace(settings, workers=workers, caller_steps=here)
     built = construct(looked_at, settings, ProcessWorkers)
-    facts = facts_of(built.envs[0]) if here else None
+    alike = [row for row, make in enumerate(env_fns) if here and same_factory(make, env_fns[0])]
+    spec = dataclasses.replace(
+        built.spec,
+        layout=dataclasses.replace(built.spec.layout, num_envs=len(env_fns), workers=0, slots=1),
+        facts=facts_of(built.envs[0]) if here else None,
+        alike=frozenset(alike),
+    )
     built.workers.end()
     for env in built.envs:
         env.close()
-    spaces = built.observation_space, built.first.observation_space
-    return built.first, facts, spaces if differ else mode
+    return dataclasses.replace(built, spec=spec)

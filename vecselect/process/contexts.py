@@ -29,7 +29,7 @@ from vecselect.errors import refusals_named
 from vecselect.process.forkserver import LOOK_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from multiprocessing.context import BaseContext
 
 POSIX = "fork" in multiprocessing.get_all_start_methods()
@@ -84,20 +84,16 @@ def run_with_variables(variables: Mapping[str, str], function: str, *arguments: 
     pkgutil.resolve_name(function)(*arguments)
 
 
-@contextlib.contextmanager
-def named(given: Any) -> Iterator[str]:
-    """A name by which `multiprocessing.get_context` finds a context meanwhile.
+def registered(method: str | None = None) -> str:
+    """A name by which `multiprocessing.get_context` finds the context for a start method.
 
     Gymnasium's `AsyncVectorEnv` takes no context, but the name of one, and nothing public of
     multiprocessing adds a name.
     """
     known: dict[str, Any] = context._concrete_contexts  # type: ignore[attr-defined]
-    name = f"vecselect-{id(given)}"
-    known[name] = given
-    try:
-        yield name
-    finally:
-        del known[name]
+    name = f"vecselect-{method or start_methods()[0]}"
+    known[name] = get_context(method)
+    return name
 
 
 class _Context(context.BaseContext):

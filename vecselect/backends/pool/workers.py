@@ -80,7 +80,6 @@ class Worker(ABC):
     def outstanding(self) -> bool:
         """Whether a command was given whose end has not been seen."""
 
-    @abstractmethod
     def built(self, timeout_s: float | None = None) -> Sample | None:
         """Waits until the worker has built its sub-environments.
 
@@ -92,18 +91,19 @@ class Worker(ABC):
             WorkerDied: If it ends instead.
             Exception: What a factory raised.
         """
+        raise NotImplementedError
 
-    @abstractmethod
     def make_lane(self, spec: LaneSpec, arena: Arena) -> None:
         """Has it make a lane of its sub-environments; from then on it takes commands."""
+        raise NotImplementedError
 
-    @abstractmethod
     def lane_made(self) -> tuple[str, list[gym.Space[Any]]]:
         """Waits for the end of `make_lane`.
 
         Returns:
             What is wrong with its spaces, if anything, and these spaces where they may differ.
         """
+        raise NotImplementedError
 
     @abstractmethod
     def packed(self, name: str, args: tuple[Any, ...]) -> Any:
@@ -221,9 +221,9 @@ class Workers(ABC):
             work = dataclasses.replace(work, global_seed=generators.child_seed(work.index))
         return self.start_one(work)
 
-    @abstractmethod
     def start_one(self, work: Work) -> Worker:
         """Starts a worker by what is all that it needs to know."""
+        raise NotImplementedError
 
     @abstractmethod
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:

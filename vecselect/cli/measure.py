@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    from vecselect.plan import Plan, Sweep
+    from vecselect.plan import Plan
     from vecselect.request import SweepProgress
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -128,6 +128,11 @@ def add_output(command: argparse.ArgumentParser, text: str = "") -> None:
     command.add_argument("--json", action="store_true", help=JSON_HELP)
 
 
+def write_json(document: Any) -> None:
+    """Writes one JSON document to stdout."""
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
 def write_plan(plan: Plan, args: argparse.Namespace, document: dict[str, Any]) -> None:
     """Writes a plan to the files that were named, and its report or a JSON document to stdout."""
     from vecselect.report import Report
@@ -136,7 +141,7 @@ def write_plan(plan: Plan, args: argparse.Namespace, document: dict[str, Any]) -
     for path in args.output:
         report.save(path)
     if args.json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        write_json(document)
     else:
         (report.details if args.details else report).print(sys.stdout)
 
@@ -201,18 +206,33 @@ def _recommend(args: argparse.Namespace) -> int:
 
 
 def _sweep(args: argparse.Namespace) -> int:
+    from vecselect.make import sweep
     from vecselect.report import SWEEP_FILES, SweepReport, check_file
+    from vecselect.request import SIZES
 
     for path in args.output:  # what cannot be is told before anything is measured
         check_file(path, "sweep", SWEEP_FILES)
-    try:
-        found = _measure_sweep(args)
-    except KeyboardInterrupt as stop:
-        if "sweep" not in vars(stop):
-            raise
-        found = vars(stop)["sweep"]
+    with _measuring() as show:
+
+        def progress(state: SweepProgress) -> None:
+            show(f"{state.share:4.0%}, {state.left_s:3.0f} s left: {state.text}")
+
+        try:
+            found = sweep(
+                args.env,
+                SIZES if args.num_envs is None else args.num_envs,
+                modes=args.modes,
+                budget_s=args.budget,
+                learner=args.learner_s,
+                progress=progress,
+                env_kwargs=dict(args.env_kwarg),
+            )
+        except KeyboardInterrupt as stop:
+            if "sweep" not in vars(stop):
+                raise
+            found = vars(stop)["sweep"]
     if args.json:
-        sys.stdout.write(found.to_json() + "\n")
+        write_json(found.to_dict())
     else:
         SweepReport(found).print(sys.stdout)
     sys.stdout.flush()
@@ -222,26 +242,6 @@ def _sweep(args: argparse.Namespace) -> int:
         return 0
     sys.stderr.write("vecselect: interrupted; this is what was measured until then\n")
     return EXIT_INTERRUPTED
-
-
-def _measure_sweep(args: argparse.Namespace) -> Sweep:
-    from vecselect.make import sweep
-    from vecselect.request import SIZES
-
-    with _measuring() as show:
-
-        def progress(state: SweepProgress) -> None:
-            show(f"{state.share:4.0%}, {state.left_s:3.0f} s left: {state.text}")
-
-        return sweep(
-            args.env,
-            SIZES if args.num_envs is None else args.num_envs,
-            modes=args.modes,
-            budget_s=args.budget,
-            learner=args.learner_s,
-            progress=progress,
-            env_kwargs=dict(args.env_kwarg),
-        )
 
 
 @contextlib.contextmanager
@@ -275,8 +275,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
     machine, modes = read_machine(), available_modes()
     if args.json:
-        document = {"machine": dataclasses.asdict(machine), "modes": modes}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        write_json({"machine": dataclasses.asdict(machine), "modes": modes})
         return 0
     states = tuple(
         (f"mode {mode}", "available" if why is None else f"not available: {why}")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vecselect.cli.measure import JSON_HELP, add_output, write_plan
+from vecselect.cli.measure import JSON_HELP, add_output, write_json, write_plan
 from vecselect.errors import PlanError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def _list(args: argparse.Namespace) -> int:
         for entry in cache.entries()
     ]
     if args.json:
-        _write_json(rows)
+        write_json(rows)
     elif rows:
         table = {
             "key": [row["key"][:SHORT] for row in rows],
@@ -119,7 +118,7 @@ def _explain(args: argparse.Namespace) -> int:
         if args.details:
             # The key is made of this and nothing else, so two plans can be compared by it.
             sys.stdout.write("\nIt is used where all of this is the same:\n")
-            _write_json(entry.fields)
+            write_json(entry.fields)
     return 0
 
 
@@ -198,8 +197,3 @@ def _remove(keys: list[str]) -> int:
         left = counted(len(wanted) - removed, "plan")
         raise PermissionError(f"{left} in {cache.folder} cannot be removed")
     return 0
-
-
-def _write_json(document: Any) -> None:
-    """Writes one JSON document to stdout."""
-    sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from tests import zoo
-from tests.faults.faulty import actions, make
+from tests.faults.faulty import actions, make, within
 from tests.processes import ROOT, gone, until
 from vecselect import ModeUnavailable, RequestError, VecselectWarning, WorkerDied, auto_make_vec
 from vecselect.errors import StepTimeout
@@ -174,13 +174,11 @@ def test_spaces_that_do_not_go_together_name_the_sub_environment():
 @pytest.mark.parametrize(
     ("mode", "options", "words"),
     [
-        ("ray:2", {"num_workers": 0}, "num_workers is 0"),
         ("ray:2", {"lane_mode": "async"}, "lane_mode is 'async'"),
-        ("ray:2", {"num_workers": 3}, "num_workers=3 ask for different numbers"),
-        ("ray:2", {"address": "10.0.0.1:99"}, "connected to the Ray at"),
+        ("ray:2", {"address": "10.0.0.1:99"}, "leave the address out"),
         ("ray:2", {"context": "fork"}, "it takes no vector_kwargs context"),
         ("ray:2:sleep", {}, "ray"),
-        ("pool:1", {"num_workers": 2}, "it takes no vector_kwargs num_workers"),
+        ("pool:1", {"num_cpus": 2}, "it takes no vector_kwargs num_cpus"),
     ],
 )
 def test_what_cannot_be_is_refused(mode, options, words):
@@ -227,11 +225,10 @@ def doomed(cluster):
     assert ray.get(there.remote(), timeout=NOTICED_LIMIT_S)  # so whoever places actors knows it
     yield node
     cluster.remove_node(node, allow_graceful=False)
-    assert until(lambda: not alive(node), NOTICED_LIMIT_S)
-
-
-def alive(node):
-    return any(one["Alive"] for one in ray.nodes() if one["NodeID"] == node.node_id)
+    noticed = {"NodeID": node.node_id, "Alive": False}
+    assert until(
+        lambda: any(noticed.items() <= one.items() for one in ray.nodes()), NOTICED_LIMIT_S
+    )
 
 
 def places(envs):
@@ -242,9 +239,9 @@ def places(envs):
 def closed_in_time(envs):
     """Inside it is used; it can be closed in time, whatever state it is in, and leaves no actor."""
     yield envs
-    mine, start_s = places(envs), time.monotonic()
-    envs.close()
-    assert time.monotonic() - start_s < HANG_S
+    mine = places(envs)
+    with within(HANG_S):
+        envs.close()
     assert all(gone(place.pid, HANG_S) for place in mine)
 
 
@@ -275,10 +272,8 @@ def test_errors_arrive_as_they_were_also_while_another_lane_is_stuck(tmp_path):
             where = "sub-environment 2 in step, step 1 of its episode"
             assert where in str(caught.value.__notes__)
         assert envs.reset(seed=5)[0][:, 1].tolist() == [5, 6, 7, 8]
-        start_s = time.monotonic()
-        with pytest.raises(KeyError):
+        with within(HANG_S), pytest.raises(KeyError):
             envs.step(actions({0: "sleep", 2: "key"}))
-        assert time.monotonic() - start_s < HANG_S
     assert {path.name for path in tmp_path.iterdir()} == {"closed 2", "closed 3"}
 
 
@@ -286,11 +281,9 @@ def test_a_death_is_named_also_while_another_lane_is_stuck():
     named = r"Lane 1 \(node .*, pid .*sub-environments 2-3, has died"
     with closed_in_time(make("ray:2")) as envs:
         envs.reset(seed=1)
-        start_s = time.monotonic()
         for use in (lambda: envs.step(actions({0: "stop", 3: "sigkill"})), envs.reset):
-            with pytest.raises(WorkerDied, match=named):
+            with within(HANG_S), pytest.raises(WorkerDied, match=named):
                 use()
-        assert time.monotonic() - start_s < HANG_S
 
 
 def test_a_deadline_and_a_replaced_lane():
@@ -319,10 +312,9 @@ def test_a_node_that_dies_is_named_and_takes_no_lane_with_it_that_never_ran(doom
         assert doomed.node_id.startswith(place.node.partition("/")[2])
         envs.reset(seed=1)
         kill_node(doomed)
-        start_s = time.monotonic()
-        with pytest.raises(WorkerDied, match=f"Lane 0 .node {place.node}, .*environments 0-3,"):
+        named = f"Lane 0 .node {place.node}, .*environments 0-3,"
+        with within(HANG_S), pytest.raises(WorkerDied, match=named):
             envs.step(actions())
-        assert time.monotonic() - start_s < HANG_S
     # Ray hardly knows of it yet, and gives the node an actor, which dies before it has run.
     with make("ray:4", options={"num_cpus": 0.5}) as envs:
         envs.reset(seed=1)

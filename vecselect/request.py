@@ -50,7 +50,7 @@ PROCESS_OPTIONS = frozenset({"context", "daemon", "max_concurrency", "shared_mem
 PROCESS_OPTIONS |= FAILURE_OPTIONS
 """The `vector_kwargs` that say how processes are run; they bind only a mode that has processes."""
 
-RAY_OPTIONS = frozenset({"address", "lane_mode", "num_cpus", "num_workers", "resources"})
+RAY_OPTIONS = frozenset({"address", "lane_mode", "num_cpus", "resources"})
 """The `vector_kwargs` that say how lanes are run in a cluster; they bind only `ray`."""
 
 CHOICES = {
@@ -340,8 +340,6 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
             f"observation_mode is {mode!r}; it must be 'same', 'different', or the pair (batched "
             "space, space of one sub-environment)."
         )
-    if "num_workers" in options:
-        checked_count("num_workers", options["num_workers"])
     lane_mode = Mode.parse(str(options.get("lane_mode", "sync")))
     if lane_mode.kind != "sync" and (lane_mode.kind != "pool" or lane_mode.workers is None):
         raise RequestError(

@@ -34,6 +34,7 @@ import uuid
 from multiprocessing import process, resource_tracker, util
 from pathlib import Path
 
+import numpy
 import psutil
 import pytest
 
@@ -49,8 +50,6 @@ PRELOADED = ("gymnasium", "tests.faults.faulty")
 
 MODES = ["sync", "async", "pool:0", "pool:2", "thread:2"]
 PROCESSES = ["async", "pool:2"]
-QUICK = PROCESSES
-"""The modes that plain `pytest` runs the cases in."""
 
 DEADLINE_S = 30.0
 """When a case that has not ended is killed, and counts as hung."""
@@ -63,7 +62,7 @@ def case(*, modes=None, full=False, deadline_s=DEADLINE_S, **expected):
     """Runs a test in a process of its own.
 
     Args:
-        modes: For each of which it runs, as the argument `mode`. Other modes than `QUICK` are
+        modes: For each of which it runs, as the argument `mode`. Others than `PROCESSES` are
             marked `full`.
         full: Whether it is marked `full` in every mode.
         deadline_s: Seconds after which it counts as hung.
@@ -78,9 +77,8 @@ def case(*, modes=None, full=False, deadline_s=DEADLINE_S, **expected):
             run.finish().check(**expected)
 
         if modes is not None:
-            rest = [mode for mode in modes if mode not in QUICK]
-            quick = [mode for mode in modes if mode in QUICK]
-            test = pytest.mark.parametrize("mode", quick + only_full(*rest))(test)
+            params = [mode if mode in PROCESSES else only_full(mode)[0] for mode in modes]
+            test = pytest.mark.parametrize("mode", params)(test)
         return pytest.mark.full(test) if full else test
 
     return decorate
@@ -276,20 +274,19 @@ class Program:
 
 
 def run(target, arguments, folder, inside):
-    """Runs a case's function: the first thing in its process.
+    """Runs a case's function, the first thing in its process, and writes the result to a folder.
 
     Args:
         target: `module:function`.
         arguments: Of the function, as JSON.
-        folder: Where the result is written.
+        folder: The folder.
         inside: "1" if descriptors and processes are counted before the process ends.
     """
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     forkserver.PRELOADED += PRELOADED
     name_own()
     module, _, name = target.partition(":")
-    function = getattr(importlib.import_module(module), name)
-    function = inspect.unwrap(function)
+    function = inspect.unwrap(getattr(importlib.import_module(module), name))
     if int(inside):
         resource_tracker.ensure_running()
         forkserver.ensure_running()
@@ -390,8 +387,7 @@ def _become(request):
     os.environ.update(request["environment"])
     tempfile.tempdir = None
     util.spawnv_passfds = functools.partial(_fork_helpers, os.getpid(), util.spawnv_passfds)
-    if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(random.getrandbits(32))
+    numpy.random.seed(random.getrandbits(32))
 
 
 HELPERS = ("import sys; sys.path[:] = ", "from multiprocessing.resource_tracker")
@@ -400,12 +396,7 @@ HELPERS = ("import sys; sys.path[:] = ", "from multiprocessing.resource_tracker"
 def _fork_helpers(owner, spawn, path, args, passfds):
     """Stands in for `spawnv_passfds`: forks the helpers off, which then need load nothing.
 
-    Args:
-        owner: The case's process. Others, which may have threads, start programs.
-        spawn: The function that starts a program.
-        path: Path of the program.
-        args: Its arguments.
-        passfds: The descriptors that it gets.
+    Only in the case's own process: others, which may have threads, start programs by `spawn`.
     """
     code = args[-1]
     if os.getpid() != owner or not code.startswith(HELPERS):

@@ -33,7 +33,6 @@ from tests.faults.faulty import (
 from tests.marks import only_full
 from tests.processes import gone, until
 from vecselect import VecselectError, auto_make_vec
-from vecselect.process import contexts
 
 SPAWNED = ["async spawn", "async fork", "pool:2 spawn", "pool:2 fork"]
 
@@ -226,19 +225,6 @@ def test_one_environment_for_all_is_noticed(mode):
     with pytest.raises(ValueError, match="same instance"):
         auto_make_vec([lambda: env] * 6, mode=mode)
     assert closed(note) == [0]
-
-
-@case()
-def test_a_worker_that_cannot_be_started_leaves_nothing():
-    """What `case` counts."""
-
-    def start(process):
-        raise OSError("no more processes")
-
-    make("pool:2").close()  # what multiprocessing itself keeps open
-    type(contexts.get_context().Process(target=None)).start = start
-    with pytest.raises(OSError, match="no more processes"):
-        make("pool:2")
 
 
 @case(full=True)

@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import importlib.util
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -91,7 +90,7 @@ class EnvPool(base.Backend):
         """
         base.need_work_for(mode, request)
         threads = mode.workers or self.exact(request, mode, read_machine()).workers or 1
-        env = EnvPoolVectorEnv(_task_of(request), request.num_envs, threads)
+        env = EnvPoolVectorEnv(request, threads)
         base.set_spec(env, request, None)
         return _Split(env, "envpool")
 
@@ -106,16 +105,6 @@ class _Split(NativeVectorEnv):
         self._begin("step", self.env.receive)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What EnvPool is to run: its arguments with the time limit, and Gymnasium's single spaces."""
-
-    id: str
-    kwargs: dict[str, Any]
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
-
-
 def _envpool() -> Any:
     return importlib.import_module("envpool")
 
@@ -128,8 +117,11 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _task_of(request: Request) -> Task:
-    """What EnvPool is to run; one sub-environment of Gymnasium is built to know what that is."""
+def _checked(request: Request) -> tuple[dict[str, Any], gym.Space[Any], gym.Space[Any]]:
+    """What EnvPool is to run: its arguments with the time limit, and Gymnasium's single spaces.
+
+    One sub-environment of Gymnasium is built to know that.
+    """
     spec = request.spec
     assert spec is not None, "a callable was refused"
     id, envpool = spec.id, _envpool()
@@ -168,7 +160,7 @@ def _task_of(request: Request) -> Task:
         if not _alike(own, other, dtype=what == "observations"):
             raise unavailable(f"the {what} of EnvPool's {id} are a {other}, not a {own}")
     kwargs["max_episode_steps"] = limit if limit is not None and limit > 0 else NO_LIMIT
-    return Task(id, kwargs, observation_space, action_space)
+    return kwargs, observation_space, action_space
 
 
 def _alike(own: gym.Space[Any], other: Any, *, dtype: bool) -> bool:
@@ -198,23 +190,25 @@ class EnvPoolVectorEnv(VectorEnv):
     - A step that ends an episode and reaches its time limit is `truncated` only.
     """
 
-    def __init__(self, task: Task, num_envs: int, threads: int) -> None:
+    def __init__(self, request: Request, threads: int) -> None:
         """Describes it; the first reset builds it."""
-        self.num_envs: int = num_envs
+        assert request.spec is not None, "a callable was refused"
+        self._id = request.spec.id
+        self._kwargs, observation_space, action_space = _checked(request)
+        self.num_envs: int = request.num_envs
         self.metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.render_mode: str | None = None
-        self.single_observation_space: gym.Space[Any] = task.observation_space
-        self.single_action_space: gym.Space[Any] = task.action_space
-        self.observation_space: gym.Space[Any] = batch_space(task.observation_space, num_envs)
-        self.action_space: gym.Space[Any] = batch_space(task.action_space, num_envs)
-        self._task = task
+        self.single_observation_space: gym.Space[Any] = observation_space
+        self.single_action_space: gym.Space[Any] = action_space
+        self.observation_space: gym.Space[Any] = batch_space(observation_space, self.num_envs)
+        self.action_space: gym.Space[Any] = batch_space(action_space, self.num_envs)
         self._threads = threads
-        self._all = np.ones(num_envs, bool)
+        self._all = np.ones(self.num_envs, bool)
         self._pool: Any = None
         self._dtype = self.observation_space.dtype
         self._most: int | None = None
-        if isinstance(task.action_space, spaces.Discrete):
-            self._most = int(task.action_space.n)
+        if isinstance(action_space, spaces.Discrete):
+            self._most = int(action_space.n)
 
     def reset(
         self, *, seed: Any = None, options: dict[str, Any] | None = None
@@ -231,22 +225,17 @@ class EnvPoolVectorEnv(VectorEnv):
             drawn = np.random.SeedSequence().generate_state(self.num_envs)
             given = [draw if one is None else one for draw, one in zip(drawn, seeds, strict=True)]
             self._pool = None  # its threads end before there are new ones
-            self._pool = self._made([int(one) % 2**31 for one in given])
+            with _quiet():
+                self._pool = _envpool().make_gymnasium(
+                    self._id,
+                    num_envs=self.num_envs,
+                    num_threads=self._threads,
+                    seed=[int(one) % 2**31 for one in given],
+                    **self._kwargs,
+                )
+                _ = self._pool.observation_space  # made at the first use, which warns
         observations, infos = self._pool.reset()
         return observations.astype(self._dtype, copy=False), self._masked(infos)
-
-    def _made(self, seeds: list[int]) -> Any:
-        task = self._task
-        with _quiet():
-            pool = _envpool().make_gymnasium(
-                task.id,
-                num_envs=self.num_envs,
-                num_threads=self._threads,
-                seed=seeds,
-                **task.kwargs,
-            )
-            _ = pool.observation_space  # made at the first use, which warns
-        return pool
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps every sub-environment; arguments and errors as in `send`."""

@@ -196,7 +196,7 @@ def ray_costs(request: Request, machine: Machine, found: Probe) -> RayCosts:
     here = max(int(machine.cores), 1)
     with cluster.connected(options.get("address"), here):
         free = cluster.ray().available_resources().get("CPU", 0.0)
-        lanes = max(int(options.get("num_workers", free / each)), 1)
+        lanes = max(int(free / each), 1)
         nodes = [node for node in cluster.ray().nodes() if node["Alive"]]
         # Lanes as full as they would be: what is large goes another way through Ray.
         per_lane = math.ceil(request.num_envs / lanes)
@@ -219,9 +219,9 @@ def _ray_step_s(
 ) -> float:
     """Seconds of a vector step over stubs."""
     options = {"start_timeout_s": RAY_START_LIMIT_S, **options}
-    options |= {"num_workers": lanes, "lane_mode": "sync"}
+    options["lane_mode"] = "sync"
     request = Request("stub", (stub,) * (lanes * per_lane), vector_kwargs=options)
-    with Trial(backend_of("ray").build(request, Mode("ray"))) as trial:
+    with Trial(backend_of("ray").build(request, Mode("ray", lanes))) as trial:
         trial.reset()
         trial.block(RAY_WARM_UP_STEPS)
         return median(trial.block(1).loop_s for _ in range(RAY_STEPS))

@@ -15,9 +15,7 @@ from vecselect.backends.pool.settings import Settings
 from vecselect.backends.pool.vector_env import PoolVectorEnv
 from vecselect.backends.ray import cluster
 from vecselect.backends.ray.workers import RayWorkers
-from vecselect.errors import RequestError
 from vecselect.machine import read_machine
-from vecselect.modes import Mode
 from vecselect.request import FAILURE_OPTIONS, RAY_OPTIONS
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
     from vecselect.machine import Machine
+    from vecselect.modes import Mode
     from vecselect.request import Request
 
 
@@ -44,33 +43,22 @@ class Ray(base.Backend):
 
     def why_not(self, request: Request, mode: Mode, machine: Machine) -> str | None:
         """Says what cannot be sent to an actor."""
-        reason = super().why_not(request, mode, machine)
-        lanes = request.vector_kwargs.get("num_workers")
-        reason = reason or Mode("ray", lanes).why_not(request.num_envs, buffers=request.buffers)
-        return reason or request.why_not_sent
+        return super().why_not(request, mode, machine) or request.why_not_sent
 
     def build(self, request: Request, mode: Mode) -> VectorEnv:
         """Builds a `RayVectorEnv`, or one for each buffer, whose actors share the CPUs.
 
-        The number of actors is that of the mode, or the option `num_workers`, or as many as the
-        cluster has room for.
+        Where the mode names no number of actors, they are as many as the cluster has room for.
         """
         options = request.vector_kwargs
-        workers = mode.workers
         base.need_work_for(mode, request)
-        lanes = options.get("num_workers", workers)
-        if workers is not None and lanes != workers:
-            raise RequestError(
-                f"Mode 'ray:{workers}' and vector_kwargs num_workers={lanes} ask for different "
-                "numbers of actors; give one of them."
-            )
         beside = int(options.get("lane_mode", "sync").partition(":")[2] or 0)
         needs = {"CPU": options.get("num_cpus", 1 + beside), **options.get("resources", {})}
         cores = max(int(read_machine().cores), 1)
-        most = request.num_envs // request.buffers if lanes is None else lanes
-        wanted = cores if lanes is None else max(cores, most * needs["CPU"])
+        most = mode.workers or request.num_envs // request.buffers
+        wanted = max(cores, most * needs["CPU"]) if mode.workers else cores
         with cluster.connected(options.get("address"), wanted):
-            count = most if lanes is not None else min(most, cluster.room(needs))
+            count = mode.workers or min(most, cluster.room(needs))
             # An actor works only while those of other buffers wait. Ray takes fractions below 1
             # and whole numbers above.
             shares = {name: number / request.buffers for name, number in needs.items()}

@@ -10,7 +10,7 @@ import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from vecselect.errors import ModeUnavailable, RequestError
+from vecselect.errors import ModeUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,23 +35,15 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
     That is the one it is connected to already, the one at the address or at RAY_ADDRESS, or one
     that is started here with so many CPUs.
 
-    Raises:
-        ModeUnavailable: If none can be reached at that address.
-        RequestError: If this process is connected to another one.
+    Raises `ModeUnavailable` if none can be reached at that address, or this process is connected to
+    another one.
     """
     global _ours
     module = ray()
     address = address or os.environ.get("RAY_ADDRESS")
     with _lock:
-        if module.is_initialized():
-            here = module.get_runtime_context().gcs_address
-            if address not in (None, "auto", "local", here):
-                raise RequestError(
-                    f"vector_kwargs address is {address!r}, but this process is connected to the "
-                    f"Ray at {here!r}, and it can have only one. Leave address out, or call "
-                    "ray.shutdown() before."
-                )
-        else:
+        connected_to = module.get_runtime_context().gcs_address if module.is_initialized() else ""
+        if not connected_to or address not in (None, "auto", "local", connected_to):
             started = {"num_cpus": cpus, "include_dashboard": False} if address is None else {}
             try:
                 with _quiet():

@@ -94,7 +94,7 @@ class RayWorkers(Workers):
         return ModeUnavailable(
             f"Mode 'ray' found no room for all of its actors within {self.place_limit_s:g} s: "
             f"{lanes} lanes ask for {asked}; the cluster has {there}, some of which others may "
-            "use. Ask for fewer with num_workers or a smaller num_cpus, give more time with "
+            "use. Ask for fewer, or with a smaller num_cpus, give more time with "
             "start_timeout_s, or add nodes."
         )
 

@@ -252,7 +252,7 @@ def test_buffers_that_cannot_be_are_refused(num_envs, buffers, mode, error, matc
 
 def test_the_memory_is_looked_at_for_the_workers_that_all_buffers_share(monkeypatch):
     machine = dataclasses.replace(read_machine(), memory_available_bytes=WORKER_BYTES)
-    monkeypatch.setattr("vecselect.backends.pool.backend.read_machine", lambda: machine)
+    monkeypatch.setattr("vecselect.backends.pool.construction.read_machine", lambda: machine)
     with pytest.warns(VecselectWarning, match="2 worker processes may be more") as caught:
         auto_make_vec("CartPole-v1", 4, mode="pool:2", buffers=2).close()
     assert [one.filename for one in caught] == [__file__]

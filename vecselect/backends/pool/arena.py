@@ -397,9 +397,12 @@ class Loans:
             block: Its memory, mapped privately.
         """
         self._block = block
-        self._shapes = {leaf.path: (layout.num_envs, *leaf.shape) for leaf in layout.observations}
-        self._roots, self._spans = _slots(layout, block)
-        self._unheld = [_holders(roots) for roots in self._roots]
+        self._batches = Arena(layout, block).observations
+        self._unheld = [_holders(batch) for batch in self._batches]
+        self._starts: dict[int, int] = {}  # of each slot, on a page of its own
+        for name, _, _, offset in layout.placed():
+            if name[0] == "observation":
+                self._starts.setdefault(name[1], offset)
         self._lendable = set(range(1, layout.slots))
         self._lent: set[int] = set()
         self._next = 0
@@ -412,9 +415,11 @@ class Loans:
             self._forks_seen = Loans._forks
             self._lendable -= self._lent
         for slot in self._lendable:
-            if _holders(self._roots[slot]) == self._unheld[slot]:
+            if _holders(self._batches[slot]) == self._unheld[slot]:
                 if slot in self._lent:  # what the caller has changed in it is forgotten
-                    self._block.madvise(mmap.MADV_DONTNEED, *self._spans[slot])
+                    start = self._starts[slot]
+                    size = self._starts.get(slot + 1, len(self._block)) - start
+                    self._block.madvise(mmap.MADV_DONTNEED, start, size)
                     self._lent.discard(slot)  # last: this may be interrupted
                 self._next = slot
                 return slot
@@ -430,31 +435,12 @@ class Loans:
             return None
         self._lent.add(slot)
         self._next = 0
-        shapes = self._shapes.items()
-        return {
-            path: root.reshape(shape)
-            for (path, shape), root in zip(shapes, self._roots[slot], strict=True)
-        }
+        return {path: array.view() for path, array in self._batches[slot].items()}
 
 
-def _slots(
-    layout: Layout, block: mmap.mmap
-) -> tuple[list[list[np.ndarray]], list[tuple[int, int]]]:
-    """The flat arrays of each slot; and the offset and the size of each, in bytes."""
-    roots: list[list[np.ndarray]] = [[] for _ in range(layout.slots)]
-    starts, ends = [sys.maxsize] * layout.slots, [0] * layout.slots
-    for name, dtype, shape, offset in layout.placed():
-        if name[0] == "observation":
-            slot, count = name[1], int(np.prod(shape, dtype=int))
-            roots[slot].append(np.frombuffer(block, dtype, count, offset))
-            starts[slot] = min(starts[slot], offset)
-            ends[slot] = offset + count * dtype.itemsize
-    return roots, [(start, end - start) for start, end in zip(starts, ends, strict=True)]
-
-
-def _holders(roots: list[np.ndarray]) -> int:
-    """References to arrays: every array that is derived from one, however far, refers to it."""
-    return sum([sys.getrefcount(root) for root in roots])
+def _holders(batch: Mapping[Any, np.ndarray]) -> int:
+    """References to what arrays are based on, as is all that is derived from one, however far."""
+    return sum([sys.getrefcount(array.base) for array in batch.values()])
 
 
 def _note_fork() -> None:

@@ -118,7 +118,6 @@ def _settings(request: Request, workers: int, started: int, **more: Any) -> Sett
         context=options.get("context"),
         daemon=options.get("daemon", False),
         processes=started,
-        memory_available_bytes=machine.memory_available_bytes,
         caller_steps=request.caller_steps,
         **more,
     )

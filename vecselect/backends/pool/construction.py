@@ -13,7 +13,7 @@ from vecselect.backends.base import check_distinct, warn_of_memory
 from vecselect.backends.pool.arena import LEND_BYTES, LENT_SLOTS, Layout, leaves
 from vecselect.backends.pool.settings import LaneSpec, Sample, Work, sample_of
 from vecselect.backends.specs import facts_of, same_factory
-from vecselect.machine import WORKER_BYTES, resident_bytes
+from vecselect.machine import WORKER_BYTES, read_machine, resident_bytes
 from vecselect.modes import slices
 from vecselect.process.remote_errors import annotate
 
@@ -107,7 +107,7 @@ def build(envs: list[gym.Env], workers: Workers, whole: Work, settings: Settings
     after_bytes = resident_bytes()
     if settings.processes and before_bytes is not None and after_bytes is not None:
         each_bytes = WORKER_BYTES + max(after_bytes - before_bytes, 0)
-        warn_of_memory(settings.processes, each_bytes, settings.memory_available_bytes)
+        warn_of_memory(settings.processes, each_bytes, read_machine().memory_available_bytes)
     for index, rows in enumerate(others):
         work = dataclasses.replace(whole.part(rows), index=index, global_seed=0)
         work = dataclasses.replace(work, gives_sample=not own and index == 0)

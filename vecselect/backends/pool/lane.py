@@ -100,7 +100,9 @@ class Lane:
         self.envs: list[gym.Env] = list(envs)
         self.infos: InfoTable = InfoTable(arena) if part_of is None else part_of.infos
         self.objects: dict[Any, list[Any]] = (
-            _objects(space, arena) if part_of is None else part_of.objects
+            {one.path: [None] * arena.layout.num_envs for one in leaves(space) if one.dtype is None}
+            if part_of is None
+            else part_of.objects
         )
         self._first = first_row
         self._slice = slice(first_row, first_row + len(envs))
@@ -335,13 +337,6 @@ class Lane:
                 failure.__cause__ = error
         if failure is not None:
             raise failure
-
-
-def _objects(space: gym.Space[Any], arena: Arena) -> dict[Any, list[Any]]:
-    """Room for what of a batch of observations is no array."""
-    return {
-        leaf.path: [None] * arena.layout.num_envs for leaf in leaves(space) if leaf.dtype is None
-    }
 
 
 def _only(reward: Any, row: int) -> float:

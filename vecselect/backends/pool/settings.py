@@ -39,7 +39,6 @@ class Settings:
         restart: Whether a worker that died is replaced.
         processes: Worker processes that are started, in all buffers together; a warning is given
             where they will hardly fit into memory.
-        memory_available_bytes: What they may take.
         caller_steps: Whether the calling process steps a slice of its own.
         buffer: The number of this buffer; None where there is only one.
         queues: Whether each sub-environment steps independently: see `rows`.
@@ -58,7 +57,6 @@ class Settings:
     daemon: bool = False
     restart: bool = False
     processes: int = 0
-    memory_available_bytes: int = 0
     caller_steps: bool = True
     buffer: int | None = None
     queues: bool = False

@@ -9,6 +9,7 @@ that builds the same environments; a warning that is new is shown at once, where
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import sys
@@ -86,7 +87,7 @@ class EnvFactory:
 
 # Registered specs
 
-_pickled: dict[str, tuple[object, bytes, bytes | None]] = {}
+_pickled: dict[str, tuple[object, bytes, bytes]] = {}
 _sent: dict[str, bytes] = {}
 _adopted: Mapping[str, bytes] = {}
 
@@ -98,26 +99,23 @@ def registered_specs() -> Mapping[str, bytes]:
     factories. What cannot be pickled is left out.
     """
     global _sent
-    all_of_them = {id: _pickle_of(id, spec) for id, spec in list(gym.registry.items())}
-    found = {id: data for id, data in all_of_them.items() if data is not None}
+    found = {}
+    for id, spec in list(gym.registry.items()):
+        with contextlib.suppress(Exception):  # pickling runs code of the user's objects
+            found[id] = _pickle_of(id, spec)
     if found != _sent:
         _sent = found
     return _sent
 
 
-def _pickle_of(id: str, spec: object) -> bytes | None:
-    """A spec as bytes; None where it cannot be pickled."""
+def _pickle_of(id: str, spec: object) -> bytes:
     try:
         seen = pickle.dumps(spec)  # quick, and other bytes whenever the spec was changed
     except Exception:  # a lambda, say, which only the slow way can send
-        seen = b""
+        return pickling.dumps(spec)
     known = _pickled.get(id)
-    if known is None or known[0] is not spec or known[1] != seen or not seen:
-        try:
-            known = (spec, seen, pickling.dumps(spec))
-        except Exception:  # pickling runs code of the user's objects: anything may come
-            known = (spec, seen, None)
-        _pickled[id] = known
+    if known is None or known[0] is not spec or known[1] != seen:
+        _pickled[id] = known = (spec, seen, pickling.dumps(spec))
     return known[2]
 
 
@@ -143,11 +141,10 @@ def add_unknown_specs(packed: Mapping[str, bytes]) -> bool:
 
 def _load(packed: Mapping[str, bytes], id: str) -> bool:
     """Registers a spec, and says whether that could be done."""
-    try:
+    with contextlib.suppress(Exception):  # it may need a module that is not to be found here
         gym.registry[id] = pickling.loads(packed[id])
-    except Exception:  # it may need a module that is not to be found here
-        return False
-    return True
+        return True
+    return False
 
 
 # Warnings

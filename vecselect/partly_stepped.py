@@ -84,11 +84,6 @@ class BufferedAutoVectorEnv(PartlyStepped):
         for one in self._buffers:
             AutoVectorEnv._note_reset(one)
 
-    def note_buffer_reset(self) -> None:
-        """Notes that one of the buffers was reset by itself."""
-        if all(one.was_reset for one in self._buffers):
-            super()._note_reset()
-
 
 class Buffer(PartlyStepped):
     """Some of the sub-environments of a `BufferedAutoVectorEnv`, which are counted from 0 here.
@@ -105,11 +100,6 @@ class Buffer(PartlyStepped):
     def rows(self) -> slice:
         """Its rows of the whole batch."""
         return self._rows
-
-    @property
-    def was_reset(self) -> bool:
-        """Whether all of its sub-environments were reset at least once."""
-        return self._was_reset
 
     def retune(self) -> NoReturn:
         """Refused: the buffers of a vector environment run in one mode."""
@@ -131,10 +121,6 @@ class Buffer(PartlyStepped):
     def __repr__(self) -> str:
         """Names its rows and the mode."""
         return f"<Buffer of rows {self._rows.start}-{self._rows.stop - 1}, mode={self.mode!r}>"
-
-    def _note_reset(self) -> None:
-        super()._note_reset()
-        self._whole.note_buffer_reset()
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Steps its sub-environments; arguments and errors as in `AutoVectorEnv.step`."""

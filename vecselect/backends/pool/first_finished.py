@@ -227,7 +227,7 @@ class FirstFinishedVectorEnv(LaneCalls):
     def _collected(self, timeout_s: float | None) -> list[Any]:
         """What the lanes that were asked replied; raises what any of them raised."""
         self._await(lambda: len(self._at_work), timeout_s)
-        replies = [self._workers.unpacked(answer) for answer in self._answers.values()]
+        replies = [*self._answers.values()]
         self._answers.clear()
         for reply in replies:
             if isinstance(reply, BaseException):
@@ -388,10 +388,9 @@ class FirstFinishedVectorEnv(LaneCalls):
         """
         rests: dict[int, Any] = {}
         for row in rows:
-            answer = self._answers[row]
-            if answer is None:
+            reply = self._answers[row]
+            if reply is None:
                 continue
-            reply = self._workers.unpacked(answer)
             if isinstance(reply, BaseException):
                 del self._answers[row]
                 raise reply

@@ -223,7 +223,12 @@ class RowProcess(ProcessWorker):
                 outbox.drop()
                 continue
             with self.message():
-                answers[word & LOW] = self.pipe.connection.recv_bytes()
+                data = self.pipe.connection.recv_bytes()
+                try:
+                    reply = pickling.loads(data)
+                except Exception as error:  # it cannot be rebuilt here
+                    reply = error
+                answers[word & LOW] = raised_there(reply) if isinstance(reply, Failed) else reply
                 outbox.drop()
         return count
 
@@ -280,20 +285,13 @@ class RowProcesses(ProcessWorkers):
 
         Args:
             answers: Gets each by row, or by the key of a worker: what the sub-environment has left
-                beside the arena, or what a method returned; as bytes for `unpacked`.
+                beside the arena, what a method returned, or what was raised.
             at_work: Loses the same keys.
         """
         for worker in self.each:
             self._unsignalled += worker.take_answers(answers, at_work)
         while self._unsignalled > 0 and self._finished.acquire(False):
             self._unsignalled -= 1
-
-    def unpacked(self, answer: Any) -> Any:
-        """An answer as its worker gave it; an exception where a sub-environment raised."""
-        if answer is None:
-            return None
-        reply = pickling.loads(answer)
-        return raised_there(reply) if isinstance(reply, Failed) else reply
 
     def replace(self, place: int, death: Exception) -> None:
         """Replaces a worker that has died; where none are replaced, raises, now and ever after."""
@@ -404,7 +402,3 @@ class RowThreads(ThreadWorkers):
             while self._unsignalled > 0:
                 self._finished.get(False)
                 self._unsignalled -= 1
-
-    def unpacked(self, answer: Any) -> Any:
-        """An answer as its worker gave it."""
-        return answer

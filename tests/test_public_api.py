@@ -43,7 +43,7 @@ IMPORTS = {name: imported_by(tree) for name, tree in MODULES.items()}
 
 LAYERS = (
     "errors printable version",
-    "values modes learner_threads arguments",
+    "modes learner_threads arguments",
     "process",
     "machine",
     "factory",

@@ -24,9 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import warn
 from vecselect.modes import Mode
-from vecselect.plan import Plan, Sweep
+from vecselect.plan import Plan, Sweep, exactly, rebuilt
 from vecselect.selection.evidence import ObservedRun
-from vecselect.values import exactly, rebuilt
 
 try:
     import fcntl

@@ -143,7 +143,7 @@ def test_a_mistaken_name_leaves_every_episode_where_it_is(shared_memory, autores
             ):
                 with pytest.raises((AttributeError, ValueError, TypeError, VecselectError)):
                     mistake()
-            assert_same(envs.step(actions()), oracle.step(actions()), ordered=False)
+            assert_same(envs.step(actions()), oracle.step(actions()))
             if step % 5 == 3:
                 for vector in (envs, oracle):
                     masked = vector.reset(seed=step, options={"reset_mask": mask})

@@ -37,7 +37,6 @@ def copied(test):
 
 class TestAsync(VectorEnvContract):
     mode = "async"
-    ordered = False  # Gymnasium puts `final_info` before the keys of the new episode
     sets_all_or_none = False
     # Before 1.2 Gymnasium sends a `final_info` whose arrays the reset has overwritten.
     wrong = [("Humanoid-v5", AutoresetMode.SAME_STEP)] if GYMNASIUM < (1, 2) else []

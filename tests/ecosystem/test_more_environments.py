@@ -46,7 +46,7 @@ def assert_same_as_the_loop(make, mode, given=None, **kwargs):
         options = {"autoreset_mode": autoreset_mode}
         oracle = SyncVectorEnv([make] * 3, **options)
         with auto_make_vec(given or make, 3, mode, vector_kwargs=options, **kwargs) as envs:
-            assert_same_run(envs, oracle, 25, ordered=mode != "async")
+            assert_same_run(envs, oracle, 25)
         oracle.close()
 
 

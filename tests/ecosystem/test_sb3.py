@@ -71,15 +71,15 @@ def assert_same_run(ours, oracle, steps=30):
     for envs in (ours, oracle):
         envs.seed(5)
     assert_same(ours.reset(), as_dict(oracle.reset()), "reset")
-    assert_same(ours.reset_infos, oracle.reset_infos, "reset_infos", ordered=False)
+    assert_same(ours.reset_infos, oracle.reset_infos, "reset_infos")
     ended = 0
     for step in range(steps):
         actions = np.array([space.sample() for _ in range(oracle.num_envs)])
         actual, expected = ours.step(actions.copy()), oracle.step(actions)
         assert_same(actual[:3], (as_dict(expected[0]), *expected[1:3]), f"step {step}")
         here = (comparable(actual[3]), comparable(expected[3]))
-        assert_same(*here, f"infos of step {step}", ordered=False)
-        assert_same(ours.reset_infos, oracle.reset_infos, "reset_infos", ordered=False)
+        assert_same(*here, f"infos of step {step}")
+        assert_same(ours.reset_infos, oracle.reset_infos, "reset_infos")
         ended += int(expected[2].sum())
     assert ended
     assert_same(ours.reset(), as_dict(oracle.reset()), "reset without seeds")
@@ -332,7 +332,7 @@ def test_its_own_make_vec_env_can_be_replaced_by_ours(mode, tmp_path):
     for _ in range(30):
         actual, expected = (envs.step(np.ones(3, np.int64)) for envs in (ours, oracle))
         assert_same(actual[:3], expected[:3])
-        assert_same(comparable(actual[3]), comparable(expected[3]), ordered=False)
+        assert_same(comparable(actual[3]), comparable(expected[3]))
     ours.close()
     oracle.close()
     names = ["2.monitor.csv", "3.monitor.csv", "4.monitor.csv"]

@@ -71,29 +71,13 @@ WAIT: dict[str, Callable[[AutoVectorEnv], Any]] = {
 """Every use of a vector environment: in one call, or in two."""
 
 
-def assert_same(actual: Any, expected: Any, path: str = "result", ordered: bool = True) -> None:
+def assert_same(actual: Any, expected: Any, path: str = "result") -> None:
     """Fails unless the two are equal in structure, type, dtype, shape and every bit.
 
-    `path` says where they stand, for the message; if `ordered`, keys of dicts have one order too.
+    `path` says where they stand, for the message.
     """
-    if not ordered:
-        actual, expected = _sorted(actual), _sorted(expected)
     difference = first_difference(actual, expected, path)
     assert difference is None, difference
-
-
-def _sorted(value: Any) -> Any:
-    """The value with the keys of its dicts in alphabetical order."""
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value, key=str)}
-    if type(value) in (list, tuple):
-        return type(value)(map(_sorted, value))
-    if isinstance(value, np.ndarray) and value.dtype == object:
-        array = np.empty_like(value)
-        for index in np.ndindex(value.shape):
-            array[index] = _sorted(value[index])
-        return array
-    return value
 
 
 def assert_same_run(
@@ -102,7 +86,6 @@ def assert_same_run(
     steps: int,
     seed: Any = 7,
     reset: Callable[[int, np.ndarray], dict[str, Any] | None] | None = None,
-    ordered: bool = True,
 ) -> None:
     """Fails unless two vector environments return the same for the same seeds and actions.
 
@@ -113,7 +96,6 @@ def assert_same_run(
         seed: Of the first reset; the actions follow from it.
         reset: Called with the number of a step and the flags of ended episodes to get a reset's
             arguments, or None for no reset.
-        ordered: Whether the keys of infos must stand in the same order.
     """
     space = copy.deepcopy(oracle.action_space)
     space.seed(3)
@@ -121,13 +103,11 @@ def assert_same_run(
     for step in range(steps):
         actions = space.sample()
         actual, expected = envs.step(copy.deepcopy(actions)), oracle.step(actions)
-        assert_same(actual, expected, f"step {step}", ordered)
+        assert_same(actual, expected, f"step {step}")
         arguments = reset(step, expected[2] | expected[3]) if reset else None
         if arguments is not None:
             result = envs.reset(**copy.deepcopy(arguments))
-            assert_same(
-                result, oracle.reset(**copy.deepcopy(arguments)), f"reset after {step}", ordered
-            )
+            assert_same(result, oracle.reset(**copy.deepcopy(arguments)), f"reset after {step}")
 
 
 def echoes(
@@ -159,7 +139,6 @@ class VectorEnvContract:
         mode: The mode as users write it. A number of workers is lowered where there is not work
             for so many.
         vector_kwargs: Given to all that is built.
-        ordered: Whether infos have their keys in the order of the loop with SAME_STEP.
         sets_all_or_none: Whether `set_attr` takes back what it has set if one sub-environment
             refuses.
         wrong: Ids of stock environments with the autoreset modes in which the mode is known to be
@@ -168,7 +147,6 @@ class VectorEnvContract:
 
     mode: str
     vector_kwargs: dict[str, Any] = {}
-    ordered: bool = True
     sets_all_or_none: bool = True
     wrong: Sequence[tuple[str, AutoresetMode]] = ()
 
@@ -211,7 +189,7 @@ class VectorEnvContract:
                 assert envs.observation_space == oracle.observation_space
                 assert envs.action_space == oracle.action_space
                 reset = masked_reset if autoreset_mode is AutoresetMode.DISABLED else None
-                assert_same_run(envs, oracle, 30, reset=reset, ordered=self.ordered)
+                assert_same_run(envs, oracle, 30, reset=reset)
                 assert envs.get_attr("np_random_seed") == oracle.get_attr("np_random_seed")
                 states = [
                     [generator.bit_generator.state for generator in vector.get_attr("np_random")]
@@ -229,7 +207,7 @@ class VectorEnvContract:
         envs, oracle = self.pair(echoes(count, kind), autoreset_mode=autoreset_mode)
         with envs:
             reset = masked_reset if autoreset_mode is AutoresetMode.DISABLED else None
-            assert_same_run(envs, oracle, 40, reset=reset, ordered=self.ordered)
+            assert_same_run(envs, oracle, 40, reset=reset)
 
     @pytest.mark.parametrize("name", zoo.SPACES)
     def test_observations_of_any_space_equal_the_loop(self, name: str) -> None:

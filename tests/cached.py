@@ -11,8 +11,8 @@ from vecselect.selection.evidence import ObservedRun
 SEEN = ObservedRun("pool:1", 2, 500, inside_s=1.5e-3, outside_s=2.5e-3)
 
 
-def key_of(number=0, num_envs=8, **fields):
-    return Key.of({"number": number, "num_envs": num_envs, "caller_steps": True, **fields})
+def key_of(number=0):
+    return Key.of({"number": number})
 
 
 KEY = key_of()

@@ -33,18 +33,6 @@ class WaitEnv(gym.Env):
         return self.np_random.random(3, dtype=np.float32), float(action), False, False, {}
 
 
-class FickleEnv(WaitEnv):
-    """Is not the same from one run to the next, and be it in the sign of a zero."""
-
-    def __init__(self):
-        self.generator = np.random.default_rng()
-
-    def step(self, action):
-        observation, *rest = super().step(action)
-        observation[:] = self.generator.normal(size=3) * 0
-        return observation, *rest
-
-
 def fail_in_a_worker():
     if in_a_worker():
         raise OSError("the licence allows one process")
@@ -67,14 +55,6 @@ class ClosingEnv(EchoEnv):
     def close(self):
         (self.folder / str(time.monotonic_ns())).touch()
         raise OSError("it does not want to close")
-
-
-class StuckEnv(EchoEnv):
-    """Has other rewards in a worker, by very little."""
-
-    def step(self, action):
-        observation, reward, *rest = super().step(action)
-        return observation, reward + 1e-9 * in_a_worker(), *rest
 
 
 def race(

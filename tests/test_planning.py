@@ -15,6 +15,7 @@ from gymnasium.vector import SyncVectorEnv
 from tests import zoo
 from tests.fake_torch import FakeTorch
 from tests.noting import DrawingEnv, Notes
+from tests.plans import RACE
 from tests.processes import wait_until_gone
 from tests.records import MS, TORCH
 from tests.zoo import BusyEnv, EchoEnv, HoldingEnv
@@ -286,6 +287,11 @@ def test_where_modes_differ_in_a_race_sync_runs():
     plan = recommend(Random, 2, effort="race", budget_s=1.0, use_store=False)
     assert plan.mode == "sync"
     assert any("(pool" in note.text for note in plan.notes)
+
+
+def test_a_race_that_could_compare_nothing_says_so():
+    (note,) = explain.of_race(dataclasses.replace(RACE, compared_steps=0))
+    assert note.code == "not-repeatable"
 
 
 # What cannot run, and what only one mode can run

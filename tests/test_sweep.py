@@ -60,10 +60,6 @@ class Deadly(EchoEnv):
         return super().step(action)
 
 
-def by_key(found):
-    return {(point.mode, point.num_envs): point for point in found.points}
-
-
 @pytest.fixture(scope="module")
 def small():
     """A sweep of two numbers and two modes, and what its progress was."""
@@ -76,7 +72,7 @@ def test_every_point_has_its_throughput_memory_and_blocks(small):
     found, _ = small
     assert (found.num_envs, found.modes) == ((1, 2), ("sync", "pool:1"))
     assert found.env == "echo" and not found.by_id and found.whole
-    points = by_key(found)
+    points = {(point.mode, point.num_envs): point for point in found.points}
     assert list(points) == [("sync", 1), ("pool:1", 1), ("sync", 2), ("pool:1", 2)]
     assert "use 'pool:0'" in points["pool:1", 1].skipped
     for key in (("sync", 1), ("sync", 2), ("pool:1", 2)):
@@ -117,17 +113,13 @@ def test_by_default_the_modes_are_proposed_and_native_is_marked():
     assert native.loop_s is not None
     assert found.recommended.mode != "native"
     assert "bits-differ" not in {note.code for note in found.notes}
-    # Where there is none it is not in the table.
-    found = sweep("FrozenLake-v1", 1, budget_s=1, env_kwargs={"is_slippery": False})
-    assert "native" not in found.modes
+    assert "native" not in sweep("FrozenLake-v1", 1, budget_s=1).modes
 
 
 def test_without_time_one_point_is_measured_and_the_others_say_why_not():
     found = sweep(echo, (1, 2, 64), modes=("sync", "async"), budget_s=0.05)
-    measured = [point for point in found.points if point.env_steps_per_s is not None]
-    assert measured
-    reasons = {point.skipped for point in found.points} - {None}
-    assert all("sweep may take" in why for why in reasons)
+    assert any(point.env_steps_per_s for point in found.points)
+    assert all("sweep may take" in point.skipped for point in found.points if point.skipped)
     assert found.of("async", 64).skipped
 
 
@@ -181,8 +173,9 @@ def test_a_learner_runs_here_and_counts_and_leaves_the_generators_as_they_are():
 def test_modes_that_differ_are_timed_all_the_same_and_it_is_said():
     found = sweep(GlobalEnv, 2, modes=["sync", "pool:0"], budget_s=5)
     assert all(point.env_steps_per_s is not None for point in found.points)
-    (note,) = [note for note in found.notes if note.code == "bits-differ"]
-    assert "(pool:0, step 1[0]: the values differ in sync)" in note.text
+    assert [note.code for note in found.notes if "(pool:0, step 1[0]: " in note.text] == [
+        "bits-differ"
+    ]
 
 
 def test_a_list_of_callables_gives_its_first_ones():
@@ -222,11 +215,6 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(options, message)
         sweep(echo, **options)
 
 
-def test_modes_that_cannot_run_are_an_error_that_says_why():
-    with pytest.raises(ModeUnavailable, match="native: a callable has no vector_entry_point"):
-        sweep(echo, 2, modes=["native"], budget_s=30)
-
-
 def test_an_environment_that_holds_something_has_no_two_modes_alive_at_once():
     texts = []
     found = sweep(
@@ -246,6 +234,8 @@ def test_wrappers_and_options_get_to_every_environment():
         sweep("CartPole-v1", 2, modes=["sync"], wrappers=[lambda env: 1 / 0])
     with pytest.raises(ModeUnavailable, match="sync: it cannot enforce step_timeout_s"):
         sweep("CartPole-v1", 2, modes=["sync"], vector_kwargs={"step_timeout_s": 9.0})
+    with pytest.raises(ModeUnavailable, match="native: a callable has no vector_entry_point"):
+        sweep(echo, 2, modes=["native"])
 
 
 # The number that a remembered sweep recommends

@@ -33,11 +33,11 @@ from vecselect.backends.pool.settings import Settings, Work
 from vecselect.backends.pool.workers import PENDING, Worker, Workers, nothing
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.backends.worker_pipe import WorkerPipe
-from vecselect.errors import RequestError, VecselectError, built_too_late
+from vecselect.errors import VecselectError, built_too_late
 from vecselect.machine import WORKER_BYTES, read_memory
 from vecselect.process import children, contexts, generators, pickling
 from vecselect.process.remote_errors import Failed, raised_there
-from vecselect.request import RAY_OPTIONS, VECTOR_OPTIONS
+from vecselect.request import DEADLINES, RAY_OPTIONS, VECTOR_OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence, Set
@@ -77,7 +77,7 @@ class Async(base.Backend):
         """Builds the vector environment; with a `worker` of the user's it is Gymnasium's alone."""
         children.need_descriptors(request.num_envs)
         base.warn_of_memory(request.num_envs, WORKER_BYTES, read_memory()[1])
-        options = base.options_for(request, self.takes)
+        options = base.options_for(request, self.takes - {*DEADLINES})
         method = options.pop("context", None)
         name = contexts.registered(method)
         if "worker" in options:
@@ -232,7 +232,6 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
             options: Of the `vector_kwargs`, those for this mode but for `context`.
 
         Raises:
-            RequestError: If `shared_memory` is True and the space cannot go there.
             StepTimeout: If building all of them takes longer than `start_timeout_s`.
             WorkerDied: If a worker's process ends.
             Exception: What a factory raises.
@@ -241,29 +240,25 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
         built = _looked_at(env_fns, settings)
         space = built.spec.observation_space
         # Of Text or OneOf Gymnasium's shared memory would return the same for ever, and it refuses
-        # other Python objects.
+        # other Python objects: these go through the pipes.
         dtypes = [leaf.dtype for leaf in leaves(space)]
         fits = all(dtype is not None and dtype.char in f"{typecodes}?" for dtype in dtypes)
-        if options.get("shared_memory") and not fits:
-            raise RequestError(
-                "Mode 'async' with shared_memory=True cannot run this environment: shared memory "
-                f"cannot hold observations of {space}. Leave shared_memory out: they then go "
-                "through pipes."
-            )
-        options = {"shared_memory": fits, "daemon": False, **options}
-        own = ("start_timeout_s", "step_timeout_s")
-        options = {name: value for name, value in options.items() if name not in own}
+        options = {"shared_memory": True, "daemon": False, **options}
+        options["shared_memory"] = options["shared_memory"] and fits
         if not settings.same_spaces:
             options["observation_mode"] = built.observation_space, space
         self._workers: PipeWorkers = PipeWorkers(settings)
         self._lane: Any = SimpleNamespace(rows=range(0))
         self._ended = np.zeros(len(env_fns), np.bool_)
         works = [Work(row, (make,), row, tries=0) for row, make in enumerate(env_fns)]
-        seeds = [generators.child_seed(row) for row in range(len(env_fns))]
-        tasks = [pickling.dumps((one, built.spec)) for one in works]
         factories = [
-            functools.partial(stand_in, seed, task, built.first)
-            for seed, task in zip(seeds, tasks, strict=True)
+            functools.partial(
+                stand_in,
+                generators.child_seed(row),
+                pickling.dumps((works[row], built.spec)),
+                built.first,
+            )
+            for row in range(len(works))
         ]
         self.parent_pipes, self.processes = [], []
         try:

@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
     import gymnasium as gym
 
-    from vecselect.backends.pool.settings import LaneSpec, Sample
+    from vecselect.backends.pool.settings import Sample
 
 CLOSE = b"close"
 """The command to end, beside requests as `WorkerLane` takes them, pickled."""
 
 
 def stand_in(seed: int, task: bytes, sample: Sample) -> Any:
-    """A factory: for Gymnasium, which builds the first one to look at, without building any.
+    """What Gymnasium takes for a factory, and calls in the caller's process to look at the result.
 
     Args:
         seed: Of the worker's global random generators.
@@ -79,18 +79,25 @@ def work(
     children.prepare_child(seed)
     watch = ParentWatch(functools.partial(_hang_up, pipe))
     envs: list[gym.Env] = []
-    hung_up = True
+    told_to = False
     try:
         pipe.send(((True, True), True))
-        served = _built(row, envs, task, seed, memory)
-        _send(pipe, served if isinstance(served, Failed) else None)
+        try:
+            lane = _PipeLane(envs, task, seed, memory, semaphore or contextlib.nullcontext())
+        except Exception as error:
+            pipe.send_bytes(pickling.dumps(Failed(row, "its constructor", portable(error))))
+            pipe.recv()
+            return
+        pipe.send_bytes(pickling.dumps_importable(None))
         pipe.recv()
-        hung_up = isinstance(served, Failed) or served.until_closed(pipe, semaphore)
-    except (EOFError, ConnectionError):
+        while (data := pipe.recv_bytes()) != CLOSE:
+            pipe.send_bytes(lane.answer(data))
+        told_to = True
+    except (EOFError, OSError):  # the caller has hung up
         pass
     finally:
         close_all(envs, row)
-    watch.end_orphan(LOOK_S + 0.1 if hung_up else 0.0)
+        watch.end_orphan(0.0 if told_to else LOOK_S + 0.1)
 
 
 def _hang_up(pipe: Connection) -> None:
@@ -100,13 +107,13 @@ def _hang_up(pipe: Connection) -> None:
             end.shutdown(socket.SHUT_RD)
 
 
-def _send(pipe: Connection, value: Any) -> None:
-    pipe.send_bytes(pickling.dumps_importable(value))
+class _PipeLane(WorkerLane):
+    """A lane that takes its commands from a pipe, and answers there."""
 
-
-def _built(row: int, envs: list[gym.Env], task: bytes, seed: int, memory: Any) -> _Served | Failed:
-    """Builds the sub-environment, which is added to `envs`."""
-    try:
+    def __init__(
+        self, envs: list[gym.Env], task: bytes, seed: int, memory: Any, semaphore: Any
+    ) -> None:
+        """Builds the sub-environment, which is added to `envs`; the rest is as of `work`."""
         what, spec = pickling.loads(task)
         envs.append(what.env_fns[0]())
         seed_torch(seed)
@@ -116,58 +123,38 @@ def _built(row: int, envs: list[gym.Env], task: bytes, seed: int, memory: Any) -
             arena.observations = [{path: at(arrays, path) for path in arena.observations[0]}]
             plain = arena.observations[0].get(())
             arena.observation_rows = [plain_rows(plain, spec.layout.num_envs)]
-        lane = WorkerLane(what, spec, envs, arena)
-        problem, _ = lane.spaces()
+        super().__init__(what, spec, envs, arena)
+        self._in_memory = memory is not None
+        self._semaphore = semaphore
+        problem, _ = self.spaces()
         if problem:
             raise RuntimeError(problem)
-        return _Served(row, lane, spec, arena, sends_observations=memory is None)
-    except Exception as error:
-        return Failed(row, "its constructor", portable(error))
 
+    def answer(self, data: bytes) -> bytes:
+        """Does what a message says; returns the answer to send."""
+        (row,) = self.lane.rows
+        reply: Any
+        try:
+            name, args = pickling.loads(data)
+            if name in ("step", "reset"):
+                with self._semaphore:
+                    self.request(0, [], name, args)
+                reply = self._moved(row)
+            else:
+                reply = self.request(0, [], name, args)
+        except LaneFailure as failure:
+            reply = failed_there(failure)
+        except Exception as error:
+            reply = Failed(row, "reading a command", portable(error))
+        return packed_reply(self.lane, reply)
 
-class _Served:
-    """A sub-environment that answers requests."""
-
-    def __init__(
-        self, row: int, lane: WorkerLane, spec: LaneSpec, arena: Arena, sends_observations: bool
-    ) -> None:
-        self._row = row
-        self._lane = lane
-        self._space = spec.observation_space
-        self._arena = arena
-        self._sends_observations = sends_observations
-
-    def until_closed(self, pipe: Connection, semaphore: Any) -> bool:
-        """Answers requests; returns whether they end because the caller has hung up."""
-        while True:
-            try:
-                data = pipe.recv_bytes()
-            except (EOFError, OSError):
-                return True
-            if data == CLOSE:
-                return False
-            try:
-                name, args = pickling.loads(data)
-                reply = self._reply(name, args, semaphore)
-            except LaneFailure as failure:
-                reply = failed_there(failure)
-            except Exception as error:
-                reply = Failed(self._row, "reading a command", portable(error))
-            pipe.send_bytes(packed_reply(self._lane.lane, reply))
-
-    def _reply(self, name: str, args: tuple[Any, ...], semaphore: Any) -> Any:
-        moves = name in ("step", "reset")
-        with semaphore if moves and semaphore else contextlib.nullcontext():
-            reply = self._lane.request(0, [], name, args)
-        if not moves:
-            return reply
-        arena, lane, row = self._arena, self._lane.lane, self._row
-        observation = None
-        if self._sends_observations:
-            parts = {path: values[row] for path, values in lane.objects.items()}
-            parts.update((path, values[row]) for path, values in arena.observations[0].items())
-            ordered = (parts[leaf.path] for leaf in leaves(self._space))
-            observation = assembled(self._space, ordered)
+    def _moved(self, row: int) -> tuple[Any, ...]:
+        """What came of a step or reset: observation, infos, reward and flags."""
+        arena, lane, observation = self._arena, self.lane, None
+        if not self._in_memory:
+            found: dict[Any, Any] = {**arena.observations[0], **lane.objects}
+            space = self._spec.observation_space
+            observation = assembled(space, (found[leaf.path][row] for leaf in leaves(space)))
         infos = lane.infos.rest.get(row, ())
-        flags = arena.rewards_data[row], arena.terminated_data[row], arena.truncated_data[row]
-        return observation, infos, *flags
+        flags = arena.terminated_data[row], arena.truncated_data[row]
+        return observation, infos, arena.rewards_data[row], *flags

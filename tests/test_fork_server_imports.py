@@ -23,7 +23,7 @@ THREAD = "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\
 @pytest.fixture(autouse=True)
 def no_server(monkeypatch):
     """Each test starts a server, and so do those that follow."""
-    monkeypatch.setattr(forkserver, "_replaced", 0)
+    monkeypatch.setattr(forkserver, "_imports", True)
     monkeypatch.setattr(forkserver, "PRELOADED", ("gymnasium",))
     forkserver.forget_server()
     yield
@@ -53,7 +53,7 @@ def level_in_worker():
         pytest.param("site-packages", "", False, ["none"] * 3, id="installed"),
         pytest.param("mine", "", False, [None] * 3, id="the user's own"),
         pytest.param("site-packages", THREAD, False, [None] * 3, id="with a thread"),
-        pytest.param("site-packages", "", True, ["0", "1", "2", None, None], id="other each time"),
+        pytest.param("site-packages", "", True, ["0", None, None], id="other each time"),
     ],
 )
 def test_workers_find_what_they_would_import(

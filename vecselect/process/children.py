@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from vecselect.errors import RequestError
 from vecselect.process import generators
-from vecselect.process.forkserver import import_what_we_have
 from vecselect.process.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
@@ -35,15 +34,7 @@ started."""
 
 
 def need_descriptors(children: int, pipes: int = 1) -> None:
-    """Checks that this process may open the files that starting `children` processes takes.
-
-    Args:
-        children: How many.
-        pipes: To each of them.
-
-    Raises:
-        RequestError: If this process may not open enough files for it.
-    """
+    """Checks that this process may open the files that starting `children` processes takes."""
     try:
         import resource
     except ImportError:  # no such limit on Windows
@@ -75,9 +66,6 @@ def prepare_child(seed: int) -> None:
     The child gets a process group of its own, so that what its environments start can be ended with
     it, and global random generators of its own: children of one fork server would otherwise begin
     with the same numbers.
-
-    Args:
-        seed: What `child_seed` gave the parent for this child.
     """
     with contextlib.suppress(OSError, AttributeError):  # a session's leader, or no POSIX
         os.setpgid(0, 0)
@@ -101,10 +89,6 @@ def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> No
 
     Whatever they have started in their process groups, and left running, is killed when they are
     reaped.
-
-    Args:
-        children: Started processes.
-        grace_s: Seconds to wait, for all together, before they are terminated.
     """
     try:
         _join(children, grace_s)
@@ -119,7 +103,6 @@ def end_all(children: Sequence[BaseProcess], grace_s: float = END_GRACE_S) -> No
         for child in children:
             if child.exitcode is not None:
                 child.close()
-        import_what_we_have()  # now that nothing waits for it: the next workers start sooner
 
 
 def _signal_all(children: Sequence[BaseProcess], method: str, wait_s: float) -> None:
@@ -138,11 +121,7 @@ def _join(children: Sequence[BaseProcess], limit_s: float) -> None:
 
 
 def end_in_background(children: Sequence[Any]) -> None:
-    """Ends children as `end_all` does, without making the caller wait for it.
-
-    Args:
-        children: Started processes that were told to end.
-    """
+    """Ends children as `end_all` does, without making the caller wait for it."""
     threading.Thread(
         target=end_all, args=(list(children),), name="vecselect-end", daemon=True
     ).start()

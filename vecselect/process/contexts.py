@@ -57,18 +57,8 @@ def start_methods() -> tuple[str, ...]:
 
 
 def get_context(method: str | None = None) -> BaseContext:
-    """The context of multiprocessing for a start method.
-
-    Args:
-        method: A start method; the default is the safest one there is.
-
-    Raises:
-        ValueError: If there is no such method here.
-    """
-    try:
-        return _CONTEXTS[method or start_methods()[0]]
-    except KeyError:
-        raise ValueError(f"there is no start method {method!r} here") from None
+    """The context of multiprocessing for a start method."""
+    return _CONTEXTS[method or start_methods()[0]]
 
 
 def run_with_variables(variables: Mapping[str, str], function: str, *arguments: Any) -> None:
@@ -105,7 +95,6 @@ class _Context(context.BaseContext):
 
     Array = refusals_named()(context.BaseContext.Array)
     Queue = refusals_named()(context.BaseContext.Queue)
-    RawArray = refusals_named()(context.BaseContext.RawArray)
     Semaphore = refusals_named()(context.BaseContext.Semaphore)
 
 
@@ -120,11 +109,7 @@ class ParentWatch(threading.Thread):
     """
 
     def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
-        """Starts the thread.
-
-        Args:
-            wake: Called when the parent has gone.
-        """
+        """Starts the thread."""
         super().__init__(daemon=True, name="vecselect-watch-parent")
         self.gone: threading.Event = threading.Event()
         self._wake = wake
@@ -150,11 +135,7 @@ class ParentWatch(threading.Thread):
         os._exit(1)
 
     def end_orphan(self, wait_s: float = 0.0) -> None:
-        """Called when all is closed: kills this process as `run` does if its parent has exited.
-
-        Args:
-            wait_s: Seconds to wait for the thread to notice it.
-        """
+        """Called when all is closed: kills this process as `run` does if its parent has exited."""
         if self.gone.wait(wait_s):
             with contextlib.suppress(Exception):
                 sys.stdout.flush()

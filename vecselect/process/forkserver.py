@@ -64,10 +64,6 @@ imported, and of descriptors."""
 IMPORTED = b"+"
 """What the server answers when it has imported modules and may still be forked."""
 
-MAX_REPLACED = 3
-"""Servers replaced after which none imports modules any more: a program may change a variable for
-each of its vector environments, and a new server takes longer than an import."""
-
 IMPORT_LIMIT_S = 60.0
 """Seconds that the server may take to import modules, or another one is used."""
 
@@ -83,15 +79,13 @@ class Server:
         channel: On which it is asked; shared by all processes that ask the same server.
         pid: Its process id, where it is a child of this process.
         conditions: The `import_conditions` under which it imports modules.
-        modules: Those it has imported, or is importing, beside `PRELOADED`.
-        importing: On which it tells how that has gone; None unless it is importing.
+        modules: Those it has imported beside `PRELOADED`.
     """
 
     channel: socket.socket
     pid: int | None
     conditions: Any
     modules: frozenset[str] = frozenset()
-    importing: socket.socket | None = None
 
     def send(self, pid: int, files: Sequence[int]) -> None:
         """Sends a request: see `PID_BYTES`."""
@@ -106,62 +100,55 @@ class Server:
         except ChildProcessError:  # somebody else has waited for it
             return True
 
-    def import_modules(self) -> None:
-        """Asks it to import what `environment_modules` names; does not wait."""
-        new = environment_modules() - self.modules
-        if self.importing or not new or self.conditions != import_conditions():
-            return
-        self.importing, theirs = socket.socketpair()
-        self.modules |= new
-        with theirs, contextlib.suppress(OSError):  # the next request says how it ended
-            self.send(0, [theirs.fileno()])
-            self.importing.sendall("\n".join(sorted(new)).encode())
-            self.importing.shutdown(socket.SHUT_WR)
-
     def imports_like_us(self) -> bool:
-        """Whether its imports are what this process would import now.
+        """Has it import what `environment_modules` names; False where it cannot, or must not.
 
-        Waits until it has imported what it was told to.
+        That is so where what it has imported is not what this process would import now.
         """
-        if self.importing:
-            went_well = False
-            self.importing.settimeout(IMPORT_LIMIT_S)
-            with contextlib.suppress(OSError):  # it takes too long; the server has ended
-                went_well = self.importing.recv(1) == IMPORTED
-            self._forget_import()
-            if not went_well:
-                return False
-        return not self.modules or self.conditions == import_conditions()
-
-    def close(self) -> None:
-        """Closes the channel: it exits once its workers have."""
-        self.channel.close()
-        self._forget_import()
-
-    def _forget_import(self) -> None:
-        if self.importing:
-            self.importing.close()
-            self.importing = None
+        new = environment_modules() - self.modules
+        if self.conditions != import_conditions():
+            return not self.modules
+        if not new:
+            return True
+        self.modules |= new
+        ours, theirs = socket.socketpair()
+        with ours, contextlib.suppress(OSError):  # it takes too long, or has ended
+            with theirs:
+                self.send(0, [theirs.fileno()])
+            ours.settimeout(IMPORT_LIMIT_S)
+            ours.sendall("\n".join(sorted(new)).encode())
+            ours.shutdown(socket.SHUT_WR)
+            return ours.recv(1) == IMPORTED
+        return False
 
 
 lock: threading.RLock = threading.RLock()
 _server: Server | None = None
-_replaced = 0
-"""Servers that were replaced since what they had imported was not as it would be here."""
+_imports = True
+"""Whether servers import modules. None does any more once what one had imported was not what it
+would be here: a program may change a variable for each of its vector environments, and a new server
+takes longer than an import."""
 
 
 def running_server() -> Server:
     """The server that this process uses; starts one if none is usable."""
-    global _server, _replaced
+    global _server
     with lock:
-        if _server is not None and not _server.imports_like_us():
-            _replaced += 1
-            forget_server()
         if _server is not None and _server.has_ended():
             forget_server()
         if _server is None:
             _server = _start_server()
         return _server
+
+
+def _importing_server() -> Server:
+    """The server, once it has imported what workers would; where it cannot, one without imports."""
+    global _imports
+    server = running_server()
+    if _imports and not server.imports_like_us():
+        _imports = False
+        forget_server()
+    return running_server()
 
 
 def ensure_running() -> int | None:
@@ -185,15 +172,8 @@ def use_server(server: Server | None) -> None:
 def forget_server() -> None:
     """Drops the current server: the next worker gets a new one, and it exits after its workers."""
     if _server is not None:
-        _server.close()
+        _server.channel.close()
     use_server(None)
-
-
-def import_what_we_have() -> None:
-    """Has a running server import the environment modules that are loaded in this process."""
-    with lock:
-        if _server is not None and _replaced < MAX_REPLACED:
-            _server.import_modules()
 
 
 def environment_modules() -> frozenset[str]:
@@ -236,9 +216,7 @@ def start_worker(
     """
     try:
         with lock:
-            running_server()
-            import_what_we_have()
-            server = running_server()
+            server = _importing_server()
             files = [status[1], start, tracker, server.channel.fileno(), *inherited]
             server.send(os.getpid(), files)
     except ConnectionError:
@@ -311,11 +289,7 @@ def close_files(*files: int) -> None:
 
 
 def preparation(name: str) -> dict[str, Any]:
-    """What a new process needs first: multiprocessing's preparation data, variables, umask, cores.
-
-    Args:
-        name: Of the process.
-    """
+    """What a new process needs first: multiprocessing's data, variables, umask, cores."""
     data = without_script(spawn.get_preparation_data(name))
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
     return {**data, "environ": dict(os.environ), "umask": _umask(), "cores": cores}
@@ -339,13 +313,6 @@ def reap(pid: int, block: bool) -> int | None:
     """Kills what is left in the process group of a child that has exited, then reaps the child.
 
     Until a process is reaped, no other process can have its number.
-
-    Args:
-        pid: Of a child of this process.
-        block: Whether to wait for its end.
-
-    Returns:
-        Its exit code; None if it runs.
     """
     if hasattr(os, "waitid"):
         options = os.WEXITED | os.WNOWAIT | (0 if block else os.WNOHANG)

@@ -170,13 +170,7 @@ class _Server:
                     asking.send(IMPORTED)
 
     def _fork_worker(self, parent_pid: int, status: int, *files: int) -> None:
-        """Starts a worker.
-
-        Args:
-            parent_pid: Who asks for it.
-            status: Descriptor of the pipe that takes its process id and its exit code.
-            *files: What `_work` takes.
-        """
+        """Starts a worker."""
         try:
             pid = os.fork()
         except OSError as error:

@@ -24,9 +24,6 @@ def child_seed(index: int = 0) -> int:
     many vector environments were made before. So `numpy.random.seed(1)` at the top of a program
     makes repeatable what environments draw from global generators in workers too, whether or not
     anything had to be measured.
-
-    Args:
-        index: Tells the children of one vector environment from each other.
     """
     state: Any = np.random.get_state(legacy=True)
     parts = (state[1].tobytes(), state[2], random.getstate(), _environments_made, index)
@@ -40,11 +37,7 @@ def note_environment_made() -> None:
 
 
 def seed_generators(seed: int) -> None:
-    """Gives a process's global random generators a seed.
-
-    Args:
-        seed: What `child_seed` gave.
-    """
+    """Gives a process's global random generators a seed."""
     random.seed(seed)
     np.random.seed(seed % (1 << 32))
 

@@ -183,10 +183,10 @@ def words(text: str) -> tuple[str, ...]:
 def _recommend(args: argparse.Namespace) -> int:
     """Makes the plan that was asked for, and writes it to stdout and to files."""
     from vecselect.make import recommend
-    from vecselect.report import REPORT_FILES, check_file
+    from vecselect.report import check_file
 
     for path in args.output:
-        check_file(path, "report", REPORT_FILES)
+        check_file(path, "report")
     with _measuring() as show:
         plan = recommend(
             args.env,
@@ -207,11 +207,11 @@ def _recommend(args: argparse.Namespace) -> int:
 
 def _sweep(args: argparse.Namespace) -> int:
     from vecselect.make import sweep
-    from vecselect.report import SWEEP_FILES, SweepReport, check_file
+    from vecselect.report import SweepReport, check_file
     from vecselect.request import SIZES
 
     for path in args.output:  # what cannot be is told before anything is measured
-        check_file(path, "sweep", SWEEP_FILES)
+        check_file(path, "sweep")
     with _measuring() as show:
 
         def progress(state: SweepProgress) -> None:

@@ -103,10 +103,10 @@ def _list(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     from vecselect.plan import Plan
-    from vecselect.report import REPORT_FILES, check_file
+    from vecselect.report import check_file
 
     for path in args.output:
-        check_file(path, "report", REPORT_FILES)
+        check_file(path, "report")
     if args.plan is not None and args.plan.endswith(".json"):
         plan = Plan.from_json(Path(args.plan).read_bytes())
         write_plan(plan, args, {"plan": plan.to_dict()})

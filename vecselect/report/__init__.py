@@ -27,14 +27,8 @@ if TYPE_CHECKING:
     from vecselect.report.text import Shown
     from vecselect.run_stats import Stats
 
-REPORT_FILES = (".html", ".md", ".json")
-"""Endings of the files that a report can be saved to."""
-
-PLOT_FILES = (".svg", ".png")
-"""Endings of plots."""
-
-SWEEP_FILES = (".json", *PLOT_FILES)
-"""Endings of the files that a report on a sweep can be saved to."""
+FILES = {"report": (".html", ".md", ".json"), "sweep": (".json", ".svg", ".png")}
+"""Endings of the files that each can be saved to."""
 
 
 class _Printed:
@@ -166,13 +160,13 @@ class SweepReport(_Printed):
         return Shown(sweep_content(self.sweep)), sweep_plot(self.sweep)
 
 
-def check_file(path: str | os.PathLike[str], what: str, endings: tuple[str, ...]) -> str:
-    """The ending of a file, in lower case, after checking that it can be written.
+def check_file(path: str | os.PathLike[str], what: str) -> str:
+    """The ending of a file for a report or sweep, in lower case, after checking that it can be.
 
-    Raises `RequestError` if the ending is none of these, it is a folder, its folder is not there,
+    Raises `RequestError` if it ends otherwise, it is a folder, its folder is not there,
     or a plot is wanted and matplotlib is not installed.
     """
-    found = Path(path)
+    found, endings = Path(path), FILES[what]
     ending = found.suffix.lower()
     if ending not in endings:
         raise RequestError(
@@ -183,7 +177,7 @@ def check_file(path: str | os.PathLike[str], what: str, endings: tuple[str, ...]
         raise _cannot(what, found, "it is a folder; name a file in it")
     if not found.parent.is_dir():
         raise _cannot(what, found, f"there is no folder {found.parent}; make it, or name another")
-    if ending in PLOT_FILES:
+    if ending in (".svg", ".png"):
         from vecselect.report.plots import need_matplotlib
 
         need_matplotlib()
@@ -194,7 +188,7 @@ def _save(
     path: str | os.PathLike[str], what: str, forms: Mapping[str, Callable[[], bytes]]
 ) -> Path:
     found = Path(path)
-    content = forms[check_file(path, what, tuple(forms))]()
+    content = forms[check_file(path, what)]()
     try:
         found.write_bytes(content)
     except OSError as error:

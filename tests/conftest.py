@@ -85,9 +85,7 @@ def no_torch(monkeypatch):
 @pytest.fixture
 def libraries(monkeypatch):
     monkeypatch.setattr(FakeLibrary, "threads", 8)
-    monkeypatch.setattr(
-        learner_threads, "_libraries", lambda with_torch: ((FakeLibrary.get, FakeLibrary.set),)
-    )
+    monkeypatch.setattr(learner_threads, "_libraries", lambda: [(FakeLibrary.get, FakeLibrary.set)])
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ for _ in range(2):
     gomp.GOMP_parallel(looked, None, 3, 0)
     assert threads() == before + 2, threads()
     from vecselect import learner_threads
-    learner_threads._openmp_pauses.cache_clear()  # as when torch, which brings it, is loaded
+    learner_threads._native_calls.cache_clear()  # as when torch, which brings it, is loaded
     end_idle_threads()
     assert threads() == before, threads()
 print("ended twice")
@@ -89,11 +89,8 @@ def test_without_proc_nothing_is_ended_or_set(no_torch, monkeypatch):
     def refuse(*args, **kwargs):
         raise FileNotFoundError
 
-    caches = learner_threads._openmp_pauses, learner_threads._libraries
-    for cache in caches:
-        cache.cache_clear()
+    learner_threads._native_calls.cache_clear()
     monkeypatch.setattr("builtins.open", refuse)
     learner_threads.end_idle_threads()
     assert settable_threads() == 1
-    for cache in caches:
-        cache.cache_clear()
+    learner_threads._native_calls.cache_clear()

@@ -63,12 +63,12 @@ def torch_threads() -> int | None:
 
 def library_threads() -> int:
     """The most threads that a numerical library in this process computes with; 1 without any."""
-    return max((get() for get, _ in _libraries(_loaded())), default=1)
+    return max((get() for get, _ in _libraries()), default=1)
 
 
 def set_library_threads(threads: int) -> None:
     """Sets the number of threads of the loaded numerical libraries."""
-    for _, set_threads in _libraries(_loaded()):
+    for _, set_threads in _libraries():
         set_threads(threads)
 
 
@@ -91,7 +91,7 @@ def set_learner_threads(threads: int | None) -> Iterator[None]:
         yield
         return
     torch, before = loaded_torch(), torch_threads()
-    libraries = [(set_again, get()) for get, set_again in _libraries(_loaded())]
+    libraries = [(set_again, get()) for get, set_again in _libraries()]
     try:
         set_library_threads(threads)
         if before is not None:
@@ -155,38 +155,30 @@ class RolloutThreads:
 
 def end_idle_threads() -> None:
     """Ends the calling thread's idle OpenMP threads, where the runtime can; takes some 0.1 ms."""
-    for pause in _openmp_pauses(_loaded()):
+    for pause in _native_calls(loaded_torch() is not None)[1]:
         pause(PAUSE_SOFT)
 
 
-def _loaded() -> bool:
-    """Whether torch is loaded: libraries are looked for once without it, and once with."""
-    return loaded_torch() is not None
-
-
-@functools.lru_cache(maxsize=2)
-def _libraries(with_torch: bool) -> tuple[tuple[Callable[[], int], Callable[[int], Any]], ...]:
+def _libraries() -> list[tuple[Callable[[], int], Callable[[int], Any]]]:
     """Of each numerical library, what gets and what sets its number of threads."""
-    found = []
+    return _native_calls(loaded_torch() is not None)[0]
+
+
+@functools.lru_cache(maxsize=2)  # libraries are looked for once without torch, and once with
+def _native_calls(with_torch: bool) -> tuple[list[tuple[Any, Any]], list[Any]]:
+    """`_libraries`, and `omp_pause_resource_all` of each OpenMP runtime in this process."""
+    libraries, pauses = [], []
     for path in _mapped_files():
         name = path.rpartition("/")[2]
         calls = [pair for part, pairs in NUMERICAL.items() if part in name for pair in pairs]
         for get, set_ in calls:
             with contextlib.suppress(OSError, AttributeError):  # deleted, or of another build
                 library = ctypes.CDLL(path)
-                found.append((getattr(library, get), getattr(library, set_)))
-    return tuple(found)
-
-
-@functools.lru_cache(maxsize=2)
-def _openmp_pauses(with_torch: bool) -> tuple[Callable[[int], int], ...]:
-    """`omp_pause_resource_all` of each OpenMP runtime in this process."""
-    pauses = []
-    for path in _mapped_files():
-        if path.rpartition("/")[2].startswith(OPENMP):
+                libraries.append((getattr(library, get), getattr(library, set_)))
+        if name.startswith(OPENMP):
             with contextlib.suppress(OSError, AttributeError):  # deleted, or before OpenMP 5.0
                 pauses.append(ctypes.CDLL(path).omp_pause_resource_all)
-    return tuple(pauses)
+    return libraries, pauses
 
 
 def _mapped_files() -> list[str]:

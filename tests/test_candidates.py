@@ -77,9 +77,8 @@ def test_workers_differ_in_their_longest_slice_and_every_slice_has_work(
     ("profile", "num_envs", "expected"),
     [
         (a_profile(5 * MS), 64, []),
-        (a_profile(5 * MS, gil_free_fraction=0.1), 64, []),
-        (a_profile(5 * MS, gil_free_fraction=0.6), 8, [1, 2, 3]),
-        (a_profile(5 * MS, gil_free_fraction=1.0), 1, []),
+        (a_profile(5 * MS, gil_free=True), 8, [1, 2, 3]),
+        (a_profile(5 * MS, gil_free=True), 1, []),
         (a_profile(5 * MS, off_cpu=0.9), 8, [1, 2, 3, 7]),
     ],
 )

@@ -97,8 +97,8 @@ def test_slices_that_wait_do_so_at_the_same_time_and_then_share_the_cores():
 def test_threads_take_turns_with_what_holds_the_lock_and_share_the_cores_with_the_rest():
     assert free_s("thread:63", waiting(1.0, 5 * MS), 64) == 5 * MS
     assert free_s("thread:63", 5 * MS, 64, cores=8) == 320 * MS
-    half = a_profile(5 * MS, gil_free_fraction=0.5)
-    assert free_s("thread:15", half, 64, cores=4) == 320 * MS * (0.5 + 0.5 / 4)
+    free = a_profile(5 * MS, gil_free=True)
+    assert free_s("thread:15", free, 64, cores=4) == 320 * MS / 4
     one_each = HandOff(thread_s=15 * US)
     expected_s = 5 * MS + 63 * 15 * US
     assert expected_s == free_s("thread:63", waiting(1.0, 5 * MS), 64, hand_off=one_each)

@@ -66,7 +66,7 @@ def test_more_sub_environments_take_more_of_the_loops_but_for_their_fixed_part()
 
 
 def test_first_finished_pays_where_steps_wait_for_stragglers():
-    waiting = a_profile(tails(1 * MS, 20, 0.05), off_cpu=1.0, gil_free_fraction=1.0)
+    waiting = a_profile(tails(1 * MS, 20, 0.05), off_cpu=1.0, gil_free=True)
     found = predicted(waiting, 0.0, 0.0, num_envs=32, kinds=("sync", "pool", "thread"))
     assert found.first_finished > 2
     assert found.buffers < 1.2

@@ -125,9 +125,7 @@ class StepProfile:
             second of a plain loop that draws an action, steps, and resets when an episode ends.
         step_spread_s: Standard deviation of the step times.
         slowest_step_s: Seconds of the slowest step.
-        gil_free_fraction: Share of the step's computing that does without the interpreter's lock,
-            so that threads can do it side by side: 1 on a free-threaded Python; None where it is
-            not known, which counts as 0.
+        gil_free: Whether threads can step side by side, as on a free-threaded Python.
     """
 
     steps: int
@@ -144,7 +142,7 @@ class StepProfile:
     plain_steps_per_s: float
     step_spread_s: float
     slowest_step_s: float
-    gil_free_fraction: float | None = None
+    gil_free: bool = False
     observation_arrays: int = 1
     info_keys: int = 0
 
@@ -300,7 +298,7 @@ class Profiling:
             slowest_step_s=float(times_s.max()),
             observation_arrays=sum(1 for _ in leaves(self.observation)),
             info_keys=len(self.info),
-            gil_free_fraction=None if getattr(sys, "_is_gil_enabled", lambda: True)() else 1.0,
+            gil_free=not getattr(sys, "_is_gil_enabled", lambda: True)(),
         )
 
     def _timed(self, extent: Extent, limit_ns: int) -> _Times:

@@ -93,7 +93,7 @@ def _profile(plan: Plan) -> Rows:
     )
     if found is None:
         return spaces
-    length, free = found.episode_steps, found.gil_free_fraction
+    length = found.episode_steps
     episode = "no episode ended" if length is None else f"episodes of {length:.0f} steps"
     threads = f"; computes on {found.cores_used:.1f} cores" if found.cores_used > 1.25 else ""
     return _known(
@@ -103,7 +103,7 @@ def _profile(plan: Plan) -> Rows:
             f"99 % below {seconds(found.step_time_p99_s)}, of {counted(found.steps, 'step')}",
         ),
         ("of that", f"{share(found.off_cpu_fraction)} waiting, off the CPU{threads}"),
-        ("without Python's lock", None if free is None else share(free)),
+        ("without Python's lock", "yes" if found.gil_free else None),
         (
             "reset time",
             f"{seconds(found.reset_time_s)}, {share(found.reset_share)} of the time; {episode}",

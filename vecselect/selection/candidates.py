@@ -60,7 +60,7 @@ def _worker_counts(kind: str, evidence: Evidence) -> list[int]:
     profile, own = evidence.profile, int(evidence.caller_steps)
     count = evidence.num_envs // evidence.buffers  # every buffer has work for all of its workers
     waits = profile is not None and profile.off_cpu_fraction >= SOME_WAITING
-    frees = profile is not None and (profile.gil_free_fraction or 0.0) >= 0.25
+    frees = profile is not None and profile.gil_free
     shares = KINDS[kind].shares_interpreter
     if shares and not (waits or frees or "pool" not in evidence.kinds):
         return []

@@ -47,11 +47,10 @@ slices, and so do the learner's threads. Fitted beside torch with 2 threads on 2
 HalfCheetah, Ant, Pendulum, CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over
 `sync` was 0.73 to 0.91 there, and is predicted within 0.1 of that."""
 
-CROWDED = 0.5
+CROWDED = 0.25
 """What steps take longer, as a share, where the processes of `async` that compute are more than
-the cores: they take turns, and each finds the caches cold. Fitted on 2 cores to 8 of CartPole,
-HalfCheetah, Ant and CarRacing, whose vector steps took 578, 853, 1,868 and 25,500 us: predicted
-within 20 %."""
+the cores. Fitted on 2 cores to 8 of CartPole, HalfCheetah, Ant and CarRacing, whose vector steps
+took 578, 853, 1,868 and 25,500 us: predicted within 22 %."""
 
 OVERSUBSCRIBED = 0.25
 """What stepping takes longer, as a share, where threads of the environments' own in the caller's
@@ -310,9 +309,8 @@ def thread_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
     hand_off, loops = _costs(evidence)
     if mode.in_caller_alone:
         return _in_caller(evidence, learner, loops.pool_s)
-    lanes, free = _lanes(mode, evidence), _profile(evidence).gil_free_fraction or 0.0
-    computing_s = evidence.num_envs * cpu_step_s(evidence)
-    shared_s = computing_s * (1.0 - free) + computing_s / evidence.cores * free
+    lanes, cores = _lanes(mode, evidence), evidence.cores if _profile(evidence).gil_free else 1.0
+    shared_s = evidence.num_envs * cpu_step_s(evidence) / cores
     stepping = _side_by_side(lanes, evidence, learner, shared_s)
     exchange_s = (mode.workers or 0) * hand_off.thread_s
     exchange_s += _contention_s(lanes, evidence, learner, sum(stepping))

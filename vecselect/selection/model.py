@@ -47,10 +47,10 @@ slices, and so do the learner's threads. Fitted beside torch with 2 threads on 2
 HalfCheetah, Ant, Pendulum, CartPole and CarRacing, 4 to 32 of them: the throughput of `pool:1` over
 `sync` was 0.73 to 0.91 there, and is predicted within 0.1 of that."""
 
-CROWDED = 0.25
+CROWDED = 0.3
 """What steps take longer, as a share, where the processes of `async` that compute are more than
 the cores. Fitted on 2 cores to 8 of CartPole, HalfCheetah, Ant and CarRacing, whose vector steps
-took 578, 853, 1,868 and 25,500 us: predicted within 22 %."""
+took 578, 853, 1,868 and 25,500 us: predicted within 20 %."""
 
 OVERSUBSCRIBED = 0.25
 """What stepping takes longer, as a share, where threads of the environments' own in the caller's
@@ -331,7 +331,12 @@ def async_parts(mode: Mode, evidence: Evidence, learner: LearnerCost) -> Parts:
         # Stepping hides the messages of the other sub-environments wholly, partly or not at all.
         messages_s = (messages_s + max(messages_s - sum(stepping), 0.0)) / 2
     exchange_s = hand_off.woken_s + messages_s
-    exchange_s += _contention_s(count, evidence, learner, sum(stepping))
+    if not crowded:
+        exchange_s += _contention_s(count, evidence, learner, sum(stepping))
+    elif _contended(count, evidence, learner):
+        # All take turns with the spinning threads, for as long as those spin.
+        spun_s = min(sum(stepping) + exchange_s, learner.spin_s)
+        exchange_s += min(learner.spinning_cores / cores, 1.0) * spun_s
     return Parts(*stepping, exchange_s, 0.0)
 
 

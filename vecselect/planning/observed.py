@@ -55,7 +55,7 @@ def chosen_anew(plan: Plan, runs: Iterable[ObservedRun]) -> Plan:
         reason=explain.reason_of_model(choice, evidence.rule),
         decided_by="observed",
         candidates=(
-            *map(candidate_of, choice.forecasts),
+            *candidates_of(choice),
             *(row for row in plan.candidates if row.skipped),
         ),
         notes=(*explain.of_threads(choice), *notes),
@@ -82,24 +82,21 @@ def counted_on(best: Forecast, evidence: Evidence) -> int | None:
     return None if best.threads == evidence.learners[0].threads else best.threads
 
 
-def candidate_of(forecast: Forecast) -> Candidate:
-    """What a forecast tells of a candidate."""
-    return Candidate(
-        forecast.mode,
-        forecast.threads,
-        predicted=None if forecast.observed else forecast.loop,
-        measured=forecast.loop if forecast.observed else None,
-        parts=forecast.parts,
-    )
-
-
-def candidates_of(choice: Choice, race: TimingResult | None) -> tuple[Candidate, ...]:
+def candidates_of(choice: Choice, race: TimingResult | None = None) -> tuple[Candidate, ...]:
     """A row for each forecast, with what a race has measured of it."""
     raced = {one.mode: one for one in race.entrants} if race else {}
     rows = []
     for forecast in choice.forecasts:
-        row, one = candidate_of(forecast), raced.get(forecast.mode)
-        if one is not None and forecast.threads == choice.best.threads:
+        of_choice = forecast.threads == choice.best.threads
+        one = raced.get(forecast.mode) if of_choice else None
+        row = Candidate(
+            forecast.mode,
+            forecast.threads,
+            predicted=None if forecast.observed else forecast.loop,
+            measured=forecast.loop if forecast.observed else None,
+            parts=forecast.parts,
+        )
+        if one is not None:
             row = dataclasses.replace(row, measured=one.loop_s or row.measured, skipped=one.skipped)
         rows.append(row)
     return tuple(rows)

@@ -403,7 +403,6 @@ class _Sweeping:
         return tuple(which)
 
     def time(self, which: tuple[Id, ...], budget_s: float) -> None:
-        """Times modes in turns."""
         timing = TimingTask(
             self.request,
             which,
@@ -420,17 +419,14 @@ class _Sweeping:
             self.note(explain.note("timing-lost", why=lost))
 
     def skip(self, which: Iterable[Id], why: str) -> None:
-        """Notes why something is not timed."""
         self.timed |= {one: Timed(*one, skipped=why) for one in which}
 
     def keep(self, found: TimingResult) -> None:
-        """Takes in what was found so far."""
         self.timed |= {(one.mode, one.num_envs): one for one in found.entrants}
         if found.difference is not None:
             self.note(explain.note("bits-differ", difference=found.difference))
 
     def sweep(self, *, whole: bool) -> Sweep:
-        """What was found so far."""
         order = [(mode, number) for number in self.options.num_envs for mode in self.modes]
         points = tuple(self.timed[one] for one in order if one in self.timed)
         space = self.probe.action_space if self.probe else None

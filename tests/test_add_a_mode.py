@@ -93,7 +93,7 @@ def test_what_its_workers_cost_and_can_do_is_a_field(monkeypatch):
     monkeypatch.setattr(model, "timed_parts", model.pool_parts, raising=False)
     model.load.cache_clear()
     known = evidence(1 * MS, 8, kinds=("sync", "timed"))
-    assert overlap(known, 8 * MS, LearnerCost("callable", 1 * MS)) is not None
+    assert overlap(known, Mode("timed", 1), 8 * MS, LearnerCost("callable", 1 * MS)) is not None
     modes = candidate_modes(known)
     assert list(planner._break_evens(known, modes)) == ["timed"]
 

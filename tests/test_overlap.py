@@ -5,10 +5,11 @@ import dataclasses
 import pytest
 
 from tests.records import LOOPS, MS, US, a_profile, evidence, tails
+from vecselect.modes import Mode
 from vecselect.planning import explain
 from vecselect.run_stats import Stats
 from vecselect.selection.evidence import LearnerCost
-from vecselect.selection.model import choose
+from vecselect.selection.model import choose, predict
 from vecselect.selection.overlap import overlap, with_num_envs
 
 POOLS = ("sync", "pool")
@@ -17,7 +18,8 @@ POOLS = ("sync", "pool")
 def predicted(steps, learner_s, busy_cores, num_envs=16, half_share=0.5, **other):
     learner = LearnerCost("callable", learner_s, cores=busy_cores, half_share=half_share)
     known = evidence(steps, num_envs, learners=(learner,), **{"kinds": POOLS, **other})
-    return overlap(known, choose(known).best.loop_s, learner)
+    best = choose(known).best
+    return overlap(known, Mode.parse(best.mode), best.loop_s, learner)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,15 @@ def test_no_more_is_promised_than_what_hides_the_shorter_behind_the_longer(step_
         learner = LearnerCost("callable", learner_s, cores=0.0, half_share=0.5)
         known = evidence(step_s, 16, learners=(learner,), kinds=POOLS, cores=32.0)
         most = Stats(1, 16, lockstep_s - learner_s, learner_s, 1.0).most_by_overlap
-        assert overlap(known, lockstep_s, learner).buffers <= most + 1e-9
+        assert overlap(known, Mode("sync"), lockstep_s, learner).buffers <= most + 1e-9
+
+
+@pytest.mark.parametrize("longer", [1.0, 1.7])
+def test_steps_that_take_longer_in_a_run_than_planned_do_so_in_halves(longer):
+    learner = LearnerCost("observed", 4 * MS)  # it computes, on a core that they need
+    known = evidence(1 * MS, 16, kinds=POOLS, cores=2.0)
+    step_s = longer * predict(Mode("pool", 1), known, learner).parts.total_s
+    assert overlap(known, Mode("pool", 1), 4 * MS + step_s, learner).buffers < 1.0
 
 
 @pytest.mark.parametrize(("half_share", "quarter"), [(0.5, 0.25), (0.75, 0.625), (1.0, 1.0)])

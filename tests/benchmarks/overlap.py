@@ -21,6 +21,7 @@ from gymnasium import spaces
 
 from vecselect import auto_make_vec, recommend
 from vecselect.machine import read_machine
+from vecselect.modes import Mode
 from vecselect.selection.overlap import overlap
 
 CELLS = ["HalfCheetah-v5:16", "Ant-v5:16", "CarRacing-v3:8"]
@@ -128,7 +129,7 @@ def cell(id, num_envs, rounds, block_s):
         plan = recommend(id, num_envs, learner=learner, use_store=False)
         low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
         untimed = dataclasses.replace(plan.evidence.learners[0], half_share=1.0)
-        unknown = overlap(plan.evidence, plan.overlap.lockstep_s, untimed)
+        unknown = overlap(plan.evidence, Mode.parse(plan.mode), plan.overlap.lockstep_s, untimed)
         bound = 1 / max(step_s, learner_s) * (step_s + learner_s)
         print(
             f"{f'{id} x {num_envs}':>20} {name:>8} {step_s * 1e3:8.2f} "

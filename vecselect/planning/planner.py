@@ -476,7 +476,7 @@ def _overlap(evidence: Evidence, choice: Choice) -> Overlap | None:
     given = {one.threads: one for one in evidence.learners}
     cost = given.get(choice.best.threads, evidence.learners[0])
     cost = dataclasses.replace(cost, seconds=choice.best.learner_s)
-    return overlap(evidence, choice.best.loop_s, cost)
+    return overlap(evidence, Mode.parse(choice.best.mode), choice.best.loop_s, cost)
 
 
 def _break_evens(evidence: Evidence, modes: tuple[Mode, ...]) -> dict[str, float | None]:

@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from vecselect.modes import KINDS
+from vecselect.modes import KINDS, Mode
 from vecselect.selection.candidates import candidate_modes
 from vecselect.selection.evidence import Evidence, LearnerCost, ObservedRun
 from vecselect.selection.model import (
@@ -31,11 +30,11 @@ from vecselect.selection.model import (
     predict,
 )
 
-if TYPE_CHECKING:
-    from vecselect.modes import Mode
-
 ROW_S = 5e-6
 """What a sub-environment takes longer that steps by itself: its job, and its answer."""
+
+MOST_LONGER = 4.0
+"""Steps in a run are taken to be so many times as long as the model says, or as short, at most."""
 
 BATCH_SHARE = 0.25
 """The share of all sub-environments that `recv` is assumed to wait for."""
@@ -66,19 +65,27 @@ class Overlap:
         return self.lockstep_s / self.first_finished_s
 
 
-def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Overlap | None:
+def overlap(
+    evidence: Evidence, mode: Mode, lockstep_s: float, learner: LearnerCost
+) -> Overlap | None:
     """Predicts a loop that overlaps steps and learning.
 
     Args:
         evidence: With a profile, a hand-off and the loops.
-        lockstep_s: Seconds from one vector step to the next in the mode chosen.
+        mode: The mode chosen.
+        lockstep_s: Seconds from one vector step to the next in it.
         learner: What happens between them.
 
     Returns:
         None where there is nothing to divide, or no mode that could.
     """
-    count = evidence.num_envs
-    free = dataclasses.replace(evidence, caller_steps=False, runs=())
+    count, profile = evidence.num_envs, evidence.profile
+    assert profile is not None
+    if mode in candidate_modes(evidence):
+        # Steps that take longer in a run than the model says do so in halves too.
+        longer = (lockstep_s - learner.seconds) / predict(mode, evidence, learner).parts.total_s
+        profile = profile.scaled(min(max(longer, 1 / MOST_LONGER), MOST_LONGER))
+    free = dataclasses.replace(evidence, profile=profile, caller_steps=False, runs=())
     modes = _modes(free)
     if count < 2 or not modes:
         return None
@@ -86,8 +93,7 @@ def overlap(evidence: Evidence, lockstep_s: float, learner: LearnerCost) -> Over
     workers = max(mode.workers or 1 for mode in modes)
     batches = 1.0 / BATCH_SHARE
     learner_s = batches * learner.part_s(BATCH_SHARE)
-    assert evidence.profile is not None
-    row_s = evidence.profile.mean_step_with_resets_s + ROW_S
+    row_s = profile.mean_step_with_resets_s + ROW_S
     return Overlap(
         lockstep_s=lockstep_s,
         buffers_s=max(
@@ -151,7 +157,8 @@ def overlap_in_run(evidence: Evidence, seen: ObservedRun, learner_cores: float) 
         cores=learner_cores,
         half_share=evidence.learners[0].half_share,
     )
-    found = overlap(evidence, seen.inside_s + seen.outside_s, learner)
+    lockstep_s = seen.inside_s + seen.outside_s
+    found = overlap(evidence, Mode.parse(seen.mode), lockstep_s, learner)
     return None if found is None else found.buffers
 
 

@@ -21,21 +21,7 @@ from vecselect.testing.envs import (
     SampleEnv,
 )
 
-__all__ = [
-    "ACTION_SPACES",
-    "SPACES",
-    "ActingEnv",
-    "BufferEnv",
-    "BusyEnv",
-    "CustomSpace",
-    "EchoEnv",
-    "GlobalEnv",
-    "HoldingEnv",
-    "InfoEnv",
-    "PickyEnv",
-    "SampleEnv",
-    "ToldEnv",
-]
+__all__ = ["ACTION_SPACES", "SPACES", "EchoEnv", "InfoEnv", "PickyEnv", "SampleEnv"]
 
 
 class BufferEnv(gym.Env):

@@ -32,7 +32,7 @@ from tests.benchmarks.soak_programs import interrupts, kills
 from tests.faults import case
 from tests.faults.faulty import CODES, ECHO, FaultyEnv
 from vecselect import auto_make_vec
-from vecselect.errors import RequestError, StepTimeout, VecselectWarning, WorkerDied
+from vecselect.errors import StepTimeout, VecselectWarning, WorkerDied
 from vecselect.process import forkserver
 from vecselect.testing.contract import assert_same
 
@@ -62,7 +62,6 @@ class Soak:
         self.pools = 0
         self.envs = self.oracle = None
         self.restarts = False
-        self.timed = True
 
     def open(self):
         """Makes a pool; every second one replaces workers that die."""
@@ -71,11 +70,7 @@ class Soak:
         if self.restarts:
             options["on_worker_death"] = "restart"
         env_fns = [functools.partial(FaultyEnv, index) for index in range(COUNT)]
-        try:
-            self.envs = auto_make_vec(env_fns, mode=f"pool:{WORKERS}", vector_kwargs=options)
-        except RequestError:  # a version without these options
-            self.restarts = self.timed = False
-            self.envs = auto_make_vec(env_fns, mode=f"pool:{WORKERS}")
+        self.envs = auto_make_vec(env_fns, mode=f"pool:{WORKERS}", vector_kwargs=options)
         self.oracle = SyncVectorEnv(env_fns)
         self.pools += 1
         self.start_over()
@@ -165,8 +160,6 @@ class Soak:
         self.start_over()
 
     def stop(self):
-        if not self.timed:
-            return
         row, pid = self.victim()
         os.kill(pid, signal.SIGSTOP)
         if self.restarts:  # who does not answer in time is replaced too

@@ -40,7 +40,7 @@ from tests.faults.faulty import (
 )
 from tests.marks import only_full
 from tests.processes import gone, until
-from vecselect import VecselectWarning, WorkerDied, WorkerError, auto_make_vec
+from vecselect import VecselectWarning, WorkerDied, WorkerError
 from vecselect.errors import StepTimeout
 
 VICTIM = 3
@@ -129,17 +129,6 @@ def test_what_is_refused_leaves_no_trace(mode):
             assert_step(envs.step(batch), batch, step)
         assert envs.get_attr("token") == (0, 1, 2, 3)
         assert pids(envs) == everyone
-
-
-@case(modes=[mode for mode in MODES if not mode.startswith("thread")])  # which refuse frames
-def test_use_before_the_first_reset_harms_nobody(mode):
-    """With what `gym.make` puts around an environment."""
-    with auto_make_vec("CartPole-v1", 4, mode=mode, render_mode="rgb_array") as envs:
-        for use in (envs.render, lambda: envs.step(np.zeros(4, int))):
-            with pytest.raises(Exception, match="reset"):
-                use()
-        envs.reset(seed=1)
-        envs.step(np.zeros(4, int))
 
 
 BUILT = [*MODES, "async spawn", "async fork", "pool:2 spawn", "pool:2 fork"]

@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 import traceback
-import uuid
 import warnings
 
 import numpy as np
@@ -275,8 +274,7 @@ def _hang(*_):
 
 
 def soak(minutes, seed):
-    mark = uuid.uuid4().hex
-    os.environ[case.MARK] = mark
+    before = {one.pid for one in case.in_session(os.getsid(0))}
     forkserver.PRELOADED += case.PRELOADED
     from multiprocessing import resource_tracker
 
@@ -288,8 +286,9 @@ def soak(minutes, seed):
     del run.envs
     gc.collect()
     time.sleep(1.0)
-    helpers = case.helpers()
-    left = [case.describe(one) for one in case.marked(mark) if one.pid not in helpers]
+    before |= case.helpers()
+    others = case.in_session(os.getsid(0))
+    left = [case.describe(one) for one in others if one.pid not in before]
     new = case.names_in_shared_memory(os.getpid())
     more = psutil.Process().num_fds() - descriptors
     injected = sum(run.counts[name] for name in faults)

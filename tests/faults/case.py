@@ -5,9 +5,8 @@
         '''What this is about.'''
         ...  # runs in the process of its own
 
-Counted are processes, descriptors, names in shared memory, temporary files and printed lines. All
-processes of a case carry a mark in their environment, so that they are found wherever they have
-been reparented to.
+Counted are processes, descriptors, names in shared memory, temporary files and printed lines. A
+case leads a session, whose processes are found wherever they have been reparented to.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ import sys
 import tempfile
 import time
 import traceback
-import uuid
 from multiprocessing import process, resource_tracker, util
 from pathlib import Path
 
@@ -44,7 +42,6 @@ from vecselect import auto_make_vec
 from vecselect.process import forkserver
 
 ROOT = Path(__file__).parents[2]
-MARK = "VECSELECT_FAULT_CASE"
 PRELOADED = ("gymnasium", "tests.faults.faulty")
 """What the fork server of a case loads, so that its workers start in milliseconds."""
 
@@ -99,18 +96,13 @@ def names_in_shared_memory(pid):
     return {name for name in os.listdir("/dev/shm") if f"-{pid}-" in name}
 
 
-def marked(mark, session=None):
-    """Other processes with the mark in their environment or in the session, but for zombies.
-
-    A process that is forked off shows the environment of the program that it was forked from.
-    """
+def in_session(session):
+    """The other processes of a session that are no zombies; none of ours leaves it."""
     found = []
-    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+    for one in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            ours = session is not None and os.getsid(pid) == session
-            ours = ours or mark.encode() in Path(f"/proc/{pid}/environ").read_bytes()
-            if ours and pid != os.getpid() and running(pid):
-                found.append(psutil.Process(pid))
+            if os.getsid(one.pid) == session and one.pid != os.getpid() and running(one.pid):
+                found.append(one)
     return found
 
 
@@ -153,13 +145,11 @@ class Program:
             **arguments: Of the function.
         """
         self.target = f"{function.__module__}:{function.__name__}"
-        self.mark = uuid.uuid4().hex
         self.folder = Path(tempfile.mkdtemp(prefix="vecselect-case-"))
         self.temporary = self.folder / "tmp"
         self.temporary.mkdir()
         environment = {
             **os.environ,
-            MARK: "/".join([*filter(None, [os.environ.get(MARK)]), self.mark]),
             "TMPDIR": str(self.temporary),
             "VECSELECT_CACHE_DIR": str(self.folder / "cache"),
             "PYTHONPATH": str(ROOT),
@@ -205,7 +195,7 @@ class Program:
 
     def alive(self):
         """Every process of it that is no zombie."""
-        return marked(self.mark, session=self.pid)
+        return in_session(self.pid)
 
     def finish(self, leave_s=LEAVE_S):
         """Waits for the end, kills what is left, and notes how it went."""
@@ -298,10 +288,10 @@ def run(target, arguments, folder, inside):
         result["error"] = traceback.format_exc()
     if int(inside):
         gc.collect()
-        mark, kept = os.environ[MARK].rpartition("/")[2], helpers()
+        kept = helpers()
 
         def others():
-            return [describe(one) for one in marked(mark, os.getsid(0)) if one.pid not in kept]
+            return [describe(one) for one in in_session(os.getsid(0)) if one.pid not in kept]
 
         left = left_of(others, 1.0)
         # Threads may be closing what a process that has just ended shared with this one.

@@ -30,7 +30,7 @@ from vecselect.backends.pool.commands import LaneCalls
 from vecselect.backends.pool.construction import construct
 from vecselect.backends.pool.processes import ProcessWorkers
 from vecselect.backends.pool.settings import Settings, Work
-from vecselect.backends.pool.workers import PENDING, Worker, Workers, nothing
+from vecselect.backends.pool.workers import PENDING, StillPending, Worker, Workers, nothing
 from vecselect.backends.specs import facts_of, same_factory
 from vecselect.backends.worker_pipe import WorkerPipe
 from vecselect.errors import VecselectError, built_too_late
@@ -195,11 +195,12 @@ class PipeWorkers(Workers):
             Exception: What a factory raised.
         """
         limit_s, self._limit_s = self.settings.start_timeout_s, None
-        late = self.collect(nothing, limit_s) is PENDING
-        self._limit_s = self.settings.step_timeout_s
-        if late:
+        try:
+            self.collect(nothing, limit_s)
+        except StillPending:
             slow = next(worker for worker in self.each if worker.outstanding)
-            raise built_too_late(slow.name(), limit_s)
+            raise built_too_late(slow.name(), limit_s) from None
+        self._limit_s = self.settings.step_timeout_s
 
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
         """Ends workers: asks them, and kills them after a time limit; 0 does not ask."""

@@ -15,13 +15,22 @@ from vecselect import VecselectWarning, WorkerDied
 
 
 def made(**options):
-    return make("pool:1", options=options)
+    envs = make("pool:1", options=options)
+    envs.reset(seed=1)
+    return envs
+
+
+def process_of(envs):
+    return envs.unwrapped._workers.each[0].host.process
+
+
+def assert_begin_anew(truncated, infos):
+    assert truncated.tolist() == infos["_worker_restarted"].tolist() == [False, False, True, True]
 
 
 def test_a_worker_that_is_only_slow_answers_after_all():
     with made(step_timeout_s=0.3) as envs:
-        envs.reset(seed=1)
-        worker = envs.unwrapped._workers.each[0].host.process
+        worker = process_of(envs)
         os.kill(worker.pid, signal.SIGSTOP)
         with pytest.raises(multiprocessing.TimeoutError):
             envs.step(actions())
@@ -35,16 +44,14 @@ def test_a_worker_that_is_only_slow_answers_after_all():
 @pytest.mark.parametrize("mode", AutoresetMode)
 def test_a_dead_worker_is_replaced_and_the_others_keep_their_state(mode):
     with made(on_worker_death="restart", autoreset_mode=mode) as envs:
-        envs.reset(seed=1)
         with pytest.warns(VecselectWarning, match="SIGKILL.* It was replaced: .* 2-3 begin anew"):
             observations, rewards, terminated, truncated, infos = envs.step(actions({2: "sigkill"}))
-        assert truncated.tolist() == [False, False, True, True]
+        assert_begin_anew(truncated, infos)
         assert not terminated.any()
         assert rewards[2:].tolist() == [0.0, 0.0]
         assert observations[:2, 3].tolist() == [1, 1]
         assert observations[2:, 3].tolist() == [0, 0]
         assert infos["worker_restarted"][2:].all()
-        assert infos["_worker_restarted"].tolist() == [False, False, True, True]
         seeds = infos["restart_seed"][2:].tolist()
         assert len({1, 2, 3, 4, *seeds}) == 6
         assert observations[2:, 1].tolist() == seeds
@@ -67,16 +74,13 @@ def test_a_dead_worker_is_replaced_and_the_others_keep_their_state(mode):
 
 def test_a_worker_that_died_before_it_was_told_of_new_infos_is_replaced():
     with made(on_worker_death="restart") as envs:
-        envs.reset(seed=1)
         envs.step(actions())  # its infos have keys of their own: the next step tells of them
-        process = envs.unwrapped._workers.each[0].host.process
+        process = process_of(envs)
         process.kill()
         process.join(10.0)
         with pytest.warns(VecselectWarning, match="It was replaced"):
             observations, *_, truncated, infos = envs.step(actions())
-        assert (
-            truncated.tolist() == infos["_worker_restarted"].tolist() == [False, False, True, True]
-        )
+        assert_begin_anew(truncated, infos)
         assert observations[:, 3].tolist() == [2, 2, 0, 0]
         observations, *_ = envs.step(actions())
         assert observations[:2, 3].tolist() == [3, 3]
@@ -84,24 +88,20 @@ def test_a_worker_that_died_before_it_was_told_of_new_infos_is_replaced():
 
 def test_an_announcement_that_is_an_error_leaves_the_new_worker_in_service():
     with made(on_worker_death="restart") as envs:
-        envs.reset(seed=1)
         with warnings.catch_warnings():
             warnings.simplefilter("error", VecselectWarning)
             lost = "What set_attr and call had changed in them is lost"
             with pytest.raises(VecselectWarning, match=f"was replaced: .*{lost}"):
                 envs.step(actions({2: "sigkill"}))
-            worker = psutil.Process(envs.unwrapped._workers.each[0].host.process.pid)
+            worker = psutil.Process(process_of(envs).pid)
             observations, *_, truncated, infos = envs.step(actions())
-        assert (
-            truncated.tolist() == infos["_worker_restarted"].tolist() == [False, False, True, True]
-        )
+        assert_begin_anew(truncated, infos)
         assert observations[2:, 3].tolist() == [0, 0]
     assert not worker.is_running()
 
 
 def test_interrupted_while_it_is_replaced_it_is_replaced_by_the_next_call(monkeypatch):
     with made(on_worker_death="restart") as envs:
-        envs.reset(seed=1)
         starter, started = envs.unwrapped._workers, []
         start = starter.start
 
@@ -115,14 +115,13 @@ def test_interrupted_while_it_is_replaced_it_is_replaced_by_the_next_call(monkey
         with pytest.raises(KeyboardInterrupt):
             envs.step(actions({2: "sigkill"}))
         with pytest.warns(VecselectWarning, match="It was replaced"):
-            *_, truncated, _ = envs.step(actions())
-        assert truncated.tolist() == [False, False, True, True]
+            *_, truncated, infos = envs.step(actions())
+        assert_begin_anew(truncated, infos)
 
 
 def test_a_reset_is_done_by_the_worker_in_the_dead_one_s_place():
     with made(on_worker_death="restart") as envs:
-        envs.reset(seed=1)
-        os.kill(envs.unwrapped._workers.each[0].host.process.pid, signal.SIGKILL)
+        os.kill(process_of(envs).pid, signal.SIGKILL)
         with pytest.warns(VecselectWarning, match="replaced"):
             observations, _ = envs.reset(seed=11)
         assert observations[:, 1].tolist() == [11, 12, 13, 14]
@@ -133,8 +132,7 @@ def test_a_reset_is_done_by_the_worker_in_the_dead_one_s_place():
 
 def test_a_call_is_not_repeated_but_the_pool_goes_on():
     with made(on_worker_death="restart") as envs:
-        envs.reset(seed=1)
-        os.kill(envs.unwrapped._workers.each[0].host.process.pid, signal.SIGKILL)
+        os.kill(process_of(envs).pid, signal.SIGKILL)
         time.sleep(0.2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VecselectWarning)
@@ -142,5 +140,5 @@ def test_a_call_is_not_repeated_but_the_pool_goes_on():
                 assert envs.call("double", 2)
             except WorkerDied as error:
                 assert "whether the call had taken effect" in str(error)
-        *_, truncated, _ = envs.step(actions())
-        assert truncated.tolist() == [False, False, True, True]
+        *_, truncated, infos = envs.step(actions())
+        assert_begin_anew(truncated, infos)

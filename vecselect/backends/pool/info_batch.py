@@ -131,7 +131,7 @@ def _part(fields_of: dict[int, Field], ids: Set[int], num_envs: int) -> Any:
         return _level({id: field.fields for id, field in fields_of.items()}, ids, num_envs)
     first = fields[0]
     if first.array is not None and all(field.array is first.array for field in fields):
-        return _Boxed(first.array) if first.kind is np.bool_ else _Numbers(first.array)
+        return _Numbers(first)
     if _are_numbers(fields):
         return _Mixed(first.key, fields_of, num_envs)
     return _Values(first.key, fields_of, num_envs)
@@ -194,28 +194,17 @@ class _Level:
 
 
 class _Numbers:
-    """Batches numbers, or arrays of one dtype and shape."""
+    """Batches numbers, or arrays of one dtype and shape; `np.bool_`s as objects."""
 
-    def __init__(self, array: np.ndarray) -> None:
-        self._array = array
-
-    def batch(self, rows: _Rows, lacking: np.ndarray | None) -> np.ndarray:
-        values: np.ndarray = self._array.copy()
-        if lacking is not None:
-            values[lacking] = 0
-        return values
-
-
-class _Boxed:
-    """Batches `np.bool_`s as objects."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._codes = array.view(np.uint8)
+    def __init__(self, field: Field) -> None:
+        assert field.array is not None
+        self._boxed = field.kind is np.bool_
+        self._array = field.array.view(np.uint8) if self._boxed else field.array
 
     def batch(self, rows: _Rows, lacking: np.ndarray | None) -> np.ndarray:
-        values: np.ndarray = _BOXED[self._codes]
+        values: np.ndarray = _BOXED[self._array] if self._boxed else self._array.copy()
         if lacking is not None:
-            values[lacking] = None
+            values[lacking] = None if self._boxed else 0
         return values
 
 

@@ -35,9 +35,6 @@ from vecselect import ModeUnavailable, VecselectError, WorkerDied, auto_make_vec
 from vecselect.process.contexts import get_context
 from vecselect.testing.contract import assert_same, assert_same_run
 
-TRANSPORTS = [True, False]
-"""Whether observations go through shared memory."""
-
 make = functools.partial(faulty.make, "async")
 
 
@@ -48,11 +45,6 @@ def test_results_are_those_of_the_loop_however_it_is_started(options):
     oracle = SyncVectorEnv([functools.partial(zoo.InfoEnv, i) for i in range(3)])
     with make(zoo.InfoEnv, 3, options) as envs:
         assert_same_run(envs, oracle, 20)
-
-
-def test_workers_lead_process_groups_of_their_own():
-    with make() as envs:
-        assert all(os.getpgid(pid) == pid for pid in pids(envs))
 
 
 class TorchEnv(zoo.EchoEnv):
@@ -122,11 +114,10 @@ def test_with_a_worker_of_the_users_it_is_gymnasiums_own_with_a_safe_start():
 # What environments raise, or return wrongly
 
 
-@pytest.mark.parametrize("shared_memory", TRANSPORTS)
 @pytest.mark.parametrize("autoreset_mode", ["NextStep", "SameStep"])
-def test_a_mistaken_name_leaves_every_episode_where_it_is(shared_memory, autoreset_mode):
+def test_a_mistaken_name_leaves_every_episode_where_it_is(autoreset_mode):
     """Also where an autoreset is due, which only the worker knows."""
-    options = {"shared_memory": shared_memory, "autoreset_mode": autoreset_mode}
+    options = {"shared_memory": False, "autoreset_mode": autoreset_mode}
     fns = [functools.partial(FaultyEnv, i) for i in range(COUNT)]
     oracle = SyncVectorEnv(fns, autoreset_mode=autoreset_mode)
     mask = np.array([True, False, False, True])
@@ -170,13 +161,6 @@ def test_parts_that_do_not_fit_are_named():
 # Workers that die, hang or cannot be started
 
 
-USES = {
-    "step": lambda envs: envs.step(ZEROS),
-    "reset": lambda envs: envs.reset(),
-    "call": lambda envs: envs.get_attr("label"),
-}
-
-
 def test_a_death_is_reported_at_once_though_another_worker_is_stuck():
     envs = make()
     envs.reset(seed=1)
@@ -185,7 +169,8 @@ def test_a_death_is_reported_at_once_though_another_worker_is_stuck():
     with pytest.raises(multiprocessing.TimeoutError):
         envs.step_wait(timeout=0.05)
     os.kill(everyone[2], signal.SIGKILL)
-    for call in (envs.step_wait, *[functools.partial(use, envs) for use in USES.values()]):
+    uses = (envs.step_wait, lambda: envs.step(ZEROS), envs.reset, lambda: envs.get_attr("label"))
+    for call in uses:
         with within(REPORTED_S), pytest.raises(WorkerDied, match="make a new one") as caught:
             call()
         named = f"(pid {everyone[2]}), which runs sub-environment 2, was ended by SIGKILL"

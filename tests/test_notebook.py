@@ -2,10 +2,11 @@
 
 import os
 import re
-import time
 
 import psutil
 import pytest
+
+from tests.processes import until
 
 nbclient = pytest.importorskip("nbclient")
 nbformat = pytest.importorskip("nbformat")
@@ -90,23 +91,25 @@ def streams(cell):
     return "".join(one.text for one in cell if one.output_type == "stream" and one.name == "stdout")
 
 
+def shown(cell):
+    (one,) = [one.data for one in cell if one.output_type == "execute_result"]
+    return one
+
+
 @pytest.mark.parametrize("name", ["plan", "report"])
 def test_a_report_is_shown_in_html_and_as_text(name, outputs):
-    (shown,) = [one for one in outputs[name] if one.output_type == "execute_result"]
-    assert set(shown.data) == {"text/plain", "text/html"}
-    assert shown.data["text/html"].startswith('<div class="vecselect">')
-    assert "Coin x 2" in shown.data["text/html"]
-    assert shown.data["text/plain"].startswith("vecselect: Coin x 2")
+    data = shown(outputs[name])
+    assert set(data) == {"text/plain", "text/html"}
+    assert data["text/html"].startswith('<div class="vecselect">')
+    assert "Coin x 2" in data["text/html"]
+    assert data["text/plain"].startswith("vecselect: Coin x 2")
 
 
-@pytest.mark.parametrize("name", ["pool", "auto"])
-def test_the_environment_is_one_line_of_text(name, outputs):
-    (shown,) = [one for one in outputs[name] if one.output_type == "execute_result"]
-    assert set(shown.data) == {"text/plain"}
-    assert re.fullmatch(r"<AutoVectorEnv mode='[^']+', .*>", shown.data["text/plain"])
-
-
-def test_progress_is_told_while_it_plans(outputs):
+def test_the_environment_is_one_line_of_text_and_progress_is_told(outputs):
+    for name in ("pool", "auto"):
+        ((kind, text),) = shown(outputs[name]).items()
+        assert kind == "text/plain"
+        assert re.fullmatch(r"<AutoVectorEnv mode='[^']+', .*>", text)
     assert "measuring" in streams(outputs["progress"])
 
 
@@ -114,9 +117,7 @@ def test_nothing_fails_and_nothing_is_written_to_stderr(outputs):
     for name, cell in outputs.items():
         assert not [one for one in cell if one.output_type == "error"], name
         assert not [one for one in cell if one.get("name") == "stderr"], name
-
-
-def test_an_interrupt_of_the_kernel_stops_planning(outputs):
+    # And an interrupt of the kernel stops planning.
     assert streams(outputs["interrupt"]).strip() == "interrupted"
 
 
@@ -124,8 +125,5 @@ def test_no_worker_is_left_and_no_process_survives_the_kernel(outputs):
     everybody, workers, kernel = streams(outputs["close"]).splitlines()
     assert workers == "[]"
     pids = [int(kernel), *(int(word) for word in everybody.strip("[]").split(", ") if word)]
-    deadline_s = time.monotonic() + 10
-    while time.monotonic() < deadline_s and any(map(psutil.pid_exists, pids)):
-        time.sleep(0.05)
-    assert not [pid for pid in pids if psutil.pid_exists(pid)]
+    assert until(lambda: not any(map(psutil.pid_exists, pids)), 10.0)
     assert os.getpid() not in pids

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.marks import only_full
 from tests.processes import output_of
 
 FULL = pytest.mark.full
@@ -66,22 +67,23 @@ def test_a_script_needs_no_guard(tmp_path, modes, options, expected):
     check(output_of(path), expected)
 
 
-@pytest.mark.full
-def test_a_command_line_program_works():
-    check(output_of("-c", script(["async", "sync", "pool:1"])), 15)
+CELL = f"exec(compile({script(['pool:1'])!r}, '<cell>', 'exec'))"
+ODD = {
+    "standard input": (["-"], script(["async", "pool:1"]), 10),
+    "command line": (["-c", script(["async", "sync", "pool:1"])], None, 15),
+    # As in a notebook: code runs line by line in a `__main__` that has no file.
+    "interactive": (
+        ["-c", f"import code; code.InteractiveConsole(globals()).runsource({CELL!r})"],
+        None,
+        5,
+    ),
+}
 
 
-def test_a_program_on_standard_input_works():
-    check(output_of("-", input=script(["async", "pool:1"])), 10)
-
-
-@pytest.mark.full
-def test_an_interactive_session_works():
-    """As in a notebook: code runs line by line in a `__main__` that has no file."""
-    cell = f"exec(compile({script(['pool:1'])!r}, '<cell>', 'exec'))"
-    check(
-        output_of("-c", f"import code; code.InteractiveConsole(globals()).runsource({cell!r})"), 5
-    )
+@pytest.mark.parametrize("how", ["standard input", *only_full("command line", "interactive")])
+def test_a_program_needs_no_file(how):
+    words, text, expected = ODD[how]
+    check(output_of(*words, input=text), expected)
 
 
 THREADS = """

@@ -152,11 +152,7 @@ def _importing_server() -> Server:
 
 
 def ensure_running() -> int | None:
-    """Starts the server unless it runs; returns its process id if it is a child of this process.
-
-    Raises:
-        StartError: If the system refuses that.
-    """
+    """Starts the server unless it runs; returns its process id if it is a child of this process."""
     with refusals_named():
         resource_tracker.ensure_running()
         with start_with_deferred_interrupts():
@@ -198,7 +194,7 @@ def import_conditions() -> tuple[Any, ...]:
 def start_worker(
     start: int, status: tuple[int, int], tracker: int, inherited: Sequence[int]
 ) -> int:
-    """Has the server start a worker.
+    """Has the server start a worker; returns the worker's process id.
 
     Args:
         start: Descriptor of the pipe that the worker reads from; closed here.
@@ -206,13 +202,6 @@ def start_worker(
             id, and its exit code later; the second one is closed here.
         tracker: Descriptor of the resource tracker's pipe.
         inherited: Descriptors that the worker itself uses.
-
-    Returns:
-        Its process id.
-
-    Raises:
-        StartError: If the server has ended.
-        OSError: If the system refuses another process.
     """
     try:
         with lock:

@@ -86,13 +86,7 @@ class _Worker:
 
 
 class _Server:
-    """The server's loop.
-
-    Attributes:
-        watched: What it waits for: the end of a worker, a request, the end of the owner.
-        parents: Process ids of those that are there and may have asked for workers.
-        modules: Names of those that it has imported since.
-    """
+    """The server's loop; `parents` are those that are there and may have asked for workers."""
 
     def __init__(self, channel: int, owner: int, owner_pid: int) -> None:
         self.channel = socket.socket(fileno=channel)
@@ -250,10 +244,7 @@ def _work(modules: frozenset[str], start: int, tracker: int, channel: int, *inhe
         *inherited: Those that the worker itself uses.
 
     Returns:
-        The exit code.
-
-    Raises:
-        EOFError: If the caller has gone, or was interrupted.
+        The exit code; raises `EOFError` if the caller has gone, or was interrupted.
     """
     # As multiprocessing's own server does.
     resource_tracker._resource_tracker._fd = tracker  # type: ignore[attr-defined]

@@ -35,11 +35,7 @@ class ChildEnded(Exception):
 
 
 class Child:
-    """A child process as its caller sees it.
-
-    Attributes:
-        pipe: The caller's end of the pipe.
-    """
+    """A child process as its caller sees it, with the caller's end of its pipe."""
 
     def __init__(self, process: BaseProcess, pipe: Connection) -> None:
         self.pipe = pipe
@@ -51,11 +47,7 @@ class Child:
         return bool(connection.wait([self.pipe, self._process.sentinel], timeout_s))
 
     def receive(self) -> tuple[str, Any]:
-        """The next message, topic and value; call it after `wait`.
-
-        Raises:
-            ChildEnded: If the process has ended instead.
-        """
+        """The next message, topic and value; call it after `wait`. Or else `ChildEnded`."""
         try:
             if not self.pipe.poll():
                 raise EOFError
@@ -77,15 +69,11 @@ def child_at_work(
 ) -> Iterator[Child]:
     """Starts a child; on leaving it is ended, with all it has started.
 
-    Args:
-        context: Of multiprocessing.
-        work: A module's function, called in the child with its end of the pipe and the arguments.
-        *arguments: Sent as multiprocessing sends them.
+    It calls `work`, a module's function, with its end of the pipe and the arguments.
     """
     ours, theirs = context.Pipe()
-    inherited = ours if context.get_start_method() == "fork" else None
     process = context.Process(  # type: ignore[attr-defined]
-        target=_begin, args=(generators.child_seed(), inherited, work, theirs, *arguments)
+        target=_begin, args=(generators.child_seed(), ours, work, theirs, *arguments)
     )
     try:
         process.start()
@@ -100,14 +88,13 @@ def child_at_work(
 
 def _begin(
     seed: int,
-    inherited: Connection | None,
+    callers_end: Connection,
     work: Callable[..., None],
     pipe: Connection,
     *arguments: Any,
 ) -> None:
     """Runs in the child."""
-    if inherited is not None:  # A forked copy of the parent's end would hide the hanging up.
-        inherited.close()
+    callers_end.close()  # An open copy would hide that the caller hangs up.
     children.prepare_child(seed)
     # What the environment prints must not get into the output of a program that asks for JSON.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -132,18 +119,12 @@ def run_isolated(
 ) -> T:
     """Runs a function in a process of its own, which ends with all it has started.
 
-    Args:
-        work: Called there with a callable `progress`. It travels by value, and so does what it
-            returns.
-        limit_s: Seconds that it may take; it is ended where it takes `STALL_LIMIT_S` more.
-        start_method: Of multiprocessing; the safest one by default.
-        progress: Called here with what `work` calls its own `progress` with.
-
-    Returns:
-        What it returned.
+    The function travels by value, and so does what it returns. It is called with a callable, of
+    whose argument `progress` is told here.
 
     Raises:
-        IsolatedLost: If the process ends, or is ended, before it has.
+        IsolatedLost: If the process ends before it has returned, or is ended as it takes
+            `STALL_LIMIT_S` longer than `limit_s`.
         Exception: What it raised, a `ProfileError` with its cause.
     """
     sent = pickling.dumps(work)

@@ -54,11 +54,7 @@ class _Process(process.BaseProcess):
     The parent has it only while it starts the process."""
 
     def start(self) -> None:
-        """Starts it.
-
-        Raises:
-            StartError: If the system refuses that.
-        """
+        """Starts it; raises `StartError` if the system refuses that."""
         with refusals_named():
             self.parent_file = forkserver.open_own_pidfd()
             try:
@@ -145,13 +141,9 @@ class _SentPopen(_Popen):
             raise
 
     def _started(self, start: int, status: int, tracker: int) -> int:
-        """Starts the process; returns its id.
+        """Starts the process; returns its id. The descriptors of the pipes are closed here.
 
-        Args:
-            start: Descriptor of the pipe it is to read from; closed here.
-            status: Descriptor of a pipe whose other end is `sentinel`; closed here, and in the
-                process, or the fork server, when the process has ended.
-            tracker: Descriptor of the resource tracker's pipe.
+        It reads from `start`; the other end of `status` is `sentinel`, which tells its end.
         """
         raise NotImplementedError
 

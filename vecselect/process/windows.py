@@ -21,11 +21,7 @@ class SpawnProcess(context.SpawnProcess):
     """As on POSIX, where there is no descriptor that tells of the parent's end."""
 
     def start(self) -> None:
-        """Starts it.
-
-        Raises:
-            StartError: If the system refuses that.
-        """
+        """Starts it; raises `StartError` if the system refuses that."""
         with refusals_named(), _lock:
             # multiprocessing has no other way to leave the script out.
             spawn.get_preparation_data = lambda name: without_script(_preparation(name))

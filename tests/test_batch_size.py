@@ -69,7 +69,7 @@ def test_each_trajectory_is_that_of_a_loop(mode, autoreset_mode, kind):
                 *theirs, info = expected[row]
                 ours = [row_of(part, index) for part in result]
                 assert_same(ours, theirs, f"step {step}, row {row}")
-                assert_same(each[index], one_by_one(info, 1)[0], f"infos of step {step}", False)
+                assert_same(each[index], one_by_one(info, 1)[0], f"infos of step {step}")
             actions = rng.integers(3, size=len(rows))
             envs.send(actions, infos["env_id"])
             expected.update(

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import itertools
-import math
 import pickle
 import sys
 import time
@@ -57,44 +56,24 @@ IDLE_LOOK_S, IDLE_LIMIT_S = 2e-3, 0.06
 """OpenBLAS starts its threads when it is told their number, and each spins for some 25 ms before it
 sleeps. Hand-offs and the learner, which are measured next, would find its core taken."""
 
-EVEN = 0.05
-"""Steps are even where their mean is known this well: its standard error, relative."""
-
 
 @dataclass(frozen=True)
 class Extent:
-    """How long an environment is stepped for a profile.
+    """How long an environment is stepped for a profile: so many steps, episodes, seconds at least.
 
-    Attributes:
-        steps: Steps at least.
-        episodes: Episodes at least.
-        span_s: Seconds at least.
-        warm_up_steps: Steps after the first one that are not timed.
-        even_steps: Steps that are enough where they are even; None if none are.
+    So many steps after the first one, to warm up, are not timed.
     """
 
     steps: int
     episodes: int
     span_s: float
     warm_up_steps: int
-    even_steps: int | None = None
-
-    def is_reached(self, times_ns: list[int], episodes: int, span_ns: int) -> bool:
-        """Whether so many steps, ended episodes and nanoseconds are enough."""
-        steps = len(times_ns)
-        if episodes < self.episodes or span_ns < self.span_s * 1e9:
-            return False
-        if steps >= self.steps:
-            return True
-        if self.even_steps is None or steps < self.even_steps:
-            return False
-        return bool(np.std(times_ns) <= EVEN * np.mean(times_ns) * math.sqrt(steps))
 
 
 THOROUGH = Extent(steps=200, episodes=2, span_s=0.25, warm_up_steps=20)
 """What `profile_step` and `effort="rule"` take."""
 
-BRIEF = Extent(steps=20, episodes=0, span_s=0.03, warm_up_steps=3, even_steps=8)
+BRIEF = Extent(steps=8, episodes=0, span_s=0.03, warm_up_steps=3)
 """What planning takes: the mean wrong by 1.4x costs 0.1 % of the throughput."""
 
 
@@ -318,8 +297,8 @@ class Profiling:
                 wall = cpu
             found.steps_ns.append(max(wall, 1))
             now_ns = wall_ns()
-            enough = extent.is_reached(found.steps_ns, len(found.episodes), now_ns - start_ns)
-            if enough or now_ns >= limit_ns:
+            enough = len(found.steps_ns) >= extent.steps and len(found.episodes) >= extent.episodes
+            if (enough and now_ns - start_ns >= extent.span_s * 1e9) or now_ns >= limit_ns:
                 break
         found.process_ns = self.clock.process_ns() - start_process_ns
         found.elapsed_ns = max(wall_ns() - start_ns, 1)

@@ -90,17 +90,15 @@ def draws(make: Callable[[], gym.Env], built: Iterable[Facts | None]) -> bool:
         make: The factory. It builds further ones, which are closed again.
         built: The facts of what it has built in this process.
     """
-    found = list(built)
+    first, *others = built
     until_s = time.monotonic() + DRAWS_LIMIT_S
     for _ in range(FURTHER_BUILDS):
-        if any(facts != found[0] for facts in found[1:]):
-            return True
-        if time.monotonic() > until_s:
+        if any(facts != first for facts in others) or time.monotonic() > until_s:
             break
         env = make()
-        found.append(facts_of(env))
+        others.append(facts_of(env))
         env.close()
-    return any(facts != found[0] for facts in found[1:])
+    return any(facts != first for facts in others)
 
 
 def _text(value: Any) -> str:

@@ -93,14 +93,7 @@ class Pool(base.Backend):
 
 
 def _settings(request: Request, workers: int, started: int, **more: Any) -> Settings:
-    """How a pool of so many workers is to run.
-
-    Args:
-        request: What was asked for, or the part of it that is one buffer.
-        workers: The workers of this pool.
-        started: Those that it starts, and that there must be memory for.
-        more: Further fields.
-    """
+    """How a pool of workers is to run, of which it starts some: see `Settings.processes`."""
     machine, options = read_machine(), request.vector_kwargs
     # Where there are more slices than cores, one that spins takes its core from one that works.
     # Beside buffers the caller has no slice; it works while they step, and spins if there is room.

@@ -150,9 +150,7 @@ class InfoTable:
     def batch(self, rest: dict[int, Any], add_info: AddInfo) -> dict[str, Any]:
         """The infos of all rows, as `_add_info` would have built them one row after another.
 
-        Args:
-            rest: Of all lanes.
-            add_info: `VectorEnv._add_info`.
+        `rest` is of all lanes.
         """
         ids = self._id_of_row.tobytes()
         # Ids in the order of their first rows: in that, `_add_info` meets the keys.

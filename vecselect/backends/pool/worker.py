@@ -73,14 +73,7 @@ class WorkerLane:
     """
 
     def __init__(self, work: Work, spec: LaneSpec, envs: list[gym.Env], arena: Arena) -> None:
-        """Makes the lane of a worker.
-
-        Args:
-            work: What the worker was started with.
-            spec: What all lanes have in common.
-            envs: Its sub-environments.
-            arena: What all lanes share.
-        """
+        """Makes the lane of a worker, of environments that are built already."""
         self.lane: Lane = Lane(
             envs,
             work.first_row,
@@ -89,14 +82,11 @@ class WorkerLane:
             restart_seeds=work.restart_seeds,
             caught=BaseException,
         )
-        self._work = work
-        self._spec = spec
-        self._arena = arena
-        self._slice = slice(work.rows.start, work.rows.stop)
+        self._work, self._spec, self._arena = work, spec, arena
+        self._slice = part = slice(work.rows.start, work.rows.stop)
         self._batched_actions = batch_space(spec.action_space, len(envs))
         self._is_plain = arena.plain_actions
         self._action_codes: Any = arena.action_dtypes.data
-        part = self._slice
         # The lane's part of an action leaf, seen as the dtype of a code.
         self._actions_of = functools.cache(lambda index, code: arena.action(index, code)[part])
 
@@ -235,12 +225,7 @@ class _Hosted:
             lane.close()
 
     def begin(self, data: bytes, take_jobs: TakeJobs | None) -> None:
-        """Builds the first lane, and takes commands until the process is to end.
-
-        Args:
-            data: As of `serve`.
-            take_jobs: As of `serve`.
-        """
+        """Builds the first lane, and takes commands until the process is to end: see `serve`."""
         go, port, profiled = self._go, self._ports[0], None
         try:
             task = pickling.loads(data)
@@ -270,9 +255,7 @@ class _Hosted:
     ) -> tuple[WorkerLane, LaneSpec, Arena]:
         """Builds a lane, and tells the parent how that goes.
 
-        Args:
-            task: What to build.
-            profiled: The instance that was profiled here, which none of them may be.
+        None of its sub-environments may be the instance that was profiled here.
         """
         port = self._ports[task.buffer or 0]
         row, envs = task.first_row, []
@@ -316,11 +299,7 @@ class _Hosted:
         return True
 
     def _take_commands(self, tries: int) -> None:
-        """Answers commands until it is told to end.
-
-        Args:
-            tries: Tries to take a signal before sleeping.
-        """
+        """Answers commands until it is told to end."""
         acquire, wait, looks = self._go.acquire, self._go.wait, self._looks
         while True:
             if not acquire(False):

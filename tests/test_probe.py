@@ -2,8 +2,8 @@
 
 import functools
 import gc
-import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -16,7 +16,7 @@ from tests.marks import only_full
 from tests.probes import SHORT, probed
 from tests.processes import output_of
 from tests.zoo import ActingEnv
-from vecselect import ProfileError, StepTimeout, auto_make_vec
+from vecselect import ProfileError, StepTimeout
 from vecselect.measure.probe import bypassed_recorders
 from vecselect.measure.step import BRIEF
 from vecselect.planning import first_worker
@@ -205,44 +205,30 @@ def hang_for_good():
     sleep_forever()
 
 
+FULL = pytest.mark.full
+
+
 @pytest.mark.parametrize(
-    ("phase", "act", "limit"),
+    ("phase", "act", "deadlines", "error", "within"),
     [
-        ("step", hang_for_good, "1 s"),
-        pytest.param("reset", sleep_forever, "1 s", marks=pytest.mark.full),
-        pytest.param("step", sleep_forever, "1 s", marks=pytest.mark.full),
-        pytest.param("construct", sleep_forever, "2 s", marks=pytest.mark.full),
+        ("step", hang_for_good, {}, ProfileError, "1 s"),
+        pytest.param("reset", sleep_forever, {}, ProfileError, "1 s", marks=FULL),
+        ("construct", sleep_forever, {}, ProfileError, "2 s"),
+        ("construct", sleep_forever, {"start_timeout_s": 1.5}, StepTimeout, "start_timeout_s=1.5"),
+        ("reset", sleep_forever, {"step_timeout_s": 0.5}, StepTimeout, "step_timeout_s=0.5"),
     ],
 )
-def test_a_call_that_never_returns_is_given_up(phase, act, limit, stall_limit_s, monkeypatch):
+def test_a_call_that_never_returns_is_given_up_at_the_limit_or_the_deadline(
+    phase, act, deadlines, error, within, stall_limit_s, monkeypatch
+):
     monkeypatch.setattr(first_worker, "CONSTRUCT_LIMIT_S", 2.0)
     start_s = time.monotonic()
-    failure = the_failure(faulty(phase, act))
+    said = f"did not return from {re.escape(named(phase))} within {within}"
+    with pytest.raises(error, match=said) as caught:
+        probed(faulty(phase, act), **deadlines)
     assert time.monotonic() - start_s < QUICKLY_S
-    assert f"did not return from {named(phase)} within {limit}" in str(failure)
     key = "start_timeout_s" if phase == "construct" else "step_timeout_s"
-    assert 'mode="pool:1"' in str(failure) and f"larger {key}" in str(failure)
-
-
-def hang_elsewhere():
-    assert multiprocessing.parent_process() is not None, "built here, where nothing ends it"
-    sleep_forever()
-
-
-@pytest.mark.parametrize(
-    ("phase", "deadlines", "error", "within"),
-    [
-        ("construct", {}, ProfileError, "within 2 s"),
-        ("construct", {"start_timeout_s": 1.5}, StepTimeout, "start_timeout_s=1.5"),
-        ("reset", {"step_timeout_s": 0.5}, StepTimeout, "step_timeout_s=0.5"),
-    ],
-)
-def test_deadlines_hold_while_measuring(phase, deadlines, error, within, monkeypatch):
-    monkeypatch.setattr(first_worker, "CONSTRUCT_LIMIT_S", 2.0)
-    start_s = time.monotonic()
-    with pytest.raises(error, match=f"did not return from .*{within}"):
-        auto_make_vec(faulty(phase, hang_elsewhere), 4, vector_kwargs=deadlines, use_store=False)
-    assert time.monotonic() - start_s < QUICKLY_S
+    assert 'mode="pool:1"' in str(caught.value) and f"larger {key}" in str(caught.value)
 
 
 def test_each_step_has_the_whole_deadline():

@@ -33,7 +33,6 @@ from vecselect import (
 from vecselect.backends.pool import link
 from vecselect.backends.pool.backend import Pool
 from vecselect.plan import Candidate
-from vecselect.process import forkserver
 from vecselect.testing.contract import assert_same_run
 
 QUICK = {"budget_s": 0.3}
@@ -250,7 +249,6 @@ def test_too_few_descriptors_are_an_error_before_anything_is_started(descriptors
     makers = [EchoEnv] * 40
     with auto_make_vec(makers, mode="pool:1") as envs:  # what starts workers runs from here on
         envs.reset(seed=1)
-    forkserver.import_what_we_have()  # which a thread may still be about to do
     before, open_before = children(), len(os.listdir("/proc/self/fd"))
     descriptors(limit := open_before + 40)
     for mode, workers in (("pool:39", 39), ("async", 40)):

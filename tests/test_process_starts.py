@@ -242,36 +242,6 @@ def test_workers_end_with_their_parent_whoever_else_lives_or_is_stopped(tmp_path
     assert err == ""
 
 
-class Where(zoo.EchoEnv):
-    def where(self):
-        return os.getpid()
-
-
-class Outer(Where):
-    def __init__(self):
-        super().__init__()
-        self.inner = make(Where, "pool:1")
-
-    def inner_worker(self):
-        return (set(self.inner.call("where")) - {os.getpid()}).pop()
-
-    def close(self):
-        self.inner.close()
-
-
-@pytest.mark.full
-def test_a_stopped_worker_of_a_killed_worker_is_killed_and_the_server_lives_on():
-    server = forkserver.ensure_running()
-    envs = make(Outer, "pool:1")
-    outer, inner = envs.call("where")[1], envs.call("inner_worker")[1]
-    os.kill(inner, signal.SIGSTOP)
-    os.kill(outer, signal.SIGKILL)
-    assert gone(inner, 5.0)
-    make("CartPole-v1", "pool:1").close()
-    assert forkserver.ensure_running() == server
-    envs.close()
-
-
 def test_a_number_that_a_stranger_has_now_is_not_killed():
     child = contexts.get_context().Process(target=os.setpgid, args=(0, 0))
     child.start()

@@ -57,9 +57,8 @@ PRELOADED: tuple[str, ...] = (
 LOOK_S = 0.25
 """Seconds between two looks whether a parent is there, where no descriptor tells of its end."""
 
-PID_BYTES = 8
-"""A request consists of this, the process id of whoever asks for a worker, or 0 to have modules
-imported, and of descriptors."""
+START, IMPORT = b"s", b"i"
+"""Requests: to start a worker, or to import modules. Descriptors come with them."""
 
 IMPORTED = b"+"
 """What the server answers when it has imported modules and may still be forked."""
@@ -87,10 +86,6 @@ class Server:
     conditions: Any
     modules: frozenset[str] = frozenset()
 
-    def send(self, pid: int, files: Sequence[int]) -> None:
-        """Sends a request: see `PID_BYTES`."""
-        socket.send_fds(self.channel, [pid.to_bytes(PID_BYTES, "little")], files)
-
     def has_ended(self) -> bool:
         """Whether it has exited. If it is no child of this process, only a failed request tells."""
         if self.pid is None:
@@ -114,7 +109,7 @@ class Server:
         ours, theirs = socket.socketpair()
         with ours, contextlib.suppress(OSError):  # it takes too long, or has ended
             with theirs:
-                self.send(0, [theirs.fileno()])
+                socket.send_fds(self.channel, [IMPORT], [theirs.fileno()])
             ours.settimeout(IMPORT_LIMIT_S)
             ours.sendall("\n".join(sorted(new)).encode())
             ours.shutdown(socket.SHUT_WR)
@@ -207,7 +202,7 @@ def start_worker(
         with lock:
             server = _importing_server()
             files = [status[1], start, tracker, server.channel.fileno(), *inherited]
-            server.send(os.getpid(), files)
+            socket.send_fds(server.channel, [START], files)
     except ConnectionError:
         raise _lost(server) from None
     finally:  # the end of the server shows only where nobody else holds its end of the status pipe

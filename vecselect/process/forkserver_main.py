@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass
 from multiprocessing import connection, forkserver, process, resource_tracker, spawn
 from multiprocessing.forkserver import write_signed
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from vecselect.process.forkserver import (
     IMPORTED,
     LOOK_S,
-    PID_BYTES,
+    START,
     THREAD_VARIABLES,
     Server,
     close_files,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ORPHAN_LIMIT_S = 2.0
-"""Seconds that workers whose parent has gone may take to end before they are killed."""
+"""Seconds that workers may take to end once the owner has gone, before they are killed."""
 
 MAX_FILES = 253
 """How many descriptors Linux sends in one message."""
@@ -68,40 +67,27 @@ def main(channel: int, owner: int, preload: Sequence[str]) -> None:
     _Server(channel, owner, owner_pid).run()
 
 
-@dataclass
-class _Worker:
-    """A worker.
-
-    Attributes:
-        parent_pid: The process that asked for it.
-        status: Descriptor of a pipe that takes its process id, and its exit code later.
-        orphaned: Whether its parent has gone.
-        kill_at_s: When it is killed, by `time.monotonic`.
-    """
-
-    parent_pid: int
-    status: int
-    orphaned: bool = False
-    kill_at_s: float = math.inf
-
-
 class _Server:
-    """The server's loop; `parents` are those that are there and may have asked for workers."""
+    """The server's loop; `workers` are the status pipes of those that run, by process id.
+
+    Through its status pipe whoever has asked for a worker is told its process id, and its exit code
+    later.
+    """
 
     def __init__(self, channel: int, owner: int, owner_pid: int) -> None:
         self.channel = socket.socket(fileno=channel)
         self.owner = owner
         self.owner_pid = owner_pid
-        self.workers: dict[int, _Worker] = {}
+        self.workers: dict[int, int] = {}
+        self.kill_at_s = math.inf
         self.wake_r, self.wake_w = os.pipe()
         os.set_blocking(self.wake_r, False)
         os.set_blocking(self.wake_w, False)
         self.watched: list[Any] = [self.wake_r, self.channel, *([owner] if owner >= 0 else [])]
-        self.parents = {owner_pid}
         self.modules: frozenset[str] = frozenset()
 
     def run(self) -> None:
-        """Forks workers, reaps them, and kills those whose parent has gone."""
+        """Forks workers, reaps them, and kills those that outlive the owner."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self.wake_w, warn_on_full_buffer=False)
         while self.workers or self.channel in self.watched:
@@ -111,31 +97,31 @@ class _Server:
             if self.channel in ready:
                 self._answer()
             if self.owner in ready or (self.owner < 0 and os.getppid() != self.owner_pid):
-                self.parents.discard(self.owner_pid)
                 self.watched = [self.wake_r]
+                self.kill_at_s = min(self.kill_at_s, time.monotonic() + ORPHAN_LIMIT_S)
             self._reap()
-            self._kill_orphans()
+            if self.kill_at_s <= time.monotonic():  # one under SIGSTOP cannot exit by itself
+                self.kill_at_s = math.inf
+                for pid in self.workers:
+                    os.kill(pid, signal.SIGKILL)
         self.channel.close()
 
     def _wait_s(self) -> float | None:
-        """Seconds until the next deadline; None without one."""
-        now_s = time.monotonic()
-        times_s = [one.kill_at_s for one in self.workers.values()]
-        if self.owner < 0:
-            times_s.append(now_s + LOOK_S)
-        next_s = min(times_s, default=math.inf)
-        return None if next_s == math.inf else max(next_s - now_s, 0.0)
+        """Seconds until there is something to do that nothing tells of; None if never."""
+        if self.kill_at_s < math.inf:
+            return max(self.kill_at_s - time.monotonic(), 0.0)
+        return LOOK_S if self.owner < 0 else None
 
     def _answer(self) -> None:
         """Handles one request; notes if the last client has gone."""
         try:
-            data, files, _, _ = socket.recv_fds(self.channel, PID_BYTES, MAX_FILES)
+            request, files, _, _ = socket.recv_fds(self.channel, 1, MAX_FILES)
         except OSError:
-            data, files = b"", []
-        if not data:
+            request, files = b"", []
+        if not request:
             self.watched.remove(self.channel)
-        elif parent_pid := int.from_bytes(data, "little"):
-            self._fork_worker(parent_pid, *files)
+        elif request == START:
+            self._fork_worker(*files)
         else:
             self._import(*files)
 
@@ -163,8 +149,8 @@ class _Server:
                 if _threads() == 1:  # else locks may be held for ever in what is forked
                     asking.send(IMPORTED)
 
-    def _fork_worker(self, parent_pid: int, status: int, *files: int) -> None:
-        """Starts a worker."""
+    def _fork_worker(self, status: int, *files: int) -> None:
+        """Starts a worker, which gets `files`."""
         try:
             pid = os.fork()
         except OSError as error:
@@ -176,8 +162,7 @@ class _Server:
         if pid < 0:
             os.close(status)
         else:
-            self.workers[pid] = _Worker(parent_pid, status)
-            self.parents.add(pid)
+            self.workers[pid] = status
 
     def _become_worker(self, status: int, files: tuple[int, ...]) -> None:
         """In the forked process: closes the server's descriptors, does the work, and exits."""
@@ -187,7 +172,7 @@ class _Server:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.channel.close()
             close_files(self.wake_r, self.wake_w, self.owner, status)
-            close_files(*(one.status for one in self.workers.values()))
+            close_files(*self.workers.values())
             code = _work(self.modules, *files)
         except EOFError:  # whoever asked for it was interrupted, or has gone
             pass
@@ -199,23 +184,12 @@ class _Server:
 
     def _reap(self) -> None:
         """Reaps the workers that have exited, and writes their exit codes to their status pipes."""
-        for pid, one in list(self.workers.items()):
+        for pid, status in list(self.workers.items()):
             code = reap(pid, block=False)
             if code is not None:
                 del self.workers[pid]
-                self.parents.remove(pid)
-                _tell(one.status, code)
-                os.close(one.status)
-
-    def _kill_orphans(self) -> None:
-        """Kills workers whose parent has exited: one under SIGSTOP cannot exit by itself."""
-        now_s = time.monotonic()
-        for pid, one in self.workers.items():
-            if not one.orphaned and one.parent_pid not in self.parents:
-                one.orphaned, one.kill_at_s = True, now_s + ORPHAN_LIMIT_S
-            if one.kill_at_s <= now_s:
-                one.kill_at_s = math.inf
-                os.kill(pid, signal.SIGKILL)
+                _tell(status, code)
+                os.close(status)
 
 
 def _tell(status: int, number: int) -> None:

@@ -5,7 +5,7 @@
     starts the server with the
       first worker        ------> imports PRELOADED
     names of modules      ------> imports them
-    own pid, descriptors  ------> forks                    -----> reads from its start pipe
+    descriptors           ------> forks                    -----> reads from its start pipe
     reads the worker's pid <----- writes into the status pipe
     preparation, Process  --------------- start pipe -----------> takes over variables, umask,
                                                                   cores, folder, sys.path;

@@ -19,21 +19,17 @@ if TYPE_CHECKING:
 class WorkerPipe:
     """The caller's end of a pipe to a worker process."""
 
-    def __init__(
-        self, connection: Connection, process: Any, name: Callable[[], str], advice: str = ""
-    ) -> None:
+    def __init__(self, connection: Connection, process: Any, name: Callable[[], str]) -> None:
         """Takes over one end of a pipe.
 
         Args:
             connection: The end.
-            process: The worker's process; one that is made after its pipe is set later.
+            process: The worker's process.
             name: Gives the worker's name, as the beginning of a sentence.
-            advice: What to do after its death, in sentences.
         """
         self.connection = connection
         self.process = process
         self._name = name
-        self._advice = advice
         self._lock = threading.Lock()  # held while a message is sent or received
         self._torn = False
 
@@ -72,7 +68,7 @@ class WorkerPipe:
                 "was ended, because an exception (such as one raised by a signal handler) "
                 "interrupted a message to or from it, and the rest of it would have been misread."
             )
-        return WorkerDied(f"{self._name()} {how} {self._advice}".rstrip())
+        return WorkerDied(f"{self._name()} {how}")
 
     def close_unless_in_use(self) -> None:
         """Closes it, unless another thread is in the midst of a message."""

@@ -133,7 +133,6 @@ class PipeWorker(Worker):
 
     def request(self, data: bytes, slot: int = 0) -> None:
         """Begins what was packed before."""
-        self.check()
         with self.pipe.message():
             self._is_asked = True
             self.pipe.connection.send_bytes(data)

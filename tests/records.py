@@ -16,9 +16,7 @@ US, MS = 1e-6, 1e-3
 KINDS = ("sync", "pool", "async")
 LOOPS = LoopCosts(sync_s=20 * US, pool_s=12 * US, pool_fixed_s=4 * US)
 FREE_LOOPS = LoopCosts(sync_s=0.0, pool_s=0.0, pool_fixed_s=0.0)
-HAND_OFF = HandOff(
-    spun_s=5 * US, woken_s=65 * US, worker_s=1 * US, thread_s=12 * US, message_s=60 * US
-)
+HAND_OFF = HandOff(spun_s=3 * US, woken_s=60 * US)
 TORCH = (LearnerCost("stand-in", 100 * US, 2, 1.0, 6.9 * MS), LearnerCost("stand-in", 90 * US, 1))
 """Torch with 2 threads, of which the other one spins, and with 1."""
 

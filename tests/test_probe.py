@@ -287,8 +287,6 @@ def test_hand_offs_are_timed_within_bounds_awake_and_asleep():
     for name in ("spun_s", "woken_s"):
         each = getattr(usual, name)
         assert each / first_worker.FAR_OFF <= getattr(found, name) <= each * first_worker.FAR_OFF
-    assert found.worker_s < found.spun_s
-    assert found.thread_s < found.woken_s
 
 
 @pytest.mark.parametrize("how", ["has ended", "never comes out of closing"])

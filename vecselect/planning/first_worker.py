@@ -55,11 +55,6 @@ ANSWER_LIMIT_S = 2.0
 FAR_OFF = 4.0
 """What is measured counts up to so many times, and from such a part, of what it usually takes."""
 
-THREAD_SHARE = 0.2
-MESSAGE_FACTOR = 1.5
-"""What waking a thread, and a pickled message of `async`, take in terms of waking a worker: 12 and
-70 of 45 us on an AMD EPYC."""
-
 
 class FirstWorker:
     """A process that profiles a sub-environment, from the caller's side."""
@@ -168,14 +163,7 @@ class FirstWorker:
             min(max(_faster_quarter(times_s), usual_s / FAR_OFF), usual_s * FAR_OFF)
             for times_s, usual_s in ((spun_s, usual.spun_s), (woken_s, usual.woken_s))
         )
-        return HandOff(
-            spun_s=spun,
-            woken_s=woken,
-            worker_s=spun / 3,
-            thread_s=woken * THREAD_SHARE,
-            message_s=woken * MESSAGE_FACTOR,
-            measured=True,
-        )
+        return HandOff(spun, woken, measured=True)
 
     def _exchanges(self, count: int, tries: int) -> list[float]:
         """Seconds of so many exchanges, both sides sleeping after so many tries.

@@ -186,13 +186,7 @@ class PipeWorkers(Workers):
     """Workers behind pipes, which `AsyncVectorEnv` has started."""
 
     def collect_built(self) -> None:
-        """Waits until all have built their sub-environments.
-
-        Raises:
-            StepTimeout: If that takes longer than `start_timeout_s`.
-            WorkerDied: If one of them ends.
-            Exception: What a factory raised.
-        """
+        """Waits until all have built their sub-environments; raises what a factory raised."""
         limit_s, self._limit_s = self.settings.start_timeout_s, None
         try:
             self.collect(nothing, limit_s)
@@ -224,18 +218,7 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
     def __init__(
         self, env_fns: Sequence[EnvFn], settings: Settings, options: dict[str, Any]
     ) -> None:
-        """Starts a worker for each sub-environment.
-
-        Args:
-            env_fns: The factories of the sub-environments.
-            settings: How they are to run.
-            options: Of the `vector_kwargs`, those for this mode but for `context`.
-
-        Raises:
-            StepTimeout: If building all of them takes longer than `start_timeout_s`.
-            WorkerDied: If a worker's process ends.
-            Exception: What a factory raises.
-        """
+        """Starts a worker for each sub-environment; `options` are those of `AsyncVectorEnv`."""
         LaneCalls.__init__(self)
         built = _looked_at(env_fns, settings)
         space = built.spec.observation_space
@@ -251,14 +234,10 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
         self._lane: Any = SimpleNamespace(rows=range(0))
         self._ended = np.zeros(len(env_fns), np.bool_)
         works = [Work(row, (make,), row, tries=0) for row, make in enumerate(env_fns)]
+        tasks = [pickling.dumps((one, built.spec)) for one in works]
         factories = [
-            functools.partial(
-                stand_in,
-                generators.child_seed(row),
-                pickling.dumps((works[row], built.spec)),
-                built.first,
-            )
-            for row in range(len(works))
+            functools.partial(stand_in, generators.child_seed(row), task, built.first)
+            for row, task in enumerate(tasks)
         ]
         self.parent_pipes, self.processes = [], []
         try:
@@ -299,16 +278,10 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
         self._own_work = nothing
 
     def _end_step(self, timeout_s: float | None) -> StepResult:
-        observations, infos, numbers = self._results(timeout_s)
-        rewards, terminated, truncated = numbers
-        self._ended = np.array(terminated, np.bool_) | np.array(truncated, np.bool_)
-        return (
-            observations,
-            np.array(rewards, np.float64),
-            np.array(terminated, np.bool_),
-            np.array(truncated, np.bool_),
-            infos,
-        )
+        observations, infos, (rewards, *flags) = self._results(timeout_s)
+        terminated, truncated = (np.array(one, np.bool_) for one in flags)
+        self._ended = terminated | truncated
+        return observations, np.array(rewards, np.float64), terminated, truncated, infos
 
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         workers = self._begin("reset")

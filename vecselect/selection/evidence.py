@@ -75,10 +75,6 @@ class LoopCosts:
 
         Fitted on an AMD EPYC to replays of CartPole, FrozenLake, HalfCheetah, images of 27 kB,
         dicts of 4 arrays and infos of 8 numbers, 2 to 32 of them: within 1.7x.
-
-        Args:
-            profile: Of one sub-environment.
-            num_envs: Their number.
         """
         arrays, keys = profile.observation_arrays, profile.info_keys
         bytes_s = num_envs * profile.observation_bytes / 2e10

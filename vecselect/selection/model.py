@@ -248,10 +248,7 @@ def _learners_as_seen(evidence: Evidence, seen: list[ObservedRun]) -> list[Learn
 def predict(mode: Mode, evidence: Evidence, learner: LearnerCost | None = None) -> Forecast:
     """What a vector step takes in one mode, by the model alone.
 
-    Args:
-        mode: The mode, with its number of workers where it has one.
-        evidence: With a profile, a hand-off and the loops.
-        learner: By default the first of the evidence.
+    The evidence has a profile, a hand-off and the loops; its first learner is the default.
     """
     learner = evidence.learners[0] if learner is None else learner
     cost = KINDS[mode.kind].cost

@@ -327,7 +327,9 @@ def _writer(fields: tuple[Field, ...]) -> Callable[[int, dict[str, Any], list[An
             scope[column], scope[kind] = row_store(array), field.kind
             lines.append(f"if type({value}) is not {kind}: return False")
             lines.append(f"{column}[row] = {value}")
-    exec("\n    ".join(["def write(row, info, rest):", *lines, "return True"]), scope)
+    text = "\n    ".join(["def write(row, info, rest):", *lines, "return True"])
+    # Compiled first: Ctrl-C amid `exec` of a text has Python end by SIGINT, though it was caught.
+    exec(compile(text, "<writer>", "exec"), scope)
     return scope["write"]  # type: ignore[no-any-return]
 
 

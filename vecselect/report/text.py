@@ -37,7 +37,7 @@ MOST_ROWS, LEAST_ROWS = 6, 2
 NOTE_LINES = 4
 """Lines of the short report that rows leave to the notes."""
 
-REASON_LINES = 3
+REASON_LINES = 4
 NAME_COLUMNS = 18
 
 REST_OF_NOTES = "the rest of the notes: print(envs.report.details), or --details in a shell"
@@ -141,8 +141,9 @@ def _hanging(
     lines = [*text.wrap(_WRAPPING, room)]
     if len(lines) > most:
         lines = lines[: max(int(most), 1)]
-        lines[-1].truncate(room - 4)
         lines[-1].rstrip()
+        if len(lines[-1]) > room - 4:  # whole words alone
+            lines[-1].truncate(max(lines[-1].plain.rfind(" ", 0, room - 3), 0))
         lines[-1].append(" ...")
     for number, line in enumerate(lines):
         line.rstrip()

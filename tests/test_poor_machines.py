@@ -6,6 +6,7 @@ import errno
 import gc
 import multiprocessing
 import multiprocessing.sharedctypes
+import multiprocessing.synchronize
 import os
 import re
 import signal

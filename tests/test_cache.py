@@ -113,15 +113,16 @@ def test_the_scripts_that_ran_last_are_kept(cache):
 # What cannot be used
 
 
-@pytest.mark.parametrize(("provisional", "days"), [(None, 90), ("The machine was busy.", 7)])
+@pytest.mark.parametrize(("provisional", "days"), [(None, 90), ("The machine was busy.", 1 / 24)])
 def test_plans_expire_and_what_runs_have_shown_does_not(cache, provisional, days):
-    saved(cache, provisional=provisional, created=days_ago(days - 0.1))
+    saved(cache, provisional=provisional, created=days_ago(days * 0.9))
     assert not cache.recall(KEY.digest).expired
-    for created in (days_ago(days + 0.1), days_ago(-2), "some day", "2025-01-01"):
+    for created in (days_ago(days * 1.1), days_ago(-2), "some day", "2025-01-01"):
         saved(cache, provisional=provisional, created=created)
         cache.observe(KEY.digest, "train.py", SEEN)
         assert cache.recall(KEY.digest).expired
-        assert cache.entries() == []
+        listed = provisional is not None and created == days_ago(days * 1.1)
+        assert bool(cache.entries()) == listed  # it can still be explained
     saved(cache)
     assert cache.recall(KEY.digest).runs == {"train.py": (SEEN,)}
 

@@ -57,6 +57,10 @@ def without(*path):
     return json.dumps(changed(RACED.to_dict(), path))
 
 
+def within(*path, value):
+    return json.dumps(changed(RACED.to_dict(), path, value))
+
+
 def other(**changes):
     return json.dumps(RACED.to_dict() | changes)
 
@@ -78,6 +82,11 @@ def other(**changes):
         *((other(candidates=one), "not a plan") for one in ([5], [{"mode": "sync"}], ["sync"])),
         (other(versions={"numpy": 2}), "not a plan"),
         (other(break_even_s={"pool": "never"}), "not a plan"),
+        (other(effort="zzz"), "its effort is unknown"),
+        (within("evidence", "buffers", value=0), "no sub-environments"),
+        (within("evidence", "kinds", value=[]), "no mode can run it"),
+        (within("evidence", "kinds", value=["sync", "zzz"]), "unknown kind of mode"),
+        (within("evidence", "race", "entrants", 0, "mode", value="zzz"), "an unknown mode"),
     ],
 )
 def test_what_is_no_plan_is_refused(text, match):

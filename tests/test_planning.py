@@ -404,7 +404,7 @@ def test_a_plan_made_beside_other_programs_is_provisional(machine, monkeypatch):
     plan = recommend(busy, 8)
     assert "kept 3.0 of 4 cores busy" in plan.provisional
     notes = {note.code: note.text for note in plan.notes}
-    assert "expires after a week" in notes["machine-busy"]
+    assert "expires after an hour" in notes["machine-busy"]
     unkept = recommend(busy, 8, use_store=False)
     notes = {note.code: note.text for note in unkept.notes}
     assert notes["machine-busy"].endswith("It is not remembered: the next start measures again.")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.noting import Notes
+from tests.plans import THREADS_AS_SET
 from tests.records import MS
 from tests.zoo import BusyEnv, SampleEnv
 from vecselect import auto_make_vec, build, recommend
@@ -16,9 +17,10 @@ from vecselect.errors import ProfileError
 from vecselect.machine import read_machine
 from vecselect.planning import cache, planner
 from vecselect.planning.cache import PlanCache
+from vecselect.planning.observed import chosen_anew
 from vecselect.planning.plan_key import script_name
 from vecselect.request import PlanningOptions, read_request
-from vecselect.selection.evidence import ObservedRun
+from vecselect.selection.evidence import LearnerCost, ObservedRun
 
 pytestmark = pytest.mark.usefixtures("no_torch")
 
@@ -112,6 +114,16 @@ def test_the_next_start_takes_what_runs_of_this_script_have_shown():
     assert (again.mode, again.decided_by) == (other, "observed")
     assert {one.mode for one in again.evidence.runs} == {plan.mode, other}
     assert again.chosen.measured.mid == pytest.approx(0.003)
+
+
+@pytest.mark.parametrize("provisional", [None, "Other programs kept cores busy."])
+def test_threads_timed_beside_other_programs_are_no_warning_in_later_runs_either(provisional):
+    learners = LearnerCost("stand-in", 50 * MS, threads=2), LearnerCost("stand-in", MS, threads=1)
+    evidence = dataclasses.replace(THREADS_AS_SET.evidence, learners=learners)
+    plan = dataclasses.replace(THREADS_AS_SET, evidence=evidence, provisional=provisional)
+    again = chosen_anew(plan, [ObservedRun("sync", 2, 1000, 10 * MS, 50 * MS)])
+    loud = [one.loud for one in again.notes if one.code == "learner-threads"]
+    assert loud == [provisional is None]
 
 
 @pytest.mark.parametrize("expired", [False, True])

@@ -216,7 +216,7 @@ def test_cores_that_other_programs_held_are_told(cores, foreign, load, said):
     machine = dataclasses.replace(MACHINE, cores=cores, load_1min=load)
     evidence = dataclasses.replace(BY_MODEL.evidence, machine=machine, foreign_cores=foreign)
     _, notes = explain.of_machine(evidence, remembered=True)
-    told = [note.text.removesuffix(" This plan expires after a week.") for note in notes]
+    told = [note.text.removesuffix(" This plan expires after an hour.") for note in notes]
     assert told == ([said] if said else [])
 
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from vecselect.errors import PlanError, RequestError
 from vecselect.machine import Machine
-from vecselect.modes import Mode
+from vecselect.modes import KINDS, Mode
+from vecselect.request import EFFORTS
 from vecselect.selection.evidence import Evidence
 from vecselect.selection.model import Parts
 from vecselect.selection.overlap import Overlap
@@ -196,11 +197,15 @@ class Plan:
         evidence, profile = plan.evidence, plan.evidence.profile
         modes = [plan.mode, *(one.mode for one in plan.candidates)]
         modes += [one.mode for one in evidence.runs]
+        modes += [one.mode for one in evidence.race.entrants] if evidence.race else []
         conditions = {
-            "it has no sub-environments": evidence.num_envs >= 1,
+            "it has no sub-environments": min(evidence.num_envs, evidence.buffers) >= 1,
             "its learners are missing": bool(evidence.learners),
             "its profile has no steps": profile is None or profile.step_time_s * profile.steps > 0,
             "its decided_by is unknown": plan.decided_by in DECIDED_BY,
+            "its effort is unknown": plan.effort in EFFORTS,
+            "it holds an unknown kind of mode": KINDS.keys() >= {*evidence.kinds},
+            "no mode can run it": profile is None or bool(evidence.kinds),
             "it holds an unknown mode": all(map(_is_mode, modes)),
         }
         wrong = next((what for what, holds in conditions.items() if not holds), None)

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
     from vecselect.planning.plan_key import Key
 
-MOST_DAYS, MOST_PROVISIONAL_DAYS = 90, 7
-"""After so many days a plan is made anew; sooner where it was made on a busy machine."""
+MOST_DAYS, MOST_PROVISIONAL_DAYS = 90, 1 / 24
+"""After so many days a plan is made anew; sooner where it was made on a busy machine: it counts on
+fewer cores, so it may lack the best candidates, which nothing in its runs would show."""
 
 MOST_PLANS = 500
 MOST_SCRIPTS = 8
@@ -185,9 +186,9 @@ class PlanCache:
         return []
 
     def entries(self) -> list[StoredPlan]:
-        """All plans that have not expired, the newest first."""
+        """All plans that are not too old, the newest first; a provisional one may have expired."""
         found = [stored for stored in map(self._read, self.keys()) if stored]
-        found = [stored for stored in found if not stored.expired]
+        found = [stored for stored in found if not _too_old(stored.plan.created, MOST_DAYS)]
         return sorted(found, key=lambda stored: stored.plan.created, reverse=True)
 
     @contextlib.contextmanager
@@ -244,14 +245,14 @@ def _default_folder() -> Path:
     return Path(platformdirs.user_cache_dir("vecselect", appauthor=False))
 
 
-def _too_old(created: str, most_days: int) -> bool:
+def _too_old(created: str, most_days: float) -> bool:
     """Whether something was made so many days ago, in the future, or at no time at all."""
     try:
         now = datetime.datetime.now(datetime.timezone.utc)
         age = now - datetime.datetime.fromisoformat(created)
     except (TypeError, ValueError):
         return True
-    return not -1 <= age.days < most_days
+    return not -1 <= age / datetime.timedelta(days=1) < most_days
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

@@ -205,7 +205,7 @@ def of_machine(evidence: Evidence, *, remembered: bool) -> tuple[str | None, lis
         return None, [note("machine-busy", text=text)] if counted < cores else []
     until = "It is not remembered: the next start measures again."
     if remembered:
-        until = "This plan expires after a week."
+        until = "This plan expires after an hour."
     return text, [note("machine-busy", text=f"{text} {until}")]
 
 

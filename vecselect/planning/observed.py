@@ -58,7 +58,7 @@ def chosen_anew(plan: Plan, runs: Iterable[ObservedRun]) -> Plan:
             *candidates_of(choice),
             *(row for row in plan.candidates if row.skipped),
         ),
-        notes=(*explain.of_threads(choice), *notes),
+        notes=(*explain.of_threads(choice, quiet=plan.provisional is None), *notes),
     )
 
 

@@ -37,6 +37,7 @@ ARGUMENTS = [
     (([pendulum, 5],), "Element 1 of the list of callables is 5"),
     ((["Pendulum-v1"],), "Element 0 .* is 'Pendulum-v1'.*lambda: gym.make"),
     ((5, 2), "id is 5, which names no environment"),
+    (("Pendulum-v1", 10**20), "num_envs is 10+; it must be 1,000,000 at the most"),
 ]
 OPTIONS = [
     ({"vector_kwargs": {"share_memory": True}}, "no vector_kwargs key.*Did you mean 'shared_mem"),
@@ -46,6 +47,16 @@ OPTIONS = [
     ({"vector_kwargs": {"step_timeout_s": 0}}, "step_timeout_s is 0"),
     ({"vector_kwargs": {"on_worker_death": "ignore"}}, "no on_worker_death.* one of 'raise'"),
     ({"vector_kwargs": 5}, "vector_kwargs is 5"),
+    ({"vector_kwargs": {5: 5}}, "vector_kwargs is {5: 5}; it must be a dict of keyword"),
+    ({"vector_kwargs": {"context": np.zeros(2)}}, "no context array"),
+    ({"vector_kwargs": {"observation_mode": np.zeros(2)}}, "observation_mode is array"),
+    ({"vector_kwargs": {"worker": 5}}, "worker is 5; give a function"),
+    ({"env_kwargs": 5}, "env_kwargs is 5; it must be a dict"),
+    ({"env_kwargs": {5: 5}}, "env_kwargs is {5: 5}; it must be a dict"),
+    ({"allow": 5}, "allow is 5; it must be a list of names"),
+    ({"allow": [["native"]]}, "allow is .*; it must be a list of names"),
+    ({"wrappers": 5}, "wrappers is 5; it must be a list"),
+    ({"wrappers": ["TimeLimit"]}, r"wrappers is \['TimeLimit'\]; it must be a list"),
     ({"wrappers": TimeAwareObservation}, "wrappers is one wrap"),
     ({"budget_s": float("nan")}, "budget_s is nan"),
     ({"budget_s": float("inf")}, "budget_s is inf"),
@@ -156,6 +167,12 @@ def test_an_entry_point_inside_the_script_is_resolved(registry, monkeypatch):
     gym.register("Local-v0", entry_point="__main__:LocalEnv")
     assert read_request("Local-v0", 1).spec.entry_point is EchoEnv
     assert gym.spec("Local-v0").entry_point == "__main__:LocalEnv"
+
+
+@pytest.mark.parametrize("key", ["autoreset_mode", "context", "worker"])
+def test_none_is_the_default_of_an_option(key):
+    request = read_request("Pendulum-v1", 2, vector_kwargs={key: None})
+    assert request.autoreset_mode is AutoresetMode.NEXT_STEP
 
 
 def test_options_are_read_without_changing_the_given_ones():

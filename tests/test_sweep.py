@@ -202,6 +202,8 @@ def test_an_interrupt_carries_what_was_measured():
     ("options", "message"),
     [
         ({"num_envs": ()}, "num_envs is empty"),
+        ({"modes": 5}, "modes is 5; it must be a list of names"),
+        ({"modes": [None]}, "modes is .* it must be a list of names"),
         ({"num_envs": (1, -2)}, "num_envs is -2"),
         ({"num_envs": "1,2"}, "num_envs is '1'; it must be a whole"),
         ({"modes": ("auto",)}, "no mode 'auto'"),

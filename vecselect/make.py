@@ -23,6 +23,7 @@ from vecselect.request import (
     VECTOR_OPTIONS,
     PlanningOptions,
     SweepOptions,
+    dict_of,
     read_pin,
     read_request,
 )
@@ -318,7 +319,7 @@ def _read_request(
 
     `options` are others of `read_request`.
     """
-    given = dict(env_kwargs or {})
+    given = dict_of("env_kwargs", env_kwargs)
     if twice := sorted(given.keys() & kwargs.keys()):
         raise RequestError(
             f"{', '.join(twice)} is given in env_kwargs and as a keyword argument; give it once."

@@ -75,6 +75,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 SWEEP_BUDGET_S = 25.0
 
+MOST_ENVS = 1_000_000
+"""More sub-environments are a mistake: the list of what builds them would fill the memory."""
+
 Wrappers = tuple[Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]], ...]
 
 
@@ -175,7 +178,7 @@ def read_request(
         gymnasium.error.Error: If the id is not registered; Gymnasium's own message.
         ModuleNotFoundError: If the module of `"module:Env-v0"` cannot be imported.
     """
-    given = _dict_of("env_kwargs", env_kwargs)
+    given = dict_of("env_kwargs", env_kwargs)
     if native is not None and not callable(native):
         raise RequestError(
             f"native is {native!r}; give a callable that takes num_envs and returns a "
@@ -209,7 +212,9 @@ def read_request(
         makers, label = _read_callables(id, num_envs)
     if callable(wrappers):
         raise RequestError("wrappers is one wrapper; give a list of them: wrappers=[...].")
-    chain = tuple(wrappers or ())
+    chain = tuple(wrappers or ()) if isinstance(wrappers or (), Iterable) else (None,)
+    if not all(map(callable, chain)):
+        raise RequestError(f"wrappers is {wrappers!r}; it must be a list of wrappers.")
     buffers = checked_count("buffers", buffers, len(makers))
     if batch_size is not None:
         batch_size = checked_count("batch_size", batch_size, len(makers))
@@ -279,8 +284,11 @@ def _factories(makers: Sequence[EnvFn], wrappers: Wrappers) -> tuple[EnvFactory,
     return tuple(made[id(make)] for make in makers)
 
 
-def _dict_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
-    if value is not None and not isinstance(value, Mapping):
+def dict_of(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Keyword arguments as a dict; raises `RequestError` for what holds none."""
+    if value is not None and not (
+        isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+    ):
         raise RequestError(f"{name} is {value!r}; it must be a dict of keyword arguments.")
     return dict(value or {})
 
@@ -306,7 +314,10 @@ def checked_count(name: str, given: object, most: int | None = None) -> int:
 
 
 def _number_of(num_envs: int | None) -> int:
-    return 1 if num_envs is None else checked_count("num_envs", num_envs)
+    number = 1 if num_envs is None else checked_count("num_envs", num_envs)
+    if number > MOST_ENVS:
+        raise RequestError(f"num_envs is {number}; it must be {MOST_ENVS:,} at the most.")
+    return number
 
 
 def _resolved(entry_point: Any) -> Any:
@@ -318,20 +329,20 @@ def _resolved(entry_point: Any) -> Any:
 
 def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """Checked `vector_kwargs`, the autoreset mode as the enum."""
-    options = _dict_of("vector_kwargs", vector_kwargs)
+    options = dict_of("vector_kwargs", vector_kwargs)
     if isinstance(mode := options.get("autoreset_mode"), AutoresetMode):
         options["autoreset_mode"] = mode.value
     for key, value in options.items():
         if key not in VECTOR_OPTIONS:
             raise RequestError(unknown("vector_kwargs key", key, sorted(VECTOR_OPTIONS)))
-        if value is not None and value not in CHOICES.get(key, (value,)):
+        if key in CHOICES and value is not None and not _is_one_of(CHOICES[key], value):
             raise RequestError(unknown(key, value, CHOICES[key]))
         if key in DEADLINES:
             need_seconds(key, value)
-    if "autoreset_mode" in options:
-        options["autoreset_mode"] = AutoresetMode(options["autoreset_mode"])
+    if (autoreset := options.pop("autoreset_mode", None)) is not None:
+        options["autoreset_mode"] = AutoresetMode(autoreset)
     mode = options.get("observation_mode", "same")
-    if mode not in ("same", "different") and not (
+    if not _is_one_of(("same", "different"), mode) and not (
         isinstance(mode, tuple)
         and len(mode) == 2
         and all(isinstance(space, gym.Space) for space in mode)
@@ -340,6 +351,9 @@ def _read_options(vector_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
             f"observation_mode is {mode!r}; it must be 'same', 'different', or the pair (batched "
             "space, space of one sub-environment)."
         )
+    worker = options.get("worker")
+    if worker is not None and not callable(worker):
+        raise RequestError(f"worker is {worker!r}; give a function, as AsyncVectorEnv takes it.")
     lane_mode = Mode.parse(str(options.get("lane_mode", "sync")))
     if lane_mode.kind != "sync" and (lane_mode.kind != "pool" or lane_mode.workers is None):
         raise RequestError(
@@ -427,7 +441,7 @@ class PlanningOptions:
         check_learner(self.learner)
         if self.learner_threads not in (None, "auto"):
             checked_count("learner_threads", self.learner_threads)
-        object.__setattr__(self, "allow", _words(self.allow))
+        object.__setattr__(self, "allow", _words("allow", self.allow))
         for mode in self.allow:
             if mode not in allowable():
                 raise RequestError(unknown("mode to allow", mode, allowable()))
@@ -451,9 +465,18 @@ def check_learner(given: Any) -> None:
         )
 
 
-def _words(given: Iterable[str]) -> tuple[str, ...]:
+def _words(name: str, given: Iterable[str]) -> tuple[str, ...]:
     """Some names, each once, in order; one may be given as it is."""
-    return tuple(dict.fromkeys([given] if isinstance(given, str) else given))
+    words = (given,) if isinstance(given, str) else given
+    listed = tuple(words) if isinstance(words, Iterable) else (None,)
+    if not all(isinstance(word, str) for word in listed):
+        raise RequestError(f"{name} is {given!r}; it must be a list of names of modes.")
+    return tuple(dict.fromkeys(listed))
+
+
+def _is_one_of(words: Sequence[str], given: object) -> bool:
+    """Whether it is one of some words; arrays cannot be compared with them."""
+    return isinstance(given, str) and given in words
 
 
 @dataclass(frozen=True)
@@ -499,7 +522,7 @@ class SweepOptions:
         check_learner(others["learner"])
         given = num_envs if isinstance(num_envs, Iterable) else [num_envs]
         sizes = {checked_count("num_envs", one) for one in given}
-        named = () if modes is None else _words(modes)
+        named = () if modes is None else _words("modes", modes)
         if not sizes or (modes is not None and not named):
             raise RequestError(
                 f"{'modes' if sizes else 'num_envs'} is empty; name some, or leave it out."

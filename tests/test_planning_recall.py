@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.noting import Notes
-from tests.plans import THREADS_AS_SET
+from tests.plans import BY_MODEL, THREADS_AS_SET
 from tests.records import MS
 from tests.zoo import BusyEnv, SampleEnv
 from vecselect import auto_make_vec, build, recommend
@@ -124,6 +124,18 @@ def test_threads_timed_beside_other_programs_are_no_warning_in_later_runs_either
     again = chosen_anew(plan, [ObservedRun("sync", 2, 1000, 10 * MS, 50 * MS)])
     loud = [one.loud for one in again.notes if one.code == "learner-threads"]
     assert loud == [provisional is None]
+
+
+def test_a_recalled_plan_promises_the_step_that_runs_have_shown():
+    long = dataclasses.replace(
+        BY_MODEL.evidence, learners=(LearnerCost("stand-in", 50 * MS, threads=2),)
+    )
+    plan = dataclasses.replace(BY_MODEL, evidence=long)
+    again = chosen_anew(plan, [ObservedRun("pool:1", 2, 1000, 10 * MS, 2 * MS)])
+    step_s = again.chosen.parts.total_s
+    assert again.learner_s == pytest.approx(2 * MS)  # not that of the stand-in
+    assert again.chosen.loop_s - again.learner_s == pytest.approx(step_s)
+    assert again.collection_share == pytest.approx(step_s / (step_s + 2 * MS))
 
 
 @pytest.mark.parametrize("expired", [False, True])

@@ -21,7 +21,7 @@ from vecselect.machine import Machine
 from vecselect.modes import KINDS, Mode
 from vecselect.request import EFFORTS
 from vecselect.selection.evidence import Evidence
-from vecselect.selection.model import Parts
+from vecselect.selection.model import Parts, learners_as_seen
 from vecselect.selection.overlap import Overlap
 from vecselect.selection.race import Interval, Timed, choose_by_number, smallest_enough
 from vecselect.version import __version__
@@ -157,7 +157,9 @@ class Plan:
     @property
     def learner_s(self) -> float:
         """Seconds that the learner takes between two vector steps, as far as that is known."""
-        learners = self.evidence.learners
+        # A race has run the learner that was measured; else runs have shown how long it is.
+        raced = self.decided_by == "race"
+        learners = self.evidence.learners if raced else learners_as_seen(self.evidence)
         return next((one.seconds for one in learners if one.threads == self.threads), 0.0)
 
     @property

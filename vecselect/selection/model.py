@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from vecselect.modes import KINDS, Mode, load
 from vecselect.selection.candidates import candidate_modes
-from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts, ObservedRun
+from vecselect.selection.evidence import Evidence, HandOff, LearnerCost, LoopCosts
 from vecselect.selection.race import Interval
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:
     seen = {(one.mode, one.threads): one for one in evidence.runs if not one.busy}
     predicted = {
         (str(mode), learner.threads): predict(mode, evidence, learner)
-        for learner in _learners_as_seen(evidence, list(seen.values()))
+        for learner in learners_as_seen(evidence)
         for mode in modes
     }
     ratios = {
@@ -222,11 +222,12 @@ def _forecasts(evidence: Evidence, modes: tuple[Mode, ...]) -> list[Forecast]:
     return found
 
 
-def _learners_as_seen(evidence: Evidence, seen: list[ObservedRun]) -> list[LearnerCost]:
+def learners_as_seen(evidence: Evidence) -> list[LearnerCost]:
     """The learner under each setting of its threads, as long as runs have shown it to be.
 
     Under a setting that no run has had, it is longer by the same factor as in the latest run.
     """
+    seen = [one for one in evidence.runs if not one.busy]
     if not seen:
         return list(evidence.learners)
     latest = seen[-1]

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.async_vector_env import _async_worker
 
@@ -177,6 +178,37 @@ def test_a_death_is_reported_at_once_though_another_worker_is_stuck():
         assert named in str(caught.value)
     close_in_time(envs, timeout=0.1)
     assert all(gone(pid, 0.5) for pid in everyone)
+
+
+class WideEnv(zoo.EchoEnv):
+    """Its actions do not fit into a pipe at once."""
+
+    def __init__(self, index):
+        super().__init__(index)
+        self.action_space = spaces.Box(-1, 1, (1_000_000,), np.float32)
+
+
+@pytest.mark.full
+def test_a_handler_closes_in_the_midst_of_a_message_that_does_not_get_through():
+    envs = make(WideEnv, 2)
+    envs.reset(seed=1)
+    everyone = [process.pid for process in envs.env.processes]
+    os.kill(everyone[1], signal.SIGSTOP)
+    before = signal.signal(signal.SIGALRM, lambda *_: envs.close(timeout=0.1))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with within(REPORTED_S + 2.0), pytest.raises(ClosedEnvironmentError):
+            envs.step(np.zeros((2, 1_000_000), np.float32))
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert all(gone(pid, 0.5) for pid in everyone)
+
+
+def test_closing_what_is_being_closed_does_nothing():
+    envs = make()
+    envs.reset(seed=1)
+    envs.close()
+    envs.env.close_extras()  # as of a thread that has begun to close it too
 
 
 def test_what_close_raises_is_written_to_stderr_and_nothing_else(capfd):

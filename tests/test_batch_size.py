@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from tests import zoo
 from tests.zoo import ToldEnv
 from vecselect import ModeUnavailable, RequestError, StepTimeout, WorkerDied, auto_make_vec
+from vecselect.backends.pool.rows import RowProcess
 from vecselect.testing.contract import actors, assert_same, echoes, samples
 from vecselect.whole_infos import one_by_one
 
@@ -214,6 +215,32 @@ def test_an_interrupt_loses_nothing():
         with pytest.raises(KeyboardInterrupt):
             envs.recv(timeout=60)
         assert envs.recv(timeout=60)[0][:, 3].tolist() == [1.0] * 4
+
+
+def test_an_interrupt_while_jobs_are_given_leaves_none_that_was_noted_only(monkeypatch):
+    put = RowProcess.put
+
+    def interrupted(worker, job):
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGINT)
+        put(worker, job)
+
+    with auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=4) as envs:
+        envs.async_reset(seed=1)
+        envs.recv(timeout=60)
+        monkeypatch.setattr(RowProcess, "put", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            envs.send(np.zeros(4, int), np.arange(4))
+        assert envs.recv(timeout=5)[0][:, 3].tolist() == [1.0] * 4
+
+
+def test_what_cannot_be_sent_leaves_nobody_at_work():
+    with auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=2) as envs:
+        with pytest.raises(TypeError, match="pickle"):
+            envs.async_reset(options={"lock": threading.Lock()})
+        with pytest.raises(NoAsyncCallError, match="only 0"):
+            envs.recv(timeout=5)
+        envs.reset(seed=1)
 
 
 def test_a_loop_written_for_envpool_runs_in_a_mode_that_can():

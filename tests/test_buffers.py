@@ -188,6 +188,24 @@ def test_a_deadline_does_not_count_the_steps_of_other_buffers():
         assert third.step_wait()[0][:, 4].tolist() == [5.0]  # after 1.5 s, 0.5 s of them its own
 
 
+class LongInfoEnv(zoo.EchoEnv):
+    """Its infos do not fit into a pipe at once."""
+
+    def step(self, action):
+        *result, info = super().step(action)
+        return *result, {**info, "text": "x" * 1_000_000}
+
+
+def test_buffers_are_waited_for_in_any_order_though_their_infos_fill_the_pipes():
+    with auto_make_vec([LongInfoEnv] * 4, mode="pool:2", buffers=2) as envs:
+        envs.reset(seed=1)
+        for first, second in (envs.buffers, envs.buffers[::-1]):
+            first.step_async(np.zeros(2, int))
+            second.step_async(np.zeros(2, int))
+            infos = [half.step_wait(timeout=20)[4] for half in (second, first)]
+            assert all(len(text) == 1_000_000 for info in infos for text in info["text"])
+
+
 def test_an_interrupted_step_of_the_whole_leaves_nothing_pending():
     with auto_make_vec([ToldEnv] * 4, mode="pool:1", buffers=2) as envs:
         envs.reset(seed=1)

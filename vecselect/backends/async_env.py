@@ -197,15 +197,18 @@ class PipeWorkers(Workers):
 
     def end_some(self, workers: Sequence[Any], limit_s: float) -> None:
         """Ends workers: asks them, and kills them after a time limit; 0 does not ask."""
+        workers = [worker for worker in workers if not worker.ended]
+        for worker in workers:
+            worker.ended = True
         try:
-            for worker in workers if limit_s > 0 else ():
-                with contextlib.suppress(OSError):
-                    worker.pipe.connection.send_bytes(CLOSE)
+            for worker in workers:  # one that is busy sees it when it has answered
+                worker.pipe.close_unless_in_use(CLOSE if limit_s > 0 else None)
         finally:
-            for worker in workers:
-                worker.ended = True
-                worker.pipe.connection.close()  # one that is busy sees it when it has answered
-            children.end_all([worker.pipe.process for worker in workers], limit_s)
+            try:
+                children.end_all([worker.pipe.process for worker in workers], limit_s)
+            finally:
+                for worker in workers:
+                    worker.pipe.connection.close()
 
 
 class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]

@@ -70,8 +70,13 @@ class WorkerPipe:
             )
         return WorkerDied(f"{self._name()} {how}")
 
-    def close_unless_in_use(self) -> None:
-        """Closes it, unless another thread is in the midst of a message."""
+    def close_unless_in_use(self, last: bytes | None = None) -> None:
+        """Closes it, with a last message, unless whoever closes interrupts another message."""
         if self._lock.acquire(blocking=False):
-            self._lock.release()
-            self.connection.close()
+            try:
+                with contextlib.suppress(OSError):
+                    if last is not None:
+                        self.connection.send_bytes(last)
+            finally:
+                self._lock.release()
+                self.connection.close()

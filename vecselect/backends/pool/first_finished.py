@@ -34,6 +34,7 @@ from vecselect.backends.pool.infos import InfoTable
 from vecselect.backends.pool.link import WATCH_PERIOD_S
 from vecselect.backends.pool.workers import StillPending
 from vecselect.errors import TOO_LATE_ADVICE, StepTimeout, WorkerDied
+from vecselect.process.interrupts import DeferredInterrupts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -287,10 +288,18 @@ class FirstFinishedVectorEnv(LaneCalls):
         by_place: dict[int, dict[int, Job]] = {}
         for key, job in jobs.items():
             by_place.setdefault(self._place_of[key], {})[key] = job
-        for place, some in by_place.items():
-            self._tell(place, some)
+        self._tell(by_place)
 
-    def _tell(self, place: int, jobs: Mapping[int, Job]) -> None:
+    def _tell(self, by_place: Mapping[int, Mapping[int, Job]]) -> None:
+        """Gives workers jobs, by their place; those that have died are replaced."""
+        with DeferredInterrupts():  # else a job could be noted, and waited for, but never given
+            deaths = [(place, self._tell_one(place, jobs)) for place, jobs in by_place.items()]
+        for place, death in deaths:
+            if death is not None:
+                self._renew(place, death)
+
+    def _tell_one(self, place: int, jobs: Mapping[int, Job]) -> WorkerDied | None:
+        """Gives a worker jobs; returns how it has died, if it has."""
         workers, now_s = self._workers, time.monotonic()
         worker = workers.each[place]
         self._at_work.update({key: (job, worker, now_s) for key, job in jobs.items()})
@@ -301,7 +310,13 @@ class FirstFinishedVectorEnv(LaneCalls):
             else:
                 workers.tell(place, jobs)
         except WorkerDied as death:
-            self._renew(place, death)
+            return death
+        except Exception:
+            if kind != "arena":  # it cannot be sent: nobody is at work on it
+                for key in jobs:
+                    self._at_work.pop(key, None)
+            raise
+        return None
 
     def _renew(self, place: int, death: Exception) -> None:
         """Has another worker go on in place of one that has died, if the settings say so.
@@ -325,7 +340,7 @@ class FirstFinishedVectorEnv(LaneCalls):
                     f"{given[1].name()} was replaced; whether the call had taken effect is not "
                     "known, so call it again."
                 )
-            self._tell(place, {key: given[0]})
+            self._tell({place: {key: given[0]}})
 
     def _await(self, missing: Callable[[], int], timeout_s: float | None) -> None:
         """Takes answers in until none are missing.

@@ -15,6 +15,7 @@ import contextlib
 import functools
 import itertools
 import signal
+import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,10 @@ SLOT_SHIFT, SLOT_BITS = 4, 0b1111
 
 FIRST_NUMBER = 1 << 8
 """The number of the first command, in its place in the word; no two commands have the same."""
+
+
+AT_ONCE_BYTES = 4096
+"""A reply of so many bytes fits into an empty pipe on every system."""
 
 
 class WorkerLane:
@@ -343,15 +348,24 @@ class _Hosted:
                 packed = packed_reply(lane.lane, reply)
                 control[ANSWERED] = word + (FAILED if isinstance(reply, Failed) else REPLY)
                 release()
-                pipe.send_bytes(packed)  # After the signal: a full pipe waits for the parent.
+                # After the signal: a full pipe waits for the parent, which may wait for the lane of
+                # another buffer meanwhile.
+                if len(packed) > AT_ONCE_BYTES and len(self._ports) > 1:
+                    threading.Thread(target=_send, args=(pipe, packed), daemon=True).start()
+                else:
+                    pipe.send_bytes(packed)
             return True
 
         return look
 
 
 def _tell(pipe: Connection, value: Any) -> None:
-    """Says how building goes; a parent that has hung up, or was killed, has no use for it."""
-    data = pickling.dumps_importable(value)
+    """Says how building goes."""
+    _send(pipe, pickling.dumps_importable(value))
+
+
+def _send(pipe: Connection, data: bytes) -> None:
+    """Sends a message; a parent that has hung up, or was killed, has no use for it."""
     with contextlib.suppress(OSError):
         pipe.send_bytes(data)
 

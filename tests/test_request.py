@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TimeAwareObservation
 
 from tests.zoo import EchoEnv
-from vecselect import RequestError, auto_make_vec, recommend, sweep
+from vecselect import Plan, RequestError, auto_make_vec, recommend, sweep
 from vecselect.request import read_request
 
 
@@ -60,6 +60,8 @@ OPTIONS = [
     ({"wrappers": TimeAwareObservation}, "wrappers is one wrap"),
     ({"budget_s": float("nan")}, "budget_s is nan"),
     ({"budget_s": float("inf")}, "budget_s is inf"),
+    ({"learner": 1e300}, "learner is 1e\\+300; give a callable"),
+    ({"budget_s": 10**400}, "budget_s is 10+; it must be"),
     ({"g": 1.0, "env_kwargs": {"g": 2.0}}, "g is given in env_kwargs and as a keyword"),
 ]
 BAD = [
@@ -167,6 +169,13 @@ def test_an_entry_point_inside_the_script_is_resolved(registry, monkeypatch):
     gym.register("Local-v0", entry_point="__main__:LocalEnv")
     assert read_request("Local-v0", 1).spec.entry_point is EchoEnv
     assert gym.spec("Local-v0").entry_point == "__main__:LocalEnv"
+
+
+def test_numbers_of_numpy_are_taken():
+    given = {"learner_threads": np.int64(1), "learner": np.float32(1e-3), "budget_s": np.float32(1)}
+    plan = recommend("Pendulum-v1", np.int64(2), wrappers=np.array([]), **given)
+    assert Plan.from_json(plan.to_json()) == plan
+    assert (plan.num_envs, plan.learner_threads) == (2, 1)
 
 
 @pytest.mark.parametrize("key", ["autoreset_mode", "context", "worker"])

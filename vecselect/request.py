@@ -7,7 +7,6 @@ import copy
 import dataclasses
 import functools
 import importlib
-import math
 import numbers
 import operator
 import os
@@ -74,6 +73,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 """The numbers of sub-environments that a sweep has where none are named."""
 
 SWEEP_BUDGET_S = 25.0
+
+MOST_S = 1e9
+"""Thirty years: more seconds are a mistake, and more than clocks and figures are made for."""
 
 MOST_ENVS = 1_000_000
 """More sub-environments are a mistake: the list of what builds them would fill the memory."""
@@ -212,7 +214,9 @@ def read_request(
         makers, label = _read_callables(id, num_envs)
     if callable(wrappers):
         raise RequestError("wrappers is one wrapper; give a list of them: wrappers=[...].")
-    chain = tuple(wrappers or ()) if isinstance(wrappers or (), Iterable) else (None,)
+    chain: Wrappers = ()
+    if wrappers is not None:
+        chain = tuple(wrappers) if isinstance(wrappers, Iterable) else (wrappers,)
     if not all(map(callable, chain)):
         raise RequestError(f"wrappers is {wrappers!r}; it must be a list of wrappers.")
     buffers = checked_count("buffers", buffers, len(makers))
@@ -240,10 +244,11 @@ def read_request(
 
 
 def is_seconds(value: object) -> bool:
-    """Whether a value is a number of seconds, from 0 on."""
+    """Whether a value is a number of seconds, from 0 on, that a clock can tell."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return 0 <= float(value) < math.inf
+    number: Any = value  # `Real` knows no order, and whole numbers may be beyond floats
+    return bool(0 <= number < MOST_S)
 
 
 def need_seconds(name: str, value: object) -> None:
@@ -440,7 +445,9 @@ class PlanningOptions:
         need_seconds("budget_s", self.budget_s)
         check_learner(self.learner)
         if self.learner_threads not in (None, "auto"):
-            checked_count("learner_threads", self.learner_threads)
+            # NumPy's numbers are none of JSON's.
+            threads = checked_count("learner_threads", self.learner_threads)
+            object.__setattr__(self, "learner_threads", threads)
         object.__setattr__(self, "allow", _words("allow", self.allow))
         for mode in self.allow:
             if mode not in allowable():

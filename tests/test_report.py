@@ -251,6 +251,13 @@ def test_the_plain_text_fits_a_small_terminal_and_has_no_colour(name, monkeypatc
         assert line == line.rstrip() and line.isprintable()
 
 
+def test_where_all_lines_are_taken_there_are_no_notes():
+    long = {"env": "a-very-long-name/" * 9, "reason": "why " * 200, "recalled": True}
+    plan = dataclasses.replace(ONE_THREAD, notes=WIDE.notes, **long)
+    text = str(Report(plan, Stats(10**8, 8 * 10**8, 1.0, 2.0, 3e5)))
+    assert len(text.splitlines()) <= MOST_LINES
+
+
 def test_what_has_no_room_is_told_of_and_is_in_the_details():
     text = str(Report(WIDE))
     assert "A reason that goes on and on." in text and " ...\n" in text

@@ -192,6 +192,8 @@ def _notes(content: Content, width: int, room: float) -> list[Text]:
         lines += _hanging(mark, text, width, style)
     if len(lines) <= room:
         return lines
+    if room < 1:
+        return []
     return [*lines[: int(room) - 1], *_hanging("!", REST_OF_NOTES, width, "yellow", 1)]
 
 

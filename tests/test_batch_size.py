@@ -3,11 +3,14 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
@@ -232,6 +235,31 @@ def test_an_interrupt_while_jobs_are_given_leaves_none_that_was_noted_only(monke
         with pytest.raises(KeyboardInterrupt):
             envs.send(np.zeros(4, int), np.arange(4))
         assert envs.recv(timeout=5)[0][:, 3].tolist() == [1.0] * 4
+
+
+class LargeEnv(zoo.EchoEnv):
+    """Neither its actions nor its infos fit into a pipe at once."""
+
+    def __init__(self):
+        super().__init__(0)
+        self.action_space = spaces.Dict(of=spaces.Box(-1, 1, (200_000,), np.float32))
+
+    def step(self, action):
+        *result, info = super().step(0)
+        return *result, {**info, "text": "x" * 1_000_000}
+
+
+def test_large_actions_and_large_infos_do_not_wait_for_each_other():
+    program = """
+from tests.test_batch_size import *
+with auto_make_vec([LargeEnv] * 4, mode="pool:2", batch_size=1) as envs:
+    envs.async_reset(seed=1)
+    for _ in range(16):
+        *_, infos = envs.recv(timeout=20)
+        time.sleep(0.02)  # the others finish meanwhile
+        envs.send({"of": np.zeros((1, 200_000), np.float32)}, infos["env_id"])
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
 def test_what_cannot_be_sent_leaves_nobody_at_work():

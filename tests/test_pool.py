@@ -17,6 +17,7 @@ from gymnasium.vector import SyncVectorEnv
 from tests import zoo
 from vecselect import auto_make_vec
 from vecselect.backends.pool import link
+from vecselect.backends.pool.commands import LaneCalls
 from vecselect.backends.pool.link import EAGER_TRIES, Signal
 from vecselect.process import contexts
 from vecselect.testing.contract import assert_same
@@ -98,6 +99,18 @@ def test_spaces_that_do_not_go_together_are_an_error_and_leave_no_process():
     before = set(multiprocessing.active_children())
     with pytest.raises(RuntimeError, match="Sub-environment 3 has the observation space"):
         auto_make_vec([make(1), make(1), make(1), make(2)], mode="pool:1")
+    assert set(multiprocessing.active_children()) == before
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 2}])
+def test_an_interrupt_when_all_is_built_leaves_no_process(monkeypatch, options):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LaneCalls, "_describe", interrupted)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(KeyboardInterrupt):
+        auto_make_vec([zoo.EchoEnv] * 4, mode="pool:2", **options)
     assert set(multiprocessing.active_children()) == before
 
 

@@ -258,6 +258,9 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
                 started = zip(works, self.parent_pipes, self.processes, strict=False)
                 self._workers.each = [PipeWorker(*one) for one in started if one[-1].pid]
             self._workers.collect_built()
+            # Runs on garbage collection and before multiprocessing ends its children at exit, but
+            # not in a process that somebody forked from this one.
+            self._finalizer = Finalize(self, self._workers.end, exitpriority=10)
             del self.error_queue  # which nobody uses, but which has names that can be left behind
         except BaseException:
             self.closed = True
@@ -265,9 +268,6 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
             raise
         self.env_fns: Sequence[EnvFn] = env_fns
         self.observation_mode: Any = settings.observation_mode
-        # Runs on garbage collection and before multiprocessing ends its children at exit, but not
-        # in a process that somebody forked from this one.
-        self._finalizer = Finalize(self, self._workers.end, exitpriority=10)
 
     def __del__(self) -> None:
         """Leaves closing to the finalizer."""
@@ -328,15 +328,14 @@ def _looked_at(env_fns: Sequence[EnvFn], settings: Settings) -> Built:
     looked_at = env_fns if settings.observation_mode == "different" else env_fns[:1]
     workers = 0 if here else len(looked_at)
     settings = dataclasses.replace(settings, workers=workers, caller_steps=here)
-    built = construct(looked_at, settings, ProcessWorkers)
+    with contextlib.ExitStack() as looked:
+        built = construct(looked_at, settings, ProcessWorkers, looked)
+        first = facts_of(built.envs[0]) if here else None
     alike = [row for row, make in enumerate(env_fns) if here and same_factory(make, env_fns[0])]
     spec = dataclasses.replace(
         built.spec,
         layout=dataclasses.replace(built.spec.layout, num_envs=len(env_fns), workers=0, slots=1),
-        facts=facts_of(built.envs[0]) if here else None,
+        facts=first,
         alike=frozenset(alike),
     )
-    built.workers.end()
-    for env in built.envs:
-        env.close()
     return dataclasses.replace(built, spec=spec)

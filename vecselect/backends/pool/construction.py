@@ -18,7 +18,8 @@ from vecselect.modes import slices
 from vecselect.process.remote_errors import annotate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import contextlib
+    from collections.abc import Callable, Iterable, Sequence
 
     import gymnasium as gym
 
@@ -49,13 +50,15 @@ def construct(
     env_fns: Sequence[Callable[[], gym.Env]],
     settings: Settings,
     kind: Callable[[Settings], Workers],
+    undo: contextlib.ExitStack,
 ) -> Built:
-    """Builds every sub-environment and the arena; leaves nothing behind if that fails.
+    """Builds every sub-environment and the arena.
 
     Args:
         env_fns: One factory per sub-environment.
         settings: How they are to run.
         kind: Makes the workers.
+        undo: Ends and closes all of it, unless whoever gives this takes that over.
 
     Raises:
         RuntimeError: If the spaces of the sub-environments do not go together.
@@ -63,17 +66,13 @@ def construct(
         Exception: What a factory raised.
     """
     envs: list[gym.Env] = []
+    undo.callback(_close, envs)
     workers = kind(settings)
+    undo.callback(workers.end)
     whole = Work(0, tuple(env_fns), 0, settings.tries, buffer=settings.buffer)
-    try:
-        first = build(envs, workers, whole, settings)
-        spec = _spec(first, len(env_fns), settings, workers.lends)
-        spaces = make_lanes(envs, workers, whole, spec)
-    except BaseException:
-        workers.end()
-        for env in envs:
-            env.close()
-        raise
+    first = build(envs, workers, whole, settings)
+    spec = _spec(first, len(env_fns), settings, workers.lends)
+    spaces = make_lanes(envs, workers, whole, spec)
     if isinstance(settings.observation_mode, tuple):
         batched = settings.observation_mode[0]
     elif settings.observation_mode == "different":
@@ -189,6 +188,11 @@ def _slots(space: gym.Space[Any], count: int, settings: Settings, lends: bool) -
     dtypes = [(leaf.dtype, leaf.shape) for leaf in leaves(space)]
     size = sum(dtype.itemsize * math.prod(shape) for dtype, shape in dtypes if dtype is not None)
     return LENT_SLOTS if lends and count * size >= LEND_BYTES else 1
+
+
+def _close(envs: Iterable[gym.Env]) -> None:
+    for env in envs:
+        env.close()
 
 
 def _built(make: Callable[[], gym.Env], row: int) -> gym.Env:

@@ -11,6 +11,7 @@ finished first, and sends actions to these, while all others go on:
 
 from __future__ import annotations
 
+import contextlib
 import copy as copying
 import functools
 import itertools
@@ -82,30 +83,32 @@ class FirstFinishedVectorEnv(LaneCalls):
             True  # until there is something to close: older Gymnasiums close in __del__
         )
         super().__init__()
-        built = construct(env_fns, settings, kind)
-        self._describe(built)
-        self.batch_size = batch_size
-        self._leaves = tuple(leaves(self.single_observation_space))
-        self._objects = {
-            leaf.path: [None] * self.num_envs for leaf in self._leaves if leaf.dtype is None
-        }
-        self._workers: Any = built.workers
-        self._arena = built.workers.arena
-        self._infos = InfoTable(self._arena)
-        self._limit_s = settings.step_timeout_s
-        self._refuses_ended = settings.autoreset_mode is AutoresetMode.DISABLED
-        each = built.workers.each
-        self._place_of = [place for place, worker in enumerate(each) for _ in worker.rows]
-        self._place_of += range(len(each))  # by the keys of workers
-        # What belongs to batches of so many rows.
-        self._batch = functools.cache(functools.partial(_Batch, self.single_action_space))
-        # By row, or by key of a worker as a whole, what was given and has not answered: told again
-        # to the one that replaces the worker.
-        self._at_work: dict[int, Given] = {}
-        self._answers: dict[int, Any] = {}  # what has answered and was not handed out
-        self._was_reset = False
-        self.closed = False
-        self._finalizer = Finalize(self, built.workers.end, exitpriority=10)
+        with contextlib.ExitStack() as undo:
+            built = construct(env_fns, settings, kind, undo)
+            self._describe(built)
+            self.batch_size = batch_size
+            self._leaves = tuple(leaves(self.single_observation_space))
+            self._objects = {
+                leaf.path: [None] * self.num_envs for leaf in self._leaves if leaf.dtype is None
+            }
+            self._workers: Any = built.workers
+            self._arena = built.workers.arena
+            self._infos = InfoTable(self._arena)
+            self._limit_s = settings.step_timeout_s
+            self._refuses_ended = settings.autoreset_mode is AutoresetMode.DISABLED
+            each = built.workers.each
+            self._place_of = [place for place, worker in enumerate(each) for _ in worker.rows]
+            self._place_of += range(len(each))  # by the keys of workers
+            # What belongs to batches of so many rows.
+            self._batch = functools.cache(functools.partial(_Batch, self.single_action_space))
+            # By row, or by key of a worker as a whole, what was given and has not answered: told
+            # again to the one that replaces the worker.
+            self._at_work: dict[int, Given] = {}
+            self._answers: dict[int, Any] = {}  # what has answered and was not handed out
+            self._was_reset = False
+            self.closed = False
+            self._finalizer = Finalize(self, built.workers.end, exitpriority=10)
+            undo.pop_all()
 
     # ---- the calls of EnvPool
 

@@ -11,13 +11,20 @@ from __future__ import annotations
 import collections
 import contextlib
 import queue
+import threading
 from typing import TYPE_CHECKING, Any
 
 from vecselect.backends.pool.lane import Lane, LaneFailure, raised_here
 from vecselect.backends.pool.link import Signal
 from vecselect.backends.pool.processes import ProcessWorker, ProcessWorkers
 from vecselect.backends.pool.threads import ThreadWorker, ThreadWorkers
-from vecselect.backends.pool.worker import ENDED, failed_there, packed_reply, serve
+from vecselect.backends.pool.worker import (
+    AT_ONCE_BYTES,
+    ENDED,
+    failed_there,
+    packed_reply,
+    serve,
+)
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S
 from vecselect.process import pickling
 from vecselect.process.remote_errors import Failed, raised_there
@@ -143,8 +150,16 @@ def serve_rows(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal)
         inbox, outbox = Ring(arena.inboxes[index]), Ring(arena.outboxes[index])
         control, fence = arena.control[index].data, port.done
         actions: dict[int, np.ndarray] = {}
+        outgoing: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        sender: threading.Thread | None = None
+
+        def send() -> None:
+            with contextlib.suppress(OSError):  # the parent has hung up
+                while True:
+                    pipe.send_bytes(outgoing.get())
 
         def answer(key: int, name: str, arguments: Any) -> None:
+            nonlocal sender
             try:
                 reply = rows.done(key, name, arguments)
             except LaneFailure as failure:
@@ -160,8 +175,17 @@ def serve_rows(work: bytes, go: Signal, ports: Sequence[Port], finished: Signal)
             fence.acquire(False)
             outbox.publish()
             finished.release()
-            if packed is not None:
-                pipe.send_bytes(packed)  # after the signal: a full pipe waits for the parent
+            if packed is None:
+                return
+            # After the signal: a full pipe waits for the parent, which may itself be sending what
+            # waits for this thread. From the first large reply on another one sends them.
+            if sender is None and len(packed) > AT_ONCE_BYTES:
+                sender = threading.Thread(target=send, daemon=True)
+                sender.start()
+            if sender is None:
+                pipe.send_bytes(packed)
+            else:
+                outgoing.put(packed)
 
         acquire, tries = go.acquire, task.tries
         while True:

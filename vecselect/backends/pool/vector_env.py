@@ -82,34 +82,36 @@ class PoolVectorEnv(LaneCalls):
             True  # until there is something to close: older Gymnasiums close in __del__
         )
         super().__init__()
-        built = construct(env_fns, settings, kind)
-        self._describe(built)
-        self.copy: bool = settings.copy
-        self.autoreset_mode: AutoresetMode = settings.autoreset_mode
-        self._leaves = tuple(leaves(self.single_observation_space))
-        self._check_actions = action_check(
-            self.action_space, self.single_action_space, self.num_envs
-        )
-        self._workers = built.workers
-        self._arena = arena = built.workers.arena
-        self._lane = Lane(built.envs, 0, built.spec, arena)
-        # Where actions and observations are one array each, what a step needs of them.
-        self._plain_actions = arena.plain_actions
-        self._action_dtype = arena.action_dtype
-        self._space_code, self._space_actions = arena.space_code, arena.space_actions
-        self._action_codes: Any = arena.action_dtypes.data
-        self._action_shape = self.action_space.shape
-        plain = self._leaves[0].path == () and self._leaves[0].dtype is not None
-        self._plain_observations = [part[()] for part in arena.observations] if plain else None
-        self._refuses_ended = self.autoreset_mode is AutoresetMode.DISABLED
-        self._no_infos = bytes(self.num_envs)
-        self._loans = built.workers.loans
-        self._slots = len(arena.observations)
-        self._slot = 0
-        self.closed = False
-        # Runs on garbage collection and before multiprocessing waits for its children at exit, but
-        # not in a process that somebody forked from this one.
-        self._finalizer = Finalize(self, _leave, (self._workers, self._lane), exitpriority=10)
+        with contextlib.ExitStack() as undo:
+            built = construct(env_fns, settings, kind, undo)
+            self._describe(built)
+            self.copy: bool = settings.copy
+            self.autoreset_mode: AutoresetMode = settings.autoreset_mode
+            self._leaves = tuple(leaves(self.single_observation_space))
+            self._check_actions = action_check(
+                self.action_space, self.single_action_space, self.num_envs
+            )
+            self._workers = built.workers
+            self._arena = arena = built.workers.arena
+            self._lane = Lane(built.envs, 0, built.spec, arena)
+            # Where actions and observations are one array each, what a step needs of them.
+            self._plain_actions = arena.plain_actions
+            self._action_dtype = arena.action_dtype
+            self._space_code, self._space_actions = arena.space_code, arena.space_actions
+            self._action_codes: Any = arena.action_dtypes.data
+            self._action_shape = self.action_space.shape
+            plain = self._leaves[0].path == () and self._leaves[0].dtype is not None
+            self._plain_observations = [part[()] for part in arena.observations] if plain else None
+            self._refuses_ended = self.autoreset_mode is AutoresetMode.DISABLED
+            self._no_infos = bytes(self.num_envs)
+            self._loans = built.workers.loans
+            self._slots = len(arena.observations)
+            self._slot = 0
+            self.closed = False
+            # Runs on garbage collection and before multiprocessing waits for its children at exit,
+            # but not in a process that somebody forked from this one.
+            self._finalizer = Finalize(self, _leave, (self._workers, self._lane), exitpriority=10)
+            undo.pop_all()
 
     # ---- steps and resets
 

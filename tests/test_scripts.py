@@ -1,5 +1,10 @@
 """Used as people use it: scripts without a guard, `python -c`, standard input, lambdas."""
 
+import os
+import shlex
+import subprocess
+import sys
+
 import pytest
 
 from tests.marks import only_full
@@ -106,3 +111,18 @@ print("finished")
 @pytest.mark.full
 def test_threads_of_the_program_do_not_reach_the_workers():
     assert output_of("-c", THREADS) == "finished\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell of POSIX")
+def test_a_program_whose_output_is_closed_is_measured_too(tmp_path):
+    code = """
+import pathlib
+from vecselect import auto_make_vec
+
+with auto_make_vec("CartPole-v1", 2, use_store=False) as envs:
+    envs.reset(seed=1)
+    pathlib.Path("mode").write_text(envs.mode)
+"""
+    command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} <&- >&- 2>&-"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, timeout=60, check=True)
+    assert (tmp_path / "mode").read_text()

@@ -122,6 +122,21 @@ def test_what_is_no_sweep_is_refused(text):
         Sweep.from_json(text)
 
 
+@pytest.mark.parametrize("changes", [{"mode": "zzz"}, {"num_envs": 10**12}, {"num_envs": 0}])
+def test_a_sweep_that_cannot_have_been_made_is_refused(changes):
+    document = SWEEP.to_dict()
+    document["points"] = [{**document["points"][0], **changes}]
+    with pytest.raises(PlanError, match="impossible point"):
+        Sweep.from_json(json.dumps(document))
+
+
+def test_a_sweep_that_took_no_time_is_refused():
+    document = json.loads(SWEEP.to_json())
+    document["points"][0]["loop_s"]["mid"] = 0
+    with pytest.raises(PlanError, match="impossible point"):
+        Sweep.from_json(json.dumps(document))
+
+
 def test_without_matplotlib_a_plot_is_an_error_that_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RequestError, match=r"pip install 'vecselect\[plot\]'"):

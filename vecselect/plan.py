@@ -307,9 +307,14 @@ class Sweep:
         """Reads what `to_json` wrote.
 
         Raises:
-            PlanError: If the text is not such a document, or one of another schema.
+            PlanError: If the text is not such a document, or one of another schema, or of a sweep
+                that cannot have been made.
         """
         sweep: Sweep = _read(cls, text)
+        for one in sweep.points:
+            timed = one.loop_s is None or one.loop_s.mid > 0
+            if not (timed and _is_mode(one.mode) and one.num_envs in sweep.num_envs):
+                raise PlanError("This is not a sweep of vecselect: it holds an impossible point.")
         return sweep
 
 

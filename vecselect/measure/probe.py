@@ -227,6 +227,9 @@ def _only_wrap(self: Any, env: gym.Env, *args: Any, **kwargs: Any) -> None:
 @contextlib.contextmanager
 def _stdout_is_stderr() -> Iterator[None]:
     """What the environment prints must not get into the output of a program that asks for JSON."""
+    if not sys.stdout:  # closed, as that of a daemon may be: descriptor 1 is something else
+        yield
+        return
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

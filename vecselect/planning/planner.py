@@ -183,7 +183,7 @@ class _Planning:
     # The ~1 ms rule
 
     def by_rule(self) -> Plan:
-        """The card's own procedure: a profile, round trips through a pipe, the ~1 ms rule."""
+        """The rule as it is told: a profile, round trips through a pipe, about 1 ms."""
         options, request = self.options, self.request
         options.progress("measuring one environment's step")
         found = profiled(request, THOROUGH, options.limit_s)

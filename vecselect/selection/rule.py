@@ -1,8 +1,8 @@
 """The ~1 ms rule: `async` when one step takes longer than that, `sync` when it takes less.
 
 The rule is folklore about one implementation, a process and a pickled message per environment. It
-has no source in Gymnasium itself; it is kept as the card's own procedure, with the prediction and
-the break-even of this machine printed beside it.
+has no source in Gymnasium itself; it is kept because it is widely told, with the prediction and the
+break-even of this machine printed beside it.
 """
 
 from __future__ import annotations

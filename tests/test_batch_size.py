@@ -262,6 +262,19 @@ with auto_make_vec([LargeEnv] * 4, mode="pool:2", batch_size=1) as envs:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
 
 
+def test_a_program_that_is_killed_leaves_no_name_of_a_semaphore():
+    program = """
+from tests.test_batch_size import *
+envs = auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=2)
+envs.reset(seed=1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program], check=False, timeout=30, capture_output=True, text=True
+    )
+    assert (ran.returncode, ran.stderr) == (-signal.SIGKILL, "")
+
+
 def test_what_cannot_be_sent_leaves_nobody_at_work():
     with auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=2) as envs:
         with pytest.raises(TypeError, match="pickle"):

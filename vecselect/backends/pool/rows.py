@@ -273,6 +273,8 @@ class RowProcesses(ProcessWorkers):
     def make_arena(self, spec: LaneSpec) -> None:
         """Makes the arena, and the queues in it."""
         super().make_arena(spec)
+        if not self.settings.restart:  # all that will ever open it have built, and so have done it
+            self._finished.forget_name()
         for worker in self.each:
             worker.make_queues(self.arena)
 

@@ -4,8 +4,7 @@
                               >--> content.Content --+---> html      pages, notebooks
     sweep --> SweepReport ---'                        '--> markdown  issues
 
-rich and matplotlib are known only here and on the command line, and are loaded when
-something is shown.
+rich and matplotlib are known only here, and are loaded when something is shown.
 """
 
 from __future__ import annotations

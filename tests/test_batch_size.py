@@ -275,6 +275,29 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert (ran.returncode, ran.stderr) == (-signal.SIGKILL, "")
 
 
+class InterruptedOnce(dict):
+    """Ctrl-C comes when the first key has been taken out of it."""
+
+    came = False
+
+    def pop(self, *args):
+        found = super().pop(*args)
+        if not self.came:
+            self.came = True
+            raise KeyboardInterrupt
+        return found
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_interrupt_while_an_answer_is_taken_in_loses_nothing(mode):
+    with auto_make_vec([ToldEnv] * 4, mode=mode, batch_size=4) as envs:
+        envs.env._at_work = InterruptedOnce()
+        envs.async_reset(seed=1)
+        with pytest.raises(KeyboardInterrupt):
+            envs.recv(timeout=60)
+        assert envs.recv(timeout=60)[4]["env_id"].tolist() == [0, 1, 2, 3]
+
+
 def test_what_cannot_be_sent_leaves_nobody_at_work():
     with auto_make_vec([ToldEnv] * 4, mode="pool:2", batch_size=2) as envs:
         with pytest.raises(TypeError, match="pickle"):

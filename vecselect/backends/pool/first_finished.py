@@ -139,6 +139,9 @@ class FirstFinishedVectorEnv(LaneCalls):
         self._need_no_call("recv")
         count = self.batch_size
         found = len(self._answers) + len(self._at_work)
+        if found < count:  # or Ctrl-C came between taking an answer in and noting it
+            self._workers.take_answers(self._answers, self._at_work)
+            found = len(self._answers) + len(self._at_work)
         if found < count:
             raise NoAsyncCallError(
                 f"recv() needs batch_size={count} results, but only {found} sub-environments are "

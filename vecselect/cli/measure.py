@@ -51,7 +51,9 @@ def add_commands(commands: Commands) -> None:
     compare.set_defaults(run=_recommend, effort="race", use_store=False, fresh=False)
     for command in (recommend, compare):
         _add_loop(
-            command, "seconds after which nothing new is measured; by default 1, 10 for a race"
+            command,
+            "seconds after which nothing new is measured; by default 1, for the rule 1.5, "
+            "for a race 10",
         )
         command.add_argument(
             "--learner-threads",

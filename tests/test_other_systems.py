@@ -1,5 +1,6 @@
 """The contract where Python lacks what only Linux has: see `systems/lacking.py`."""
 
+import faulthandler
 import os
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def run(system, *arguments, limit_s=60):
 @pytest.mark.parametrize("name", CONTRACT)
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_contract_holds(system, name):
+    # A whole contract of new interpreters takes minutes on a busy machine: `limit_s` ends it.
+    faulthandler.cancel_dump_traceback_later()
     # Of the stock environments one in Python and one in C: what they run on is the same for all.
     tests = "not stock_environments or CartPole or HalfCheetah"
     options = ["-p", "no:cacheprovider", "-m", "", "-k", tests]

@@ -219,3 +219,17 @@ def read_options(options: Mapping[str, Any] | None, num_envs: int) -> dict[str, 
             )
         copied["reset_mask"] = mask
     return copied
+
+
+def read_reset(
+    seed: Any, options: Mapping[str, Any] | None, num_envs: int
+) -> tuple[list[int | None], dict[str, Any] | None, np.ndarray]:
+    """A reset's arguments, checked as by `read_seeds` and `read_options`.
+
+    Returns the seed of each sub-environment, the options without `reset_mask`, and that mask, which
+    is True everywhere where none was given.
+    """
+    seeds = seed_of_each(seed, num_envs)
+    given = read_options(options, num_envs)
+    every = np.ones(num_envs, np.bool_)
+    return seeds, given, every if given is None else given.pop("reset_mask", every)

@@ -22,7 +22,6 @@ import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from gymnasium.vector.utils import concatenate, iterate
 
-from vecselect.arguments import read_options, seed_of_each
 from vecselect.backends import base
 from vecselect.backends.async_worker import CLOSE, stand_in, work
 from vecselect.backends.pool.arena import leaves
@@ -288,15 +287,8 @@ class GuardedAsyncVectorEnv(LaneCalls, AsyncVectorEnv):  # type: ignore[misc]
 
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         workers = self._begin("reset")
-        seeds = seed_of_each(seed, self.num_envs)
-        options = read_options(options, self.num_envs)
-        every = np.ones(self.num_envs, np.bool_)
-        mask = every if options is None else options.pop("reset_mask", every)
-        wanted = mask.tolist()
-        workers.ask(
-            "reset",
-            lambda rows: (seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]),
-        )
+        arguments, mask = self._read_reset(seed, options)
+        workers.ask("reset", arguments)
         self._own_work = nothing
         self._ended[mask] = False
 

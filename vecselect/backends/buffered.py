@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
-from vecselect.arguments import read_options, seed_of_each
+from vecselect.arguments import read_reset
 from vecselect.backends.base import set_spec
 from vecselect.backends.pool.arena import assembled, at, leaves
 from vecselect.backends.pool.commands import LaneCalls
@@ -147,13 +147,11 @@ class BufferedVectorEnv(LaneCalls):
         self._begin_parts("step", self._merged_step, begin)
 
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
-        seeds = seed_of_each(seed, self.num_envs)
-        options = read_options(options, self.num_envs)
-        mask = None if options is None else options.pop("reset_mask", None)
+        seeds, options, mask = read_reset(seed, options, self.num_envs)
 
         def begin(part: PoolVectorEnv, rows: range) -> Wait:
             own, given = slice(rows.start, rows.stop), options
-            if mask is not None:
+            if not mask.all():
                 if not mask[own].any():  # it keeps the observations it has
                     return lambda timeout_s: (part.observations(), [])
                 given = {**(options or {}), "reset_mask": mask[own]}

@@ -12,7 +12,7 @@ from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from vecselect.arguments import one_each
+from vecselect.arguments import one_each, read_reset
 from vecselect.backends.base import already_pending, nothing_pending
 from vecselect.backends.pool.workers import CLOSE_LIMIT_S, StillPending, closed_meanwhile
 from vecselect.errors import VecselectError, WorkerDied
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 
 StepResult = tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]
+LaneReset = tuple[list[int | None], dict[str, Any] | None, list[bool]]
+"""Seeds, options and mask of the rows of a lane."""
 
 
 class LaneCalls(VectorEnv):
@@ -133,6 +135,18 @@ class LaneCalls(VectorEnv):
     def reset_wait(self, timeout: float | None = None) -> tuple[Any, dict[str, Any]]:
         """Collects what `reset_async` began; arguments and errors as in `step_wait`."""
         return self._wait("reset", self._end_reset, timeout)  # type: ignore[no-any-return]
+
+    def _read_reset(
+        self, seed: Any, options: dict[str, Any] | None
+    ) -> tuple[Callable[[range], LaneReset], np.ndarray]:
+        """What each lane is given of a reset, and the mask of the rows that it is for."""
+        seeds, options, mask = read_reset(seed, options, self.num_envs)
+        wanted = mask.tolist()
+
+        def arguments(rows: range) -> LaneReset:
+            return seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]
+
+        return arguments, mask
 
     # ---- closing
 

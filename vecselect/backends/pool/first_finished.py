@@ -26,7 +26,7 @@ from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError, ResetNeed
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 
-from vecselect.arguments import action_check, read_options, seed_of_each
+from vecselect.arguments import action_check, read_reset
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.arena import assembled, leaves
 from vecselect.backends.pool.commands import LaneCalls
@@ -260,11 +260,8 @@ class FirstFinishedVectorEnv(LaneCalls):
 
     def _resets(self, seed: Any, options: dict[str, Any] | None) -> dict[int, Job]:
         """A reset of each sub-environment, or of those in the mask."""
-        seeds = seed_of_each(seed, self.num_envs)
-        options = read_options(options, self.num_envs)
-        mask = None if options is None else options.pop("reset_mask", None)
-        rows = self._every if mask is None else mask.nonzero()[0].tolist()
-        return {row: ("reset", (seeds[row], options)) for row in rows}
+        seeds, options, mask = read_reset(seed, options, self.num_envs)
+        return {row: ("reset", (seeds[row], options)) for row in mask.nonzero()[0].tolist()}
 
     def _give_resets(self, jobs: Mapping[int, Job]) -> None:
         rows = [*jobs]

@@ -35,7 +35,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import iterate
 
-from vecselect.arguments import action_check, read_options, seed_of_each
+from vecselect.arguments import action_check
 from vecselect.backends.base import need_no_ended_episode
 from vecselect.backends.pool.arena import assembled, leaves
 from vecselect.backends.pool.commands import LaneCalls, StepResult
@@ -206,21 +206,13 @@ class PoolVectorEnv(LaneCalls):
     def _begin_reset(self, seed: Any, options: dict[str, Any] | None) -> None:
         workers = self._begin("reset")
         lane, arena = self._lane, self._arena
-        seeds = seed_of_each(seed, self.num_envs)
-        options = read_options(options, self.num_envs)
-        every = np.ones(self.num_envs, np.bool_)
-        mask = every if options is None else options.pop("reset_mask", every)
+        arguments, mask = self._read_reset(seed, options)
         before = self._slot
         self._slot = slot = self._next_slot()
         if slot != before:  # the rows that are not reset keep their observations
             for path, batch in arena.observations[slot].items():
                 batch[...] = arena.observations[before][path]
         arena.terminated[mask] = arena.truncated[mask] = False
-        wanted = mask.tolist()
-
-        def arguments(rows: range) -> tuple[list[int | None], dict[str, Any] | None, list[bool]]:
-            return seeds[rows.start : rows.stop], options, wanted[rows.start : rows.stop]
-
         workers.ask("reset", arguments, slot)
         self._own_work = lambda: lane.reset(*arguments(lane.rows), slot)
 
